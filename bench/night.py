@@ -1,0 +1,78 @@
+"""A night through its real entry point, in a workspace made for it: the one place that knows settings and commands."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Cost, measure
+from callward import settings, template
+from callward.feeds.world import TRUNKS
+from schemas.policy import CLASSES
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCOUNTS = 200
+SOURCE = "asterisk"
+CALLWARD = (sys.executable, "-m", "pipelines.cli")
+_KEPT = "99 years"  # the bench measures no expiry
+
+
+class NightError(Exception):
+    """A command of the night's did not end well; the message is the last line it wrote."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """What `callward nightly --json` said, and what the process cost."""
+
+    report: dict[str, Any]
+    cost: Cost
+
+
+def make_workspace(folder: Path) -> Path:
+    """`callward init`, then settings that name one Asterisk source and its accounts; raises NightError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _run("init", str(folder))
+    found = settings.load(folder)
+    tenant = settings.Tenant(retention=dict.fromkeys(CLASSES, _KEPT))
+    changed = found.model_copy(
+        update={
+            "tenants": {"default": tenant},
+            "trunks": [settings.Trunk(name=name, carrier=name.partition("-")[0]) for name in TRUNKS],
+            "accounts": [settings.Account(id=f"acct-{n:04d}", codes=[f"ac-{n:04d}"]) for n in range(ACCOUNTS)],
+            "sources": [settings.Source(name=SOURCE, format=SOURCE, complete="rename")],
+        }
+    )
+    changed.path.write_text(template.render(changed))
+    return folder
+
+
+def run_night(workspace: Path, files: Sequence[Path]) -> Night:
+    """Lands the files (links, so that the originals stay) and runs one night over them; raises NightError."""
+    landing = workspace / "landing" / SOURCE
+    landing.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        _land(file, landing / file.name)
+    cost = _run("nightly", "--json", "--config", str(workspace / "callward.toml"))
+    try:
+        return Night(json.loads(cost.out), cost)
+    except json.JSONDecodeError:
+        raise NightError("callward nightly printed no JSON document") from None
+
+
+def _land(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # another file system
+        shutil.copyfile(file, target)
+
+
+def _run(*arguments: str) -> Cost:
+    cost = measure([*CALLWARD, *arguments], folder=ROOT, environment={"PYTHONPATH": str(ROOT)})
+    if cost.code not in (0, 3):  # 3: done, but a person must look
+        raise NightError(f"callward {arguments[0]}: {(cost.err.strip().splitlines() or ['no message'])[-1]}")
+    return cost

@@ -1,0 +1,91 @@
+"""The audit log: who opened which key, in which role, when and why; each entry's hash covers the one before.
+
+`hash = SHA-256(tag | seq | prev | body)` over canonical JSON. An edit or a deletion in the middle breaks the chain;
+a cut tail does not, so every run keeps the head that it saw in the runs table and prints it.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from callward import database
+from callward.errors import Problem
+from callward.settings import Settings
+from schemas.tables import audit_log
+
+_TAG = "callward/audit/1"
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to record. `subject` names a key or a record by opaque id; nothing here may hold a number."""
+
+    role: str
+    event: str
+    subject: str
+    reason: str
+
+
+@cache
+def who() -> str:
+    """The operating system's user on this host: the identity that key files' modes are about."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = str(os.getuid())
+    return f"{name}@{socket.gethostname()}"[:128]
+
+
+def _hash(seq: int, prev: str, body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(f"{_TAG}|{seq}|{prev}|{text}".encode()).hexdigest()
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Sequence number and hash of the last entry; (0, zeros) for an empty log."""
+    row = connection.execute(select(audit_log.c.seq, audit_log.c.hash).order_by(audit_log.c.seq.desc()).limit(1)).first()
+    return (row.seq, row.hash) if row else (0, GENESIS)
+
+
+def append(connection: Connection, entries: Sequence[Entry]) -> str:
+    """Append within a writing transaction; returns the new head."""
+    seq, prev = head(connection)
+    at, rows = database.now().replace(microsecond=0), []
+    for entry in entries:
+        seq += 1
+        body = {"at": at.isoformat(), "who": who(), **asdict(entry)}
+        digest = _hash(seq, prev, body)
+        rows.append({"seq": seq, "prev": prev, "hash": digest, **body, "at": at})
+        prev = digest
+    if rows:
+        connection.execute(insert(audit_log), rows)
+    return prev
+
+
+def record(settings: Settings, entries: Iterable[Entry]) -> None:
+    """Append in a transaction of its own."""
+    listed = list(entries)
+    if listed:
+        with database.writing(settings) as connection:
+            append(connection, listed)
+
+
+def verify(connection: Connection) -> int:
+    """Check the whole chain and return its length; raises Problem at the first entry that does not hold."""
+    seq, prev = 0, GENESIS
+    for row in connection.execute(select(audit_log).order_by(audit_log.c.seq)):
+        seq += 1
+        body = {"at": row.at.isoformat(), "who": row.who, **{k: getattr(row, k) for k in ("role", "event", "subject", "reason")}}
+        if row.seq != seq or row.prev != prev or row.hash != _hash(seq, prev, body):
+            raise Problem(f"the audit log is broken at entry {seq}: it was edited, or an entry is missing")
+        prev = row.hash
+    return seq

@@ -1,0 +1,104 @@
+"""The database: one engine per process and URL, SQLite made safe, and the schema's migrations."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+
+from callward.errors import Problem
+from callward.settings import Settings
+
+_LOCK_KEY = 7_201_964  # any constant: PostgreSQL's advisory lock that serializes commits and the audit chain
+
+
+def now() -> datetime:
+    """The time in UTC, naive as the database stores it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def engine(settings: Settings) -> Engine:
+    """The process's engine for the settings' database (a forked process gets its own)."""
+    return _engine(settings.database_url, os.getpid())
+
+
+@lru_cache(maxsize=8)
+def _engine(url: str, _pid: int) -> Engine:
+    made = create_engine(url, pool_pre_ping=True)
+    if made.dialect.name == "sqlite":
+        event.listen(made, "connect", _prepare_sqlite)
+        event.listen(made, "begin", _begin_immediate)
+    return made
+
+
+def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
+    # The driver must not open transactions by itself, so that BEGIN IMMEDIATE below is the only way in.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=60000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    connection.exec_driver_sql("BEGIN" if options.get("callward_read") else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Connection]:
+    """A consistent snapshot to read from; never waits for a writer."""
+    with _friendly(settings), engine(settings).connect().execution_options(callward_read=True) as connection:
+        if connection.dialect.name == "postgresql":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[Connection]:
+    """One writer at a time (SQLite BEGIN IMMEDIATE, PostgreSQL advisory lock): commits are compare-and-set under it."""
+    with _friendly(settings), engine(settings).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        yield connection
+
+
+@contextmanager
+def _friendly(settings: Settings) -> Iterator[None]:
+    """Turn what the database says into one sentence without the statement's values."""
+    try:
+        yield
+    except DBAPIError as error:
+        where = settings.database_url.split("@")[-1]
+        raise Problem(f"database {where}: {str(error.orig).splitlines()[0]}") from None
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(settings: Settings) -> None:
+    """Create the tables, or bring them to this version's."""
+    with _friendly(settings), engine(settings).begin() as connection:
+        command.upgrade(_config(connection), "head")
+
+
+def check_version(settings: Settings) -> None:
+    """Raise Problem when the database is not at this version's schema."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    with reading(settings) as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        raise Problem(f"database {settings.database_url.split('@')[-1]} has no callward tables; 'callward init' makes them")
+    if found != head:
+        raise Problem(f"the database's schema is at {found}, this callward needs {head}; run 'callward init --upgrade'")

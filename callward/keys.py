@@ -1,0 +1,223 @@
+"""Keys, and the roots that wrap them.
+
+A *root* (`KeySource`) wraps and unwraps other keys and does nothing else. A `Key` is what comes out: an opaque id and
+32 secret bytes that never show in a repr, a pickle or a message. The associated data of a wrapped key is the key's
+name, so a blob that is moved to another row of the register does not open.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NoReturn, Protocol
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from callward.errors import Problem
+
+KEY_BYTES: Final = 32
+ID_BYTES: Final = 16
+
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_ROOT_TAG: Final = b"callward-root-1"
+_ROOT_FILE_LIMIT: Final = 4096
+
+
+class KeyProblem(Problem):
+    """A key cannot be used. The message names the key or the file, never key bytes."""
+
+
+class KeyGone(KeyProblem):
+    """The key was destroyed, or the root that wraps it no longer exists."""
+
+
+class KeyDenied(KeyProblem):
+    """The key exists, but whoever asks may not open it, or what was given is not what that root wrapped."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One secret: `key_id` is 32 hex digits that mean nothing, `secret` is 32 bytes.
+
+    Raises ValueError for another form of either. Does not pickle: workers open keys from a reference.
+    """
+
+    key_id: str
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise ValueError(f"a secret has {KEY_BYTES} bytes")
+        if not _is_key_id(self.key_id):
+            raise ValueError(f"a key id has {2 * ID_BYTES} lower-case hex digits")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key does not pickle: pass a reference and open it on the worker")
+
+
+def _is_key_id(text: str) -> bool:
+    return len(text) == 2 * ID_BYTES and set(text) <= set("0123456789abcdef")
+
+
+def mint() -> Key:
+    """A new random key with a new random id."""
+    return Key(os.urandom(ID_BYTES).hex(), os.urandom(KEY_BYTES))
+
+
+def fingerprint(key: Key) -> str:
+    """32 hex digits that stay in a tombstone: they tell two keys apart and reveal neither."""
+    return hashlib.blake2b(key.secret, digest_size=16, person=b"kekfp").hexdigest()
+
+
+class KeySource(Protocol):
+    """A root: wraps keys for storage and unwraps them; what it is made of never leaves it."""
+
+    root_id: str
+
+    def wrap(self, key: bytes, aad: bytes) -> bytes:
+        """Encrypt `key`, bound to `aad` (the key's name)."""
+
+    def unwrap(self, blob: bytes, aad: bytes) -> bytes:
+        """The key inside `blob`. Raises KeyDenied when the blob, the name or the root is another one."""
+
+    def close(self) -> None:
+        """Forget the root; every later call raises KeyDenied."""
+
+
+class LocalRoot:
+    """A root in a file that only its owner may read (`local:///path`). AES-256-GCM, random nonces, 60-byte blobs."""
+
+    def __init__(self, path: str | Path) -> None:
+        raw = _read_root(Path(path))
+        self.path = str(path)
+        self.root_id = "local:" + hashlib.blake2b(raw, digest_size=8, person=b"rootfp").hexdigest()
+        self._cipher: AESGCM | None = AESGCM(raw)
+
+    def wrap(self, key: bytes, aad: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._opened().encrypt(nonce, key, aad)
+
+    def unwrap(self, blob: bytes, aad: bytes) -> bytes:
+        cipher = self._opened()
+        if len(blob) < _NONCE_BYTES + _TAG_BYTES:
+            raise KeyDenied(f"a wrapped key is too short for the root key file {self.path}")
+        try:
+            return cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], aad)
+        except InvalidTag:
+            raise KeyDenied(
+                f"the root key file {self.path} does not open this wrapped key: it is another root's, "
+                "another key's, or was altered"
+            ) from None
+
+    def close(self) -> None:
+        self._cipher = None
+
+    def _opened(self) -> AESGCM:
+        if self._cipher is None:
+            raise KeyDenied(f"the root key file {self.path} was closed")
+        return self._cipher
+
+    def __repr__(self) -> str:
+        return f"LocalRoot({self.path!r}, {self.root_id})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a root does not pickle: pass its URI and open it on the worker")
+
+
+def _read_root(path: Path) -> bytes:
+    """The 32 bytes in a root key file, after its owner and mode were checked on the very file that is read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise KeyGone(f"the root key file {path} does not exist") from None
+    except OSError as problem:
+        raise KeyDenied(f"the root key file {path} cannot be opened: {problem.strerror}") from None
+    try:
+        _check_root_mode(path, os.fstat(handle))
+        return _decode_root(path, os.read(handle, _ROOT_FILE_LIMIT))
+    finally:
+        os.close(handle)
+
+
+def _check_root_mode(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise KeyDenied(f"the root key file {path} is not a regular file")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise KeyDenied(f"the root key file {path} has mode {mode:04o}; it must be 0600")
+    if found.st_uid != os.geteuid():
+        raise KeyDenied(f"the root key file {path} belongs to another user")
+
+
+def _decode_root(path: Path, text: bytes) -> bytes:
+    tag, _, encoded = text.strip().partition(b" ")
+    if tag != _ROOT_TAG:
+        raise KeyProblem(f"{path} is not a root key file of a version that this release knows")
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except binascii.Error:
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise KeyProblem(f"the root key file {path} is damaged")
+    return raw
+
+
+def create_local(path: str | Path) -> str:
+    """Make a new root key file (mode 0600, on disk when this returns) and return its URI.
+
+    Raises FileExistsError rather than touch a file that is there: a root overwritten is every key lost.
+    """
+    path = Path(path).absolute()
+    text = _ROOT_TAG + b" " + base64.b64encode(os.urandom(KEY_BYTES)) + b"\n"
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(handle)
+    sync_folder(path.parent)
+    return local_uri(path)
+
+
+def local_uri(path: str | Path) -> str:
+    """The URI of a root key file; characters that mean something in a URI are quoted."""
+    return "local://" + quote(str(Path(path).absolute()))
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Make a new, renamed or removed name in `folder` last through a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _open_local(uri: SplitResult) -> KeySource:
+    if uri.netloc or uri.query or uri.fragment or not uri.path:
+        raise KeyProblem("a local root is written local:///path, and takes nothing else")
+    return LocalRoot(unquote(uri.path))
+
+
+# Each back end is one entry: a function from the split URI to an open root.
+SCHEMES: Final[dict[str, Callable[[SplitResult], KeySource]]] = {"local": _open_local}
+
+
+def open_source(uri: str) -> KeySource:
+    """Open the root that `uri` names, for instance `local:///etc/callward/billing.root`.
+
+    Raises KeyProblem for a scheme nobody registered in `SCHEMES`, KeyGone when the root no longer exists, KeyDenied
+    when it may not be used. Messages never repeat the whole URI, which may carry a credential.
+    """
+    split = urlsplit(uri)
+    opener = SCHEMES.get(split.scheme)
+    if opener is None:
+        known = ", ".join(f"{scheme}:" for scheme in sorted(SCHEMES))
+        raise KeyProblem(f"no key source for the scheme {split.scheme!r}; this installation knows {known}")
+    return opener(split)

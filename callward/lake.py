@@ -1,0 +1,445 @@
+"""Encrypted Parquet data files, and the id filter beside each.
+
+A file is written with Parquet modular encryption: AES-256-GCM, encrypted footer, every column encrypted. The *meta*
+key opens the footer and all columns but the numbers; number columns come last and have a key of their own, so that
+destroying it takes the numbers out of a file and leaves the rest readable. The footer (authenticated) names the file,
+the format version and which columns are numbers.
+
+Arrow answers some reads of a column whose key is missing by ending the process or by hanging. Readers here never ask
+it: which columns a set of keys opens is decided before Arrow is called.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from callward.keys import Key, KeyDenied
+from callward.seal import SealBroken, write_sealed
+from callward.tokens import Column, as_u64
+
+FORMAT_VERSION: Final = 1
+
+_FILE: Final = b"callward.file"
+_FORMAT: Final = b"callward.format"
+_NUMBERS: Final = b"callward.numbers"
+_MAGIC: Final = b"PARE"  # Parquet with an encrypted footer
+_PLAIN_MAGIC: Final = b"PAR1"
+_ROW_GROUP_ROWS: Final = 1 << 18
+_NONCE_BYTES: Final = 12
+
+
+@dataclass(frozen=True)
+class Written:
+    """A data file as it lies: path, size in bytes, SHA-256 (hex) of the whole file, rows."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A data file to read: where it is, which file it must be, and the ids of the keys it must be under.
+
+    `numbers` is None when the file has no numbers, or none any more because their key was destroyed.
+    """
+
+    path: str
+    file_id: str
+    meta: str
+    numbers: str | None = None
+
+
+# -- keys for Arrow ----------------------------------------------------------------------------------------------------
+
+
+class _Kms(pe.KmsClient):  # type: ignore[misc]
+    """Wraps the files' data keys under keys that are open already. It knows those keys and no others."""
+
+    def __init__(self, keys: Mapping[str, Key]) -> None:
+        pe.KmsClient.__init__(self)
+        self._ciphers = {key_id: AESGCM(key.secret) for key_id, key in keys.items()}
+
+    def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._ciphers[master_key_identifier].encrypt(nonce, key_bytes, master_key_identifier.encode())
+        return base64.b64encode(nonce + sealed)
+
+    def unwrap_key(self, wrapped_key: bytes, master_key_identifier: str) -> bytes:
+        cipher = self._ciphers.get(master_key_identifier)
+        if cipher is None:
+            raise KeyDenied("a data file is under a key that was not opened for it")
+        try:
+            blob = base64.b64decode(wrapped_key)
+            return cipher.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], master_key_identifier.encode())
+        except (InvalidTag, ValueError):
+            raise SealBroken(f"a data key under {master_key_identifier} was altered") from None
+
+
+def _factory(keys: Mapping[str, Key]) -> pe.CryptoFactory:
+    client = _Kms(keys)
+    return pe.CryptoFactory(lambda _: client)
+
+
+def _decryption(keys: Mapping[str, Key]) -> Any:
+    return _factory(keys).file_decryption_properties(pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
+
+
+def _encryption(schema: pa.Schema, numbers_at: int, meta: Key, numbers: Key | None) -> Any:
+    """One key for everything, or the numbers key for the columns from `numbers_at` on.
+
+    Columns that no key is named for would stay in the clear, so all are named. Data keys are wrapped once each
+    (double wrapping would cut the wrapping keys to 128 bits and keep them in a cache that outlives a destroyed key).
+    """
+    split: dict[str, Any] = {"uniform_encryption": True}
+    keys = {meta.key_id: meta}
+    if numbers is not None:
+        split = {"column_keys": {meta.key_id: schema.names[:numbers_at], numbers.key_id: schema.names[numbers_at:]}}
+        keys[numbers.key_id] = numbers
+    config = pe.EncryptionConfiguration(
+        meta.key_id,
+        encryption_algorithm="AES_GCM_V1",
+        plaintext_footer=False,
+        double_wrapping=False,
+        internal_key_material=True,
+        data_key_length_bits=256,
+        **split,
+    )
+    return _factory(keys).file_encryption_properties(pe.KmsConnectionConfig(), config)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(
+    table: pa.Table,
+    path: str,
+    *,
+    file_id: str,
+    meta: Key,
+    numbers: Key | None = None,
+    number_columns: Sequence[str] = (),
+    without_dictionary: Sequence[str] = (),
+    filesystem: pafs.FileSystem | None = None,
+) -> Written:
+    """Write `table` as one encrypted data file, whole or not at all, on disk when this returns.
+
+    `number_columns` that the table has must come last and go under `numbers`; `without_dictionary` names columns
+    whose values hardly repeat, beside those whose type says so. Raises ValueError for number columns without a key of
+    their own, or not last: they would be readable by, or make the file unreadable for, who may not see numbers.
+    """
+    numbers_at = _numbers_at(table.schema, meta, numbers, number_columns)
+    hidden = table.schema.names[numbers_at:]
+    properties = _encryption(table.schema, numbers_at, meta, numbers if hidden else None)
+    note = {"key": numbers.key_id, "columns": hidden} if numbers is not None and hidden else None
+    metadata = {_FILE: file_id.encode(), _FORMAT: str(FORMAT_VERSION).encode(), _NUMBERS: json.dumps(note).encode()}
+    blob = _parquet(table.replace_schema_metadata(metadata), properties, without_dictionary)
+    write_sealed(path, blob, filesystem)
+    return Written(path, blob.size, hashlib.sha256(memoryview(blob)).hexdigest(), table.num_rows)
+
+
+def _numbers_at(schema: pa.Schema, meta: Key, numbers: Key | None, number_columns: Sequence[str]) -> int:
+    """The index of the first number column; the number of columns when there is none."""
+    hidden = set(number_columns) & set(schema.names)
+    at = len(schema.names) - len(hidden)
+    if set(schema.names[at:]) != hidden:
+        raise ValueError("number columns come last")
+    if hidden and (numbers is None or numbers.key_id == meta.key_id or numbers.secret == meta.secret):
+        raise ValueError("number columns need a key of their own")
+    if hidden and any(kind.num_fields for kind in schema.types):
+        raise ValueError("a table with number columns has no nested columns")
+    return at
+
+
+def _parquet(table: pa.Table, properties: Any, without_dictionary: Sequence[str]) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    writer = pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[f.name for f in table.schema if _repeats(f.type) and f.name not in without_dictionary],
+        encryption_properties=properties,
+    )
+    with writer:
+        writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+    return sink.getvalue()
+
+
+def _repeats(kind: pa.DataType) -> bool:
+    """Whether a dictionary pays: not for ids, tokens, times and measurements."""
+    return not (pa.types.is_fixed_size_binary(kind) or pa.types.is_timestamp(kind) or pa.types.is_floating(kind))
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read_parquet(
+    path: str,
+    *,
+    file_id: str,
+    keys: Mapping[str, Key],
+    columns: Sequence[str] | None = None,
+    sha256: str | None = None,
+    filesystem: pafs.FileSystem | None = None,
+) -> pa.Table:
+    """Rows of one data file: `columns`, or all that `keys` (by key id) open.
+
+    Give only the keys that this file should be under: a file moved here from another month then does not open.
+    Raises SealBroken when it is another file, plaintext, altered or cut short (with `sha256`: any byte of it differs);
+    KeyDenied when the footer's key, or the key of a number column asked for by name, is not among `keys`.
+    """
+    with (filesystem or pafs.LocalFileSystem()).open_input_file(str(path)) as source, _broken(file_id):
+        if sha256 is not None:
+            source = _checked(source, file_id, sha256)
+        _check_magic(source, file_id)
+        with pq.ParquetFile(source, decryption_properties=_decryption(keys)) as file:
+            schema = file.schema_arrow
+            _check_footer(schema, file_id)
+            wanted = _openable(schema, keys) if columns is None else list(columns)
+            if not set(wanted) <= set(_openable(schema, keys)):
+                _refuse(schema, wanted, file_id)
+            return file.read(columns=wanted).select(wanted).replace_schema_metadata(None)
+
+
+@contextmanager
+def _broken(file_id: str) -> Iterator[None]:
+    """Arrow's errors for bytes that are not what was written, as SealBroken; what the system refuses passes."""
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise
+    except (pa.ArrowException, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise
+        raise SealBroken(f"data file {file_id} was altered or cut short") from None
+
+
+def _checked(source: pa.NativeFile, file_id: str, sha256: str) -> pa.BufferReader:
+    """The whole file in memory, after its hash was compared."""
+    content = source.read_buffer()
+    if hashlib.sha256(memoryview(content)).hexdigest() != sha256:
+        raise SealBroken(f"data file {file_id} differs from what the manifest says was written")
+    return pa.BufferReader(content)
+
+
+def _check_magic(source: pa.NativeFile, file_id: str) -> None:
+    """Arrow reads plaintext Parquet even where keys are given, so whoever can write a file could forge one."""
+    size = source.size()
+    ends = source.read_at(4, 0), source.read_at(4, max(size - 4, 0))
+    if _PLAIN_MAGIC in ends:
+        raise SealBroken(f"data file {file_id} is plaintext Parquet, which is never written here")
+    if ends != (_MAGIC, _MAGIC):
+        raise SealBroken(f"data file {file_id} was altered or cut short")
+
+
+def _check_footer(schema: pa.Schema, file_id: str) -> None:
+    metadata = schema.metadata or {}
+    if metadata.get(_FORMAT) != str(FORMAT_VERSION).encode():
+        raise SealBroken(f"data file {file_id} has a format version that this release does not know")
+    if metadata.get(_FILE) != file_id.encode():
+        raise SealBroken(f"data file {file_id} was replaced by another data file")
+
+
+def _openable(schema: pa.Schema, keys: Mapping[str, Key]) -> list[str]:
+    """The columns of a file that `keys` open, in its order. The footer, which says so, is authenticated."""
+    note = json.loads(schema.metadata[_NUMBERS])
+    closed = set(note["columns"]) if note and note["key"] not in keys else set()
+    return [name for name in schema.names if name not in closed]
+
+
+def _refuse(schema: pa.Schema, wanted: Sequence[str], file_id: str) -> None:
+    absent = sorted(set(wanted) - set(schema.names))
+    if absent:
+        raise ValueError(f"data file {file_id} has no column {', '.join(absent)}")
+    raise KeyDenied(f"the numbers of data file {file_id} are under a key that was not opened")
+
+
+# -- many files --------------------------------------------------------------------------------------------------------
+
+
+def open_dataset(
+    files: Sequence[LakeFile],
+    keys: Mapping[str, Key],
+    schema: pa.Schema,
+    filesystem: pafs.FileSystem | None = None,
+) -> ds.Dataset:
+    """A dataset over data files, for Arrow and DuckDB, with the columns of `schema` (null where a file has none).
+
+    Who may not see numbers gives a `schema` without them; a filter on one is then an error like any unknown column.
+    Where a file's `numbers` is None its number columns are null. All keys and every file's identity are checked here:
+    raises KeyDenied and SealBroken as `read_parquet` does. Files are scanned under their own keys only.
+    """
+    filesystem = filesystem or pafs.LocalFileSystem()
+    by_keys: dict[tuple[str, str | None], list[LakeFile]] = defaultdict(list)
+    for file in files:
+        by_keys[file.meta, file.numbers].append(file)
+    whole: list[ds.Dataset] = []
+    partial: list[ds.Dataset] = []
+    for key_ids, group in by_keys.items():
+        part = _part(group, _named(keys, key_ids, schema), schema, filesystem)
+        (whole if part.schema.equals(schema) else partial).append(part)
+    if partial:
+        return _PartlyGone(schema, whole + partial)
+    return ds.UnionDataset(schema, whole) if whole else ds.InMemoryDataset(schema.empty_table())
+
+
+def _named(keys: Mapping[str, Key], key_ids: Sequence[str | None], schema: pa.Schema) -> dict[str, Key]:
+    """The keys of one group of files; the numbers key may be missing, which `_part` judges by the columns."""
+    if key_ids[0] not in keys:
+        raise KeyDenied(f"the key {key_ids[0]} of a data file was not opened")
+    return {key_id: keys[key_id] for key_id in key_ids if key_id is not None and key_id in keys}
+
+
+def _part(files: Sequence[LakeFile], keys: Mapping[str, Key], schema: pa.Schema, filesystem: Any) -> ds.Dataset:
+    """Files under the same keys, with those columns of `schema` that none of them keeps closed."""
+    config = ds.ParquetDecryptionConfig(_factory(keys), pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
+    options = ds.ParquetFragmentScanOptions(decryption_config=config)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    closed: set[str] = set()
+    fragments = []
+    for file in files:
+        fragment = _fragment(file, form, filesystem)
+        found = fragment.physical_schema
+        shut = set(schema.names) & (set(found.names) - set(_openable(found, keys)))
+        if shut and file.numbers is not None:
+            _refuse(found, sorted(shut), file.file_id)
+        closed |= shut
+        fragments.append(fragment)
+    limited = pa.schema([field for field in schema if field.name not in closed], schema.metadata)
+    return ds.FileSystemDataset(fragments, limited, form, filesystem)
+
+
+def _fragment(file: LakeFile, form: ds.ParquetFileFormat, filesystem: Any) -> ds.Fragment:
+    """A file opened and checked; its footer stays in memory, so what was checked is what is scanned."""
+    with filesystem.open_input_file(file.path) as source, _broken(file.file_id):
+        _check_magic(source, file.file_id)
+        fragment = form.make_fragment(file.path, filesystem)
+        fragment.ensure_complete_metadata()
+        _check_footer(fragment.physical_schema, file.file_id)
+        return fragment
+
+
+class _PartlyGone(ds.InMemoryDataset):  # type: ignore[misc]
+    """Parts of which some no longer have all columns: those are null there.
+
+    Arrow would give every part of a union the whole schema, and so ask for columns whose key is gone. DuckDB and
+    Arrow's own methods (`to_table`, `head`, `count_rows`, ...) all read through `scanner`.
+    """
+
+    def __init__(self, schema: pa.Schema, parts: Sequence[ds.Dataset]) -> None:
+        super().__init__(schema.empty_table())
+        self._parts = parts
+
+    def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> ds.Scanner:
+        columns = self.schema.names if columns is None else columns
+        scanners = [self._scan(part, columns, filter, options) for part in self._parts]
+        schema = scanners[0].projected_schema
+        batches = (batch for scanner in scanners for batch in scanner.to_batches())
+        return ds.Scanner.from_batches(batches, schema=schema)
+
+    def _scan(self, part: ds.Dataset, columns: Any, filter: Any, options: dict[str, Any]) -> ds.Scanner:
+        gone = [field for field in self.schema if field.name not in part.schema.names]
+        if not gone:
+            return part.scanner(columns=columns, filter=filter, **options)
+        nulls = {field.name: pc.scalar(pa.scalar(None, field.type)) for field in gone}
+        if not isinstance(columns, dict):
+            try:
+                chosen = {name: nulls.get(name, pc.field(name)) for name in columns}
+                return part.scanner(columns=chosen, filter=filter, **options)
+            except pa.ArrowInvalid:  # the filter names a column that is gone
+                pass
+        every = {name: nulls.get(name, pc.field(name)) for name in self.schema.names}
+        reader = part.scanner(columns=every, **options).to_reader()
+        return ds.Scanner.from_batches(reader, columns=columns, filter=filter)
+
+    def _unsupported(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("read this dataset with to_table, to_batches, scanner or DuckDB")
+
+    filter = replace_schema = get_fragments = join = join_asof = sort_by = _unsupported
+
+
+# -- id filters --------------------------------------------------------------------------------------------------------
+
+
+class IdFilter:
+    """A Bloom filter over 16-byte ids: "certainly not in this file", or "look".
+
+    10 bits a row give about 1 in 100 wrong hits. Each id sets 7 bits within one block of 512, so that a query
+    touches one cache line. Ids are keyed and thus uniform: their own bits are the hash values. The filter tells
+    whoever holds an id whether the file has it, so it is stored sealed.
+    """
+
+    _MAGIC: Final = b"CWIDF\x01"
+    _BITS_PER_ROW: Final = 10
+    _BLOCK_BITS: Final = 512
+    _PROBES: Final = 7
+
+    def __init__(self, bits: npt.NDArray[np.uint8]) -> None:
+        self._bits = bits
+        self._blocks = np.uint64(len(bits) * 8 // self._BLOCK_BITS)
+
+    @classmethod
+    def build(cls, ids: Column) -> "IdFilter":
+        """The filter of a column of ids (nulls are left out)."""
+        words = as_u64(ids.drop_null())
+        blocks = max(1, -(-len(words) * cls._BITS_PER_ROW // cls._BLOCK_BITS))
+        flags = np.zeros(blocks * cls._BLOCK_BITS, np.bool_)
+        made = cls(np.empty(len(flags) // 8, np.uint8))
+        base = made._base(words)
+        for probe in range(cls._PROBES):
+            flags[base + made._offset(words, probe)] = True
+        made._bits = np.packbits(flags, bitorder="little")
+        return made
+
+    def might_have(self, ids: Column) -> npt.NDArray[np.bool_]:
+        """For each id whether it may be in the file; false is certain. Nulls are in no file."""
+        words = as_u64(ids)
+        found = np.zeros(len(words), np.bool_)
+        left = np.arange(len(words)) if not ids.null_count else np.flatnonzero(ids.is_valid())
+        base = self._base(words[left])
+        for probe in range(self._PROBES):
+            at = base + self._offset(words[left], probe)
+            hit = (self._bits[at >> np.uint64(3)] >> (at & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
+            keep = np.flatnonzero(hit)
+            left, base = left[keep], base[keep]
+        found[left] = True
+        return found
+
+    def to_bytes(self) -> bytes:
+        """Magic with version, then the bits. Seal them before they are stored."""
+        return self._MAGIC + self._bits.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "IdFilter":
+        """Raises SealBroken for bytes that are no filter of a known version."""
+        body = memoryview(data)[len(cls._MAGIC) :]
+        if bytes(data[: len(cls._MAGIC)]) != cls._MAGIC or not len(body) or len(body) % (cls._BLOCK_BITS // 8):
+            raise SealBroken("these bytes are not an id filter of a version that this release knows")
+        return cls(np.frombuffer(body, np.uint8))
+
+    def _base(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """First bit of each id's block. The upper half of the first word: its low bytes are the shard's bits."""
+        upper = words[:, 0] >> np.uint64(32)
+        return ((upper * self._blocks) >> np.uint64(32)) * np.uint64(self._BLOCK_BITS)
+
+    def _offset(self, words: npt.NDArray[np.uint64], probe: int) -> npt.NDArray[np.uint64]:
+        return (words[:, 1] >> np.uint64(9 * probe)) & np.uint64(self._BLOCK_BITS - 1)

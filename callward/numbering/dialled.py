@@ -1,0 +1,104 @@
+"""Dialled digits read as international numbers, where only one reading is certain."""
+
+from functools import lru_cache
+
+import numpy as np
+import phonenumbers
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.numbering.arrays import MOST_DIGITS, POWER, Runs, head, integers, is_one_of, matches, replaced
+from callward.numbering.plans import NANP, Plan
+from callward.numbering.possible import REMEMBERED, check, parsed, parsed_abroad
+
+
+def international(text: pa.Array, runs: Runs, plan: Plan) -> np.ndarray:
+    """E.164 of each run of digits as an integer, 0 where it is not certain; int64 [n]. `text` is what `runs` reads."""
+    value, length, unread = _abroad(text, runs, plan)
+    if unread.any():
+        domestic, domestic_length = _national(text, runs, plan, unread)
+        value, length = value + domestic, length + domestic_length  # one of the two is 0
+    sound, doubtful = check(value, length)
+    number = np.where(sound, value, 0)
+    if doubtful.any():
+        _read_doubtful(number, value, doubtful)
+    if plan.carrier_pattern or plan.international_pattern:
+        _read_at_home(number, text, unread & (number == 0) & (runs.length >= 7), plan)
+    return number
+
+
+def _abroad(text: pa.Array, runs: Runs, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value and length of what follows "+" or an international prefix (0 elsewhere); which runs are still unread."""
+    value = np.where(runs.plus, runs.value, 0)
+    length = np.where(runs.plus, runs.length, np.int8(0))
+    unread = runs.plain & ~runs.plus
+    for prefix in plan.international_prefixes:
+        led = unread & _led(runs, prefix)
+        led[led] = _is_plainly_led(
+            text.filter(pa.array(led)), runs.length[led] - len(prefix), plan.international_pattern
+        )
+        rest = runs.length[led] - np.int8(len(prefix))
+        value[led], length[led] = runs.value[led] % POWER[rest], rest
+        unread &= ~led
+    return value, length, unread
+
+
+def _national(text: pa.Array, runs: Runs, plan: Plan, unread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value and length, country code included, of the runs that are certainly national numbers; 0 elsewhere."""
+    code, longest = str(plan.country_code), max(plan.national_lengths)
+    if plan.international_pattern:
+        unread = unread & ~matches(text, f"^(?:{plan.international_pattern})")
+    trunk = unread & _led(runs, plan.national_prefix) if plan.national_prefix else np.zeros(len(unread), bool)
+    coded = unread & ~trunk & (runs.length > longest)  # E.164 that lost its "+"
+    if coded.any():
+        coded &= _led(runs, code)
+    bare = unread & ~trunk & ~coded & is_one_of(runs.length, plan.bare_lengths)
+    rest = runs.length - trunk * np.int8(len(plan.national_prefix)) - coded * np.int8(len(code))
+    certain = (trunk | coded | bare) & is_one_of(rest, plan.national_lengths)
+    rest = np.where(certain, rest, np.int8(0))
+    value = np.where(certain, runs.value % POWER[rest] + plan.country_code * POWER[rest], 0)
+    if plan.country_code != NANP:  # whose numbers have a rule of their own
+        written = pa.array(value[certain]).cast(pa.string())
+        certain[certain] = matches(written, f"^{code}(?:{plan.national_pattern})$")
+    dialled = certain & ~coded
+    certain[dialled] = _is_plainly_led(text.filter(pa.array(dialled)), rest[dialled], plan.carrier_pattern)
+    return np.where(certain, value, 0), np.where(certain, rest + np.int8(len(code)), np.int8(0))
+
+
+def _is_plainly_led(text: pa.Array, length: np.ndarray, pattern: str) -> np.ndarray:
+    """Whether the pattern, if there is one, takes the prefix off and leaves so many digits: no carrier's code."""
+    if not pattern:
+        return np.ones(len(length), bool)
+    kept = replaced(text, f"^(?:{pattern})", "")
+    return np.asarray(integers(pc.binary_length(kept)) == length)
+
+
+def _led(runs: Runs, prefix: str) -> np.ndarray:
+    """Whether a run starts with the prefix and goes on."""
+    longer = (runs.length > len(prefix)) & (runs.length <= MOST_DIGITS)
+    return np.asarray(longer & (head(runs.value, runs.length, len(prefix)) == int(prefix)))
+
+
+def _read_doubtful(number: np.ndarray, value: np.ndarray, rows: np.ndarray) -> None:
+    distinct, places = np.unique(value[rows], return_inverse=True)
+    number[rows] = np.array([parsed_abroad(int(one)) for one in distinct], np.int64)[places]
+
+
+def _read_at_home(number: np.ndarray, text: pa.Array, rows: np.ndarray, plan: Plan) -> None:
+    """What bulk reading left, where carriers have codes of their own."""
+    encoded = text.filter(pa.array(rows)).dictionary_encode()
+    found = np.array([_parsed_at_home(one, plan) for one in encoded.dictionary.to_pylist()], np.int64)
+    number[rows] = found[integers(encoded.indices)]
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _parsed_at_home(dialled: str, plan: Plan) -> int:
+    """E.164 by phonenumbers of a number dialled in a country with carrier codes, 0 where it is not a valid one."""
+    number = parsed(dialled, plan.country)
+    domestic = str(number).startswith(str(plan.country_code))
+    readable = domestic or plan.international_pattern != ""
+    return number if readable and number and _is_valid(number) else 0
+
+
+def _is_valid(number: int) -> bool:
+    return phonenumbers.is_valid_number(phonenumbers.parse(f"+{number}", None))

@@ -1,0 +1,110 @@
+"""What was dialled, out of what a switch wrote around it: URIs, display names, separators, extensions, letters.
+
+Sources: RFC 3261 sections 19.1 and 20.10 (SIP URI, name-addr), RFC 3966 (tel URI), RFC 3323 (anonymous).
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.numbering.arrays import changed, matches, replaced
+from callward.numbering.possible import TOLL_FREE_CODES
+
+_HIDDEN_NAME: Final = r"""(?i)^["' ]*(?:anonymous|restricted|private|withheld)["' ]*<"""
+_SEPARATED_DIGITS: Final = r"^[0-9+*#().\-/ ]*[0-9][0-9+*#().\-/ ]*$"
+_INTERNET_ADDRESS: Final = r"^[0-9]{1,3}(?:\.[0-9]{1,3}){3}$"  # its dots are no separators
+_WITH_EXTENSION: Final = r"(?i)^([0-9+().\-/ ]{7,}?) *(?:ext(?:n|ension)?\.?|x\.?) *[0-9]{1,7}$"
+_SPELLING: Final = rf"^\+?(?:1[-. ]*)?\(?(?:{'|'.join(TOLL_FREE_CODES)}|900)\)?[-. ]*(?:[0-9A-Za-z][-. ]*){{7}}$"
+_THREE_LETTERS: Final = r"[A-Za-z].*[A-Za-z].*[A-Za-z]"
+_KEYPAD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"22233344455566677778889999")
+
+_URI_SIGNS: Final = r"""[@:;<>"%\pZ\pC]"""
+_SIP_WITHOUT_USER: Final = r"(?i)^ *(?:sips?: *)+[^@]*$"
+_SIP_DIGITS_ONLY: Final = r"(?i)^ *(?:sips?: *)+\+?[0-9*#]+ *(?:;.*)?$"
+
+
+class _Step(NamedTuple):
+    """A replacement, and a byte without which there is nothing to replace ("" where any of many will do)."""
+
+    sign: bytes
+    pattern: str
+    replacement: str
+
+
+# In this order nothing of it is left at the end, so that a second pass is idle.
+_TO_URI: Final = (
+    _Step(b"", r"[\pZ\pC]+", " "),  # and control characters
+    _Step(b"<", r"^.*<([^<>]*).*$", r"\1"),  # "Name" <uri>;parameters
+)
+_TO_USER: Final = (
+    _Step(b"", r"[\"<>]+", ""),
+    _Step(b":", r"(?i)^ *(?:(?:sips?|tel): *)+", ""),
+    _Step(b"@", r"(?:[:;][^@]*)?@.*$", ""),  # user[:password][;parameters]@host
+    _Step(b";", r";.*$", ""),
+    _Step(b"%", r"(?i)%2b", "+"),
+    _Step(b"%", r"(?i)%2a", "*"),
+    _Step(b"%", r"%23", "#"),
+    _Step(b" ", r"^ +| +$", ""),
+)
+
+
+def undress(text: pa.Array) -> pa.Array:
+    """The dialled text of values that are no plain digits (shape [n]): user part of a URI, digits without separators.
+
+    Nothing dialled is left out: digits that are no number keep their count, a user's name stays as it is. Where a URI
+    names a host and no user, the text is empty.
+    """
+    text = changed(text, ~matches(text, _SEPARATED_DIGITS), _unlettered)
+    separated = matches(text, _SEPARATED_DIGITS) & ~matches(text, _INTERNET_ADDRESS)
+    return changed(text, separated, _without_separators)
+
+
+def is_hidden(text: pa.Array) -> np.ndarray:
+    """Whether the display name before a URI asks that the number stay hidden; bool [n]."""
+    return matches(text, _HIDDEN_NAME)
+
+
+def spelled(word: str) -> int:
+    """The digits that dial a word on a telephone keypad (ITU-T E.161)."""
+    return int(word.upper().encode().translate(_KEYPAD))
+
+
+def _unlettered(text: pa.Array) -> pa.Array:
+    text = changed(text, matches(text, _URI_SIGNS), _user_part)
+    text = changed(text, matches(text, _WITH_EXTENSION), _without_extension)
+    return changed(text, matches(text, _SPELLING) & matches(text, _THREE_LETTERS), _from_keypad)
+
+
+def _user_part(text: pa.Array) -> pa.Array:
+    for step in _TO_URI:
+        text = _stepped(text, step)
+    host_only = matches(text, _SIP_WITHOUT_USER)
+    host_only[host_only] = ~matches(text.filter(pa.array(host_only)), _SIP_DIGITS_ONLY)
+    for step in _TO_USER:
+        text = _stepped(text, step)
+    return changed(text, host_only, lambda rows: pa.array([""] * len(rows), pa.string()))
+
+
+def _stepped(text: pa.Array, step: _Step) -> pa.Array:
+    """One step on the rows that need it: looking for a byte, then for a match, is cheaper than rewriting."""
+    data = text.buffers()[2]
+    written = data.to_pybytes() if data else b""
+    if step.sign not in written:
+        return text
+    return changed(text, matches(text, step.pattern), lambda rows: replaced(rows, step.pattern, step.replacement))
+
+
+def _without_extension(text: pa.Array) -> pa.Array:
+    return replaced(text, _WITH_EXTENSION, r"\1")
+
+
+def _without_separators(text: pa.Array) -> pa.Array:
+    return replaced(text, r"[().\-/ ]+", "")
+
+
+def _from_keypad(text: pa.Array) -> pa.Array:
+    """1-800-FLOWERS as 18003569377: toll-free and 900 numbers only, for elsewhere letters may be a user's name."""
+    upper = pc.ascii_upper(replaced(text, r"[^0-9A-Za-z+]+", ""))
+    return pa.array([word.encode().translate(_KEYPAD).decode() for word in upper.to_pylist()], pa.string())

@@ -1,0 +1,171 @@
+"""Where numbers belong: prefix, destination, region, and whether a call leaves its state or country."""
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+import phonenumbers
+import pyarrow as pa
+from phonenumbers import PhoneNumberType
+
+from callward.numbering.arrays import MOST_DIGITS, Runs, head, integers, named, runs_of
+from callward.numbering.kinds import ABSENT, E164, KINDS
+from callward.numbering.plans import NANP, NO_COUNTRY, Plan
+from callward.numbering.possible import CODE_OF_HEAD, REMEMBERED, check, is_nanp, number_of
+from callward.numbering.values import normalize_values
+from schemas.nanp import STATE_OF_NPA
+
+JURISDICTIONS: Final = ("interstate", "intrastate", "international", "unknown")
+_INTERSTATE, _INTRASTATE, _INTERNATIONAL, _UNKNOWN = range(len(JURISDICTIONS))
+
+_CLASS_OF_KIND: Final = {
+    "extension": "extension",
+    "feature_code": "feature",
+    "emergency": "emergency",
+    "short_code": "short_code",
+    "sip_user": "sip_user",
+}
+_CLASS_OF_TYPE: Final = {
+    PhoneNumberType.TOLL_FREE: "toll_free",
+    PhoneNumberType.PREMIUM_RATE: "premium",
+    PhoneNumberType.SHARED_COST: "shared_cost",
+}
+_SATELLITE_CODES: Final = (870, 881)  # Inmarsat; Iridium and Globalstar (ITU-T list of E.164 assigned country codes)
+_TERRITORIES: Final = ("PR", "VI", "GU", "AS", "MP")  # states to 47 U.S.C. 153(47)
+_LEAD: Final = 7  # digits that decide where a number belongs; of +1 four, for an area code lies in one country
+_LENGTHS: Final = 32  # room for a length within a key
+# Digits that complete a lead to a number whose type phonenumbers knows: the answer depends on the lead alone.
+_NANP_ENDS: Final = ("5550100", "2000100", "3000100", "9250100", "6660100")
+_ENDS: Final = "50192"
+
+
+class Places(NamedTuple):
+    """Where numbers belong; one row per number, dictionary-encoded strings (int32 indices).
+
+    prefix: country and area at most ("+1303", else the country code alone: "+44"); null where not E.164.
+    destination: ISO region (US, JM, GB), or a class: toll_free, premium, shared_cost, satellite, international_service,
+    emergency, feature, short_code, extension, sip_user, unknown. Never null.
+    region: ISO region; "001" for networks of no country; null where there is none, or a +1 number serves many.
+    zone: what `jurisdiction` compares: "US-CO" where the state or territory is known, else the region.
+    """
+
+    prefix: pa.DictionaryArray
+    destination: pa.DictionaryArray
+    region: pa.DictionaryArray
+    zone: pa.DictionaryArray
+
+
+class _Place(NamedTuple):
+    prefix: str | None
+    destination: str
+    region: str | None
+    zone: str | None
+
+
+def places(number: pa.Array, plan: Plan) -> Places:
+    """Where normalized numbers belong (strings as `normalize_values` gives them by the same plan, shape [n])."""
+    keys = pa.array(_keys(number, plan)).dictionary_encode()
+    found = [_place_of_key(key) for key in keys.dictionary.to_pylist()]
+    columns = zip(*found, strict=True) if found else ((),) * len(_Place._fields)
+    return Places(*(pa.DictionaryArray.from_arrays(keys.indices, pa.array(column, pa.string())) for column in columns))
+
+
+def _keys(number: pa.Array, plan: Plan) -> np.ndarray:
+    """One integer per number: of E.164 its leading digits and its length, else minus the position of its kind."""
+    runs = runs_of(number)
+    length = np.where(runs.plus & (runs.length <= MOST_DIGITS), runs.length, np.int8(0))
+    international, _ = check(runs.value, length)
+    keys = _leads(runs) * _LENGTHS + length
+    others = ~international
+    if others.any():
+        kinds = _kinds(number.filter(pa.array(others)), plan)
+        keys[others] = np.where(kinds == E164, keys[others], -kinds)  # the library knows more of E.164 than the check
+    return keys
+
+
+def _leads(runs: Runs) -> np.ndarray:
+    leads, others = runs.value // 10**7, ~is_nanp(runs.value, runs.length)
+    leads[others] = head(runs.value[others], runs.length[others], _LEAD)
+    return leads
+
+
+def _kinds(number: pa.Array, plan: Plan) -> np.ndarray:
+    """Positions in KINDS of numbers that are not E.164: normalizing them again changes nothing and tells the kind."""
+    encoded = number.dictionary_encode()
+    kinds = normalize_values(encoded.dictionary, plan).kind
+    positions = pa.array([KINDS.index(kind) for kind in kinds.to_pylist()], pa.int64())
+    return integers(positions.take(encoded.indices).fill_null(ABSENT))
+
+
+def _place_of_key(key: int) -> _Place:
+    if key <= 0:
+        return _Place(None, _CLASS_OF_KIND.get(KINDS[-key], "unknown"), None, None)
+    return _place(*divmod(key, _LENGTHS))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _place(lead: int, length: int) -> _Place:
+    """Where E.164 numbers with these leading digits and this length belong."""
+    digits = str(lead)
+    code = int(CODE_OF_HEAD[int(digits[:3])])
+    region, kind = _region_and_type(code, digits[len(str(code)) :], length - len(digits))
+    if code == NANP:
+        return _place_in_nanp(lead, region, kind)
+    destination = region or "unknown"
+    if region == NO_COUNTRY:
+        destination = "satellite" if code in _SATELLITE_CODES else "international_service"
+    elif kind in _CLASS_OF_TYPE:
+        destination = _CLASS_OF_TYPE[kind]
+    return _Place(f"+{code}", destination, region, region)
+
+
+def _place_in_nanp(lead: int, region: str | None, kind: int) -> _Place:
+    """A toll-free or 900 number serves many countries, and where it ends nobody can tell."""
+    if kind in _CLASS_OF_TYPE:
+        return _Place(f"+{lead}", _CLASS_OF_TYPE[kind], None, None)
+    state = STATE_OF_NPA.get(lead - 1000) if region == "US" else region if region in _TERRITORIES else None
+    return _Place(f"+{lead}", region or "unknown", region, f"US-{state}" if state else region)
+
+
+def _region_and_type(code: int, national: str, more: int) -> tuple[str | None, int]:
+    """Region and type of the first completion that phonenumbers knows; else the code's own region (none for +1)."""
+    for end in _NANP_ENDS if code == NANP else [digit * more for digit in _ENDS]:
+        number = number_of(code, national + end)
+        kind = phonenumbers.number_type(number)
+        if kind != PhoneNumberType.UNKNOWN:
+            return phonenumbers.region_code_for_number(number), kind
+    return (None if code == NANP else phonenumbers.region_code_for_country_code(code)), PhoneNumberType.UNKNOWN
+
+
+def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.StringArray:
+    """interstate, intrastate, international or unknown, by the zones of two numbers (Places.zone; same shape [n]).
+
+    International where the countries differ (47 U.S.C. 153(21)); among US states, territories and DC by the states of
+    the area codes (153(28), 153(47)), as carriers do by number; unknown for toll-free and every number without a zone,
+    and for calls within another country. `local` is never given: it takes rate centers, which no number tells.
+    """
+    zones: dict[str, int] = {}
+    calling, called = _zone_positions(calling_zone, zones), _zone_positions(called_zone, zones)
+    return named(JURISDICTIONS, _rule(list(zones))[calling, called])
+
+
+def _rule(zones: list[str]) -> np.ndarray:
+    """The jurisdiction between any two zones; int8 [zones + 1, zones + 1], the last row and column for no zone."""
+    country = np.array([*(zone.partition("-")[0] for zone in zones), ""])
+    stated = np.array([*("-" in zone for zone in zones), False])
+    rule = np.full((len(country), len(country)), _UNKNOWN, np.int8)
+    rule[np.ix_(stated, stated)] = _INTERSTATE
+    rule[stated, stated] = _INTRASTATE
+    rule[country[:, None] != country] = _INTERNATIONAL
+    rule[-1, :] = rule[:, -1] = _UNKNOWN
+    return rule
+
+
+def _zone_positions(zone: pa.DictionaryArray, zones: dict[str, int]) -> np.ndarray:
+    """Each row's position in `zones`, which grows by the new ones; -1 for null."""
+    names = zone.dictionary.to_pylist()
+    positions = np.array(
+        [-1 if name is None else zones.setdefault(name, len(zones)) for name in names] + [-1], np.int16
+    )
+    rows = zone.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    return np.asarray(positions[rows])

@@ -1,0 +1,309 @@
+"""callward.toml: one file of settings, checked as a whole; an unknown key is refused with the nearest right one."""
+
+import difflib
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from callward.errors import UsageProblem
+from schemas.policy import CLASSES, Window
+
+FORMAT_VERSION = 1
+FILE_NAME = "callward.toml"
+CAPABILITIES = (
+    "billing",
+    "billing-numbers",
+    "assurance",
+    "lineage",
+    "suspense",
+    "pending",
+    "archive",
+    "ids",
+    "transit",
+)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone is called {name!r} (write an IANA name such as America/Denver or UTC)") from error
+    return name
+
+
+class Section(BaseModel):
+    """A table of callward.toml; every key has a description, which `callward init` writes beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lake(Section):
+    uri: str = Field("file:lake", description="Where data files lie: file:PATH, relative to this file or absolute.")
+
+    @field_validator("uri")
+    @classmethod
+    def _local(cls, uri: str) -> str:
+        if urlsplit(uri).scheme != "file":
+            raise ValueError("only file: is built so far, such as file:lake")
+        return uri
+
+
+class Database(Section):
+    url: str = Field(
+        "sqlite:///callward.db",
+        description="SQLAlchemy URL. SQLite for one machine; postgresql+pg8000://user@host/name when several people query.",
+    )
+
+
+class Landing(Section):
+    folder: str = Field("landing", description="Switches write into FOLDER/<source>/.")
+    after_commit: Literal["archive", "delete"] = Field(
+        "archive", description="What becomes of a landing file after its commit: archive (sealed copy kept) or delete."
+    )
+    stable_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="A source that promises neither rename nor marker is taken when size and time have not changed for so long.",
+    )
+    temporary_suffixes: list[str] = Field(
+        [".tmp", ".part", ".filepart", ".writing"], description="Names that end so, or begin with a dot, are still being written."
+    )
+
+
+class Keys(Section):
+    roots: dict[str, str] = Field(
+        {name: f"local:keys/{name}.root" for name in CAPABILITIES},
+        description="One key root per capability. Whoever may read a root's file holds that capability: set the file's owner so.",
+    )
+
+    @field_validator("roots")
+    @classmethod
+    def _known(cls, roots: dict[str, str]) -> dict[str, str]:
+        for name in roots:
+            if name not in CAPABILITIES:
+                raise ValueError(f"no capability is called {name!r}{_nearest(name, CAPABILITIES)}")
+        return roots
+
+
+class Engine(Section):
+    runner: str = Field("FnApiRunner", description="Beam runner. FnApiRunner is embedded: nothing to install, nothing downloaded.")
+    workers: int = Field(2, ge=1, le=64, description="Workers of the embedded runner.")
+    options: list[str] = Field([], description="Further Beam options, passed on as written.")
+
+
+class Waves(Section):
+    records: int = Field(2_000_000, ge=1, description="A wave is committed by itself: so many records at most ...")
+    mebibytes: int = Field(512, ge=1, description="... or so many MiB of decompressed input.")
+    block_mebibytes: float = Field(12.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB.")
+    bucket_records: int = Field(700_000, ge=1, description="Groups of the shuffle are planned to be about so many records.")
+    file_gibibytes: float = Field(64.0, gt=0, description="A compressed file that unpacks to more than this is not read (a gzip bomb).")
+
+
+class Thresholds(Section):
+    file_errors_pct: float = Field(10.0, ge=0, le=100, description="A file with a larger share of suspended records is set aside whole.")
+    file_errors_min: int = Field(20, ge=1, description="... but only when it has at least so many of them.")
+    unknown_share_pct: float = Field(5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown.")
+    few_attempts: int = Field(100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
+
+
+class Billing(Section):
+    rows: Literal["answered", "attempts"] = Field("answered", description="The billing view holds answered calls, or all attempts at 0.")
+
+
+class Tenant(Section):
+    zone: str = Field("UTC", description="Billing zone: its local date of the answer is the billing date.")
+    billing: Billing = Field(Billing(), description="What the billing view holds.")
+    retention: dict[str, str] = Field({}, description="Windows per class of data; nightly refuses to run while one is missing.")
+
+    _check_zone = field_validator("zone")(_zone)
+
+    @field_validator("retention")
+    @classmethod
+    def _windows(cls, retention: dict[str, str]) -> dict[str, str]:
+        for name, window in retention.items():
+            if name not in CLASSES:
+                raise ValueError(f"no retention class is called {name!r}{_nearest(name, CLASSES)}")
+            Window.parse(window)
+        return retention
+
+
+class Trunk(Section):
+    name: str = Field(description="As the switch writes it, once the declaration has cut it out of a channel or address.")
+    carrier: str | None = Field(None, description="Carrier id that the billing view shows instead of the trunk.")
+
+
+class Account(Section):
+    id: str = Field(description="Opaque account id; never a phone number.")
+    tenant: str = Field("default", description="Tenant the account belongs to.")
+    codes: list[str] = Field([], description="Account codes that switches write.")
+    trunks: list[str] = Field([], description="Trunks whose calls this account pays for.")
+
+    @field_validator("id")
+    @classmethod
+    def _opaque(cls, value: str) -> str:
+        if sum(c.isdigit() for c in value) >= 7 and not any(c.isalpha() for c in value):
+            raise ValueError("an account id of seven or more digits alone looks like a phone number; give it a letter")
+        return value
+
+
+class Source(Section):
+    name: str = Field(description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
+    format: str = Field(description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.")
+    zone: str = Field("UTC", description="IANA zone of local times in the file.")
+    country: str = Field("US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$")
+    complete: Literal["rename", "marker", "stable"] = Field(
+        "stable",
+        description="How a file says it is complete: renamed from a temporary name, a FILE.done beside it, or unchanged for stable_seconds.",
+    )
+    tenant: str = Field("default", description="The tenant of all its records, unless tenant_field says otherwise.")
+    tenant_field: str | None = Field(None, description="Column of the source that names the tenant.")
+    tenants: dict[str, str] = Field({}, description="Values of tenant_field and the tenant that each means.")
+    horizon_hours: float | None = Field(None, gt=0, description="How long a piece of a call waits for the rest, if not as declared.")
+    file_errors_pct: float | None = Field(None, ge=0, le=100, description="This source's own error threshold.")
+    declare: dict[str, Any] = Field({}, description="Laid over the declaration's own tables, such as [sources.declare.fields].")
+
+    _check_zone = field_validator("zone")(_zone)
+
+
+class Settings(Section):
+    """All of callward.toml. `path` is the file it was read from; relative paths in it are relative to its folder."""
+
+    path: Path = Field(exclude=True)
+    digest: str = Field("", exclude=True)
+    format_version: Literal[1] = Field(1, description="Version of this file's format.")
+    lake: Lake = Field(Lake(), description="The encrypted data files.")
+    database: Database = Field(Database(), description="Registers and derived tables.")
+    landing: Landing = Field(Landing(), description="Where files arrive.")
+    keys: Keys = Field(Keys(), description="Key roots.")
+    engine: Engine = Field(Engine(), description="What runs the work.")
+    waves: Waves = Field(Waves(), description="How much is taken at a time.")
+    thresholds: Thresholds = Field(Thresholds(), description="When a person must look.")
+    tenants: dict[str, Tenant] = Field({"default": Tenant()}, description="Data controllers and their policies.")
+    trunks: list[Trunk] = Field([], description="Trunks that may appear; any other becomes 'other', so that none can carry a number.")
+    accounts: list[Account] = Field([], description="Who pays, by account code or trunk; where none matches: unguided.")
+    sources: list[Source] = Field([], description="Switches and feeds.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}")
+        for source in self.sources:
+            for tenant in {source.tenant, *source.tenants.values()}:
+                if tenant not in self.tenants:
+                    raise ValueError(f"source {source.name}: no tenant is called {tenant!r}{_nearest(tenant, self.tenants)}")
+        for account in self.accounts:
+            if account.tenant not in self.tenants:
+                raise ValueError(f"account {account.id}: no tenant is called {account.tenant!r}")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def below(self, path: str) -> Path:
+        """`path` as written in the settings, made absolute."""
+        return (self.folder / path).absolute()
+
+    @property
+    def lake_path(self) -> Path:
+        return self.below(self.lake.uri.removeprefix("file:").removeprefix("//"))
+
+    @property
+    def landing_path(self) -> Path:
+        return self.below(self.landing.folder)
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, with a relative SQLite file made absolute."""
+        prefix = "sqlite:///"
+        if self.database.url.startswith(prefix) and not self.database.url.startswith(prefix + "/"):
+            return prefix + str(self.below(self.database.url.removeprefix(prefix)))
+        return self.database.url
+
+    def root_uri(self, capability: str) -> str:
+        """The key root of a capability; raises UsageProblem when the settings name none."""
+        uri = self.keys.roots.get(capability)
+        if uri is None:
+            raise UsageProblem(f"{self.path.name}: [keys.roots] has no {capability!r}")
+        scheme, _, rest = uri.partition(":")
+        if scheme == "local" and not rest.startswith("/"):
+            return f"local://{self.below(rest)}"
+        return uri
+
+    def source(self, name: str) -> Source:
+        """The source of that name; raises UsageProblem with the nearest right one."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise UsageProblem(f"no source is called {name!r}{_nearest(name, [s.name for s in self.sources])}")
+
+    def missing_windows(self) -> list[str]:
+        """Classes without an explicit window, as "tenant: class"."""
+        return [f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in CLASSES if cls not in tenant.retention]
+
+
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, words))})"
+
+
+def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model that holds the key at `location`, following lists and tables of tables."""
+    model: type[BaseModel] | None = Settings
+    for step in location[:-1]:
+        if isinstance(step, int) or model is None:
+            continue
+        field = model.model_fields.get(str(step))
+        if field is None:
+            continue  # a name chosen by the user, such as a tenant's
+        kinds = [field.annotation, *get_args(field.annotation)]
+        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+    return model
+
+
+def _sentence(error: Any) -> str:
+    location = tuple(error["loc"])
+    where = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        section = _section_at(location)
+        known = [n for n in section.model_fields if n not in ("path", "digest")] if section else []
+        return f"unknown key {where}{_nearest(str(location[-1]), known)}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def find(config: str | os.PathLike[str] | None = None) -> Path:
+    """The settings file: --config, then CALLWARD_CONFIG, then callward.toml here; raises UsageProblem."""
+    path = Path(config or os.environ.get("CALLWARD_CONFIG") or FILE_NAME).absolute()
+    if path.is_dir():
+        path /= FILE_NAME
+    if not path.is_file():
+        raise UsageProblem(f"no settings file {path}; make a workspace with 'callward init DIR', or name one with --config")
+    return path
+
+
+def load(config: str | os.PathLike[str] | None = None) -> Settings:
+    """Read and check the settings; raises UsageProblem naming the file, the key and the nearest right one."""
+    path = find(config)
+    try:
+        text = path.read_bytes()
+        data = tomllib.loads(text.decode())
+    except OSError as error:
+        raise UsageProblem(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path}: not TOML: {error}") from None
+    for name in ("path", "digest"):
+        if name in data:
+            raise UsageProblem(f"{path}: unknown key {name}")
+    try:
+        return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
+    except ValidationError as error:
+        raise UsageProblem("\n".join(f"{path.name}: {_sentence(e)}" for e in error.errors())) from None

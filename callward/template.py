@@ -1,0 +1,82 @@
+"""Writes a settings file in which every key is explained, from the descriptions that settings.py checks against."""
+
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from callward.settings import Settings
+
+
+def _comment(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# "))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, BaseModel) or (isinstance(value, Mapping) and bool(value)) or (isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel))
+
+
+def _plain(model: BaseModel, explain: bool) -> Iterable[str]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if field.exclude or _is_table(value):
+            continue
+        if explain and field.description:
+            yield _comment(field.description)
+        if value is None or value == [] or value == {}:
+            yield f"# {name} ="
+        else:
+            yield f"{name} = {_value(value)}"
+
+
+def _tables(model: BaseModel, prefix: str, explain: bool) -> Iterable[str]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if field.exclude or not _is_table(value):
+            continue
+        yield ""
+        if explain and field.description:
+            yield _comment(field.description)
+        yield from _table(f"{prefix}{_key(name)}", value, explain)
+
+
+def _table(path: str, value: Any, explain: bool) -> Iterable[str]:
+    if isinstance(value, BaseModel):
+        yield f"[{path}]"
+        yield from _plain(value, explain)
+        yield from _tables(value, path + ".", explain)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield f"[[{path}]]"
+            yield from _plain(item, explain and position == 0)
+            yield from _tables(item, path + ".", False)
+    elif any(isinstance(item, BaseModel) for item in value.values()):
+        for position, (name, item) in enumerate(value.items()):
+            yield from _table(f"{path}.{_key(name)}", item, explain and position == 0)
+    else:
+        yield f"[{path}]"
+        yield from (f"{_key(name)} = {_value(item)}" for name, item in value.items())
+
+
+def render(settings: Settings) -> str:
+    """The settings as commented TOML; reading it back gives equal settings."""
+    lines = [
+        "# callward: settings. Relative paths are relative to this file.",
+        "# Check them at any time with 'callward doctor'.",
+        "",
+        *_plain(settings, True),
+        *_tables(settings, "", True),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+"""One opened workspace per process: settings, keys, declarations and numbering plans, found by a reference.
+
+Only the reference is ever pickled into a pipeline: it names the settings file, a role and a reason. Keys are opened
+where they are used.
+"""
+
+import os
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from callward import settings as settings_module
+from callward.errors import UsageProblem
+from callward.numbering import Plan, plan
+from callward.register import EVERY_MONTH, Keyring, KeyName, keyring
+from callward.seal import Sealer
+from callward.settings import Settings, Source
+from schemas import declaration as declarations
+from schemas.declaration import Declaration
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How a worker finds the workspace: no key, no secret, no number."""
+
+    config: str
+    role: str
+    reason: str
+    transit_month: str = EVERY_MONTH
+
+    def __str__(self) -> str:
+        return "\n".join((self.config, self.role, self.reason, self.transit_month))
+
+    @classmethod
+    def parse(cls, text: str) -> "Reference":
+        return cls(*text.split("\n"))
+
+
+@dataclass
+class Workspace:
+    """Settings and everything opened from them, for one role and reason."""
+
+    reference: Reference
+    settings: Settings
+    _declarations: dict[str, Declaration] = field(default_factory=dict)
+
+    @property
+    def keyring(self) -> Keyring:
+        return keyring(self.settings, self.reference.role, self.reference.reason)
+
+    @property
+    def transit(self) -> Sealer:
+        """Seals batches in flight: shuffle, spill, checkpoints."""
+        return self.keyring.sealer(KeyName("transit", "_all", self.reference.transit_month, "shuffle"))
+
+    def declaration(self, source: Source) -> Declaration:
+        """The source's format, with what the settings lay over it; raises UsageProblem for one that is wrong."""
+        if source.name not in self._declarations:
+            name = str(self.settings.below(source.format)) if source.format.endswith(".toml") else source.format
+            try:
+                self._declarations[source.name] = declarations.load(name, source.declare)
+            except ValueError as error:
+                raise UsageProblem(f"source {source.name}: {error}") from None
+        return self._declarations[source.name]
+
+    def plan(self, source: Source) -> Plan:
+        """The numbering plan that the source dials in."""
+        return plan(source.country)
+
+    @cached_property
+    def accounts_by_code(self) -> dict[tuple[str, str], str]:
+        """(tenant, account code) → account id."""
+        return {(a.tenant, code): a.id for a in self.settings.accounts for code in a.codes}
+
+    @cached_property
+    def accounts_by_trunk(self) -> dict[tuple[str, str], str]:
+        """(tenant, trunk) → account id."""
+        return {(a.tenant, trunk): a.id for a in self.settings.accounts for trunk in a.trunks}
+
+    @cached_property
+    def trunks(self) -> frozenset[str]:
+        return frozenset(trunk.name for trunk in self.settings.trunks)
+
+    @cached_property
+    def carriers(self) -> dict[str, str]:
+        """Trunk → carrier id."""
+        return {trunk.name: trunk.carrier for trunk in self.settings.trunks if trunk.carrier}
+
+
+_OPEN: dict[tuple[str, int], Workspace] = {}
+_LOCK = threading.Lock()
+
+
+def open_workspace(reference: Reference) -> Workspace:
+    """The process's workspace for a reference."""
+    name = (str(reference), os.getpid())
+    with _LOCK:
+        if name not in _OPEN:
+            _OPEN[name] = Workspace(reference, settings_module.load(reference.config))
+        return _OPEN[name]
+
+
+def open_transit(reference: str) -> Sealer:
+    """The transit sealer for a reference in its text form: what a coder on a worker calls."""
+    return open_workspace(Reference.parse(reference)).transit

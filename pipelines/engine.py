@@ -1,0 +1,74 @@
+"""The engine: how a pipeline is run, and what its errors become before a person sees them."""
+
+import logging
+import re
+from collections.abc import Callable
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
+
+from callward.errors import Problem
+from callward.settings import Settings
+from callward.workspace import Reference, open_transit
+from transforms.sealed import use_transit
+
+EMBEDDED = "FnApiRunner"
+# A worker's error reaches us as text with a traceback; of that only the sentence of an error that is ours is shown.
+_OURS = re.compile(r"^(?:callward\.[\w.]+): (.+)$", re.MULTILINE)
+_NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+
+
+def options(settings: Settings) -> PipelineOptions:
+    """Beam options for the settings' engine."""
+    engine = settings.engine
+    flags = [] if engine.runner == EMBEDDED else [f"--runner={engine.runner}"]
+    return PipelineOptions([*flags, f"--direct_num_workers={engine.workers}", *engine.options])
+
+
+def runner(settings: Settings) -> FnApiRunner | None:
+    """The embedded runner with its workers as threads; None where the options name another.
+
+    Beam's own `--direct_running_mode=multi_threading` flushes a worker's output once a second from another thread, also
+    in the middle of an element whose coder has let go of the interpreter's lock (ours does, to seal): the reader then
+    fails with "Invalid PaneInfoEncoding". A time limit below zero turns that flush off; size still flushes.
+    """
+    if settings.engine.runner != EMBEDDED:
+        return None
+    if settings.engine.workers == 1:
+        return FnApiRunner()
+    return FnApiRunner(default_environment=EmbeddedPythonGrpcEnvironment(data_buffer_time_limit_ms=-1))
+
+
+def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline], None]) -> None:
+    """Build and run one pipeline to its end; raises Problem with one clear sentence."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
+    use_transit(str(reference), open_transit)
+    try:
+        with beam.Pipeline(runner=runner(settings), options=options(settings)) as pipeline:
+            build(pipeline)
+    except Problem:
+        raise
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        raise _problem(error) from None
+
+
+def _problem(error: BaseException) -> Problem:
+    text = f"{type(error).__name__}: {error}"
+    if any(sign in text for sign in _NO_SPACE):
+        return Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there")
+    ours = _OURS.findall(text)
+    if ours:
+        return Problem(ours[-1])
+    return Problem(f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)")
+
+
+def _innermost(text: str) -> str:
+    """Where the innermost frame of a traceback lies and the error's type: never its message, which may quote a value."""
+    frames = re.findall(r'File "[^"]*?((?:callward|transforms|pipelines|schemas)/[\w/]+\.py)", line (\d+)', text)
+    kinds = re.findall(r"^([A-Za-z_][\w.]*(?:Error|Exception|Invalid|Problem|Interrupt))\b", text, re.MULTILINE)
+    place = f"{frames[-1][0]}:{frames[-1][1]}" if frames else "in the runner"
+    return f"{kinds[-1] if kinds else 'an error'} at {place}"

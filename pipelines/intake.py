@@ -1,0 +1,321 @@
+"""Intake: arrived files → blocks cut at record ends, registered in the ledger before anything of them is read on.
+
+A restart finds the registered blocks and cuts exactly so again; a file that is committed is only taken out of landing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from sqlalchemy import Connection, delete, insert, select, update
+
+from callward import database, tokens
+from callward.files import Files
+from callward.landing import Arrival, mask, open_plain
+from callward.register import EVERY_MONTH, KeyName
+from callward.settings import Source
+from schemas.declaration import Declaration, Shape, sniff
+from schemas.tables import blocks, input_files
+from transforms.elements import CHUNK
+from transforms.parse import record_end
+from transforms.read import PLAIN, STAGED, archive_tenant
+
+_HEAD = 64 << 10
+_LONGEST = 256 << 20  # a record longer than this is cut, and suspended in parts
+_NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
+
+
+class Unreadable(Exception):
+    """A file that cannot be unpacked; `args[0]` says why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One registered range of a file, in bytes of its decompressed content; `staged` is where it lies sealed."""
+
+    number: int
+    first: int
+    last: int
+    staged: str = ""
+    committed: bool = False
+
+
+@dataclass
+class Intake:
+    """A file on its way in."""
+
+    arrival: Arrival
+    source: Source
+    shape: Shape
+    records: int  # estimated
+    blocks: list[Block] = field(default_factory=list)
+    file_no: int = 0
+    condemned: bool = False  # set aside whole
+    begun: bool = False  # some of its blocks were committed by a run before
+    by_content: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return sum(block.last - block.first for block in self.blocks)
+
+
+def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
+    """Look at a file and cut it into blocks, as they are registered already or anew. Raises Unreadable, OSError."""
+    declaration = files.workspace.declaration(source)
+    with open_plain(arrival.path, arrival.form) as stream:
+        head = _unpacked(stream, _HEAD)
+    shape = sniff(head, declaration)
+    intake = Intake(arrival, source, shape, 0)
+    intake.by_content = declaration.identity.content or not _has_identity(declaration, shape)
+    intake.file_no, intake.condemned, registered = _registered(files, arrival)
+    intake.begun = any(block.committed for block in registered)
+    if intake.begun:
+        intake.blocks = _again(arrival, source, files, registered)
+    else:
+        intake.blocks = list(_cut(arrival, source, files, declaration, shape))
+    intake.records = _estimate(head, intake.bytes, declaration)
+    return intake
+
+
+def _has_identity(declaration: Declaration, shape: Shape) -> bool:
+    if declaration.file.kind == "json":
+        return True
+    return any(set(group) <= set(shape.columns) for group in declaration.identity.any_of) or bool(declaration.identity.unordered)
+
+
+def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
+    if declaration.file.records == "file":
+        return 1
+    return max(1, int(size * max(1, head.count(b"\n")) / max(1, len(head))))
+
+
+def _unpacked(stream: BinaryIO, size: int) -> bytes:
+    """Read from a possibly packed stream; damage is Unreadable, in a sentence without content."""
+    try:
+        return stream.read(size) or b""
+    except EOFError:
+        raise Unreadable("the packed file is cut short") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Unreadable("the packed file is damaged") from None
+    except Exception as error:  # zlib.error and ZstdError share no base class
+        if type(error).__module__ in ("zlib", "zstd", "zstandard", "zstandard.backend_c"):
+            raise Unreadable("the packed file is damaged") from None
+        raise
+
+
+# -- cutting -----------------------------------------------------------------------------------------------------------
+
+
+def _cut(arrival: Arrival, source: Source, files: Files, declaration: Declaration, shape: Shape) -> Iterator[Block]:
+    size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
+    limit = int(files.workspace.settings.waves.file_gibibytes * (1 << 30))
+    by_lines = declaration.file.records == "lines" and not declaration.file.multiline
+    if arrival.form == "plain" and by_lines:
+        yield from _cut_lines(arrival, size, shape)
+    else:
+        yield from _cut_stream(arrival, source, files, declaration, shape, size, limit)
+
+
+def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
+    """Ranges of a plain file of lines: only the bytes around each cut are read."""
+    with arrival.path.open("rb") as file:
+        for _ in range(shape.header_lines):
+            file.readline()
+        first, number = file.tell(), 0
+        while first < arrival.size:
+            last = min(first + size, arrival.size)
+            if last < arrival.size:
+                file.seek(last - 1)
+                last = last - 1 + len(file.readline(_LONGEST))
+            yield Block(number, first, last)
+            first, number = last, number + 1
+
+
+def _cut_stream(
+    arrival: Arrival, source: Source, files: Files, declaration: Declaration, shape: Shape, size: int, limit: int
+) -> Iterator[Block]:
+    """Blocks of a file that must be read to be cut; those of a packed file are sealed into the archive as they come."""
+    with open_plain(arrival.path, arrival.form) as stream:
+        first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
+        while True:
+            more = _unpacked(stream, size)
+            held += more
+            if first + len(held) > limit:
+                raise Unreadable(f"it unpacks to more than {limit / (1 << 30):g} GiB (waves.file_gibibytes)")
+            end = record_end(held, declaration) if more else len(held)
+            if more and declaration.file.records == "file":
+                continue
+            if end <= 0 and more and len(held) < _LONGEST:
+                continue
+            end = end if end > 0 else len(held)
+            if end:
+                yield _block(number, first, held[:end], arrival, source, files)
+                first, number, held = first + end, number + 1, held[end:]
+            if not more:
+                return
+
+
+def _skip_lines(stream: BinaryIO, lines: int) -> int:
+    return sum(len(stream.readline()) for _ in range(lines))
+
+
+def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Source, files: Files) -> Block:
+    staged = "" if arrival.form == "plain" else files.write_archive(archive_tenant(files, source.name), data).path
+    return Block(number, first, first + len(data), staged)
+
+
+def _again(arrival: Arrival, source: Source, files: Files, registered: list[Block]) -> list[Block]:
+    """The registered ranges that are not committed yet; those of a packed file are staged anew."""
+    left = [block for block in registered if not block.committed]
+    if arrival.form == "plain":
+        return left
+    found = []
+    with open_plain(arrival.path, arrival.form) as stream:
+        at = 0
+        for block in left:
+            while at < block.first:
+                at += len(_unpacked(stream, min(block.first - at, 1 << 20)))
+            data = _unpacked(stream, block.last - block.first)
+            at += len(data)
+            found.append(_block(block.number, block.first, data, arrival, source, files))
+    return found
+
+
+# -- registering -------------------------------------------------------------------------------------------------------
+
+
+def name_id(files: Files, name: str) -> str:
+    """Keyed hash of a file's name: what the ledger knows it by."""
+    secret = files.workspace.keyring.key(_NAMES).secret
+    return tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py().hex()
+
+
+def _row(connection: Connection, files: Files, arrival: Arrival) -> Any:
+    same = (input_files.c.size == arrival.size) & (input_files.c.modified_ns == arrival.modified_ns)
+    named = (input_files.c.source == arrival.source) & (input_files.c.name_id == name_id(files, arrival.name))
+    return connection.execute(select(input_files).where(named & same).order_by(input_files.c.file_no.desc())).first()
+
+
+def known_status(files: Files, arrival: Arrival) -> str | None:
+    """The ledger's status of this very file (name, size and time), None when it is new."""
+    with database.reading(files.workspace.settings) as connection:
+        row = _row(connection, files, arrival)
+    return row.status if row else None
+
+
+def _registered(files: Files, arrival: Arrival) -> tuple[int, bool, list[Block]]:
+    """Ledger number (0: new), whether it was set aside, and the blocks of a file that a run before has begun."""
+    with database.reading(files.workspace.settings) as connection:
+        row = _row(connection, files, arrival)
+        if row is None or row.status != "reading":
+            return 0, False, []
+        found = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
+        return row.file_no, row.set_aside, [Block(b.block, b.first, b.last, "", b.committed_by is not None) for b in found]
+
+
+def register(intakes: list[Intake], files: Files, run_id: str) -> None:
+    """Enter files and their blocks in the ledger, in one transaction, before they are read."""
+    key = files.workspace.keyring.sealer(_NAMES)
+    ids = [name_id(files, intake.arrival.name) for intake in intakes]
+    with database.writing(files.workspace.settings) as connection:
+        for intake, identity in zip(intakes, ids, strict=True):
+            if not intake.file_no:
+                intake.file_no = _insert_file(connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id)
+            fresh = [block for block in intake.blocks if not block.committed]
+            connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, blocks.c.committed_by.is_(None)))
+            if fresh:
+                rows = [{"file_no": intake.file_no, "block": b.number, "first": b.first, "last": b.last, "run_id": run_id} for b in fresh]
+                connection.execute(insert(blocks), rows)
+
+
+def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: bytes, run_id: str) -> int:
+    arrival = intake.arrival
+    made = connection.execute(
+        insert(input_files).values(
+            source=arrival.source,
+            name=mask(arrival.name)[-255:],
+            name_sealed=sealed,
+            name_id=identity,
+            size=arrival.size,
+            modified_ns=arrival.modified_ns,
+            status="reading",
+            path_form=arrival.form,
+            run_id=run_id,
+            seen_at=database.now(),
+        )
+    )
+    return int(made.inserted_primary_key[0])
+
+
+def register_unreadable(arrival: Arrival, reason: str, files: Files, run_id: str) -> None:
+    """Note a file that cannot be read, once: it stays where it is until someone sends it again."""
+    identity, key = name_id(files, arrival.name), files.workspace.keyring.sealer(_NAMES)
+    with database.writing(files.workspace.settings) as connection:
+        if _row(connection, files, arrival) is None:
+            intake = Intake(arrival, files.workspace.settings.source(arrival.source), Shape(), 0)
+            number = _insert_file(connection, intake, identity, key.seal(arrival.name.encode(), b"name"), run_id)
+            connection.execute(update(input_files).where(input_files.c.file_no == number).values(status="unreadable", reason=reason[:255]))
+
+
+def complete(connection: Connection, file_nos: list[int]) -> list[int]:
+    """Those of the files that have no block left to commit."""
+    left = select(blocks.c.file_no).where(blocks.c.file_no.in_(file_nos), blocks.c.committed_by.is_(None))
+    waiting = set(connection.execute(left).scalars())
+    return [number for number in file_nos if number not in waiting]
+
+
+def condemn(intakes: list[Intake], files: Files) -> None:
+    """Set files aside whole; it is noted, so that a restart does the same."""
+    with database.writing(files.workspace.settings) as connection:
+        numbers = [intake.file_no for intake in intakes]
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(numbers)).values(set_aside=True))
+    for intake in intakes:
+        intake.condemned = True
+
+
+def set_status(connection: Connection, file_nos: list[int], status: str) -> None:
+    """Move files on in the ledger."""
+    if file_nos:
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(file_nos)).values(status=status))
+
+
+# -- chunks of work ----------------------------------------------------------------------------------------------------
+
+
+def chunks(intakes: list[Intake], files: Files) -> list[pa.Table]:
+    """Blocks of registered files as work for Read (schema CHUNK): small files of one source and shape go together."""
+    size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    made: list[list[dict[str, Any]]] = []
+    weight: dict[tuple[Any, ...], int] = {}
+    for intake in intakes:
+        for block in intake.blocks:
+            piece = _piece(intake, block)
+            like = (piece["source"], piece["shape"], piece["kind"], piece["condemned"])
+            if like not in groups or weight[like] + block.last - block.first > size or len(groups[like]) >= 2000:
+                groups[like], weight[like] = [], 0
+                made.append(groups[like])
+            groups[like].append(piece)
+            weight[like] += block.last - block.first
+    return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in made]
+
+
+def _piece(intake: Intake, block: Block) -> dict[str, Any]:
+    return {
+        "kind": STAGED if block.staged else PLAIN,
+        "source": intake.source.name,
+        "shape": intake.shape.to_json(),
+        "path": block.staged or str(intake.arrival.path),
+        "file_no": intake.file_no,
+        "block": block.number,
+        "first": block.first,
+        "last": block.last,
+        "size": intake.arrival.size,
+        "modified_ns": intake.arrival.modified_ns,
+        "codes": None,
+        "condemned": intake.condemned,
+    }
+

@@ -1,0 +1,295 @@
+"""nightly: every complete file in the landing folder, taken in by waves, each committed by itself."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from callward import database, ledger, runs
+from callward.errors import Problem, UsageProblem
+from callward.files import Files
+from callward.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
+from callward.settings import Settings, Source
+from callward.workspace import Reference, Workspace, open_workspace
+from pipelines import intake as intakes
+from callward.crash import point
+from pipelines.intake import Intake, Unreadable
+from pipelines.orphans import sweep_orphans
+from pipelines.tidy import tidy_pending
+from pipelines.wave import Wave, run_wave
+from schemas.codes import Bucket
+from schemas.tables import input_files
+from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, Attempt, Limit, Verdict
+from transforms.elements import Sharding
+
+ROLE = "billing-run"
+_REFUSALS = 12
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Night:
+    """What a night did, as `callward nightly --json` prints it."""
+
+    run_id: str
+    status: str = "done"
+    seconds: float = 0.0
+    rows: int = 0
+    files: list[dict[str, Any]] = field(default_factory=list)
+    left_alone: list[LeftAlone] = field(default_factory=list)
+    waves: int = 0
+    refused: int = 0
+
+    @property
+    def must_look(self) -> bool:
+        """Whether a person must look: a file was set aside, could not be read or is not allowed."""
+        return any(item.wrong for item in self.left_alone) or any(f.get("set_aside") for f in self.files)
+
+    def document(self) -> dict[str, Any]:
+        rate = round(self.rows / self.seconds) if self.seconds else 0
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "seconds": round(self.seconds, 3),
+            "rows": self.rows,
+            "rows_per_second": rate,
+            "waves": self.waves,
+            "files": self.files,
+            "left_alone": [{"file": item.name, "reason": item.reason} for item in self.left_alone],
+        }
+
+
+def nightly(settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None) -> Night:
+    """Take in all that has arrived (from the sources named, or all). Raises Problem; a killed night is just run again."""
+    database.check_version(settings)
+    missing = settings.missing_windows()
+    if missing:
+        raise UsageProblem(
+            f"{settings.path.name}: no retention window is given for {', '.join(missing)}; write each under "
+            "[tenants.<tenant>.retention] (there is no default: silence is not a window)"
+        )
+    if not settings.sources:
+        raise UsageProblem(f"{settings.path.name}: there is no [[sources]] yet")
+    sources = [settings.source(name) for name in only] or settings.sources
+    started = time.monotonic()
+    with runs.running(settings, "nightly", [f"source/{source.name}" for source in sources]) as run_id:
+        work = _Nightly(settings, sources, run_id, now_ms or int(time.time() * 1000), progress)
+        night = work.run()
+        night.seconds = time.monotonic() - started
+        runs.finish(settings, run_id, "done", night.document())
+    return night
+
+
+class _Nightly:
+    """One night at work."""
+
+    def __init__(self, settings: Settings, sources: Sequence[Source], run_id: str, now_ms: int, progress: Progress) -> None:
+        self._settings, self._sources, self._now_ms, self._progress = settings, sources, now_ms, progress
+        self._reference = Reference(str(settings.path), ROLE, "nightly", time.strftime("%Y-%m", time.gmtime(now_ms / 1000)))
+        self._workspace: Workspace = open_workspace(self._reference)
+        self._files = Files(self._workspace, run_id)
+        self._night = Night(run_id)
+        self._begun: dict[int, Intake] = {}
+        self._attempts = 0
+
+    def run(self) -> Night:
+        for source in self._sources:
+            self._workspace.declaration(source)
+        sweep_orphans(self._settings)
+        if len(self._sources) == len(self._settings.sources):
+            self._night.left_alone += strangers(self._settings)
+        for wave in self._packed():
+            self._wave(wave)
+        self._conclude()
+        return self._night
+
+    # -- what goes into which wave ----------------------------------------------------------------------------------
+
+    def _planned(self) -> Iterator[Intake]:
+        for source in self._sources:
+            for found in arrivals(self._settings, source):
+                if isinstance(found, LeftAlone):
+                    if found.wrong or found.reason != "a marker":
+                        self._night.left_alone.append(found)
+                    continue
+                planned = self._plan(found, source)
+                if planned is not None:
+                    yield planned
+
+    def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
+        shown = mask(arrival.name)
+        status = intakes.known_status(self._files, arrival)
+        if status in ("committed", "removed"):
+            remove(self._settings, arrival.path, source.complete)
+            return None
+        try:
+            if status == "unreadable":
+                raise Unreadable("it could not be read before and has not changed")
+            return intakes.plan(arrival, source, self._files)
+        except Unreadable as problem:
+            intakes.register_unreadable(arrival, str(problem), self._files, self._night.run_id)
+            self._night.left_alone.append(LeftAlone(shown, str(problem), True))
+        except OSError as error:
+            if error.errno in (28, 122):  # no space, quota: the night cannot go on
+                raise Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there") from None
+            self._night.left_alone.append(LeftAlone(shown, error.strerror or "unreadable", True))
+        return None
+
+    def _packed(self) -> Iterator[list[Intake]]:
+        """Waves: whole files up to the limits; a larger file has waves of its own, unless its ids go by content."""
+        limits = self._settings.waves
+        wave: list[Intake] = []
+        for planned in self._planned():
+            full = sum(i.records for i in wave) + planned.records > limits.records or (
+                sum(i.bytes for i in wave) + planned.bytes > limits.mebibytes << 20
+            )
+            if wave and full:
+                yield wave
+                wave = []
+            if not self._oversize(planned) or planned.by_content:
+                wave.append(planned)
+                continue
+            if wave:
+                yield wave
+                wave = []
+            yield from self._pieces(planned)
+        if wave:
+            yield wave
+
+    def _oversize(self, planned: Intake) -> bool:
+        limits = self._settings.waves
+        return planned.records > limits.records or planned.bytes > limits.mebibytes << 20
+
+    def _pieces(self, planned: Intake) -> Iterator[list[Intake]]:
+        """A file larger than a wave: judged as a whole, then wave by wave."""
+        self._register([planned])
+        if not planned.begun:
+            self._progress(f"{mask(planned.arrival.name)}: larger than a wave, read once for its error rate")
+            if self._attempt([planned], -1, check=True).status == SET_ASIDE:
+                intakes.condemn([planned], self._files)
+        limits, blocks = self._settings.waves, planned.blocks
+        per_block = planned.records / max(1, len(blocks))
+        size = max(1, min(int(limits.records / per_block), int((limits.mebibytes << 20) / (planned.bytes / len(blocks)))))
+        for first in range(0, len(blocks), size):
+            planned.blocks = blocks[first : first + size]
+            yield [planned]
+        planned.blocks = blocks
+
+    # -- waves ----------------------------------------------------------------------------------------------------------
+
+    def _register(self, wave: list[Intake]) -> None:
+        fresh = [planned for planned in wave if planned.file_no not in self._begun]
+        point("before-register")
+        intakes.register(fresh, self._files, self._night.run_id)
+        self._begun.update({planned.file_no: planned for planned in fresh})
+        point("registered")
+
+    def _wave(self, wave: list[Intake]) -> None:
+        """Try a wave until it is committed, leaving out or setting aside the files that a verdict names."""
+        self._register(wave)
+        refusals = 0
+        while wave:
+            verdict = self._attempt(wave, self._night.waves)
+            if verdict.status == COMMITTED:
+                break
+            if verdict.status == REFUSED and refusals < _REFUSALS:
+                refusals += 1
+                time.sleep(min(5.0, 0.05 * 2**refusals))
+            elif verdict.status == SET_ASIDE:
+                intakes.condemn([planned for planned in wave if planned.file_no in verdict.detail], self._files)
+            elif verdict.status == CHANGED:
+                wave = self._drop_changed(wave, verdict.detail)
+            else:
+                raise Problem(str(verdict.detail or "other runs committed to the same days again and again; run it again"))
+        self._night.waves += 1
+        self._night.refused += refusals
+        point("committed")
+        self._close_files([planned.file_no for planned in wave])
+
+    def _attempt(self, wave: list[Intake], number: int, *, check: bool = False) -> Verdict:
+        self._attempts += 1
+        work = Wave(
+            attempt=Attempt(self._night.run_id, number, self._attempts, check),
+            chunks=intakes.chunks(wave, self._files),
+            limits={planned.file_no: self._limit(planned) for planned in wave if not planned.condemned},
+            sharding=self._sharding(wave),
+            now_ms=self._now_ms,
+            archive=self._settings.landing.after_commit == "archive" and not check,
+        )
+        if not work.chunks:
+            return Verdict(COMMITTED)
+        what = "checked" if check else f"wave {number + 1}"
+        self._progress(f"{what}: {len(wave)} files, about {sum(i.records for i in wave):,} records")
+        return run_wave(self._settings, self._reference, work)
+
+    def _limit(self, planned: Intake) -> Limit:
+        thresholds = self._settings.thresholds
+        percent = thresholds.file_errors_pct if planned.source.file_errors_pct is None else planned.source.file_errors_pct
+        return Limit(percent / 100, thresholds.file_errors_min)
+
+    def _sharding(self, wave: list[Intake]) -> Sharding:
+        """About bucket_records a group; a tenant is spread over shards only when it fills more than one group."""
+        size = self._settings.waves.bucket_records
+        buckets = 1
+        while buckets * size < sum(planned.records for planned in wave) and buckets < 256:
+            buckets *= 2
+        if any(planned.source.tenant_field for planned in wave):  # volumes by tenant are not known beforehand
+            return Sharding(buckets, {name: buckets.bit_length() - 1 for name in self._settings.tenants})
+        volume: dict[str, int] = {}
+        for planned in wave:
+            volume[planned.source.tenant] = volume.get(planned.source.tenant, 0) + planned.records
+        return Sharding(buckets, {tenant: buckets.bit_length() - 1 for tenant, records in volume.items() if records > size})
+
+    def _close_files(self, file_nos: list[int]) -> None:
+        """Files whose last block is committed leave the landing folder: their sealed archive was committed with them."""
+        with database.writing(self._settings) as connection:
+            done = intakes.complete(connection, file_nos)
+            intakes.set_status(connection, done, "committed")
+        point("before-remove")
+        for number in done:
+            planned = self._begun[number]
+            remove(self._settings, planned.arrival.path, planned.source.complete)
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, done, "removed")
+        point("removed")
+
+    def _drop_changed(self, wave: list[Intake], changed: list[int]) -> list[Intake]:
+        for planned in wave:
+            if planned.file_no in changed:
+                self._night.left_alone.append(LeftAlone(mask(planned.arrival.name), "it changed while it was read", True))
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, changed, "changed")
+        for number in changed:
+            self._begun.pop(number, None)
+        return [planned for planned in wave if planned.file_no not in changed]
+
+    # -- the end ----------------------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        """Pieces past their horizon become PARTIAL, the pending log is made one file, and the night's figures are read."""
+        point("before-pending")
+        tidy_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
+        if self._night.refused:
+            sweep_orphans(self._settings, over={self._night.run_id})
+        with database.reading(self._settings) as connection:
+            balances = ledger.balances(connection, list(self._begun))
+            rows = connection.execute(select(input_files).where(input_files.c.file_no.in_(self._begun)).order_by(input_files.c.file_no))
+            self._night.files = [self._file(row, balances.get(row.file_no, {})) for row in rows]
+        self._night.rows = sum(f["rows"] for f in self._night.files)
+
+    def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> dict[str, Any]:
+        def amount(bucket: str, column: str) -> int:
+            return balance.get(bucket, {}).get(column, 0)
+
+        return {
+            "file": row.name,
+            "file_no": row.file_no,
+            "source": row.source,
+            "rows": amount(ledger.IN, "rows"),
+            **{str(bucket): amount(bucket, "rows") for bucket in Bucket},
+            "talk_ms": {name: amount(name, "talk_ms") for name in (ledger.IN, *map(str, Bucket))},
+            "talk_ms_paired": amount(ledger.PAIRED, "talk_ms"),
+            "set_aside": self._begun[row.file_no].condemned,
+        }

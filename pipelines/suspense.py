@@ -1,0 +1,89 @@
+"""suspense: what was set aside, listed without content, and shown one by one to whoever holds the suspense root."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import func, select
+
+from callward import audit, database, ledger
+from callward.errors import Problem, UsageProblem
+from callward.files import Files
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from schemas.aside import SUSPENSE
+from schemas.codes import Suspense
+from schemas.tables import blocks, input_files
+from schemas.tables import ledger_entries as e
+
+ROLE = "billing-run"
+
+
+def check_codes(codes: list[str]) -> list[str]:
+    """The codes, checked; raises UsageProblem with the known ones."""
+    for code in codes:
+        if code not in list(Suspense):
+            raise UsageProblem(f"no suspense code is called {code!r} (known: {', '.join(Suspense)})")
+    return codes
+
+
+def listed(settings: Settings, codes: list[str], source: str | None) -> list[dict[str, Any]]:
+    """Open records by file and code, from the ledger alone: no key is opened."""
+    total = func.sum(e.c.rows)
+    query = (
+        select(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code, total.label("records"))
+        .join(input_files, input_files.c.file_no == e.c.file_no)
+        .where(e.c.bucket == "suspended")
+        .group_by(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code)
+        .having(total > 0)
+        .order_by(input_files.c.source, e.c.file_no, e.c.code)
+    )
+    if codes:
+        query = query.where(e.c.code.in_(check_codes(codes)))
+    if source:
+        query = query.where(input_files.c.source == settings.source(source).name)
+    with database.reading(settings) as connection:
+        return [{**row._mapping, "records": int(row.records)} for row in connection.execute(query)]
+
+
+def shown(settings: Settings, file_no: int, reason: str, limit: int) -> list[dict[str, Any]]:
+    """Suspended records of one file with their content, audited; needs the suspense root and a reason."""
+    if not reason.strip():
+        raise UsageProblem("say why: --reason is recorded in the audit log")
+    workspace = open_workspace(Reference(str(settings.path), ROLE, f"suspense show: {reason}"))
+    audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
+    files = Files(workspace, "show")
+    rows = open_records(files)
+    mine = rows.filter(pc.equal(rows["file_no"], file_no)).slice(0, limit)
+    if not mine.num_rows:
+        raise Problem(f"file {file_no} has no open record in suspense")
+    starts = _first_lines(settings, file_no)
+    return [_shown(row, starts) for row in mine.to_pylist()]
+
+
+def _shown(row: dict[str, Any], starts: dict[int, int]) -> dict[str, Any]:
+    if row["kind"] == "row":
+        content: Any = pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
+        content = {name: str(value) for name, value in content.items() if value is not None and not isinstance(value, bytes)}
+    else:
+        content = row["payload"].decode("utf-8", "backslashreplace")
+    return {"source": row["source"], "file_no": row["file_no"], "record": starts.get(row["block"], 0) + row["line"] + 1, "code": row["code"], "content": content}
+
+
+def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
+    """How many records of a file come before each of its blocks."""
+    with database.reading(settings) as connection:
+        rows = connection.execute(select(blocks.c.block, blocks.c.records).where(blocks.c.file_no == file_no).order_by(blocks.c.block)).all()
+    starts, before = {}, 0
+    for row in rows:
+        starts[row.block] = before
+        before += row.records or 0
+    return starts
+
+
+def open_records(files: Files) -> pa.Table:
+    """Every open record of every tenant's suspense log (schema SUSPENSE)."""
+    with database.reading(files.workspace.settings) as connection:
+        logs = ledger.files(connection, view="suspense")
+    table = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)])
+    return table.filter(table["open"])

@@ -1,0 +1,88 @@
+"""One wave: a night's pipeline, read top to bottom as design.md section 4 draws it."""
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from callward.settings import Settings
+from callward.workspace import Reference
+from pipelines import engine
+from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
+from transforms.elements import Sharding
+from transforms.identify import Identify
+from transforms.take_in import Normalize, Parse, Validate
+from transforms.pair import Pair
+from transforms.rate import Rate
+from transforms.read import Read
+from transforms.settle import Settle
+from transforms.split import Split
+from transforms.summarize import Summarize
+from transforms.suspend import Suspend
+from transforms.write import Write
+
+
+@dataclass(frozen=True)
+class Wave:
+    """What one attempt at a wave works on."""
+
+    attempt: Attempt
+    chunks: list[pa.Table]
+    limits: dict[int, Limit]
+    sharding: Sharding
+    now_ms: int
+    archive: bool
+
+
+def run_wave(settings: Settings, reference: Reference, wave: Wave) -> Verdict:
+    """Run one attempt at a wave; its verdict says whether it was committed, and if not, why. Raises Problem."""
+    build = check if wave.attempt.check else night
+    engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
+    return verdict_of(settings, wave.attempt) or Verdict("failed", "the wave ended without a verdict")
+
+
+def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
+    """Records → both views, derived tables, suspense, pending and archive, in one commit."""
+    run_id, now_ms = wave.attempt.run_id, wave.now_ms
+    good, suspended, facts = _taken_in(pipeline, reference, wave)
+
+    grouped = good | "Shuffle" >> beam.GroupByKey()  # tuple[bucket, Iterable[CDR table]]
+    paired = grouped | "Pair" >> Pair(reference, run_id, wave.sharding, now_ms)  # Group
+    settled = paired.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
+    shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
+
+    to_write = (shares, settled.rewrites) | "WhatIsWritten" >> beam.Flatten()
+    to_sum = (shares, settled.rewrites, settled.taken) | "WhatIsSummed" >> beam.Flatten()
+    written = to_write | "Write" >> Write(reference, run_id)  # Outcome
+    derived = to_sum | "Summarize" >> Summarize(reference)  # Outcome
+
+    aside = (suspended, settled.suspended) | "WhatIsSetAside" >> beam.Flatten()
+    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms)  # Outcome
+
+    outcomes = (*facts, paired.facts, settled.facts, written, derived, set_aside)
+    outcomes | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
+
+
+def check(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
+    """Parse only, for the error rate of a file that is larger than a wave: nothing is written or committed."""
+    _, suspended, facts = _taken_in(pipeline, reference, wave)
+    counted = suspended | "Suspend" >> Suspend(reference, wave.attempt.run_id, wave.now_ms, write=False)
+    (*facts, counted) | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
+
+
+def _taken_in(pipeline: beam.Pipeline, reference: Reference, wave: Wave):  # type: ignore[no-untyped-def]
+    """The fused stage that cleartext never leaves: chunks → sound records by bucket, suspended ones by tenant, facts."""
+    read = (
+        pipeline
+        | "Chunks" >> beam.Create(wave.chunks).with_output_types(pa.Table)
+        | "Spread" >> beam.Reshuffle()
+        | "Read" >> Read(reference, wave.attempt.run_id, wave.archive)  # records as they came
+    )
+    validated = (
+        read.records
+        | "Parse" >> Parse(reference)  # canonical fields, one row per record
+        | "Normalize" >> Normalize(reference)  # E.164, places
+        | "Validate" >> Validate(reference, wave.now_ms)  # sound ones; suspended ones and facts aside
+    )
+    good = validated.good | "Identify" >> Identify(reference, wave.sharding)  # tuple[bucket, CDR table]
+    return good, validated.suspended, (read.facts, validated.facts)

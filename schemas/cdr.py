@@ -1,0 +1,111 @@
+"""The canonical call-detail record (CDR): one Arrow schema that every source is read into.
+
+Each field carries two facts as Arrow metadata: its CPNI class (47 U.S.C. 222(h); 47 CFR 64.2003(d) calls number,
+time, location and duration *call detail*) and its unit. A field that the source lacks is null, never 0 or "".
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+FORMAT_VERSION: Final = 1
+
+DISPOSITIONS: Final = (
+    "answered",
+    "busy",
+    "no_answer",
+    "abandoned_alerting",
+    "abandoned_before_alerting",
+    "rejected",
+    "number_error",
+    "network_failure",
+    "unknown",
+)
+DIRECTIONS: Final = ("inbound", "outbound", "internal", "transit", "unknown")
+RELEASED_BY: Final = ("calling", "called", "network", "unknown")
+PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
+PIECES: Final = ("whole", "open", "interim", "close", "quality")
+
+TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
+ID: Final = pa.binary(16)
+
+
+def _field(name: str, kind: pa.DataType, cpni: str, unit: str = "") -> pa.Field:
+    return pa.field(name, kind, metadata={b"cpni": cpni.encode(), b"unit": unit.encode()})
+
+
+# Read from a record by Parse (and rewritten by Normalize). Nothing else of a vendor's record is ever read.
+READ_FIELDS: Final = (
+    _field("direction", pa.string(), "service"),
+    _field("calling_number", pa.string(), "call_detail", "E.164, or as dialled"),
+    _field("called_number", pa.string(), "call_detail", "E.164, or as dialled"),
+    _field("calling_raw", pa.string(), "call_detail", "as the switch wrote it"),
+    _field("called_raw", pa.string(), "call_detail", "as the switch wrote it"),
+    _field("account_code", pa.string(), "account"),
+    _field("ingress_trunk", pa.string(), "service"),
+    _field("egress_trunk", pa.string(), "service"),
+    _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
+    _field("sequence", pa.int64(), "service"),
+    _field("start_time", TIMESTAMP, "call_detail", "ms UTC"),
+    _field("ring_time", TIMESTAMP, "call_detail", "ms UTC"),
+    _field("answer_time", TIMESTAMP, "call_detail", "ms UTC"),
+    _field("end_time", TIMESTAMP, "call_detail", "ms UTC"),
+    _field("talk_ms", pa.int64(), "call_detail", "ms"),
+    _field("pdd_ms", pa.int64(), "service", "ms"),
+    _field("disposition", pa.string(), "service"),
+    _field("cause_q850", pa.int16(), "service", "ITU-T Q.850"),
+    _field("cause_sip", pa.int16(), "service", "RFC 3261 status"),
+    _field("released_by", pa.string(), "service"),
+    _field("calling_presentation", pa.string(), "service"),
+    _field("codec", pa.string(), "service"),
+    _field("mos", pa.float32(), "service", "1..5, by mos_method"),
+    _field("mos_method", pa.string(), "service"),
+    _field("jitter_ms", pa.float32(), "service", "ms"),
+    _field("loss_pct", pa.float32(), "service", "percent"),
+)
+
+# What Parse adds for the stages behind it; all of it is gone after Identify.
+PARSE_FIELDS: Final = (
+    pa.field("line", pa.int32()),  # record's line within its block, from 0
+    pa.field("identity", pa.string()),  # raw identity fields, joined with \x1f; null: take the content
+    pa.field("call", pa.string()),  # raw fields that name the call, joined with \x1f
+    pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
+    pa.field("leg_b", pa.string()),
+    pa.field("piece", pa.string()),  # one of PIECES
+    pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
+    pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
+    pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
+    pa.field("raw", pa.large_binary()),  # the record as it came, without its line end
+)
+
+# Where a record came from: a ledger file, its block, the line within the block. Never a name, never content.
+LINEAGE_FIELDS: Final = (
+    pa.field("file_no", pa.int64()),
+    pa.field("block", pa.int32()),
+    pa.field("line", pa.int32()),
+    pa.field("carried_ms", pa.int64()),  # talk that the record itself carried, which the balance of talk time counts
+    pa.field("was", pa.string()),  # the ledger bucket it is in: "" when just read, pending, accepted, or a suspense code
+    pa.field("was_ms", pa.int64()),  # talk that the ledger counts for it there
+)
+
+# Set by Identify.
+IDENTIFY_FIELDS: Final = (
+    _field("source", pa.string(), "service"),
+    _field("tenant", pa.string(), "service"),
+    _field("record_id", ID, "identifier", "keyed, 128 bits"),
+    _field("call_id", ID, "identifier", "keyed, 128 bits: all pieces and legs of one call"),
+    _field("content", ID, "identifier", "keyed hash of what the record says"),
+    _field("account", pa.string(), "account"),
+    _field("call_date", pa.date32(), "call_detail", "UTC date of start_time"),
+    pa.field("piece", pa.string()),
+    pa.field("leg_a", ID),
+    pa.field("leg_b", ID),
+    pa.field("by_content", pa.bool_()),  # the id is of the content: Settle adds the occurrence within the file
+    pa.field("calling_prefix", pa.string()),  # country and area at most
+    pa.field("called_prefix", pa.string()),
+    pa.field("destination", pa.string()),  # class of the called number: US, CA, toll_free, emergency, internal, ...
+    pa.field("jurisdiction", pa.string()),
+)
+
+PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
+CDR: Final = pa.schema(IDENTIFY_FIELDS + READ_FIELDS + LINEAGE_FIELDS)

@@ -1,0 +1,500 @@
+"""A source's declaration: what a switch's format is, as data. One TOML file each, in schemas/sources/.
+
+A declaration says how records are cut and read (`file`, `shapes`), where each canonical field comes from (`fields`),
+how local times resolve (`time`), what names a record and its call (`identity`, `call`, `leg_a`, `leg_b`), and what a
+record is (`pieces`, `filters`). Columns that nothing names are never read: numbers hide there (formats.md, 1.9).
+"""
+
+import csv
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNSETTLED
+from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY
+from schemas.codes import Filter
+
+FORMAT_VERSION: Final = 1
+_SOURCES: Final = Path(__file__).parent / "sources"
+_SNIFFED_LINES: Final = 20
+_BOM: Final = b"\xef\xbb\xbf"
+
+TIME_FIELDS: Final = ("start_time", "ring_time", "answer_time", "end_time")
+DURATION_FIELDS: Final = ("talk_ms", "pdd_ms", "duration_ms")
+NORMALIZED_FIELDS: Final = ("calling_number", "called_number")  # Normalize sets them, from the raw ones
+# Read like fields and used up by Parse: the whole call's length, and what a loss is computed from.
+WORKING_FIELDS: Final = ("duration_ms", "packets_lost", "packets_received")
+FIELDS: Final = tuple(f.name for f in READ_FIELDS if f.name not in NORMALIZED_FIELDS) + WORKING_FIELDS
+_UNITS: Final = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in READ_FIELDS} | {
+    "duration_ms": "ms",
+    "packets_lost": "packets",
+    "packets_received": "packets",
+}
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "direction": DIRECTIONS,
+    "disposition": DISPOSITIONS + UNSETTLED,
+    "released_by": RELEASED_BY,
+    "calling_presentation": PRESENTATIONS,
+}
+
+
+def _regex(pattern: str) -> str:
+    """A pattern that both this module and pyarrow (RE2) can use; raises ValueError."""
+    try:
+        re.compile(pattern)
+        pc.match_substring_regex(pa.array([""]), pattern=pattern)
+    except (re.error, pa.ArrowInvalid):
+        raise ValueError(f"{pattern!r} is no regular expression that RE2 has too") from None
+    return pattern
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _value(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+def _values(value: Any) -> Any:
+    return [_value(v) for v in (value if isinstance(value, list) else [value])]
+
+
+Regex = Annotated[str, AfterValidator(_regex)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class File(_Strict):
+    """How the bytes of a file become records, and a record becomes columns."""
+
+    kind: Literal["csv", "json"]
+    records: Literal["lines", "file"] = "lines"  # one record a line, or a JSON document (or an array of them) a file
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    # doubled: "a ""b"" c"; loose: every value is quoted and nothing is escaped; none: quotes are plain characters
+    quoting: Literal["doubled", "loose", "none"] = "doubled"
+    escape: str = ""
+    header: Literal["none", "names", "optional"] = "none"
+    names: Regex = ""  # header = "optional": the first value of a names row matches this
+    skip: Regex = ""  # the first value of a row above the data that is no record, such as CUCM's row of types
+    multiline: bool = False  # quoted values may hold line ends
+    trim: bool = False  # blanks around values mean nothing
+    url_encoded: bool = False  # values may be percent-encoded
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.header == "optional" and not self.names:
+            raise ValueError('header = "optional" needs `names`, to know a header row by')
+        if self.records == "file" and self.kind != "json":
+            raise ValueError('records = "file" is for kind = "json"')
+        if len(self.delimiter) != 1 or len(self.escape) > 1:
+            raise ValueError("a delimiter is one character, an escape at most one")
+        "".encode(self.encoding)
+        return self
+
+
+class Layout(_Strict):
+    """One order of columns that a format without a header comes in; `match` tells two of the same length apart."""
+
+    name: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    shortest: int = 0  # 0: exactly these columns; else the tail may be missing down to so many
+    more: bool = False  # columns beyond these may follow; they are never read
+    match: dict[str, Regex] = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for column in self.match:
+            if column not in self.columns:
+                raise ValueError(f"`match` looks at {column!r}, which is no column of {self.name!r}")
+        return self
+
+    def fits(self, count: int) -> bool:
+        """Whether a record of `count` columns can be laid out so."""
+        return (self.shortest or len(self.columns)) <= count and (self.more or count <= len(self.columns))
+
+    def laid(self, count: int) -> tuple[str, ...]:
+        """Names of exactly `count` columns; those beyond the declared ones have the empty name."""
+        return self.columns[:count] + ("",) * (count - len(self.columns))
+
+
+class Value(_Strict):
+    """Where a text comes from: the first of `column` that has a value, then each step that is given, in this order.
+
+    A word that a map without "*" does not have is a fault (FIELD), and so is a number that is none. What `pattern`
+    or `decode` finds nothing in is not there.
+    """
+
+    column: Texts
+    join: str | None = None  # all columns, joined with this, instead of the first that has a value
+    absent: Texts = ()  # values that mean "not there"; the empty one always does
+    cut: str = ""  # drop everything from the last occurrence of this on
+    pattern: Regex = ""  # keep the group called `value`; no match: not there
+    decode: str = ""  # a decoder of schemas.causes
+    map: dict[str, str] = {}  # words to canonical words; "*" is any other
+    const: str = ""  # this, wherever there is a value
+    time: Literal["local", "utc", "offset", "any", "epoch_s", "epoch_ms", "epoch_us"] | None = None
+    format: str = ""  # strptime's, where a stamp is not ISO 8601 (%f for fractions of a second)
+    rewrite: tuple[Regex, str] | None = None  # RE2 pattern and replacement, before `format`
+    unit: Literal["s", "ms", "us", "min", "ds"] = "s"  # of a duration; ds is tenths of a second
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.column:
+            raise ValueError("a value needs a column")
+        if self.pattern and "value" not in re.compile(self.pattern).groupindex:
+            raise ValueError("a pattern keeps its group called `value`: (?P<value>...)")
+        if self.decode and self.decode not in CAUSE_DECODERS | DISPOSITION_DECODERS:
+            raise ValueError(f"no decoder is called {self.decode!r}")
+        return self
+
+    def words(self) -> set[str]:
+        """Every word that this value can yield by declaration."""
+        return set(self.map.values()) | ({self.const} if self.const else set())
+
+
+Values = Annotated[tuple[Value, ...], BeforeValidator(_values)]
+FieldName = Annotated[str, Field(pattern="^(" + "|".join(FIELDS) + ")$")]
+
+
+class Edges(_Strict):
+    """A text by how it starts and ends: cheap where values are nearly all different."""
+
+    starts: str = ""
+    ends: str = ""
+
+
+Condition = Regex | tuple[str, ...] | Edges  # a regular expression, listed values ("" is "not there"), or edges
+
+
+class Key(_Strict):
+    """Columns that name something: the first of `any_of` whose columns the record's layout has, then `unordered`.
+
+    Unordered columns are sorted (the tags of a SIP dialog swap when the callee hangs up). A column that is empty
+    leaves the key empty, unless it is `optional`. `fall_back` tries the next of `any_of` for such a record.
+    """
+
+    any_of: tuple[tuple[str, ...], ...] = ()
+    unordered: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    fall_back: bool = False
+    content: bool = False  # no column names it: the record's content does
+
+    def columns(self) -> set[str]:
+        """Every column that the key may look at."""
+        return {column for group in (*self.any_of, self.unordered) for column in group}
+
+
+class Time(_Strict):
+    """How a local stamp that a clock change repeats or skips is read."""
+
+    ambiguous: Literal["earliest", "latest"] = "earliest"
+    nonexistent: Literal["earliest", "latest"] = "latest"
+
+
+class Rule(_Strict):
+    """What a record is, by its columns; the first rule that matches holds."""
+
+    kind: Literal["whole", "open", "interim", "close", "quality", "filter"]
+    when: dict[str, Condition] = {}
+    filter: Filter | None = None
+    fields: dict[FieldName, Values] = {}  # in place of the declaration's, for these records
+    keeps: tuple[FieldName, ...] | None = None  # the only fields such a record speaks of
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.kind == "filter") != (self.filter is not None):
+            raise ValueError('`filter` names the code of a rule of kind = "filter", and of no other')
+        return self
+
+
+class Pieces(_Strict):
+    """How a call's records belong together."""
+
+    rules: tuple[Rule, ...] = Field(min_length=1)
+    horizon_hours: int = Field(default=24, gt=0)
+    talk: Literal["computed", "sum", "last"] = "computed"
+
+
+class Leave(_Strict):
+    """Records that are counted and left out."""
+
+    code: Filter
+    when: dict[str, Condition] = Field(min_length=1)
+
+
+class Declaration(_Strict):
+    """One source format. See the files in schemas/sources/ for examples, docs for a walk through one."""
+
+    format_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    title: str
+    file: File
+    shapes: tuple[Layout, ...] = ()
+    time: Time = Time()
+    fields: dict[FieldName, Values]
+    # What a caller who hung up and a request that ran out of time say where no ring time can be known.
+    cancelled_as: Literal["abandoned_alerting", "abandoned_before_alerting", "unknown"] = "abandoned_alerting"
+    timed_out_as: Literal["no_answer", "network_failure", "unknown"] = "no_answer"
+    identity: Key
+    call: Key = Key()
+    leg_a: Key = Key()
+    leg_b: Key = Key()
+    pieces: Pieces | None = None
+    filters: tuple[Leave, ...] = ()
+    tenant_column: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for field, values in self._all_fields():
+            _check_words(field, values)
+        if self.file.kind == "csv" and self.file.header == "none" and not self.shapes:
+            raise ValueError("a format without a header needs at least one of `shapes`")
+        self._check_paths()
+        return self
+
+    def _check_paths(self) -> None:
+        columns = self.columns() if self.file.kind == "json" else set()
+        parents = {column.rpartition(".")[0] for column in columns}
+        if columns & parents:
+            raise ValueError(f"{sorted(columns & parents)[0]!r} cannot be a value and hold others")
+
+    def _all_fields(self) -> Iterator[tuple[str, tuple[Value, ...]]]:
+        yield from self.fields.items()
+        for rule in self.pieces.rules if self.pieces else ():
+            yield from rule.fields.items()
+
+    def _conditions(self) -> Iterator[dict[str, Condition]]:
+        yield from (rule.when for rule in self.pieces.rules) if self.pieces else ()
+        yield from (leave.when for leave in self.filters)
+
+    def columns(self, tenant_column: str = "") -> set[str]:
+        """Every column of a source that is read: no other ever is."""
+        read = {c for _, values in self._all_fields() for value in values for c in value.column}
+        read |= {column for when in self._conditions() for column in when}
+        for key in (self.identity, self.call, self.leg_a, self.leg_b):
+            read |= key.columns()
+        return (read | {self.tenant_column, tenant_column}) - {""}
+
+
+def _check_words(field: str, values: tuple[Value, ...]) -> None:
+    allowed = _WORDS.get(field)
+    wrong = {word for value in values for word in value.words()} - set(allowed) if allowed else set()
+    if wrong:
+        raise ValueError(f"{field} cannot be {sorted(wrong)[0]!r}; it is one of {', '.join(allowed or ())}")
+    if field in TIME_FIELDS and any(value.time is None for value in values):
+        raise ValueError(f"{field} needs `time`: how its stamp is written")
+
+
+def available() -> list[str]:
+    """Names of the declarations that come with callward."""
+    return sorted(path.stem for path in _SOURCES.glob("*.toml"))
+
+
+def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Declaration:
+    """The declaration of that name, or of a user's own file; `overrides` are settings laid over its tables.
+
+    Lists and values are replaced, tables are merged. Raises ValueError: one sentence, for a person to mend the file.
+    """
+    path = _find(name_or_path)
+    tables = _tables(path)
+    extends = len(tables) > 1
+    try:
+        declaration = Declaration.model_validate(reduce(_merged, [*tables, overrides or {}]))
+    except ValidationError as error:
+        raise ValueError(f"the declaration {path.name} is wrong: {_first_error(error)}") from None
+    missing = [] if extends else _missing_columns(declaration)
+    if missing:
+        raise ValueError(f"the declaration {path.name} is wrong: no shape has the column {missing[0]!r}")
+    return declaration
+
+
+def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """The tables of the declaration that a file `extends`, if it does, and the file's own last."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"the declaration {path.name} is not TOML: {error}") from None
+    base = tables.pop("extends", None)
+    if base is None:
+        return [tables]
+    if path in extending:
+        raise ValueError(f"the declaration {path.name} extends itself")
+    return [*_tables(_find(base, path.parent), (*extending, path)), tables]
+
+
+def _missing_columns(declaration: Declaration) -> list[str]:
+    """Columns that a format of fixed columns names and no shape has; one that extends another may leave some unused."""
+    known = {column for shape in declaration.shapes for column in shape.columns}
+    return sorted(declaration.columns() - known) if known and declaration.file.header == "none" else []
+
+
+def _find(name_or_path: str | Path, beside: Path = Path()) -> Path:
+    text = str(name_or_path)
+    path = beside / text if text.endswith(".toml") else _SOURCES / f"{text}.toml"
+    if not path.is_file():
+        raise ValueError(f"there is no declaration {text!r}; callward has {', '.join(available())}")
+    return path
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    tables = [key for key, value in over.items() if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)]
+    return {**base, **over, **{key: _merged(base[key], over[key]) for key in tables}}
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+class Explained(NamedTuple):
+    """One line of what a declaration reads: a canonical field, where it comes from, its unit."""
+
+    field: str
+    comes_from: str
+    unit: str
+
+
+def explain(declaration: Declaration) -> list[Explained]:
+    """Where each canonical field of a source comes from; the last line, with no field, says what is dropped."""
+    rows = [Explained(f, _told(v), _UNITS[f]) for f, v in declaration.fields.items()]
+    for rule in declaration.pieces.rules if declaration.pieces else ():
+        rows += [Explained(f, f"{_told(v)} (where it is {rule.kind})", _UNITS[f]) for f, v in rule.fields.items()]
+    for name in ("identity", "call", "leg_a", "leg_b"):
+        rows += [Explained(name, _key_told(key), "") for key in (getattr(declaration, name),) if key != Key()]
+    return [*rows, Explained("", ", ".join(dropped(declaration)) or "everything else", "dropped")]
+
+
+def dropped(declaration: Declaration) -> list[str]:
+    """Declared columns that are never read, in order; JSON and header formats drop whatever is not named."""
+    read = declaration.columns()
+    return list(dict.fromkeys(c for shape in declaration.shapes for c in shape.columns if c not in read))
+
+
+def _told(values: tuple[Value, ...]) -> str:
+    def steps(value: Value) -> str:
+        told = [f"time {value.time}" if value.time else "", f"decoded as {value.decode}" if value.decode else ""]
+        told += [f"const {value.const}" if value.const else "", "mapped" if value.map else ""]
+        return ", ".join(filter(None, [(" + " if value.join is not None else " or ").join(value.column), *told]))
+
+    return "; else ".join(steps(value) for value in values)
+
+
+def _key_told(key: Key) -> str:
+    groups = [" + ".join(group + key.unordered) for group in key.any_of] or [" + ".join(key.unordered)]
+    return "the record's content" if key.content else "; else ".join(groups)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one file looks like: the layout's name, its columns in order, how many leading lines are no records."""
+
+    variant: str = ""
+    columns: tuple[str, ...] = ()
+    header_lines: int = 0
+
+    def to_json(self) -> str:
+        """The shape as a JSON object; a header may come from anywhere, so it is kept sealed."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Shape":
+        """The inverse of `to_json`."""
+        fields = json.loads(text)
+        return cls(fields["variant"], tuple(fields["columns"]), fields["header_lines"])
+
+
+def sniff(head: bytes, declaration: Declaration) -> Shape:
+    """What a file is, from its first bytes (whole lines are looked at; 64 KiB is plenty). Never raises."""
+    if declaration.file.kind == "json":
+        return Shape(variant="json")
+    lines = _head_lines(head, declaration.file)
+    names, data = _header(lines, declaration.file)
+    if names is not None:
+        return Shape("header", _known_names(split_line(lines[names], declaration.file), declaration), data)
+    rows = [split_line(line, declaration.file) for line in lines[data : data + _SNIFFED_LINES] if line]
+    layout, count = _likeliest(rows, declaration.shapes)
+    return Shape(layout.name, layout.laid(count), data) if layout else Shape(header_lines=data)
+
+
+def _head_lines(head: bytes, file: File) -> list[str]:
+    lines = bytes(head).removeprefix(_BOM).split(b"\n")
+    if len(lines) > 1:
+        lines.pop()  # empty after the last line end, or a line that the head cuts off
+    return [line.rstrip(b"\r").decode(file.encoding, "replace") for line in lines]
+
+
+def _header(lines: Sequence[str], file: File) -> tuple[int | None, int]:
+    """Index of the row of names (or None), and of the first line of data."""
+    at = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    names = None
+    if at < len(lines) and (file.header == "names" or (file.names and _starts(lines[at], file.names, file))):
+        names, at = at, at + 1
+    while file.skip and at < len(lines) and _starts(lines[at], file.skip, file):
+        at += 1
+    return names, at if names is not None or at < len(lines) else 0
+
+
+def _starts(line: str, pattern: str, file: File) -> bool:
+    values = split_line(line, file)
+    return bool(values) and re.search(pattern, values[0]) is not None
+
+
+def _known_names(names: Sequence[str], declaration: Declaration) -> tuple[str, ...]:
+    known = {column.casefold(): column for column in declaration.columns()}
+    return tuple(known.get(name.strip().casefold(), name.strip()) for name in names)
+
+
+def split_line(line: str, file: File) -> list[str]:
+    """The values of one line, for the few that are looked at one by one. Torn quotes are read as far as they go."""
+    if file.quoting == "loose":
+        return loose_values(line)
+    try:
+        return next(csv.reader([line], **dialect(file)), [])
+    except csv.Error:
+        return []
+
+
+def loose_values(line: str) -> list[str]:
+    """Values of a line in which every value is quoted and none is escaped; [] where it is not so."""
+    body = line.removesuffix(";")
+    return body[1:-1].split('","') if len(body) > 1 and body[0] == body[-1] == '"' else []
+
+
+def dialect(file: File) -> dict[str, Any]:
+    """The file's quoting, in the words of Python's csv module."""
+    quoting = csv.QUOTE_NONE if file.quoting == "none" else csv.QUOTE_MINIMAL
+    return {"delimiter": file.delimiter, "quoting": quoting, "escapechar": file.escape or None}
+
+
+def matches(layout: Layout, values: Sequence[str]) -> bool:
+    """Whether a record's values fit a layout: their number, and each `match`."""
+    if not layout.fits(len(values)):
+        return False
+    named = dict(zip(layout.columns, values, strict=False))
+    return all(re.search(pattern, named.get(column, "")) for column, pattern in layout.match.items())
+
+
+def _likeliest(rows: Sequence[Sequence[str]], layouts: Sequence[Layout]) -> tuple[Layout | None, int]:
+    votes: Counter[tuple[int, int]] = Counter()
+    for row in rows:
+        votes.update([(i, len(row)) for i, layout in enumerate(layouts) if matches(layout, row)][:1])
+    if not votes:
+        return None, 0
+    (index, count), _ = votes.most_common(1)[0]
+    return layouts[index], count

@@ -1,0 +1,278 @@
+"""The database: registers and derived tables. No number ever enters it; file names are stored masked and sealed.
+
+Derived tables are additive: sums, counts, numerators and denominators, with histograms, causes and scores as child
+rows, so that SQL may add them over any period. Ratios are computed when read.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _text(name: str, size: int = 64, **options: object) -> Column:
+    return Column(name, String(size), nullable=False, **options)
+
+
+def _count(name: str) -> Column:
+    return Column(name, BigInteger, nullable=False, default=0)
+
+
+runs = Table(
+    "runs",
+    METADATA,
+    _text("run_id", 32, primary_key=True),
+    _text("kind"),
+    _text("status"),  # running, done, failed, dead
+    Column("started_at", DateTime, nullable=False),
+    Column("finished_at", DateTime),
+    _text("host", 255),
+    Column("pid", Integer, nullable=False),
+    _text("code_version"),
+    _text("settings_digest"),
+    Column("audit_head", String(64)),
+    Column("summary", Text),
+)
+
+leases = Table(
+    "leases",
+    METADATA,
+    _text("name", 255, primary_key=True),
+    _text("run_id", 32),
+    _text("host", 255),
+    Column("pid", Integer, nullable=False),
+    _text("process_start", 64),
+    Column("expires_at", DateTime, nullable=False),
+)
+
+waves = Table(
+    "waves",
+    METADATA,
+    _text("run_id", 32, primary_key=True),
+    Column("wave", Integer, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    _text("status", 16),  # committed, refused, set_aside, changed, failed
+    Column("detail", Text, nullable=False),
+    Column("at", DateTime, nullable=False),
+)
+
+input_files = Table(
+    "input_files",
+    METADATA,
+    Column("file_no", _Serial, primary_key=True, autoincrement=True),
+    _text("source"),
+    _text("name", 255),  # digits that could be a number are masked
+    Column("name_sealed", LargeBinary, nullable=False),
+    Column("name_id", String(32), nullable=False, index=True),  # keyed hash of the path below landing/
+    Column("size", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
+    _text("status"),  # reading, committed, removed (the landing file is gone), changed, unreadable
+    Column("reason", String(255)),
+    _text("path_form", 16),  # plain, gzip or zstd
+    Column("shape_sealed", LargeBinary),
+    _text("run_id", 32),
+    Column("seen_at", DateTime, nullable=False),
+    Column("set_aside", Boolean, nullable=False, default=False),
+)
+
+blocks = Table(
+    "blocks",
+    METADATA,
+    Column("file_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("block", Integer, primary_key=True, autoincrement=False),
+    Column("first", BigInteger, nullable=False),  # byte offsets in the decompressed file
+    Column("last", BigInteger, nullable=False),
+    Column("records", BigInteger),
+    Column("sha256", String(64)),
+    _text("run_id", 32),
+    Column("committed_by", String(32)),
+    Column("archive_file", String(96)),
+    Column("archive_first", BigInteger),
+    UniqueConstraint("file_no", "first"),
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    METADATA,
+    Column("entry_no", _Serial, primary_key=True, autoincrement=True),
+    _text("run_id", 32),
+    Column("wave", Integer, nullable=False),
+    Column("file_no", BigInteger, nullable=False, index=True),
+    _text("bucket", 16),  # schemas.codes.Bucket, or "paired": talk that pairing computed
+    _text("code", 32),  # suspense or filter code, else ""
+    Column("rows", BigInteger, nullable=False),
+    Column("talk_ms", BigInteger, nullable=False),
+)
+
+partitions = Table(
+    "partitions",
+    METADATA,
+    _text("tenant", primary_key=True),
+    _text("part", 16, primary_key=True),  # a call_date, "pending" or "suspense"
+    Column("version", BigInteger, nullable=False),
+)
+
+lake_files = Table(
+    "lake_files",
+    METADATA,
+    _text("file_id", 96, primary_key=True),
+    _text("view", 16),  # billing, assurance, pending, suspense, archive
+    _text("tenant"),
+    _text("part", 16, index=True),
+    _text("path", 255),  # below the lake's root
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    _text("sha256", 64),
+    Column("first_start", DateTime),
+    Column("last_start", DateTime),
+    Column("shard_bits", Integer, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("format_version", Integer, nullable=False),
+    _text("run_id", 32),
+    Column("committed_at", DateTime, nullable=False),
+    Column("superseded_at", DateTime, index=True),
+    Column("superseded_by", String(32)),
+)
+
+keys = Table(
+    "keys",
+    METADATA,
+    _text("key_id", 32, primary_key=True),
+    _text("capability", 32),  # whose root wraps it
+    _text("tenant"),
+    _text("month", 8),  # YYYY-MM, or "all"
+    _text("purpose", 32),
+    _text("state", 16),  # active, retired, destroyed
+    Column("blob", LargeBinary),
+    _text("root_id", 128),
+    _text("fingerprint", 32),
+    Column("created_at", DateTime, nullable=False),
+    Column("destroyed_at", DateTime),
+    Column("format_version", Integer, nullable=False),
+    UniqueConstraint("capability", "tenant", "month", "purpose"),
+)
+
+audit_log = Table(
+    "audit_log",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime, nullable=False),
+    _text("who", 128),
+    _text("role", 32),
+    _text("event", 32),
+    _text("subject", 255),
+    _text("reason", 255),
+    _text("prev", 64, unique=True),
+    _text("hash", 64, unique=True),
+)
+
+billing_usage_daily = Table(
+    "billing_usage_daily",
+    METADATA,
+    _text("tenant", primary_key=True),
+    _text("account", primary_key=True),
+    Column("billing_date", Date, primary_key=True),
+    _text("direction", 16, primary_key=True),
+    _text("destination", 32, primary_key=True),
+    _count("calls"),
+    _count("answered"),
+    _count("talk_ms"),
+    _count("billable_s"),
+    Column("charge", Numeric(18, 6)),  # null until rated
+    Column("currency", String(3)),
+)
+
+_TRUNK_KEY = lambda: [  # noqa: E731  (SQLAlchemy columns belong to one table each)
+    _text("tenant", primary_key=True),
+    Column("hour", DateTime, primary_key=True),
+    _text("side", 8, primary_key=True),
+    _text("trunk", primary_key=True),
+]
+
+assurance_trunk_hourly = Table(
+    "assurance_trunk_hourly",
+    METADATA,
+    *_TRUNK_KEY(),
+    _count("attempts"),
+    _count("unknown"),  # attempts whose disposition is not known: in no numerator and no denominator
+    _count("seizures"),
+    _count("answered"),
+    _count("ner_success"),
+    _count("talk_s"),
+    _count("pdd_ms"),
+    _count("pdd_count"),
+)
+assurance_trunk_hourly_pdd = Table(
+    "assurance_trunk_hourly_pdd", METADATA, *_TRUNK_KEY(), Column("bucket", Integer, primary_key=True, autoincrement=False), _count("count")
+)
+assurance_trunk_hourly_cause = Table(
+    "assurance_trunk_hourly_cause",
+    METADATA,
+    *_TRUNK_KEY(),
+    _text("kind", 8, primary_key=True),  # q850 or sip
+    Column("cause", Integer, primary_key=True, autoincrement=False),
+    _count("count"),
+)
+assurance_trunk_hourly_mos = Table(
+    "assurance_trunk_hourly_mos",
+    METADATA,
+    *_TRUNK_KEY(),
+    _text("method", 32, primary_key=True),
+    _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
+    _count("count"),
+)
+assurance_account_daily = Table(
+    "assurance_account_daily",
+    METADATA,
+    _text("tenant", primary_key=True),
+    _text("account_token", 32, primary_key=True),  # monthly, of the assurance view
+    Column("call_date", Date, primary_key=True),
+    _count("attempts"),
+    _count("unknown"),
+    _count("answered"),
+    _count("ner_success"),
+    _count("talk_s"),
+    _count("pdd_ms"),
+    _count("pdd_count"),
+)
+
+DERIVED: Final = (
+    billing_usage_daily,
+    assurance_trunk_hourly,
+    assurance_trunk_hourly_pdd,
+    assurance_trunk_hourly_cause,
+    assurance_trunk_hourly_mos,
+    assurance_account_daily,
+)
+
+
+def key_columns(table: Table) -> list[str]:
+    """Names of a derived table's key."""
+    return [column.name for column in table.primary_key.columns]
+
+
+def sum_columns(table: Table) -> list[str]:
+    """Names of a derived table's additive columns that are filled (money waits for rating)."""
+    return [c.name for c in table.columns if not c.primary_key and isinstance(c.type, BigInteger)]

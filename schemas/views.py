@@ -1,0 +1,85 @@
+"""The two views: what each purpose may see. No column of one appears under the same key or id in the other."""
+
+from typing import Final
+
+import pyarrow as pa
+
+from schemas.cdr import ID, TIMESTAMP
+
+FORMAT_VERSION: Final = 1
+MONEY: Final = pa.decimal128(18, 6)
+
+BILLING: Final = pa.schema(
+    [
+        pa.field("billing_id", ID),
+        pa.field("source", pa.string()),
+        pa.field("account", pa.string()),
+        pa.field("charged_side", pa.string()),
+        pa.field("direction", pa.string()),
+        pa.field("calling_presentation", pa.string()),
+        pa.field("carrier_in", pa.string()),
+        pa.field("carrier_out", pa.string()),
+        pa.field("start", TIMESTAMP),
+        pa.field("answer", TIMESTAMP),
+        pa.field("end", TIMESTAMP),
+        pa.field("talk_ms", pa.int64()),
+        pa.field("billable_s", pa.int64()),
+        pa.field("destination", pa.string()),
+        pa.field("jurisdiction", pa.string()),
+        pa.field("rate", MONEY),
+        pa.field("charge", MONEY),
+        pa.field("currency", pa.string()),
+        pa.field("plan_version", pa.string()),
+        pa.field("policy_version", pa.string()),
+        # The numbers leave together at the call-detail window: last, and under a key of their own.
+        pa.field("calling_token", ID),
+        pa.field("called_token", ID),
+        pa.field("calling_number", pa.string()),
+        pa.field("called_number", pa.string()),
+    ]
+)
+BILLING_NUMBERS: Final = ("calling_token", "called_token", "calling_number", "called_number")
+
+ASSURANCE: Final = pa.schema(
+    [
+        pa.field("assurance_id", ID),
+        pa.field("source", pa.string()),
+        pa.field("account_token", ID),
+        pa.field("trunk_in", pa.string()),
+        pa.field("trunk_out", pa.string()),
+        pa.field("leg", pa.int16()),
+        pa.field("start", TIMESTAMP),  # whole minute
+        pa.field("ring_s", pa.int64()),
+        pa.field("talk_s", pa.int64()),  # in steps of 6 s, rounded up
+        pa.field("pdd_ms", pa.int64()),
+        pa.field("disposition", pa.string()),
+        pa.field("cause_q850", pa.int16()),
+        pa.field("cause_sip", pa.int16()),
+        pa.field("released_by", pa.string()),
+        pa.field("codec", pa.string()),
+        pa.field("mos", pa.float32()),
+        pa.field("mos_method", pa.string()),
+        pa.field("jitter_ms", pa.float32()),
+        pa.field("loss_pct", pa.float32()),
+        pa.field("calling_prefix", pa.string()),  # country and area at most
+        pa.field("called_prefix", pa.string()),
+    ]
+)
+
+# Beside each data file, in its row order, sealed under the view's lineage key: what Settle, explain and reload need.
+# `end_ms` and `talk_ms` order the versions of a record; `content` is keyed per view.
+LINEAGE: Final = pa.schema(
+    [
+        pa.field("content", ID),
+        pa.field("end_ms", pa.int64()),
+        pa.field("talk_ms", pa.int64()),
+        pa.field("carried_ms", pa.int64()),
+        pa.field("file_no", pa.int64()),
+        pa.field("block", pa.int32()),
+        pa.field("line", pa.int32()),
+    ]
+)
+
+VIEWS: Final = {"billing": BILLING, "assurance": ASSURANCE}
+ID_COLUMN: Final = {"billing": "billing_id", "assurance": "assurance_id"}
+NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {"billing": BILLING_NUMBERS, "assurance": ()}

@@ -1,0 +1,74 @@
+"""What passes between the transforms of a wave. Tables inside are sealed whenever they are pickled or encoded."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from callward.ledger import DataFile, Outcome
+
+# A chunk of work: pieces of files of one source and shape, for Read. `kind`: plain (a byte range of a landing file),
+# staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).
+CHUNK: Final = pa.schema(
+    [
+        pa.field("kind", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("shape", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("file_no", pa.int64()),
+        pa.field("block", pa.int32()),
+        pa.field("first", pa.int64()),
+        pa.field("last", pa.int64()),
+        pa.field("size", pa.int64()),  # of the landing file when it was registered; -1 where that does not matter
+        pa.field("modified_ns", pa.int64()),
+        pa.field("codes", pa.string()),  # of suspense: which codes are put through again, as a JSON list
+        pa.field("condemned", pa.bool_()),  # the file is set aside whole: even sound records go to suspense
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How a wave's records are spread: `buckets` groups, and per tenant the bits of its shards (default 0)."""
+
+    buckets: int = 1
+    bits: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Group:
+    """One tenant's records of one bucket: whole calls (schema CDR), and quality for rows committed before."""
+
+    tenant: str
+    bits: int
+    shard: int
+    calls: pa.Table
+    amended: pa.Table
+
+
+@dataclass
+class Share:
+    """Rows of one (view, tenant, call_date) to write, with their lineage; `taken` ones only leave the derived tables."""
+
+    view: str
+    tenant: str
+    call_date: str
+    bits: int
+    shard: int
+    rows: pa.Table
+    lineage: pa.Table | None
+    taken: bool = False
+
+
+@dataclass
+class Rewrite:
+    """A committed data file to write anew: without the rows at `drop`, and with those at `change` replaced."""
+
+    file: DataFile
+    drop: np.ndarray
+    change: np.ndarray
+    changed: pa.Table | None
+
+
+__all__ = ["CHUNK", "Group", "Outcome", "Rewrite", "Share", "Sharding"]

@@ -1,0 +1,167 @@
+"""Identify: keyed ids, tenant, account and call_date for each record; behind it nothing raw is left."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import tokens
+from callward.columns import map_distinct, words
+from callward.register import EVERY_MONTH, KeyName
+from callward.settings import Source
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.cdr import CDR, ID
+from schemas.codes import Suspense
+from transforms.elements import Sharding
+from transforms.read import SOURCE
+
+UNGUIDED = "unguided"
+OTHER = "other"
+UNKNOWN_TENANT = "_unknown"
+
+
+def tenants(table: pa.Table, source: Source) -> pa.Table:
+    """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault TENANT."""
+    if source.tenant_field is None:
+        return table.append_column("tenant", pa.repeat(source.tenant, table.num_rows))
+    found = map_distinct(table["tenant_field"], source.tenants.get, pa.string())
+    lost = pc.and_(pc.is_null(found), pc.is_null(table["fault"]))
+    fault = pc.if_else(lost, str(Suspense.TENANT), table["fault"])
+    table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
+    return table.append_column("tenant", pc.fill_null(found, UNKNOWN_TENANT))
+
+
+@dataclass(frozen=True)
+class IdKeys:
+    """Secrets of one tenant and source, derived from the tenant's id key."""
+
+    record: bytes
+    call: bytes
+    leg: bytes
+    content: bytes
+
+    @classmethod
+    def open(cls, workspace: Workspace, tenant: str, source: str) -> "IdKeys":
+        secret = workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret
+        return cls(*(tokens.derive(secret, f"{use}/{source}") for use in ("record", "call", "leg", "content")))
+
+
+def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace) -> pa.Table:
+    """One tenant's sound records of one source (schema PARSED with tenant, places and lineage) → schema CDR.
+
+    `record_id` is a keyed hash of the raw identity fields; where the source has none, of the whole record as it came,
+    and Settle adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
+    """
+    keys = IdKeys.open(workspace, tenant, source.name)
+    by_content = pc.is_null(table["identity"])
+    identity = table["identity"]
+    if pc.any(by_content).as_py():
+        identity = pc.coalesce(identity.cast(pa.large_binary()), table["raw"])
+    record_id = tokens.mac([identity], keys.record)
+    trunk_in = _listed(table["ingress_trunk"], workspace.trunks)
+    made = {
+        "source": pa.repeat(source.name, table.num_rows),
+        "record_id": record_id,
+        "call_id": _call_id(table, record_id, keys.call),
+        "content": _content(table, keys.content),
+        "account": _account(table["account_code"], table["ingress_trunk"], tenant, workspace),
+        "call_date": pc.cast(table["start_time"], pa.date32()),
+        "leg_a": _leg(table["leg_a"], keys.leg),
+        "leg_b": _leg(table["leg_b"], keys.leg),
+        "by_content": by_content,
+        "ingress_trunk": trunk_in,
+        "egress_trunk": _listed(table["egress_trunk"], workspace.trunks),
+        "account_code": pa.nulls(table.num_rows, pa.string()),
+        # What is left of the raw numbers is in the content hash; the lake keeps the normalized ones.
+        "calling_raw": pa.nulls(table.num_rows, pa.string()),
+        "called_raw": pa.nulls(table.num_rows, pa.string()),
+    }
+    return pa.table([made[name] if name in made else table[name] for name in CDR.names], schema=CDR)
+
+
+def _call_id(table: pa.Table, record_id: pa.Array, secret: bytes) -> pa.Array:
+    if table["call"].null_count == table.num_rows:
+        return record_id
+    call = tokens.mac([table["call"]], secret)
+    return pc.coalesce(call, record_id) if call.null_count else call
+
+
+def _leg(column: pa.ChunkedArray, secret: bytes) -> pa.Array:
+    if column.null_count == len(column):
+        return pa.nulls(len(column), ID)
+    return tokens.mac([column], secret)
+
+
+_CONTENT_TIMES = ("start_time", "ring_time", "answer_time", "end_time", "talk_ms", "pdd_ms")
+_CONTENT_SMALL = ("cause_q850", "cause_sip", "mos", "jitter_ms", "loss_pct")
+
+
+def _content(table: pa.Table, secret: bytes) -> pa.Array:
+    """Keyed hash of what the record says, from fields as the switch wrote them: lists in the settings do not enter."""
+    said = tokens.mac([table["calling_raw"], table["called_raw"], table["account_code"]], secret, null_is_value=True)
+    columns = [words(table[name]) for name in _CONTENT_TIMES + _CONTENT_SMALL]
+    blocks = np.column_stack([*columns, tokens.as_u64(said)])
+    return tokens.mac_blocks(_even(blocks), secret)
+
+
+def _even(blocks: np.ndarray) -> np.ndarray:
+    if blocks.shape[1] % 2:
+        blocks = np.column_stack([blocks, np.zeros(len(blocks), np.uint64)])
+    return np.ascontiguousarray(blocks)
+
+
+def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:
+    """Values that the settings list, others as "other": no free text of a switch can carry a number further."""
+    return map_distinct(column, lambda v: None if v is None else v if v in known else OTHER, pa.string())
+
+
+def _account(codes: pa.ChunkedArray, trunks: pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
+    by_code = map_distinct(codes, lambda v: workspace.accounts_by_code.get((tenant, v)), pa.string())
+    by_trunk = map_distinct(trunks, lambda v: workspace.accounts_by_trunk.get((tenant, v)), pa.string())
+    return pc.fill_null(pc.coalesce(by_code, by_trunk), UNGUIDED)
+
+
+def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list[tuple[int, pa.Table]]:
+    """Cut at (tenant, shard): bucket = (shard + the tenant's offset) modulo the number of buckets."""
+    if bits == 0 or buckets == 1:
+        return [(offset % buckets, table)] if table.num_rows else []
+    shard = tokens.shard_bits(table["call_id"], bits)
+    order = np.argsort(shard, kind="stable")
+    ordered, bounds = table.take(order), np.searchsorted(shard[order], np.arange((1 << bits) + 1))
+    return [
+        ((number + offset) % buckets, ordered.slice(first, last - first))
+        for number, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        if last > first
+    ]
+
+
+@dataclass(eq=False)
+class Identify(beam.PTransform):  # type: ignore[misc]
+    """PCollection[validated table] → PCollection[tuple[bucket, CDR table]]: behind it only sealed batches travel."""
+
+    reference: Reference
+    sharding: Sharding
+
+    def expand(self, validated: beam.PCollection) -> beam.PCollection:
+        work = beam.ParDo(_IdentifyFn(self.reference, self.sharding)).with_output_types(tuple[int, pa.Table])
+        return validated | "GiveIds" >> work
+
+
+class _IdentifyFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, sharding: Sharding) -> None:
+        self._reference, self._sharding = reference, sharding
+
+    def setup(self) -> None:
+        self._workspace = open_workspace(self._reference)
+
+    def process(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        source = self._workspace.settings.source(table.schema.metadata[SOURCE].decode())
+        for tenant in table["tenant"].unique().to_pylist():
+            mine = table if source.tenant_field is None else table.filter(pc.equal(table["tenant"], tenant))
+            cdrs = identify(mine, source, tenant, self._workspace)
+            offset = zlib.crc32(tenant.encode())
+            yield from cut_by_bucket(cdrs, self._sharding.bits.get(tenant, 0), self._sharding.buckets, offset)

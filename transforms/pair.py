@@ -1,0 +1,312 @@
+"""Pair: pieces of a call put together, new ones with those that wait, and quality records joined to their calls.
+
+The result never depends on the order in which pieces came: fields are combined by minimum, maximum and sum, and a
+quality record is joined to every row of the call that has its leg.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import database, ledger, tokens
+from callward.columns import flat, set_column, words
+from callward.files import Files
+from callward.ledger import Outcome
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.aside import PENDING
+from schemas.cdr import CDR
+from schemas.codes import Bucket
+from transforms.elements import Group, Sharding
+
+WAITING, PARTIAL, CLOSED = np.int8(0), np.int8(1), np.int8(2)
+_KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a number is its place here
+_QUALITY = ("mos", "jitter_ms", "loss_pct")
+_OPEN, _CLOSE = _KIND.index("open"), _KIND.index("close")
+# A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
+_FORGOTTEN = ("calling_number", "called_number", "account", "account_code", "calling_prefix", "called_prefix")
+
+
+@dataclass
+class Paired:
+    """Whole calls (schema CDR), what the pending log gains, ledger entries, and quality for rows already committed."""
+
+    calls: pa.Table
+    pending: pa.Table = field(default_factory=PENDING.empty_table)
+    entries: list[pa.Table] = field(default_factory=list)
+    amended: pa.Table = field(default_factory=lambda: CDR.empty_table())
+
+
+def pair(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Paired:
+    """Pair one tenant's records of one bucket (schema CDR) with its folded pending log (schema PENDING).
+
+    `talk_rules` says per source how talk of a call in pieces is known: computed (end - answer), sum, or last.
+    """
+    alone = _alone(new)
+    paired = Paired(new.filter(alone))
+    pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
+    pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
+    paired.entries += ledger.entries(repeated, Bucket.DUPLICATE)
+    calls, quality = pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])), pc.equal(pieces["piece"], "quality")
+    _close(pieces.filter(calls), talk_rules, paired)
+    _join_quality(pieces.filter(pc.equal(pieces["piece"], "whole")), pieces.filter(quality), paired)
+    return paired
+
+
+def in_pieces(table: pa.Table) -> bool:
+    """Whether any record of a table is a piece of a call, or may be joined by a quality record."""
+    return table.num_rows > 0 and not pc.all(_alone(table)).as_py()
+
+
+def _alone(table: pa.Table) -> pa.ChunkedArray:
+    return pc.and_(pc.equal(table["piece"], "whole"), pc.and_(pc.is_null(table["leg_a"]), pc.is_null(table["leg_b"])))
+
+
+def fold(log: pa.Table) -> pa.Table:
+    """The pending log as it stands: of several rows for one piece the one that has come furthest."""
+    order = _piece_order(log, pc.negate(log["state"]))
+    ordered = log.take(order)
+    return ordered.filter(pa.array(_first_of_run(ordered)))
+
+
+def _with_state(table: pa.Table, now_ms: int) -> pa.Table:
+    state = pa.nulls(table.num_rows, pa.int8())
+    seen = pa.repeat(pa.scalar(now_ms, PENDING.field("seen").type), table.num_rows)
+    return pa.table([*table.columns, state, seen], schema=PENDING)
+
+
+def _kinds(table: pa.Table) -> np.ndarray:
+    return flat(pc.index_in(table["piece"], pa.array(list(_KIND)))).to_numpy()
+
+
+def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Rows in order of call, kind, content, then `then`, then where they came from."""
+    call, content = tokens.as_u64(table["call_id"]), tokens.as_u64(table["content"])
+    place = [words(table[name]) for name in ("line", "block", "file_no")]
+    return np.lexsort((*place, words(then), content[:, 1], content[:, 0], _kinds(table), call[:, 1], call[:, 0]))
+
+
+def _first_of_run(ordered: pa.Table) -> np.ndarray:
+    """Which rows are the first of their (call, kind, content) in an ordered table."""
+    if not ordered.num_rows:
+        return np.zeros(0, bool)
+    call, content = tokens.as_u64(ordered["call_id"]), tokens.as_u64(ordered["content"])
+    key = np.column_stack([call, content, _kinds(ordered).astype(np.uint64)])
+    return np.r_[True, (key[1:] != key[:-1]).any(axis=1)]
+
+
+def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Each piece once, the one already known first; and the new repetitions."""
+    known_first = pc.cast(pc.is_null(pieces["state"]), pa.int64())
+    ordered = pieces.take(_piece_order(pieces, known_first))
+    first = pa.array(_first_of_run(ordered))
+    return ordered.filter(first), ordered.filter(pc.invert(first))
+
+
+def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each call in an ordered table, and each row's call number."""
+    call = tokens.as_u64(pieces["call_id"])
+    starts = np.r_[True, (call[1:] != call[:-1]).any(axis=1)]
+    return np.flatnonzero(starts), np.cumsum(starts) - 1
+
+
+def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+    """Put open, interim and closing pieces together; what cannot be closed yet waits."""
+    if not pieces.num_rows:
+        return
+    kinds = _kinds(pieces)
+    starts, call = _runs(pieces)
+    state = flat(pc.fill_null(pieces["state"], -1)).to_numpy()
+    whole = np.maximum.reduceat(kinds == _OPEN, starts) & np.maximum.reduceat(kinds == _CLOSE, starts)
+    closed = np.maximum.reduceat(state == CLOSED, starts)
+    fresh = state == -1
+    # A further piece of a call that is closed already says nothing new: its row is in the lake.
+    late = closed[call] & fresh
+    closing = (whole & ~closed)[call]
+    waits = ~closing & ~late & fresh
+    if closing.any():
+        _combine(pieces.filter(pa.array(closing)), talk_rules, paired)
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
+    _log(paired, pieces.filter(pa.array(late)), CLOSED)
+    _log(paired, pieces.filter(pa.array(waits)), WAITING)
+
+
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+    """Calls whose opening and closing pieces are here → one row each, in the place of the opening piece."""
+    kinds = _kinds(pieces)
+    by_time = np.lexsort((words(pieces["end_time"]), words(pieces["start_time"]), kinds, _runs(pieces)[1]))
+    pieces, kinds = pieces.take(by_time), kinds[by_time]
+    starts, call = _runs(pieces)
+    last = np.r_[starts[1:], len(call)] - 1
+    opening, closing = pieces.take(starts), pieces.take(last)
+    row = set_column(opening, "end_time", closing["end_time"])
+    for name in ("released_by", "cause_q850", "cause_sip", *_QUALITY, "mos_method", "codec"):
+        row = set_column(row, name, pc.coalesce(closing[name], opening[name]))
+    row = set_column(row, "talk_ms", _talk(pieces, row, closing, starts, talk_rules))
+    mixed = np.bitwise_xor.reduceat(tokens.as_u64(pieces["content"]), starts, axis=0)
+    row = set_column(row, "content", tokens.from_u64(mixed))
+    row = set_column(row, "piece", pa.repeat("whole", len(starts)))
+    paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
+    computed = pc.is_in(row["source"], pa.array([s for s, rule in talk_rules.items() if rule == "computed"], pa.string()))
+    paired.entries.append(ledger.paired_entries(row.filter(computed)))
+    merged = np.ones(len(call), bool)
+    merged[starts] = False
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
+    _log(paired, pieces, CLOSED)
+
+
+def _talk(pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]) -> pa.Array:
+    """Talk in ms of each combined call by its source's rule."""
+    answer = pc.coalesce(row["answer_time"], row["start_time"])
+    computed = pc.cast(pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64())), pa.int64())
+    summed = pa.array(np.add.reduceat(flat(pc.fill_null(pieces["talk_ms"], 0)).to_numpy(), starts))
+    rules = pa.array([talk_rules.get(source, "computed") for source in row["source"].unique().to_pylist()])
+    rule = rules.take(pc.index_in(row["source"], row["source"].unique()))
+    carried = pc.if_else(pc.equal(rule, "sum"), summed, closing["talk_ms"])
+    return flat(pc.if_else(pc.equal(rule, "computed"), computed, carried))
+
+
+def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Paired) -> None:
+    """Join quality records by leg: into new rows at once, to committed rows as amendments."""
+    if not wholes.num_rows and not quality.num_rows:
+        return
+    pairs = _legs(wholes, quality)
+    new_whole, new_quality = _is_new(wholes), _is_new(quality)
+    paired.calls = pa.concat_tables([paired.calls, _cdr(_worst(wholes, quality, pairs)).filter(pa.array(new_whole))])
+    _log(paired, wholes.filter(pa.array(new_whole)), CLOSED)
+    matched = np.zeros(quality.num_rows, bool)
+    matched[pairs["quality"]] = True
+    late = pairs[~new_whole[pairs["whole"]] & new_quality[pairs["quality"]]]
+    if len(late):
+        paired.amended = _cdr(_worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64())))
+    open_before = flat(pc.fill_null(pc.less(quality["state"], CLOSED), False)).to_numpy(zero_copy_only=False)
+    merged = matched & (new_quality | open_before)
+    paired.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)
+    _log(paired, quality.filter(pa.array(merged)), CLOSED)
+    waits = quality.filter(pa.array(~matched & new_quality))
+    paired.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
+    _log(paired, waits, WAITING)
+
+
+def _is_new(table: pa.Table) -> np.ndarray:
+    return flat(pc.is_null(table["state"])).to_numpy(zero_copy_only=False)
+
+
+def _leg_frame(table: pa.Table, name: str, position: str) -> pd.DataFrame:
+    present = flat(pc.is_valid(table[name])).to_numpy(zero_copy_only=False)
+    leg = tokens.as_u64(table[name].filter(pa.array(present)))
+    return pd.DataFrame({"high": leg[:, 0], "low": leg[:, 1], position: np.flatnonzero(present)})
+
+
+def _legs(wholes: pa.Table, quality: pa.Table) -> pd.DataFrame:
+    """Which quality record (row number) describes which whole (row number)."""
+    legs = pd.concat([_leg_frame(wholes, "leg_a", "whole"), _leg_frame(wholes, "leg_b", "whole")])
+    return legs.merge(_leg_frame(quality, "leg_a", "quality"), on=["high", "low"]).drop_duplicates(["whole", "quality"])
+
+
+def _worst(wholes: pa.Table, quality: pa.Table, pairs: pd.DataFrame) -> pa.Table:
+    """The wholes with the worst quality that any of their legs reports: lowest MOS, highest jitter and loss."""
+    if pairs.empty:
+        return wholes
+    heard = quality.take(pa.array(pairs["quality"].to_numpy()))
+    frame = pd.DataFrame({name: flat(heard[name]).to_numpy(zero_copy_only=False) for name in _QUALITY})
+    frame["whole"] = pairs["whole"].to_numpy()
+    worst = frame.groupby("whole").agg({"mos": "min", "jitter_ms": "max", "loss_pct": "max"})
+    for name in _QUALITY:
+        values = np.full(wholes.num_rows, np.nan, np.float32)
+        values[worst.index] = worst[name]
+        joined = pc.if_else(pc.is_nan(pa.array(values)), pa.scalar(None, pa.float32()), pa.array(values))
+        pick = pc.min_element_wise if name == "mos" else pc.max_element_wise
+        wholes = set_column(wholes, name, pick(wholes[name], joined))
+    method = np.full(wholes.num_rows, None, object)
+    method[pairs["whole"]] = heard["mos_method"].to_pylist()
+    return set_column(wholes, "mos_method", pc.coalesce(wholes["mos_method"], pa.array(method, pa.string())))
+
+
+def _cdr(pieces: pa.Table) -> pa.Table:
+    return pieces.select(CDR.names)
+
+
+def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
+    """Note how far pieces have come; what was in the ledger's pending bucket stays so until it closes."""
+    if not pieces.num_rows:
+        return
+    pieces = set_column(pieces, "state", pa.repeat(pa.scalar(state, pa.int8()), pieces.num_rows))
+    if state == WAITING:
+        pieces = set_column(pieces, "was", pa.repeat(str(Bucket.PENDING), pieces.num_rows))
+        pieces = set_column(pieces, "was_ms", pieces["carried_ms"])
+    else:
+        for name in _FORGOTTEN:
+            pieces = set_column(pieces, name, pa.nulls(pieces.num_rows, PENDING.field(name).type))
+    paired.pending = pa.concat_tables([paired.pending, pieces])
+
+
+def in_order(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of a group as one, in the order of the files they came from: which the shuffle does not keep."""
+    listed = sorted(tables, key=lambda t: (t["file_no"][0].as_py(), t["block"][0].as_py()))
+    return pa.concat_tables(listed).combine_chunks()
+
+
+def pending_log(files: Files, tenant: str) -> tuple[pa.Table, int]:
+    """A tenant's pending log as it stands, and the version it was read at."""
+    with database.reading(files.workspace.settings) as connection:
+        version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
+        logs = ledger.files(connection, view="pending", tenant=tenant)
+    return fold(pa.concat_tables([PENDING.empty_table(), *(files.read_log(log) for log in logs)])), version
+
+
+def talk_rules(workspace: Workspace) -> dict[str, str]:
+    """Source → how talk of its calls in pieces is known, for the sources that write pieces."""
+    declared = {source.name: workspace.declaration(source).pieces for source in workspace.settings.sources}
+    return {name: pieces.talk for name, pieces in declared.items() if pieces is not None}
+
+
+@dataclass(eq=False)
+class Pair(beam.PTransform):  # type: ignore[misc]
+    """PCollection[tuple[bucket, Iterable[CDR table]]] → main: PCollection[Group], facts: PCollection[Outcome]."""
+
+    reference: Reference
+    run_id: str
+    sharding: Sharding
+    now_ms: int
+
+    def expand(self, grouped: beam.PCollection) -> Any:
+        work = _PairFn(self.reference, self.run_id, self.sharding, self.now_ms)
+        return grouped | "PairPieces" >> beam.ParDo(work).with_outputs("facts", main="groups")
+
+
+class _PairFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, sharding: Sharding, now_ms: int) -> None:
+        self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._talk_rules = talk_rules(self._files.workspace)
+
+    def process(self, element: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
+        by_tenant: dict[str, list[pa.Table]] = {}
+        for table in element[1]:
+            by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
+        for tenant in sorted(by_tenant):
+            yield from self._tenant(tenant, in_order(by_tenant.pop(tenant)))
+
+    def _tenant(self, tenant: str, new: pa.Table) -> Iterator[Any]:
+        bits = self._sharding.bits.get(tenant, 0)
+        shard = int(tokens.shard_bits(new["call_id"].slice(0, 1), bits)[0])
+        if not in_pieces(new):
+            yield Group(tenant, bits, shard, new, CDR.empty_table())
+            return
+        waiting, version = pending_log(self._files, tenant)
+        mine = tokens.shard_bits(waiting["call_id"], bits) == shard
+        paired = pair(new, waiting.filter(pa.array(mine)), self._talk_rules, self._now_ms)
+        outcome = Outcome(entries=paired.entries, read={(tenant, ledger.PENDING): version})
+        if paired.pending.num_rows:
+            outcome.files.append(self._files.write_log("pending", tenant, paired.pending))
+        yield beam.pvalue.TaggedOutput("facts", outcome)
+        yield Group(tenant, bits, shard, paired.calls, paired.amended)

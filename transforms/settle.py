@@ -1,0 +1,348 @@
+"""Settle: each record once. Duplicates are counted, conflicting versions set aside, in the group and against the lake.
+
+Of two versions of a record the one with the later (end, talk, content hash) is the row, whichever came first; the
+order is the same in the group and against the lake, so the end state never depends on order.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import database, ledger, tokens
+from callward.columns import flat, ranks, set_column, words
+from callward.files import Files
+from callward.ledger import DataFile, Outcome
+from callward.register import KeyName
+from callward.workspace import Reference, open_workspace
+from schemas.cdr import CDR
+from schemas.codes import Bucket
+from transforms.elements import Group, Rewrite, Share
+from transforms.suspend import conflicts
+
+
+@dataclass(frozen=True)
+class Found:
+    """A committed row: the data file, its position there, and which incoming row asked for it."""
+
+    file: DataFile
+    position: np.ndarray
+    asked: np.ndarray
+
+
+@dataclass
+class Settled:
+    """Rows to write (schema CDR), conflicting versions (schema CDR), committed rows that go or change, and entries."""
+
+    rows: pa.Table
+    conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    removed: dict[str, dict[DataFile, np.ndarray]] = field(default_factory=lambda: {"assurance": {}, "billing": {}})
+    removed_rows: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
+    entries: list[pa.Table] = field(default_factory=list)
+
+
+def number_occurrences(table: pa.Table) -> pa.Table:
+    """Where the id is of a record's content, add its occurrence number within its file, by position.
+
+    Two equal calls in one file both stay; the same file again gives the same ids again.
+    """
+    counted = flat(table["by_content"]).to_numpy(zero_copy_only=False)
+    if not counted.any():
+        return table
+    ids = tokens.as_u64(table["record_id"]).copy()
+    place = [words(table[name]) for name in ("line", "block", "file_no")]
+    order = np.lexsort((*place, ids[:, 1], ids[:, 0]))
+    order = order[counted[order]]
+    same = np.column_stack([ids[order], words(table["file_no"])[order]])
+    new_run = np.r_[True, (same[1:] != same[:-1]).any(axis=1)]
+    occurrence = ranks(np.cumsum(new_run))
+    ids[order, 1] ^= occurrence.astype(np.uint64) << np.uint64(32)
+    return set_column(table, "record_id", tokens.from_u64(ids))
+
+
+def number_legs(table: pa.Table) -> pa.Table:
+    """Where the source does not say which record is the caller's call: of a call's attempts the last is (leg 0).
+
+    Route advance writes a record per attempt; the last one's outcome is what the caller met.
+    """
+    if not pc.any(pc.is_null(table["leg"])).as_py():
+        return table
+    call = tokens.as_u64(table["call_id"])
+    order = np.argsort(call[:, 0], kind="stable")
+    twin = call[order[1:], 0] == call[order[:-1], 0]
+    leg = np.zeros(len(call), np.int16)
+    rows = order[np.r_[False, twin] | np.r_[twin, False]] if len(order) else order
+    if len(rows):
+        few = table.take(pa.array(rows))
+        latest = [~words(few[name]).view(np.int64) for name in ("start_time", "sequence")]
+        # Half of a 128-bit id decides here: the records of one call meet, and two calls share it once in 2^64.
+        order = np.lexsort((*latest, call[rows, 0]))
+        leg[rows[order]] = np.minimum(ranks(call[rows[order], 0]), 32_767)
+    return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
+
+
+def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence[DataFile]) -> Settled:
+    """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` assurance data files."""
+    calls = number_legs(number_occurrences(calls))
+    content = _version_content(calls, files)
+    keep, duplicate, conflict = _among(calls, content)
+    settled = Settled(calls)
+    if not keep.all():
+        settled.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
+        settled.conflicts = calls.filter(pa.array(conflict))
+        calls, content = calls.filter(pa.array(keep)), content[keep]
+    settled.rows = _against_lake(calls, content, settled, files, committed)
+    if amended.num_rows:
+        _amend(amended, settled, files, committed)
+    return settled
+
+
+def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
+    """(YYYY-MM, row numbers) of a table's call_date column."""
+    months = flat(pc.strftime(table["call_date"], "%Y-%m")) if table.num_rows else pa.array([], pa.string())
+    encoded = months.dictionary_encode()
+    if len(encoded.dictionary) == 1:
+        return [(encoded.dictionary[0].as_py(), np.arange(len(months)))]
+    index = encoded.indices.to_numpy()
+    return [(month, np.flatnonzero(index == number)) for number, month in enumerate(encoded.dictionary.to_pylist())]
+
+
+def view_ids(table: pa.Table, column: str, files: Files, tenant: str, view: str, purpose: str) -> np.ndarray:
+    """A CDR column of ids under the view's month keys, as words (shape [n, 2])."""
+    result = np.empty((table.num_rows, 2), np.uint64)
+    ids = flat(table[column])
+    for month, rows in months_of(table):
+        secret = files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret
+        part = ids if len(rows) == len(ids) else ids.take(pa.array(rows))
+        result[rows] = tokens.as_u64(tokens.permute(part, secret))
+    return result
+
+
+def _version_content(calls: pa.Table, files: Files) -> np.ndarray:
+    if not calls.num_rows:
+        return np.zeros((0, 2), np.uint64)
+    return view_ids(calls, "content", files, calls["tenant"][0].as_py(), "assurance", "content")
+
+
+def _order_words(content: np.ndarray) -> np.ndarray:
+    """Unsigned words as signed ones of the same order."""
+    return (content ^ np.uint64(1 << 63)).view(np.int64)
+
+
+def _versions(calls: pa.Table, content: np.ndarray) -> np.ndarray:
+    """What orders the versions of a record, later is greater: (end, talk, content), shape [n, 4]."""
+    end = flat(pc.fill_null(flat(calls["end_time"]).view(pa.int64()), -1)).to_numpy()
+    talk = flat(pc.fill_null(calls["talk_ms"], -1)).to_numpy()
+    return np.column_stack([end, talk, _order_words(content)])
+
+
+def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Row by row, whether one version is later than the other (lexicographic)."""
+    later, decided = np.zeros(len(ours), bool), np.zeros(len(ours), bool)
+    for column in range(ours.shape[1]):
+        later |= ~decided & (ours[:, column] > theirs[:, column])
+        decided |= ours[:, column] != theirs[:, column]
+    return later
+
+
+def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masks: rows that stay, repetitions, and versions that lose to another row of the group."""
+    n = calls.num_rows
+    keep, duplicate, conflict = np.ones(n, bool), np.zeros(n, bool), np.zeros(n, bool)
+    ids = tokens.as_u64(calls["record_id"])
+    order = np.argsort(ids[:, 0])
+    twin = ids[order[1:], 0] == ids[order[:-1], 0]
+    rows = order[np.r_[False, twin] | np.r_[twin, False]] if n else order
+    if not len(rows):
+        return keep, duplicate, conflict
+    few = calls.take(pa.array(rows))
+    version = _versions(few, content[rows])
+    place = [words(few[name]).astype(np.int64) for name in ("line", "block", "file_no")]
+    id_few = ids[rows]
+    # Per id the greatest version first, and of equal versions the one that came first.
+    backwards = [~version[:, column] for column in (3, 2, 1, 0)]
+    order = np.lexsort((*place, *backwards, id_few[:, 1], id_few[:, 0]))
+    rows, version, id_few = rows[order], version[order], id_few[order]
+    new_id = np.r_[True, (id_few[1:] != id_few[:-1]).any(axis=1)]
+    same_content = np.r_[False, (version[1:, 2:] == version[:-1, 2:]).all(axis=1)] & ~new_id
+    duplicate[rows[same_content]] = True
+    conflict[rows[~same_content & ~new_id]] = True
+    keep[rows[~new_id]] = False
+    return keep, duplicate, conflict
+
+
+def find(calls: pa.Table, view: str, files: Files, committed: Sequence[DataFile]) -> list[Found]:
+    """Where rows of the calls' record ids lie in a view's data files: filters first, then the ids of the few hit."""
+    if not calls.num_rows or not committed:
+        return []
+    ids = view_ids(calls, "record_id", files, calls["tenant"][0].as_py(), view, "id")
+    dates = flat(calls["call_date"]).cast(pa.int32()).to_numpy()
+    found = []
+    for file in committed:
+        asked = np.flatnonzero(dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days)
+        if not len(asked):
+            continue
+        asked = asked[files.id_filter(file).might_have(tokens.from_u64(ids[asked]))]
+        if len(asked):
+            position = _positions(files.ids(file), ids[asked])
+            if (position >= 0).any():
+                found.append(Found(file, position[position >= 0], asked[position >= 0]))
+    return found
+
+
+def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Where each id stands among the stored ones (both shape [n, 2]), or -1."""
+    order = np.argsort(stored[:, 0])
+    at = np.searchsorted(stored[order, 0], ids[:, 0])
+    hit = np.minimum(at, len(order) - 1)
+    position = order[hit]
+    # Two ids equal in their first half differ in the second once in 2^64: such a pair would only be taken as new.
+    return np.where((stored[position] == ids).all(axis=1), position, -1)
+
+
+def _against_lake(calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile]) -> pa.Table:
+    keep = np.ones(calls.num_rows, bool)
+    for found in find(calls, "assurance", files, committed):
+        lineage = files.lineage(found.file).take(pa.array(found.position))
+        stored_content = tokens.as_u64(lineage["content"])
+        incoming = calls.take(pa.array(found.asked))
+        same = (stored_content == content[found.asked]).all(axis=1)
+        wins = ~same & _later(_versions(incoming, content[found.asked]), _stored_versions(lineage, stored_content))
+        settled.entries += ledger.entries(incoming.filter(pa.array(same)), Bucket.DUPLICATE)
+        settled.conflicts = pa.concat_tables([settled.conflicts, incoming.filter(pa.array(~same & ~wins))])
+        keep[found.asked[~wins]] = False
+        if wins.any():
+            _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
+    return calls if keep.all() else calls.filter(pa.array(keep))
+
+
+def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
+    columns = [flat(pc.fill_null(lineage[name], -1)).to_numpy() for name in ("end_ms", "talk_ms")]
+    return np.column_stack([*columns, _order_words(content)])
+
+
+def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> None:
+    """Take committed rows out of both views; they go to suspense as CONFLICT against the file they came in."""
+    settled.removed["assurance"][file] = position
+    gone = files.rows(file).take(pa.array(position))
+    settled.removed_rows["assurance"].append(gone)
+    lineage = files.lineage(file).take(pa.array(position))
+    numbers: dict[int, pa.Table] = {}
+    for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
+        before = settled.removed["billing"].get(found.file, np.zeros(0, np.int64))
+        settled.removed["billing"][found.file] = np.r_[before, found.position]
+        rows = files.rows(found.file).take(pa.array(found.position))
+        settled.removed_rows["billing"].append(rows)
+        numbers.update({int(asked): rows.slice(i, 1) for i, asked in enumerate(found.asked)})
+    settled.conflicts = pa.concat_tables([settled.conflicts, _as_calls(winners, gone, lineage, numbers)])
+
+
+_FROM_BILLING = {
+    "calling_number": "calling_number",
+    "called_number": "called_number",
+    "account": "account",
+    "direction": "direction",
+    "start_time": "start",
+    "answer_time": "answer",
+    "talk_ms": "talk_ms",
+    "destination": "destination",
+}
+_FROM_ASSURANCE = ("leg", "pdd_ms", "disposition", "cause_q850", "cause_sip", "released_by", "codec", "mos", "mos_method", "jitter_ms", "loss_pct")
+
+
+def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dict[int, pa.Table]) -> pa.Table:
+    """The rows that lost, as CDRs again, from what the views keep of them (few: a loop over rows is fine)."""
+    rows = []
+    for i, (row, origin) in enumerate(zip(gone.to_pylist(), lineage.to_pylist(), strict=True)):
+        winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
+        call = {**winner, **{name: row[name] for name in _FROM_ASSURANCE}, "start_time": row["start"], "end_time": origin["end_ms"]}
+        if i in billing:
+            paid = billing[i].to_pylist()[0]
+            call |= {ours: paid[theirs] for ours, theirs in _FROM_BILLING.items()}
+        call |= {name: origin[name] for name in ("content", "file_no", "block", "line", "carried_ms")}
+        rows.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
+    return pa.Table.from_pylist(rows, schema=CDR)
+
+
+def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequence[DataFile]) -> None:
+    """Committed rows that a late quality record describes: the assurance row is rewritten, nothing else changes."""
+    for found in find(amended, "assurance", files, committed):
+        if found.file in settled.removed["assurance"]:  # its row has just lost to a later version, which has the quality
+            continue
+        old = files.rows(found.file).take(pa.array(found.position))
+        late = amended.take(pa.array(found.asked))
+        new = old
+        for name, worst in (("mos", pc.min_element_wise), ("jitter_ms", pc.max_element_wise), ("loss_pct", pc.max_element_wise)):
+            new = set_column(new, name, worst(old[name], late[name]))
+        new = set_column(new, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
+        settled.amended[found.file] = (found.position, new)
+        settled.removed_rows["assurance"].append(old)
+
+
+@dataclass(eq=False)
+class Settle(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Group] → main: PCollection[Group] of rows to write, and tagged: rewrites (Rewrite), taken (Share),
+    suspended (tuple[tenant, SUSPENDED table]), facts (Outcome)."""
+
+    reference: Reference
+    run_id: str
+
+    def expand(self, groups: beam.PCollection) -> Any:
+        tags = ("rewrites", "taken", "suspended", "facts")
+        return groups | "SettleOnce" >> beam.ParDo(_SettleFn(self.reference, self.run_id)).with_outputs(*tags, main="groups")
+
+
+class _SettleFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str) -> None:
+        self._reference, self._run_id = reference, run_id
+
+    def setup(self) -> None:
+        self._workspace = open_workspace(self._reference)
+
+    def process(self, group: Group) -> Iterator[Any]:
+        tagged = beam.pvalue.TaggedOutput
+        files = Files(self._workspace, self._run_id)
+        committed, read = self._committed(group)
+        settled = settle(group.calls, group.amended, files, committed)
+        settled.entries += ledger.entries(settled.rows, Bucket.ACCEPTED)
+        yield tagged("facts", Outcome(entries=settled.entries, read=read))
+        if settled.conflicts.num_rows:
+            yield tagged("suspended", (group.tenant, conflicts(settled.conflicts, group.tenant, self._workspace)))
+        for share in _taken(settled, group):
+            yield tagged("taken", share)
+        for work in _rewrites(settled):
+            yield tagged("rewrites", work)
+        if settled.rows.num_rows:
+            yield Group(group.tenant, group.bits, group.shard, settled.rows, group.amended)
+
+    def _committed(self, group: Group) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
+        """Assurance files that may hold rows of this group, and the versions of their partitions."""
+        dates = pa.chunked_array([*group.calls["call_date"].chunks, *group.amended["call_date"].chunks], pa.date32())
+        parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
+        with database.reading(self._workspace.settings) as connection:
+            read = ledger.versions(connection, group.tenant, parts)
+            committed = ledger.files(connection, view="assurance", tenant=group.tenant, parts=parts)
+        return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+
+
+def _taken(settled: Settled, group: Group) -> Iterator[Share]:
+    """Committed rows that go or change, and what changed ones become: only for the derived tables."""
+    for view, tables in settled.removed_rows.items():
+        for rows in tables:
+            yield Share(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)
+
+
+def _rewrites(settled: Settled) -> Iterator[Rewrite]:
+    none = np.zeros(0, np.int64)
+    for file, position in settled.removed["billing"].items():
+        yield Rewrite(file, position, none, None)
+    for file in {**settled.removed["assurance"], **settled.amended}:
+        change, changed = settled.amended.get(file, (none, None))
+        yield Rewrite(file, settled.removed["assurance"].get(file, none), change, changed)

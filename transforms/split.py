@@ -1,0 +1,162 @@
+"""Split: settled calls → the billing view and the assurance view, under ids and keys that do not meet."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import tokens
+from callward.columns import flat, map_distinct, words
+from callward.register import KeyName
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.views import ASSURANCE, BILLING, LINEAGE
+from transforms.elements import Group, Share
+
+TALK_STEP_S = 6
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one view and month, with their lineage in the same order."""
+
+    view: str
+    rows: pa.Table
+    lineage: pa.Table
+
+
+def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> list[Part]:
+    """One tenant's rated calls of one month → parts of both views.
+
+    Rows of the billing view are in order of time, those of the assurance view of (minute, id): nobody can lay the two
+    side by side and count.
+    """
+    keys = _MonthKeys.open(workspace, tenant, month)
+    parts = [_assurance(calls, keys)]
+    if workspace.settings.tenants[tenant].billing.rows == "answered":
+        calls = calls.filter(pc.equal(calls["disposition"], "answered"))
+    if calls.num_rows:
+        parts.append(_billing(calls, keys, workspace))
+    return parts
+
+
+@dataclass(frozen=True)
+class _MonthKeys:
+    billing_id: bytes
+    billing_content: bytes
+    token: bytes
+    assurance_id: bytes
+    assurance_content: bytes
+    account: bytes
+
+    @classmethod
+    def open(cls, workspace: Workspace, tenant: str, month: str) -> "_MonthKeys":
+        names = [
+            KeyName("billing", tenant, month, "id"),
+            KeyName("billing", tenant, month, "content"),
+            KeyName("billing-numbers", tenant, month, "token"),
+            KeyName("assurance", tenant, month, "id"),
+            KeyName("assurance", tenant, month, "content"),
+            KeyName("assurance", tenant, month, "account"),
+        ]
+        return cls(*(key.secret for key in workspace.keyring.keys(names)))
+
+
+def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
+    end = flat(calls["end_time"]).view(pa.int64())
+    content = tokens.permute(calls["content"], content_secret)
+    return pa.table([content, end, *(calls[name] for name in LINEAGE.names[2:])], schema=LINEAGE)
+
+
+def _ordered(view: str, rows: pa.Table, lineage: pa.Table, order: np.ndarray) -> Part:
+    if (order[1:] > order[:-1]).all():
+        return Part(view, rows, lineage)
+    indices = pa.array(order)
+    return Part(view, rows.take(indices), lineage.take(indices))
+
+
+def _billing(calls: pa.Table, keys: _MonthKeys, workspace: Workspace) -> Part:
+    carrier = workspace.carriers.get
+    nothing = {name: pa.nulls(calls.num_rows, BILLING.field(name).type) for name in ("rate", "charge", "currency", "plan_version", "policy_version")}
+    made = {
+        "billing_id": tokens.permute(calls["record_id"], keys.billing_id),
+        "charged_side": map_distinct(calls["destination"], lambda d: "called" if d == "toll_free" else "calling", pa.string()),
+        "carrier_in": map_distinct(calls["ingress_trunk"], carrier, pa.string()),
+        "carrier_out": map_distinct(calls["egress_trunk"], carrier, pa.string()),
+        "start": calls["start_time"],
+        "answer": calls["answer_time"],
+        "end": calls["end_time"],
+        "calling_token": tokens.number_token(calls["calling_number"], keys.token),
+        "called_token": tokens.number_token(calls["called_number"], keys.token),
+        **nothing,
+    }
+    rows = pa.table([made[name] if name in made else calls[name] for name in BILLING.names], schema=BILLING)
+    return _ordered("billing", rows, _lineage(calls, keys.billing_content), np.argsort(words(calls["start_time"]), kind="stable"))
+
+
+def _assurance(calls: pa.Table, keys: _MonthKeys) -> Part:
+    start = pc.floor_temporal(calls["start_time"], unit="minute")
+    ids = tokens.permute(calls["record_id"], keys.assurance_id)
+    made = {
+        "assurance_id": ids,
+        "account_token": tokens.mac([calls["account"]], keys.account),
+        "trunk_in": calls["ingress_trunk"],
+        "trunk_out": calls["egress_trunk"],
+        "start": start,
+        "ring_s": _ring_seconds(calls),
+        "talk_s": _talk_steps(calls["talk_ms"]),
+    }
+    rows = pa.table([made[name] if name in made else calls[name] for name in ASSURANCE.names], schema=ASSURANCE)
+    minute = words(start).view(np.int64) // 60_000
+    within = tokens.as_u64(ids)[:, 0] >> np.uint64(32)
+    order = np.argsort((minute.astype(np.uint64) << np.uint64(32)) | within)
+    return _ordered("assurance", rows, _lineage(calls, keys.assurance_content), order)
+
+
+def _ring_seconds(calls: pa.Table) -> pa.Array:
+    """Whole seconds from the first ring to the answer, or to the end of an attempt that was not answered."""
+    until = flat(pc.coalesce(calls["answer_time"], calls["end_time"])).view(pa.int64())
+    return pc.divide(pc.subtract(until, flat(calls["ring_time"]).view(pa.int64())), 1000)
+
+
+def _talk_steps(talk_ms: pa.ChunkedArray) -> pa.Array:
+    """Talk in seconds, rounded up to steps of six."""
+    step_ms = TALK_STEP_S * 1000
+    return pc.multiply(pc.divide(pc.add(talk_ms, step_ms - 1), step_ms), TALK_STEP_S)
+
+
+def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """(YYYY-MM-DD, its calls) of a table's call_date column."""
+    dates = flat(calls["call_date"]).dictionary_encode()
+    days = dates.dictionary.to_pylist()
+    if len(days) == 1:
+        yield days[0].isoformat(), calls
+        return
+    index = dates.indices.to_numpy()
+    for number in np.argsort(np.array(days, "datetime64[D]")):
+        yield days[number].isoformat(), calls.take(pa.array(np.flatnonzero(index == number)))
+
+
+@dataclass(eq=False)
+class Split(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Group] (settled, rated) → PCollection[Share], one per view and call_date."""
+
+    reference: Reference
+
+    def expand(self, groups: beam.PCollection) -> beam.PCollection:
+        return groups | "SplitViews" >> beam.ParDo(_SplitFn(self.reference))
+
+
+class _SplitFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def setup(self) -> None:
+        self._workspace = open_workspace(self._reference)
+
+    def process(self, group: Group) -> Iterator[Share]:
+        for call_date, calls in by_date(group.calls):
+            for part in split(calls, group.tenant, call_date[:7], self._workspace):
+                yield Share(part.view, group.tenant, call_date, group.bits, group.shard, part.rows, part.lineage)

@@ -1,0 +1,303 @@
+"""Times and durations of a batch: read them as they were written, resolve local ones, and fill in what follows.
+
+Everything here works on whole Arrow arrays. A value that cannot be read becomes null, and is told apart from a value
+that is not there by whoever asks (`read` is null where `text` is not). No exception leaves this module with content.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.cdr import TIMESTAMP
+from schemas.declaration import Time, Value
+
+_NAIVE: Final = pa.timestamp("ms")
+_LEAST: Final = 1  # a lone value that cannot be cast is not cut further
+_ISO: Final = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
+_ZONED: Final = r"(Z|[+-]\d\d:?\d\d)$"
+_INTEGER: Final = r"^[+-]?\d{1,18}$"
+_DECIMAL: Final = r"^[+-]?\d{1,15}(\.\d{0,15})?$"
+_EPOCH_MS: Final = {"epoch_s": 1000.0, "epoch_ms": 1.0, "epoch_us": 0.001}
+_UNIT_MS: Final = {"s": 1000.0, "ms": 1.0, "us": 0.001, "min": 60_000.0, "ds": 100.0}
+_HALF_PRECISION_MS: Final = 0.0005  # floats of epoch seconds are exact to a microsecond: never floor 0.999 below its ms
+_AGREE_MS: Final = 1000  # stamps and durations that a switch truncates apart may differ by a second
+
+
+def cast_or_null(text: pa.Array, kind: pa.DataType, looks: str) -> pa.Array:
+    """`text` cast to `kind`; null where it cannot be. `looks` is what a value must look like to be tried at all."""
+    try:
+        return pc.cast(text, kind)
+    except pa.ArrowInvalid:
+        likely = pc.if_else(pc.match_substring_regex(text, looks), text, pa.scalar(None, text.type))
+        return _cast_by_halves(likely, kind)
+
+
+def _cast_by_halves(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return pc.cast(text, kind)
+    except pa.ArrowInvalid:
+        if len(text) <= _LEAST:
+            return pa.nulls(len(text), kind)
+        half = len(text) // 2
+        return pa.concat_arrays([_cast_by_halves(text[:half], kind), _cast_by_halves(text[half:], kind)])
+
+
+def integers(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Whole numbers of `text` as `kind`; null where a text is none or does not fit."""
+    wide = cast_or_null(text, pa.int64(), _INTEGER)
+    info = np.iinfo(kind.to_pandas_dtype())
+    fits = pc.and_(pc.greater_equal(wide, info.min), pc.less_equal(wide, info.max))
+    return pc.if_else(fits, wide, None).cast(kind)
+
+
+def decimals(text: pa.Array) -> pa.Array:
+    """Numbers of `text` as float64; null where a text is none. The cast alone would take "nan", "inf" and exponents."""
+    likely = pc.if_else(pc.match_substring_regex(text, _DECIMAL), text, pa.scalar(None, text.type))
+    return pc.cast(likely, pa.float64())
+
+
+def durations(text: pa.Array, unit: str) -> pa.Array:
+    """Durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64)."""
+    factor = _UNIT_MS[unit]
+    try:
+        whole = pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return _floored(decimals(text), factor)
+    return _scaled(whole, factor)
+
+
+def _scaled(whole: pa.Array, factor: float) -> pa.Array:
+    if factor >= 1 and _small(whole):
+        return pc.multiply(whole, int(factor))
+    return _floored(whole.cast(pa.float64(), safe=False), factor)
+
+
+def _small(whole: pa.Array) -> bool:
+    extremes = pc.min_max(whole).as_py()
+    return all(v is None or abs(v) < 1 << 40 for v in extremes.values())
+
+
+def _floored(numbers: pa.Array, factor: float) -> pa.Array:
+    """`numbers` x `factor` as int64, toward minus infinity; null beyond what any clock shows."""
+    scaled = pc.floor(pc.add(pc.multiply(numbers, factor), _HALF_PRECISION_MS))
+    return pc.if_else(pc.less(pc.abs(scaled), 1e15), scaled, None).cast(pa.int64())
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Stamps of one kind: `at` is timestamp[ms], naive where `local`, else UTC without saying so."""
+
+    at: pa.Array
+    local: bool
+
+
+def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Stamp:
+    """Stamps of `text` as `value` declares them; null where one cannot be read or is no date."""
+    if value.time in _EPOCH_MS:
+        return Stamp(_epochs(text, _EPOCH_MS[value.time]), local=False)
+    if value.rewrite:
+        text = pc.replace_substring_regex(text, pattern=value.rewrite[0], replacement=value.rewrite[1])
+    if value.time == "offset":
+        return Stamp(_with_offset(text), local=False)
+    if value.time == "any":
+        return Stamp(_any_time(text, zone, time), local=False)
+    return Stamp(_written(text, value.format), local=value.time == "local")
+
+
+def _epochs(text: pa.Array, factor: float) -> pa.Array:
+    try:
+        whole = pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return _floored(decimals(text), factor).cast(_NAIVE)
+    return _scaled(whole, factor).cast(_NAIVE)
+
+
+def _written(text: pa.Array, pattern: str) -> pa.Array:
+    return _by_format(text, pattern) if pattern else _iso(text)
+
+
+def _iso(text: pa.Array) -> pa.Array:
+    try:
+        return pc.cast(text, _NAIVE)
+    except pa.ArrowInvalid:
+        # More than three decimals do not cast to ms; nine fit ns.
+        return cast_or_null(text, pa.timestamp("ns"), _ISO).cast(_NAIVE, safe=False)
+
+
+def _with_offset(text: pa.Array) -> pa.Array:
+    kind = pa.timestamp("us", tz="UTC")
+    try:
+        read = pc.cast(text, kind)
+    except pa.ArrowInvalid:
+        read = cast_or_null(pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1"), kind, _ZONED)
+    return read.cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
+
+
+def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
+    """Epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
+    nothing = pa.scalar(None, text.type)
+    number, zoned = pc.match_substring_regex(text, _DECIMAL), pc.match_substring_regex(text, _ZONED)
+    epochs = _epochs(pc.if_else(number, text, nothing), 1000.0)
+    absolute = _with_offset(pc.if_else(zoned, text, nothing))
+    local = _iso(pc.if_else(pc.or_(number, zoned), nothing, text))
+    return pc.coalesce(epochs, absolute, _to_utc(local, zone, time.ambiguous, time.nonexistent))
+
+
+def _by_format(text: pa.Array, pattern: str) -> pa.Array:
+    """Stamps in strptime's words. strptime takes 30 February for 2 March, so the day is read a second time."""
+    whole, fraction = text, None
+    if pattern.endswith(".%f"):
+        pattern, whole = pattern.removesuffix(".%f"), pc.replace_substring_regex(text, r"\.\d+$", "")
+        fraction = decimals(pc.coalesce(pc.struct_field(pc.extract_regex(text, r"(?P<f>\.\d+)$"), "f"), "0"))
+    read = pc.strptime(whole, format=pattern, unit="ms", error_is_null=True)
+    read = _no_overflow(read, whole, pattern)
+    return read if fraction is None else pc.add(read, _floored(fraction, 1000.0).cast(pa.duration("ms")))
+
+
+def _no_overflow(read: pa.Array, text: pa.Array, pattern: str) -> pa.Array:
+    early = pc.fill_null(pc.less_equal(pc.day(read), 3), False)
+    rows = np.flatnonzero(early.to_numpy(zero_copy_only=False))
+    if "%d" not in pattern or not len(rows):
+        return read
+    days = pc.struct_field(pc.extract_regex(text.take(pa.array(rows)), pattern=_day_of(pattern)), "day")
+    wrong = pc.not_equal(integers(days, pa.int64()), pc.day(read.take(pa.array(rows))))
+    overflow = np.zeros(len(read), bool)
+    overflow[rows] = pc.fill_null(wrong, True).to_numpy(zero_copy_only=False)
+    return pc.if_else(pa.array(overflow), pa.scalar(None, read.type), read)
+
+
+def _day_of(pattern: str) -> str:
+    """A regular expression that finds the day of the month in what strptime's `pattern` reads."""
+    fields = {"Y": "[0-9]{4}", "d": "(?P<day>[0-9]{1,2})", "%": "%"} | dict.fromkeys("mHMSyj", "[0-9]{1,3}")
+    parts = re.split(r"%([a-zA-Z%])", pattern)
+    return "^" + "".join(fields.get(p, ".+?") if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
+
+
+def _to_utc(local: pa.Array, zone: str, ambiguous: str, nonexistent: str) -> pa.Array:
+    if zone == "UTC":
+        return local
+    absolute = pc.assume_timezone(local, zone, ambiguous=ambiguous, nonexistent=nonexistent)
+    return absolute.cast(TIMESTAMP).cast(_NAIVE)
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of a batch as a source gave them; None where it has no such field. Durations are ms (int64)."""
+
+    start: Stamp | None = None
+    ring: Stamp | None = None
+    answer: Stamp | None = None
+    end: Stamp | None = None
+    talk: pa.Array | None = None
+    pdd: pa.Array | None = None
+    duration: pa.Array | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The times of a batch, complete: timestamp[ms] in UTC (without a zone), ms, and whether it was answered."""
+
+    start: pa.Array
+    ring: pa.Array
+    answer: pa.Array
+    end: pa.Array
+    talk: pa.Array
+    pdd: pa.Array
+    answered: pa.Array
+
+
+def stamp(times: Times, rows: int, zone: str, time: Time) -> Settled:
+    """Times of `rows` records in UTC, with what follows from the others filled in.
+
+    Answered means an answer time or talk time, never a cause. Local stamps resolve once, at the start: the others are
+    as far from it as the switch says, so that a clock change within a call bends no duration.
+    """
+    utc = _resolved(times, zone, time)
+    start, ring, answer, end = (_stamps(s, rows) for s in (utc.start, utc.ring, utc.answer, utc.end))
+    talk = _talk(times, answer, end, rows)
+    answered = pc.or_(pc.is_valid(answer), pc.fill_null(pc.greater(talk, 0), False))
+    end = _coalesced(end, _later(start, times.duration), _later(answer, talk))
+    answer = pc.if_else(answered, _coalesced(answer, _earlier(end, talk)), pa.scalar(None, _NAIVE))
+    if times.talk is not None:
+        talk = pc.if_else(pc.or_(answered, pc.is_valid(talk)), talk, 0)
+    pdd = _coalesced(times.pdd if times.pdd is not None else pa.nulls(rows, pa.int64()), _between(start, ring))
+    return Settled(start, ring, answer, end, talk, pdd, answered)
+
+
+def _stamps(given: Stamp | None, rows: int) -> pa.Array:
+    return pa.nulls(rows, _NAIVE) if given is None else given.at
+
+
+def _talk(times: Times, answer: pa.Array, end: pa.Array, rows: int) -> pa.Array:
+    """The declared talk time; where there is none, from answer to end, unless both are only local stamps."""
+    talk = times.talk if times.talk is not None else pa.nulls(rows, pa.int64())
+    stamps = (times.answer, times.end)
+    absolute = all(s is not None and not s.local for s in stamps)
+    return _coalesced(talk, _between(answer, end)) if absolute else talk
+
+
+def _resolved(times: Times, zone: str, time: Time) -> Times:
+    """Every stamp in UTC. `times.start`'s clock decides; a stamp without a start stands for itself."""
+    start = times.start
+    if start is None or not start.local:
+        given = {name: getattr(times, name) for name in ("ring", "answer", "end")}
+        return replace(times, **{name: in_utc(s, zone, time) for name, s in given.items() if s is not None})
+    utc = _to_utc(start.at, zone, time.ambiguous, time.nonexistent)
+    lengths = {"ring": times.pdd, "answer": _minus(times.duration, times.talk), "end": times.duration}
+    moved = {name: _moved(getattr(times, name), start, utc, length, zone, time) for name, length in lengths.items()}
+    return replace(times, start=Stamp(utc, local=False), **moved)
+
+
+def in_utc(given: Stamp, zone: str, time: Time) -> Stamp:
+    """Stamps by themselves, in UTC: a clock change is resolved as `time` says."""
+    return Stamp(_to_utc(given.at, zone, time.ambiguous, time.nonexistent), local=False) if given.local else given
+
+
+def _moved(
+    given: Stamp | None, start: Stamp, utc: pa.Array, length: pa.Array | None, zone: str, time: Time
+) -> Stamp | None:
+    """A later local stamp in UTC: as far after the start as it is on the clock, unless `length` says otherwise."""
+    if given is None or not given.local:
+        return given
+    if length is None:
+        return Stamp(_by_own_clock(given.at, utc, zone, time), local=False)
+    apart = _between(start.at, given.at)
+    agrees = pc.fill_null(pc.less_equal(pc.abs(pc.subtract(apart, length)), _AGREE_MS), True)
+    if not pc.all(agrees, min_count=0).as_py():
+        apart = pc.if_else(agrees, apart, length)
+    moved = _later(utc, apart)
+    return Stamp(_coalesced(moved, in_utc(given, zone, time).at) if start.at.null_count else moved, local=False)
+
+
+def _by_own_clock(local: pa.Array, start: pa.Array, zone: str, time: Time) -> pa.Array:
+    """A stamp that no duration vouches for, in its own hour; in the repeated hour's second pass if it must be."""
+    first = _to_utc(local, zone, time.ambiguous, time.nonexistent)
+    before_start = pc.fill_null(pc.less(first, start), False)
+    if not pc.any(before_start, min_count=0).as_py():
+        return first
+    return pc.if_else(before_start, _to_utc(local, zone, "latest", time.nonexistent), first)
+
+
+def _coalesced(first: pa.Array, *others: pa.Array | None) -> pa.Array:
+    given = [other for other in others if other is not None]
+    return pc.coalesce(first, *given) if given and first.null_count else first
+
+
+def _minus(length: pa.Array | None, part: pa.Array | None) -> pa.Array | None:
+    return None if length is None or part is None else pc.subtract(length, part)
+
+
+def _later(at: pa.Array, length: pa.Array | None) -> pa.Array | None:
+    return None if length is None else pc.add(at, length.cast(pa.duration("ms")))
+
+
+def _earlier(at: pa.Array, length: pa.Array | None) -> pa.Array | None:
+    return None if length is None else pc.subtract(at, length.cast(pa.duration("ms")))
+
+
+def _between(first: pa.Array, last: pa.Array) -> pa.Array:
+    return pc.subtract(last, first).cast(pa.int64())

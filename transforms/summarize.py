@@ -1,0 +1,197 @@
+"""Summarize: rows of the views, as stored → differences of the derived tables. All figures add; ratios are for readers.
+
+KPIs (ITU-T E.425, as formats.md section 3 quotes it): ASR = answered / seizures, NER = (answered + user busy + ring no
+answer + terminal reject or unavailable) / seizures. A seizure is counted per route attempt on the egress side, and
+once per caller's call (leg 0) on the ingress side. Attempts of unknown disposition are in no numerator or denominator.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.columns import flat
+from callward.ledger import Outcome
+from callward.workspace import Reference, open_workspace
+from schemas.tables import DERIVED, key_columns, sum_columns
+from transforms.elements import Rewrite, Share
+
+NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
+UNKNOWN_TRUNK = "unknown"
+PDD_BUCKETS_PER_OCTAVE = 4
+_TABLES = {table.name: table for table in DERIVED}
+
+Derived = dict[str, pa.Table]
+
+
+def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
+    """What rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
+    if not rows.num_rows:
+        return {}
+    return _billing(rows, tenant, zone) if view == "billing" else _assurance(rows, tenant)
+
+
+def negative(derived: Derived) -> Derived:
+    """The same, taken away: for rows that are rewritten."""
+    result = {}
+    for name, table in derived.items():
+        for column in sum_columns(_TABLES[name]):
+            table = table.set_column(table.schema.get_field_index(column), column, pc.negate(table[column]))
+        result[name] = table
+    return result
+
+
+def pdd_bucket(pdd_ms: np.ndarray) -> np.ndarray:
+    """Log bucket of a post-dial delay: floor(4·log2(ms)), so that bounds are 19 % apart; 0 ms and 1 ms share bucket 0."""
+    return np.floor(PDD_BUCKETS_PER_OCTAVE * np.log2(np.maximum(pdd_ms, 1))).astype(np.int64)
+
+
+def pdd_bounds(bucket: int) -> tuple[float, float]:
+    """Milliseconds that a bucket spans: [low, high)."""
+    return math.exp2(bucket / PDD_BUCKETS_PER_OCTAVE), math.exp2((bucket + 1) / PDD_BUCKETS_PER_OCTAVE)
+
+
+def _sum(name: str, columns: dict[str, pa.Array | pa.ChunkedArray], tenant: str) -> pa.Table:
+    """Group by the table's key and add up the rest."""
+    table = _TABLES[name]
+    keys, sums = [k for k in key_columns(table) if k != "tenant"], [s for s in sum_columns(table) if s in columns]
+    grouped = pa.table(columns).group_by(keys, use_threads=False).aggregate([(s, "sum") for s in sums])
+    named = {s: pc.cast(grouped[f"{s}_sum"], pa.int64()) for s in sums}
+    return pa.table({"tenant": pa.repeat(tenant, grouped.num_rows), **{k: grouped[k] for k in keys}, **named})
+
+
+def _flags(condition: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return pc.cast(pc.fill_null(condition, False), pa.int64())
+
+
+def _billing(rows: pa.Table, tenant: str, zone: str) -> Derived:
+    moment = pc.coalesce(rows["answer"], rows["start"])
+    local = moment if zone == "UTC" else pc.local_timestamp(pc.cast(moment, pa.timestamp("ms", tz=zone)))
+    columns = {
+        "account": rows["account"],
+        "billing_date": pc.cast(local, pa.date32()),
+        "direction": pc.fill_null(rows["direction"], "unknown"),
+        "destination": pc.fill_null(rows["destination"], "unknown"),
+        "calls": pa.repeat(1, rows.num_rows),
+        "answered": _flags(pc.is_valid(rows["answer"])),
+        "talk_ms": pc.fill_null(rows["talk_ms"], 0),
+        "billable_s": rows["billable_s"],
+    }
+    return {"billing_usage_daily": _sum("billing_usage_daily", columns, tenant)}
+
+
+def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
+    """Per row what every table of attempts adds up."""
+    disposition = rows["disposition"]
+    return {
+        "attempts": pa.repeat(1, rows.num_rows),
+        "unknown": _flags(pc.equal(disposition, "unknown")),
+        "answered": _flags(pc.equal(disposition, "answered")),
+        "ner_success": _flags(pc.is_in(disposition, pa.array(NER_SUCCESS))),
+        "talk_s": pc.fill_null(rows["talk_s"], 0),
+        "pdd_ms": pc.fill_null(rows["pdd_ms"], 0),
+        "pdd_count": _flags(pc.is_valid(rows["pdd_ms"])),
+    }
+
+
+def _assurance(rows: pa.Table, tenant: str) -> Derived:
+    attempts = _attempts(rows)
+    sides = [_side(rows, attempts, side) for side in ("ingress", "egress")]
+    # First to one row per key and side, then the children: each is a group-by over few columns.
+    joined = pa.concat_tables([side for side in sides if side.num_rows])
+    seizures = pc.subtract(joined["attempts"], joined["unknown"])
+    trunk = {name: joined[name] for name in joined.column_names if name in (*attempts, "hour", "side", "trunk")}
+    derived = {
+        "assurance_trunk_hourly": _sum("assurance_trunk_hourly", {**trunk, "seizures": seizures}, tenant),
+        "assurance_trunk_hourly_pdd": _child(joined, "pdd", _pdd, tenant),
+        "assurance_trunk_hourly_cause": _child(joined, "cause", _causes, tenant),
+        "assurance_trunk_hourly_mos": _child(joined, "mos", _mos, tenant),
+        "assurance_account_daily": _accounts(rows, attempts, tenant),
+    }
+    return {name: table for name, table in derived.items() if table.num_rows}
+
+
+def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
+    """Rows as one side of the switch counts them."""
+    trunk = rows["trunk_in"] if side == "ingress" else rows["trunk_out"]
+    counted = pc.equal(pc.fill_null(rows["leg"], 0), 0) if side == "ingress" else pc.is_valid(trunk)
+    hour = flat(pc.floor_temporal(rows["start"], unit="hour"))
+    child = {name: rows[name] for name in ("cause_q850", "cause_sip", "mos", "mos_method")}
+    table = pa.table({"hour": hour, "side": pa.repeat(side, rows.num_rows), "trunk": pc.fill_null(trunk, UNKNOWN_TRUNK), **attempts, **child, "pdd": rows["pdd_ms"]})
+    return table if pc.all(counted).as_py() else table.filter(counted)
+
+
+def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table], tenant: str) -> pa.Table:
+    parts = columns(joined)
+    name = f"assurance_trunk_hourly_{what}"
+    return _sum(name, {column: parts[column] for column in parts.column_names}, tenant)
+
+
+def _trunk_key(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return {name: table[name] for name in ("hour", "side", "trunk")}
+
+
+def _pdd(joined: pa.Table) -> pa.Table:
+    known = joined.filter(pc.is_valid(joined["pdd"]))
+    bucket = pdd_bucket(flat(known["pdd"]).to_numpy())
+    return pa.table({**_trunk_key(known), "bucket": bucket, "count": pa.repeat(1, known.num_rows)})
+
+
+def _causes(joined: pa.Table) -> pa.Table:
+    parts = []
+    for kind in ("q850", "sip"):
+        known = joined.filter(pc.is_valid(joined[f"cause_{kind}"]))
+        cause = pc.cast(known[f"cause_{kind}"], pa.int64())
+        parts.append(pa.table({**_trunk_key(known), "kind": pa.repeat(kind, known.num_rows), "cause": cause, "count": pa.repeat(1, known.num_rows)}))
+    return pa.concat_tables(parts)
+
+
+def _mos(joined: pa.Table) -> pa.Table:
+    known = joined.filter(pc.is_valid(joined["mos"]))
+    milli = pc.cast(pc.round(pc.multiply(pc.cast(known["mos"], pa.float64()), 1000.0)), pa.int64())
+    method = pc.fill_null(known["mos_method"], "unknown")
+    return pa.table({**_trunk_key(known), "method": method, "mos_milli": milli, "count": pa.repeat(1, known.num_rows)})
+
+
+def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
+    """Per account token and day; caller's calls only, so that route attempts do not count against an account."""
+    columns = {"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts}
+    table = pa.table(columns).filter(pc.equal(pc.fill_null(rows["leg"], 0), 0))
+    summed = _sum("assurance_account_daily", {name: table[name] for name in table.column_names}, tenant)
+    hexed = pa.array([token.hex() for token in summed["account_token"].to_pylist()], pa.string())
+    return summed.set_column(summed.schema.get_field_index("account_token"), "account_token", hexed)
+
+
+@dataclass(eq=False)
+class Summarize(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Share | Rewrite] → PCollection[Outcome] of differences of the derived tables."""
+
+    reference: Reference
+
+    def expand(self, shares: beam.PCollection) -> beam.PCollection:
+        return shares | "SumUp" >> beam.ParDo(_SummarizeFn(self.reference))
+
+
+class _SummarizeFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+
+    def setup(self) -> None:
+        self._tenants = open_workspace(self._reference).settings.tenants
+
+    def process(self, element: Share | Rewrite) -> Iterator[Outcome]:
+        derived = self._derived(element)
+        if derived:
+            yield Outcome(derived={name: [table] for name, table in derived.items()})
+
+    def _derived(self, element: Share | Rewrite) -> Derived:
+        if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
+            if element.changed is None:
+                return {}
+            return summarize(element.file.view, element.changed, element.file.tenant, self._tenants[element.file.tenant].zone)
+        derived = summarize(element.view, element.rows, element.tenant, self._tenants[element.tenant].zone)
+        return negative(derived) if element.taken else derived

@@ -1,0 +1,141 @@
+"""Suspend: records set aside, each once, into sealed suspense files.
+
+A record keeps its id in suspense for as long as suspense is kept, also when it was mended since: so its re-delivery
+is a duplicate, whichever night it comes.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import database, ledger, tokens
+from callward.columns import flat, ranks, set_column, words
+from callward.files import Files
+from callward.ledger import Outcome
+from callward.register import EVERY_MONTH, KeyName
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.aside import SUSPENDED, SUSPENSE
+from schemas.codes import Bucket, Suspense
+
+
+def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
+    """Records with a `fault` (parsed tables with lineage) → schema SUSPENDED, payload as it came."""
+    n = table.num_rows
+    secret = tokens.derive(workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, f"suspense/{source}")
+    made = {
+        "tenant": pa.repeat(tenant, n),
+        "source": pa.repeat(source, n),
+        "code": table["fault"],
+        "suspense_id": tokens.mac([table["raw"]], secret),
+        "by_occurrence": pa.repeat(True, n),
+        "kind": pa.repeat("raw", n),
+        "payload": table["raw"],
+        "shape": pa.repeat(shape, n),
+    }
+    return pa.table([made[name] if name in made else table[name] for name in SUSPENDED.names], schema=SUSPENDED)
+
+
+def conflicts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+    """Versions that lost to another (schema CDR) → schema SUSPENDED, payload their canonical row."""
+    n = calls.num_rows
+    secret = tokens.derive(workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, "conflict")
+    both = np.ascontiguousarray(np.column_stack([tokens.as_u64(calls["record_id"]), tokens.as_u64(calls["content"])]))
+    made = {
+        "code": pa.repeat(str(Suspense.CONFLICT), n),
+        "suspense_id": tokens.mac_blocks(both, secret),
+        "by_occurrence": pa.repeat(False, n),
+        "kind": pa.repeat("row", n),
+        "payload": pa.array([_as_stream(calls.slice(i, 1)) for i in range(n)], pa.large_binary()),
+        "shape": pa.repeat("", n),
+    }
+    return pa.table([made[name] if name in made else calls[name] for name in SUSPENDED.names], schema=SUSPENDED)
+
+
+def _as_stream(row: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, row.schema) as writer:
+        writer.write_table(row)
+    return sink.getvalue().to_pybytes()
+
+
+def suspend(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
+    """What the suspense log gains (schema SUSPENSE), and ledger entries.
+
+    `new` (schema SUSPENDED) is one tenant's, `known` its suspense log; a record whose id is known, open or closed, or
+    that stands twice in `new`, is a duplicate.
+    """
+    new = _number_occurrences(new)
+    ids = np.concatenate([tokens.as_u64(known["suspense_id"]), tokens.as_u64(new["suspense_id"])])
+    place = [np.r_[np.zeros(known.num_rows, np.int64), words(new[name]).astype(np.int64) + 1] for name in ("line", "block", "file_no")]
+    order = np.lexsort((*place, ids[:, 1], ids[:, 0]))
+    first = np.r_[True, (ids[order][1:] != ids[order][:-1]).any(axis=1)] if len(order) else np.zeros(0, bool)
+    fresh = np.zeros(len(ids), bool)
+    fresh[order[first]] = True
+    fresh = fresh[known.num_rows :]
+    kept, repeated = new.filter(pa.array(fresh)), new.filter(pa.array(~fresh))
+    entries = ledger.entries(kept, Bucket.SUSPENDED, kept["code"]) + ledger.entries(repeated, Bucket.DUPLICATE)
+    return _opened(kept, now_ms), entries
+
+
+def _opened(table: pa.Table, now_ms: int) -> pa.Table:
+    seen = pa.repeat(pa.scalar(now_ms, SUSPENSE.field("seen").type), table.num_rows)
+    # In suspense it is in the bucket of its code: that is what it leaves when it is mended.
+    table = set_column(table, "was", table["code"])
+    table = set_column(table, "was_ms", table["carried_ms"])
+    return pa.table([*table.columns, seen, pa.repeat(True, table.num_rows)], schema=SUSPENSE)
+
+
+def _number_occurrences(table: pa.Table) -> pa.Table:
+    """Equal records of one file get different ids, by position; those of another file the same ids again."""
+    if not table.num_rows:
+        return table
+    ids = tokens.as_u64(table["suspense_id"]).copy()
+    counted = flat(table["by_occurrence"]).to_numpy(zero_copy_only=False)
+    order = np.lexsort((*(words(table[name]) for name in ("line", "block", "file_no")), ids[:, 1], ids[:, 0]))
+    same = np.column_stack([ids[order], words(table["file_no"])[order]])
+    occurrence = ranks(np.cumsum(np.r_[True, (same[1:] != same[:-1]).any(axis=1)]))
+    ids[order, 1] ^= np.where(counted[order], occurrence, 0).astype(np.uint64) << np.uint64(32)
+    return set_column(table, "suspense_id", tokens.from_u64(ids))
+
+
+def known_suspense(files: Files, tenant: str) -> tuple[pa.Table, int]:
+    """A tenant's suspense log as committed, and the version it was read at."""
+    with database.reading(files.workspace.settings) as connection:
+        version = ledger.versions(connection, tenant, [ledger.SUSPENSE])[tenant, ledger.SUSPENSE]
+        logs = ledger.files(connection, view="suspense", tenant=tenant)
+    return pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)]), version
+
+
+@dataclass(eq=False)
+class Suspend(beam.PTransform):  # type: ignore[misc]
+    """PCollection[tuple[tenant, SUSPENDED table]] → PCollection[Outcome]."""
+
+    reference: Reference
+    run_id: str
+    now_ms: int
+    write: bool = True  # False: only count
+
+    def expand(self, suspended: beam.PCollection) -> beam.PCollection:
+        work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.write)
+        return suspended | "ByTenant" >> beam.GroupByKey() | "SetAside" >> beam.ParDo(work)
+
+
+class _SuspendFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, now_ms: int, write: bool) -> None:
+        self._reference, self._run_id, self._now_ms, self._write = reference, run_id, now_ms, write
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Outcome]:
+        tenant, tables = element
+        known, version = known_suspense(self._files, tenant)
+        rows, entries = suspend(pa.concat_tables(tables), known, self._now_ms)
+        outcome = Outcome(entries=entries, read={(tenant, ledger.SUSPENSE): version})
+        if rows.num_rows and self._write:
+            outcome.files.append(self._files.write_log("suspense", tenant, rows))
+        yield outcome

@@ -1,0 +1,93 @@
+"""Validate: what a record says must be possible. A record that is not gets a fault; nothing is mended here."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.cdr import TIMESTAMP
+from schemas.codes import Suspense
+
+DAY_MS: Final = 86_400_000
+LONGEST_TALK_MS: Final = 31 * DAY_MS
+LONGEST_NUMBER: Final = 32  # characters
+# Before this no switch wrote CDRs of SIP or ISDN calls: a clock that was never set says 1970.
+EARLIEST: Final = pa.scalar(631_152_000_000, pa.int64()).cast(TIMESTAMP)  # 1990-01-01
+_ROUNDED_MS: Final = 1000  # talk and stamps that a switch rounds apart may differ by a second
+_URI: Final = r"^(?i:sips?:|tel:)?([^@;>]*).*$"
+
+
+def validate(table: pa.Table, now_ms: int) -> pa.Table:
+    """`table` (schema PARSED) with `fault` filled where a record is impossible; the first fault wins.
+
+    `now_ms` is when the record was read, in ms since 1970. Records that a rule leaves out are not judged.
+    """
+    fault = table["fault"]
+    for code, wrong in _judgements(table, now_ms):
+        if pc.any(wrong, min_count=0).as_py():
+            fault = pc.coalesce(fault, pc.if_else(wrong, code.value, pa.scalar(None, pa.string())))
+    if fault is table["fault"]:
+        return table
+    fault = pc.if_else(pc.is_valid(table["filter"]), table["fault"], fault)
+    return table.set_column(table.schema.get_field_index("fault"), table.schema.field("fault"), fault)
+
+
+def _judgements(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
+    """Each code with the rows it is about (null: not), in the order in which they win."""
+    yield Suspense.TIME, _no_time(table)
+    yield Suspense.ORDER, _out_of_order(table)
+    yield Suspense.DURATION, _impossible_length(table)
+    yield Suspense.FUTURE, pc.greater(_moment(table), pa.scalar(now_ms + DAY_MS, pa.int64()).cast(TIMESTAMP))
+    yield Suspense.NUMBER, pc.or_(_too_long(table, "calling"), _too_long(table, "called"))
+    yield Suspense.IDENTITY, pc.and_(_is_part(table), pc.is_null(table["call"]))
+
+
+def _is_part(table: pa.Table) -> pa.ChunkedArray:
+    """Whether a record is a piece of a call: it must name the call."""
+    return pc.is_in(table["piece"], pa.array(["open", "interim", "close", "quality"]))
+
+
+def _speaks_of_end(table: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(table["piece"], pa.array(["close", "quality"]))
+
+
+def _moment(table: pa.Table) -> pa.ChunkedArray:
+    """When a record was: its start, or its end where it is a piece that knows no start."""
+    end = pc.if_else(_speaks_of_end(table), table["end_time"], pa.scalar(None, TIMESTAMP))
+    return pc.coalesce(table["start_time"], end)
+
+
+def _no_time(table: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.less(_moment(table), EARLIEST), True)
+
+
+def _before(table: pa.Table, first: str, second: str) -> pa.ChunkedArray:
+    return pc.fill_null(pc.less(table[first], table[second]), False)
+
+
+def _out_of_order(table: pa.Table) -> pa.ChunkedArray:
+    ends = pc.or_(_before(table, "end_time", "start_time"), _before(table, "end_time", "answer_time"))
+    return pc.or_(ends, _before(table, "answer_time", "start_time"))
+
+
+def _impossible_length(table: pa.Table) -> pa.ChunkedArray:
+    talk = table["talk_ms"]
+    call = pc.subtract(table["end_time"], table["start_time"]).cast(pa.int64())
+    negative = pc.or_(_true(pc.less(talk, 0)), _true(pc.less(table["pdd_ms"], 0)))
+    longer = pc.or_(_true(pc.greater(talk, pc.add(call, _ROUNDED_MS))), _true(pc.greater(talk, LONGEST_TALK_MS)))
+    return pc.or_(negative, longer)
+
+
+def _true(mask: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(mask, False)
+
+
+def _too_long(table: pa.Table, party: str) -> pa.ChunkedArray:
+    """Whether a party's number is too long to be one; of a URI, only its user part counts."""
+    number, raw = table[f"{party}_number"], table[f"{party}_raw"]
+    long = _true(pc.greater(pc.utf8_length(pc.coalesce(number, raw)), LONGEST_NUMBER))
+    if not pc.any(long, min_count=0).as_py():
+        return long
+    user = pc.replace_substring_regex(pc.if_else(long, raw, None), pattern=_URI, replacement=r"\1")
+    return pc.and_(long, _true(pc.greater(pc.utf8_length(pc.coalesce(number, user)), LONGEST_NUMBER)))

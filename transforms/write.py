@@ -1,0 +1,62 @@
+"""Write: rows of the views → encrypted data files. They count only once a commit names them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from callward.files import Files
+from callward.ledger import Outcome
+from callward.workspace import Reference, open_workspace
+from transforms.elements import Rewrite, Share
+
+
+def write(share: Share, files: Files) -> Outcome:
+    """Write one share as a data file with its companions."""
+    if share.taken or not share.rows.num_rows:
+        return Outcome()
+    made = files.write_view(share.view, share.tenant, share.call_date, share.rows, share.lineage, share.bits, share.shard)
+    return Outcome(files=[made])
+
+
+def rewrite(work: Rewrite, files: Files) -> Outcome:
+    """Write a committed data file anew without some rows, or with others in their place."""
+    old = work.file
+    rows, lineage = files.rows(old), files.lineage(old)
+    if work.changed is not None and len(work.change):
+        index = np.arange(rows.num_rows)
+        index[work.change] = rows.num_rows + np.arange(len(work.change))
+        rows = pa.concat_tables([rows, work.changed.cast(rows.schema)]).take(pa.array(index))
+    keep = np.ones(rows.num_rows, bool)
+    keep[work.drop] = False
+    outcome = Outcome(superseded={old.file_id: (old.tenant, old.part)})
+    if keep.any():
+        kept = pa.array(keep)
+        outcome.files.append(
+            files.write_view(old.view, old.tenant, old.part, rows.filter(kept), lineage.filter(kept), old.shard_bits, old.shard)
+        )
+    return outcome
+
+
+@dataclass(eq=False)
+class Write(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Share | Rewrite] → PCollection[Outcome]."""
+
+    reference: Reference
+    run_id: str
+
+    def expand(self, shares: beam.PCollection) -> beam.PCollection:
+        return shares | "WriteFiles" >> beam.ParDo(_WriteFn(self.reference, self.run_id))
+
+
+class _WriteFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str) -> None:
+        self._reference, self._run_id = reference, run_id
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+
+    def process(self, element: Share | Rewrite) -> Iterator[Outcome]:
+        yield rewrite(element, self._files) if isinstance(element, Rewrite) else write(element, self._files)

@@ -1,6 +1,6 @@
-"""Packaging. Beam's --setup_file needs it here; the tools' settings are in pyproject.toml. Versions are pinned here alone."""
+"""Packaging: Beam's --setup_file needs it here. Versions are pinned here alone; tools are set in pyproject.toml."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 RUNTIME = [
     "apache-beam==2.77.0",
@@ -18,18 +18,22 @@ RUNTIME = [
     "zstandard==0.25.0",
     "tzdata",
 ]
+POSTGRESQL = ["pg8000==1.31.6"]  # BSD; psycopg is LGPL
 EXTRAS = {
-    "postgresql": ["pg8000==1.31.6"],  # BSD; psycopg is LGPL
-    "dev": ["pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "pg8000==1.31.6"],
+    "postgresql": POSTGRESQL,
+    "dev": ["pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", *POSTGRESQL],
 }
+# The four top folders, installed as they are named, and everything in them.
+FOLDERS = ("schemas", "callward", "transforms", "pipelines")
 
 setup(
     name="callward",
     version="0.1.0",
     description="CPNI-compliant pipeline for call-detail records",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["schemas", "callward", "callward.feeds", "callward.migrations", "callward.migrations.versions", "transforms", "pipelines"],
+    packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
     package_data={"schemas": ["sources/*.toml"], "callward.migrations": ["*.mako"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,

@@ -8,6 +8,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +20,11 @@ from sqlalchemy import Connection, insert, select
 from callward import database
 from callward.errors import Problem
 from callward.settings import Settings
-from schemas.tables import audit_log
+from schemas.tables import audit_log, runs
 
 _TAG = "callward/audit/1"
 GENESIS = "0" * 64
+_KEY_ID = re.compile(r"^[0-9a-f]{32} ")
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,34 @@ def verify(connection: Connection) -> int:
             raise Problem(f"the audit log is broken at entry {seq}: it was edited, or an entry is missing")
         prev = row.hash
     return seq
+
+
+def checked(settings: Settings) -> tuple[int, str]:
+    """Length and head of the log, after the whole chain and every head that a run has seen were found in it.
+
+    Raises Problem where an entry was edited or is missing, and where entries were cut off the end.
+    """
+    with database.reading(settings) as connection:
+        length = verify(connection)
+        kept = runs.c.audit_head
+        lost = connection.execute(
+            select(runs.c.run_id)
+            .where(kept.is_not(None), kept != GENESIS, kept.not_in(select(audit_log.c.hash)))
+            .order_by(runs.c.started_at)
+        ).scalar()
+        if lost is not None:
+            raise Problem(f"the audit log is broken: the head that run {lost} saw is not in it, so entries were cut off its end")
+        return length, head(connection)[1]
+
+
+def newest(settings: Settings, limit: int) -> list[dict[str, Any]]:
+    """The newest entries, oldest of them first."""
+    with database.reading(settings) as connection:
+        rows = connection.execute(select(audit_log).order_by(audit_log.c.seq.desc()).limit(limit)).all()
+    return [dict(row._mapping) for row in reversed(rows)]
+
+
+def short(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry as it fits a line: without hashes, and a key by its name alone."""
+    names = ("seq", "at", "who", "role", "event", "subject", "reason")
+    return {name: entry[name] for name in names} | {"seq": str(entry["seq"]), "subject": _KEY_ID.sub("", entry["subject"])}

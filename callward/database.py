@@ -39,6 +39,13 @@ def _engine(url: str, _pid: int) -> Engine:
     return made
 
 
+def sqlite_file(settings: Settings) -> Path | None:
+    """The database's file; None when it is a server's, or in memory."""
+    prefix = "sqlite:///"
+    name = settings.database_url.removeprefix(prefix).partition("?")[0]
+    return Path(name) if settings.database_url.startswith(prefix) and name not in ("", ":memory:") else None
+
+
 def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
     # The driver must not open transactions by itself, so that BEGIN IMMEDIATE below is the only way in.
     connection.isolation_level = None

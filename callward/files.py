@@ -15,6 +15,7 @@ import zstandard
 
 from callward import database, ledger, tokens
 from callward.columns import flat
+from callward.crash import point
 from callward.lake import IdFilter, read_parquet, write_parquet
 from callward.ledger import DataFile
 from callward.register import KeyName
@@ -73,10 +74,12 @@ class Files:
             number_columns=views.NUMBER_COLUMNS[view],
             without_dictionary=("billable_s", "talk_ms", "calling_number", "called_number"),
         )
+        point("rows-written")
         sealer = self.workspace.keyring.sealer(_lineage_key(view, tenant, call_date[:7]))
         ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
         write_sealed(self._root / (path + ".ids"), sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
         write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        point("view-written")
         span = pc.min_max(rows["start"].cast(pa.int64()))
         return DataFile(
             file_id=file_id,
@@ -140,6 +143,7 @@ class Files:
             table.select(_LOGS[kind].names), f"{kind}|{file_id}".encode(), compression="zstd"
         )
         write_sealed(self._root / path, blob)
+        point(f"{kind}-written")
         return DataFile(
             file_id=file_id, view=kind, tenant=tenant, part=kind, path=path, rows=table.num_rows, bytes=len(blob), sha256=hashlib.sha256(blob).hexdigest()
         )
@@ -160,6 +164,7 @@ class Files:
         sealer = self.workspace.keyring.sealer(KeyName("archive", tenant, day[:7], "blocks"))
         blob = sealer.seal(zstandard.ZstdCompressor(level=1).compress(data), f"archive|{file_id}".encode())
         write_sealed(self._root / path, blob)
+        point("archive-written")
         digest = hashlib.sha256(blob).hexdigest()
         return DataFile(file_id=file_id, view="archive", tenant=tenant, part=day, path=path, rows=0, bytes=len(blob), sha256=digest)
 

@@ -13,10 +13,13 @@ import base64
 import hashlib
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -281,100 +284,175 @@ def open_dataset(
     keys: Mapping[str, Key],
     schema: pa.Schema,
     filesystem: pafs.FileSystem | None = None,
-) -> ds.Dataset:
+) -> "LakeDataset":
     """A dataset over data files, for Arrow and DuckDB, with the columns of `schema` (null where a file has none).
 
     Who may not see numbers gives a `schema` without them; a filter on one is then an error like any unknown column.
     Where a file's `numbers` is None its number columns are null. All keys and every file's identity are checked here:
-    raises KeyDenied and SealBroken as `read_parquet` does. Files are scanned under their own keys only.
+    raises KeyDenied and SealBroken as `read_parquet` does. Each file is read under its own keys only.
     """
     filesystem = filesystem or pafs.LocalFileSystem()
     by_keys: dict[tuple[str, str | None], list[LakeFile]] = defaultdict(list)
     for file in files:
         by_keys[file.meta, file.numbers].append(file)
-    whole: list[ds.Dataset] = []
-    partial: list[ds.Dataset] = []
+    parts = []
     for key_ids, group in by_keys.items():
-        part = _part(group, _named(keys, key_ids, schema), schema, filesystem)
-        (whole if part.schema.equals(schema) else partial).append(part)
-    if partial:
-        return _PartlyGone(schema, whole + partial)
-    return ds.UnionDataset(schema, whole) if whole else ds.InMemoryDataset(schema.empty_table())
+        named = _named(keys, key_ids)
+        config = ds.ParquetDecryptionConfig(_factory(named), pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
+        options = ds.ParquetFragmentScanOptions(decryption_config=config)
+        form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+        parts += [_part(file, form, named, schema, filesystem) for file in group]
+    return LakeDataset(schema, parts)
 
 
-def _named(keys: Mapping[str, Key], key_ids: Sequence[str | None], schema: pa.Schema) -> dict[str, Key]:
+def _named(keys: Mapping[str, Key], key_ids: Sequence[str | None]) -> dict[str, Key]:
     """The keys of one group of files; the numbers key may be missing, which `_part` judges by the columns."""
     if key_ids[0] not in keys:
         raise KeyDenied(f"the key {key_ids[0]} of a data file was not opened")
     return {key_id: keys[key_id] for key_id in key_ids if key_id is not None and key_id in keys}
 
 
-def _part(files: Sequence[LakeFile], keys: Mapping[str, Key], schema: pa.Schema, filesystem: Any) -> ds.Dataset:
-    """Files under the same keys, with those columns of `schema` that none of them keeps closed."""
-    config = ds.ParquetDecryptionConfig(_factory(keys), pe.KmsConnectionConfig(), pe.DecryptionConfiguration())
-    options = ds.ParquetFragmentScanOptions(decryption_config=config)
-    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    closed: set[str] = set()
-    fragments = []
-    for file in files:
-        fragment = _fragment(file, form, filesystem)
-        found = fragment.physical_schema
-        shut = set(schema.names) & (set(found.names) - set(_openable(found, keys)))
-        if shut and file.numbers is not None:
-            _refuse(found, sorted(shut), file.file_id)
-        closed |= shut
-        fragments.append(fragment)
-    limited = pa.schema([field for field in schema if field.name not in closed], schema.metadata)
-    return ds.FileSystemDataset(fragments, limited, form, filesystem)
+@dataclass(frozen=True)
+class _Part:
+    """One file, and the columns wanted that it does not keep closed."""
+
+    file_id: str
+    fragment: ds.ParquetFileFragment
+    schema: pa.Schema
 
 
-def _fragment(file: LakeFile, form: ds.ParquetFileFormat, filesystem: Any) -> ds.Fragment:
-    """A file opened and checked; its footer stays in memory, so what was checked is what is scanned."""
+def _part(
+    file: LakeFile, form: ds.ParquetFileFormat, keys: Mapping[str, Key], schema: pa.Schema, filesystem: Any
+) -> _Part:
+    """A file opened and checked; its footer stays in memory, so what was checked is what is read."""
     with filesystem.open_input_file(file.path) as source, _broken(file.file_id):
         _check_magic(source, file.file_id)
         fragment = form.make_fragment(file.path, filesystem)
         fragment.ensure_complete_metadata()
-        _check_footer(fragment.physical_schema, file.file_id)
-        return fragment
+        found = fragment.physical_schema
+        _check_footer(found, file.file_id)
+    closed = set(schema.names) & (set(found.names) - set(_openable(found, keys)))
+    if closed and file.numbers is not None:
+        _refuse(found, sorted(closed), file.file_id)
+    return _Part(file.file_id, fragment, pa.schema([field for field in schema if field.name not in closed]))
 
 
-class _PartlyGone(ds.InMemoryDataset):  # type: ignore[misc]
-    """Parts of which some no longer have all columns: those are null there.
+class LakeDataset(ds.InMemoryDataset):  # type: ignore[misc]
+    """Data files as one Arrow dataset: `to_table`, `to_batches`, `head`, `count_rows`, `scanner`, and DuckDB.
 
-    Arrow would give every part of a union the whole schema, and so ask for columns whose key is gone. DuckDB and
-    Arrow's own methods (`to_table`, `head`, `count_rows`, ...) all read through `scanner`.
+    Arrow's own dataset over these files would not do, for two reasons. It reads ahead on threads of its own, which
+    call back for keys; left behind by a query that stopped early (`LIMIT`), they hang or abort the process when it
+    ends. And it would ask every file for every column, also for those whose key is gone. So here each row group is
+    read to its end, by a thread that Python waits for, and columns that are closed are never asked for.
     """
 
-    def __init__(self, schema: pa.Schema, parts: Sequence[ds.Dataset]) -> None:
+    def __init__(self, schema: pa.Schema, parts: Sequence[_Part]) -> None:
         super().__init__(schema.empty_table())
         self._parts = parts
 
-    def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> ds.Scanner:
-        columns = self.schema.names if columns is None else columns
-        scanners = [self._scan(part, columns, filter, options) for part in self._parts]
-        schema = scanners[0].projected_schema
-        batches = (batch for scanner in scanners for batch in scanner.to_batches())
-        return ds.Scanner.from_batches(batches, schema=schema)
-
-    def _scan(self, part: ds.Dataset, columns: Any, filter: Any, options: dict[str, Any]) -> ds.Scanner:
-        gone = [field for field in self.schema if field.name not in part.schema.names]
-        if not gone:
-            return part.scanner(columns=columns, filter=filter, **options)
-        nulls = {field.name: pc.scalar(pa.scalar(None, field.type)) for field in gone}
-        if not isinstance(columns, dict):
-            try:
-                chosen = {name: nulls.get(name, pc.field(name)) for name in columns}
-                return part.scanner(columns=chosen, filter=filter, **options)
-            except pa.ArrowInvalid:  # the filter names a column that is gone
-                pass
-        every = {name: nulls.get(name, pc.field(name)) for name in self.schema.names}
-        reader = part.scanner(columns=every, **options).to_reader()
-        return ds.Scanner.from_batches(reader, columns=columns, filter=filter)
+    def scanner(self, columns: Any = None, filter: pc.Expression | None = None, **_: Any) -> "LakeScanner":
+        """A scan of `columns` (names, or names with expressions) of the rows that pass `filter`."""
+        return LakeScanner(self.schema, self._parts, columns, filter)
 
     def _unsupported(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("read this dataset with to_table, to_batches, scanner or DuckDB")
+        raise NotImplementedError("read this dataset with to_table, to_batches, head, count_rows, scanner or DuckDB")
 
-    filter = replace_schema = get_fragments = join = join_asof = sort_by = _unsupported
+    # Arrow's versions of these would work on the empty table that this object is to Arrow.
+    filter = replace_schema = get_fragments = join = join_asof = sort_by = __reduce__ = _unsupported
+
+
+class LakeScanner:
+    """One scan of a `LakeDataset`, with the methods of Arrow's scanner."""
+
+    def __init__(self, schema: pa.Schema, parts: Sequence[_Part], columns: Any, filter: pc.Expression | None) -> None:
+        self._parts = parts
+        self._dataset_schema = schema
+        self._columns = schema.names if columns is None else columns
+        self._filter = filter
+        # Binding to an empty table names the result's types, and an unknown column is an error here.
+        self.projected_schema = _bound(schema, self._columns, filter)
+
+    def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """The rows, in the order of the files; a few row groups are read ahead."""
+        work = (partial(self._read, part, group) for part in self._parts for group in self._groups(part))
+        for table in _ahead(work):
+            yield from table.to_batches()
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.projected_schema, self.to_batches())
+
+    def to_table(self) -> pa.Table:
+        return pa.Table.from_batches(self.to_batches(), self.projected_schema)
+
+    def head(self, num_rows: int) -> pa.Table:
+        found: list[pa.RecordBatch] = []
+        missing = num_rows
+        with closing(self.to_batches()) as batches:
+            while missing > 0 and (batch := next(batches, None)) is not None:
+                found.append(batch[:missing])
+                missing -= len(found[-1])
+        return pa.Table.from_batches(found, self.projected_schema)
+
+    def count_rows(self) -> int:
+        if self._filter is None:
+            return sum(part.fragment.metadata.num_rows for part in self._parts)
+        return sum(batch.num_rows for batch in self.to_batches())
+
+    def _groups(self, part: _Part) -> list[ds.ParquetFileFragment]:
+        """The file's row groups that the filter may match, by their statistics."""
+        with _broken(part.file_id):
+            pushed = self._filter if self._binds(part, []) else None
+            return list(part.fragment.split_by_row_group(pushed, part.schema))
+
+    def _read(self, part: _Part, group: ds.ParquetFileFragment) -> pa.Table:
+        """One row group, with null for the columns that are closed."""
+        columns, nulls = self._columns, _nulls(self._dataset_schema, part.schema)
+        if nulls and not isinstance(columns, dict):
+            columns = {name: nulls.get(name, pc.field(name)) for name in columns}
+        with _broken(part.file_id):
+            if self._binds(part, columns):
+                return group.to_table(part.schema, columns, self._filter)
+            # The filter, or an expression, is about a column that is closed: it sees nulls.
+            every = {name: nulls.get(name, pc.field(name)) for name in self._dataset_schema.names}
+            table = group.to_table(part.schema, every)
+        return ds.InMemoryDataset(table).to_table(self._columns, self._filter)
+
+    def _binds(self, part: _Part, columns: Any) -> bool:
+        """Whether `columns` and the filter are about columns that the file does not keep closed."""
+        if len(part.schema) == len(self._dataset_schema):
+            return True
+        try:
+            _bound(part.schema, columns, self._filter)
+        except pa.ArrowInvalid:
+            return False
+        return True
+
+
+def _nulls(schema: pa.Schema, limited: pa.Schema) -> dict[str, pc.Expression]:
+    closed = [field for field in schema if field.name not in limited.names]
+    return {field.name: pc.scalar(pa.scalar(None, field.type)) for field in closed}
+
+
+def _bound(schema: pa.Schema, columns: Any, filter: pc.Expression | None) -> pa.Schema:
+    """The schema of a scan's result. Raises ArrowInvalid for a column that `schema` does not have."""
+    return ds.InMemoryDataset(schema.empty_table()).scanner(columns=columns, filter=filter).projected_schema
+
+
+def _ahead(work: Iterator[Callable[[], pa.Table]]) -> Iterator[pa.Table]:
+    """The results of `work` in its order, with as many of them under way as there are threads.
+
+    They are Python's threads, and whoever stops early waits for the pieces under way: nothing is left behind.
+    """
+    threads = min(4, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads, "lake")
+    try:
+        running = deque(pool.submit(piece) for piece in islice(work, threads))
+        while running:
+            table = running.popleft().result()
+            running.extend(pool.submit(piece) for piece in islice(work, 1))
+            yield table
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # -- id filters --------------------------------------------------------------------------------------------------------

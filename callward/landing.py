@@ -5,6 +5,7 @@ database they lie sealed.
 """
 
 import gzip
+import io
 import os
 import re
 import time
@@ -14,12 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import zstandard
+import pyarrow as pa
 
+from callward.crash import point
 from callward.settings import Settings, Source
 
 MARKER = ".done"
 _DIGITS = re.compile(r"\d{7,}")
+_SEPARATED = re.compile(r"(?<![0-9A-Za-z])\(?\d{3}\)?[-. ]{1,2}\d{3}[-. ]\d{4}(?![0-9A-Za-z])")  # 212-555-0100
 _DATE_FORMS = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m%d")
 
 
@@ -49,7 +52,8 @@ class LeftAlone:
 
 
 def mask(name: str) -> str:
-    """A file's name with every run of seven or more digits masked, unless the run is a date (and time)."""
+    """A file's name with what may be a number masked: seven digits or more that are no date (and time), or 3-3-4."""
+    name = _SEPARATED.sub(lambda match: re.sub(r"\d", "#", match[0]), name)
     return _DIGITS.sub(lambda match: match[0] if _is_date(match[0]) else "#" * len(match[0]), name)
 
 
@@ -68,10 +72,16 @@ def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone
     root = settings.landing_path / source.name
     for folder, folders, names in os.walk(root):
         folders.sort()
-        for name in sorted(names):
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*names, *linked]):
             path = Path(folder, name)
-            shown = mask(str(path.relative_to(settings.landing_path)))
+            shown = mask(_printable(str(path.relative_to(settings.landing_path))))
             yield _look(settings, source, path, shown, names)
+
+
+def _printable(name: str) -> str:
+    """A name whose bytes are not UTF-8 with those bytes escaped."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: list[str]) -> Arrival | LeftAlone:
@@ -81,6 +91,8 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
         return LeftAlone(shown, "a marker", False)
     if path.is_symlink():
         return LeftAlone(shown, "a symbolic link: only files are taken", True)
+    if _printable(str(path)) != str(path):
+        return LeftAlone(shown, "its name is not UTF-8", True)
     try:
         stat = path.stat()
     except OSError as error:
@@ -103,7 +115,7 @@ def strangers(settings: Settings) -> list[LeftAlone]:
     if not settings.landing_path.is_dir():
         return []
     found = (entry for entry in sorted(os.listdir(settings.landing_path)) if not entry.startswith("."))
-    return [LeftAlone(mask(entry), "no source of that name is in the settings", True) for entry in found if entry not in known]
+    return [LeftAlone(mask(_printable(entry)), "no source of that name is in the settings", True) for entry in found if entry not in known]
 
 
 def open_plain(path: Path, form: str) -> BinaryIO:
@@ -111,12 +123,26 @@ def open_plain(path: Path, form: str) -> BinaryIO:
     if form == "gzip":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if form == "zstd":
-        return cast(BinaryIO, zstandard.open(path, "rb"))
+        # Not the zstandard library's reader: it takes a frame that is cut short for one that ended.
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd"), 1 << 16))
     return path.open("rb")
 
 
-def remove(settings: Settings, path: Path, complete: str) -> None:
-    """Take a committed file out of landing, with its marker."""
-    path.unlink(missing_ok=True)
+def unchanged(arrival: Arrival) -> bool:
+    """Whether a file is still as it was when it was listed; True too when it is gone."""
+    try:
+        stat = arrival.path.lstat()
+    except FileNotFoundError:
+        return True
+    return (stat.st_size, stat.st_mtime_ns) == (arrival.size, arrival.modified_ns)
+
+
+def remove(arrival: Arrival, complete: str) -> bool:
+    """Take a committed file out of landing, with its marker; False when it has changed since, and it stays."""
+    if not unchanged(arrival):
+        return False
+    arrival.path.unlink(missing_ok=True)
+    point("landing-removed")
     if complete == "marker":
-        path.with_name(path.name + MARKER).unlink(missing_ok=True)
+        arrival.path.with_name(arrival.path.name + MARKER).unlink(missing_ok=True)
+    return True

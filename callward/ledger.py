@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
 from callward.columns import map_distinct
+from callward.crash import point
 from callward.errors import Problem
 from schemas.codes import Bucket
 from schemas.tables import DERIVED, blocks, input_files, key_columns, lake_files, ledger_entries, partitions, sum_columns
@@ -131,7 +132,9 @@ _BUCKETS = frozenset(map(str, Bucket))
 
 
 def read_entries(table: pa.Table) -> pa.Table:
-    """Entries for records just read: what the buckets must add up to."""
+    """Entries for records just read: what the buckets must add up to. Records put through again were counted before."""
+    table = table.select(["file_no", "carried_ms", "was"])
+    table = table.filter(pc.equal(table["was"], ""))
     counted = table.group_by("file_no", use_threads=False).aggregate([("carried_ms", "sum"), ([], "count_all")])
     return _entry_table(counted["file_no"], IN, "", counted["count_all"], pc.fill_null(counted["carried_ms_sum"], 0))
 
@@ -207,6 +210,7 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
 
     Raises Refused (a partition changed), Unbalanced, or Problem (the lease was lost).
     """
+    point("commit-begun")
     runs.renew(connection, run_id)
     summed = sum_entries(outcome.entries)
     check_balance(summed)
@@ -216,11 +220,13 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
     _swap_files(connection, run_id, outcome)
     _raise_versions(connection, outcome)
     _add_derived(connection, outcome.derived)
+    point("commit-half")
     if summed.num_rows:
         nonzero = summed.filter(pc.or_(pc.not_equal(summed["rows"], 0), pc.not_equal(summed["talk_ms"], 0)))
         if nonzero.num_rows:
             connection.execute(insert(ledger_entries), [{"run_id": run_id, "wave": wave, **row} for row in nonzero.to_pylist()])
     _close_blocks(connection, run_id, outcome.blocks)
+    point("commit-ready")
     return summed
 
 

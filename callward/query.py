@@ -1,39 +1,61 @@
 """SQL for people: DuckDB over encrypted data files and derived tables, by role.
 
-A role sees the tables listed for it here and nothing else, and a view only as far as its key roots open it. Numbers
-are among the columns only for a stated purpose and case. DuckDB spills numbers in the clear and reads any file it
-is asked for, so both are off, and its configuration is locked.
+A role sees the tables listed for it here and nothing else, and only when its key roots open: its name alone opens
+nothing. Numbers are among the columns only for a stated purpose and case. DuckDB spills numbers in the clear, reads
+any file it is asked for and looks into Python's variables, so all three are off, and its configuration is locked.
 """
 
+import difflib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 from sqlalchemy import Table, select
 
 from callward import audit, database, ledger
 from callward.errors import Problem, UsageProblem
-from callward.keys import Key, KeyProblem
+from callward.keys import Key, KeyProblem, open_source
 from callward.lake import LakeFile, open_dataset
+from callward.ledger import DataFile
 from callward.register import Keyring, KeyName
 from callward.settings import Settings
 from schemas import tables, views
 
-_DIGITS = re.compile(r"\d{5,}")
+# A run of five digits or more, also one that separators cut: what an error message may quote of a value or of SQL.
+_DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
+# What may be written with a purpose and a case, which the audit log keeps in the clear: no telephone number.
+_NUMBER = re.compile(r"\+\d{6,}|\d{10,}|(?<![A-Za-z\d])\d{7,9}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}|(?<!\d)\d{3}[ .-]\d{4}(?!\d)")
 _HIDDEN = {"blob", "name_sealed", "shape_sealed"}  # sealed bytes: nothing to read
 _REGISTERS = (tables.runs, tables.waves, tables.input_files, tables.blocks, tables.ledger_entries, tables.lake_files, tables.keys, tables.audit_log)
 _ASSURANCE_TABLES = tuple(table for table in tables.DERIVED if table.name.startswith("assurance"))
+_CONFIG = {
+    "temp_directory": "",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+_BATCH_ROWS = 100_000
+_LONGEST_WORDS = 100  # of a purpose, a case or a reason
+_ATTEMPTS = 3  # a night may replace a data file between the manifest's reading and its own
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a role may ask: a view of the lake, tables of the database."""
+    """What a role may ask: a view of the lake, tables of the database, and the roots it must hold to ask at all."""
 
     view: str | None
     tables: tuple[Table, ...]
+
+    def roots(self, with_numbers: bool) -> list[str]:
+        """Capabilities whose roots must open."""
+        if self.view is None:
+            return []
+        return [self.view, f"{self.view}-numbers"] if with_numbers else [self.view]
 
 
 ROLES = {
@@ -46,78 +68,183 @@ ROLES = {
 
 def query(settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = "", limit: int | None = None) -> pa.Table:
     """Run one SELECT as a role; raises Problem or UsageProblem in one sentence, with any long run of digits masked."""
-    if role not in ROLES:
-        raise UsageProblem(f"no role is called {role!r} (known: {', '.join(ROLES)})")
-    if role == "analytics":
-        raise Problem("analytics sees released cells only, and nothing has been released")
+    with asking(settings, role, sql, purpose=purpose, case=case) as answer:
+        if limit is None:
+            return answer.read_all()
+        return _first(answer, limit)
+
+
+def _first(answer: pa.RecordBatchReader, limit: int) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    while sum(batch.num_rows for batch in batches) < limit:
+        try:
+            batches.append(answer.read_next_batch())
+        except StopIteration:
+            break
+    return pa.Table.from_batches(batches, schema=answer.schema).slice(0, limit)
+
+
+@contextmanager
+def asking(settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = "") -> Iterator[pa.RecordBatchReader]:
+    """The same, its answer read batch by batch: memory does not grow with its rows."""
+    _check_role(role)
     _check_case(role, purpose, case)
-    connection = duckdb.connect(":memory:", config={"temp_directory": "", "autoinstall_known_extensions": "false"})
+    _prove(settings, role, bool(case))
+    # Numbers written into the SQL would be found again from a hash of it by trying all: they are masked first.
+    digest = hashlib.sha256(_DIGITS.sub("#", sql).encode()).hexdigest()
+    audit.record(settings, [audit.Entry(role, "sql", f"sha256:{digest}", f"{purpose or 'reading'} {case}".strip())])
+    with _connected() as connection, _sentences(tables_of(role)):
+        yield _answered(connection, settings, role, sql, purpose, case)
+
+
+def _answered(connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str) -> pa.RecordBatchReader:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise UsageProblem("one SELECT statement, please")
+    _register(connection, settings, role, sql, purpose, case)
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection.execute(statements[0]).to_arrow_reader(_BATCH_ROWS)
+
+
+@contextmanager
+def _connected() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(":memory:", config=_CONFIG)
     try:
-        names = _register(connection, settings, role, purpose, case)
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        digest = hashlib.sha256(sql.encode()).hexdigest()
-        audit.record(settings, [audit.Entry(role, "sql", f"sha256:{digest}", f"{purpose or 'reading'} {case}".strip())])
-        return _run(connection, sql, names, limit)
+        yield connection
     finally:
         connection.close()
 
 
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        close = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else f" (those that query: {', '.join(ROLES)})"
+        raise UsageProblem(f"no role that queries is called {_DIGITS.sub('#', role)!r}{hint}")
+    if role == "analytics":
+        raise Problem("analytics sees released cells only, and nothing has been released")
+
+
 def _check_case(role: str, purpose: str, case: str) -> None:
-    if bool(purpose) != bool(case):
+    if bool(purpose.strip()) != bool(case.strip()):
         raise UsageProblem("numbers are shown for a stated purpose and a case: give both --purpose and --case")
+    check_recorded("--purpose", purpose)
+    check_recorded("--case", case)
     if case and role != "billing":
         raise UsageProblem(f"role {role} sees no numbers, whatever the case")
 
 
-def _register(connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, purpose: str, case: str) -> list[str]:
-    names = []
+def check_recorded(option: str, text: str) -> None:
+    """Raise UsageProblem for words that the audit log cannot keep: too long, or with what looks like a number."""
+    if _NUMBER.search(text):
+        raise UsageProblem(f"{option} holds what looks like a telephone number, and it is recorded in the clear: write it without")
+    if len(text) > _LONGEST_WORDS or not text.isprintable():
+        raise UsageProblem(f"{option} takes one line of at most {_LONGEST_WORDS} characters")
+
+
+def _prove(settings: Settings, role: str, with_numbers: bool) -> None:
+    """A role is what its roots open: whoever cannot open them learns nothing, not even from an empty lake."""
+    for capability in ROLES[role].roots(with_numbers):
+        try:
+            open_source(settings.root_uri(capability)).close()
+        except KeyProblem as problem:
+            raise Problem(f"{problem} (a role is what its key roots open)") from None
+
+
+def _register(connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str) -> None:
+    """Give the connection the role's tables. Those that the SQL does not name stay empty: nothing is opened for them."""
+    named = _named(role, sql)
     view = ROLES[role].view
     if view is not None:
-        reason = f"sql {purpose} {case}".strip()
-        connection.register(view, _view(settings, view, Keyring(settings, role, reason), bool(case)))
-        names.append(view)
+        schema = _schema(view, bool(case))
+        keyring = Keyring(settings, role, f"sql {purpose} {case}".strip())
+        connection.register(view, _view(settings, view, keyring, schema) if view in named else schema.empty_table())
     for table in ROLES[role].tables:
-        connection.register(table.name, _database_table(settings, table))
-        names.append(table.name)
+        connection.register(table.name, _database_table(settings, table, table.name in named))
     for name, statement in _VIEWS.get(role, {}).items():
         connection.execute(f"CREATE VIEW {name} AS {statement(settings)}")
-        names.append(name)
-    return names
 
 
-def _view(settings: Settings, view: str, keyring: Keyring, with_numbers: bool):  # type: ignore[no-untyped-def]
-    """A dataset over a view's data files; without numbers the reader never sees that there are such columns."""
+def _named(role: str, sql: str) -> set[str]:
+    """Tables that the SQL may read: those whose names it holds, and what the views it names stand on."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    if words & {"query", "query_table"}:  # these functions take a name that is put together when they run
+        return set(tables_of(role))
+    named = words.intersection(tables_of(role))
+    return named.union(*(_STANDS_ON.get(name, ()) for name in named))
+
+
+def tables_of(role: str) -> list[str]:
+    """Names that a role can query."""
+    made = ROLES[role]
+    return [*([made.view] if made.view else []), *(table.name for table in made.tables), *_VIEWS.get(role, {})]
+
+
+def _schema(view: str, with_numbers: bool) -> pa.Schema:
+    """Columns of a view; without numbers a reader never sees that there are such columns."""
     hidden = set() if with_numbers else set(views.NUMBER_COLUMNS[view])
-    schema = pa.schema([field for field in views.VIEWS[view] if field.name not in hidden])
-    with database.reading(settings) as connection:
-        files = ledger.files(connection, view=view)
-    try:
-        keys = _month_keys(keyring, view, {(f.tenant, f.part[:7]) for f in files}, with_numbers)
-    except KeyProblem as problem:
-        raise Problem(f"{problem} (a role is what its key roots open)") from None
+    return pa.schema([field for field in views.VIEWS[view] if field.name not in hidden])
+
+
+def _view(settings: Settings, view: str, keyring: Keyring, schema: pa.Schema) -> ds.Dataset:
+    """A dataset over a view's data files with the columns of `schema`."""
+    with_numbers = not set(views.NUMBER_COLUMNS[view]).isdisjoint(schema.names)
+    for attempt in range(_ATTEMPTS):
+        with database.reading(settings) as connection:
+            files = ledger.files(connection, view=view)
+        try:
+            keys = _month_keys(settings, keyring, view, {(f.tenant, f.part[:7]) for f in files}, with_numbers)
+            return _opened(settings, files, keys, schema)
+        except KeyProblem as problem:
+            raise Problem(f"{problem} (a role is what its key roots open)") from None
+        except FileNotFoundError:
+            if attempt + 1 == _ATTEMPTS:
+                raise Problem("a data file that the manifest names is not in the lake; 'callward doctor' says more") from None
+    raise AssertionError
+
+
+_Months = dict[tuple[str, str], tuple[Key, Key | None]]
+
+
+def _opened(settings: Settings, files: Collection[DataFile], keys: _Months, schema: pa.Schema) -> ds.Dataset:
     found, opened = [], {}
     for file in files:
-        meta, numbers = keys[file.tenant, file.part[:7]]
+        month = file.tenant, file.part[:7]
+        if month not in keys:
+            continue  # its month key was destroyed: nobody reads it any more
+        meta, numbers = keys[month]
         opened.update({key.key_id: key for key in (meta, numbers) if key is not None})
         path = str(settings.lake_path / file.path)
         found.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None))
     return open_dataset(found, opened, schema)
 
 
-def _month_keys(keyring: Keyring, view: str, months: set[tuple[str, str]], with_numbers: bool) -> dict[tuple[str, str], tuple[Key, Key | None]]:
+def _month_keys(settings: Settings, keyring: Keyring, view: str, months: set[tuple[str, str]], with_numbers: bool) -> _Months:
+    """Keys of the months that still have any; raises Problem for a month that the register does not know."""
     metas = {month: KeyName(view, *month, "meta") for month in months}
     numbers = {month: KeyName(f"{view}-numbers", *month, "numbers") for month in months} if with_numbers else {}
     opened = keyring.existing([*metas.values(), *numbers.values()])
-    return {month: (opened[metas[month]], opened.get(numbers[month]) if month in numbers else None) for month in months}
+    for month, name in metas.items():
+        if name not in opened and not _was_destroyed(settings, name):
+            raise Problem(f"the register has no key {name}, but the lake has files under it: the database is older than the lake")
+    return {month: (opened[metas[month]], opened.get(numbers[month]) if month in numbers else None) for month in months if metas[month] in opened}
 
 
-def _database_table(settings: Settings, table: Table) -> pa.Table:
+def _was_destroyed(settings: Settings, name: KeyName) -> bool:
+    k = tables.keys.c
+    of_name = (k.capability == name.capability) & (k.tenant == name.tenant) & (k.month == name.month) & (k.purpose == name.purpose)
+    with database.reading(settings) as connection:
+        return connection.execute(select(k.state).where(of_name)).scalar() == "destroyed"
+
+
+def _database_table(settings: Settings, table: Table, wanted: bool) -> pa.Table:
     columns = [column for column in table.columns if column.name not in _HIDDEN]
+    schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
+    if not wanted:
+        return schema.empty_table()
     with database.reading(settings) as connection:
         rows = connection.execute(select(*columns)).all()
-    schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
-    return pa.table([list(values) for values in zip(*rows, strict=True)] if rows else [[] for _ in columns], schema=schema)
+    return pa.table([list(values) for values in zip(*rows, strict=True)], schema=schema) if rows else schema.empty_table()
 
 
 def _arrow_type(column) -> pa.DataType:  # type: ignore[no-untyped-def]
@@ -126,23 +253,28 @@ def _arrow_type(column) -> pa.DataType:  # type: ignore[no-untyped-def]
     return pa.decimal128(18, 6) if name == "NUMERIC" else kinds.get(name, pa.string())
 
 
-def _run(connection: duckdb.DuckDBPyConnection, sql: str, names: list[str], limit: int | None) -> pa.Table:
+@contextmanager
+def _sentences(names: list[str]) -> Iterator[None]:
+    """What DuckDB and Arrow say, as one sentence without the values that they quote."""
     try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise UsageProblem("one SELECT statement, please")
-        relation = connection.sql(sql)
-        return (relation.limit(limit) if limit is not None else relation).to_arrow_table()
-    except duckdb.OutOfMemoryException:
+        yield
+    except (duckdb.OutOfMemoryException, pa.ArrowMemoryError, MemoryError):
         raise Problem("the query needs more memory than there is, and spilling to disk is off (numbers would lie there in the clear); narrow it") from None
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.PermissionException:
+        raise UsageProblem("a query reads this role's tables only: no file, no other database, no extension") from None
     except duckdb.CatalogException as error:
         raise UsageProblem(f"{_masked(error)} (this role's tables: {', '.join(sorted(names))})") from None
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException) as error:
+        if "No such file" in str(error):
+            raise Problem("a data file was replaced while it was read; ask again") from None
         raise UsageProblem(_masked(error)) from None
 
 
 def _masked(error: Exception) -> str:
-    return _DIGITS.sub(lambda match: "#" * len(match[0]), str(error).splitlines()[0])
+    lines = str(error).splitlines()
+    return _DIGITS.sub(lambda match: "#" * len(match[0]), lines[0]) if lines else type(error).__name__
 
 
 def _kpis(settings: Settings) -> str:
@@ -167,7 +299,8 @@ def _kpis(settings: Settings) -> str:
 
 _MONTHLY = """
     SELECT tenant, account, date_trunc('month', billing_date)::DATE AS billing_month, direction, destination,
-           sum(calls) AS calls, sum(answered) AS answered, sum(talk_ms) AS talk_ms, sum(billable_s) AS billable_s, sum(charge) AS charge
+           sum(calls)::BIGINT AS calls, sum(answered)::BIGINT AS answered, sum(talk_ms)::BIGINT AS talk_ms,
+           sum(billable_s)::BIGINT AS billable_s, sum(charge)::DECIMAL(18, 6) AS charge, currency
     FROM billing_usage_daily GROUP BY ALL"""
 
 _VIEWS: dict[str, dict[str, Callable[[Settings], str]]] = {
@@ -175,9 +308,7 @@ _VIEWS: dict[str, dict[str, Callable[[Settings], str]]] = {
     "assurance": {"trunk_kpi": _kpis},
 }
 
-
-def tables_of(role: str) -> list[str]:
-    """Names that a role can query."""
-    made = ROLES[role]
-    return [*([made.view] if made.view else []), *(table.name for table in made.tables), *_VIEWS.get(role, {})]
-
+_STANDS_ON = {
+    "billing_usage_monthly": ("billing_usage_daily",),
+    "trunk_kpi": ("assurance_trunk_hourly", "assurance_trunk_hourly_pdd"),
+}

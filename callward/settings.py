@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from callward.errors import UsageProblem
+from callward.keys import local_uri
 from schemas.policy import CLASSES, Window
 
 FORMAT_VERSION = 1
@@ -235,7 +236,7 @@ class Settings(Section):
             raise UsageProblem(f"{self.path.name}: [keys.roots] has no {capability!r}")
         scheme, _, rest = uri.partition(":")
         if scheme == "local" and not rest.startswith("/"):
-            return f"local://{self.below(rest)}"
+            return local_uri(self.below(rest))
         return uri
 
     def source(self, name: str) -> Source:

@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 done, 1 failed (nothing or not all committed), 2 wrong usage, 3 a person must look."""
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from callward.errors import Problem
+from callward.landing import mask
 from callward.settings import Settings, Tenant, load
 from pipelines import console
 
@@ -24,6 +26,7 @@ app = typer.Typer(
 
 Config = Annotated[str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Codes = Annotated[list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
@@ -34,8 +37,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
-        app(standalone_mode=False)
-        code = 0
+        code = app(standalone_mode=False) or 0  # an Exit comes back as its code
     except typer.Exit as done:
         code = done.exit_code
     except Problem as problem:
@@ -44,10 +46,11 @@ def main() -> None:
     except KeyboardInterrupt:
         console.say("callward: interrupted; what was committed stays, and running again goes on from there")
         code = 1
-    except BrokenPipeError:
+    except BrokenPipeError:  # whoever read us has seen enough; Python would complain once more when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{mask(str(error.filename))}: " if error.filename else ""
         console.say(f"callward: {where}{error.strerror or type(error).__name__}")
         code = 1
     except Exception as error:
@@ -70,23 +73,29 @@ def _usage(error: Exception) -> int:
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
     demo: Annotated[bool, typer.Option("--demo", help="With the demo's sources, tenant policy, trunks and accounts.")] = False,
-    keys_of: Annotated[Path | None, typer.Option("--keys-of", help="Use copies of the key roots of another workspace.")] = None,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Bring an existing workspace's database to this version.")] = False,
+    keys_of: Annotated[Path | None, typer.Option("--keys-of", help="Use copies of the keys of another workspace.")] = None,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Bring an existing workspace's database and folders to this version.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a workspace: callward.toml, landing folders, key roots, database."""
-    from callward import database, initiate
-
-    if upgrade:
-        settings = load(folder)
-        database.upgrade(settings)
-        initiate.make_folders(settings)
-        console.say(f"{settings.path}: the database is at this version")
-        return
+    from callward import initiate
     from pipelines.demo import demo_settings
 
-    settings = demo_settings(folder) if demo else Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
-    made = initiate.init(folder, settings, load(keys_of) if keys_of else None)
-    console.say(f"{made.path}: a workspace; next: give every tenant its retention windows, then 'callward doctor'")
+    if upgrade:
+        made, next_steps = load(folder), ["callward doctor"]
+        if not dry_run:
+            initiate.upgrade(made)
+    else:
+        settings = demo_settings(folder) if demo else Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
+        made = initiate.init(folder, settings, load(keys_of) if keys_of else None, dry_run=dry_run)
+        next_steps = initiate.next_steps(made)
+    if as_json:
+        console.document({"settings": str(made.path), "dry_run": dry_run, "next": next_steps})
+        return
+    done = "would be" if dry_run else "is"
+    console.show(f"{made.path}: {f'its database {done} at this version' if upgrade else f'a workspace {done} made'}; next:")
+    console.show(*(f"  {number}. {step}" for number, step in enumerate(next_steps, 1)))
 
 
 @app.command()
@@ -116,6 +125,171 @@ def nightly(
         console.show(*report.of_night(settings, done))
     if done.must_look:
         raise typer.Exit(3)
+
+
+@app.command()
+def doctor(as_json: AsJson = False, config: Config = None) -> None:
+    """Say what is missing or wrong, and how to mend it; exit code 3 when something is."""
+    from pipelines import doctor as doctors
+
+    found = doctors.examine(config)
+    if as_json:
+        console.document(doctors.documents(found))
+    else:
+        console.show(*doctors.told(found))
+    if any(finding.bad for finding in found):
+        raise typer.Exit(3)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT statement; - reads it from standard input.")],
+    role: Annotated[str, typer.Option("--role", help="billing, assurance or compliance: each sees its own tables.")],
+    purpose: Annotated[str, typer.Option("--purpose", help="Why numbers are needed; recorded.")] = "",
+    case: Annotated[str, typer.Option("--case", help="The case that numbers are needed for; recorded.")] = "",
+    form: Annotated[str, typer.Option("--format", help="table, csv, json, parquet or arrow.")] = "table",
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Query a view and its derived tables as a role. SHOW TABLES and DESCRIBE say what there is."""
+    from callward import query
+    from pipelines import answer
+
+    form = "json" if as_json else form
+    answer.check_form(form)
+    settings = load(config)
+    text = sys.stdin.read() if statement == "-" else statement
+    with query.asking(settings, role, text, purpose=purpose, case=case) as rows:
+        answer.write(rows, form)
+
+
+suspense_app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
+app.add_typer(suspense_app, name="suspense")
+
+
+@suspense_app.command("list")
+def suspense_list(
+    code: Codes = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only of this source.")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Open records by file and code, without content: no key is opened."""
+    from pipelines import suspense
+
+    console.out(suspense.listed(load(config), code or [], source), as_json, "In suspense")
+
+
+@suspense_app.command("show")
+def suspense_show(
+    file_no: Annotated[int, typer.Argument(metavar="FILE_NO", help="The file's number, as 'suspense list' prints it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why you look; recorded in the audit log.")],
+    code: Codes = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many records at most.")] = 20,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Records of one file with their content, in the clear: needs the suspense root and a reason."""
+    from pipelines import suspense
+
+    rows = suspense.shown(load(config), file_no, reason, limit, code or [])
+    if as_json:
+        console.document(rows)
+    else:
+        console.show(*suspense.told(rows))
+
+
+@app.command()
+def rebuild(
+    check: Annotated[bool, typer.Option("--check", help="Compare only; exit code 3 when something differs.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Compute the derived tables once more from the lake, and put them in place of those that are there."""
+    from pipelines import rebuild as rebuilds
+
+    rows = rebuilds.rebuild(load(config), write=not check and not dry_run, reason="rebuild --check" if check else "rebuild")
+    console.out(rows, as_json)
+    differ = sum(row["differ"] for row in rows)
+    if not as_json:
+        console.say(rebuilds.verdict(differ, check, dry_run))
+    if check and differ:
+        raise typer.Exit(3)
+
+
+@app.command()
+def sweep(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Default: the workspace, its database, your temporary files.")] = None,
+    numbers: Annotated[Path | None, typer.Option("--numbers", help="One number to a line; default: those in the lake.")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Read every byte, and look for numbers in the clear: exit code 1 when there is one, 3 when not all was read."""
+    from pipelines import sweep as sweeps
+
+    settings = load(config)
+    with console.progress(as_json) as progress:
+        swept = sweeps.sweep(settings, paths or [], numbers, progress)
+    if as_json:
+        console.document(swept.document())
+    else:
+        console.show(*sweeps.told(swept))
+    if swept.exit_code:
+        raise typer.Exit(swept.exit_code)
+
+
+audit_app = typer.Typer(no_args_is_help=True, help="The audit log: who opened which key, when and why.")
+app.add_typer(audit_app, name="audit")
+
+
+@audit_app.command("verify")
+def audit_verify(as_json: AsJson = False, config: Config = None) -> None:
+    """Check the chain of hashes from its first entry to its head, and the heads that every run has seen."""
+    from callward import audit
+
+    entries, head = audit.checked(load(config))
+    if as_json:
+        console.document({"entries": entries, "head": head})
+    else:
+        console.show(f"{console.count(entries, 'entry', 'entries')}, unbroken; head {head}")
+
+
+@audit_app.command("list")
+def audit_list(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many of the newest.")] = 20,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """The newest entries, oldest of them first."""
+    from callward import audit
+
+    rows = audit.newest(load(config), limit)
+    console.out(rows if as_json else [audit.short(row) for row in rows], as_json)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = Path("demo-workspace"),
+    samples: Annotated[Path | None, typer.Option("--samples", help="Run on published samples in this folder instead.")] = None,
+    calls: Annotated[int, typer.Option("--calls", min=100, help="About how many calls to make up.")] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed makes other calls.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace with made-up feeds, run two nights, and show what each person gets."""
+    from pipelines import demo as demos
+
+    progress = (lambda line: None) if as_json else console.say  # no spinner: it would mix with what is shown
+    if samples is not None:
+        code = demos.show_samples(demos.samples(folder, samples, progress=progress), as_json)
+    else:
+        steps = demos.demo(folder, calls=calls, seed=seed, as_json=as_json, progress=progress)
+        code = demos.show_steps(steps, folder, as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+# Further commands (recycle) go here.
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
 """What a person or a script sees: documents and tables on standard output, everything else on standard error."""
 
+import datetime as dt
 import json
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+_GAP = "  "
+_USUAL_WIDTH = 100  # where nothing says how wide the terminal is
+_NARROWEST = 16  # columns of words are folded down to this, figures never
 
 
 def say(line: str) -> None:
@@ -19,26 +27,143 @@ def say(line: str) -> None:
 
 def document(value: Any) -> None:
     """One JSON document on standard output."""
-    json.dump(value, sys.stdout, indent=1, default=str)
+    json.dump(value, sys.stdout, indent=1, default=plain)
     sys.stdout.write("\n")
 
 
+def plain(value: Any) -> Any:
+    """A value that JSON has no form for: bytes in hex, times in ISO 8601, money exactly as it is written."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, Decimal) and value == value.to_integral_value() and not _has_places(value):
+        return int(value)
+    return str(value)
+
+
+def _has_places(value: Decimal) -> bool:
+    return int(value.as_tuple().exponent) < 0
+
+
 def show(*parts: Any) -> None:
-    """Text or rich tables on standard output."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    """Lines and tables on standard output."""
     for part in parts:
-        console.print(part)
+        sys.stdout.write(f"{part}\n")
+    sys.stdout.flush()
+
+
+def width() -> int:
+    """Columns of the terminal (COLUMNS overrides)."""
+    return shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text: figures to the right, words folded where the terminal is narrow, nothing ever cut off."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines(width()))
+
+    def natural_width(self) -> int:
+        """Columns that the table takes when nothing is folded."""
+        return sum(self._widths()) + len(_GAP) * (len(self.columns) - 1)
+
+    def lines(self, room: int) -> list[str]:
+        """The table in at most `room` columns, if its figures alone do not take more."""
+        widths = self._fitted(room)
+        made = [_bold(self.title)] if self.title else []
+        made += self._row(list(self.columns), widths, _dim)
+        for row in self.rows:
+            made += self._row([_told(cell) for cell in row], widths)
+        return made
+
+    def _right(self, position: int) -> bool:
+        cells = [row[position] for row in self.rows if row[position] is not None]
+        return bool(cells) and all(_is_figure(cell) for cell in cells)
+
+    def _widths(self) -> list[int]:
+        cells = [[_told(row[i]) for row in self.rows] for i in range(len(self.columns))]
+        return [max(map(len, [name, *cells[i]])) for i, name in enumerate(self.columns)]
+
+    def _fitted(self, room: int) -> list[int]:
+        """Widths of the columns, those of words made narrower (the widest first) until the table fits."""
+        widths = self._widths()
+        while sum(widths) + len(_GAP) * (len(widths) - 1) > room:
+            words = [i for i in range(len(widths)) if not self._right(i) and widths[i] > _NARROWEST]
+            if not words:
+                break
+            widths[max(words, key=lambda i: widths[i])] -= 1
+        return widths
+
+    def _row(self, cells: Sequence[str], widths: Sequence[int], style: Callable[[str], str] = str) -> list[str]:
+        folded = [_fold(cell, size) for cell, size in zip(cells, widths, strict=True)]
+        made = []
+        for n in range(max(map(len, folded), default=0)):
+            parts = [(lines[n] if n < len(lines) else "") for lines in folded]
+            aligned = [p.rjust(w) if self._right(i) else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
+            made.append(style(_GAP.join(aligned).rstrip()))
+        return made
+
+
+def _fold(text: str, size: int) -> list[str]:
+    return textwrap.wrap(text, max(1, size), break_on_hyphens=False) or [""] if len(text) > size else [text]
+
+
+def _is_figure(cell: Any) -> bool:
+    """Whether a cell holds a figure: a number, or one written with a mark behind it."""
+    if isinstance(cell, str):
+        return bool(cell) and (cell[0].isdigit() or cell in ("-", "0")) and all(c in "0123456789.,*-" for c in cell) and cell.count("-") < 2
+    return isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
+
+
+def _told(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return f"{cell:,}"
+    if isinstance(cell, Decimal):
+        return f"{cell:,f}"
+    if isinstance(cell, dt.datetime):
+        return cell.isoformat(" ", "milliseconds" if cell.microsecond else "seconds").replace("+00:00", "Z")
+    return str(plain(cell)) if isinstance(cell, bytes | dt.date | dt.time) else _printable(str(cell))
+
+
+def _printable(text: str) -> str:
+    """Text from outside: control characters would reach the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+def _dim(text: str) -> str:
+    return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table; figures to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for position, column in enumerate(columns):
-        number = any(isinstance(row[position], int | float) for row in rows)
-        made.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        made.add_row(*("" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    return made
+    return Table(title, columns, rows)
+
+
+def records(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as a table where it fits the terminal, else one line to a value."""
+    made = Table("", columns, [[row.get(name) for name in columns] for row in rows])
+    if made.natural_width() <= width() or not rows:
+        return str(made)
+    size = max(map(len, columns))
+    parts = []
+    for number, row in enumerate(rows, 1):
+        parts.append(_dim(f"-- {number}"))
+        parts += [f"{name.ljust(size)}  {_told(row.get(name))}".rstrip() for name in columns]
+    return "\n".join(parts)
 
 
 def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
@@ -46,10 +171,15 @@ def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
     if as_json:
         document(list(rows))
     elif not rows:
-        show(f"{title or 'nothing'}: none" if title else "nothing")
+        show(f"{title}: none" if title else "nothing")
     else:
         columns = list(rows[0])
         show(table(title, columns, [[row.get(name) for name in columns] for row in rows]))
+
+
+def count(amount: int, one: str, many: str = "") -> str:
+    """A count with its word: "1 wave", "2 waves"."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 A restart finds the registered blocks and cuts exactly so again; a file that is committed is only taken out of landing.
 """
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from callward import database, tokens
 from callward.files import Files
-from callward.landing import Arrival, mask, open_plain
+from callward.landing import Arrival, mask, open_plain, unchanged
 from callward.register import EVERY_MONTH, KeyName
 from callward.settings import Source
 from schemas.declaration import Declaration, Shape, sniff
@@ -28,6 +29,10 @@ _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
 class Unreadable(Exception):
     """A file that cannot be unpacked; `args[0]` says why."""
+
+
+class Altered(Exception):
+    """A file that changed while it was cut."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Intake:
     condemned: bool = False  # set aside whole
     begun: bool = False  # some of its blocks were committed by a run before
     by_content: bool = False
+    judged: bool = False  # its error rate is known as a whole: a part of it is not judged again
 
     @property
     def bytes(self) -> int:
@@ -61,7 +67,7 @@ class Intake:
 
 
 def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
-    """Look at a file and cut it into blocks, as they are registered already or anew. Raises Unreadable, OSError."""
+    """Look at a file and cut it into blocks, as they are registered already or anew. Raises Unreadable, Altered, OSError."""
     declaration = files.workspace.declaration(source)
     with open_plain(arrival.path, arrival.form) as stream:
         head = _unpacked(stream, _HEAD)
@@ -74,6 +80,8 @@ def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
         intake.blocks = _again(arrival, source, files, registered)
     else:
         intake.blocks = list(_cut(arrival, source, files, declaration, shape))
+    if not unchanged(arrival):
+        raise Altered
     intake.records = _estimate(head, intake.bytes, declaration)
     return intake
 
@@ -92,18 +100,21 @@ def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
 
 def _unpacked(stream: BinaryIO, size: int) -> bytes:
     """Read from a possibly packed stream; damage is Unreadable, in a sentence without content."""
+    return _guarded(lambda: stream.read(size))
+
+
+def _guarded(read: Callable[[], bytes]) -> bytes:
     try:
-        return stream.read(size) or b""
+        return read() or b""
     except EOFError:
         raise Unreadable("the packed file is cut short") from None
     except OSError as error:
         if error.errno is not None:
             raise
+        cut = "Truncated" in str(error)  # what Arrow says of a zstd frame without its end
+        raise Unreadable("the packed file is cut short" if cut else "the packed file is damaged") from None
+    except zlib.error:
         raise Unreadable("the packed file is damaged") from None
-    except Exception as error:  # zlib.error and ZstdError share no base class
-        if type(error).__module__ in ("zlib", "zstd", "zstandard", "zstandard.backend_c"):
-            raise Unreadable("the packed file is damaged") from None
-        raise
 
 
 # -- cutting -----------------------------------------------------------------------------------------------------------
@@ -159,7 +170,17 @@ def _cut_stream(
 
 
 def _skip_lines(stream: BinaryIO, lines: int) -> int:
-    return sum(len(stream.readline()) for _ in range(lines))
+    skipped = 0
+    for _ in range(lines):
+        while piece := _line_piece(stream):
+            skipped += len(piece)
+            if piece.endswith(b"\n"):
+                break
+    return skipped
+
+
+def _line_piece(stream: BinaryIO) -> bytes:
+    return _guarded(lambda: stream.readline(_HEAD))
 
 
 def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Source, files: Files) -> Block:
@@ -204,6 +225,28 @@ def known_status(files: Files, arrival: Arrival) -> str | None:
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
     return row.status if row else None
+
+
+def note_removed(arrival: Arrival, files: Files) -> None:
+    """Note that a committed file has left the landing folder."""
+    with database.writing(files.workspace.settings) as connection:
+        row = _row(connection, files, arrival)
+        if row is not None:
+            set_status(connection, [row.file_no], "removed")
+
+
+def note_gone(files: Files, sources: Collection[str]) -> None:
+    """Note the committed files that a killed run took out of the landing folder without saying so."""
+    settings = files.workspace.settings
+    query = select(input_files.c.file_no, input_files.c.name_sealed).where(input_files.c.status == "committed", input_files.c.source.in_(sources))
+    with database.reading(settings) as connection:
+        rows = connection.execute(query).all()
+    if not rows:
+        return
+    key = files.workspace.keyring.sealer(_NAMES)
+    gone = [row.file_no for row in rows if not (settings.landing_path / key.open(row.name_sealed, b"name").decode()).exists()]
+    with database.writing(settings) as connection:
+        set_status(connection, gone, "removed")
 
 
 def _registered(files: Files, arrival: Arrival) -> tuple[int, bool, list[Block]]:

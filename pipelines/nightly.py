@@ -15,7 +15,7 @@ from callward.settings import Settings, Source
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines import intake as intakes
 from callward.crash import point
-from pipelines.intake import Intake, Unreadable
+from pipelines.intake import Altered, Intake, Unreadable
 from pipelines.orphans import sweep_orphans
 from pipelines.tidy import tidy_pending
 from pipelines.wave import Wave, run_wave
@@ -93,11 +93,13 @@ class _Nightly:
         self._night = Night(run_id)
         self._begun: dict[int, Intake] = {}
         self._attempts = 0
+        self._wasted = False  # data files were written that no commit will name
 
     def run(self) -> Night:
         for source in self._sources:
             self._workspace.declaration(source)
         sweep_orphans(self._settings)
+        intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):
             self._night.left_alone += strangers(self._settings)
         for wave in self._packed():
@@ -122,7 +124,8 @@ class _Nightly:
         shown = mask(arrival.name)
         status = intakes.known_status(self._files, arrival)
         if status in ("committed", "removed"):
-            remove(self._settings, arrival.path, source.complete)
+            if remove(arrival, source.complete):
+                intakes.note_removed(arrival, self._files)
             return None
         try:
             if status == "unreadable":
@@ -131,6 +134,10 @@ class _Nightly:
         except Unreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._night.run_id)
             self._night.left_alone.append(LeftAlone(shown, str(problem), True))
+            self._wasted = True
+        except Altered:
+            self._night.left_alone.append(LeftAlone(shown, "it changed while it was read", True))
+            self._wasted = True
         except OSError as error:
             if error.errno in (28, 122):  # no space, quota: the night cannot go on
                 raise Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there") from None
@@ -166,16 +173,27 @@ class _Nightly:
         """A file larger than a wave: judged as a whole, then wave by wave."""
         self._register([planned])
         if not planned.begun:
-            self._progress(f"{mask(planned.arrival.name)}: larger than a wave, read once for its error rate")
-            if self._attempt([planned], -1, check=True).status == SET_ASIDE:
-                intakes.condemn([planned], self._files)
+            self._judge(planned)
+        planned.judged = True
         limits, blocks = self._settings.waves, planned.blocks
         per_block = planned.records / max(1, len(blocks))
         size = max(1, min(int(limits.records / per_block), int((limits.mebibytes << 20) / (planned.bytes / len(blocks)))))
         for first in range(0, len(blocks), size):
+            if planned.file_no not in self._begun:  # it changed meanwhile
+                break
             planned.blocks = blocks[first : first + size]
             yield [planned]
         planned.blocks = blocks
+
+    def _judge(self, planned: Intake) -> None:
+        self._progress(f"{mask(planned.arrival.name)}: larger than a wave, read once for its error rate")
+        verdict = self._attempt([planned], -1, check=True)
+        if verdict.status == SET_ASIDE:
+            intakes.condemn([planned], self._files)
+        elif verdict.status == CHANGED:
+            self._drop_changed([planned], verdict.detail)
+        elif verdict.status != COMMITTED:
+            raise Problem(str(verdict.detail))
 
     # -- waves ----------------------------------------------------------------------------------------------------------
 
@@ -194,6 +212,7 @@ class _Nightly:
             verdict = self._attempt(wave, self._night.waves)
             if verdict.status == COMMITTED:
                 break
+            self._wasted = True
             if verdict.status == REFUSED and refusals < _REFUSALS:
                 refusals += 1
                 time.sleep(min(5.0, 0.05 * 2**refusals))
@@ -203,8 +222,10 @@ class _Nightly:
                 wave = self._drop_changed(wave, verdict.detail)
             else:
                 raise Problem(str(verdict.detail or "other runs committed to the same days again and again; run it again"))
-        self._night.waves += 1
         self._night.refused += refusals
+        if not wave:
+            return
+        self._night.waves += 1
         point("committed")
         self._close_files([planned.file_no for planned in wave])
 
@@ -213,7 +234,7 @@ class _Nightly:
         work = Wave(
             attempt=Attempt(self._night.run_id, number, self._attempts, check),
             chunks=intakes.chunks(wave, self._files),
-            limits={planned.file_no: self._limit(planned) for planned in wave if not planned.condemned},
+            limits={planned.file_no: self._limit(planned) for planned in wave if not (planned.condemned or planned.judged)},
             sharding=self._sharding(wave),
             now_ms=self._now_ms,
             archive=self._settings.landing.after_commit == "archive" and not check,
@@ -248,12 +269,17 @@ class _Nightly:
             done = intakes.complete(connection, file_nos)
             intakes.set_status(connection, done, "committed")
         point("before-remove")
-        for number in done:
-            planned = self._begun[number]
-            remove(self._settings, planned.arrival.path, planned.source.complete)
+        gone = [number for number in done if self._remove(self._begun[number])]
         with database.writing(self._settings) as connection:
-            intakes.set_status(connection, done, "removed")
+            intakes.set_status(connection, gone, "removed")
         point("removed")
+
+    def _remove(self, planned: Intake) -> bool:
+        if remove(planned.arrival, planned.source.complete):
+            return True
+        reason = "it changed after it was read: what is new in it is taken the next time"
+        self._night.left_alone.append(LeftAlone(mask(planned.arrival.name), reason, True))
+        return False
 
     def _drop_changed(self, wave: list[Intake], changed: list[int]) -> list[Intake]:
         for planned in wave:
@@ -270,8 +296,8 @@ class _Nightly:
     def _conclude(self) -> None:
         """Pieces past their horizon become PARTIAL, the pending log is made one file, and the night's figures are read."""
         point("before-pending")
-        tidy_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
-        if self._night.refused:
+        refused = tidy_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
+        if refused or self._wasted:
             sweep_orphans(self._settings, over={self._night.run_id})
         with database.reading(self._settings) as connection:
             balances = ledger.balances(connection, list(self._begun))

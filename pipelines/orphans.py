@@ -7,6 +7,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from callward import database, runs
+from callward.crash import point
 from callward.settings import Settings
 from schemas.tables import lake_files
 from schemas.tables import runs as runs_table
@@ -28,4 +29,5 @@ def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> in
             if file_id.split("-", 1)[0] in gone and file_id not in known:
                 Path(folder, name).unlink(missing_ok=True)
                 removed += 1
+                point("orphan-removed")
     return removed

@@ -6,6 +6,7 @@ import pyarrow as pa
 from sqlalchemy import delete, insert, select
 
 from callward import database, ledger
+from callward.errors import Problem, UsageProblem
 from callward.files import Files
 from callward.ledger import Refused
 from callward.settings import Settings
@@ -14,6 +15,7 @@ from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.summarize import summarize
 
 ROLE = "billing-run"
+_TRIES = 3
 # The columns of a view that its derived tables are made of: numbers are not among them.
 _COLUMNS = {
     "billing": ["account", "direction", "destination", "start", "answer", "talk_ms", "billable_s"],
@@ -35,28 +37,63 @@ _COLUMNS = {
 
 
 def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check") -> list[dict[str, Any]]:
-    """Recompute every derived table from the lake and compare: per table its rows and how many differ.
+    """Recompute every derived table from the lake and compare: per table its rows and how many keys differ.
 
-    With `write` the recomputed rows take the place of those that are there.
+    With `write` the recomputed rows take the place of those that are there. A night that commits meanwhile is waited
+    for by computing again. Raises Problem when that does not end.
     """
+    database.check_version(settings)
     workspace = open_workspace(Reference(str(settings.path), ROLE, reason))
+    for _ in range(_TRIES):
+        try:
+            return _rebuilt(settings, Files(workspace, "rebuild"), write)
+        except (Refused, FileNotFoundError):  # a night replaced files that this had begun to read
+            continue
+    raise Problem("nights commit faster than the derived tables can be computed again; try when none runs")
+
+
+def verdict(differ: int, check: bool, dry_run: bool) -> str:
+    """What a rebuild came to, in one line."""
+    if not differ:
+        return "every derived table is what the lake says"
+    if check or dry_run:
+        return f"{differ:,} keys differ from what the lake says; {'nothing was changed' if check else 'they would be put right'}"
+    return f"{differ:,} keys differed from what the lake says, and were put right"
+
+
+def _rebuilt(settings: Settings, files: Files, write: bool) -> list[dict[str, Any]]:
     with database.reading(settings) as connection:
-        before = {(f.tenant, f.part): f for f in ledger.files(connection)}
+        before = _manifest(connection)
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
         stored = {table.name: _stored(connection, table) for table in DERIVED}
     made: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
-    files = Files(workspace, "rebuild")
     for file in committed:
-        rows = files.rows(file, _COLUMNS[file.view])
-        for name, part in summarize(file.view, rows, file.tenant, settings.tenants[file.tenant].zone).items():
+        for name, part in summarize(file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)).items():
             made[name].append(part)
     wanted = {table.name: _wanted(table, made[table.name]) for table in DERIVED}
     if write:
         _replace(settings, wanted, before)
     return [
-        {"table": name, "rows": len(stored[name]), "recomputed": len(wanted[name]), "differ": len(set(stored[name]) ^ set(wanted[name]))}
-        for name in stored
+        {"table": table.name, "rows": len(stored[table.name]), "recomputed": len(wanted[table.name]), "differ": _differing(table, stored[table.name], wanted[table.name])}
+        for table in DERIVED
     ]
+
+
+def _zone(settings: Settings, tenant: str) -> str:
+    if tenant not in settings.tenants:
+        raise UsageProblem(f"{settings.path.name}: the lake has data of tenant {tenant!r}, who is not in the settings")
+    return settings.tenants[tenant].zone
+
+
+def _manifest(connection: Any) -> set[str]:
+    """Ids of the view files that count: none of them is ever written again under its id."""
+    return {file.file_id for view in _COLUMNS for file in ledger.files(connection, view=view)}
+
+
+def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]]) -> int:
+    """How many keys have other figures, or are in one of them only."""
+    size = len(key_columns(table))
+    return len({row[:size] for row in set(stored) ^ set(wanted)})
 
 
 def _columns(table: Any) -> list[str]:
@@ -84,9 +121,9 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
     return list(column.to_pylist())
 
 
-def _replace(settings: Settings, wanted: dict[str, list[tuple[Any, ...]]], before: dict[tuple[str, str], Any]) -> None:
+def _replace(settings: Settings, wanted: dict[str, list[tuple[Any, ...]]], before: set[str]) -> None:
     with database.writing(settings) as connection:
-        if {(f.tenant, f.part): f for f in ledger.files(connection)} != before:
+        if _manifest(connection) != before:
             raise Refused
         for table in DERIVED:
             connection.execute(delete(table))

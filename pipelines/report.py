@@ -1,5 +1,6 @@
 """What people read: a night's summary, what has arrived, what a declaration maps and drops."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -14,43 +15,71 @@ from callward.workspace import Reference, open_workspace
 from pipelines import console
 from pipelines.nightly import Night
 from schemas.codes import Bucket
-from schemas.declaration import explain
+from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks
 from schemas.tables import lake_files
+
+_HOUR_MS = 3_600_000
+_MOST_TRUNKS = 15  # of each side, in the summary for a person
 
 
 def of_night(settings: Settings, night: Night) -> Iterator[Any]:
     """The plain summary at the end of a night."""
-    yield _balance(night)
+    if night.files:
+        yield _balance(night)
     if night.left_alone:
         yield console.table("Left alone", ["file", "why"], [[item.name, item.reason] for item in night.left_alone])
     with database.reading(settings) as connection:
-        suspense = [[row.source, row.code, row.rows] for row in ledger.suspended(connection)]
+        suspense = ledger.suspended(connection)
         kpis = _kpis(settings, connection, night.run_id)
     if suspense:
-        yield console.table("In suspense (callward suspense list)", ["source", "code", "records"], suspense)
+        yield _suspense(suspense)
     if kpis:
-        yield console.table("By trunk, over the days this night touched", ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], kpis)
+        yield from _trunks(kpis)
     for item in night.files:
         if item["set_aside"]:
             yield f"{item['file']}: set aside whole, over its error threshold; mend the declaration, then 'callward recycle --code FILE'"
+    yield _conclusion(night)
+
+
+def _conclusion(night: Night) -> str:
+    if not night.files:
+        return f"nothing new had arrived ({night.seconds:.1f} s)"
     rate = round(night.rows / night.seconds) if night.seconds else 0
-    yield f"{night.rows:,} records of {len(night.files)} files in {night.seconds:.1f} s ({rate:,} a second), {night.waves} waves; balanced"
+    came = f"{console.count(night.rows, 'record')} of {console.count(len(night.files), 'file')}"
+    return f"{came} in {night.seconds:.1f} s ({rate:,} a second), {console.count(night.waves, 'wave')}; balanced"
 
 
-def _balance(night: Night) -> Any:
-    sums: dict[str, dict[str, int]] = {}
-    columns = ["rows", *map(str, Bucket)]
+def _balance(night: Night) -> console.Table:
+    """Rows by source and bucket; a bucket that stayed empty everywhere is left out, to fit a terminal."""
+    sums: dict[str, Counter[str]] = {}
     for item in night.files:
-        of_source = sums.setdefault(item["source"], dict.fromkeys(["files", *columns, "talk_h"], 0))
+        of_source = sums.setdefault(item["source"], Counter())
         of_source["files"] += 1
-        of_source["talk_h"] += item["talk_ms"][ledger.IN] + item["talk_ms_paired"]
-        for column in columns:
-            of_source[column] += item[column]
-    for of_source in sums.values():
-        of_source["talk_h"] = round(of_source["talk_h"] / 3_600_000)
-    rows = [[source, *amounts.values()] for source, amounts in sums.items()]
-    return console.table("What came in", ["source", "files", *columns, "talk h"], rows)
+        of_source["talk_ms"] += item["talk_ms"][ledger.IN] + item["talk_ms_paired"]
+        of_source.update({name: item[name] for name in ("rows", *map(str, Bucket))})
+    always = ("files", "rows", str(Bucket.ACCEPTED), str(Bucket.SUSPENDED))
+    counted = [n for n in ("files", "rows", *map(str, Bucket)) if n in always or any(s[n] for s in sums.values())]
+    rows = [[source, *(s[n] for n in counted), round(s["talk_ms"] / _HOUR_MS)] for source, s in sums.items()]
+    return console.table("What came in", ["source", *counted, "talk h"], rows)
+
+
+def _suspense(found: Sequence[ledger.Suspended]) -> console.Table:
+    codes: dict[str, dict[str, int]] = {}
+    for item in found:
+        codes.setdefault(item.source, {})[item.code] = item.rows
+    rows = [[source, sum(by.values()), ", ".join(f"{code} {n:,}" for code, n in by.items())] for source, by in codes.items()]
+    return console.table("In suspense, over all nights (callward suspense list)", ["source", "records", "by code"], rows)
+
+
+def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
+    title = "By trunk, over the days this night touched (* few attempts, - not known)"
+    shown: list[Sequence[Any]] = []
+    for side in ("ingress", "egress"):
+        shown += [row for row in kpis if row[0] == side][:_MOST_TRUNKS]
+    yield console.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], shown)
+    if len(shown) < len(kpis):
+        yield f"and {console.count(len(kpis) - len(shown), 'smaller trunk')}: callward sql --role assurance 'SELECT * FROM trunk_kpi'"
 
 
 def _kpis(settings: Settings, connection: Any, run_id: str) -> list[list[Any]]:
@@ -102,7 +131,9 @@ def arrived(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def explained(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
-    """What each source's declaration maps, and what it drops."""
+    """What each source's declaration maps, and what it drops; without sources, the formats that there are."""
+    if not only and not settings.sources:
+        return [{"format": name, "note": "a declaration that a source can name"} for name in available()]
     workspace = open_workspace(Reference(str(settings.path), "ops", "explain"))
     rows = []
     for source in _sources(settings, only):

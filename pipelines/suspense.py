@@ -1,12 +1,14 @@
 """suspense: what was set aside, listed without content, and shown one by one to whoever holds the suspense root."""
 
+import difflib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, select
 
-from callward import audit, database, ledger
+from callward import audit, database, ledger, query
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
 from callward.settings import Settings
@@ -20,18 +22,20 @@ ROLE = "billing-run"
 
 
 def check_codes(codes: list[str]) -> list[str]:
-    """The codes, checked; raises UsageProblem with the known ones."""
+    """The codes, checked; raises UsageProblem with the nearest right one, or the known ones."""
     for code in codes:
         if code not in list(Suspense):
-            raise UsageProblem(f"no suspense code is called {code!r} (known: {', '.join(Suspense)})")
+            close = difflib.get_close_matches(code.upper(), list(Suspense), n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]}?" if close else f" (known: {', '.join(Suspense)})"
+            raise UsageProblem(f"no suspense code is called {code!r}{hint}")
     return codes
 
 
 def listed(settings: Settings, codes: list[str], source: str | None) -> list[dict[str, Any]]:
     """Open records by file and code, from the ledger alone: no key is opened."""
     total = func.sum(e.c.rows)
-    query = (
-        select(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code, total.label("records"))
+    open_by_code = (
+        select(input_files.c.source, e.c.file_no, input_files.c.name.label("file"), e.c.code, total.label("records"))
         .join(input_files, input_files.c.file_no == e.c.file_no)
         .where(e.c.bucket == "suspended")
         .group_by(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code)
@@ -39,26 +43,47 @@ def listed(settings: Settings, codes: list[str], source: str | None) -> list[dic
         .order_by(input_files.c.source, e.c.file_no, e.c.code)
     )
     if codes:
-        query = query.where(e.c.code.in_(check_codes(codes)))
+        open_by_code = open_by_code.where(e.c.code.in_(check_codes(codes)))
     if source:
-        query = query.where(input_files.c.source == settings.source(source).name)
+        open_by_code = open_by_code.where(input_files.c.source == settings.source(source).name)
     with database.reading(settings) as connection:
-        return [{**row._mapping, "records": int(row.records)} for row in connection.execute(query)]
+        return [{**row._mapping, "records": int(row.records)} for row in connection.execute(open_by_code)]
 
 
-def shown(settings: Settings, file_no: int, reason: str, limit: int) -> list[dict[str, Any]]:
+def shown(settings: Settings, file_no: int, reason: str, limit: int, codes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Suspended records of one file with their content, audited; needs the suspense root and a reason."""
     if not reason.strip():
         raise UsageProblem("say why: --reason is recorded in the audit log")
-    workspace = open_workspace(Reference(str(settings.path), ROLE, f"suspense show: {reason}"))
+    query.check_recorded("--reason", reason)
+    check_codes(list(codes))
+    # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
-    files = Files(workspace, "show")
+    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"suspense show: {reason}")), "show")
     rows = open_records(files)
-    mine = rows.filter(pc.equal(rows["file_no"], file_no)).slice(0, limit)
+    mine = rows.filter(pc.equal(rows["file_no"], file_no))
+    if codes:
+        mine = mine.filter(pc.is_in(mine["code"], pa.array(list(codes))))
     if not mine.num_rows:
-        raise Problem(f"file {file_no} has no open record in suspense")
+        raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
     starts = _first_lines(settings, file_no)
-    return [_shown(row, starts) for row in mine.to_pylist()]
+    ordered = mine.sort_by([("block", "ascending"), ("line", "ascending")])
+    return [_shown(row, starts) for row in ordered.slice(0, limit).to_pylist()]
+
+
+def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Records for a person: where each stands and why it is here, then its content."""
+    for row in rows:
+        yield f"file {row['file_no']} ({row['source']}), record {row['record']}: {row['code']}"
+        content = row["content"]
+        if isinstance(content, dict):
+            yield from (f"    {name}: {_printable(value)}" for name, value in content.items())
+        else:
+            yield f"    {_printable(content)}"
+
+
+def _printable(text: str) -> str:
+    """One line without control characters: what a switch wrote must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.rstrip("\r\n"))
 
 
 def _shown(row: dict[str, Any], starts: dict[int, int]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from callward import database, ledger
+from callward import database, ledger, runs
 from callward.columns import flat, set_column, words
+from callward.crash import point
 from callward.files import Files
 from callward.ledger import Outcome, Refused
 from callward.settings import Settings
@@ -14,13 +15,15 @@ from callward.workspace import Workspace
 from schemas.aside import PENDING
 from schemas.codes import Bucket, Suspense
 from schemas.tables import lake_files
+from schemas.tables import runs as runs_table
 from transforms.pair import CLOSED, PARTIAL, WAITING, pending_log
 
 _TRIES = 5
 
 
-def tidy_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: int) -> None:
-    """Bring every tenant's pending log up to date, each in a commit of its own."""
+def tidy_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: int) -> int:
+    """Bring every tenant's pending log up to date, each in a commit of its own; returns how many were refused."""
+    refused = 0
     files = Files(workspace, run_id)
     horizons = {
         source.name: (source.horizon_hours or pieces.horizon_hours) * 3_600_000
@@ -33,8 +36,10 @@ def tidy_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: 
                 _tidy(settings, files, run_id, -2 - number, tenant, horizons, now_ms)
                 break
             except Refused:  # another run paired meanwhile: look again
-                continue
-    remove_superseded(settings)
+                refused += 1
+    point("pending-tidied")
+    remove_superseded(settings, run_id)
+    return refused
 
 
 def age(log: pa.Table, horizons: dict[str, float], now_ms: int) -> tuple[pa.Table, pa.Table]:
@@ -71,14 +76,18 @@ def _tidy(settings: Settings, files: Files, run_id: str, wave: int, tenant: str,
         ledger.commit(connection, run_id, wave, outcome)
 
 
-def remove_superseded(settings: Settings) -> None:
+def remove_superseded(settings: Settings, run_id: str) -> None:
     """Delete data files that no manifest names any more. The register keeps what they were.
 
-    Readers hold the files they opened; a query that starts now reads the new ones.
+    A run that began while a file still counted may be about to open it: such files wait for the night after.
     """
+    gone = select(lake_files.c.path).where(lake_files.c.superseded_at.is_not(None))
     with database.reading(settings) as connection:
-        gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(lake_files.c.superseded_at.is_not(None))).all()
-    for row in gone:
+        others = runs.living(connection) - {run_id}
+        oldest = connection.execute(select(func.min(runs_table.c.started_at)).where(runs_table.c.run_id.in_(others))).scalar()
+        paths = connection.execute(gone if oldest is None else gone.where(lake_files.c.superseded_at < oldest)).scalars().all()
+    for path in paths:
         for suffix in ("", ".ids", ".lin"):
-            (settings.lake_path / (row.path + suffix)).unlink(missing_ok=True)
+            (settings.lake_path / (path + suffix)).unlink(missing_ok=True)
+            point("superseded-removed")
 

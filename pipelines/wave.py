@@ -8,6 +8,7 @@ import pyarrow as pa
 from callward.settings import Settings
 from callward.workspace import Reference
 from pipelines import engine
+from schemas.aside import SUSPENDED
 from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
 from transforms.elements import Sharding
 from transforms.identify import Identify
@@ -18,7 +19,7 @@ from transforms.read import Read
 from transforms.settle import Settle
 from transforms.split import Split
 from transforms.summarize import Summarize
-from transforms.suspend import Suspend
+from transforms.suspend import Recycled, Suspend
 from transforms.write import Write
 
 
@@ -32,6 +33,8 @@ class Wave:
     sharding: Sharding
     now_ms: int
     archive: bool
+    recycled: Recycled | None = None
+    tenants: tuple[str, ...] = ()  # of the suspense that is recycled
 
 
 def run_wave(settings: Settings, reference: Reference, wave: Wave) -> Verdict:
@@ -51,15 +54,21 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
     settled = paired.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
     shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
 
-    to_write = (shares, settled.rewrites) | "WhatIsWritten" >> beam.Flatten()
-    to_sum = (shares, settled.rewrites, settled.taken) | "WhatIsSummed" >> beam.Flatten()
-    written = to_write | "Write" >> Write(reference, run_id)  # Outcome
-    derived = to_sum | "Summarize" >> Summarize(reference)  # Outcome
+    # Shares are used where they are made: to flatten them with the few rewrites would carry every row through the runner.
+    write, summarize = Write(reference, run_id), Summarize(reference)
+    written = (shares | "Write" >> write, settled.rewrites | "Rewrite" >> write)  # Outcome
+    derived = (
+        shares | "Summarize" >> summarize,
+        settled.rewrites | "SummarizeRewritten" >> summarize,
+        settled.taken | "SummarizeTaken" >> summarize,
+    )
 
-    aside = (suspended, settled.suspended) | "WhatIsSetAside" >> beam.Flatten()
-    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms)  # Outcome
+    # A tenant whose recycled records all came through has none to set aside, but its suspense log changes all the same.
+    touched = pipeline | "Recycled" >> beam.Create([(tenant, SUSPENDED.empty_table()) for tenant in wave.tenants])
+    aside = (suspended, settled.suspended, touched) | "WhatIsSetAside" >> beam.Flatten()
+    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms, recycled=wave.recycled)  # Outcome
 
-    outcomes = (*facts, paired.facts, settled.facts, written, derived, set_aside)
+    outcomes = (*facts, paired.facts, settled.facts, *written, *derived, set_aside)
     outcomes | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
 
 

@@ -109,7 +109,7 @@ _Q850_WORDS: Final[dict[str, tuple[int, ...]]] = {
 _Q850: Final = {cause: word for word, causes in _Q850_WORDS.items() for cause in causes}
 
 _SIP_WORDS: Final[dict[str, tuple[int, ...]]] = {
-    "number_error": (301, 302, 404, 410, 416, 484, 485, 604),
+    "number_error": (404, 410, 416, 484, 485, 604),
     TIMED_OUT: (408,),
     "no_answer": (480,),
     "busy": (486, 600),
@@ -165,7 +165,7 @@ def cucm_q850(text: str) -> int | None:
         return None
     if number <= 127:
         return number
-    return number & 0x7F if number >= 1 << 24 else None
+    return number & 0x7F or None if number >= 1 << 24 else None
 
 
 def cucm_sip(text: str) -> int | None:
@@ -192,7 +192,10 @@ def name_disposition(text: str) -> str | None:
 
 
 def sip_disposition(text: str) -> str | None:
-    """Disposition of an attempt that ended with a SIP status; None where the text is no status."""
+    """Disposition of an attempt that ended with a SIP status; None where the text is no status.
+
+    A redirection (3xx) is neither a success nor a failure (RFC 6076 takes it out of the denominators): unknown.
+    """
     status = sip(text)
     if status is None:
         return None

@@ -58,6 +58,16 @@ def _regex(pattern: str) -> str:
     return pattern
 
 
+def _encoding(name: str) -> str:
+    """An encoding that Python knows and whose line ends are those of ASCII; raises ValueError."""
+    try:
+        if "\n".encode(name) == b"\n":
+            return name
+    except LookupError:
+        pass
+    raise ValueError(f"{name!r} is no encoding of lines of text")
+
+
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -83,7 +93,7 @@ class File(_Strict):
 
     kind: Literal["csv", "json"]
     records: Literal["lines", "file"] = "lines"  # one record a line, or a JSON document (or an array of them) a file
-    encoding: str = "utf-8"
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
     delimiter: str = ","
     # doubled: "a ""b"" c"; loose: every value is quoted and nothing is escaped; none: quotes are plain characters
     quoting: Literal["doubled", "loose", "none"] = "doubled"
@@ -103,7 +113,6 @@ class File(_Strict):
             raise ValueError('records = "file" is for kind = "json"')
         if len(self.delimiter) != 1 or len(self.escape) > 1:
             raise ValueError("a delimiter is one character, an escape at most one")
-        "".encode(self.encoding)
         return self
 
 

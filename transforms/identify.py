@@ -75,10 +75,6 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         "by_content": by_content,
         "ingress_trunk": trunk_in,
         "egress_trunk": _listed(table["egress_trunk"], workspace.trunks),
-        "account_code": pa.nulls(table.num_rows, pa.string()),
-        # What is left of the raw numbers is in the content hash; the lake keeps the normalized ones.
-        "calling_raw": pa.nulls(table.num_rows, pa.string()),
-        "called_raw": pa.nulls(table.num_rows, pa.string()),
     }
     return pa.table([made[name] if name in made else table[name] for name in CDR.names], schema=CDR)
 

@@ -29,7 +29,7 @@ _KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a 
 _QUALITY = ("mos", "jitter_ms", "loss_pct")
 _OPEN, _CLOSE = _KIND.index("open"), _KIND.index("close")
 # A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
-_FORGOTTEN = ("calling_number", "called_number", "account", "account_code", "calling_prefix", "called_prefix")
+_FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "called_prefix")
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _alone(table: pa.Table) -> pa.ChunkedArray:
 
 def fold(log: pa.Table) -> pa.Table:
     """The pending log as it stands: of several rows for one piece the one that has come furthest."""
-    order = _piece_order(log, pc.negate(log["state"]))
+    order = _piece_order(log, pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"]))  # not negated: the order is unsigned
     ordered = log.take(order)
     return ordered.filter(pa.array(_first_of_run(ordered)))
 
@@ -85,18 +85,23 @@ def _kinds(table: pa.Table) -> np.ndarray:
 
 
 def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Rows in order of call, kind, content, then `then`, then where they came from."""
-    call, content = tokens.as_u64(table["call_id"]), tokens.as_u64(table["content"])
+    """Rows in order of call, kind, id and content, then `then`, then where they came from."""
+    call, which = tokens.as_u64(table["call_id"]), _which(table)
     place = [words(table[name]) for name in ("line", "block", "file_no")]
-    return np.lexsort((*place, words(then), content[:, 1], content[:, 0], _kinds(table), call[:, 1], call[:, 0]))
+    return np.lexsort((*place, words(then), *which.T, _kinds(table), call[:, 1], call[:, 0]))
+
+
+def _which(table: pa.Table) -> np.ndarray:
+    """What tells the pieces of one kind of a call apart (shape [n, 4]): their ids, as two legs may sound the same, and
+    their content, as some sources name every piece alike."""
+    return np.column_stack([tokens.as_u64(table["record_id"]), tokens.as_u64(table["content"])])
 
 
 def _first_of_run(ordered: pa.Table) -> np.ndarray:
-    """Which rows are the first of their (call, kind, content) in an ordered table."""
+    """Which rows are the first of their (call, kind, id, content) in an ordered table."""
     if not ordered.num_rows:
         return np.zeros(0, bool)
-    call, content = tokens.as_u64(ordered["call_id"]), tokens.as_u64(ordered["content"])
-    key = np.column_stack([call, content, _kinds(ordered).astype(np.uint64)])
+    key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), _kinds(ordered).astype(np.uint64)])
     return np.r_[True, (key[1:] != key[:-1]).any(axis=1)]
 
 
@@ -250,7 +255,7 @@ def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
 def in_order(tables: Iterable[pa.Table]) -> pa.Table:
     """Tables of a group as one, in the order of the files they came from: which the shuffle does not keep."""
     listed = sorted(tables, key=lambda t: (t["file_no"][0].as_py(), t["block"][0].as_py()))
-    return pa.concat_tables(listed).combine_chunks()
+    return pa.concat_tables(listed)
 
 
 def pending_log(files: Files, tenant: str) -> tuple[pa.Table, int]:
@@ -277,8 +282,8 @@ class Pair(beam.PTransform):  # type: ignore[misc]
     now_ms: int
 
     def expand(self, grouped: beam.PCollection) -> Any:
-        work = _PairFn(self.reference, self.run_id, self.sharding, self.now_ms)
-        return grouped | "PairPieces" >> beam.ParDo(work).with_outputs("facts", main="groups")
+        work = beam.ParDo(_PairFn(self.reference, self.run_id, self.sharding, self.now_ms))
+        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Outcome).with_outputs("facts", main="groups")
 
 
 class _PairFn(beam.DoFn):  # type: ignore[misc]

@@ -49,7 +49,6 @@ _SAMPLE: Final = 16
 _BOM: Final = b"\xef\xbb\xbf"
 _NEWLINE: Final = 10
 _JOINT: Final = "\x1f"
-_JSON_SCALE: Final = 9
 _OF_ATTEMPTS: Final = ("talk_ms", "pdd_ms", "disposition", "calling_presentation")  # said of no other piece of a call
 _ESCAPES: Final = {"%3A": ":", "%3a": ":", "%20": " ", "%2B": "+", "%2b": "+", "%40": "@", "%2F": "/", "%2f": "/"}
 
@@ -102,14 +101,12 @@ def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
 def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> pa.LargeBinaryArray:
     """The records of a block that was cut at record ends: line ends trimmed, blank lines left out.
 
-    A byte order mark at the start is dropped. Documents of a `records = "file"` format come one each, also out of an
+    A byte order mark before a record is dropped: files get put together. Documents of a `records = "file"` format come one each, also out of an
     array; a file that is no JSON is one record.
     """
     block = pa.py_buffer(data) if not isinstance(data, pa.Buffer) else data
-    if block.size >= len(_BOM) and block[: len(_BOM)].to_pybytes() == _BOM:
-        block = block[len(_BOM) :]
     if declaration.file.records == "file":
-        return pa.array(_documents(block.to_pybytes()), pa.large_binary())
+        return pa.array(_documents(block.to_pybytes().removeprefix(_BOM)), pa.large_binary())
     return _lines(block, declaration.file)
 
 
@@ -121,8 +118,12 @@ def _lines(block: pa.Buffer, file: File) -> pa.LargeBinaryArray:
     starts = np.concatenate([[0], ends if complete else np.append(ends, block.size)]).astype(np.int64)
     whole = _large_binary(starts, block)
     lines = pc.binary_slice(whole, 0, -1) if complete else _trimmed(whole, b"\n")
-    if b"\r" in memoryview(block).tobytes():
+    data = block.to_pybytes()
+    if b"\r" in data:
         lines = _trimmed(lines, b"\r")
+    if _BOM in data:
+        marked = pc.starts_with(lines, pattern=_BOM)
+        lines = pc.if_else(marked, pc.binary_replace_slice(lines, 0, len(_BOM), b""), lines)
     lengths = pc.binary_length(lines)
     return lines if pc.min(lengths).as_py() else lines.filter(pc.greater(lengths, 0))
 
@@ -222,7 +223,8 @@ def _mark_unreadable(sheet: _Sheet, found: pa.LargeBinaryArray, file: File) -> N
     data = _bytes(found)
     if b"\0" in data:
         sheet.mark(_true(pc.match_substring(found, pattern=b"\0")), Suspense.ENCODING)
-    if not data.isascii() and not _decodes(data, file.encoding):
+    # With line ends between: the end of one record and the start of the next may make a character together.
+    if not data.isascii() and not _decodes(_joined(found).to_pybytes(), file.encoding):
         _mark_undecodable(sheet, found, file.encoding)
 
 
@@ -402,26 +404,53 @@ def _strict(lines: pa.LargeBinaryArray, file: File, columns: Sequence[str], name
 
 def _by_pyarrow(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict[str, int]) -> _Tried | None:
     """`lines` as pyarrow reads them; None where a torn quote ran from one line into others."""
+    include = [str(at) for at in wanted.values()] or ["0"]
+    data = _joined(lines)
     refused: list[tuple[int, int]] = []
+    try:
+        if data.to_pybytes().isascii():
+            table = _csv_table(data, file, count, include, _noting(refused))
+        else:
+            # Its handler is given each refused row as text, cut anywhere: it must not meet half a character.
+            probe = _csv_table(_masked(data), file, count, ["0"], _noting(refused))
+            if probe.num_rows + len(refused) != len(lines):
+                return None
+            kept = np.delete(np.arange(len(lines)), [row for row, _ in refused])
+            table = _csv_table(_joined(lines.take(pa.array(kept))), file, count, include) if len(kept) else None
+    except pa.ArrowInvalid:
+        return None
+    rows = len(lines) - len(refused)
+    if (table.num_rows if table is not None else 0) != rows:
+        return None
+    wrong = np.array(refused, np.int64).reshape(-1, 2)
+    read = np.delete(np.arange(len(lines)), wrong[:, 0])
+    empty = pa.array([], pa.string())
+    texts = {name: empty if table is None else table[str(at)].combine_chunks() for name, at in wanted.items()}
+    return _Tried(read, texts, wrong[:, 0], wrong[:, 1])
+
+
+def _noting(refused: list[tuple[int, int]]) -> Callable[[pa.csv.InvalidRow], str]:
+    """A handler that lists each row of another number of columns: its position, and how many it has."""
 
     def note(row: pa.csv.InvalidRow) -> str:
         refused.append((row.number - 1, row.actual_columns))
         return "skip"
 
-    try:
-        table = _csv_table(_joined(lines), file, count, [str(at) for at in wanted.values()] or ["0"], note)
-    except pa.ArrowInvalid:
-        return None
-    if table.num_rows + len(refused) != len(lines):
-        return None
-    wrong = np.array(refused, np.int64).reshape(-1, 2)
-    rows = np.delete(np.arange(len(lines)), wrong[:, 0])
-    texts = {name: table[str(at)].combine_chunks() for name, at in wanted.items()}
-    return _Tried(rows, texts, wrong[:, 0], wrong[:, 1])
+    return note
+
+
+def _masked(data: pa.Buffer) -> pa.Buffer:
+    """`data` with every byte beyond ASCII as "?": where values end stays the same."""
+    text = np.frombuffer(data, np.uint8)
+    return pa.py_buffer(np.where(text < 0x80, text, np.uint8(ord("?"))))
 
 
 def _csv_table(
-    data: pa.Buffer, file: File, count: int, include: list[str], on_invalid: Callable[[pa.csv.InvalidRow], str]
+    data: pa.Buffer,
+    file: File,
+    count: int,
+    include: list[str],
+    on_invalid: Callable[[pa.csv.InvalidRow], str] | None = None,
 ) -> pa.Table:
     quote = False if file.quoting == "none" else '"'
     return pa.csv.read_csv(
@@ -546,10 +575,11 @@ def _json_schema(lines: pa.LargeBinaryArray, paths: list[str]) -> pa.Schema:
 
 
 def _leaf_type(seen: set[type]) -> pa.DataType:
-    if bool in seen:
-        return pa.bool_()
-    # pyarrow reads a number, or a string that is one, as a decimal.
-    return pa.decimal128(38, _JSON_SCALE) if seen & {int, float} else pa.string()
+    # Each of these refuses what is of another: a string of digits must never be read as a number.
+    for kind, arrow in ((bool, pa.bool_()), (float, pa.float64()), (int, pa.int64())):
+        if kind in seen:
+            return arrow
+    return pa.string()
 
 
 def _arrow_type(kind: Any) -> pa.DataType:
@@ -564,9 +594,9 @@ def _leaf(table: pa.Table, path: list[str]) -> pa.Array:
     values = table[path[0]].combine_chunks()
     for name in path[1:]:
         values = _element(values, int(name)) if name.isdecimal() else pc.struct_field(values, name)
-    if pa.types.is_decimal(values.type):
-        return pc.ascii_rtrim(pc.ascii_rtrim(values.cast(pa.string()), characters="0"), characters=".")
-    return values.cast(pa.string())
+    text = values.cast(pa.string())
+    exponents = pa.types.is_floating(values.type) and _any(pc.match_substring(text, "e"))
+    return _by_distinct(text, _number) if exponents else text
 
 
 def _element(lists: pa.Array, index: int) -> pa.Array:
@@ -909,7 +939,7 @@ def _told(fields: _Fields, settled: Settled, declaration: Declaration) -> dict[s
     columns |= {name: at.cast(TIMESTAMP) for name, at in stamps.items()}
     columns |= {"talk_ms": settled.talk, "pdd_ms": settled.pdd}
     columns["disposition"] = _disposition(fields, settled, declaration)
-    columns.setdefault("calling_presentation", _presentation(fields))
+    columns["calling_presentation"] = pc.coalesce(fields.get("calling_presentation"), _presentation(fields))
     if {"packets_lost", "packets_received"} <= set(fields.values):
         columns.setdefault("loss_pct", _loss(fields.values["packets_lost"], fields.values["packets_received"]))
     if "mos" in columns:

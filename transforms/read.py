@@ -17,6 +17,7 @@ from callward.files import Files
 from callward.ledger import BLOCKS, Outcome
 from callward.workspace import Reference, open_workspace
 from transforms.parse import records
+from transforms.suspend import taken
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
 # Records as they came: LINEAGE_FIELDS and `raw`. Source and shape are in the schema's metadata.
@@ -100,12 +101,11 @@ def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
 def _suspended(piece: dict[str, Any], files: Files) -> pa.Table:
     """Open records of one source, shape and file from a suspense log file, to be put through again."""
     log = files.read_log(files.by_id(piece["path"]))
-    mine = pc.and_(pc.equal(log["source"], piece["source"]), pc.equal(log["shape"], piece["shape"]))
-    wanted = pc.is_in(log["code"], pa.array(json.loads(piece["codes"])))
-    taken = log.filter(pc.and_(pc.and_(mine, wanted), pc.and_(log["open"], pc.equal(log["kind"], "raw"))))
+    mine = pc.and_(taken(log, json.loads(piece["codes"]), [piece["source"]]), pc.equal(log["shape"], piece["shape"]))
+    rows = log.filter(mine)
     metadata = {SOURCE: piece["source"], SHAPE: piece["shape"], CONDEMNED: ""}
-    columns = {name: taken[name] for name in ("file_no", "block", "line", "was", "was_ms")}
-    return pa.table({**columns, "raw": taken["payload"]}).replace_schema_metadata(metadata)
+    columns = {name: rows[name] for name in ("file_no", "block", "line", "was", "was_ms")}
+    return pa.table({**columns, "raw": rows["payload"]}).replace_schema_metadata(metadata)
 
 
 # -- the archive -------------------------------------------------------------------------------------------------------
@@ -126,7 +126,8 @@ class Read(beam.PTransform):  # type: ignore[misc]
     archive: bool
 
     def expand(self, chunks: beam.PCollection) -> Any:
-        return chunks | "ReadRecords" >> beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_outputs("facts", main="records")
+        work = beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_output_types(pa.Table, facts=Outcome)
+        return chunks | "ReadRecords" >> work.with_outputs("facts", main="records")
 
 
 class _ReadFn(beam.DoFn):  # type: ignore[misc]

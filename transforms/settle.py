@@ -83,14 +83,14 @@ def number_legs(table: pa.Table) -> pa.Table:
         few = table.take(pa.array(rows))
         latest = [~words(few[name]).view(np.int64) for name in ("start_time", "sequence")]
         # Half of a 128-bit id decides here: the records of one call meet, and two calls share it once in 2^64.
-        order = np.lexsort((*latest, call[rows, 0]))
+        order = np.lexsort((tokens.as_u64(few["record_id"])[:, 0], *latest, call[rows, 0]))
         leg[rows[order]] = np.minimum(ranks(call[rows[order], 0]), 32_767)
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
 
 def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence[DataFile]) -> Settled:
     """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` assurance data files."""
-    calls = number_legs(number_occurrences(calls))
+    calls = number_occurrences(calls)
     content = _version_content(calls, files)
     keep, duplicate, conflict = _among(calls, content)
     settled = Settled(calls)
@@ -98,7 +98,8 @@ def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence
         settled.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
         settled.conflicts = calls.filter(pa.array(conflict))
         calls, content = calls.filter(pa.array(keep)), content[keep]
-    settled.rows = _against_lake(calls, content, settled, files, committed)
+    # Legs are counted over rows that stay: a repeated record is no further attempt.
+    settled.rows = _against_lake(number_legs(calls), content, settled, files, committed)
     if amended.num_rows:
         _amend(amended, settled, files, committed)
     return settled
@@ -106,12 +107,12 @@ def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence
 
 def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     """(YYYY-MM, row numbers) of a table's call_date column."""
-    months = flat(pc.strftime(table["call_date"], "%Y-%m")) if table.num_rows else pa.array([], pa.string())
-    encoded = months.dictionary_encode()
-    if len(encoded.dictionary) == 1:
-        return [(encoded.dictionary[0].as_py(), np.arange(len(months)))]
-    index = encoded.indices.to_numpy()
-    return [(month, np.flatnonzero(index == number)) for number, month in enumerate(encoded.dictionary.to_pylist())]
+    dates = flat(table["call_date"]).dictionary_encode()
+    months = np.array([day.strftime("%Y-%m") for day in dates.dictionary.to_pylist()])
+    if len(set(months)) == 1:
+        return [(str(months[0]), np.arange(table.num_rows))]
+    of_row = months[dates.indices.to_numpy()] if len(months) else months
+    return [(str(month), np.flatnonzero(of_row == month)) for month in np.unique(months)]
 
 
 def view_ids(table: pa.Table, column: str, files: Files, tenant: str, view: str, purpose: str) -> np.ndarray:
@@ -153,7 +154,10 @@ def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Masks: rows that stay, repetitions, and versions that lose to another row of the group."""
+    """Masks: rows that stay, repetitions, and versions that lose to another row of the group.
+
+    Rows of one id but of other dates are other records, as they are against the lake: some switches count anew each day.
+    """
     n = calls.num_rows
     keep, duplicate, conflict = np.ones(n, bool), np.zeros(n, bool), np.zeros(n, bool)
     ids = tokens.as_u64(calls["record_id"])
@@ -165,10 +169,10 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
     few = calls.take(pa.array(rows))
     version = _versions(few, content[rows])
     place = [words(few[name]).astype(np.int64) for name in ("line", "block", "file_no")]
-    id_few = ids[rows]
+    id_few = np.column_stack([words(few["call_date"].cast(pa.int32())), ids[rows]])
     # Per id the greatest version first, and of equal versions the one that came first.
     backwards = [~version[:, column] for column in (3, 2, 1, 0)]
-    order = np.lexsort((*place, *backwards, id_few[:, 1], id_few[:, 0]))
+    order = np.lexsort((*place, *backwards, *id_few.T))
     rows, version, id_few = rows[order], version[order], id_few[order]
     new_id = np.r_[True, (id_few[1:] != id_few[:-1]).any(axis=1)]
     same_content = np.r_[False, (version[1:, 2:] == version[:-1, 2:]).all(axis=1)] & ~new_id
@@ -209,6 +213,7 @@ def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def _against_lake(calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile]) -> pa.Table:
     keep = np.ones(calls.num_rows, bool)
+    legs = flat(calls["leg"]).to_numpy()
     for found in find(calls, "assurance", files, committed):
         lineage = files.lineage(found.file).take(pa.array(found.position))
         stored_content = tokens.as_u64(lineage["content"])
@@ -219,7 +224,10 @@ def _against_lake(calls: pa.Table, content: np.ndarray, settled: Settled, files:
         settled.conflicts = pa.concat_tables([settled.conflicts, incoming.filter(pa.array(~same & ~wins))])
         keep[found.asked[~wins]] = False
         if wins.any():
-            _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
+            gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
+            legs = legs.copy()
+            legs[found.asked[wins]] = flat(gone["leg"]).to_numpy()  # the other attempts of its call may be there already
+            calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
     return calls if keep.all() else calls.filter(pa.array(keep))
 
 
@@ -228,12 +236,14 @@ def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
     return np.column_stack([*columns, _order_words(content)])
 
 
-def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> None:
+def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> pa.Table:
     """Take committed rows out of both views; they go to suspense as CONFLICT against the file they came in."""
     settled.removed["assurance"][file] = position
     gone = files.rows(file).take(pa.array(position))
     settled.removed_rows["assurance"].append(gone)
     lineage = files.lineage(file).take(pa.array(position))
+    secret = files.workspace.keyring.key(KeyName("assurance", file.tenant, file.part[:7], "content")).secret
+    lineage = set_column(lineage, "content", tokens.unpermute(lineage["content"], secret))
     numbers: dict[int, pa.Table] = {}
     for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
         before = settled.removed["billing"].get(found.file, np.zeros(0, np.int64))
@@ -242,6 +252,7 @@ def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Se
         settled.removed_rows["billing"].append(rows)
         numbers.update({int(asked): rows.slice(i, 1) for i, asked in enumerate(found.asked)})
     settled.conflicts = pa.concat_tables([settled.conflicts, _as_calls(winners, gone, lineage, numbers)])
+    return gone
 
 
 _FROM_BILLING = {
@@ -274,15 +285,18 @@ def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dic
 def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequence[DataFile]) -> None:
     """Committed rows that a late quality record describes: the assurance row is rewritten, nothing else changes."""
     for found in find(amended, "assurance", files, committed):
-        if found.file in settled.removed["assurance"]:  # its row has just lost to a later version, which has the quality
+        # A row that has just lost to a later version goes: that version has the quality.
+        stays = ~np.isin(found.position, settled.removed["assurance"].get(found.file, found.position[:0]))
+        if not stays.any():
             continue
-        old = files.rows(found.file).take(pa.array(found.position))
-        late = amended.take(pa.array(found.asked))
+        position = found.position[stays]
+        old = files.rows(found.file).take(pa.array(position))
+        late = amended.take(pa.array(found.asked[stays]))
         new = old
         for name, worst in (("mos", pc.min_element_wise), ("jitter_ms", pc.max_element_wise), ("loss_pct", pc.max_element_wise)):
             new = set_column(new, name, worst(old[name], late[name]))
         new = set_column(new, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
-        settled.amended[found.file] = (found.position, new)
+        settled.amended[found.file] = (position, new)
         settled.removed_rows["assurance"].append(old)
 
 
@@ -295,8 +309,9 @@ class Settle(beam.PTransform):  # type: ignore[misc]
     run_id: str
 
     def expand(self, groups: beam.PCollection) -> Any:
-        tags = ("rewrites", "taken", "suspended", "facts")
-        return groups | "SettleOnce" >> beam.ParDo(_SettleFn(self.reference, self.run_id)).with_outputs(*tags, main="groups")
+        types = {"rewrites": Rewrite, "taken": Share, "suspended": tuple[str, pa.Table], "facts": Outcome}
+        work = beam.ParDo(_SettleFn(self.reference, self.run_id)).with_output_types(Group, **types)
+        return groups | "SettleOnce" >> work.with_outputs(*types, main="groups")
 
 
 class _SettleFn(beam.DoFn):  # type: ignore[misc]

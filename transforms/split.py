@@ -12,6 +12,7 @@ from callward import tokens
 from callward.columns import flat, map_distinct, words
 from callward.register import KeyName
 from callward.workspace import Reference, Workspace, open_workspace
+from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ASSURANCE, BILLING, LINEAGE
 from transforms.elements import Group, Share
 
@@ -35,10 +36,11 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> lis
     """
     keys = _MonthKeys.open(workspace, tenant, month)
     parts = [_assurance(calls, keys)]
+    billed = np.arange(calls.num_rows)
     if workspace.settings.tenants[tenant].billing.rows == "answered":
-        calls = calls.filter(pc.equal(calls["disposition"], "answered"))
-    if calls.num_rows:
-        parts.append(_billing(calls, keys, workspace))
+        billed = np.flatnonzero(flat(pc.equal(calls["disposition"], "answered")).to_numpy(zero_copy_only=False))
+    if len(billed):
+        parts.append(_billing(calls, billed, keys, workspace))
     return parts
 
 
@@ -64,20 +66,31 @@ class _MonthKeys:
         return cls(*(key.secret for key in workspace.keyring.keys(names)))
 
 
+_FOR_LINEAGE = ("content", "end_time", *LINEAGE.names[2:])
+_FOR_BILLING = (
+    *(name for name in BILLING.names if name in CDR.names),
+    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "billable_s"),
+)
+_FOR_ASSURANCE = (
+    *(name for name in ASSURANCE.names if name in CDR.names),
+    *("record_id", "account", "ingress_trunk", "egress_trunk", "start_time", "ring_time", "answer_time", "talk_ms"),
+)
+
+
+def _in_order(calls: pa.Table, columns: tuple[str, ...], order: np.ndarray) -> pa.Table:
+    """Only the columns that a view is made of, in its order: each is moved once."""
+    wanted = calls.select(list(dict.fromkeys((*columns, *_FOR_LINEAGE)))).combine_chunks()
+    return wanted if np.array_equal(order, np.arange(calls.num_rows)) else wanted.take(pa.array(order))
+
+
 def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
     end = flat(calls["end_time"]).view(pa.int64())
     content = tokens.permute(calls["content"], content_secret)
     return pa.table([content, end, *(calls[name] for name in LINEAGE.names[2:])], schema=LINEAGE)
 
 
-def _ordered(view: str, rows: pa.Table, lineage: pa.Table, order: np.ndarray) -> Part:
-    if (order[1:] > order[:-1]).all():
-        return Part(view, rows, lineage)
-    indices = pa.array(order)
-    return Part(view, rows.take(indices), lineage.take(indices))
-
-
-def _billing(calls: pa.Table, keys: _MonthKeys, workspace: Workspace) -> Part:
+def _billing(calls: pa.Table, billed: np.ndarray, keys: _MonthKeys, workspace: Workspace) -> Part:
+    calls = _in_order(calls, _FOR_BILLING, billed[np.argsort(words(calls["start_time"])[billed], kind="stable")])
     carrier = workspace.carriers.get
     nothing = {name: pa.nulls(calls.num_rows, BILLING.field(name).type) for name in ("rate", "charge", "currency", "plan_version", "policy_version")}
     made = {
@@ -93,26 +106,29 @@ def _billing(calls: pa.Table, keys: _MonthKeys, workspace: Workspace) -> Part:
         **nothing,
     }
     rows = pa.table([made[name] if name in made else calls[name] for name in BILLING.names], schema=BILLING)
-    return _ordered("billing", rows, _lineage(calls, keys.billing_content), np.argsort(words(calls["start_time"]), kind="stable"))
+    return Part("billing", rows, _lineage(calls, keys.billing_content))
 
 
 def _assurance(calls: pa.Table, keys: _MonthKeys) -> Part:
-    start = pc.floor_temporal(calls["start_time"], unit="minute")
-    ids = tokens.permute(calls["record_id"], keys.assurance_id)
+    minute = words(calls["start_time"]).view(np.int64) // 60_000
+    within = tokens.as_u64(tokens.permute(calls["record_id"], keys.assurance_id))[:, 0] >> np.uint64(32)
+    calls = _in_order(calls, _FOR_ASSURANCE, np.argsort((minute.astype(np.uint64) << np.uint64(32)) | within))
     made = {
-        "assurance_id": ids,
-        "account_token": tokens.mac([calls["account"]], keys.account),
+        "assurance_id": tokens.permute(calls["record_id"], keys.assurance_id),
+        "account_token": _account_tokens(calls["account"], keys.account),
         "trunk_in": calls["ingress_trunk"],
         "trunk_out": calls["egress_trunk"],
-        "start": start,
+        "start": pa.array(words(calls["start_time"]).view(np.int64) // 60_000 * 60_000).view(TIMESTAMP),
         "ring_s": _ring_seconds(calls),
         "talk_s": _talk_steps(calls["talk_ms"]),
     }
     rows = pa.table([made[name] if name in made else calls[name] for name in ASSURANCE.names], schema=ASSURANCE)
-    minute = words(start).view(np.int64) // 60_000
-    within = tokens.as_u64(ids)[:, 0] >> np.uint64(32)
-    order = np.argsort((minute.astype(np.uint64) << np.uint64(32)) | within)
-    return _ordered("assurance", rows, _lineage(calls, keys.assurance_content), order)
+    return Part("assurance", rows, _lineage(calls, keys.assurance_content))
+
+
+def _account_tokens(accounts: pa.ChunkedArray, secret: bytes) -> pa.Array:
+    encoded = flat(accounts).dictionary_encode()
+    return tokens.mac([encoded.dictionary], secret).take(encoded.indices)
 
 
 def _ring_seconds(calls: pa.Table) -> pa.Array:

@@ -16,75 +16,71 @@ from schemas.cdr import TIMESTAMP
 from schemas.declaration import Time, Value
 
 _NAIVE: Final = pa.timestamp("ms")
-_LEAST: Final = 1  # a lone value that cannot be cast is not cut further
-_ISO: Final = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
-_ZONED: Final = r"(Z|[+-]\d\d:?\d\d)$"
-_INTEGER: Final = r"^[+-]?\d{1,18}$"
-_DECIMAL: Final = r"^[+-]?\d{1,15}(\.\d{0,15})?$"
+# What a text must look like to be cast at all. The casts decide; they alone would also take "0x10", "inf" and "1e5".
+_STAMP: Final = r"^\s*\d{4}-\d\d-\d\d"
+_ZONED: Final = r"[ T].*(Z|[+-]\d\d(:?\d\d)?)$"
+_INTEGER: Final = r"^-?\d{1,19}$"
+_DECIMAL: Final = r"^-?\d{1,18}(\.\d{0,15})?$"
+_LONGEST_MS: Final = 1e15  # some 30,000 years
 _EPOCH_MS: Final = {"epoch_s": 1000.0, "epoch_ms": 1.0, "epoch_us": 0.001}
 _UNIT_MS: Final = {"s": 1000.0, "ms": 1.0, "us": 0.001, "min": 60_000.0, "ds": 100.0}
 _HALF_PRECISION_MS: Final = 0.0005  # floats of epoch seconds are exact to a microsecond: never floor 0.999 below its ms
 _AGREE_MS: Final = 1000  # stamps and durations that a switch truncates apart may differ by a second
 
 
-def cast_or_null(text: pa.Array, kind: pa.DataType, looks: str) -> pa.Array:
-    """`text` cast to `kind`; null where it cannot be. `looks` is what a value must look like to be tried at all."""
-    try:
-        return pc.cast(text, kind)
-    except pa.ArrowInvalid:
-        likely = pc.if_else(pc.match_substring_regex(text, looks), text, pa.scalar(None, text.type))
-        return _cast_by_halves(likely, kind)
+def _cast(text: pa.Array, kind: pa.DataType, looks: str) -> pa.Array:
+    """`text` cast to `kind`, where it matches `looks`; null where it cannot be: each value by itself."""
+    likely = pc.if_else(pc.match_substring_regex(text, looks), text, pa.scalar(None, text.type))
+    return _cast_by_halves(likely, kind)
 
 
 def _cast_by_halves(text: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return pc.cast(text, kind)
     except pa.ArrowInvalid:
-        if len(text) <= _LEAST:
-            return pa.nulls(len(text), kind)
+        if len(text) == 1:
+            return pa.nulls(1, kind)
         half = len(text) // 2
         return pa.concat_arrays([_cast_by_halves(text[:half], kind), _cast_by_halves(text[half:], kind)])
 
 
+def _digits(text: pa.Array) -> pa.Array | None:
+    """`text` as int64 if every value is digits alone (the fast way); else None."""
+    if not pc.all(pc.ascii_is_decimal(text), min_count=0).as_py():
+        return None
+    try:
+        return pc.cast(text, pa.int64())
+    except pa.ArrowInvalid:
+        return None
+
+
 def integers(text: pa.Array, kind: pa.DataType) -> pa.Array:
     """Whole numbers of `text` as `kind`; null where a text is none or does not fit."""
-    wide = cast_or_null(text, pa.int64(), _INTEGER)
+    whole = _digits(text)
+    wide = whole if whole is not None else _cast(text, pa.int64(), _INTEGER)
     info = np.iinfo(kind.to_pandas_dtype())
     fits = pc.and_(pc.greater_equal(wide, info.min), pc.less_equal(wide, info.max))
     return pc.if_else(fits, wide, None).cast(kind)
 
 
 def decimals(text: pa.Array) -> pa.Array:
-    """Numbers of `text` as float64; null where a text is none. The cast alone would take "nan", "inf" and exponents."""
-    likely = pc.if_else(pc.match_substring_regex(text, _DECIMAL), text, pa.scalar(None, text.type))
-    return pc.cast(likely, pa.float64())
+    """Numbers of `text` as float64; null where a text is none."""
+    return _cast(text, pa.float64(), _DECIMAL)
 
 
 def durations(text: pa.Array, unit: str) -> pa.Array:
     """Durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64)."""
-    factor = _UNIT_MS[unit]
-    try:
-        whole = pc.cast(text, pa.int64())
-    except pa.ArrowInvalid:
-        return _floored(decimals(text), factor)
-    return _scaled(whole, factor)
+    return _milliseconds(text, _UNIT_MS[unit])
 
 
-def _scaled(whole: pa.Array, factor: float) -> pa.Array:
-    if factor >= 1 and _small(whole):
+def _milliseconds(text: pa.Array, factor: float) -> pa.Array:
+    """Numbers of `text` x `factor` as int64, toward minus infinity; null beyond what any clock shows."""
+    whole = _digits(text)
+    if whole is not None and factor >= 1 and (pc.max(whole).as_py() or 0) * factor < _LONGEST_MS:
         return pc.multiply(whole, int(factor))
-    return _floored(whole.cast(pa.float64(), safe=False), factor)
-
-
-def _small(whole: pa.Array) -> bool:
-    extremes = pc.min_max(whole).as_py()
-    return all(v is None or abs(v) < 1 << 40 for v in extremes.values())
-
-
-def _floored(numbers: pa.Array, factor: float) -> pa.Array:
-    """`numbers` x `factor` as int64, toward minus infinity; null beyond what any clock shows."""
+    numbers = decimals(text) if whole is None else whole.cast(pa.float64(), safe=False)
     scaled = pc.floor(pc.add(pc.multiply(numbers, factor), _HALF_PRECISION_MS))
-    return pc.if_else(pc.less(pc.abs(scaled), 1e15), scaled, None).cast(pa.int64())
+    return pc.if_else(pc.less(pc.abs(scaled), _LONGEST_MS), scaled, None).cast(pa.int64())
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Stamp:
 def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Stamp:
     """Stamps of `text` as `value` declares them; null where one cannot be read or is no date."""
     if value.time in _EPOCH_MS:
-        return Stamp(_epochs(text, _EPOCH_MS[value.time]), local=False)
+        return Stamp(_milliseconds(text, _EPOCH_MS[value.time]).cast(_NAIVE), local=False)
     if value.rewrite:
         text = pc.replace_substring_regex(text, pattern=value.rewrite[0], replacement=value.rewrite[1])
     if value.time == "offset":
@@ -106,14 +102,6 @@ def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Stamp:
     if value.time == "any":
         return Stamp(_any_time(text, zone, time), local=False)
     return Stamp(_written(text, value.format), local=value.time == "local")
-
-
-def _epochs(text: pa.Array, factor: float) -> pa.Array:
-    try:
-        whole = pc.cast(text, pa.int64())
-    except pa.ArrowInvalid:
-        return _floored(decimals(text), factor).cast(_NAIVE)
-    return _scaled(whole, factor).cast(_NAIVE)
 
 
 def _written(text: pa.Array, pattern: str) -> pa.Array:
@@ -124,8 +112,10 @@ def _iso(text: pa.Array) -> pa.Array:
     try:
         return pc.cast(text, _NAIVE)
     except pa.ArrowInvalid:
-        # More than three decimals do not cast to ms; nine fit ns.
-        return cast_or_null(text, pa.timestamp("ns"), _ISO).cast(_NAIVE, safe=False)
+        read = _cast(text, _NAIVE, _STAMP)
+    # More than three decimals do not cast to ms; nine fit ns.
+    finer = pc.if_else(pc.is_null(read), text, pa.scalar(None, text.type))
+    return pc.coalesce(read, _cast(finer, pa.timestamp("ns"), _STAMP).cast(_NAIVE, safe=False))
 
 
 def _with_offset(text: pa.Array) -> pa.Array:
@@ -133,7 +123,7 @@ def _with_offset(text: pa.Array) -> pa.Array:
     try:
         read = pc.cast(text, kind)
     except pa.ArrowInvalid:
-        read = cast_or_null(pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1"), kind, _ZONED)
+        read = _cast(pc.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1"), kind, _ZONED)
     return read.cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
 
 
@@ -141,7 +131,7 @@ def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     """Epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
     nothing = pa.scalar(None, text.type)
     number, zoned = pc.match_substring_regex(text, _DECIMAL), pc.match_substring_regex(text, _ZONED)
-    epochs = _epochs(pc.if_else(number, text, nothing), 1000.0)
+    epochs = _milliseconds(pc.if_else(number, text, nothing), 1000.0).cast(_NAIVE)
     absolute = _with_offset(pc.if_else(zoned, text, nothing))
     local = _iso(pc.if_else(pc.or_(number, zoned), nothing, text))
     return pc.coalesce(epochs, absolute, _to_utc(local, zone, time.ambiguous, time.nonexistent))
@@ -152,10 +142,13 @@ def _by_format(text: pa.Array, pattern: str) -> pa.Array:
     whole, fraction = text, None
     if pattern.endswith(".%f"):
         pattern, whole = pattern.removesuffix(".%f"), pc.replace_substring_regex(text, r"\.\d+$", "")
-        fraction = decimals(pc.coalesce(pc.struct_field(pc.extract_regex(text, r"(?P<f>\.\d+)$"), "f"), "0"))
+        decimal = pc.struct_field(pc.extract_regex(text, r"(?P<decimal>\.\d+)$"), "decimal")
+        fraction = decimals(pc.binary_join_element_wise("0", pc.coalesce(decimal, ""), ""))
     read = pc.strptime(whole, format=pattern, unit="ms", error_is_null=True)
     read = _no_overflow(read, whole, pattern)
-    return read if fraction is None else pc.add(read, _floored(fraction, 1000.0).cast(pa.duration("ms")))
+    if fraction is None:
+        return read
+    return _later(read, pc.floor(pc.multiply(fraction, 1000.0)).cast(pa.int64()))
 
 
 def _no_overflow(read: pa.Array, text: pa.Array, pattern: str) -> pa.Array:
@@ -172,7 +165,7 @@ def _no_overflow(read: pa.Array, text: pa.Array, pattern: str) -> pa.Array:
 
 def _day_of(pattern: str) -> str:
     """A regular expression that finds the day of the month in what strptime's `pattern` reads."""
-    fields = {"Y": "[0-9]{4}", "d": "(?P<day>[0-9]{1,2})", "%": "%"} | dict.fromkeys("mHMSyj", "[0-9]{1,3}")
+    fields = {"Y": "[0-9]{4}", "d": "(?P<day>[0-9]{1,2})", "%": "%"} | dict.fromkeys("mHMSyIe", "[0-9]{1,2}")
     parts = re.split(r"%([a-zA-Z%])", pattern)
     return "^" + "".join(fields.get(p, ".+?") if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
 

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import flat
+from callward.columns import flat, words
 from callward.ledger import Outcome
 from callward.workspace import Reference, open_workspace
+from schemas.cdr import TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.elements import Rewrite, Share
 
@@ -101,8 +102,7 @@ def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
 def _assurance(rows: pa.Table, tenant: str) -> Derived:
     attempts = _attempts(rows)
     sides = [_side(rows, attempts, side) for side in ("ingress", "egress")]
-    # First to one row per key and side, then the children: each is a group-by over few columns.
-    joined = pa.concat_tables([side for side in sides if side.num_rows])
+    joined = pa.concat_tables([side for side in sides if side.num_rows], promote_options="default")
     seizures = pc.subtract(joined["attempts"], joined["unknown"])
     trunk = {name: joined[name] for name in joined.column_names if name in (*attempts, "hour", "side", "trunk")}
     derived = {
@@ -115,14 +115,20 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
     return {name: table for name, table in derived.items() if table.num_rows}
 
 
+_CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
+
+
 def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
     """Rows as one side of the switch counts them."""
     trunk = rows["trunk_in"] if side == "ingress" else rows["trunk_out"]
     counted = pc.equal(pc.fill_null(rows["leg"], 0), 0) if side == "ingress" else pc.is_valid(trunk)
-    hour = flat(pc.floor_temporal(rows["start"], unit="hour"))
-    child = {name: rows[name] for name in ("cause_q850", "cause_sip", "mos", "mos_method")}
-    table = pa.table({"hour": hour, "side": pa.repeat(side, rows.num_rows), "trunk": pc.fill_null(trunk, UNKNOWN_TRUNK), **attempts, **child, "pdd": rows["pdd_ms"]})
-    return table if pc.all(counted).as_py() else table.filter(counted)
+    hour = pa.array(words(rows["start"]).view(np.int64) // 3_600_000 * 3_600_000).view(TIMESTAMP)
+    # A measure that no row has is not carried along: most sources lack some.
+    child = {name: rows[name] for name in _CHILD_COLUMNS if rows[name].null_count < rows.num_rows}
+    child |= {"pdd": rows["pdd_ms"]} if rows["pdd_ms"].null_count < rows.num_rows else {}
+    table = pa.table({"hour": hour, "trunk": pc.fill_null(trunk, UNKNOWN_TRUNK), **attempts, **child})
+    table = table if pc.all(counted).as_py() else table.filter(counted)
+    return table.append_column("side", pa.repeat(side, table.num_rows))
 
 
 def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table], tenant: str) -> pa.Table:
@@ -131,36 +137,51 @@ def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table],
     return _sum(name, {column: parts[column] for column in parts.column_names}, tenant)
 
 
+def _known(joined: pa.Table, measure: str, *more: str) -> pa.Table:
+    """The rows that have a measure: their trunk key and the measure (none where no row has it)."""
+    columns = [*_KEY, measure, *(name for name in more if name in joined.column_names)]
+    if measure not in joined.column_names:
+        return joined.select(_KEY).slice(0, 0)
+    return joined.select(columns).filter(pc.is_valid(joined[measure]))
+
+
+_KEY = ["hour", "side", "trunk"]
+
+
 def _trunk_key(table: pa.Table) -> dict[str, pa.ChunkedArray]:
     return {name: table[name] for name in ("hour", "side", "trunk")}
 
 
 def _pdd(joined: pa.Table) -> pa.Table:
-    known = joined.filter(pc.is_valid(joined["pdd"]))
-    bucket = pdd_bucket(flat(known["pdd"]).to_numpy())
+    known = _known(joined, "pdd")
+    bucket = pdd_bucket(flat(known["pdd"]).to_numpy()) if known.num_rows else np.zeros(0, np.int64)
     return pa.table({**_trunk_key(known), "bucket": bucket, "count": pa.repeat(1, known.num_rows)})
 
 
 def _causes(joined: pa.Table) -> pa.Table:
     parts = []
     for kind in ("q850", "sip"):
-        known = joined.filter(pc.is_valid(joined[f"cause_{kind}"]))
-        cause = pc.cast(known[f"cause_{kind}"], pa.int64())
+        known = _known(joined, f"cause_{kind}")
+        cause = pc.cast(known[f"cause_{kind}"], pa.int64()) if known.num_rows else pa.array([], pa.int64())
         parts.append(pa.table({**_trunk_key(known), "kind": pa.repeat(kind, known.num_rows), "cause": cause, "count": pa.repeat(1, known.num_rows)}))
     return pa.concat_tables(parts)
 
 
 def _mos(joined: pa.Table) -> pa.Table:
-    known = joined.filter(pc.is_valid(joined["mos"]))
+    known = _known(joined, "mos", "mos_method")
+    if not known.num_rows:
+        nothing = {"method": pa.array([], pa.string()), "mos_milli": pa.array([], pa.int64()), "count": pa.array([], pa.int64())}
+        return pa.table({**_trunk_key(known), **nothing})
     milli = pc.cast(pc.round(pc.multiply(pc.cast(known["mos"], pa.float64()), 1000.0)), pa.int64())
-    method = pc.fill_null(known["mos_method"], "unknown")
+    method = pc.fill_null(known["mos_method"], "unknown") if "mos_method" in known.column_names else pa.repeat("unknown", known.num_rows)
     return pa.table({**_trunk_key(known), "method": method, "mos_milli": milli, "count": pa.repeat(1, known.num_rows)})
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
     """Per account token and day; caller's calls only, so that route attempts do not count against an account."""
-    columns = {"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts}
-    table = pa.table(columns).filter(pc.equal(pc.fill_null(rows["leg"], 0), 0))
+    table = pa.table({"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts})
+    callers = pc.equal(pc.fill_null(rows["leg"], 0), 0)
+    table = table if pc.all(callers).as_py() else table.filter(callers)
     summed = _sum("assurance_account_daily", {name: table[name] for name in table.column_names}, tenant)
     hexed = pa.array([token.hex() for token in summed["account_token"].to_pylist()], pa.string())
     return summed.set_column(summed.schema.get_field_index("account_token"), "account_token", hexed)

@@ -4,8 +4,9 @@ A record keeps its id in suspense for as long as suspense is kept, also when it 
 is a duplicate, whichever night it comes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from callward import database, ledger, tokens
 from callward.columns import flat, ranks, set_column, words
 from callward.files import Files
-from callward.ledger import Outcome
+from callward.ledger import DataFile, Outcome
 from callward.register import EVERY_MONTH, KeyName
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.aside import SUSPENDED, SUSPENSE
@@ -102,12 +103,54 @@ def _number_occurrences(table: pa.Table) -> pa.Table:
     return set_column(table, "suspense_id", tokens.from_u64(ids))
 
 
-def known_suspense(files: Files, tenant: str) -> tuple[pa.Table, int]:
-    """A tenant's suspense log as committed, and the version it was read at."""
+def known_suspense(files: Files, tenant: str) -> tuple[list[DataFile], int]:
+    """A tenant's suspense log files as committed, and the version they were read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.SUSPENSE])[tenant, ledger.SUSPENSE]
-        logs = ledger.files(connection, view="suspense", tenant=tenant)
-    return pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)]), version
+        return ledger.files(connection, view="suspense", tenant=tenant), version
+
+
+@dataclass(frozen=True)
+class Recycled:
+    """Which open records of which log files are put through again."""
+
+    codes: tuple[str, ...]
+    sources: tuple[str, ...]
+    logs: tuple[str, ...]
+
+
+def taken(log: pa.Table, codes: Sequence[str], sources: Sequence[str]) -> pa.Array:
+    """Which rows of a suspense log are open, of those codes and sources, and can be read again."""
+    chosen = pc.and_(pc.is_in(log["code"], pa.array(codes, pa.string())), pc.is_in(log["source"], pa.array(sources, pa.string())))
+    return flat(pc.and_(chosen, pc.and_(log["open"], pc.equal(log["kind"], "raw"))))
+
+
+def again(back: pa.Table, log: pa.Table, was_taken: pa.Array, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
+    """The suspense log after a recycling run, and its entries.
+
+    Of the records taken, those that came `back` stay open under the code they have now; the others are closed: their
+    ids stay, so that a re-delivery is known, and their content goes.
+    """
+    rest, mended = log.filter(pc.invert(was_taken)), log.filter(was_taken)
+    raw = pc.equal(back["kind"], "raw")
+    codes = {_place(row): row["code"] for row in back.filter(raw).select(_PLACE + ["code"]).to_pylist()}
+    now = [codes.get(_place(row)) for row in mended.select(_PLACE).to_pylist()]
+    code = pa.array(now, pa.string())
+    still = pc.is_valid(code)
+    mended = set_column(mended, "code", pc.coalesce(code, mended["code"]))
+    mended = set_column(mended, "was", mended["code"])
+    mended = set_column(mended, "open", still)
+    mended = set_column(mended, "payload", pc.if_else(still, mended["payload"], pa.scalar(None, pa.large_binary())))
+    entries = ledger.entries(back.filter(raw), Bucket.SUSPENDED, back.filter(raw)["code"])
+    fresh, more = suspend(back.filter(pc.invert(raw)), pa.concat_tables([rest, mended]), now_ms)
+    return pa.concat_tables([rest, mended, fresh]), entries + more
+
+
+_PLACE = ["file_no", "block", "line"]
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["file_no"], row["block"], row["line"]
 
 
 @dataclass(eq=False)
@@ -118,24 +161,33 @@ class Suspend(beam.PTransform):  # type: ignore[misc]
     run_id: str
     now_ms: int
     write: bool = True  # False: only count
+    recycled: Recycled | None = None
 
     def expand(self, suspended: beam.PCollection) -> beam.PCollection:
-        work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.write)
+        work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.write, self.recycled)
         return suspended | "ByTenant" >> beam.GroupByKey() | "SetAside" >> beam.ParDo(work)
 
 
 class _SuspendFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, now_ms: int, write: bool) -> None:
-        self._reference, self._run_id, self._now_ms, self._write = reference, run_id, now_ms, write
+    def __init__(self, reference: Reference, run_id: str, now_ms: int, write: bool, recycled: Recycled | None) -> None:
+        self._reference, self._run_id, self._now_ms, self._write, self._recycled = reference, run_id, now_ms, write, recycled
 
     def setup(self) -> None:
         self._files = Files(open_workspace(self._reference), self._run_id)
 
     def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Outcome]:
         tenant, tables = element
-        known, version = known_suspense(self._files, tenant)
-        rows, entries = suspend(pa.concat_tables(tables), known, self._now_ms)
-        outcome = Outcome(entries=entries, read={(tenant, ledger.SUSPENSE): version})
+        logs, version = known_suspense(self._files, tenant)
+        new, known = pa.concat_tables(tables), {log.file_id: self._files.read_log(log) for log in logs}
+        log = pa.concat_tables([SUSPENSE.empty_table(), *known.values()])
+        outcome = Outcome(read={(tenant, ledger.SUSPENSE): version})
+        if self._recycled is None:
+            rows, outcome.entries = suspend(new, log, self._now_ms)
+        else:
+            of_logs = np.concatenate([np.zeros(0, bool), *(np.full(t.num_rows, i in self._recycled.logs) for i, t in known.items())])
+            mine = pc.and_(pa.array(of_logs), taken(log, self._recycled.codes, self._recycled.sources))
+            rows, outcome.entries = again(new, log, mine, self._now_ms)
+            outcome.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
         if rows.num_rows and self._write:
             outcome.files.append(self._files.write_log("suspense", tenant, rows))
         yield outcome

@@ -80,8 +80,9 @@ class Validate(beam.PTransform):  # type: ignore[misc]
     now_ms: int
 
     def expand(self, normalized: beam.PCollection) -> Any:
-        work = _ValidateFn(self.reference, self.now_ms)
-        return normalized | "ValidateRecords" >> beam.ParDo(work).with_outputs("suspended", "facts", main="good")
+        types = {"suspended": tuple[str, pa.Table], "facts": Outcome}
+        work = beam.ParDo(_ValidateFn(self.reference, self.now_ms)).with_output_types(pa.Table, **types)
+        return normalized | "ValidateRecords" >> work.with_outputs(*types, main="good")
 
 
 class _ValidateFn(beam.DoFn):  # type: ignore[misc]
@@ -95,15 +96,17 @@ class _ValidateFn(beam.DoFn):  # type: ignore[misc]
         tagged = beam.pvalue.TaggedOutput
         metadata = table.schema.metadata
         table = validate(table, self._now_ms)
-        fresh = table.filter(pc.equal(table["was"], ""))
-        left_out = table.filter(pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"])))
-        entries = [ledger.read_entries(fresh), *ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])]
+        entries = [ledger.read_entries(table)]
+        if table["filter"].null_count < table.num_rows:
+            filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
+            left_out = table.filter(filtered)
+            entries += ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])
+            table = table.filter(pc.invert(filtered))
         yield tagged("facts", Outcome(entries=entries))
-        table = table.filter(pc.or_(pc.is_null(table["filter"]), pc.is_valid(table["fault"])))
         if metadata[CONDEMNED]:
             table = table.set_column(table.schema.get_field_index("fault"), "fault", pc.fill_null(table["fault"], str(Suspense.FILE)))
-        faulty = pc.is_valid(table["fault"])
-        if pc.any(faulty).as_py():
+        if table["fault"].null_count < table.num_rows:
+            faulty = pc.is_valid(table["fault"])
             yield from self._aside(table.filter(faulty), metadata)
             table = table.filter(pc.invert(faulty))
         if table.num_rows:

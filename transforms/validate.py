@@ -36,10 +36,11 @@ def validate(table: pa.Table, now_ms: int) -> pa.Table:
 def _judgements(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
     """Each code with the rows it is about (null: not), in the order in which they win."""
     yield Suspense.TIME, _no_time(table)
+    yield Suspense.DURATION, _negative(table)  # a wrong length puts stamps that follow from it out of order
     yield Suspense.ORDER, _out_of_order(table)
-    yield Suspense.DURATION, _impossible_length(table)
+    yield Suspense.DURATION, _too_long_a_talk(table)
     yield Suspense.FUTURE, pc.greater(_moment(table), pa.scalar(now_ms + DAY_MS, pa.int64()).cast(TIMESTAMP))
-    yield Suspense.NUMBER, pc.or_(_too_long(table, "calling"), _too_long(table, "called"))
+    yield Suspense.NUMBER, pc.or_(_too_long_a_number(table, "calling"), _too_long_a_number(table, "called"))
     yield Suspense.IDENTITY, pc.and_(_is_part(table), pc.is_null(table["call"]))
 
 
@@ -71,19 +72,22 @@ def _out_of_order(table: pa.Table) -> pa.ChunkedArray:
     return pc.or_(ends, _before(table, "answer_time", "start_time"))
 
 
-def _impossible_length(table: pa.Table) -> pa.ChunkedArray:
+def _negative(table: pa.Table) -> pa.ChunkedArray:
+    return pc.or_(_true(pc.less(table["talk_ms"], 0)), _true(pc.less(table["pdd_ms"], 0)))
+
+
+def _too_long_a_talk(table: pa.Table) -> pa.ChunkedArray:
     talk = table["talk_ms"]
     call = pc.subtract(table["end_time"], table["start_time"]).cast(pa.int64())
-    negative = pc.or_(_true(pc.less(talk, 0)), _true(pc.less(table["pdd_ms"], 0)))
-    longer = pc.or_(_true(pc.greater(talk, pc.add(call, _ROUNDED_MS))), _true(pc.greater(talk, LONGEST_TALK_MS)))
-    return pc.or_(negative, longer)
+    longer = _true(pc.greater(talk, pc.add(call, _ROUNDED_MS)))
+    return pc.or_(longer, _true(pc.greater(talk, LONGEST_TALK_MS)))
 
 
 def _true(mask: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(mask, False)
 
 
-def _too_long(table: pa.Table, party: str) -> pa.ChunkedArray:
+def _too_long_a_number(table: pa.Table, party: str) -> pa.ChunkedArray:
     """Whether a party's number is too long to be one; of a URI, only its user part counts."""
     number, raw = table[f"{party}_number"], table[f"{party}_raw"]
     long = _true(pc.greater(pc.utf8_length(pc.coalesce(number, raw)), LONGEST_NUMBER))

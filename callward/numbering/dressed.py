@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.numbering.arrays import changed, matches, replaced
-from callward.numbering.possible import TOLL_FREE_CODES
+from callward.numbering.possible import PREMIUM_CODE, TOLL_FREE_CODES
 
 _HIDDEN_NAME: Final = r"""(?i)^["' ]*(?:anonymous|restricted|private|withheld)["' ]*<"""
 _SEPARATED_DIGITS: Final = r"^[0-9+*#().\-/ ]*[0-9][0-9+*#().\-/ ]*$"
-_INTERNET_ADDRESS: Final = r"^[0-9]{1,3}(?:\.[0-9]{1,3}){3}$"  # its dots are no separators
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_INTERNET_ADDRESS: Final = rf"^{_OCTET}(?:\.{_OCTET}){{3}}$"  # its dots are no separators
 _WITH_EXTENSION: Final = r"(?i)^([0-9+().\-/ ]{7,}?) *(?:ext(?:n|ension)?\.?|x\.?) *[0-9]{1,7}$"
-_SPELLING: Final = rf"^\+?(?:1[-. ]*)?\(?(?:{'|'.join(TOLL_FREE_CODES)}|900)\)?[-. ]*(?:[0-9A-Za-z][-. ]*){{7}}$"
+_SPELLING_CODES: Final = "|".join((*TOLL_FREE_CODES, PREMIUM_CODE))
+_SPELLING: Final = rf"^\+?(?:1[-. ]*)?\(?(?:{_SPELLING_CODES})\)?[-. ]*(?:[0-9A-Za-z][-. ]*){{7}}$"
 _THREE_LETTERS: Final = r"[A-Za-z].*[A-Za-z].*[A-Za-z]"
 _KEYPAD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"22233344455566677778889999")
 
@@ -39,14 +41,15 @@ _TO_URI: Final = (
     _Step(b"<", r"^.*<([^<>]*).*$", r"\1"),  # "Name" <uri>;parameters
 )
 _TO_USER: Final = (
-    _Step(b"", r"[\"<>]+", ""),
+    _Step(b"", r"[\"<>]+", " "),
     _Step(b":", r"(?i)^ *(?:(?:sips?|tel): *)+", ""),
     _Step(b"@", r"(?:[:;][^@]*)?@.*$", ""),  # user[:password][;parameters]@host
     _Step(b";", r";.*$", ""),
     _Step(b"%", r"(?i)%2b", "+"),
     _Step(b"%", r"(?i)%2a", "*"),
     _Step(b"%", r"%23", "#"),
-    _Step(b" ", r"^ +| +$", ""),
+    _Step(b" ", r" +", " "),
+    _Step(b" ", r"^ | $", ""),
 )
 
 

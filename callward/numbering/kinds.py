@@ -58,18 +58,22 @@ def nothing_said(rows: int) -> Saying:
 def say(text: pa.Array, plan: Plan) -> Saying:
     """Feature codes, SIP users, words that name nobody, and what is empty, among undressed texts that are no digits."""
     plainly = pc.ascii_lower(replaced(text, r"[ _\-]+", ""))
-    led = "|".join(re.escape(prefix) for prefix in plan.feature_prefixes)
     meanings = (
         (matches(text, "^$"), ABSENT, UNAVAILABLE),
         (mask(pc.is_in(plainly, pa.array(_RESTRICTED_WORDS))), SPECIAL, RESTRICTED),
         (mask(pc.is_in(plainly, pa.array(_UNAVAILABLE_WORDS))), SPECIAL, UNAVAILABLE),
         (matches(text, "^[^0-9]$"), SPECIAL, UNSAID),  # a PBX's own s, i, h, t; "&": no party, nothing said of one
-        (matches(text, f"^(?:{led})[0-9*#]+$"), FEATURE_CODE, ALLOWED),
+        (matches(text, _feature_pattern(plan)), FEATURE_CODE, ALLOWED),
         (matches(text, r"\pL"), SIP_USER, ALLOWED),
     )
     where, kinds, presentations = zip(*meanings, strict=True)
     presentation = np.select(where, presentations, ALLOWED).astype(np.int8)
     return Saying(np.select(where, kinds, SPECIAL).astype(np.int8), presentation, presentation != ALLOWED)
+
+
+def _feature_pattern(plan: Plan) -> str:
+    led = "|".join(re.escape(prefix) for prefix in plan.feature_prefixes)
+    return f"^(?:{led})[0-9*#]+$" if led else "^$"
 
 
 def name_short(runs: Runs, plan: Plan, kind: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Where numbers belong: prefix, destination, region, and whether a call leaves its state or country."""
 
-from functools import lru_cache
+import re
+from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -8,10 +9,20 @@ import phonenumbers
 import pyarrow as pa
 from phonenumbers import PhoneNumberType
 
-from callward.numbering.arrays import MOST_DIGITS, Runs, head, integers, named, runs_of
+from callward.numbering.arrays import head, integers, matches, named, runs_of
 from callward.numbering.kinds import ABSENT, E164, KINDS
-from callward.numbering.plans import NANP, NO_COUNTRY, Plan
-from callward.numbering.possible import CODE_OF_HEAD, REMEMBERED, check, is_nanp, number_of
+from callward.numbering.plans import NANP, NO_COUNTRY, Plan, regions_of
+from callward.numbering.possible import (
+    CODE_OF_HEAD,
+    MOST_E164_DIGITS,
+    PREMIUM_CODE,
+    REMEMBERED,
+    TOLL_FREE_CODES,
+    by_code,
+    check,
+    is_nanp,
+    number_of,
+)
 from callward.numbering.values import normalize_values
 from schemas.nanp import STATE_OF_NPA
 
@@ -32,9 +43,9 @@ _CLASS_OF_TYPE: Final = {
 }
 _SATELLITE_CODES: Final = (870, 881)  # Inmarsat; Iridium and Globalstar (ITU-T list of E.164 assigned country codes)
 _TERRITORIES: Final = ("PR", "VI", "GU", "AS", "MP")  # states to 47 U.S.C. 153(47)
-_LEAD: Final = 7  # digits that decide where a number belongs; of +1 four, for an area code lies in one country
+_LEAD: Final = 7  # digits that tell apart the regions that share a code
 _LENGTHS: Final = 32  # room for a length within a key
-# Digits that complete a lead to a number whose type phonenumbers knows: the answer depends on the lead alone.
+# Digits that complete a lead to a number that phonenumbers knows: the answer depends on the lead alone.
 _NANP_ENDS: Final = ("5550100", "2000100", "3000100", "9250100", "6660100")
 _ENDS: Final = "50192"
 
@@ -73,9 +84,10 @@ def places(number: pa.Array, plan: Plan) -> Places:
 def _keys(number: pa.Array, plan: Plan) -> np.ndarray:
     """One integer per number: of E.164 its leading digits and its length, else minus the position of its kind."""
     runs = runs_of(number)
-    length = np.where(runs.plus & (runs.length <= MOST_DIGITS), runs.length, np.int8(0))
-    international, _ = check(runs.value, length)
-    keys = _leads(runs) * _LENGTHS + length
+    written = runs.plus & (runs.length <= MOST_E164_DIGITS)
+    value, length = np.where(written, runs.value, 0), np.where(written, runs.length, np.int8(0))
+    international, _ = check(value, length)
+    keys = _leads(value, length) * _LENGTHS + length
     others = ~international
     if others.any():
         kinds = _kinds(number.filter(pa.array(others)), plan)
@@ -83,10 +95,40 @@ def _keys(number: pa.Array, plan: Plan) -> np.ndarray:
     return keys
 
 
-def _leads(runs: Runs) -> np.ndarray:
-    leads, others = runs.value // 10**7, ~is_nanp(runs.value, runs.length)
-    leads[others] = head(runs.value[others], runs.length[others], _LEAD)
+def _leads(value: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """The digits that decide where E.164 numbers belong.
+
+    1 and the area code; elsewhere the country code, the first few digits where regions share it, all of an exception.
+    """
+    leads, abroad = value // 10**7, ~is_nanp(value, length)
+    leads[abroad] = _leads_abroad(value[abroad], length[abroad])
     return leads
+
+
+def _leads_abroad(value: np.ndarray, length: np.ndarray) -> np.ndarray:
+    leads = head(value, length, _LEAD)
+    for code, rows in by_code(value, length):
+        if len(regions_of(code)) == 1:
+            leads[rows] = code
+        written = pa.array(value[rows]).cast(pa.string())
+        exceptions = rows[matches(written, _exceptional_pattern(code))]
+        leads[exceptions] = value[exceptions]
+    return leads
+
+
+@cache  # as many as there are country codes
+def _exceptional_pattern(code: int) -> str:
+    """Numbers of a code whose place its first digits do not decide: with a tariff of their own, or of small islands.
+
+    The metadata gives the leading digits of most regions that share a code; of the others it has only whole patterns.
+    """
+    patterns = []
+    for region, metadata in regions_of(code):
+        kinds = [metadata.toll_free, metadata.premium_rate, metadata.shared_cost]
+        if region != phonenumbers.region_code_for_country_code(code) and not metadata.leading_digits:
+            kinds += [metadata.fixed_line, metadata.mobile, metadata.voip]
+        patterns += [kind.national_number_pattern for kind in kinds if kind and kind.national_number_pattern]
+    return f"^{code}(?:{'|'.join(patterns)})$" if patterns else r"^$"
 
 
 def _kinds(number: pa.Array, plan: Plan) -> np.ndarray:
@@ -107,34 +149,41 @@ def _place_of_key(key: int) -> _Place:
 def _place(lead: int, length: int) -> _Place:
     """Where E.164 numbers with these leading digits and this length belong."""
     digits = str(lead)
-    code = int(CODE_OF_HEAD[int(digits[:3])])
-    region, kind = _region_and_type(code, digits[len(str(code)) :], length - len(digits))
+    code = int(CODE_OF_HEAD[int(digits[:3].ljust(3, "0"))])
     if code == NANP:
-        return _place_in_nanp(lead, region, kind)
-    destination = region or "unknown"
+        return _place_in_nanp(digits[1:])
+    national, more = digits[len(str(code)) :], length - len(digits)
+    region = _region(code, national, more)
+    destination = region if more else _CLASS_OF_TYPE.get(phonenumbers.number_type(number_of(code, national)), region)
     if region == NO_COUNTRY:
         destination = "satellite" if code in _SATELLITE_CODES else "international_service"
-    elif kind in _CLASS_OF_TYPE:
-        destination = _CLASS_OF_TYPE[kind]
     return _Place(f"+{code}", destination, region, region)
 
 
-def _place_in_nanp(lead: int, region: str | None, kind: int) -> _Place:
-    """A toll-free or 900 number serves many countries, and where it ends nobody can tell."""
-    if kind in _CLASS_OF_TYPE:
-        return _Place(f"+{lead}", _CLASS_OF_TYPE[kind], None, None)
-    state = STATE_OF_NPA.get(lead - 1000) if region == "US" else region if region in _TERRITORIES else None
-    return _Place(f"+{lead}", region or "unknown", region, f"US-{state}" if state else region)
+def _place_in_nanp(area: str) -> _Place:
+    """By the area code. A toll-free or 900 number serves many countries, and where it ends nobody can tell."""
+    if area in TOLL_FREE_CODES or area == PREMIUM_CODE:
+        return _Place(f"+1{area}", "premium" if area == PREMIUM_CODE else "toll_free", None, None)
+    region = _region_of_area(area)
+    state = STATE_OF_NPA.get(int(area)) if region == "US" else region if region in _TERRITORIES else None
+    return _Place(f"+1{area}", region or "unknown", region, f"US-{state}" if state else region)
 
 
-def _region_and_type(code: int, national: str, more: int) -> tuple[str | None, int]:
-    """Region and type of the first completion that phonenumbers knows; else the code's own region (none for +1)."""
-    for end in _NANP_ENDS if code == NANP else [digit * more for digit in _ENDS]:
-        number = number_of(code, national + end)
-        kind = phonenumbers.number_type(number)
-        if kind != PhoneNumberType.UNKNOWN:
-            return phonenumbers.region_code_for_number(number), kind
-    return (None if code == NANP else phonenumbers.region_code_for_country_code(code)), PhoneNumberType.UNKNOWN
+def _region_of_area(area: str) -> str | None:
+    """The region whose leading digits an area code is, by the metadata; the US and Canada have none, but ranges."""
+    for region, metadata in regions_of(NANP):
+        if metadata.leading_digits and re.fullmatch(metadata.leading_digits, area):
+            return region
+    found = (phonenumbers.region_code_for_number(number_of(NANP, area + end)) for end in _NANP_ENDS)
+    return next((region for region in found if region), None)
+
+
+def _region(code: int, national: str, more: int) -> str:
+    """The region of the first completion that phonenumbers finds valid; else the code's main region."""
+    main, *others = phonenumbers.region_codes_for_country_code(code)
+    numbers = (number_of(code, national + digit * more) for digit in (_ENDS if others else ""))
+    found = (phonenumbers.region_code_for_number(number) for number in numbers)
+    return next((region for region in found if region), str(main))
 
 
 def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.StringArray:

@@ -88,6 +88,14 @@ def metadata_of(country_code: int) -> Any:
     return PhoneMetadata.metadata_for_region(region)
 
 
+def regions_of(country_code: int) -> list[tuple[str, Any]]:
+    """The regions that share a country code, with their PhoneMetadata; the main one first."""
+    regions = phonenumbers.region_codes_for_country_code(country_code)
+    if regions == (NO_COUNTRY,):
+        return [(NO_COUNTRY, metadata_of(country_code))]
+    return [(region, PhoneMetadata.metadata_for_region(region)) for region in regions]
+
+
 def carrier_pattern(metadata: Any) -> str:
     """What may stand before a national number, where that is more than the national prefix; else ""."""
     pattern = metadata.national_prefix_for_parsing or ""

@@ -1,5 +1,6 @@
 """Which digits are possible as an E.164 number (ITU-T E.164: at most 15; lengths by phonenumbers' metadata)."""
 
+from collections.abc import Iterator
 from functools import cache, lru_cache, partial
 from typing import Final, NamedTuple
 
@@ -12,8 +13,9 @@ from phonenumbers import PhoneNumberFormat, ValidationResult
 from callward.numbering.arrays import POWER, head, integers, is_one_of, replaced
 from callward.numbering.plans import NANP, carrier_pattern, metadata_of
 
-_MOST_E164_DIGITS: Final = 15
+MOST_E164_DIGITS: Final = 15
 REMEMBERED: Final = 1 << 16  # answers of the library kept per process and question
+PREMIUM_CODE: Final = "900"
 TOLL_FREE_CODES: Final = ("800", "822", "833", "844", "855", "866", "877", *(str(code) for code in range(880, 890)))
 
 
@@ -58,7 +60,7 @@ def check(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     nanp, doubtful = is_nanp(value, length), np.zeros(len(value), bool)
     sound = nanp & _NANP_LEADS[value // 10**4 % 10**6]
-    rows = np.flatnonzero((length >= 5) & (length <= _MOST_E164_DIGITS) & ~nanp)
+    rows = np.flatnonzero((length >= 5) & (length <= MOST_E164_DIGITS) & ~nanp)
     if len(rows):
         sound[rows], doubtful[rows] = _check_abroad(value[rows], length[rows])
     return sound, doubtful
@@ -72,19 +74,24 @@ def is_nanp(value: np.ndarray, length: np.ndarray) -> np.ndarray:
 def _check_abroad(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As `check`, country code by country code."""
     sound, doubtful = np.zeros(len(value), bool), np.zeros(len(value), bool)
-    codes = CODE_OF_HEAD[head(value, length, 3)]
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=0))  # the rows of code 0, which is none, come first
-    for rows in np.split(order, starts)[1:]:
-        code = int(codes[rows[0]])
+    for code, rows in by_code(value, length):
         rest = length[rows] - _CODE_DIGITS[code]
-        check_code = _check_nanp if code == NANP else partial(_check_code, _code(code))
+        check_code = _check_odd_nanp if code == NANP else partial(_check_code, _code(code))
         sound[rows], doubtful[rows] = check_code(value[rows] % POWER[rest], rest)
     return sound, doubtful
 
 
-def _check_nanp(national: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of lengths that are not ten, none is sound."""
+def by_code(value: np.ndarray, length: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each country code among E.164 digits, and the rows that have it."""
+    codes = CODE_OF_HEAD[head(value, length, 3)]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=0))  # the rows of code 0, which is none, come first
+    for rows in np.split(order, starts)[1:]:
+        yield int(codes[rows[0]]), rows
+
+
+def _check_odd_nanp(national: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of lengths that are not ten: none is sound; in +1 1303... one prefix may be too many."""
     return np.zeros(len(national), bool), (length == 11) & (national // 10**10 == NANP)
 
 
@@ -135,7 +142,7 @@ def _digits(number: phonenumbers.PhoneNumber) -> int:
     """E.164 of a number that phonenumbers read; 0 where E.164 or the NANP has no such number."""
     digits = phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
     impossible = number.country_code == NANP and not _NANP_LEADS[int(digits[1:7])]
-    return 0 if impossible or len(digits) > _MOST_E164_DIGITS else int(digits)
+    return 0 if impossible or len(digits) > MOST_E164_DIGITS else int(digits)
 
 
 def number_of(code: int, national: str) -> phonenumbers.PhoneNumber:

@@ -1,0 +1,305 @@
+"""doctor: what a workspace is missing, and how to mend it. Nothing is changed and no key is opened."""
+
+import os
+import platform
+import resource
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from callward import database
+from callward.errors import Problem, UsageProblem
+from callward.initiate import root_file
+from callward.keys import KeyProblem, KeySource, open_source
+from callward.landing import strangers
+from callward.settings import CAPABILITIES, Settings, load
+from callward.workspace import Reference, Workspace
+from pipelines import console
+from schemas.tables import keys
+
+OK, MISSING, WRONG, WARNING, NOTE = "ok", "missing", "wrong", "warning", "note"
+_SHORT_OF_SPACE: Final = 5 << 30
+_OLDEST_PYTHON: Final = (3, 11)
+_PACKAGES: Final = {"apache-beam": "2.77", "pyarrow": "25.0", "duckdb": "2.0", "sqlalchemy": "2.1"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, what was seen, and how to mend it ("" where nothing is to be done)."""
+
+    what: str
+    state: str
+    seen: str
+    mend: str = ""
+
+    @property
+    def bad(self) -> bool:
+        return self.state in (MISSING, WRONG)
+
+
+def examine(config: str | None) -> list[Finding]:
+    """Look at everything that a night needs. Never raises for what it finds."""
+    found = list(_installation())
+    try:
+        settings = load(config)
+    except UsageProblem as problem:
+        lines = str(problem).splitlines()
+        return [Finding("settings", MISSING if "no settings file" in lines[0] else WRONG, lines[0], "mend that key, and look again"), *found]
+    checks = (_settings, _windows, _sources, _landing, _lists, _folders, _roots, _database, _lake, _space, _memory, _stream)
+    return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
+
+
+def documents(findings: list[Finding]) -> list[dict[str, Any]]:
+    """The findings as `callward doctor --json` prints them."""
+    return [asdict(finding) for finding in findings]
+
+
+def told(findings: list[Finding]) -> Iterator[str]:
+    """The findings for a person: one line each, what is bad with how to mend it below, and a last line that sums up."""
+    size = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        yield f"{finding.state:8} {finding.what:{size}}  {finding.seen}"
+        if finding.mend and finding.state != OK:
+            yield f"{'':8} {'':{size}}  -> {finding.mend}"
+    bad = sum(finding.bad for finding in findings)
+    yield f"{console.count(bad, 'thing')} to mend" if bad else "all that a night needs is there"
+
+
+def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
+    """A check that fails is a finding, too."""
+    try:
+        yield from check(settings)
+    except Problem as problem:
+        yield Finding(check.__name__.strip("_"), WRONG, str(problem))
+    except OSError as error:
+        yield Finding(check.__name__.strip("_"), WRONG, f"{error.filename or ''}: {error.strerror}".lstrip(": "))
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    yield Finding("settings", OK, str(settings.path))
+
+
+def _windows(settings: Settings) -> Iterator[Finding]:
+    for name in settings.tenants:
+        missing = [item.split(": ")[1] for item in settings.missing_windows() if item.startswith(f"{name}: ")]
+        if missing:
+            mend = f"write each under [tenants.{name}.retention], such as {missing[0]} = \"18 months\"; there is no default"
+            yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", mend)
+        else:
+            yield Finding(f"windows of {name}", OK, "given for every class")
+
+
+def _sources(settings: Settings) -> Iterator[Finding]:
+    if not settings.sources:
+        mend = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
+        yield Finding("sources", MISSING, "there is none yet", mend)
+    workspace = Workspace(Reference(str(settings.path), "ops", "doctor"), settings)
+    for source in settings.sources:
+        try:
+            workspace.declaration(source)
+            yield Finding(f"source {source.name}", OK, f"declared as {source.format}")
+        except UsageProblem as problem:
+            yield Finding(f"source {source.name}", WRONG, str(problem), "mend 'format' or 'declare' of that source")
+
+
+def _landing(settings: Settings) -> Iterator[Finding]:
+    for source in settings.sources:
+        folder = settings.landing_path / source.name
+        if not folder.is_dir():
+            yield Finding(f"landing {source.name}", MISSING, f"no folder {folder}", f"callward init --upgrade {settings.folder}")
+        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            yield Finding(f"landing {source.name}", WRONG, f"{folder} cannot be read and emptied", f"chmod u+rwx {folder}, as its owner")
+        else:
+            yield Finding(f"landing {source.name}", OK, str(folder))
+    for stranger in strangers(settings):
+        yield Finding(f"landing {stranger.name}", WRONG, stranger.reason, "add the source, or take it away: it is never read")
+
+
+def _lists(settings: Settings) -> Iterator[Finding]:
+    for name, listed, without in (
+        ("trunks", settings.trunks, "every trunk becomes 'other', and reports by trunk say little"),
+        ("accounts", settings.accounts, "every call stays 'unguided', and usage by account says little"),
+    ):
+        if listed:
+            yield Finding(name, OK, f"{len(listed):,} listed")
+        else:
+            yield Finding(name, WARNING, "none listed", f"write [[{name}]]: without, {without}")
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    """Folders that only the owner should enter; those of the landing files are the switches' too."""
+    folders = {settings.folder, *(file.parent for name in CAPABILITIES if (file := _root_file(settings, name)))}
+    for folder in sorted(folders):
+        if not folder.is_dir():
+            yield Finding("folder", MISSING, f"no folder {folder}")
+            continue
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o077:
+            yield Finding("folder", WRONG, f"{folder} has mode {mode:04o}", f"chmod 0700 {folder}")
+        else:
+            yield Finding("folder", OK, f"{folder} has mode {mode:04o}")
+
+
+def _root_file(settings: Settings, capability: str) -> Path | None:
+    return root_file(settings, capability) if capability in settings.keys.roots else None
+
+
+def _roots(settings: Settings) -> Iterator[Finding]:
+    """Each root of the settings: can it be read, and does it open what the register says it wrapped?"""
+    registered = _registered(settings)
+    for capability in CAPABILITIES:
+        what = f"root {capability}"
+        try:
+            source = open_source(settings.root_uri(capability))
+        except KeyProblem as problem:
+            yield _unreadable(settings, what, capability, problem)
+            continue
+        except UsageProblem as problem:
+            yield Finding(what, MISSING, str(problem), f'write {capability} = "local:keys/{capability}.root" there')
+            continue
+        with_keys = registered.get(capability, [])
+        yield _opening(what, source, with_keys)
+        source.close()
+
+
+def _unreadable(settings: Settings, what: str, capability: str, problem: KeyProblem) -> Finding:
+    file = _root_file(settings, capability)
+    if file is None:
+        return Finding(what, WRONG, str(problem))
+    if not file.exists():
+        return Finding(what, MISSING, str(problem), "put the root back from its safe copy, or run this as a role that does not need it")
+    return Finding(what, WRONG, str(problem), f"chmod 0600 {file}, as its owner")
+
+
+def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
+    """Keys say by its fingerprint which root wrapped them, so none needs to be opened."""
+    if not registered:
+        return Finding(what, OK, "readable; the register has no key of it yet")
+    closed = sum(row.root_id != source.root_id for row in registered)
+    if closed:
+        seen = f"does not open {closed:,} of the register's {len(registered):,} keys"
+        return Finding(what, WRONG, seen, "this is another root: put the right one back")
+    return Finding(what, OK, f"opens {console.count(len(registered), 'key')} of the register")
+
+
+def _registered(settings: Settings) -> dict[str, list[Any]]:
+    try:
+        with database.reading(settings) as connection:
+            rows = connection.execute(select(keys).where(keys.c.state != "destroyed")).all()
+    except Problem:
+        return {}  # the check of the database says why
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.capability, []).append(row)
+    return found
+
+
+# -- where things are kept ---------------------------------------------------------------------------------------------
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    where = settings.database_url.split("@")[-1]
+    if (file := database.sqlite_file(settings)) is not None and not file.exists():
+        yield Finding("database", MISSING, f"no file {file}", f"callward init --upgrade {settings.folder}")
+        return
+    try:
+        database.check_version(settings)
+    except Problem as problem:
+        yield Finding("database", WRONG, str(problem), f"callward init --upgrade {settings.folder}")
+        return
+    if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        yield Finding("database", WRONG, f"{file} can be read by others", f"chmod 0600 {file}*")
+    else:
+        yield Finding("database", OK, f"{where}, at this version")
+
+
+def _lake(settings: Settings) -> Iterator[Finding]:
+    lake = settings.lake_path
+    if not lake.is_dir():
+        yield Finding("lake", MISSING, f"no folder {lake}", f"callward init --upgrade {settings.folder}")
+    elif not os.access(lake, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("lake", WRONG, f"{lake} cannot be written", f"chmod u+rwx {lake}, as its owner")
+    else:
+        yield Finding("lake", OK, f"{lake}, writable")
+
+
+def _space(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.folder).free
+    seen = f"{free / (1 << 30):.1f} GiB free"
+    if free < _SHORT_OF_SPACE:
+        yield Finding("disk", WARNING, seen, "make room: a night needs about the size of its files again")
+    else:
+        yield Finding("disk", OK, seen)
+
+
+# -- this machine ------------------------------------------------------------------------------------------------------
+
+
+def _memory(settings: Settings) -> Iterator[Finding]:
+    """Secrets live in memory: what writes memory to a disk is worth a word."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
+    if soft == 0:
+        yield Finding("core dumps", OK, "off")
+    else:
+        yield Finding("core dumps", WARNING, "on: a crash would write keys to a disk", "ulimit -c 0, or LimitCORE=0 in the service")
+    plain = _plain_swaps()
+    if plain:
+        yield Finding("swap", WARNING, f"{', '.join(plain)} may lie in the clear", "swapoff -a, or put swap on dm-crypt")
+    else:
+        yield Finding("swap", OK, "off, or encrypted")
+
+
+def _plain_swaps() -> list[str]:
+    """Swap devices that are neither compressed memory nor a dm-crypt mapping, as far as the kernel tells."""
+    try:
+        lines = Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return []
+    return [name for name in (line.split()[0] for line in lines if line.strip()) if not _is_safe_swap(Path(name))]
+
+
+def _is_safe_swap(device: Path) -> bool:
+    name = device.resolve().name
+    if name.startswith("zram"):
+        return True
+    try:
+        return Path(f"/sys/block/{name}/dm/uuid").read_text(encoding="ascii").startswith("CRYPT-")
+    except OSError:
+        return False
+
+
+def _stream(settings: Settings) -> Iterator[Finding]:
+    for program in ("java", "mvn"):
+        if shutil.which(program):
+            yield Finding(program, OK, "found")
+        else:
+            yield Finding(program, NOTE, "not found; needed for the stream later, not for a night")
+
+
+def _installation() -> Iterator[Finding]:
+    seen = platform.python_version()
+    if sys.version_info[:2] >= _OLDEST_PYTHON:
+        yield Finding("python", OK, seen)
+    else:
+        yield Finding("python", WRONG, seen, "callward needs 3.11 or newer")
+    for package, wanted in _PACKAGES.items():
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield Finding(package, MISSING, "not installed", "install callward again: pip install .")
+            continue
+        fits = found == wanted or found.startswith(f"{wanted}.")
+        yield Finding(package, OK if fits else WARNING, found, "" if fits else f"tested with {wanted}: pip install .")

@@ -1,0 +1,86 @@
+"""recycle: suspended records once more through the pipeline, after what was wrong has been mended."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import func, select
+
+from callward import database, ledger, runs
+from callward.errors import Problem
+from callward.files import Files
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines.suspense import check_codes
+from pipelines.wave import Wave, run_wave
+from schemas.codes import Suspense
+from schemas.tables import ledger_entries
+from transforms.commit import COMMITTED, REFUSED, Attempt
+from transforms.elements import CHUNK, Sharding
+from transforms.read import SUSPENDED
+from transforms.suspend import Recycled, taken
+
+ROLE = "billing-run"
+_TRIES = 8
+# These wait for another record, not for a person: a conflict's loser stays one, a piece is closed by its mate.
+_NOT_MENDED = {Suspense.CONFLICT, Suspense.PARTIAL}
+
+
+def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dry_run: bool = False) -> dict[str, Any]:
+    """Put open records of those codes (default all that can be mended) and sources through again.
+
+    Returns {run_id, taken, buckets: {bucket: change in records}}; the balance of every file holds before and after.
+    """
+    wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_MENDED]
+    if set(wanted) & _NOT_MENDED:
+        raise Problem("CONFLICT and PARTIAL are not recycled: a later version or the missing piece settles them by itself")
+    sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
+    database.check_version(settings)
+    reference = Reference(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
+    with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
+        files = Files(open_workspace(reference), run_id)
+        count = 0
+        for attempt in range(1, _TRIES + 1):
+            wave, count = _wave(settings, files, Attempt(run_id, 0, attempt), wanted, sources)
+            if not count or dry_run:
+                break
+            verdict = run_wave(settings, reference, wave)
+            if verdict.status == COMMITTED:
+                break
+            if verdict.status != REFUSED:
+                raise Problem(str(verdict.detail))
+        else:
+            raise Problem("other runs committed to the same days again and again; run it again")
+        result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
+        runs.finish(settings, run_id, "done", result)
+    return result
+
+
+def _wave(settings: Settings, files: Files, attempt: Attempt, codes: list[str], sources: list[str]) -> tuple[Wave, int]:
+    with database.reading(settings) as connection:
+        logs = ledger.files(connection, view="suspense")
+    chunks, tenants, count = [], set(), 0
+    for log in logs:
+        table = files.read_log(log)
+        rows = table.filter(taken(table, codes, sources))
+        count += rows.num_rows
+        for group in rows.group_by(["source", "shape"]).aggregate([]).to_pylist():
+            chunks.append(_chunk(log.file_id, group["source"], group["shape"], codes))
+            tenants.add(log.tenant)
+    recycled = Recycled(tuple(codes), tuple(sources), tuple(log.file_id for log in logs))
+    now_ms = int(time.time() * 1000)
+    return Wave(attempt, chunks, {}, Sharding(), now_ms, False, recycled, tuple(sorted(tenants))), count
+
+
+def _chunk(file_id: str, source: str, shape: str, codes: list[str]) -> pa.Table:
+    piece = {"kind": SUSPENDED, "source": source, "shape": shape, "path": file_id, "codes": json.dumps(codes), "condemned": False}
+    return pa.Table.from_pylist([piece], schema=CHUNK)
+
+
+def _changes(settings: Settings, run_id: str) -> dict[str, int]:
+    e = ledger_entries.c
+    with database.reading(settings) as connection:
+        rows = connection.execute(select(e.bucket, func.sum(e.rows)).where(e.run_id == run_id).group_by(e.bucket))
+        return {bucket: int(total) for bucket, total in rows if bucket not in (ledger.IN, ledger.PAIRED) and total}

@@ -1,0 +1,178 @@
+"""sweep: read every byte that callward may have left, and look for numbers in the clear."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from callward import database, ledger
+from callward.errors import Problem, UsageProblem
+from callward.files import Files
+from callward.initiate import root_file
+from callward.landing import LeftAlone, arrivals
+from callward.settings import Settings
+from callward.sweeping import Report
+from callward.sweeping import sweep as sweep_paths
+from callward.workspace import Reference, open_workspace
+from pipelines import console, intake
+
+ROLE = "billing-run"
+_NUMBERS = ["calling_number", "called_number"]
+_GONE = ("committed", "removed")  # states of a landing file that should not lie there any more
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What was swept for, what was left out and why, and what was found."""
+
+    numbers: int
+    report: Report
+
+    @property
+    def exit_code(self) -> int:
+        """1 on a hit, 3 where something could not be read to its end, else 0."""
+        return 1 if self.report.hits else 3 if self.report.unfinished or self.report.unreadable else 0
+
+    def document(self) -> dict[str, Any]:
+        """As `callward sweep --json` prints it; holds no number."""
+        return {**self.report.as_json(), "numbers": self.numbers}
+
+
+def sweep(settings: Settings, paths: Sequence[Path], numbers_file: Path | None, progress: Callable[[str], None]) -> Sweep:
+    """Sweep `paths` (or everything a workspace may touch) for the numbers of a file (or of the lake).
+
+    Landing files that wait for their commit are left out, and so are the settings, the key roots and the list of
+    numbers itself. Raises Problem when there is no number to look for, UsageProblem for a path that is not there.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageProblem(f"there is no {path}")
+    numbers = _listed(numbers_file) if numbers_file else _of_lake(settings)
+    if not numbers:
+        raise Problem("there is no number to look for: the lake is empty, or the file holds none")
+    swept = [path.absolute() for path in paths] or list(everything(settings))
+    aside = [*_waiting(settings), *_own(settings), *([numbers_file.absolute()] if numbers_file else [])]
+
+    def read_so_far(files: int, read: int) -> None:
+        if files and files % 100 == 0:
+            progress(f"{files:,} files, {read / 1e6:,.0f} MB read")
+
+    progress(f"looking for {console.count(len(numbers), 'number')}")
+    return Sweep(len(numbers), sweep_paths(swept, numbers, ciphertext=_verified(settings), leave_out=aside, progress=read_so_far))
+
+
+# -- what to look for --------------------------------------------------------------------------------------------------
+
+
+def _listed(path: Path) -> set[str]:
+    """The numbers of a file, one to a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UsageProblem(f"{path} is not a text of one number to a line") from None
+    return {line.strip() for line in lines if line.strip()}
+
+
+def _of_lake(settings: Settings) -> set[str]:
+    """Every number of the billing view and of the calls that wait: in memory only, each opening audited."""
+    files = Files(open_workspace(Reference(str(settings.path), ROLE, "sweep")), "sweep")
+    with database.reading(settings) as connection:
+        committed = ledger.files(connection, view="billing")
+        logs = ledger.files(connection, view="pending")
+    found: set[str] = set()
+    for table in _tables(files, committed, logs):
+        for name in _NUMBERS:
+            found.update(table[name].unique().drop_null().to_pylist())
+    return found
+
+
+def _tables(files: Files, committed: Iterable[ledger.DataFile], logs: Iterable[ledger.DataFile]) -> Iterator[pa.Table]:
+    for file in committed:
+        yield files.rows(file, _NUMBERS)
+    for log in logs:
+        yield files.read_log(log).select(_NUMBERS)
+
+
+# -- where to look -----------------------------------------------------------------------------------------------------
+
+
+def everything(settings: Settings) -> Iterator[Path]:
+    """The workspace, what its settings keep elsewhere, and this user's files in the temporary folder; none twice."""
+    found = [settings.folder, settings.lake_path, settings.landing_path]
+    if (file := database.sqlite_file(settings)) is not None:
+        found += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
+    found += _temporary()
+    given: list[Path] = []
+    for path in (path.absolute() for path in found if path.exists()):
+        if not any(path == other or other in path.parents for other in given):
+            given.append(path)
+            yield path
+
+
+def _temporary() -> list[Path]:
+    """What this user has in the system's temporary folder."""
+    entries = []
+    for entry in sorted(Path(tempfile.gettempdir()).iterdir()):
+        try:
+            if entry.lstat().st_uid == os.geteuid() and not entry.is_symlink():
+                entries.append(entry)
+        except OSError:  # it went away meanwhile
+            continue
+    return entries
+
+
+def _waiting(settings: Settings) -> Iterator[Path]:
+    """Landing files that wait for their commit; one that was committed and lies there still is swept."""
+    files = Files(open_workspace(Reference(str(settings.path), ROLE, "sweep")), "sweep")
+    for source in settings.sources:
+        for found in arrivals(settings, source):
+            if isinstance(found, LeftAlone):
+                continue
+            if intake.known_status(files, found) not in _GONE:
+                yield found.path
+    yield from _unfinished(settings)
+
+
+def _unfinished(settings: Settings) -> Iterator[Path]:
+    """Files that are still being written, or were refused: no arrival, and never committed."""
+    taken = {found.path for source in settings.sources for found in arrivals(settings, source) if not isinstance(found, LeftAlone)}
+    for folder, _, names in os.walk(settings.landing_path):
+        yield from (path for name in names if (path := Path(folder, name)) not in taken)
+
+
+def _own(settings: Settings) -> Iterator[Path]:
+    """The settings (lists of trunks and account codes) and the key roots: what ops wrote there is no leak."""
+    yield settings.path
+    for capability in settings.keys.roots:
+        if (file := root_file(settings, capability)) is not None:
+            yield file
+
+
+def _verified(settings: Settings) -> dict[Path, str]:
+    """SHA-256 of every file that the manifest names: short forms within it are chance."""
+    with database.reading(settings) as connection:
+        return {settings.lake_path / file.path: file.sha256 for file in ledger.files(connection)}
+
+
+# -- what a person reads -----------------------------------------------------------------------------------------------
+
+
+def told(swept: Sweep) -> Iterator[Any]:
+    """The sweep for a person: hits by place and form, beside how many chance would give."""
+    report = swept.report
+    if report.hits:
+        rows = [[str(hit.file), hit.offset, hit.form] for hit in report.hits]
+        yield console.table("Numbers in the clear", ["file", "offset", "form"], rows)
+    for title, paths in (("Could not be read", report.unreadable), ("Not read to the end", report.unfinished)):
+        if paths:
+            yield console.table(title, ["file"], [[str(path)] for path in paths])
+    yield f"{console.count(report.files, 'file')}, {report.bytes:,} bytes read for {console.count(swept.numbers, 'number')}"
+    if report.short_numbers:
+        yield f"{report.short_numbers:,} of them are too short to look for"
+    if report.left_out:
+        yield f"{console.count(report.left_out, 'file')} left out: landing files before their commit, settings, key roots, the list itself"
+    yield f"{console.count(len(report.hits), 'hit')}; chance alone would give {report.expected_chance_hits:.2g}"

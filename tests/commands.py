@@ -1,0 +1,228 @@
+"""Commands as a scheduler runs them: the real entry point in a process of its own, which may be killed at any moment.
+
+The processes are forked from a server that has imported everything already, so a command starts in no time.
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from callward.files import Files
+from callward.landing import mask
+from schemas.tables import blocks, input_files, ledger_entries
+from schemas.views import VIEWS
+
+_ROOT = Path(__file__).resolve().parent.parent
+_FORKED = multiprocessing.get_context("forkserver")
+_PATIENCE_S = 120
+# What no person should ever see: a traceback, or the words for an error that nobody foresaw.
+_UGLY = re.compile(r"Traceback \(most recent call last\)|^  File \"|a defect|Exception ignored|Fatal Python error", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (negative: the signal that killed it), what it printed, its peak memory."""
+
+    code: int
+    out: str
+    err: str
+    peak_bytes: int
+
+    @property
+    def document(self) -> Any:
+        """What it printed as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The lines of standard error that callward says itself."""
+        return [line for line in self.err.splitlines() if line.strip()]
+
+    def check_clean(self, numbers: Iterable[str] = ()) -> "Ended":
+        """Fail on a traceback, on an error that nobody foresaw, and on any of `numbers`; returns itself."""
+        ugly = _UGLY.search(self.err + self.out)
+        assert ugly is None, f"the command printed {ugly[0]!r}: {self.err[-600:]}"
+        said = re.sub(r"[^0-9]+", " ", self.out + self.err).split()
+        runs = {run for run in said if len(run) >= 7}
+        told = sum(digits in run for digits in _national(numbers) for run in runs)
+        assert not told, f"{told} numbers of the feed are in what the command printed"
+        return self
+
+
+def _national(numbers: Iterable[str]) -> set[str]:
+    return {number.lstrip("+")[-10:] for number in numbers if len(number) >= 7}
+
+
+def _start_server() -> None:
+    """Start the server that commands are forked from (once). It finds our packages by PYTHONPATH alone."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), before] if before else [str(_ROOT)])
+    try:
+        _FORKED.set_forkserver_preload(["pipelines.cli", "pipelines.nightly", "pipelines.report"])
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+class Running:
+    """A command at work."""
+
+    def __init__(self, arguments: Iterable[str], environment: Mapping[str, str], limits: Mapping[int, int]) -> None:
+        _start_server()
+        self._folder = Path(tempfile.mkdtemp(prefix="command-"))
+        work = (list(arguments), dict(environment), dict(limits), str(self._folder))
+        self._process = _FORKED.Process(target=_serve, args=work, daemon=True)
+        self._process.start()
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if the command is still there."""
+        if self._process.pid is not None and self._process.is_alive():
+            os.kill(self._process.pid, number)
+
+    def join(self, seconds: float) -> None:
+        """Wait so long, or until it ends."""
+        self._process.join(seconds)
+
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def wait(self, seconds: float = _PATIENCE_S) -> Ended:
+        """Wait for the end; a command that does not end is killed and fails the test."""
+        self._process.join(seconds)
+        late = self._process.is_alive()
+        if late:
+            self._process.kill()
+            self._process.join()
+        err = self._read("err")
+        assert not late, f"the command did not end within {seconds} s: {err[-600:]}"
+        peak = int(self._read("peak") or 0)
+        return Ended(int(self._process.exitcode or 0), self._read("out"), err, peak)
+
+    def wait_for(self, text: str, seconds: float = _PATIENCE_S) -> None:
+        """Wait until the command has said something on standard error (or has ended)."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.alive() and text not in self._read("err"):
+            time.sleep(0.01)
+
+    def _read(self, name: str) -> str:
+        path = self._folder / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, int], folder: str) -> None:
+    """In the new process: the entry point with its arguments, its output into files."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    for number, name in ((1, "out"), (2, "err")):
+        handle = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(handle, number)
+    sys.stdin = open(os.devnull, encoding="utf-8")
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    for kind, size in limits.items():
+        resource.setrlimit(kind, (size, size))
+    sys.argv = ["callward", *arguments]
+    from pipelines.cli import main
+
+    try:
+        main()
+    finally:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        Path(folder, "peak").write_text(str(peak), encoding="utf-8")
+
+
+def start(*arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None) -> Running:
+    """Start `callward <arguments>`; `limits` are resource limits by their number in `resource`."""
+    return Running(arguments, environment or {}, limits or {})
+
+
+def run(*arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None) -> Ended:
+    """Run `callward <arguments>` to its end."""
+    return start(*arguments, environment=environment, limits=limits).wait()
+
+
+def killed_after(seconds: float, *arguments: str) -> Ended:
+    """Run `callward <arguments>`, and kill it after so long if it has not ended by then."""
+    running = start(*arguments)
+    running.join(seconds)
+    running.signal(signal.SIGKILL)
+    return running.wait()
+
+
+def all_that_is(site: Any) -> dict[str, Any]:
+    """All that nights leave in a workspace (a conftest.Site), such that two workspaces with the same keys compare.
+
+    Rows of both views with where each came from, ledger totals per file, bucket and code, derived tables, what is set
+    aside and what waits. Left out: when it was, and ids that are drawn at random.
+    """
+    names = {row.file_no: site._name(row) for row in site._rows(input_files)}
+    return {
+        **{view: _rows_with_origin(site, view, names) for view in VIEWS},
+        "ledger": _ledger(site, names),
+        "derived": site.derived(),
+        "suspense": _rows(site.log("suspense"), names),
+        "pending": _rows(site.pending(), names),
+        "files": sorted((names[row.file_no], row.status, row.set_aside) for row in site._rows(input_files)),
+        "blocks": sorted((names[b.file_no], b.first, b.last, b.records, b.sha256) for b in site._rows(blocks)),
+    }
+
+
+def _rows(table: pa.Table, names: Mapping[int, str]) -> list[str]:
+    """Rows as text, in an order of their own; a ledger number as the file's name."""
+    kept = table.drop_columns([name for name in ("seen",) if name in table.column_names])
+    rows = kept.to_pylist()
+    return sorted(repr({**row, "file_no": names[row["file_no"]]}) for row in rows)
+
+
+def _rows_with_origin(site: Any, view: str, names: Mapping[int, str]) -> list[str]:
+    files = Files(site.opened, "test")
+    found: list[str] = []
+    for file in site.data_files(view):
+        rows, origin = files.rows(file), files.lineage(file)
+        assert rows.num_rows == origin.num_rows == file.rows
+        joined = rows
+        for name in origin.column_names:
+            joined = joined.append_column(f"{name}_of_origin" if name in rows.column_names else name, origin[name])
+        found += _rows(joined, names)
+    return sorted(found)
+
+
+def _ledger(site: Any, names: Mapping[int, str]) -> dict[tuple[str, str, str], tuple[int, int]]:
+    sums: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for entry in site._rows(ledger_entries):
+        key = (names[entry.file_no], entry.bucket, entry.code)
+        rows, talk = sums.get(key, (0, 0))
+        sums[key] = (rows + entry.rows, talk + entry.talk_ms)
+    return {key: amounts for key, amounts in sums.items() if any(amounts)}
+
+
+def strays(site: Any) -> list[str]:
+    """Files of the lake that no manifest names, and files of the manifest that are not in the lake, masked."""
+    lake = site.settings.lake_path
+    there = {str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file()}
+    named: set[str] = set()
+    for view in ("billing", "assurance", "pending", "suspense", "archive"):
+        beside = (".ids", ".lin") if view in VIEWS else ()
+        named |= {file.path + suffix for file in site.data_files(view) for suffix in ("", *beside)}
+    return sorted(mask(path) for path in there ^ named)
+
+
+def waiting(site: Any) -> list[Path]:
+    """Files in the landing folder."""
+    return sorted(path for path in site.settings.landing_path.rglob("*") if not path.is_dir())

@@ -1,0 +1,256 @@
+"""Workspaces for the tests: nights through the real entry point, and readers of everything that they leave."""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from sqlalchemy import select
+
+from callward import database, ledger
+from callward.feeds.world import TRUNKS
+from callward.files import Files
+from callward.initiate import init, make_folders
+from callward.register import EVERY_MONTH, KeyName, keyring
+from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
+from callward.template import render
+from callward.workspace import Reference, Workspace, open_workspace
+from pipelines.nightly import Night, nightly
+from pipelines.rebuild import rebuild
+from schemas.cdr import CDR
+from schemas.policy import CLASSES
+from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
+from schemas.views import ID_COLUMN, VIEWS
+from transforms.pair import fold
+
+ROLE = "billing-run"
+DAY = date(2026, 3, 5)
+# The morning after DAY: nothing waits past its horizon yet.
+MORNING = int(datetime(2026, 3, 6, 6, tzinfo=UTC).timestamp() * 1000)
+HOUR_MS = 3_600_000
+
+# The declared format and zone of each source of the feeds, where they differ from its name and from UTC.
+_FORMATS = {
+    "freeswitch": "freeswitch_csv",
+    "freeswitch_json": "freeswitch_jsonl",
+    "opensips": "acc_flatstore",
+    "generic": "generic_csv",
+}
+_ZONES = {"asterisk": "America/Denver", "freeswitch": "America/New_York", "freeswitch_json": "America/New_York"}
+_MONTHS = ("2026-02", "2026-03")
+
+
+def source(name: str, **changes: Any) -> Source:
+    """A source of the feeds as settings name it; `changes` overlay it."""
+    found = {"format": _FORMATS.get(name, name), "zone": _ZONES.get(name, "UTC"), "complete": "rename"}
+    return Source(name=name, **(found | changes))
+
+
+def demo_settings(sources: Iterable[Source], **changes: Any) -> Settings:
+    """Settings of a demo: the feeds' trunks and accounts, one tenant that keeps everything."""
+    rows = changes.pop("billing_rows", "answered")
+    tenant = Tenant(retention=dict.fromkeys(CLASSES, "99 years"), zone=changes.pop("zone", "UTC"), billing=Billing(rows=rows))
+    usual = {
+        "tenants": {"default": tenant},
+        "trunks": [Trunk(name=name, carrier=name.partition("-")[0]) for name in (*TRUNKS, "desk")],
+        "accounts": [Account(id=f"acct-{n:04d}", codes=[f"ac-{n:04d}"]) for n in range(200)],
+        "sources": list(sources),
+    }
+    return Settings(path=Path("callward.toml"), **(usual | changes))
+
+
+@dataclass
+class Site:
+    """One workspace, what can be done to it, and what it holds."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.folder)
+
+    @property
+    def opened(self) -> Workspace:
+        """The workspace as the pipelines' own role opens it."""
+        return open_workspace(Reference(str(self.settings.path), ROLE, "test"))
+
+    def land(self, source: str, name: str, data: bytes) -> None:
+        """Put a file into a source's landing folder, whole from its first moment."""
+        target = self.settings.landing_path / source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{name}.part")
+        part.write_bytes(data)
+        part.replace(target)
+
+    def deliver(self, files: Iterable[Path], prefix: str = "") -> None:
+        """Land files that lie in a folder of their source's name, under names of their own where a prefix is given."""
+        for path in files:
+            self.land(path.parent.name, prefix + path.name, path.read_bytes())
+
+    def night(self, now_ms: int = MORNING, only: Collection[str] = ()) -> Night:
+        """Run one night, as if it were `now_ms`."""
+        return nightly(self.settings, list(only), now_ms=now_ms)
+
+    # -- what is there ----------------------------------------------------------------------------------------------
+
+    def view(self, view: str) -> pa.Table:
+        """All rows of a view with their numbers, in order of start and id."""
+        files = Files(self.opened, "test")
+        with database.reading(self.settings) as connection:
+            found = ledger.files(connection, view=view)
+        tables = [files.rows(file).select(VIEWS[view].names) for file in found]
+        table = pa.concat_tables([VIEWS[view].empty_table(), *tables], promote_options="permissive")
+        return table.sort_by([("start", "ascending"), (ID_COLUMN[view], "ascending")])
+
+    def data_files(self, view: str) -> list[ledger.DataFile]:
+        with database.reading(self.settings) as connection:
+            return ledger.files(connection, view=view)
+
+    def entries(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Rows and talk_ms per bucket and code, over all files and nights; what came to nothing is left out."""
+        rows: Counter[tuple[str, str]] = Counter()
+        talk: Counter[tuple[str, str]] = Counter()
+        for entry in self._rows(ledger_entries):
+            rows[entry.bucket, entry.code] += entry.rows
+            talk[entry.bucket, entry.code] += entry.talk_ms
+        return {key: (rows[key], talk[key]) for key in rows if rows[key] or talk[key]}
+
+    def balances(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Per landing file (source/name) its rows and talk_ms by bucket, over all nights, as the database holds them."""
+        names = {row.file_no: self._name(row) for row in self._rows(input_files)}
+        found: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names.values()}
+        for entry in self._rows(ledger_entries):
+            rows, talk = found[names[entry.file_no]].get(entry.bucket, (0, 0))
+            found[names[entry.file_no]][entry.bucket] = (rows + entry.rows, talk + entry.talk_ms)
+        return found
+
+    def derived(self) -> dict[str, dict[tuple[Any, ...], tuple[int, ...]]]:
+        """Each derived table as {key: sums}, in the order of its columns, without rows that came to nothing."""
+        found: dict[str, dict[tuple[Any, ...], tuple[int, ...]]] = {}
+        for table in DERIVED:
+            rows = [row._mapping for row in self._rows(table)]
+            keyed = {tuple(r[k] for k in key_columns(table)): tuple(r[s] for s in sum_columns(table)) for r in rows}
+            found[table.name] = {key: sums for key, sums in keyed.items() if any(sums)}
+        return found
+
+    def log(self, kind: str) -> pa.Table:
+        """Every row of the sealed pending or suspense log, as its files hold them."""
+        files = Files(self.opened, "test")
+        tables = [files.read_log(file) for file in self.data_files(kind)]
+        return pa.concat_tables(tables) if tables else pa.table({})
+
+    def pending(self) -> pa.Table:
+        """The pending log as it stands: one row per piece."""
+        log = self.log("pending")
+        return fold(log) if log.num_rows else log
+
+    def differing(self) -> int:
+        """How many rows of the derived tables are not what the lake says."""
+        return sum(table["differ"] for table in rebuild(self.settings, write=False))
+
+    def unbalanced(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """Files whose buckets do not add up to what was read (there should be none)."""
+        return {name: buckets for name, buckets in self.balances().items() if not _adds_up(buckets)}
+
+    def _rows(self, table: Any) -> list[Any]:
+        with database.reading(self.settings) as connection:
+            return list(connection.execute(select(table)))
+
+    def _name(self, row: Any) -> str:
+        sealer = keyring(self.settings, ROLE, "test").sealer(KeyName("archive", "_all", EVERY_MONTH, "names"))
+        return sealer.open(row.name_sealed, b"name").decode()
+
+
+def _adds_up(buckets: dict[str, tuple[int, int]]) -> bool:
+    read = buckets.get(ledger.IN, (0, 0))
+    rest = [amount for bucket, amount in buckets.items() if bucket not in (ledger.IN, ledger.PAIRED)]
+    return read == (sum(rows for rows, _ in rest), sum(talk for _, talk in rest))
+
+
+@pytest.fixture(scope="session")
+def _first_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with keys for the months of the tests: its copies give equal ids, so that they can be compared."""
+    folder = tmp_path_factory.mktemp("site") / "first"
+    settings = init(folder, demo_settings([source("asterisk")]))
+    names = [KeyName("ids", "default", EVERY_MONTH, "record")]
+    for month in _MONTHS:
+        names += [KeyName(view, "default", month, use) for view in VIEWS for use in ("id", "content", "meta")]
+        names += [KeyName("billing-numbers", "default", month, "token"), KeyName("assurance", "default", month, "account")]
+    keyring(settings, ROLE, "test").keys(names)
+    database.engine(settings).dispose()  # the last connection closed writes the log back into the file
+    return folder
+
+
+@pytest.fixture(scope="session")
+def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Site]:
+    """workspace("asterisk", source("cucm", …), **settings) → a fresh Site; all of them have the same keys."""
+
+    def make(*sources: str | Source, **changes: Any) -> Site:
+        folder = tmp_path_factory.mktemp("site") / "workspace"
+        shutil.copytree(_first_site, folder, copy_function=shutil.copyfile)
+        for root in (folder / "keys").iterdir():
+            os.chmod(root, 0o600)
+        named = [source(item) if isinstance(item, str) else item for item in sources]
+        settings = demo_settings(named, **changes).model_copy(update={"path": folder / "callward.toml"})
+        settings.path.write_text(render(settings), encoding="utf-8")
+        make_folders(load(folder))
+        return Site(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def day() -> date:
+    """The day that the feeds of the tests are about; Site.night() is the morning after."""
+    return DAY
+
+
+@pytest.fixture(scope="session")
+def feed_source() -> Callable[..., Source]:
+    """feed_source("cucm", …) → that source as settings name it, with changes."""
+    return source
+
+
+@pytest.fixture(scope="session")
+def cdr_table() -> Callable[..., pa.Table]:
+    """cdr_table([{record_id=1, start_time=ms, …}, …]) → schema CDR: ids from small numbers, the rest as a plain call's."""
+    return _cdr_table
+
+
+_PLAIN = {
+    "source": "asterisk",
+    "tenant": "default",
+    "account": "unguided",
+    "piece": "whole",
+    "by_content": False,
+    "disposition": "answered",
+    "file_no": 1,
+    "block": 0,
+    "line": 0,
+    "was": "",
+}
+
+
+def _cdr_table(rows: list[dict[str, Any]]) -> pa.Table:
+    made = []
+    for row in rows:
+        full = {**_PLAIN, "call_id": row.get("record_id"), "content": 0, **row}
+        start = full.get("start_time")
+        full.setdefault("call_date", None if start is None else datetime.fromtimestamp(start / 1000, UTC).date())
+        ids = ("record_id", "call_id", "content", "leg_a", "leg_b")
+        full.update({n: spread(n, full[n]) for n in ids if full.get(n) is not None})
+        made.append(full)
+    return pa.Table.from_pylist(made, schema=CDR)
+
+
+def spread(name: str, number: int) -> bytes:
+    """16 bytes that a small number stands for: ids are hashes, so their bits must vary."""
+    space = "content" if name == "content" else "leg" if name.startswith("leg") else "id"
+    return hashlib.blake2b(f"{space}/{number}".encode(), digest_size=16).digest()

@@ -1,0 +1,156 @@
+"""A night on a real PostgreSQL server, which the test starts for itself on loopback and stops again."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callward import audit, database, query
+from callward.register import KeyName, keyring
+from callward.settings import Database
+
+_OWNER = "callward"
+
+
+def _binary(name: str) -> str | None:
+    """A server program: on PATH, or where Debian keeps it."""
+    found = [shutil.which(name), *map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True))]
+    return next((path for path in found if path), None)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _other_user() -> str | None:
+    """PostgreSQL refuses to run as root: the user it runs as then, None when this user will do."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    found = next((name for name in ("postgres", "nobody") if name in names), None)
+    if found is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody'")
+    return found
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """URL of an empty database on a server of its own; skips where PostgreSQL is not installed."""
+    initdb, postgres = _binary("initdb"), _binary("postgres")
+    if not initdb or not postgres:
+        pytest.skip("PostgreSQL's server programs (initdb, postgres) are not installed")
+    pytest.importorskip("pg8000", reason="the PostgreSQL driver pg8000 is not installed")
+    user, port = _other_user(), _free_port()
+    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())  # noqa: S607
+    if user:
+        shutil.chown(folder, user)
+    run: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    data = str(folder / "data")
+    subprocess.run([initdb, "-D", data, "-U", _OWNER, "--auth=trust", "-E", "UTF8", "--no-sync"], check=True, **run)
+    command = [postgres, "-D", data, "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
+    with subprocess.Popen([*command, "-c", "fsync=off"], **run) as server:
+        try:
+            _await_port(port, server)
+            yield f"postgresql+pg8000://{_OWNER}@127.0.0.1:{port}/postgres"
+        finally:
+            server.terminate()
+            server.wait(30)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_port(port: int, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        if server.poll() is not None:
+            pytest.fail("the PostgreSQL server did not start")
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the PostgreSQL server does not answer")
+
+
+@pytest.fixture(scope="session")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small day of Asterisk and Kamailio-like records, with duplicates, conflicts and dirt."""
+    from datetime import date
+
+    from callward.feeds import generate
+
+    folder = tmp_path_factory.mktemp("feed")
+    generate(folder, seed=11, day=date(2026, 3, 5), calls=1500, dirt=0.01, sources=("asterisk", "opensips"))
+    return folder
+
+
+def _land(site: Any, feed: Path) -> None:
+    site.deliver(sorted(path for path in feed.rglob("*") if path.is_file()))
+
+
+def test_night_on_postgresql_equals_night_on_sqlite(workspace: Any, server_url: str, feed: Path) -> None:
+    ours, theirs = (
+        workspace("asterisk", "opensips", database=Database(url=server_url)),
+        workspace("asterisk", "opensips"),
+    )
+    database.upgrade(ours.settings)
+    _copy_keys(theirs, ours)
+    for site in (ours, theirs):
+        _land(site, feed)
+        site.night()
+    assert not ours.unbalanced()
+    assert ours.balances() == theirs.balances()
+    assert ours.derived() == theirs.derived()
+    for view in ("billing", "assurance"):
+        assert ours.view(view).num_rows > 300
+        assert ours.view(view).equals(theirs.view(view))
+    assert ours.differing() == 0
+    _asks_and_verifies(ours)
+    _changes_nothing_twice(ours, feed)
+
+
+def _copy_keys(source: Any, target: Any) -> None:
+    """The register of one workspace into another: with the same roots it gives the same ids."""
+    from sqlalchemy import insert, select
+
+    from schemas.tables import keys
+
+    with database.reading(source.settings) as connection:
+        rows = [dict(row._mapping) for row in connection.execute(select(keys))]
+    with database.writing(target.settings) as connection:
+        connection.execute(insert(keys), rows)
+
+
+def _asks_and_verifies(site: Any) -> None:
+    answer = query.query(
+        site.settings, "assurance", "SELECT sum(attempts)::BIGINT AS n FROM trunk_kpi WHERE side = 'ingress'"
+    )
+    rows = site.view("assurance").filter([leg == 0 for leg in site.view("assurance")["leg"].to_pylist()])
+    assert answer["n"].to_pylist() == [rows.num_rows]
+    length, head = audit.checked(site.settings)
+    assert length > 10 and len(head) == 64
+
+
+def _changes_nothing_twice(site: Any, feed: Path) -> None:
+    before = site.derived(), site.view("billing")
+    site.deliver(sorted(path for path in feed.rglob("*") if path.is_file()), prefix="again-")
+    again = site.night()
+    # Dirt is suspended again (the record did not come in), all that came in is a duplicate.
+    assert sum(item["accepted"] for item in again.files) == 0
+    assert site.derived() == before[0]
+    assert site.view("billing").equals(before[1])
+
+
+def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -> None:
+    site = workspace("asterisk", database=Database(url=server_url))
+    database.upgrade(site.settings)
+    name = KeyName("assurance", "default", "2031-01", "meta")
+    assert keyring(site.settings, "billing-run", "one").key(name) == keyring(site.settings, "billing-run", "two").key(
+        name
+    )

@@ -1,0 +1,542 @@
+"""Bad input and bad surroundings, through the real entry point: a suspense code or one clear sentence, the right exit
+code, never a traceback, never a number in what is printed, and nothing lost."""
+
+import gzip
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from callward import audit, database
+from callward.feeds import asterisk_files
+from tests.commands import Ended, all_that_is, run, start, strays, waiting
+
+DAY = date(2026, 3, 5)
+NUMBERS = [f"+1{area}55501{line:02d}" for area in ("212", "303") for line in range(100)]
+_COLUMNS = (
+    "accountcode src dst dcontext clid channel dstchannel lastapp lastdata start answer end duration billsec disposition amaflags uniqueid userfield peeraccount linkedid sequence"
+).split()
+_serial = iter(range(1, 1 << 30))
+
+
+def call(**changes: str) -> bytes:
+    """One sound line of an Asterisk Master.csv with all columns, with some of them changed."""
+    n = next(_serial)
+    fields = {
+        "accountcode": "ac-0001",
+        "src": f"30355501{n % 100:02d}",
+        "dst": f"21255501{(n * 7) % 100:02d}",
+        "dcontext": "from-internal",
+        "clid": "desk",
+        "channel": f"PJSIP/northwind-1-{n:08x}",
+        "dstchannel": f"PJSIP/bluepeak-1-{n:08x}",
+        "lastapp": "Dial",
+        "lastdata": "",
+        "start": "2026-03-05 10:00:00",
+        "answer": "2026-03-05 10:00:05",
+        "end": "2026-03-05 10:01:05",
+        "duration": "65",
+        "billsec": "60",
+        "disposition": "ANSWERED",
+        "amaflags": "DOCUMENTATION",
+        "uniqueid": f"1772704800.{n}",
+        "userfield": "",
+        "peeraccount": "",
+        "linkedid": f"1772704800.{n}",
+        "sequence": str(n),
+    } | changes
+    return ",".join(f'"{fields[name]}"' for name in _COLUMNS).encode() + b"\n"
+
+
+def calls(count: int) -> bytes:
+    return b"".join(call() for _ in range(count))
+
+
+def _misfit(**changes: str) -> bytes:
+    """Two sound lines with one between that is not."""
+    return call() + call(**changes) + call()
+
+
+# File name → its bytes, and what each record comes to: ledger buckets, or suspense codes.
+RECORDS: dict[str, tuple[bytes, dict[str, int]]] = {
+    "bom.csv": (b"\xef\xbb\xbf" + calls(3), {"accepted": 3}),
+    "crlf.csv": (calls(3).replace(b"\n", b"\r\n"), {"accepted": 3}),
+    "no-last-line-end.csv": (calls(3)[:-1], {"accepted": 3}),
+    "blank-lines.csv": (b"\n" + calls(1) + b"\n\n" + calls(1) + b"\n", {"accepted": 2}),
+    "empty.csv": (b"", {}),
+    "only-line-ends.csv": (b"\n\n\n", {}),
+    "latin.csv": (_misfit(clid="Jos?").replace(b"Jos?", b"Jos\xe9"), {"accepted": 2, "ENCODING": 1}),
+    "nul.csv": (_misfit(userfield="?").replace(b'"?"', b'"\0"'), {"accepted": 2, "ENCODING": 1}),
+    "columns.csv": (calls(1) + b"a,b,c\n" + b",".join([b"x"] * 40) + b"\n" + calls(1), {"accepted": 2, "COLUMNS": 2}),
+    "no-such-day.csv": (_misfit(start="2026-02-30 10:00:00"), {"accepted": 2, "TIME": 1}),
+    "no-such-hour.csv": (_misfit(start="2026-03-05 25:61:00"), {"accepted": 2, "TIME": 1}),
+    "year-nought.csv": (_misfit(start="0000-00-00 00:00:00"), {"accepted": 2, "TIME": 1}),
+    "no-start.csv": (_misfit(start=""), {"accepted": 2, "TIME": 1}),
+    "ends-first.csv": (_misfit(end="2026-03-05 09:00:00", answer=""), {"accepted": 2, "ORDER": 1}),
+    "negative.csv": (_misfit(billsec="-5"), {"accepted": 2, "DURATION": 1}),
+    "no-number.csv": (_misfit(billsec="sixty"), {"accepted": 2, "FIELD": 1}),
+    "endless-talk.csv": (_misfit(billsec="99999999"), {"accepted": 2, "DURATION": 1}),
+    "too-large.csv": (_misfit(billsec="9" * 30), {"accepted": 2, "FIELD": 1}),
+    "future.csv": (_misfit(start="2199-01-01 00:00:00", answer="", end="2199-01-01 00:01:00"), {"accepted": 2, "FUTURE": 1}),
+    "forty-digits.csv": (_misfit(dst="2125550147" * 4), {"accepted": 2, "NUMBER": 1}),
+    "torn.csv": (calls(2) + call()[:60] + b"\n", {"accepted": 2, "COLUMNS|QUOTING": 1}),
+    # Valid traffic: an hour that clocks skip, and one that they pass twice; talk is what the switch counted.
+    "gap.csv": (call(start="2026-03-08 02:30:00", answer="", end="", billsec="60") * 1, {"accepted": 1}),
+    "repeated-hour.csv": (call(start="2025-11-02 01:59:50", answer="2025-11-02 01:59:55", end="2025-11-02 01:00:55"), {"accepted": 1}),
+    "members.csv.gz": (gzip.compress(calls(2)) + gzip.compress(calls(2)), {"accepted": 4}),
+    "frames.csv.zst": (zstandard.compress(calls(2)) + zstandard.compress(calls(2)), {"accepted": 4}),
+    "empty.csv.gz": (gzip.compress(b""), {}),
+}
+UTF16 = calls(4).decode().encode("utf-16")
+_NOISE = random.Random(5).randbytes(40_000)
+# File name → bytes that no one can unpack, and the word that says why.
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "cut.csv.gz": (gzip.compress(calls(400) + _NOISE)[:-3000], "cut short"),
+    "cut.csv.zst": (zstandard.compress(calls(400) + _NOISE)[:-3000], "cut short"),
+    "spoilt.csv.gz": (gzip.compress(calls(400))[:200] + b"\0" * 400 + gzip.compress(calls(400))[600:], "damaged"),
+    "no-gzip.csv.gz": (calls(3), "damaged"),
+    "no-zstd.csv.zst": (calls(3), "damaged"),
+    "bomb.csv.gz": (gzip.compress(b"\n" * (24 << 20)), "unpacks to more than"),
+    "bomb.csv.zst": (zstandard.compress(b"\n" * (24 << 20)), "unpacks to more than"),
+}
+LENIENT = {"file_errors_pct": 100.0}
+SMALL = {"file_gibibytes": 16 / 1024}
+
+
+def nightly(site: Any, *more: str, **how: Any) -> Ended:
+    return run("nightly", *more, "--config", str(site.folder), **how).check_clean(NUMBERS)
+
+
+def reasons(ended: Ended) -> dict[str, str]:
+    """File (without its source) → why it was left alone."""
+    return {item["file"].partition("/")[2] or item["file"]: item["reason"] for item in ended.document["left_alone"]}
+
+
+def codes_of(site: Any) -> dict[str, dict[str, int]]:
+    """File → rows per bucket, or per code where they are suspended."""
+    found: dict[str, dict[str, int]] = {}
+    for (name, bucket, code), (rows, _) in all_that_is(site)["ledger"].items():
+        if bucket not in ("in", "paired"):
+            counts = found.setdefault(name.partition("/")[2], {})
+            counts[code if bucket == "suspended" else bucket] = rows
+    return found
+
+
+@pytest.fixture(scope="module")
+def bad_night(workspace: Callable[..., Any], feed_source: Callable[..., Any]) -> tuple[Any, Ended]:
+    """One night over every kind of bad file, and how it ended."""
+    site = workspace(feed_source("asterisk"), feed_source("generic"), waves=SMALL, thresholds=LENIENT)
+    for name, (data, _) in (RECORDS | UNREADABLE).items():
+        site.land("asterisk", name, data)
+    site.land("asterisk", "utf16.csv", UTF16)
+    site.land("generic", "header-only.csv", b"start,from,to,talk_s\n")
+    landing = site.settings.landing_path
+    outside = site.folder / "elsewhere.csv"
+    outside.write_bytes(calls(2))
+    (landing / "asterisk" / "link.csv").symlink_to(outside)
+    (landing / "asterisk" / "linked").symlink_to(site.folder)
+    os.mkfifo(landing / "asterisk" / "pipe.csv")
+    (landing / "asterisk" / os.fsdecode(b"\xff\xfe.csv")).write_bytes(calls(1))
+    (landing / "asterisk" / "2125550147.csv").write_bytes(calls(1))
+    (landing / "unknown").mkdir()
+    (landing / "unknown" / "file.csv").write_bytes(calls(1))
+    return site, nightly(site, "--json")
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_each_bad_record_gets_its_code_and_the_others_go_on(name: str, bad_night: tuple[Any, Ended]) -> None:
+    expected = RECORDS[name][1]
+    found = codes_of(bad_night[0]).get(name, {})
+    for code in [code for code in expected if "|" in code]:
+        expected = {**expected, next((c for c in code.split("|") if c in found), code): expected[code]}
+        del expected[code]
+    assert found == expected
+
+
+def test_a_file_in_another_encoding_is_suspended_and_balanced(bad_night: tuple[Any, Ended]) -> None:
+    found = codes_of(bad_night[0])["utf16.csv"]
+    assert "accepted" not in found
+    assert sum(found.values()) >= 4
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_cannot_be_unpacked_stays_and_says_why(name: str, bad_night: tuple[Any, Ended]) -> None:
+    site, ended = bad_night
+    assert UNREADABLE[name][1] in reasons(ended)[name]
+    assert (site.settings.landing_path / "asterisk" / name).exists()
+    assert name not in codes_of(site)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("link.csv", "symbolic link"),
+        ("linked", "symbolic link"),
+        ("pipe.csv", "not a file"),
+        ("\\xff\\xfe.csv", "not UTF-8"),
+        ("unknown", "no source of that name"),
+    ],
+)
+def test_what_is_no_file_of_a_source_is_left_alone(name: str, reason: str, bad_night: tuple[Any, Ended]) -> None:
+    assert reason in reasons(bad_night[1])[name]
+
+
+def test_a_bad_night_ends_with_exit_code_3_balanced_and_tidy(bad_night: tuple[Any, Ended]) -> None:
+    site, ended = bad_night
+    assert ended.code == 3
+    assert ended.document["status"] == "done"
+    assert site.unbalanced() == {}
+    assert site.differing() == 0
+    assert strays(site) == []
+    kept = {*UNREADABLE, "link.csv", "pipe.csv", os.fsdecode(b"\xff\xfe.csv"), "file.csv", "linked"}
+    assert {path.name for path in waiting(site)} | {"linked"} == kept
+
+
+def test_a_file_whose_name_is_a_number_is_named_masked(bad_night: tuple[Any, Ended]) -> None:
+    assert "asterisk/##########.csv" in {file["file"] for file in bad_night[1].document["files"]}
+
+
+def test_a_second_bad_night_says_the_same_and_reads_nothing_twice(bad_night: tuple[Any, Ended]) -> None:
+    site, first = bad_night
+    before = all_that_is(site)
+    again = nightly(site, "--json")
+    assert again.code == 3
+    assert set(reasons(again)) == set(reasons(first))
+    assert all_that_is(site) == before
+
+
+def test_skipped_and_repeated_local_hours_do_not_change_talk(bad_night: tuple[Any, Ended]) -> None:
+    site, _ = bad_night
+    ledger = all_that_is(site)["ledger"]
+    assert ledger["asterisk/gap.csv", "accepted", ""] == (1, 60_000)
+    assert ledger["asterisk/repeated-hour.csv", "accepted", ""] == (1, 60_000)
+
+
+# -- one line too long, one file too bad ---------------------------------------------------------------------------------
+
+
+def test_a_line_of_100_mb_is_suspended_in_bounded_memory(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", thresholds=LENIENT)
+    long = b'"' + b"7" * (100 << 20) + b'"\n'
+    for name, data in {"long.csv": calls(2) + long + calls(2), "long.csv.gz": gzip.compress(calls(2) + long + calls(2), 1)}.items():
+        site.land("asterisk", name, data)
+    ended = nightly(site, "--json")
+    assert codes_of(site) == {name: {"accepted": 4, "TOO_LONG": 1} for name in ("long.csv", "long.csv.gz")}
+    assert site.unbalanced() == {}
+    assert ended.peak_bytes < 3 << 30
+
+
+def test_a_file_over_its_error_threshold_is_set_aside_whole_and_the_others_go_on(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk")
+    site.land("asterisk", "bad.csv", calls(60) + b"a,b,c\n" * 40)
+    site.land("asterisk", "good.csv", calls(30))
+    ended = nightly(site, "--json")
+    assert ended.code == 3
+    assert codes_of(site) == {"bad.csv": {"FILE": 60, "COLUMNS": 40}, "good.csv": {"accepted": 30}}
+    assert {f["file"]: f["set_aside"] for f in ended.document["files"]} == {"asterisk/bad.csv": True, "asterisk/good.csv": False}
+    assert site.unbalanced() == {}
+    assert strays(site) == []
+    assert waiting(site) == []
+
+
+def test_a_file_larger_than_a_wave_is_judged_as_a_whole(workspace: Callable[..., Any]) -> None:
+    """Errors that lie close together are many of one wave's records, and few of the file's."""
+    small = {"records": 60, "block_mebibytes": 0.01}
+    site = workspace("asterisk", waves=small)
+    site.land("asterisk", "few.csv", calls(300) + b"a,b,c\n" * 25 + calls(100))
+    site.land("asterisk", "many.csv", calls(100) + b"a,b,c\n" * 100)
+    ended = nightly(site, "--json")
+    found = codes_of(site)
+    assert found["few.csv"] == {"accepted": 400, "COLUMNS": 25}
+    assert found["many.csv"] == {"FILE": 100, "COLUMNS": 100}
+    assert ended.code == 3
+    assert ended.document["waves"] > 5
+    assert strays(site) == []
+
+
+# -- files that change ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_changes_while_it_is_read_is_left_and_taken_the_next_night(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", waves={"records": 50, "block_mebibytes": 0.01})
+    site.land("asterisk", "changing.csv", calls(400))
+    site.land("asterisk", "other.csv", calls(10))
+    path = site.settings.landing_path / "asterisk" / "changing.csv"
+    running = start("nightly", "--json", "--config", str(site.folder))
+    _when(running, lambda: bool(site.data_files("assurance")))
+    with path.open("ab") as file:
+        file.write(calls(5))
+    ended = running.wait().check_clean(NUMBERS)
+    assert ended.code == 3
+    assert [reason for name, reason in reasons(ended).items() if name == "changing.csv" and "changed" in reason]
+    assert len(ended.document["left_alone"]) == 1
+    assert path.exists()
+    assert codes_of(site)["other.csv"] == {"accepted": 10}
+    assert site.unbalanced() == {}
+    assert nightly(site).code == 0
+    assert len(all_that_is(site)["billing"]) == 415
+    assert site.unbalanced() == {}
+    assert strays(site) == []
+    assert waiting(site) == []
+
+
+def test_what_is_appended_after_the_last_block_was_read_is_not_lost(workspace: Callable[..., Any]) -> None:
+    """The file is in the lake, then it grows, then the night is about to remove it."""
+    site = workspace("asterisk")
+    site.land("asterisk", "growing.csv", calls(20))
+    killed = run("nightly", "--config", str(site.folder), environment={"CALLWARD_CRASH_AT": "before-remove"})
+    assert killed.code == -signal.SIGKILL
+    with (site.settings.landing_path / "asterisk" / "growing.csv").open("ab") as file:
+        file.write(calls(3))
+    assert nightly(site).code == 0
+    assert len(all_that_is(site)["billing"]) == 23
+    assert waiting(site) == []
+
+
+def _when(running: Any, happened: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while running.alive() and time.monotonic() < until and not happened():
+        time.sleep(0.02)
+
+
+# -- surroundings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB (a tmpfs; needs the right to mount)."""
+    place = tmp_path / "tiny"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "callward-test", str(place)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("no right to mount a small tmpfs here; the limit on a file's size below covers the same sentence")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def test_no_disk_space_is_one_sentence_and_the_night_goes_on_when_there_is_some(workspace: Callable[..., Any], tiny_disk: Path) -> None:
+    site = workspace("asterisk", lake={"uri": f"file:{tiny_disk}/lake"})
+    (day,) = asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
+    ended = nightly(site)
+    assert ended.code == 1
+    assert "no space left" in ended.sentences[-1]
+    assert day.exists()
+    assert all_that_is(site)["ledger"] == {}
+    subprocess.run(["mount", "-o", "remount,size=200m", str(tiny_disk)], check=True)
+    assert nightly(site).code == 0
+    assert site.unbalanced() == {}
+    assert strays(site) == []
+    assert sum(rows for (_, bucket, _), (rows, _) in all_that_is(site)["ledger"].items() if bucket == "in") == 25_000
+
+
+def test_a_limit_on_a_files_size_is_one_sentence(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk")
+    asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
+    ended = nightly(site, limits={resource.RLIMIT_FSIZE: 600 << 10})
+    assert ended.code == 1
+    assert len(ended.sentences[-1]) < 300
+    assert site.unbalanced() == {}
+    assert nightly(site).code == 0
+    assert strays(site) == []
+
+
+def test_a_locked_database_is_one_sentence(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", database={"url": "sqlite:///callward.db?timeout=1"})
+    site.land("asterisk", "a.csv", calls(3))
+    (name,) = site.folder.glob("*.db*")[:1] if False else [site.folder / "callward.db"]
+    holder = sqlite3.connect(name, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        ended = nightly(site, environment={"CALLWARD_DATABASE_PATIENCE_MS": "300"})
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    assert ended.code == 1
+    assert "database" in ended.sentences[-1]
+    assert "locked" in ended.sentences[-1]
+    assert nightly(site).code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_night_says_so_at_once_and_goes_on_later(number: int, workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", waves={"records": 100, "block_mebibytes": 0.01})
+    for n in range(12):
+        site.land("asterisk", f"{n}.csv", calls(60))
+    running = start("nightly", "--config", str(site.folder))
+    _when(running, lambda: bool(site.data_files("assurance")))
+    running.signal(number)
+    ended = running.wait(30).check_clean(NUMBERS)
+    assert ended.code == 1
+    assert "interrupted" in ended.sentences[-1]
+    assert site.unbalanced() == {}
+    assert nightly(site).code == 0
+    assert codes_of(site) == {f"{n}.csv": {"accepted": 60} for n in range(12)}
+    assert strays(site) == []
+    assert waiting(site) == []
+
+
+def test_an_empty_night_is_done(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk")
+    ended = nightly(site, "--json")
+    assert ended.code == 0
+    assert (ended.document["rows"], ended.document["files"]) == (0, [])
+    shutil.rmtree(site.settings.landing_path)
+    assert nightly(site).code == 0
+
+
+# -- settings, keys and arguments ------------------------------------------------------------------------------------------
+
+
+def _rewritten(site: Any, old: str, new: str) -> None:
+    text = site.settings.path.read_text()
+    assert old in text
+    (site.folder / "callward.toml").write_text(text.replace(old, new))
+
+
+def _without_windows(site: Any) -> None:
+    _rewritten(site, 'call_detail = "99 years"', "")
+
+
+def _unknown_key(site: Any) -> None:
+    _rewritten(site, "[waves]", "[waves]\nrecord = 3")
+
+
+def _broken_toml(site: Any) -> None:
+    _rewritten(site, "[waves]", "[waves")
+
+
+def _no_root(site: Any) -> None:
+    (site.folder / "keys" / "archive.root").unlink()
+
+
+def _open_root(site: Any) -> None:
+    (site.folder / "keys" / "archive.root").chmod(0o644)
+
+
+def _cut_root(site: Any) -> None:
+    path = site.folder / "keys" / "archive.root"
+    path.write_bytes(path.read_bytes()[:10])
+
+
+def _other_root(site: Any) -> None:
+    shutil.copyfile(site.folder / "keys" / "billing.root", site.folder / "keys" / "ids.root")
+
+
+def _no_database(site: Any) -> None:
+    for path in site.folder.glob("callward.db*"):
+        path.unlink()
+
+
+def _no_settings(site: Any) -> None:
+    (site.folder / "callward.toml").unlink()
+
+
+def _no_source_format(site: Any) -> None:
+    _rewritten(site, 'format = "asterisk"', 'format = "asterix"')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "words"),
+    [
+        (_without_windows, 2, ("retention window", "default: call_detail")),
+        (_unknown_key, 2, ("waves.record", "did you mean 'records'")),
+        (_broken_toml, 2, ("not TOML",)),
+        (_no_root, 1, ("archive.root",)),
+        (_open_root, 1, ("archive.root", "600")),
+        (_cut_root, 1, ("archive.root",)),
+        (_other_root, 1, ("ids",)),
+        (_no_database, 1, ("callward init",)),
+        (_no_settings, 2, ("no settings file",)),
+        (_no_source_format, 2, ("asterix",)),
+    ],
+)
+def test_what_is_wrong_with_a_workspace_is_one_sentence(
+    spoil: Callable[[Any], None], code: int, words: tuple[str, ...], workspace: Callable[..., Any]
+) -> None:
+    site = workspace("asterisk")
+    site.land("asterisk", "a.csv", calls(3))
+    landed = waiting(site)
+    spoil(site)
+    ended = nightly(site)
+    assert (ended.code, len(ended.sentences)) == (code, 1), ended.err
+    assert [word for word in words if word not in ended.err] == []
+    assert all(path.exists() for path in landed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nightly", "--source", "asterix"), "did you mean 'asterisk'"),
+        (("nightly", "--sauce", "asterisk"), "--sauce"),
+        (("nightly", "extra"), "extra"),
+        (("nightle",), "nightle"),
+    ],
+)
+def test_wrong_arguments_are_exit_code_2(arguments: tuple[str, ...], words: str, workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk")
+    ended = run(*arguments, environment={"CALLWARD_CONFIG": str(site.folder)}).check_clean()
+    assert ended.code == 2
+    assert words in ended.err
+
+
+def test_init_refuses_a_folder_that_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    ended = run("init", str(tmp_path)).check_clean()
+    assert ended.code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+# -- two at once -----------------------------------------------------------------------------------------------------------
+
+
+def test_two_nights_of_one_source_are_refused_in_one_sentence(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", waves={"records": 100})
+    for n in range(8):
+        site.land("asterisk", f"{n}.csv", calls(60))
+    first = start("nightly", "--config", str(site.folder))
+    _when(first, lambda: bool(site.data_files("archive")))
+    second = nightly(site)
+    assert (second.code, len(second.sentences)) == (1, 1)
+    assert "being worked on" in second.err
+    assert first.wait().check_clean(NUMBERS).code == 0
+    assert codes_of(site) == {f"{n}.csv": {"accepted": 60} for n in range(8)}
+
+
+def test_nights_of_two_sources_at_once_come_to_what_one_night_comes_to(workspace: Callable[..., Any], feed_source: Callable[..., Any]) -> None:
+    named = [feed_source("asterisk", zone="UTC"), feed_source("other", format="asterisk")]
+    files = {name: [calls(50) + b"a,b\n" for _ in range(6)] for name in ("asterisk", "other")}
+    together, one = (workspace(*named, waves={"records": 110}) for _ in range(2))
+    for site in (together, one):
+        for name, contents in files.items():
+            for n, content in enumerate(contents):
+                site.land(name, f"{n}.csv", content)
+    nights = [start("nightly", "--json", "--source", name, "--config", str(together.folder)) for name in files]
+    ended = [night.wait().check_clean(NUMBERS) for night in nights]
+    assert [night.code for night in ended] == [0, 0], [night.err for night in ended]
+    assert nightly(one).code == 0
+    found, expected = all_that_is(together), all_that_is(one)
+    assert _without_file_numbers(found) == _without_file_numbers(expected)
+    assert together.unbalanced() == {}
+    assert together.differing() == 0
+    assert nightly(together).code == 0  # what a run that was at work might still have read is removed by the next
+    assert strays(together) == []
+    with database.reading(together.settings) as connection:
+        refused = connection.exec_driver_sql("SELECT count(*) FROM waves WHERE status = 'refused'").scalar()
+        assert audit.verify(connection) > 0
+    assert refused, "the two nights never met: this test shows nothing"
+
+
+def _without_file_numbers(found: dict[str, Any]) -> dict[str, Any]:
+    return {what: found[what] for what in ("billing", "assurance", "ledger", "derived", "suspense", "blocks")}

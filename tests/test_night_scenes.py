@@ -1,0 +1,179 @@
+"""Small scenes over several nights: equal calls, pieces that come apart, quality that comes late, local midnights."""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+
+MORNING = 1_772_776_800_000  # 2026-03-06 06:00 UTC
+NOON = 1_772_712_000  # 2026-03-05 12:00 UTC, in seconds
+HOUR_MS = 3_600_000
+CALLING, CALLED = "13035550101", "13035550102"
+
+CDR_HEADER = (
+    "cdrRecordType,globalCallID_callManagerId,globalCallID_callId,origLegCallIdentifier,destLegIdentifier,"
+    "dateTimeOrigination,dateTimeConnect,dateTimeDisconnect,callingPartyNumber,originalCalledPartyNumber,"
+    "origCause_value,destCause_value,duration,pkid,origDeviceName,destDeviceName,globalCallId_ClusterID\n"
+)
+CMR_HEADER = (
+    "cdrRecordType,globalCallID_callManagerId,globalCallID_callId,callIdentifier,dateTimeStamp,numberPacketsReceived,"
+    "numberPacketsLost,jitter,pkid,varVQMetrics,globalCallId_ClusterID\n"
+)
+
+
+def asterisk(second: int, talk: int = 30) -> str:
+    """A line of Asterisk's 16 columns: without a unique id."""
+    start, end = (f"{datetime.fromtimestamp(NOON + s, UTC):%F %T}" for s in (second, second + talk))
+    return (
+        f'"ac-0001","{CALLING}","{CALLED}","ctx","<{CALLING}>","SIP/desk-01","SIP/northwind-1-02","Dial","x",'
+        f'"{start}","{start}","{end}",{talk},{talk},"ANSWERED","DOCUMENTATION"\n'
+    )
+
+
+def invite(call: str, second: int = 0) -> str:
+    return f"INVITE|f{call}|t{call}|{call}@192.0.2.30|200|OK|{NOON + second}|*postpaid|{CALLING}|{CALLED}||1:1\n"
+
+
+def bye(call: str, second: int) -> str:
+    return f"BYE|t{call}|f{call}|{call}@192.0.2.30|200|OK|{NOON + second}|||||1:1\n"
+
+
+def cucm(call: int, talk: int = 60) -> str:
+    pkid = f"00000000-0000-4000-8000-{call:012d}"
+    times = f"{NOON},{NOON + 5},{NOON + 5 + talk}"
+    return f"1,2,{call},{call * 2},{call * 2 + 1},{times},{CALLING},{CALLED},16,0,{talk},{pkid},SEP1,northwind-1,C1\n"
+
+
+def quality(call: int, leg: int, mos: float, jitter: int, name: int = 0) -> str:
+    pkid = f"00000000-0000-4000-9000-{call * 10 + leg + name:012d}"
+    return f"2,2,{call},{call * 2 + leg},{NOON + 70},3000,30,{jitter},{pkid},MLQK={mos},C1\n"
+
+
+@pytest.fixture
+def site(workspace, feed_source):
+    return workspace("cucm", "opensips", feed_source("plain", format="asterisk", zone="UTC"))
+
+
+def rows_in(site, bucket: str, code: str = "") -> int:
+    return site.entries().get((bucket, code), (0, 0))[0]
+
+
+def is_sound(site) -> bool:
+    return site.differing() == 0 and not site.unbalanced()
+
+
+def test_equal_calls_of_one_file_stay_and_a_redelivery_adds_nothing(site):
+    same, other = asterisk(0), asterisk(7)
+    site.land("plain", "a.csv", (same + other + same).encode())
+    site.land("plain", "b.csv", same.encode())  # says only what a.csv says
+    site.night(MORNING)
+    assert site.view("billing").num_rows == site.view("assurance").num_rows == 3
+    assert site.balances()["plain/b.csv"]["duplicate"] == (1, 30_000)
+    before = site.view("assurance")
+    site.land("plain", "again.csv", (same + other + same).encode())
+    site.land("plain", "c.csv", (same + same + same).encode())  # the third is one more call
+    site.night(MORNING)
+    assert site.balances()["plain/again.csv"]["duplicate"][0] == 3
+    assert site.balances()["plain/c.csv"]["duplicate"][0] == 2
+    assert site.view("assurance").num_rows == before.num_rows + 1
+    assert set(before["assurance_id"].to_pylist()) < set(site.view("assurance")["assurance_id"].to_pylist())
+    assert is_sound(site)
+
+
+def test_a_late_quality_record_amends_the_row_that_is_there(site):
+    site.land("cucm", "cdr_1", (CDR_HEADER + cucm(1) + cucm(2)).encode())
+    site.land("cucm", "cmr_1", (CMR_HEADER + quality(2, 0, 4.1, 3)).encode())
+    site.night(MORNING)
+    billing, (file,) = site.view("billing"), site.data_files("assurance")
+    assert sorted(site.view("assurance")["mos"].to_pylist(), key=str) == [pytest.approx(4.1), None]
+    site.land("cucm", "cmr_2", (CMR_HEADER + quality(1, 0, 3.5, 9) + quality(1, 1, 3.9, 20)).encode())
+    site.night(MORNING + 2 * HOUR_MS)
+    rows = site.view("assurance").to_pandas().sort_values("mos")
+    assert rows["mos"].tolist() == pytest.approx([3.5, 4.1])
+    assert rows["jitter_ms"].tolist() == [20, 3]  # the worse of its legs
+    assert site.view("billing").equals(billing)
+    assert [f.file_id for f in site.data_files("assurance")] != [file.file_id]
+    assert not (site.settings.lake_path / file.path).exists()
+    assert sum(sums[-1] for sums in site.derived()["assurance_trunk_hourly_mos"].values()) == 4  # two calls, two sides
+    assert rows_in(site, "merged") == 3 and is_sound(site)
+
+
+def test_a_longer_version_and_late_quality_of_its_neighbour_in_one_night(site):
+    site.land("cucm", "cdr_1", (CDR_HEADER + cucm(1) + cucm(2)).encode())
+    site.night(MORNING)
+    site.land("cucm", "cdr_2", (CDR_HEADER + cucm(1, talk=90)).encode())
+    site.land("cucm", "cmr_2", (CMR_HEADER + quality(1, 0, 3.2, 4) + quality(2, 0, 4.4, 1)).encode())
+    site.night(MORNING + HOUR_MS)
+    rows = site.view("assurance").to_pandas().sort_values("talk_s")
+    assert rows["talk_s"].tolist() == [60, 90]
+    assert rows["mos"].tolist() == pytest.approx([4.4, 3.2])
+    assert sorted(site.view("billing")["talk_ms"].to_pylist()) == [60_000, 90_000]
+    assert rows_in(site, "suspended", "CONFLICT") == 1 and rows_in(site, "merged") == 2
+    assert is_sound(site)
+
+
+def test_the_version_that_lost_is_known_when_it_comes_again(site):
+    site.land("cucm", "cdr_1", (CDR_HEADER + cucm(1)).encode())
+    site.night(MORNING)
+    for name, talk in (("cdr_2", 90), ("cdr_3", 60), ("cdr_4", 90)):
+        site.land("cucm", name, (CDR_HEADER + cucm(1, talk)).encode())
+        site.night(MORNING)
+    assert rows_in(site, "suspended", "CONFLICT") == 1 and rows_in(site, "duplicate") == 2
+    assert site.view("billing")["talk_ms"].to_pylist() == [90_000]
+    assert is_sound(site)
+
+
+def test_a_bye_closes_its_call_the_next_night_and_an_invite_too(site):
+    site.land("opensips", "n1", (invite("a") + bye("b", 50) + invite("c") + bye("c", 20)).encode())
+    site.night(MORNING)
+    assert site.view("billing").num_rows == 1 and rows_in(site, "pending") == 2 and is_sound(site)
+    site.land("opensips", "n2", (bye("a", 40) + invite("b", 10)).encode())
+    site.night(MORNING + 24 * HOUR_MS)
+    assert sorted(site.view("billing")["talk_ms"].to_pylist()) == [20_000, 40_000, 40_000]
+    assert rows_in(site, "pending") == 0 and rows_in(site, "accepted") == rows_in(site, "merged") == 3
+    assert site.entries()["paired", ""] == (0, 100_000)
+    assert is_sound(site)
+    log = site.log("pending").to_pandas()
+    assert log["calling_number"].isna().all() and log["called_number"].isna().all()
+    site.land("opensips", "n3", (bye("a", 40) + invite("b", 10)).encode())
+    site.night(MORNING + 25 * HOUR_MS)
+    assert rows_in(site, "duplicate") == 2 and site.view("billing").num_rows == 3 and is_sound(site)
+
+
+def test_lone_pieces_become_partial_and_are_closed_all_the_same(site):
+    site.land("opensips", "n1", (invite("a") + bye("b", 50)).encode())
+    site.land("cucm", "cmr_1", (CMR_HEADER + quality(7, 0, 4.0, 2)).encode())
+    site.night(MORNING)
+    assert rows_in(site, "pending") == 3
+    site.night(MORNING + 23 * HOUR_MS)  # past the horizon of CUCM (6 h), not of SIP (24 h)
+    assert rows_in(site, "pending") == 2 and rows_in(site, "suspended", "PARTIAL") == 1 and is_sound(site)
+    site.night(MORNING + 25 * HOUR_MS)
+    assert rows_in(site, "pending") == 0 and rows_in(site, "suspended", "PARTIAL") == 3 and is_sound(site)
+    site.land("opensips", "n2", (bye("a", 40) + invite("b", 10)).encode())
+    site.land("cucm", "cdr_2", (CDR_HEADER + cucm(7)).encode())
+    site.night(MORNING + 26 * HOUR_MS)
+    assert rows_in(site, "suspended", "PARTIAL") == 0
+    assert (rows_in(site, "accepted"), rows_in(site, "merged")) == (3, 3)
+    assert site.view("assurance").num_rows == 3
+    assert [mos for mos in site.view("assurance")["mos"].to_pylist() if mos] == [pytest.approx(4.0)]
+    assert is_sound(site)
+
+
+def test_the_billing_date_is_the_local_date_of_the_answer(workspace):
+    """Across midnight and the night on which clocks go forward (2026-03-08 in Denver)."""
+    site = workspace("generic", zone="America/Denver")
+    first = datetime(2026, 3, 7, 5, tzinfo=UTC)
+    answers = [first + timedelta(minutes=20 * n) for n in range(3 * 24 * 3)]
+    lines = ["id,calling_number,called_number,start_time,answer_time,end_time,talk_ms"]
+    for n, answer in enumerate(answers):
+        start, end = answer - timedelta(minutes=7), answer + timedelta(seconds=n)
+        lines.append(f"id-{n},+{CALLING},+{CALLED},{start:%FT%TZ},{answer:%FT%TZ},{end:%FT%TZ},{n * 1000}")
+    site.land("generic", "u.csv", "\n".join([*lines, ""]).encode())
+    site.night(int((first + timedelta(days=3)).timestamp() * 1000))
+    local = pd.Series([answer.astimezone(ZoneInfo("America/Denver")).date() for answer in answers]).value_counts()
+    found = {key[2]: sums[0] for key, sums in site.derived()["billing_usage_daily"].items()}
+    assert site.view("billing").num_rows == len(answers)
+    assert found == local.to_dict() and len(found) == 4
+    assert found[date(2026, 3, 8)] == 3 * 23  # that day has 23 hours
+    assert is_sound(site)

@@ -1,0 +1,348 @@
+"""Is the night right? Feeds of every switch, whose makers know what must come out, through real nights."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from callward.feeds import SOURCES, Truth, generate, world
+from callward.feeds.calls import ENDINGS
+from callward.feeds.delivery import Delivery
+from callward.feeds.dirt import ACCEPTED
+from schemas.cdr import DISPOSITIONS
+from schemas.codes import Bucket
+
+SEED, DIRT = 9, 0.005
+# Sources with late files must be larger: few calls end so late that their last record comes the night after.
+CALLS = {"asterisk": 2500, "freeswitch": 2500, "freeswitch_json": 2500, "generic": 2500, "cucm": 9000, "opensips": 9000}
+SECOND_STAMPS = ("asterisk", "freeswitch", "cucm", "opensips")
+# What an ending is called, by how the source says it: by its own word, or by a cause.
+ASTERISK_WORDS = {"ANSWERED": "answered", "NO ANSWER": "no_answer", "BUSY": "busy"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """Three nights: the day's files, the late ones, and everything once more under other names."""
+
+    site: Any
+    truth: Truth
+    truth_with_late: Truth
+    late: int
+    balances: list[dict[str, Any]]
+    views: list[dict[str, pa.Table]]
+    differing: list[int]
+    derived: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def told(workspace, day, tmp_path_factory) -> Told:
+    """The nights, run once for all tests of this module."""
+    folder = tmp_path_factory.mktemp("feeds")
+    made = [
+        generate(folder / "night", seed=SEED, day=day, calls=calls, dirt=DIRT, late=folder / "late", sources=[name])
+        for name, calls in CALLS.items()
+    ]
+    files, late = [f for feeds in made for f in feeds.files], [f for feeds in made for f in feeds.late]
+    site = workspace(*CALLS)
+    balances, views, differing, derived = [], [], [], []
+    for prefix, paths in (("", files), ("", late), ("again-", [*files, *late])):
+        site.deliver(paths, prefix)
+        night = site.night()
+        assert not night.left_alone
+        balances.append(site.balances())
+        views.append({view: site.view(view) for view in ("billing", "assurance")})
+        differing.append(site.differing())
+        derived.append(site.derived())
+    truth = Truth({name: count for feeds in made for name, count in feeds.truth.files.items()})
+    with_late = Truth({name: count for feeds in made for name, count in feeds.truth_with_late.files.items()})
+    return Told(site, truth, with_late, len(late), balances, views, differing, derived)
+
+
+def expected(truth: Truth) -> dict[str, dict[str, tuple[int, int]]]:
+    """Per file what each bucket must hold (rows, talk_ms), in the shape that the ledger is read in."""
+    return {
+        name: {
+            "in": (count.rows, count.talk_ms["in"]),
+            "paired": (0, count.talk_ms_paired),
+            **{bucket: (rows, count.talk_ms[bucket]) for bucket, rows in count.buckets.items()},
+        }
+        for name, count in truth.files.items()
+    }
+
+
+def filled(balances: dict[str, dict[str, tuple[int, int]]]) -> dict[str, dict[str, tuple[int, int]]]:
+    """Balances with every bucket named, 0 where it has nothing."""
+    empty = dict.fromkeys(("in", "paired", *map(str, Bucket)), (0, 0))
+    return {name: empty | buckets for name, buckets in balances.items()}
+
+
+def test_every_file_comes_to_what_its_maker_knows(told):
+    assert filled(told.balances[0]) == expected(told.truth)
+
+
+def test_the_second_night_closes_what_came_late(told):
+    assert told.late == 2  # quality records, and BYEs
+    assert filled(told.balances[1]) == expected(told.truth_with_late)
+    assert told.balances[0] != {name: told.balances[1][name] for name in told.balances[0]}
+
+
+def test_everything_again_is_only_duplicates(told):
+    again = {name: buckets for name, buckets in told.balances[2].items() if "/again-" in name}
+    assert {name: b for name, b in told.balances[2].items() if name not in again} == told.balances[1]
+    assert len(again) == len(told.truth_with_late.files)
+    for name, buckets in filled(again).items():
+        before = told.truth_with_late.files[name.replace("again-", "")]
+        assert buckets["in"] == (before.rows, before.talk_ms["in"])
+        assert buckets["filtered"][0] == before.buckets["filtered"]
+        assert buckets["duplicate"][0] == before.rows - before.buckets["filtered"]
+        assert buckets["paired"] == (0, 0)
+    assert all(told.views[2][view].equals(told.views[1][view]) for view in told.views[1])
+    assert told.derived[2] == told.derived[1]
+
+
+def test_the_derived_tables_are_what_the_lake_says_after_every_night(told):
+    assert told.differing == [0, 0, 0]
+    assert not told.site.unbalanced()
+
+
+def test_what_waits_is_pieces_without_numbers_of_closed_calls(told):
+    log = told.site.log("pending")
+    frame = log.to_pandas()
+    closed = frame["call_id"].isin(frame.loc[frame["state"] == 2, "call_id"])
+    words = frame[[field.name for field in log.schema if pa.types.is_string(field.type)]]
+    with_digits = words.apply(lambda column: column.str.contains(r"\d{4}", na=False)).any(axis=1)
+    assert closed.any() and not with_digits[closed].any()
+    assert with_digits[~closed & (frame["piece"] == "open")].all() and (~closed & (frame["piece"] == "open")).any()
+
+
+# -- rows of the views, from the calls that the feeds were made of --------------------------------------------------------
+
+
+def delivery(name: str, day) -> Delivery:
+    """The records of a source of the feeds, as `generate` makes them."""
+    number, source = next((n, s) for n, s in enumerate(SOURCES) if s.name == name)
+    midnight = int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(source.zone)).timestamp()) * 1000
+    rng = np.random.default_rng([SEED, number])
+    return source.make(rng, parties(), round(CALLS[name] * source.share), midnight, source.zone, DIRT)
+
+
+def parties() -> world.World:
+    return world.build(np.random.default_rng(SEED), 3000, 200)
+
+
+def truth_frame(name: str, day) -> pd.DataFrame:
+    """One row per call that must be there, with what its switch could say of it; times in ms, -1: none."""
+    made = delivery(name, day)
+    bucket = made.calls["bucket"] if made.settled is None else made.settled
+    calls = made.calls[(bucket == ACCEPTED)]
+    unit = 1000 if name in SECOND_STAMPS else 1
+    start, answer, end = (calls[moment] // unit * unit for moment in ("start", "answer", "end"))
+    if name == "opensips":  # a line is written when its transaction ends
+        start = np.where(answer > 0, answer, end)
+    talk = calls["talk"] if name != "opensips" else np.where(answer > 0, end - answer, 0)
+    number = np.array(parties().e164.to_pylist(), object)
+    return pd.DataFrame(
+        {
+            "start": start,
+            "answer": np.where(calls["answer"] > 0, answer, -1),
+            "end": end,
+            "talk": talk,
+            "calling": number[calls["caller"]],
+            "called": number[calls["called"]],
+            "account": [f"acct-{n:04d}" for n in calls["account"]],
+            "ending": calls["ending"],
+            "leg": calls["leg"],
+            "route": calls["linked"],
+        }
+    )
+
+
+def ms(column: pd.Series) -> pd.Series:
+    return column.astype("datetime64[ms, UTC]").astype("int64").where(column.notna(), -1)
+
+
+def of_source(table: pa.Table, name: str) -> pd.DataFrame:
+    frame = table.to_pandas()
+    return frame[frame["source"] == name]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_billing_rows_are_the_calls_that_were_made(told, day, name):
+    calls = truth_frame(name, day)
+    calls = calls[calls["answer"] >= 0]
+    rows = of_source(told.views[1]["billing"], name)
+    assert times(rows["start"], rows["answer"], rows["end"], rows["talk_ms"]) == Counter(
+        zip(calls["start"], calls["answer"], calls["end"], calls["talk"], strict=True)
+    )
+    assert (rows["billable_s"] == np.ceil(rows["talk_ms"] / 1000)).all()
+    # Parties with a public number: what a switch dials within the house has no single spelling.
+    public = calls[calls["calling"].str.startswith("+") & calls["called"].str.startswith("+")]
+    found = rows[rows["calling_number"].str.startswith("+", na=False) & rows["called_number"].str.startswith("+", na=False)]
+    assert Counter(zip(ms(found["start"]), found["calling_number"], found["called_number"], strict=True)) == Counter(
+        zip(public["start"], public["calling"], public["called"], strict=True)
+    )
+    known = calls["account"] if name not in ("cucm", "opensips") else pd.Series(["unguided"] * len(calls))
+    assert Counter(rows["account"]) == Counter(known)
+
+
+def times(start: pd.Series, answer: pd.Series, end: pd.Series, talk: pd.Series) -> Counter:
+    return Counter(zip(ms(start), ms(answer), ms(end), talk, strict=True))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_assurance_rows_are_the_attempts_that_were_made(told, day, name):
+    calls = truth_frame(name, day)
+    rows = of_source(told.views[1]["assurance"], name)
+    minute, steps = calls["start"] // 60_000 * 60_000, -(-calls["talk"] // 6000) * 6
+    answered = calls["answer"] >= 0
+    assert Counter(zip(ms(rows["start"]), rows["talk_s"].fillna(0), rows["disposition"] == "answered", strict=True)) == Counter(
+        zip(minute, steps, answered, strict=True)
+    )
+    assert set(rows["disposition"]) <= set(DISPOSITIONS)
+    words = pd.Series([ENDINGS[n].asterisk for n in calls["ending"]]).map(ASTERISK_WORDS)
+    if name == "asterisk":
+        assert Counter(words.fillna("network_failure")) == Counter(rows["disposition"])
+
+
+def test_the_last_route_of_a_call_is_the_callers_call(told, day):
+    """Route advance writes one more record before the one that counts: exactly one record of each call is leg 0."""
+    calls = truth_frame("asterisk", day)
+    rows = of_source(told.views[1]["assurance"], "asterisk")
+    last = calls.groupby("route")["leg"].transform("max") == calls["leg"]
+    assert (~last).any()
+    assert Counter(zip(ms(rows["start"]), rows["leg"] == 0, strict=True)) == Counter(
+        zip(calls["start"] // 60_000 * 60_000, last, strict=True)
+    )
+
+
+# -- one view does not lead to the other --------------------------------------------------------------------------------
+
+
+def words_of(table: pa.Table) -> set[bytes]:
+    columns = [column for column in table.columns if pa.types.is_fixed_size_binary(column.type)]
+    return {value for column in columns for value in column.to_pylist() if value is not None}
+
+
+def test_no_id_or_token_of_one_view_is_in_the_other(told):
+    billing, assurance = (told.views[2][view] for view in ("billing", "assurance"))
+    tokens = [column for column in assurance.schema if pa.types.is_fixed_size_binary(column.type)]
+    assert len(tokens) == 2 and words_of(billing) and words_of(assurance)
+    assert not words_of(billing) & words_of(assurance)
+
+
+def test_derived_tables_show_no_token_of_billing(told):
+    shown = {key[1] for key in told.derived[2]["assurance_account_daily"]}
+    assert shown <= {value.hex() for value in words_of(told.views[2]["assurance"])}
+    assert not shown & {value.hex() for value in words_of(told.views[2]["billing"])}
+
+
+def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(told):
+    from callward.files import Files
+
+    files = Files(told.site.opened, "test")
+    stored = pa.concat_tables([files.rows(file) for file in told.site.data_files("assurance")]).to_pandas()
+    assert (ms(stored["start"]) % 60_000 == 0).all()
+    assert (stored["talk_s"].dropna() % 6 == 0).all()
+    # Calls of one minute stand in the order of their ids: where billing has them in time, these two must not agree.
+    agree = []
+    for file in told.site.data_files("assurance"):
+        rows, lineage = files.rows(file).to_pandas(), files.lineage(file).to_pandas()
+        pairs = rows["start"].eq(rows["start"].shift()) & rows["source"].eq(rows["source"].shift())
+        pairs &= lineage["file_no"].eq(lineage["file_no"].shift())
+        agree += (lineage["line"] > lineage["line"].shift())[pairs].tolist()
+    assert len(agree) > 200 and 0.35 < np.mean(agree) < 0.65
+
+
+# -- derived tables, by pandas over what the views hold -------------------------------------------------------------------
+
+NER_SUCCESS = {"answered", "busy", "no_answer", "abandoned_alerting", "rejected"}  # ITU-T E.425, as formats.md quotes it
+ATTEMPT_SUMS = ["attempts", "unknown", "answered", "ner_success", "talk_s", "pdd_ms", "pdd_count"]
+TRUNK = ["hour", "side", "trunk"]
+
+
+def attempts_frame(table: pa.Table) -> pd.DataFrame:
+    """One row per attempt with what every table of attempts adds up."""
+    frame = table.to_pandas()
+    frame["start"] = frame["start"].dt.tz_localize(None)
+    frame["attempts"] = 1
+    frame["unknown"] = (frame["disposition"] == "unknown").astype(int)
+    frame["answered"] = (frame["disposition"] == "answered").astype(int)
+    frame["ner_success"] = frame["disposition"].isin(NER_SUCCESS).astype(int)
+    frame["pdd_count"] = frame["pdd_ms"].notna().astype(int)
+    frame["hour"] = frame["start"].dt.floor("h")
+    return frame
+
+
+def sides(table: pa.Table) -> pd.DataFrame:
+    """Attempts as each side counts them: coming in one per caller's call, going out one per route."""
+    frame = attempts_frame(table)
+    coming = frame[frame["leg"] == 0].assign(side="ingress", trunk=lambda f: f["trunk_in"].fillna("unknown"))
+    going = frame[frame["trunk_out"].notna()].assign(side="egress", trunk=lambda f: f["trunk_out"])
+    return pd.concat([coming, going])
+
+
+def summed(frame: pd.DataFrame, keys: list[str], sums: list[str]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    grouped = frame.groupby(keys)[sums].sum().astype("int64")
+    rows = {("default", *as_tuple(key)): tuple(int(v) for v in row) for key, row in zip(grouped.index, grouped.values, strict=True)}
+    return {key: row for key, row in rows.items() if any(row)}
+
+
+def as_tuple(key: Any) -> tuple[Any, ...]:
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(part.to_pydatetime() if isinstance(part, pd.Timestamp) else part for part in parts)
+
+
+def test_usage_by_day_is_the_sum_of_the_billing_rows(told):
+    rows = told.views[1]["billing"].to_pandas()
+    rows["billing_date"] = rows["answer"].fillna(rows["start"]).dt.date
+    rows["direction"], rows["destination"] = rows["direction"].fillna("unknown"), rows["destination"].fillna("unknown")
+    rows["calls"], rows["answered"] = 1, rows["answer"].notna().astype(int)
+    keys, sums = ["account", "billing_date", "direction", "destination"], ["calls", "answered", "talk_ms", "billable_s"]
+    assert told.derived[1]["billing_usage_daily"] == summed(rows, keys, sums)
+
+
+def test_trunks_by_hour_are_the_sum_of_the_assurance_rows(told):
+    rows = sides(told.views[1]["assurance"])
+    rows["seizures"] = rows["attempts"] - rows["unknown"]
+    order = ["attempts", "unknown", "seizures", *ATTEMPT_SUMS[2:]]
+    assert told.derived[1]["assurance_trunk_hourly"] == summed(rows, TRUNK, order)
+
+
+def test_causes_and_scores_are_counted_by_hour_and_trunk(told):
+    rows = sides(told.views[1]["assurance"]).assign(count=1)
+    causes = pd.concat([rows.assign(kind=kind, cause=rows[f"cause_{kind}"]) for kind in ("q850", "sip")]).dropna(subset="cause")
+    causes["cause"] = causes["cause"].astype(int)
+    assert told.derived[1]["assurance_trunk_hourly_cause"] == summed(causes, [*TRUNK, "kind", "cause"], ["count"])
+    scored = rows.dropna(subset="mos").assign(mos_milli=lambda f: (f["mos"].astype("float64") * 1000).round().astype(int))
+    assert told.derived[1]["assurance_trunk_hourly_mos"] == summed(scored, [*TRUNK, "mos_method"], ["mos_milli", "count"])
+
+
+def test_accounts_by_day_are_the_sum_of_the_callers_calls(told):
+    rows = attempts_frame(told.views[1]["assurance"]).query("leg == 0")
+    rows = rows.assign(token=rows["account_token"].map(bytes.hex), call_date=rows["start"].dt.date)
+    assert told.derived[1]["assurance_account_daily"] == summed(rows, ["token", "call_date"], ATTEMPT_SUMS)
+
+
+def test_the_95th_percentile_of_the_delay_lies_in_its_bucket(told):
+    """The smallest delay that 95 % of the attempts do not exceed (nearest rank) is where the histogram says."""
+    rows = sides(told.views[1]["assurance"]).dropna(subset="pdd_ms")
+    histogram: dict[tuple[Any, ...], dict[int, int]] = {}
+    for (_, *key, bucket), (count,) in told.derived[1]["assurance_trunk_hourly_pdd"].items():
+        histogram.setdefault(tuple(key), {})[bucket] = count
+    exact = {as_tuple(key): np.sort(group["pdd_ms"].to_numpy()) for key, group in rows.groupby(TRUNK)}
+    assert set(histogram) == set(exact) and len(exact) > 20
+    for key, delays in exact.items():
+        rank, seen = int(np.ceil(0.95 * len(delays))), 0
+        for bucket in sorted(histogram[key]):
+            seen += histogram[key][bucket]
+            if seen >= rank:
+                break
+        assert sum(histogram[key].values()) == len(delays)
+        assert 2 ** (bucket / 4) * (1 - 1e-9) <= max(delays[rank - 1], 1) < 2 ** ((bucket + 1) / 4) * (1 + 1e-9)

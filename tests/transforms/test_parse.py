@@ -1,0 +1,428 @@
+"""What Parse promises for any bytes: a row per record, no exception, and the same reading whatever lies beside."""
+
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.cdr import DISPOSITIONS, PARSED, PIECES
+from schemas.codes import Filter, Suspense
+from schemas.declaration import Declaration, Shape, available, load, sniff
+from transforms.parse import LONGEST_RECORD, parse, record_end, records
+from transforms.validate import validate
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+NOW_MS = 1_796_083_200_000
+NEW_YORK = "America/New_York"
+LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+MUTABLE = sorted(
+    path
+    for name in available()
+    for path in (GOLDEN / name).iterdir()
+    if path.name != "case.json" and not path.name.endswith((".rows.jsonl", ".suspense.jsonl"))
+)
+
+
+def _after_header(data: bytes, shape: Shape) -> bytes:
+    return b"".join(data.splitlines(keepends=True)[shape.header_lines :])
+
+
+def _parsed(data: bytes, name: str, zone: str = "UTC", **overrides: object) -> pa.Table:
+    declaration = load(name, overrides)
+    shape = sniff(data, declaration)
+    return parse(records(_after_header(data, shape), declaration), declaration, shape, zone)
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A golden file with bytes deleted, inserted, replaced or cut off."""
+    path = draw(st.sampled_from(MUTABLE))
+    data = path.read_bytes()
+    noise = st.sampled_from(
+        [b"\0", b"\r", b"\n", b'"', b",", b"|", b"\xff", b"\\", b"{", b"}", b"[", b";", b'","', b""]
+    )
+    for _ in range(draw(st.integers(0, 6))):
+        at = draw(st.integers(0, len(data)))
+        length = draw(st.sampled_from([0, 0, 1, 3, 40]))
+        data = data[:at] + draw(noise | st.binary(max_size=4)) + data[at + length :]
+    if draw(st.integers(0, 4)) == 0:
+        data = data[: draw(st.integers(0, len(data)))]
+    return path.parent.name, data
+
+
+@LONG
+@given(_mutated())
+def test_any_bytes_give_a_row_per_record_and_known_codes(mutated: tuple[str, bytes]) -> None:
+    name, data = mutated
+    declaration = load(name)
+    shape = sniff(data, declaration)
+    found = records(_after_header(data, shape), declaration)
+    table = validate(parse(found, declaration, shape, NEW_YORK), NOW_MS)
+    assert table.schema == PARSED
+    assert table["raw"].to_pylist() == found.to_pylist()
+    assert table["line"].to_pylist() == list(range(len(found)))
+    for row in table.select(["fault", "filter", "piece", "disposition"]).to_pylist():
+        assert row["fault"] is None or row["fault"] in set(Suspense)
+        assert row["filter"] is None or row["filter"] in set(Filter)
+        assert not (row["fault"] and row["filter"])
+        assert row["piece"] in (*PIECES, None)
+        assert row["disposition"] in (*DISPOSITIONS, None)
+        if row["fault"] is None and row["filter"] is None and row["piece"] in ("whole", "open"):
+            assert row["disposition"] is not None
+
+
+@LONG
+@given(_mutated())
+def test_a_record_reads_the_same_whatever_lies_beside_it(mutated: tuple[str, bytes]) -> None:
+    name, data = mutated
+    declaration = load(name)
+    shape = sniff(data, declaration)
+    found = records(_after_header(data, shape), declaration)
+    together = parse(found, declaration, shape, NEW_YORK).drop_columns("line").to_pylist()
+    alone = [
+        parse(found[i : i + 1], declaration, shape, NEW_YORK).drop_columns("line").to_pylist()
+        for i in range(len(found))
+    ]
+    assert [[row] for row in together] == alone
+
+
+@LONG
+@given(_mutated(), st.integers(1, 400))
+def test_blocks_cut_at_record_ends_hold_the_records_of_the_whole(mutated: tuple[str, bytes], size: int) -> None:
+    name, data = mutated
+    declaration = load(name)
+    if declaration.file.records == "file":
+        assert record_end(data, declaration) == -1
+        return
+    blocks, rest, wanted = [], data, size
+    while rest:
+        end = record_end(rest[:wanted], declaration)
+        if end < 0 and wanted < len(rest):
+            wanted *= 2
+            continue
+        blocks.append(rest[: end if end > 0 else len(rest)])
+        rest, wanted = rest[len(blocks[-1]) :], size
+    whole = records(data, declaration).to_pylist()
+    assert [record for block in blocks for record in records(block, declaration).to_pylist()] == whole
+
+
+# -- Asterisk against the csv module -----------------------------------------------------------------------------------
+
+COLUMNS = load("asterisk").shapes[-1].columns
+_PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+
+
+def _quoted(values: dict[str, str]) -> str:
+    bare = ("duration", "billsec", "sequence")
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="")
+    parts = []
+    for name in COLUMNS:
+        if name in bare or (name in ("start", "answer", "end") and not values[name]):
+            parts.append(values[name])
+        else:
+            out.seek(0)
+            out.truncate()
+            writer.writerow([values[name]])
+            parts.append(out.getvalue())
+    return ",".join(parts)
+
+
+@st.composite
+def _asterisk_call(draw: st.DrawFn) -> dict[str, str]:
+    start = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(seconds=draw(st.integers(0, 10**7)))
+    ring, talk = draw(st.integers(0, 60)), draw(st.none() | st.integers(0, 4000))
+    end = start + timedelta(seconds=ring + (talk or 0))
+    stamp = "%Y-%m-%d %H:%M:%S"
+    free = {name: draw(_PLAIN) for name in ("clid", "lastapp", "lastdata", "accountcode", "dcontext", "userfield")}
+    return (
+        dict.fromkeys(COLUMNS, "")
+        | free
+        | {
+            "src": draw(_PLAIN),
+            "dst": draw(_PLAIN),
+            "start": start.strftime(stamp),
+            "answer": "" if talk is None else (start + timedelta(seconds=ring)).strftime(stamp),
+            "end": end.strftime(stamp),
+            "duration": str(ring + (talk or 0)),
+            "billsec": str(talk or 0),
+            "disposition": "NO ANSWER" if talk is None else "ANSWERED",
+            "uniqueid": f"{int(start.timestamp())}.{draw(st.integers(0, 10**6))}",
+            "linkedid": f"{int(start.timestamp())}.1",
+            "sequence": str(draw(st.integers(0, 2**31))),
+        }
+    )
+
+
+@LONG
+@given(st.lists(_asterisk_call(), min_size=1, max_size=5))
+def test_asterisk_agrees_with_the_csv_module(calls: list[dict[str, str]]) -> None:
+    data = ("\n".join(_quoted(call) for call in calls) + "\n").encode()
+    rows = _parsed(data, "asterisk").to_pylist()
+    oracle = [dict(zip(COLUMNS, line, strict=True)) for line in csv.reader(data.decode().split("\n")) if line]
+    assert len(rows) == len(oracle)
+    for row, line in zip(rows, oracle, strict=True):
+        assert row["fault"] is None
+        assert (row["calling_raw"], row["called_raw"]) == (line["src"] or None, line["dst"] or None)
+        assert row["account_code"] == (line["accountcode"] or None)
+        assert row["identity"] == f"{line['uniqueid']}\x1f{line['sequence']}"
+        assert row["start_time"] == datetime.fromisoformat(line["start"]).replace(tzinfo=UTC)
+        assert row["end_time"] == datetime.fromisoformat(line["end"]).replace(tzinfo=UTC)
+        assert row["talk_ms"] == int(line["billsec"]) * 1000
+        assert (row["disposition"] == "answered") == bool(line["answer"])
+
+
+# -- local time --------------------------------------------------------------------------------------------------------
+
+
+def _call_line(start: datetime, answer: datetime, end: datetime, number: int) -> str:
+    def wall(at: datetime) -> str:
+        return at.astimezone(ZoneInfo(NEW_YORK)).strftime("%Y-%m-%d %H:%M:%S")
+
+    values = dict.fromkeys(COLUMNS, "x") | {
+        "start": wall(start),
+        "answer": wall(answer),
+        "end": wall(end),
+        "duration": str(int((end - start).total_seconds())),
+        "billsec": str(int((end - answer).total_seconds())),
+        "uniqueid": f"1700000000.{number}",
+        "sequence": str(number),
+    }
+    return _quoted(values)
+
+
+@LONG
+@given(
+    st.sampled_from([datetime(2026, 3, 8, 7, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)]),
+    st.integers(-7200, 7200),
+    st.integers(0, 120),
+    st.integers(0, 7200),
+)
+def test_a_clock_change_bends_no_duration(change: datetime, before: int, ring: int, talk: int) -> None:
+    start = change + timedelta(seconds=before)
+    answer = start + timedelta(seconds=ring)
+    end = answer + timedelta(seconds=talk)
+    row = _parsed((_call_line(start, answer, end, 1) + "\n").encode(), "asterisk", NEW_YORK).to_pylist()[0]
+    assert row["end_time"] - row["start_time"] == end - start
+    assert row["end_time"] - row["answer_time"] == end - answer
+    # A wall clock that shows an hour twice does not say which: earliest is the declared rule.
+    repeated = change.month == 11 and 0 <= before < 3600
+    assert row["start_time"] == (start - timedelta(hours=1) if repeated else start)
+
+
+def test_latest_takes_the_second_pass_of_a_repeated_hour() -> None:
+    start = datetime(2026, 11, 1, 6, 10, tzinfo=UTC)
+    line = _call_line(start, start, start + timedelta(seconds=30), 1).encode() + b"\n"
+    row = _parsed(line, "asterisk", NEW_YORK, time={"ambiguous": "latest"}).to_pylist()[0]
+    assert row["start_time"] == start
+
+
+def test_stamps_that_no_duration_vouches_for_keep_their_own_hour() -> None:
+    fields = {
+        "duration_ms": [{"column": "none"}],
+        "talk_ms": [{"column": "none"}],
+        "start_time": [{"column": "start", "time": "local"}],
+        "end_time": [{"column": "end", "time": "local"}],
+    }
+    text = "id,start,end\n1,2026-03-08 01:59:30,2026-03-08 03:01:30\n2,2026-11-01 01:50:00,2026-11-01 01:10:00\n"
+    rows = _parsed(text.encode(), "generic_csv", NEW_YORK, fields=fields).to_pylist()
+    assert [row["end_time"] - row["start_time"] for row in rows] == [timedelta(minutes=2), timedelta(minutes=20)]
+    assert [row["talk_ms"] for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "pattern", "expected"),
+    [
+        ("20260302140005.250", "utc", "%Y%m%d%H%M%S.%f", "2026-03-02T14:00:05.250"),
+        ("02/03/2026 14:00", "utc", "%d/%m/%Y %H:%M", "2026-03-02T14:00:00.000"),
+        ("30/02/2026 14:00", "utc", "%d/%m/%Y %H:%M", None),
+        ("Mon, 02 Mar 2026 14:00:05 +0000", "utc", "%a, %d %b %Y %H:%M:%S +0000", "2026-03-02T14:00:05.000"),
+        ("2026-03-02T14:00:05.123456789Z", "offset", "", "2026-03-02T14:00:05.123"),
+        ("2026-03-02T14:00:05+02:00", "offset", "", "2026-03-02T12:00:05.000"),
+        ("2026-03-02 14:00:05.987654", "utc", "", "2026-03-02T14:00:05.987"),
+        ("1772460005.999", "epoch_s", "", "2026-03-02T14:00:05.999"),
+        ("1772460005999", "epoch_ms", "", "2026-03-02T14:00:05.999"),
+        ("1772460005999999", "epoch_us", "", "2026-03-02T14:00:05.999"),
+        ("2026-02-29 00:00:00", "utc", "", None),
+        ("9" * 18, "epoch_s", "", None),
+        ("nan", "epoch_s", "", None),
+        ("inf", "any", "", None),
+        ("0000-00-00 00:00:00", "any", "", None),
+    ],
+)
+def test_stamps_as_switches_write_them(written: str, kind: str, pattern: str, expected: str | None) -> None:
+    start = {"column": "start", "time": kind, "format": pattern}
+    data = f'id,start\n1,"{written}"\n2,"{written}"\n'.encode()
+    for row in _parsed(data, "generic_csv", fields={"start_time": [start]}).to_pylist():
+        at = row["start_time"]
+        assert (at and at.replace(tzinfo=None).isoformat(timespec="milliseconds")) == expected
+        assert row["fault"] == (None if expected else "TIME")
+
+
+# -- particular dirt ---------------------------------------------------------------------------------------------------
+
+GOOD = (GOLDEN / "asterisk" / "Master.csv").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\r\n")[0]
+
+
+def test_a_line_longer_than_a_record_may_be_is_set_aside() -> None:
+    long = GOOD.replace(b"Dial", b"D" * (LONGEST_RECORD + 1))
+    table = _parsed(b"\n".join([GOOD, long, GOOD]) + b"\n", "asterisk")
+    assert table["fault"].to_pylist() == [None, "TOO_LONG", None]
+
+
+def test_a_long_field_reads_the_same_beside_a_torn_line() -> None:
+    long = GOOD.replace(b"Dial", b"D" * 300_000)
+    assert _parsed(b"\n".join([long, GOOD[:55], long]) + b"\n", "asterisk")["fault"].to_pylist() == [
+        None,
+        "QUOTING",
+        None,
+    ]
+
+
+def test_a_torn_line_costs_only_itself() -> None:
+    lines = [GOOD] * 500
+    lines[137] = GOOD[:55]
+    lines[400] = b'"a"b,"c'  # an even number of quotes, and torn all the same
+    lines[-1] = b'"a"b,"c'
+    faults = _parsed(b"\n".join(lines), "asterisk")["fault"].to_pylist()
+    assert [i for i, fault in enumerate(faults) if fault] == [137, 400, 499]
+    assert {faults[137], faults[400], faults[499]} == {"QUOTING"}
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_a_refused_line_may_hold_any_character_anywhere(offset: int) -> None:
+    wide = b'"' + b"a" * offset + "\U0001f600".encode() * 200 + b'","too","few"'
+    table = _parsed(b"\n".join([GOOD, wide, GOOD, wide]) + b"\n", "asterisk")
+    assert table["fault"].to_pylist() == [None, "COLUMNS", None, "COLUMNS"]
+
+
+def test_another_declared_shape_in_the_same_file_is_read() -> None:
+    older = b",".join(GOOD.replace(b'"Front, desk"', b'"Desk"').replace(b'""Desk""', b"Desk").split(b",")[:18])
+    mixed = [GOOD, older, GOOD, older, older]
+    table = _parsed(b"\n".join(mixed) + b"\n", "asterisk")
+    if table["fault"].to_pylist() != [None] * 5:
+        pytest.fail(str(table["fault"].to_pylist()))
+    assert [row["sequence"] for row in table.to_pylist()] == [84, None, 84, None, None]
+
+
+def test_latin_1_is_read_where_it_is_declared() -> None:
+    line = GOOD.replace(b'"acme"', '"zoë"'.encode("latin-1"))
+    table = _parsed(line + b"\n" + GOOD + b"\n", "asterisk", file={"encoding": "latin-1"})
+    assert table["account_code"].to_pylist() == ["zoë", "acme"]
+    assert _parsed(line + b"\n" + GOOD + b"\n", "asterisk")["fault"].to_pylist() == ["ENCODING", None]
+
+
+def test_quoted_line_ends_are_part_of_a_value_where_declared() -> None:
+    data = b'id,start,from\n1,1772460000,"50355\n50101"\n2,1772460001,5035550102\n'
+    declaration = load("generic_csv", {"file": {"multiline": True}})
+    body = data.split(b"\n", 1)[1]
+    assert record_end(body[:25], declaration) == -1
+    assert len(records(body, declaration)) == 2
+    table = _parsed(data, "generic_csv", file={"multiline": True})
+    assert table["fault"].to_pylist() == [None, None]
+    assert table["calling_raw"].to_pylist()[1] == "5035550102"
+
+
+def test_backslash_escapes_without_quotes() -> None:
+    file = {"quoting": "none", "escape": "\\"}
+    lines = [b"id,start,account", b"1,1772460000,Doe\\, Inc.", b"2,1772460000,torn\\", b"3,1772460000,x"]
+    data = b"\n".join(lines) + b"\n"
+    rows = _parsed(data, "generic_csv", file=file).to_pylist()
+    assert rows[0]["account_code"] == "Doe, Inc."
+    assert [row["fault"] for row in rows] == [None, "QUOTING", None]
+
+
+def test_columns_that_nothing_names_are_never_read() -> None:
+    secret = "5035550177"
+    line = GOOD.replace(b'"Dial"', f'"{secret}"'.encode()).replace(b"carrier-a,60", f"{secret},60".encode())
+    rows = _parsed(line + b"\n", "asterisk").drop_columns("raw").to_pylist()
+    assert secret not in repr(rows)
+    document = json.loads((GOLDEN / "freeswitch_json" / "call.cdr.json").read_text())
+    document["variables"] |= {"switch_r_sdp": secret, "last_arg": secret, "sip_full_from": secret}
+    rows = _parsed(json.dumps(document).encode(), "freeswitch_json").drop_columns("raw").to_pylist()
+    assert rows[0]["fault"] is None
+    assert secret not in repr(rows)
+
+
+def test_tenant_field_is_the_column_that_the_rule_names() -> None:
+    declaration = load("asterisk")
+    shape = sniff(GOOD, declaration)
+    table = parse(records(GOOD, declaration), declaration, shape, tenant_column="dcontext")
+    assert table["tenant_field"].to_pylist() == ["from-internal"]
+
+
+def test_json_numbers_and_strings_name_the_same_record() -> None:
+    ids: list[object] = [1500, "1500", "0015", 0, 1.5, "1.50", 10.0, "x", True]
+    for order in (ids, ids[::-1], *([one] for one in ids), ids * 300):
+        data = "".join(json.dumps({"record_id": one, "start_time": 1772460000}) + "\n" for one in order).encode()
+        expected = [{10.0: "10", True: "true"}.get(one, str(one)) for one in order]
+        assert _parsed(data, "generic_jsonl")["identity"].to_pylist() == expected
+
+
+def test_no_record_reaches_an_exception_or_a_repr() -> None:
+    declaration: Declaration = load("asterisk")
+    assert "5035550101" not in repr(sniff(GOOD, declaration))
+
+
+# -- other people's files, read where they lie -------------------------------------------------------------------------
+
+
+def _sample(folder: str, name: str) -> bytes:
+    path = SAMPLES / folder / name
+    if not path.is_file():
+        pytest.skip("the sample files of other projects are not beside this checkout")
+    return path.read_bytes()
+
+
+def test_sample_cucm_is_one_call_two_recording_legs_and_two_measurements() -> None:
+    calls = _parsed(_sample("cucm", "cucm12_cdr_lab.txt"), "cucm").to_pylist()
+    assert [row["filter"] for row in calls] == ["RECORDING_LEG", "RECORDING_LEG", None]
+    assert [row["talk_ms"] for row in calls] == [0, 0, 11_000]
+    quality = _parsed(_sample("cucm", "cucm12_cmr_lab.txt"), "cucm").to_pylist()
+    assert [row["piece"] for row in quality] == ["quality", "quality"]
+    assert [row["leg_a"] for row in quality] == [calls[2]["leg_a"], calls[2]["leg_b"]]
+    assert {row["call"] for row in quality} == {calls[2]["call"]}
+
+
+def test_sample_cucm_without_names_is_read_in_the_standard_order() -> None:
+    call = _parsed(_sample("cucm", "fixture_sample_cdr.txt"), "cucm").to_pylist()
+    assert [(row["talk_ms"], row["disposition"], row["fault"]) for row in call] == [(60_000, "answered", None)]
+    quality = _parsed(_sample("cucm", "fixture_sample_cmr.txt"), "cucm").to_pylist()
+    assert [(row["mos"], row["mos_method"], row["jitter_ms"]) for row in quality] == [(3.5, "cisco_mlqk", 15.0)]
+
+
+def test_sample_flatstore_is_four_calls_and_three_failures() -> None:
+    rows = _parsed(_sample("opensips_flatstore", "fullSuccessfull.psv"), "acc_flatstore").to_pylist()
+    opened = {row["call"]: row for row in rows if row["piece"] == "open"}
+    closed = {row["call"]: row for row in rows if row["piece"] == "close"}
+    assert len(rows) == 8
+    assert len(opened) == 4
+    assert opened.keys() == closed.keys()
+    assert [int((closed[c]["end_time"] - o["answer_time"]).total_seconds()) for c, o in opened.items()] == [2, 4, 4, 2]
+    failed = _parsed(_sample("opensips_flatstore", "fullMissed.psv"), "acc_flatstore").to_pylist()
+    assert [(row["piece"], row["cause_sip"]) for row in failed] == [("whole", 487), ("whole", 404), ("whole", 486)]
+    assert all(row["fault"] is None for row in rows + failed)
+
+
+def test_sample_freeswitch_talk_is_exact_to_the_millisecond() -> None:
+    row = _parsed(_sample("freeswitch_json", "fs_json_cdr_1.json"), "freeswitch_json").to_pylist()[0]
+    assert (row["fault"], row["talk_ms"], row["pdd_ms"], row["cause_q850"]) == (None, 67_540, 60, 16)
+
+
+@pytest.mark.parametrize(("name", "count"), [("import_cdr.txt", 5), ("import_cdr_100.txt", 100)])
+def test_sample_billing_export_maps_by_a_declaration_of_a_few_lines(name: str, count: int) -> None:
+    data = _sample("generic_import", name)
+    declaration = load(GOLDEN / "own" / "export.toml")
+    shape = sniff(data, declaration)
+    rows = validate(parse(records(data, declaration), declaration, shape), NOW_MS).to_pylist()
+    assert len(rows) == count
+    negative = [line for line in data.decode().splitlines() if int(line.split(",")[4]) < 0]
+    assert [row["fault"] for row in rows if row["fault"]] == ["DURATION"] * len(negative)

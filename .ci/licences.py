@@ -4,34 +4,44 @@ Reads the metadata of what is installed: the licence expression where there is o
 classifiers, else the licence field. Needs nothing but the environment that it looks at.
 """
 
+import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = "callward"
+SETUP = Path(__file__).resolve().parent.parent / "setup.py"
 PERMISSIVE = re.compile(
-    r"apache|\bbsd\b|bsd-|0bsd|\bmit\b|mit-|\bpsf\b|python software foundation|python-2\.0|\bisc\b|\bmpl|mozilla|zlib"
+    r"apache|\bbsd\b|bsd-|0bsd|\bmit\b|mit-|\bpsf\b|python software foundation|python-2\.0|\bisc\b|zlib"
     r"|unlicense|public domain|cnri|hpnd|cc0",
     re.IGNORECASE,
 )
+# Weak copyleft that stays within its own files: a list of certificates, used as it comes.
+EXCEPTIONS = {"certifi": "Mozilla Public License 2.0 (MPL 2.0)"}
 COPYLEFT = re.compile(r"\bA?GPL|\bLGPL|affero|general public|\bSSPL|\bBUSL|commons clause", re.IGNORECASE)
-# Whose metadata says nothing: what their licence file says, checked by hand.
-BY_HAND: dict[str, str] = {}
 
 
-def needed(name: str, seen: set[str]) -> Iterator[str]:
-    """Names of the distributions that `name` needs at run time on this machine, each once."""
-    for text in requires(name) or []:
+def stated() -> list[str]:
+    """The run-time requirements that setup.py pins."""
+    for node in ast.parse(SETUP.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "RUNTIME":
+            return list(ast.literal_eval(node.value))
+    raise ValueError("setup.py pins no RUNTIME")
+
+
+def needed(requirements: Iterable[str], seen: set[str]) -> Iterator[str]:
+    """Names of the distributions that the requirements need at run time on this machine, each once."""
+    for text in requirements:
         requirement = Requirement(text)
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         key = re.sub(r"[-_.]+", "-", requirement.name).lower()
         if wanted and key not in seen:
             seen.add(key)
             yield key
-            yield from needed(key, seen)
+            yield from needed(requires(key) or [], seen)
 
 
 def licence(name: str) -> str:
@@ -40,7 +50,7 @@ def licence(name: str) -> str:
     said = [metadata.get("License-Expression") or ""]
     said += [c.rpartition("::")[2].strip() for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")]
     said.append((metadata.get("License") or "").strip().split("\n")[0][:80])
-    return next((text for text in said if text and text != "OSI Approved"), BY_HAND.get(name, ""))
+    return next((text for text in said if text and text != "OSI Approved"), "")
 
 
 def permissive(text: str) -> bool:
@@ -56,13 +66,14 @@ def permissive(text: str) -> bool:
 
 def main() -> int:
     try:
-        names = sorted(needed(ROOT, {ROOT}))
+        names = sorted(needed(stated(), set()))
     except PackageNotFoundError as error:
         print(f"licences: {error.name} is not installed", file=sys.stderr)
         return 1
-    wrong = [(name, said) for name in names if not permissive(said := licence(name))]
-    for name, said in wrong:
-        print(f"licences: {name} is under {said or 'a licence that it does not state'}", file=sys.stderr)
+    said = {name: licence(name) for name in names}
+    wrong = [(name, text) for name, text in said.items() if not permissive(text) and EXCEPTIONS.get(name) != text]
+    for name, text in wrong:
+        print(f"licences: {name} is under {text or 'a licence that it does not state'}", file=sys.stderr)
     print(f"licences: {len(names)} run-time dependencies, {len(wrong)} not permissive")
     return 1 if wrong else 0
 

@@ -158,6 +158,9 @@ class Source(Section):
     format: str = Field(description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.")
     zone: str = Field("UTC", description="IANA zone of local times in the file.")
     country: str = Field("US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$")
+    international_prefix: list[str] = Field([], description="What the switch dials before a country code, if not the country's own (011, 00).")
+    national_prefix: str | None = Field(None, description="What it dials before a national number, if not the country's own.")
+    extension_digits: list[int] = Field([2, 6], min_length=2, max_length=2, description="Shortest and longest extension.")
     complete: Literal["rename", "marker", "stable"] = Field(
         "stable",
         description="How a file says it is complete: renamed from a temporary name, a FILE.done beside it, or unchanged for stable_seconds.",

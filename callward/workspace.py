@@ -64,8 +64,17 @@ class Workspace:
         return self._declarations[source.name]
 
     def plan(self, source: Source) -> Plan:
-        """The numbering plan that the source dials in."""
-        return plan(source.country)
+        """The numbering plan that the source dials in; raises UsageProblem for one that cannot be."""
+        shortest, longest = source.extension_digits
+        try:
+            return plan(
+                source.country,
+                international_prefix=source.international_prefix or None,
+                national_prefix=source.national_prefix,
+                extension_digits=(shortest, longest),
+            )
+        except ValueError as error:
+            raise UsageProblem(f"source {source.name}: {error}") from None
 
     @cached_property
     def accounts_by_code(self) -> dict[tuple[str, str], str]:

@@ -35,7 +35,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     warnings.filterwarnings("ignore")
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False) or 0  # an Exit comes back as its code
     except typer.Exit as done:
@@ -43,9 +44,10 @@ def main() -> None:
     except Problem as problem:
         console.say(f"callward: {problem}")
         code = problem.exit_code
-    except KeyboardInterrupt:
+    except Interrupted:
         console.say("callward: interrupted; what was committed stays, and running again goes on from there")
-        code = 1
+        sys.stdout.flush()
+        os._exit(1)  # workers are threads in the middle of a block: nothing that they still do can be committed
     except BrokenPipeError:  # whoever read us has seen enough; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -57,6 +59,17 @@ def main() -> None:
         code = _usage(error)
     sys.stdout.flush()
     sys.exit(code)
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, of which the libraries in between make something else."""
+
+
+def _interrupt(*_: object) -> None:
+    """Stop, once: what is done to leave things in order is not interrupted again."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise Interrupted
 
 
 def _usage(error: Exception) -> int:
@@ -289,7 +302,25 @@ def demo(
         raise typer.Exit(code)
 
 
-# Further commands (recycle) go here.
+@app.command()
+def recycle(
+    code: Annotated[list[str] | None, typer.Option("--code", help="Only this suspense code; may be given again.")] = None,
+    source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given again.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Put suspended records through again, after what was wrong has been mended."""
+    from pipelines.recycle import recycle as put_through
+
+    done = put_through(load(config), code or [], source or [], dry_run=dry_run)
+    if as_json:
+        console.document(done)
+    elif dry_run or not done["taken"]:
+        console.show(f"{done['taken']:,} records would be put through again" if done["taken"] else "nothing to put through again")
+    else:
+        moves = ", ".join(f"{bucket} {change:+,}" for bucket, change in done["buckets"].items()) or "nothing moved: they are suspended as before"
+        console.show(f"{done['taken']:,} records put through again: {moves}; balanced")
 
 
 if __name__ == "__main__":

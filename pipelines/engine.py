@@ -9,6 +9,7 @@ from collections.abc import Callable
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.worker import sdk_worker
 from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
 from callward.errors import Problem
@@ -19,6 +20,7 @@ from transforms.sealed import use_transit
 EMBEDDED = "FnApiRunner"
 # A worker's error reaches us as text with a traceback; of that only the sentence of an error that is ours is shown.
 _OURS = re.compile(r"^(?:callward\.[\w.]+): (.+)$", re.MULTILINE)
+_WHERE = re.compile(r" \[while running '[^']*'\]$")  # what Beam adds to it
 _NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
@@ -47,6 +49,7 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
     """Build and run one pipeline to its end; raises Problem with one clear sentence."""
     keep_memory()
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
+    sdk_worker.print = _say_nothing  # it prints the traceback of a failed bundle, whose message may quote a value
     use_transit(str(reference), open_transit)
     try:
         with beam.Pipeline(runner=runner(settings), options=options(settings)) as pipeline:
@@ -73,13 +76,17 @@ def keep_memory() -> None:
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # malloc.h
 
 
+def _say_nothing(*_: object, **__: object) -> None:
+    """Stands where Beam's worker calls print."""
+
+
 def _problem(error: BaseException) -> Problem:
     text = f"{type(error).__name__}: {error}"
     if any(sign in text for sign in _NO_SPACE):
         return Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there")
     ours = _OURS.findall(text)
     if ours:
-        return Problem(ours[-1])
+        return Problem(_WHERE.sub("", ours[-1]))
     return Problem(f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)")
 
 

@@ -101,8 +101,8 @@ def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
 def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> pa.LargeBinaryArray:
     """The records of a block that was cut at record ends: line ends trimmed, blank lines left out.
 
-    A byte order mark before a record is dropped: files get put together. Documents of a `records = "file"` format come one each, also out of an
-    array; a file that is no JSON is one record.
+    A byte order mark before a record is dropped, because files get put together. Documents of a `records = "file"`
+    format come one each, also out of an array; a file that is no JSON is one record.
     """
     block = pa.py_buffer(data) if not isinstance(data, pa.Buffer) else data
     if declaration.file.records == "file":
@@ -229,10 +229,11 @@ def _mark_unreadable(sheet: _Sheet, found: pa.LargeBinaryArray, file: File) -> N
 
 
 def _mark_undecodable(sheet: _Sheet, found: pa.LargeBinaryArray, encoding: str) -> None:
-    for row in sheet.readable():
-        line = found[int(row)].as_py()
-        if not line.isascii() and not _decodes(line, encoding):
-            sheet.faults[row] = Suspense.ENCODING.value
+    beyond_ascii = np.flatnonzero(np.frombuffer(_bytes(found), np.uint8) >= 0x80)
+    offsets = np.frombuffer(found.buffers()[1], np.int64)[: len(found) + 1]
+    rows = np.unique(np.searchsorted(offsets, beyond_ascii, side="right") - 1)
+    wrong = [row for row in rows.tolist() if row < len(found) and not _decodes(found[row].as_py(), encoding)]
+    sheet.mark(np.array(wrong, np.int64), Suspense.ENCODING)
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -1,0 +1,62 @@
+"""Promise 2, at length: fifty kills at random moments, then the night is done. Run by `make endurance`.
+
+The seed is printed; CALLWARD_SEED=<seed> runs the same campaign again (as far as the machine's own timing allows).
+"""
+
+import os
+import random
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callward import audit, database
+from callward.feeds import generate
+from callward.feeds.generate import SOURCE_NAMES
+from callward.sweeping import sweep
+from tests.commands import all_that_is, killed_after, run, strays, waiting
+
+KILLS = 50
+DAY = date(2026, 3, 5)
+WAVES = {"records": 600, "bucket_records": 300, "block_mebibytes": 0.05}
+
+pytestmark = pytest.mark.endurance
+
+
+def _night(site: Any) -> None:
+    ended = run("nightly", "--config", str(site.folder)).check_clean()
+    assert ended.code == 0, ended.err
+
+
+def test_fifty_random_kills_end_as_one_clean_run(workspace: Callable[..., Any], tmp_path: Path) -> None:
+    seed = int(os.environ.get("CALLWARD_SEED") or random.randrange(1 << 32))
+    print(f"CALLWARD_SEED={seed}")
+    chance = random.Random(seed)
+    # Three deliveries a campaign: a kill may fall into the first night's, a late one's, or into nights without files.
+    deliveries = [tmp_path / f"delivery-{n}" for n in range(3)]
+    numbers: set[str] = set()
+    for n, folder in enumerate(deliveries):
+        feeds = generate(folder, seed=seed % 1000 + n, day=DAY, calls=6000, dirt=0.01, sources=SOURCE_NAMES)
+        numbers |= set(feeds.numbers.to_pylist())
+    clean, broken = (workspace(*SOURCE_NAMES, waves=WAVES, thresholds={"file_errors_pct": 100.0}) for _ in range(2))
+    killed = 0
+    for n, folder in enumerate(deliveries):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for site in (clean, broken):
+            site.deliver(files, prefix=f"{n}-")
+        _night(clean)
+        for _ in range(KILLS // 3 + 1):
+            ended = killed_after(chance.uniform(0.2, 5), "nightly", "--config", str(broken.folder)).check_clean()
+            killed += ended.code < 0
+        left = waiting(broken)
+        assert sweep([broken.folder], numbers, leave_out=left).hits == []
+        _night(broken)
+        assert (strays(broken), waiting(broken), broken.unbalanced(), broken.differing()) == ([], [], {}, 0)
+    print(f"{killed} runs were killed at work")
+    assert killed >= KILLS // 2
+    found, expected = all_that_is(broken), all_that_is(clean)
+    assert [what for what in expected if found[what] != expected[what]] == []
+    with database.reading(broken.settings) as connection:
+        assert audit.verify(connection) > 0

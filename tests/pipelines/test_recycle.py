@@ -1,0 +1,117 @@
+"""Recycling: what was suspended and then mended ends as if it had been right from the start."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from callward.errors import Problem
+from callward.template import render
+from pipelines.recycle import recycle
+
+_HEADER = "call_id,carrier_of,direction,calling_number,called_number,start_time,answer_time,end_time,talk_ms,disposition\n"
+
+
+def _calls(count: int, tenant: str) -> str:
+    return "".join(
+        f"call-{tenant}-{n},{tenant},outbound,1303555{100 + n % 100:04d},1720555{100 + n % 90:04d},"
+        f"2026-03-05T10:{n % 60:02d}:00Z,2026-03-05T10:{n % 60:02d}:05Z,2026-03-05T10:{n % 60:02d}:55Z,50000,\n"
+        for n in range(count)
+    )
+
+
+@pytest.fixture
+def two_tenants(workspace: Callable[..., Any], feed_source: Callable[..., Any]) -> Callable[..., Any]:
+    """A workspace with one generic feed whose records name their tenant, of which only those given are known."""
+
+    def make(**tenants: str) -> Any:
+        source = feed_source("generic", tenant_field="carrier_of", tenants=tenants, declare={})
+        return workspace(source, thresholds={"file_errors_pct": 60.0, "file_errors_min": 20})
+
+    return make
+
+
+def _mend(site: Any, **tenants: str) -> None:
+    settings = site.settings
+    source = settings.sources[0].model_copy(update={"tenants": tenants})
+    settings.path.write_text(render(settings.model_copy(update={"sources": [source]})), encoding="utf-8")
+
+
+def _calls_of(site: Any) -> list[dict[str, Any]]:
+    return site.view("billing").to_pylist()
+
+
+def test_mended_records_end_as_if_the_settings_had_been_right(two_tenants: Callable[..., Any]) -> None:
+    data = (_HEADER + _calls(30, "alpha") + _calls(20, "beta")).encode()
+    mended, right = two_tenants(alpha="default"), two_tenants(alpha="default", beta="default")
+    for site in (mended, right):
+        site.land("generic", "calls.csv", data)
+        site.night()
+    assert mended.entries()["suspended", "TENANT"][0] == 20
+    _mend(mended, alpha="default", beta="default")
+    done = recycle(mended.settings, ["TENANT"], [])
+    assert done["taken"] == 20
+    assert done["buckets"] == {"accepted": 20, "suspended": -20}
+    assert not mended.unbalanced()
+    assert mended.entries() == right.entries()
+    assert _calls_of(mended) == _calls_of(right)
+    assert mended.derived() == right.derived()
+    assert mended.differing() == 0
+
+
+def test_a_redelivery_after_recycling_is_only_duplicates(two_tenants: Callable[..., Any]) -> None:
+    site = two_tenants(alpha="default")
+    data = (_HEADER + _calls(30, "alpha") + _calls(20, "beta")).encode()
+    site.land("generic", "calls.csv", data)
+    site.night()
+    _mend(site, alpha="default", beta="default")
+    recycle(site.settings, [], [])
+    before = _calls_of(site)
+    site.land("generic", "again.csv", data)
+    night = site.night()
+    assert [(f["rows"], f["duplicate"]) for f in night.files] == [(50, 50)]
+    assert _calls_of(site) == before
+
+
+def test_what_is_still_wrong_stays_and_a_second_run_changes_nothing(two_tenants: Callable[..., Any]) -> None:
+    site = two_tenants(alpha="default")
+    site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + _calls(20, "beta")).encode())
+    site.night()
+    before = site.entries()
+    assert recycle(site.settings, [], [])["taken"] == 20
+    assert site.entries() == before
+    assert recycle(site.settings, [], [])["buckets"] == {}
+    assert not site.unbalanced()
+    assert site.log("suspense")["payload"].null_count == 0
+
+
+def test_a_file_set_aside_whole_comes_through_but_for_its_faults(two_tenants: Callable[..., Any]) -> None:
+    site = two_tenants(alpha="default")
+    broken = "".join(f"call-broken-{n},alpha,outbound,13035550100,17205550101,not a time,,,,\n" for n in range(40))
+    site.land("generic", "calls.csv", (_HEADER + _calls(20, "alpha") + broken).encode())
+    night = site.night()
+    assert night.must_look and night.files[0]["suspended"] == 60
+    assert not _calls_of(site)
+    done = recycle(site.settings, ["FILE"], [])
+    assert done["taken"] == 20
+    assert {key: rows for key, (rows, _) in site.entries().items()} == {
+        ("in", ""): 60,
+        ("accepted", ""): 20,
+        ("suspended", "TIME"): 40,
+    }
+    assert not site.unbalanced() and site.differing() == 0
+
+
+def test_a_dry_run_changes_nothing(two_tenants: Callable[..., Any]) -> None:
+    site = two_tenants(alpha="default")
+    site.land("generic", "calls.csv", (_HEADER + _calls(20, "beta") + _calls(30, "alpha")).encode())
+    site.night()
+    _mend(site, alpha="default", beta="default")
+    before = site.entries()
+    assert recycle(site.settings, [], [], dry_run=True)["taken"] == 20
+    assert site.entries() == before
+
+
+def test_conflicts_are_not_recycled(two_tenants: Callable[..., Any]) -> None:
+    with pytest.raises(Problem, match="CONFLICT"):
+        recycle(two_tenants(alpha="default").settings, ["CONFLICT"], [])

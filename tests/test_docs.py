@@ -1,0 +1,150 @@
+"""The documents say what is so: links lead somewhere, every key and code is explained, examples work."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from callward import audit, initiate, keys, lake, query, register, seal, settings
+from pipelines.cli import app
+from schemas import aside, cdr, declaration, views
+from schemas.codes import Filter, Suspense
+from schemas.policy import CLASSES, DEMO_WINDOWS
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+_TEST_FILE = re.compile(r"\btests/[\w/]+\.py\b")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"\bcallward ([a-z]+)\b(?! Must)")
+
+
+def _text(name: str) -> str:
+    return ROOT.joinpath(name).read_text(encoding="utf-8")
+
+
+def _blocks(name: str, language: str) -> list[str]:
+    return [body for kind, body in _BLOCK.findall(_text(name)) if kind == language]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_named_tests_exist(path):
+    text = path.read_text(encoding="utf-8")
+    wanted = [path.parent / link for link in _LINK.findall(text)] + [ROOT / name for name in _TEST_FILE.findall(text)]
+    assert [str(target) for target in wanted if not target.exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_code_exist(path):
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
+    code = [span for _, body in _BLOCK.findall(path.read_text()) for span in body.splitlines()]
+    code += re.findall(r"`([^`\n]+)`", _BLOCK.sub("", path.read_text()))
+    used = {name for span in code for name in re.findall(r"(?:^|\$ )callward ([a-z]+)", span)}
+    assert used - known == set()
+
+
+def test_every_suspense_code_is_explained():
+    assert [code for code in Suspense if f"| {code} |" not in _text("docs/ops.md")] == []
+
+
+def test_every_retention_class_and_its_demo_window_is_explained():
+    rows = [line for line in _text("docs/compliance.md").splitlines() if line.startswith("| `")]
+    explained = {row.split("`")[1]: row.split("|")[3].strip() for row in rows}
+    assert {name: explained.get(name) for name in CLASSES} == DEMO_WINDOWS
+
+
+def test_every_root_is_explained():
+    text = _text("docs/compliance.md")
+    assert [name for name in settings.CAPABILITIES if f"`{name}`" not in text] == []
+
+
+def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
+    return [declaration.Declaration, declaration.File, declaration.Layout, declaration.Value, declaration.Key,
+            declaration.Time, declaration.Rule, declaration.Pieces, declaration.Leave, declaration.Edges]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", _models(declaration.Declaration), ids=lambda model: model.__name__)
+def test_every_key_of_a_declaration_is_explained(model):
+    text = _text("docs/sources.md")
+    assert [key for key in model.model_fields if not re.search(rf"[`\s{{]{key}[`\s]", text)] == []
+
+
+def test_every_field_format_and_filter_is_named():
+    text = _text("docs/sources.md")
+    assert [field for field in declaration.FIELDS if f"`{field}`" not in text] == []
+    assert [name for name in declaration.available() if f"`{name}`" not in text] == []
+    assert [code for code in Filter if code != Filter.EXPIRED and code not in text] == []
+
+
+def test_the_declarations_in_the_walk_through_load(tmp_path):
+    wholes = [block for block in _blocks("docs/sources.md", "toml") if "format_version" in block]
+    assert len(wholes) == 2
+    for number, block in enumerate(wholes):
+        path = tmp_path / f"example{number}.toml"
+        path.write_text(block)
+        assert declaration.load(path).fields
+
+
+def test_the_line_in_the_walk_through_is_read_as_it_says(tmp_path):
+    (line,) = [body for body in _blocks("docs/sources.md", "") if body.startswith("0000001")]
+    path = tmp_path / "example.toml"
+    path.write_text(next(block for block in _blocks("docs/sources.md", "toml") if "[[shapes]]" in block))
+    shape = declaration.sniff(line.encode(), declaration.load(path))
+    assert shape.variant == "export"
+
+
+def test_sources_in_the_walk_through_are_settings():
+    for block in _blocks("docs/sources.md", "toml"):
+        tables = tomllib.loads(block)
+        for source in tables["sources"] if isinstance(tables.get("sources"), list) else []:
+            assert settings.Source(**source).format in declaration.available()
+
+
+def test_the_sql_for_billing_runs(tmp_path):
+    made = initiate.init(
+        tmp_path / "w", settings.Settings(path=tmp_path / "callward.toml", tenants={"default": settings.Tenant()})
+    )
+    (block,) = _blocks("docs/billing.md", "sql")
+    statements = [statement for statement in block.split(";") if statement.strip()]
+    assert len(statements) == 3
+    for statement in statements:
+        query.query(made, "billing", statement)
+
+
+def test_every_column_of_billing_is_explained():
+    text = _text("docs/billing.md")
+    assert [name for name in views.BILLING.names if not re.search(rf"[ |`]{name}[ ,|`]", text)] == []
+
+
+def test_format_versions_are_those_of_the_code():
+    versions = {
+        "settings,": settings.FORMAT_VERSION,
+        "declaration,": declaration.FORMAT_VERSION,
+        "canonical CDR": cdr.FORMAT_VERSION,
+        "views:": views.FORMAT_VERSION,
+        "data file,": lake.FORMAT_VERSION,
+        "suspense and pending,": aside.FORMAT_VERSION,
+        "seal: sealed bytes": seal.FORMAT_VERSION,
+        "wrapped key": register.FORMAT_VERSION,
+    }
+    rows = [line.strip("| ").split(" | ") for line in _text("docs/formats.md").splitlines() if line.startswith("|")]
+    for start, version in versions.items():
+        (row,) = [row for row in rows if row[0].startswith(start)]
+        assert row[-1] == ("the seal's" if start == "suspense and pending," else str(version)) or row[-1] == str(
+            version
+        )
+    assert audit._TAG in _text("docs/formats.md")
+    assert keys._ROOT_TAG.decode() in _text("docs/formats.md")
+    assert seal.MAGIC.decode() in _text("docs/formats.md")
+
+
+def test_no_document_holds_a_number_that_is_not_fictitious():
+    found = [
+        match
+        for path in DOCS
+        for match in re.findall(r"(?<![\w.])\+?1?[2-9]\d{2}[2-9]\d{6}(?![\w.])", path.read_text())
+    ]
+    assert [number for number in found if not re.search(r"55501\d{2}$", number)] == []

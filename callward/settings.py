@@ -46,6 +46,7 @@ class Section(BaseModel):
 
 class Lake(Section):
     uri: str = Field("file:lake", description="Where data files lie: file:PATH, relative to this file or absolute.")
+    grace_minutes: float = Field(60.0, ge=0, description="A data file that was replaced stays so long for queries that have begun.")
 
     @field_validator("uri")
     @classmethod

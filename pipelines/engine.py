@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import logging
+import os
 import re
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from transforms.sealed import use_transit
 EMBEDDED = "FnApiRunner"
 # A worker's error reaches us as text with a traceback; of that only the sentence of an error that is ours is shown.
 _OURS = re.compile(r"^(?:callward\.[\w.]+): (.+)$", re.MULTILINE)
+_ERRNO = re.compile(r"^(?:\w*Error: )*\[Errno (\d+)\]", re.MULTILINE)
 _WHERE = re.compile(r" \[while running '[^']*'\]$")  # what Beam adds to it
 _NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
@@ -87,6 +89,9 @@ def _problem(error: BaseException) -> Problem:
     ours = _OURS.findall(text)
     if ours:
         return Problem(_WHERE.sub("", ours[-1]))
+    refused = _ERRNO.findall(text)
+    if refused:
+        return Problem(f"{os.strerror(int(refused[-1]))}; nothing of this wave was committed, and running again goes on from there")
     return Problem(f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)")
 
 

@@ -1,9 +1,11 @@
 """Tidy: superseded files leave the disk, pieces past their horizon become PARTIAL, the pending log is made one file."""
 
+from datetime import timedelta
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from callward import database, ledger, runs
 from callward.columns import flat, set_column, words
@@ -77,17 +79,22 @@ def _tidy(settings: Settings, files: Files, run_id: str, wave: int, tenant: str,
 
 
 def remove_superseded(settings: Settings, run_id: str) -> None:
-    """Delete data files that no manifest names any more. The register keeps what they were.
+    """Delete data files that were replaced longer ago than the grace for queries that have begun.
 
-    A run that began while a file still counted may be about to open it: such files wait for the night after.
+    A run that began while a file still counted may be about to open it: such files wait for the night after. The
+    register keeps what they were.
     """
-    gone = select(lake_files.c.path).where(lake_files.c.superseded_at.is_not(None))
+    before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
     with database.reading(settings) as connection:
         others = runs.living(connection) - {run_id}
         oldest = connection.execute(select(func.min(runs_table.c.started_at)).where(runs_table.c.run_id.in_(others))).scalar()
-        paths = connection.execute(gone if oldest is None else gone.where(lake_files.c.superseded_at < oldest)).scalars().all()
-    for path in paths:
+        replaced = (lake_files.c.superseded_at <= min(before, oldest or before)) & lake_files.c.removed_at.is_(None)
+        gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
+    for row in gone:
         for suffix in ("", ".ids", ".lin"):
-            (settings.lake_path / (path + suffix)).unlink(missing_ok=True)
+            (settings.lake_path / (row.path + suffix)).unlink(missing_ok=True)
             point("superseded-removed")
-
+    if gone:
+        with database.writing(settings) as connection:
+            removed = update(lake_files).where(lake_files.c.file_id.in_([row.file_id for row in gone]))
+            connection.execute(removed.values(removed_at=database.now()))

@@ -154,6 +154,7 @@ lake_files = Table(
     Column("committed_at", DateTime, nullable=False),
     Column("superseded_at", DateTime, index=True),
     Column("superseded_by", String(32)),
+    Column("removed_at", DateTime),  # from the disk; the row stays as a record of what was there
 )
 
 keys = Table(

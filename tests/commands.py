@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from callward.files import Files
 from callward.landing import mask
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import VIEWS
+from transforms.pair import CLOSED
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")
@@ -177,7 +179,7 @@ def all_that_is(site: Any) -> dict[str, Any]:
         "ledger": _ledger(site, names),
         "derived": site.derived(),
         "suspense": _rows(site.log("suspense"), names),
-        "pending": _rows(site.pending(), names),
+        "pending": _rows(_without_ways(site.pending()), names),
         "files": sorted((names[row.file_no], row.status, row.set_aside) for row in site._rows(input_files)),
         "blocks": sorted((names[b.file_no], b.first, b.last, b.records, b.sha256) for b in site._rows(blocks)),
     }
@@ -188,6 +190,17 @@ def _rows(table: pa.Table, names: Mapping[int, str]) -> list[str]:
     kept = table.drop_columns([name for name in ("seen",) if name in table.column_names])
     rows = kept.to_pylist()
     return sorted(repr({**row, "file_no": names[row["file_no"]]}) for row in rows)
+
+
+def _without_ways(pending: pa.Table) -> pa.Table:
+    """Pieces of closed calls without the bucket that they were in before: it depends on which wave they met in."""
+    if not pending.num_rows:
+        return pending
+    closed = pc.equal(pending["state"], CLOSED)
+    for name, empty in (("was", ""), ("was_ms", None)):
+        column = pc.if_else(closed, pa.scalar(empty, pending[name].type), pending[name])
+        pending = pending.set_column(pending.column_names.index(name), name, column)
+    return pending
 
 
 def _rows_with_origin(site: Any, view: str, names: Mapping[int, str]) -> list[str]:

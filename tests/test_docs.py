@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
 
 from callward import audit, initiate, keys, lake, query, register, seal, settings
 from pipelines.cli import app
@@ -18,7 +17,6 @@ DOCS = sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 _TEST_FILE = re.compile(r"\btests/[\w/]+\.py\b")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMAND = re.compile(r"\bcallward ([a-z]+)\b(?! Must)")
 
 
 def _text(name: str) -> str:
@@ -61,13 +59,23 @@ def test_every_root_is_explained():
     assert [name for name in settings.CAPABILITIES if f"`{name}`" not in text] == []
 
 
-def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
-    return [declaration.Declaration, declaration.File, declaration.Layout, declaration.Value, declaration.Key,
-            declaration.Time, declaration.Rule, declaration.Pieces, declaration.Leave, declaration.Edges]  # fmt: skip
+_MODELS = (
+    settings.Source,
+    declaration.Declaration,
+    declaration.File,
+    declaration.Layout,
+    declaration.Value,
+    declaration.Edges,
+    declaration.Key,
+    declaration.Time,
+    declaration.Rule,
+    declaration.Pieces,
+    declaration.Leave,
+)
 
 
-@pytest.mark.parametrize("model", _models(declaration.Declaration), ids=lambda model: model.__name__)
-def test_every_key_of_a_declaration_is_explained(model):
+@pytest.mark.parametrize("model", _MODELS, ids=lambda model: model.__name__)
+def test_every_key_of_a_source_and_its_declaration_is_explained(model):
     text = _text("docs/sources.md")
     assert [key for key in model.model_fields if not re.search(rf"[`\s{{]{key}[`\s]", text)] == []
 

@@ -84,10 +84,10 @@ RECORDS: dict[str, tuple[bytes, dict[str, int]]] = {
     "no-such-hour.csv": (_misfit(start="2026-03-05 25:61:00"), {"accepted": 2, "TIME": 1}),
     "year-nought.csv": (_misfit(start="0000-00-00 00:00:00"), {"accepted": 2, "TIME": 1}),
     "no-start.csv": (_misfit(start=""), {"accepted": 2, "TIME": 1}),
-    "ends-first.csv": (_misfit(end="2026-03-05 09:00:00", answer=""), {"accepted": 2, "ORDER": 1}),
+    "ends-first.csv": (_misfit(end="2026-03-04 09:00:00", duration="", answer=""), {"accepted": 2, "ORDER": 1}),
     "negative.csv": (_misfit(billsec="-5"), {"accepted": 2, "DURATION": 1}),
     "no-number.csv": (_misfit(billsec="sixty"), {"accepted": 2, "FIELD": 1}),
-    "endless-talk.csv": (_misfit(billsec="99999999"), {"accepted": 2, "DURATION": 1}),
+    "endless-talk.csv": (_misfit(billsec="99999999"), {"accepted": 2, "DURATION|ORDER": 1}),
     "too-large.csv": (_misfit(billsec="9" * 30), {"accepted": 2, "FIELD": 1}),
     "future.csv": (_misfit(start="2199-01-01 00:00:00", answer="", end="2199-01-01 00:01:00"), {"accepted": 2, "FUTURE": 1}),
     "forty-digits.csv": (_misfit(dst="2125550147" * 4), {"accepted": 2, "NUMBER": 1}),
@@ -229,9 +229,9 @@ def test_skipped_and_repeated_local_hours_do_not_change_talk(bad_night: tuple[An
 
 def test_a_line_of_100_mb_is_suspended_in_bounded_memory(workspace: Callable[..., Any]) -> None:
     site = workspace("asterisk", thresholds=LENIENT)
-    long = b'"' + b"7" * (100 << 20) + b'"\n'
-    for name, data in {"long.csv": calls(2) + long + calls(2), "long.csv.gz": gzip.compress(calls(2) + long + calls(2), 1)}.items():
-        site.land("asterisk", name, data)
+    plain, packed = (b'"' + digit * (100 << 20) + b'"\n' for digit in (b"7", b"8"))
+    site.land("asterisk", "long.csv", calls(2) + plain + calls(2))
+    site.land("asterisk", "long.csv.gz", gzip.compress(calls(2) + packed + calls(2), 1))
     ended = nightly(site, "--json")
     assert codes_of(site) == {name: {"accepted": 4, "TOO_LONG": 1} for name in ("long.csv", "long.csv.gz")}
     assert site.unbalanced() == {}
@@ -256,7 +256,7 @@ def test_a_file_larger_than_a_wave_is_judged_as_a_whole(workspace: Callable[...,
     small = {"records": 60, "block_mebibytes": 0.01}
     site = workspace("asterisk", waves=small)
     site.land("asterisk", "few.csv", calls(300) + b"a,b,c\n" * 25 + calls(100))
-    site.land("asterisk", "many.csv", calls(100) + b"a,b,c\n" * 100)
+    site.land("asterisk", "many.csv", calls(100) + b"x,y,z\n" * 100)
     ended = nightly(site, "--json")
     found = codes_of(site)
     assert found["few.csv"] == {"accepted": 400, "COLUMNS": 25}
@@ -331,7 +331,7 @@ def test_no_disk_space_is_one_sentence_and_the_night_goes_on_when_there_is_some(
     (day,) = asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
     ended = nightly(site)
     assert ended.code == 1
-    assert "no space left" in ended.sentences[-1]
+    assert "no space left" in ended.sentences[-1].lower()
     assert day.exists()
     assert all_that_is(site)["ledger"] == {}
     subprocess.run(["mount", "-o", "remount,size=200m", str(tiny_disk)], check=True)
@@ -346,7 +346,7 @@ def test_a_limit_on_a_files_size_is_one_sentence(workspace: Callable[..., Any]) 
     asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
     ended = nightly(site, limits={resource.RLIMIT_FSIZE: 600 << 10})
     assert ended.code == 1
-    assert len(ended.sentences[-1]) < 300
+    assert "File too large" in ended.sentences[-1]
     assert site.unbalanced() == {}
     assert nightly(site).code == 0
     assert strays(site) == []
@@ -355,8 +355,7 @@ def test_a_limit_on_a_files_size_is_one_sentence(workspace: Callable[..., Any]) 
 def test_a_locked_database_is_one_sentence(workspace: Callable[..., Any]) -> None:
     site = workspace("asterisk", database={"url": "sqlite:///callward.db?timeout=1"})
     site.land("asterisk", "a.csv", calls(3))
-    (name,) = site.folder.glob("*.db*")[:1] if False else [site.folder / "callward.db"]
-    holder = sqlite3.connect(name, isolation_level=None)
+    holder = sqlite3.connect(site.folder / "callward.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
         ended = nightly(site, environment={"CALLWARD_DATABASE_PATIENCE_MS": "300"})
@@ -469,7 +468,7 @@ def test_what_is_wrong_with_a_workspace_is_one_sentence(
     site.land("asterisk", "a.csv", calls(3))
     landed = waiting(site)
     spoil(site)
-    ended = nightly(site)
+    ended = nightly(site, "--json")
     assert (ended.code, len(ended.sentences)) == (code, 1), ended.err
     assert [word for word in words if word not in ended.err] == []
     assert all(path.exists() for path in landed)

@@ -334,6 +334,9 @@ class _Tried:
         )
 
 
+_Reader = Callable[[pa.LargeBinaryArray, File, Sequence[str], set[str]], _Tried]
+
+
 @dataclass(frozen=True)
 class _CsvLines:
     """Lines of a CSV file that are being read: each is the record at `rows` of the sheet."""
@@ -349,21 +352,22 @@ class _CsvLines:
         first = Layout(name="file", columns=shape.columns) if shape.columns else next(iter(layouts), None)
         left, counts = np.arange(len(self.lines)), np.full(len(self.lines), -1)
         if first is not None:
-            left, counts = self._take(left, first, len(first.columns))
+            left, counts = self._take(left, first, len(first.columns), _READERS[self.file.quoting])
+            left, counts = self._take_unescaped(left, counts, first)
         for count in np.unique(counts[counts > 0]):
             these = left[counts == count]
             for layout in (layout for layout in layouts if layout.fits(int(count))):
-                these, _ = self._take(these, layout, int(count))
+                these, _ = self._take(these, layout, int(count), _READERS[self.file.quoting])
             self.sheet.mark(self.rows[these], Suspense.COLUMNS)
         self.sheet.mark(self.rows[left[counts < 0]], Suspense.COLUMNS)
         self.sheet.mark(self.rows[left[counts == 0]], Suspense.QUOTING)
 
-    def _take(self, which: _Rows, layout: Layout, count: int) -> tuple[_Rows, _Rows]:
+    def _take(self, which: _Rows, layout: Layout, count: int, reader: _Reader) -> tuple[_Rows, _Rows]:
         """Put the lines at `which` that fit `layout` on the sheet; the others, and how many columns those have."""
         if not len(which):
             return which, which
         lines = self.lines if len(which) == len(self.lines) else self.lines.take(pa.array(which))
-        tried = _READERS[self.file.quoting](lines, self.file, layout.laid(count), self.names)
+        tried = reader(lines, self.file, layout.laid(count), self.names)
         fits = _matching(tried, layout)
         if fits.any():
             kept = tried.texts if fits.all() else {n: t.filter(pa.array(fits)) for n, t in tried.texts.items()}
@@ -372,6 +376,14 @@ class _CsvLines:
         unlike = tried.rows[~fits]
         left = which[np.concatenate([tried.refused, unlike])]
         return left, np.concatenate([tried.counts, np.full(len(unlike), count)])
+
+    def _take_unescaped(self, left: _Rows, counts: _Rows, layout: Layout) -> tuple[_Rows, _Rows]:
+        """A second chance for lines whose values are all quoted and hold quotes that nobody escaped."""
+        if self.file.quoting != "doubled" or not len(left):
+            return left, counts
+        still, _ = self._take(left, layout, len(layout.columns), _loose)
+        refused = np.isin(left, still)
+        return left[refused], counts[refused]
 
 
 def _matching(tried: _Tried, layout: Layout) -> npt.NDArray[np.bool_]:
@@ -508,7 +520,7 @@ def _quoted(lines: pa.LargeBinaryArray) -> pa.Array:
     return pc.and_(ends, pc.greater(pc.binary_length(lines), 1))
 
 
-_READERS: Final = {"doubled": _strict, "none": _strict, "loose": _loose}
+_READERS: Final[dict[str, _Reader]] = {"doubled": _strict, "none": _strict, "loose": _loose}
 
 
 # ---------------------------------------------------------------------------------------------- JSON

@@ -4,6 +4,7 @@ Everything here works on whole Arrow arrays. A value that cannot be read becomes
 that is not there by whoever asks (`read` is null where `text` is not). No exception leaves this module with content.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass, replace
 from typing import Final
@@ -20,7 +21,7 @@ _NAIVE: Final = pa.timestamp("ms")
 _STAMP: Final = r"^\s*\d{4}-\d\d-\d\d"
 _ZONED: Final = r"[ T].*(Z|[+-]\d\d(:?\d\d)?)$"
 _INTEGER: Final = r"^-?\d{1,19}$"
-_DECIMAL: Final = r"^-?\d{1,18}(\.\d{0,15})?$"
+_DECIMAL: Final = r"^-?(\d{1,18}(\.\d{0,15})?|\.\d{1,15})$"
 _LONGEST_MS: Final = 1e15  # some 30,000 years
 _EPOCH_MS: Final = {"epoch_s": 1000.0, "epoch_ms": 1.0, "epoch_us": 0.001}
 _UNIT_MS: Final = {"s": 1000.0, "ms": 1.0, "us": 0.001, "min": 60_000.0, "ds": 100.0}
@@ -129,6 +130,14 @@ def _with_offset(text: pa.Array) -> pa.Array:
 
 def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     """Epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
+    if _digits(text) is not None:
+        return _milliseconds(text, 1000.0).cast(_NAIVE)
+    with contextlib.suppress(pa.ArrowInvalid):
+        return pc.cast(text, pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
+    return _each_time(text, zone, time)
+
+
+def _each_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     nothing = pa.scalar(None, text.type)
     number, zoned = pc.match_substring_regex(text, _DECIMAL), pc.match_substring_regex(text, _ZONED)
     epochs = _milliseconds(pc.if_else(number, text, nothing), 1000.0).cast(_NAIVE)

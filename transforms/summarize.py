@@ -102,7 +102,7 @@ def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
 def _assurance(rows: pa.Table, tenant: str) -> Derived:
     attempts = _attempts(rows)
     sides = [_side(rows, attempts, side) for side in ("ingress", "egress")]
-    joined = pa.concat_tables([side for side in sides if side.num_rows], promote_options="default")
+    joined = pa.concat_tables([side for side in sides if side.num_rows] or sides[:1], promote_options="default")
     seizures = pc.subtract(joined["attempts"], joined["unknown"])
     trunk = {name: joined[name] for name in joined.column_names if name in (*attempts, "hour", "side", "trunk")}
     derived = {

@@ -331,6 +331,26 @@ def test_quoted_line_ends_are_part_of_a_value_where_declared() -> None:
     assert table["calling_raw"].to_pylist()[1] == "5035550102"
 
 
+def test_quotes_that_nobody_escaped_get_a_second_chance() -> None:
+    lines = [
+        b'"id","start","account"',
+        b'"1","1772460000","The "old", desk"',
+        b'"2","1772460000","plain"',
+        b'"3","1","2","4"',
+    ]
+    rows = _parsed(b"\n".join(lines) + b"\n", "generic_csv").to_pylist()
+    assert [row["account_code"] for row in rows] == ['The "old", desk', "plain", None]
+    assert [row["fault"] for row in rows] == [None, None, "COLUMNS"]
+
+
+@pytest.mark.parametrize("stamp", ["0001-01-01 00:00:00", "1899-12-31 23:59:59", "9999-12-31 23:59:59"])
+def test_the_ends_of_time_are_read_and_set_aside(stamp: str) -> None:
+    line = GOOD.replace(b"2026-03-02 09:00:00", stamp.encode())
+    declaration = load("asterisk")
+    table = validate(parse(records(line, declaration), declaration, sniff(GOOD, declaration), NEW_YORK), NOW_MS)
+    assert table["fault"].to_pylist()[0] in ("TIME", "FUTURE")
+
+
 def test_backslash_escapes_without_quotes() -> None:
     file = {"quoting": "none", "escape": "\\"}
     lines = [b"id,start,account", b"1,1772460000,Doe\\, Inc.", b"2,1772460000,torn\\", b"3,1772460000,x"]

@@ -184,6 +184,7 @@ def upgrade() -> None:
         sa.Column("committed_at", sa.DateTime(), nullable=False),
         sa.Column("superseded_at", sa.DateTime(), nullable=True),
         sa.Column("superseded_by", sa.String(length=32), nullable=True),
+        sa.Column("removed_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("file_id", name=op.f("pk_lake_files")),
     )
     with op.batch_alter_table("lake_files", schema=None) as batch_op:

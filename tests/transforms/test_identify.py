@@ -1,0 +1,106 @@
+"""Identify: keyed ids that settings do not change, and nothing of a switch's free text behind it."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.cdr import CDR, PARSED
+from schemas.codes import Suspense
+from transforms.identify import OTHER, UNGUIDED, cut_by_bucket, identify, tenants
+from transforms.normalize import places_of
+
+T0 = 1_772_712_000_000
+SECRET = "3035550142"  # stands where only words of the settings may pass
+
+
+@pytest.fixture(scope="module")
+def site(workspace):
+    return workspace("asterisk", "generic")
+
+
+def parsed(site, rows):
+    """Rows of schema PARSED, with tenant, places and lineage, as they come to Identify."""
+    usual = {"raw": b"raw", "identity": "u", "start_time": T0, "piece": "whole", "line": 0}
+    table = pa.Table.from_pylist([{**usual, **row} for row in rows], schema=PARSED)
+    for name, value in (("file_no", 1), ("block", 0), ("was", ""), ("was_ms", None), ("carried_ms", None), ("tenant", "default")):
+        kind = CDR.field(name).type
+        table = table.append_column(name, pa.array([value] * len(rows), kind))
+    return places_of(table, site.opened.plan(site.settings.sources[0]))
+
+
+def ids(site, rows, source="asterisk", tenant="default"):
+    return identify(parsed(site, rows), site.settings.source(source), tenant, site.opened)
+
+
+def test_equal_identity_is_an_equal_id_whatever_else_the_record_says(site):
+    made = ids(site, [{"identity": "a"}, {"identity": "a", "talk_ms": 5, "raw": b"x"}, {"identity": "b"}])
+    first, again, other = made["record_id"].to_pylist()
+    assert first == again != other
+    assert made["content"][0] != made["content"][1]
+
+
+def test_ids_of_two_sources_are_apart(site):
+    one, two = (ids(site, [{"identity": "a", "call": "c", "leg_a": "l"}], source) for source in ("asterisk", "generic"))
+    for name in ("record_id", "call_id", "leg_a", "content"):
+        assert one[name].to_pylist() != two[name].to_pylist()
+    kinds = [one[name][0].as_py() for name in ("record_id", "call_id", "leg_a", "content")]
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_without_identity_the_id_is_of_the_whole_record(site):
+    made = ids(site, [{"identity": None, "raw": b"x"}, {"identity": None, "raw": b"x"}, {"identity": None, "raw": b"y"}, {"identity": "x"}])
+    x, again, y, named = made["record_id"].to_pylist()
+    assert x == again and len({x, y}) == 2
+    assert made["by_content"].to_pylist() == [True, True, True, False]
+    assert named == ids(site, [{"identity": "x"}])["record_id"][0].as_py()
+
+
+CHANGES = {
+    "talk_ms": 7, "start_time": T0 + 1, "answer_time": T0 + 1, "end_time": T0 + 1, "cause_q850": 17, "cause_sip": 486,
+    "mos": 2.5, "jitter_ms": 1.0, "loss_pct": 0.5, "calling_raw": SECRET, "called_raw": SECRET, "account_code": "x",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_content_tells_any_two_versions_apart(site, field):
+    made = ids(site, [{}, {field: CHANGES[field]}])
+    assert made["content"][0] != made["content"][1]
+
+
+def test_what_settings_list_does_not_enter_the_content(site, workspace):
+    rows = [{"account_code": "ac-0001", "ingress_trunk": "northwind-1", "calling_raw": SECRET}]
+    poor = workspace("asterisk", trunks=[], accounts=[])
+    assert ids(site, rows)["content"].to_pylist() == ids(poor, rows)["content"].to_pylist()
+    assert ids(site, rows)["account"].to_pylist() == ["acct-0001"] and ids(poor, rows)["account"].to_pylist() == [UNGUIDED]
+
+
+def test_only_listed_words_pass(site):
+    made = ids(site, [{name: SECRET for name in ("ingress_trunk", "egress_trunk", "account_code", "calling_raw", "called_raw", "call", "leg_a", "tenant_field")}])
+    assert made["ingress_trunk"].to_pylist() == made["egress_trunk"].to_pylist() == [OTHER]
+    assert made["account"].to_pylist() == [UNGUIDED]
+    assert SECRET not in str(made.to_pydict()) and SECRET.encode() not in made["record_id"][0].as_py()
+
+
+def test_a_record_of_an_unknown_tenant_is_at_fault(site, feed_source):
+    source = feed_source("generic", tenant_field="t", tenants={"A": "default"})
+    table = pa.Table.from_pylist([{"tenant_field": "A"}, {"tenant_field": "B"}, {}, {"tenant_field": "B", "fault": "TIME"}], schema=PARSED)
+    made = tenants(table, source)
+    assert made["tenant"][0].as_py() == "default"
+    assert made["fault"].to_pylist() == [None, Suspense.TENANT, Suspense.TENANT, "TIME"]
+
+
+@given(calls=st.lists(st.integers(0, 40), max_size=60), bits=st.integers(0, 4), offset=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_all_records_of_a_call_meet_in_one_bucket_and_none_is_lost(cdr_table, calls, bits, offset):
+    table = cdr_table([{"record_id": n, "call_id": call, "start_time": T0, "line": n} for n, call in enumerate(calls)])
+    buckets = 1 << bits
+    parts = cut_by_bucket(table, bits, buckets, offset)
+    assert sorted(line for _, part in parts for line in part["line"].to_pylist()) == list(range(len(calls)))
+    seen: dict[bytes, set[int]] = {}
+    for bucket, part in parts:
+        assert part.num_rows and 0 <= bucket < buckets
+        for call in pc.unique(part["call_id"]).to_pylist():
+            seen.setdefault(call, set()).add(bucket)
+    assert all(len(found) == 1 for found in seen.values())

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from callward.errors import Problem
 from callward.settings import Settings
 
+_PATIENCE_S = 60.0  # how long a writer waits for another one on SQLite; ?timeout=SECONDS in the URL says otherwise
 _LOCK_KEY = 7_201_964  # any constant: PostgreSQL's advisory lock that serializes commits and the audit chain
 
 
@@ -32,7 +33,8 @@ def engine(settings: Settings) -> Engine:
 
 @lru_cache(maxsize=8)
 def _engine(url: str, _pid: int) -> Engine:
-    made = create_engine(url, pool_pre_ping=True)
+    patience = {"timeout": _PATIENCE_S} if url.startswith("sqlite") and "timeout=" not in url else {}
+    made = create_engine(url, pool_pre_ping=True, connect_args=patience)
     if made.dialect.name == "sqlite":
         event.listen(made, "connect", _prepare_sqlite)
         event.listen(made, "begin", _begin_immediate)
@@ -49,7 +51,7 @@ def sqlite_file(settings: Settings) -> Path | None:
 def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
     # The driver must not open transactions by itself, so that BEGIN IMMEDIATE below is the only way in.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=60000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -145,6 +145,13 @@ def paired_entries(table: pa.Table) -> pa.Table:
     return _entry_table(counted["file_no"], PAIRED, "", pa.repeat(0, counted.num_rows), pc.fill_null(counted["talk_ms_sum"], 0))
 
 
+def negated(table: pa.Table) -> pa.Table:
+    """Entries taken back."""
+    for name in ("rows", "talk_ms"):
+        table = table.set_column(table.schema.get_field_index(name), name, pc.negate(table[name]))
+    return table
+
+
 def _entry_table(file_no: Any, bucket: Any, code: Any, rows: Any, talk_ms: Any) -> pa.Table:
     constant = {1: bucket, 2: code}
     columns = [file_no, bucket, code, rows, talk_ms]

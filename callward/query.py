@@ -104,7 +104,7 @@ def _answered(connection: duckdb.DuckDBPyConnection, settings: Settings, role: s
     _register(connection, settings, role, sql, purpose, case)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    return connection.execute(statements[0]).to_arrow_reader(_BATCH_ROWS)
+    return connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
 
 
 @contextmanager

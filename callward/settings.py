@@ -121,7 +121,7 @@ class Billing(Section):
 class Tenant(Section):
     zone: str = Field("UTC", description="Billing zone: its local date of the answer is the billing date.")
     billing: Billing = Field(Billing(), description="What the billing view holds.")
-    retention: dict[str, str] = Field({}, description="Windows per class of data; nightly refuses to run while one is missing.")
+    retention: dict[str, str] = Field({}, description="Windows per class of data, such as \"18 months\"; nightly refuses to run while one is missing.")
 
     _check_zone = field_validator("zone")(_zone)
 
@@ -136,15 +136,17 @@ class Tenant(Section):
 
 
 class Trunk(Section):
-    name: str = Field(description="As the switch writes it, once the declaration has cut it out of a channel or address.")
-    carrier: str | None = Field(None, description="Carrier id that the billing view shows instead of the trunk.")
+    name: str = Field(
+        description="As the switch writes it, once the declaration has cut it out of a channel or address.", examples=["northwind-1"]
+    )
+    carrier: str | None = Field(None, description="Carrier id that the billing view shows instead of the trunk.", examples=["northwind"])
 
 
 class Account(Section):
-    id: str = Field(description="Opaque account id; never a phone number.")
+    id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
     tenant: str = Field("default", description="Tenant the account belongs to.")
-    codes: list[str] = Field([], description="Account codes that switches write.")
-    trunks: list[str] = Field([], description="Trunks whose calls this account pays for.")
+    codes: list[str] = Field([], description="Account codes that switches write.", examples=[["ac-0001"]])
+    trunks: list[str] = Field([], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
 
     @field_validator("id")
     @classmethod
@@ -155,8 +157,10 @@ class Account(Section):
 
 
 class Source(Section):
-    name: str = Field(description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
-    format: str = Field(description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.")
+    name: str = Field(description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["denver"])
+    format: str = Field(
+        description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.", examples=["asterisk"]
+    )
     zone: str = Field("UTC", description="IANA zone of local times in the file.")
     country: str = Field("US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$")
     international_prefix: list[str] = Field([], description="What the switch dials before a country code, if not the country's own (011, 00).")

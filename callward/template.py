@@ -3,11 +3,13 @@
 import json
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from callward.settings import Settings
+from callward.settings import Settings, Tenant
+from schemas.policy import CLASSES
 
 
 def _comment(text: str) -> str:
@@ -30,15 +32,21 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, BaseModel) or (isinstance(value, Mapping) and bool(value)) or (isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel))
 
 
+def _item_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a list's items, None for any other field."""
+    items = get_args(field.annotation) if get_origin(field.annotation) is list else ()
+    return items[0] if items and isinstance(items[0], type) and issubclass(items[0], BaseModel) else None
+
+
 def _plain(model: BaseModel, explain: bool) -> Iterable[str]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        if field.exclude or _is_table(value):
+        if field.exclude or _is_table(value) or _item_model(field) or (isinstance(model, Tenant) and name == "retention"):
             continue
         if explain and field.description:
             yield _comment(field.description)
         if value is None or value == [] or value == {}:
-            yield f"# {name} ="
+            yield f"# {name} = {_value(field.examples[0])}" if field.examples else f"# {name} ="
         else:
             yield f"{name} = {_value(value)}"
 
@@ -46,12 +54,28 @@ def _plain(model: BaseModel, explain: bool) -> Iterable[str]:
 def _tables(model: BaseModel, prefix: str, explain: bool) -> Iterable[str]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
+        if not field.exclude and not _is_table(value):
+            yield from _empty(f"{prefix}{_key(name)}", model, name, field)
         if field.exclude or not _is_table(value):
             continue
         yield ""
         if explain and field.description:
             yield _comment(field.description)
         yield from _table(f"{prefix}{_key(name)}", value, explain)
+
+
+def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable[str]:
+    """How a table that is not there yet is written, behind comment signs."""
+    if isinstance(model, Tenant) and name == "retention":
+        yield from ("", _comment(field.description or ""), f"# [{path}]")
+        yield from (f'# {cls} = ""  # {what}' for cls, what in CLASSES.items())
+    item = _item_model(field)
+    if item is not None:
+        yield from ("", _comment(f"{field.description} Written so, as often as there are any:"), f"# [[{path}]]")
+        for key, inner in item.model_fields.items():
+            given = inner.examples[0] if inner.examples else inner.default
+            line = f"# {key} = {_value(given)}" if given not in (None, [], {}) else f"# # {key} ="
+            yield f"{line}  # {inner.description}"
 
 
 def _table(path: str, value: Any, explain: bool) -> Iterable[str]:

@@ -20,7 +20,7 @@ from transforms.settle import Settle
 from transforms.split import Split
 from transforms.summarize import Summarize
 from transforms.suspend import Recycled, Suspend
-from transforms.write import Write
+from transforms.write import OncePerFile, Write
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
     settled = paired.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
     shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
 
+    rewrites = settled.rewrites | "Rewrites" >> OncePerFile()
+
     # Shares are used where they are made: to flatten them with the few rewrites would carry every row through the runner.
     write, summarize = Write(reference, run_id), Summarize(reference)
-    written = (shares | "Write" >> write, settled.rewrites | "Rewrite" >> write)  # Outcome
+    written = (shares | "Write" >> write, rewrites | "Rewrite" >> write)  # Outcome
     derived = (
         shares | "Summarize" >> summarize,
-        settled.rewrites | "SummarizeRewritten" >> summarize,
+        rewrites | "SummarizeRewritten" >> summarize,
         settled.taken | "SummarizeTaken" >> summarize,
     )
 

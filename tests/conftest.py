@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from callward import database, ledger
+from callward.feeds.generate import generate
 from callward.feeds.world import TRUNKS
 from callward.files import Files
 from callward.initiate import init, make_folders
@@ -81,6 +82,12 @@ class Site:
     def opened(self) -> Workspace:
         """The workspace as the pipelines' own role opens it."""
         return open_workspace(Reference(str(self.settings.path), ROLE, "test"))
+
+    def set(self, **changes: dict[str, Any]) -> None:
+        """Change sections of the settings: set(waves={"records": 100})."""
+        now = self.settings
+        changed = {name: getattr(now, name).model_copy(update=values) for name, values in changes.items()}
+        now.path.write_text(render(now.model_copy(update=changed)), encoding="utf-8")
 
     def land(self, source: str, name: str, data: bytes) -> None:
         """Put a file into a source's landing folder, whole from its first moment."""
@@ -211,6 +218,18 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 def day() -> date:
     """The day that the feeds of the tests are about; Site.night() is the morning after."""
     return DAY
+
+
+@pytest.fixture(scope="session")
+def finished(workspace: Callable[..., Site], tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Path]:
+    """A workspace after one night over a small dirty feed, to be read and not changed; and a file of its numbers."""
+    folder = tmp_path_factory.mktemp("feed")
+    sources, numbers = ("asterisk", "freeswitch", "opensips"), folder / "numbers"
+    generate(folder, seed=5, day=DAY, calls=1500, dirt=0.01, sources=sources, numbers_to=numbers)
+    site = workspace(*sources)
+    site.deliver(path for path in sorted(folder.rglob("*")) if path.is_file() and path != numbers)
+    site.night()
+    return site, numbers
 
 
 @pytest.fixture(scope="session")

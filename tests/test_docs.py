@@ -141,9 +141,7 @@ def test_format_versions_are_those_of_the_code():
     rows = [line.strip("| ").split(" | ") for line in _text("docs/formats.md").splitlines() if line.startswith("|")]
     for start, version in versions.items():
         (row,) = [row for row in rows if row[0].startswith(start)]
-        assert row[-1] == ("the seal's" if start == "suspense and pending," else str(version)) or row[-1] == str(
-            version
-        )
+        assert row[-1] == str(version)
     assert audit._TAG in _text("docs/formats.md")
     assert keys._ROOT_TAG.decode() in _text("docs/formats.md")
     assert seal.MAGIC.decode() in _text("docs/formats.md")

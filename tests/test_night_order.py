@@ -105,8 +105,9 @@ def test_the_one_night_has_something_of_everything(one_night):
     assert one_night["entries"]["suspended", "CONFLICT"][0] > 30 and "TIME" in codes
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_any_files_and_nights_end_in_the_same_state(workspace, records, one_night, seed):
+@pytest.mark.parametrize(("seed", "waves"), [(1, {}), (2, {"bucket_records": 100}), (3, {"records": 400})])
+def test_any_files_and_nights_end_in_the_same_state(workspace, records, one_night, seed, waves):
+    """Also spread over many shards, and where a night takes many waves."""
     shuffle = random.Random(seed)  # noqa: S311  (a plan, not a secret)
     chosen: dict[tuple[str, bytes], int] = {}
     night_of = {}
@@ -114,7 +115,7 @@ def test_any_files_and_nights_end_in_the_same_state(workspace, records, one_nigh
         for line in lines:
             key = (source, call_of(source, line))
             night_of[*key, line] = chosen.setdefault(key, shuffle.randrange(NIGHTS))
-    site = workspace(*SOURCES, thresholds={"file_errors_pct": 100.0})
+    site = workspace(*SOURCES, thresholds={"file_errors_pct": 100.0}, waves=waves)
     for night in range(NIGHTS):
         deliver(site, records, night_of, shuffle, night)
         site.night(MORNING)

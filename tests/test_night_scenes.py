@@ -50,9 +50,17 @@ def quality(call: int, leg: int, mos: float, jitter: int, name: int = 0) -> str:
     return f"2,2,{call},{call * 2 + leg},{NOON + 70},3000,30,{jitter},{pkid},MLQK={mos},C1\n"
 
 
+def usage(count: int, talk: int, first: int = 0) -> bytes:
+    """`count` calls of the generic format, each of `talk` seconds."""
+    at = datetime.fromtimestamp(NOON, UTC)
+    stamps = f"{at:%FT%TZ},{at:%FT%TZ},{at + timedelta(seconds=talk):%FT%TZ}"
+    lines = [f"id-{n},+{CALLING},+{CALLED},{stamps},{talk * 1000}\n" for n in range(first, first + count)]
+    return "".join(["id,calling_number,called_number,start_time,answer_time,end_time,talk_ms\n", *lines]).encode()
+
+
 @pytest.fixture
 def site(workspace, feed_source):
-    return workspace("cucm", "opensips", feed_source("plain", format="asterisk", zone="UTC"))
+    return workspace("cucm", "opensips", "generic", feed_source("plain", format="asterisk", zone="UTC"))
 
 
 def rows_in(site, bucket: str, code: str = "") -> int:
@@ -114,12 +122,12 @@ def test_a_longer_version_and_late_quality_of_its_neighbour_in_one_night(site):
 
 
 def test_the_version_that_lost_is_known_when_it_comes_again(site):
-    site.land("cucm", "cdr_1", (CDR_HEADER + cucm(1)).encode())
-    site.night(MORNING)
-    for name, talk in (("cdr_2", 90), ("cdr_3", 60), ("cdr_4", 90)):
-        site.land("cucm", name, (CDR_HEADER + cucm(1, talk)).encode())
+    for name, talk in (("first", 60), ("longer", 90), ("again", 60), ("longer again", 90)):
+        site.land("generic", f"{name}.csv", usage(1, talk))
         site.night(MORNING)
     assert rows_in(site, "suspended", "CONFLICT") == 1 and rows_in(site, "duplicate") == 2
+    assert site.balances()["generic/first.csv"]["suspended"] == (1, 60_000)
+    assert site.balances()["generic/again.csv"]["duplicate"] == (1, 60_000)
     assert site.view("billing")["talk_ms"].to_pylist() == [90_000]
     assert is_sound(site)
 
@@ -177,3 +185,53 @@ def test_the_billing_date_is_the_local_date_of_the_answer(workspace):
     assert found == local.to_dict() and len(found) == 4
     assert found[date(2026, 3, 8)] == 3 * 23  # that day has 23 hours
     assert is_sound(site)
+
+
+def test_groups_that_share_a_data_file_rewrite_it_once(workspace):
+    """A tenant that has grown is spread over more shards than the files that it has already."""
+    site = workspace("generic")
+    site.land("generic", "small.csv", usage(40, 60))
+    site.night(MORNING)
+    site.set(waves={"bucket_records": 8})
+    site.land("generic", "large.csv", usage(30, 90))
+    site.night(MORNING)
+    assert len(site.data_files("billing")) > 2
+    assert sorted(site.view("billing")["talk_ms"].to_pylist()) == [60_000] * 10 + [90_000] * 30
+    assert site.view("assurance").num_rows == 40 and len(set(site.view("assurance")["assurance_id"].to_pylist())) == 40
+    assert rows_in(site, "suspended", "CONFLICT") == 30 and is_sound(site)
+
+
+def test_late_quality_of_two_versions_of_a_call_counts_once(site):
+    for name, talk in (("cdr_1", 60), ("cdr_2", 90)):
+        site.land("cucm", name, (CDR_HEADER + cucm(1, talk) + cucm(2)).encode())
+        site.night(MORNING)
+    site.land("cucm", "cmr", (CMR_HEADER + quality(1, 0, 3.2, 4)).encode())
+    site.night(MORNING)
+    assert sorted(site.view("assurance")["mos"].to_pylist(), key=str) == [pytest.approx(3.2), None]
+    assert sum(sums[-1] for sums in site.derived()["assurance_trunk_hourly_mos"].values()) == 2  # coming in, going out
+    assert is_sound(site)
+
+
+def test_both_parties_hang_up_and_the_later_bye_comes_the_next_night(site, workspace):
+    """The last to hang up ends the call, in whatever order the two are read."""
+    site.land("opensips", "n1", (invite("a") + bye("a", 40) + invite("b") + bye("b", 20)).encode())
+    site.night(MORNING)
+    site.land("opensips", "n2", bye("a", 47).encode())
+    site.night(MORNING + HOUR_MS)
+    together = workspace("opensips")
+    together.land("opensips", "all", (bye("a", 47) + invite("a") + bye("a", 40) + invite("b") + bye("b", 20)).encode())
+    together.night(MORNING)
+    assert sorted(site.view("billing")["talk_ms"].to_pylist()) == [20_000, 47_000]
+    assert all(site.view(view).equals(together.view(view)) for view in ("billing", "assurance"))
+    assert site.derived() == together.derived() and site.entries() == together.entries()
+    assert is_sound(site)
+    site.night(MORNING + 48 * HOUR_MS)  # what is remembered of closed calls is forgotten; the lake still knows the calls
+    site.land("opensips", "again", (invite("a") + bye("a", 40) + bye("a", 47)).encode())
+    site.night(MORNING + 49 * HOUR_MS)
+    assert rows_in(site, "suspended", "CONFLICT") == 0 and site.view("billing").num_rows == 2 and is_sound(site)
+
+
+def test_a_bye_whose_clock_is_behind_gives_no_negative_talk(site):
+    site.land("opensips", "n1", (invite("a", 10) + bye("a", 8)).encode())
+    site.night(MORNING)
+    assert site.view("billing")["talk_ms"].to_pylist() == [0] and is_sound(site)

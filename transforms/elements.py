@@ -71,6 +71,7 @@ class Rewrite:
     drop: np.ndarray
     change: np.ndarray
     changed: pa.Table | None
+    lineage: pa.Table | None = None  # of the changed rows
 
 
 class _ElementCoder(coders.Coder):  # type: ignore[misc]

@@ -130,12 +130,14 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> N
     whole = np.maximum.reduceat(kinds == _OPEN, starts) & np.maximum.reduceat(kinds == _CLOSE, starts)
     closed = np.maximum.reduceat(state == CLOSED, starts)
     fresh = state == -1
-    # A further piece of a call that is closed already says nothing new: its row is in the lake.
+    # A further piece of a call that is closed already can only make it longer: its row is in the lake.
     late = closed[call] & fresh
     closing = (whole & ~closed)[call]
     waits = ~closing & ~late & fresh
     if closing.any():
         _combine(pieces.filter(pa.array(closing)), talk_rules, paired)
+    if late.any():
+        _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, paired)
     paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
     paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
     _log(paired, pieces.filter(pa.array(late)), CLOSED)
@@ -143,10 +145,45 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> N
 
 
 def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
-    """Calls whose opening and closing pieces are here → one row each, in the place of the opening piece."""
+    """Close the calls whose opening and closing pieces are here."""
+    row, pieces = _combined(pieces, talk_rules)
+    paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
+    paired.entries.append(_computed(row, talk_rules))
+    merged = np.ones(pieces.num_rows, bool)
+    merged[_runs(pieces)[0]] = False
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
+    _log(paired, pieces, CLOSED)
+
+
+def _lengthen(pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Paired) -> None:
+    """Closed calls that more pieces have come for: their rows end as if all had come at once.
+
+    `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Settle.
+    """
+    starts, call = _runs(pieces)
+    kinds = _kinds(pieces)
+    halves = [np.maximum.reduceat(known & (kinds == kind), starts) for kind in (_OPEN, _CLOSE)]
+    longer = (halves[0] & halves[1] & np.maximum.reduceat(late, starts))[call]
+    if not longer.any():
+        return
+    before, _ = _combined(pieces.filter(pa.array(longer & known)), talk_rules)
+    after, _ = _combined(pieces.filter(pa.array(longer & (known | late))), talk_rules)
+    paired.entries += [_computed(after, talk_rules), ledger.negated(_computed(before, talk_rules))]
+    after = set_column(after, "piece", pa.repeat("close", after.num_rows))
+    paired.amended = pa.concat_tables([paired.amended, _cdr(after)])
+
+
+def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
+    """Ledger entries for talk that no record carried."""
+    sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
+    return ledger.paired_entries(row.filter(pc.is_in(row["source"], sources)))
+
+
+def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+    """Ordered pieces of whole calls → one row each, in the place of the opening piece; and the pieces, by time."""
     kinds = _kinds(pieces)
     by_time = np.lexsort((words(pieces["end_time"]), words(pieces["start_time"]), kinds, _runs(pieces)[1]))
-    pieces, kinds = pieces.take(by_time), kinds[by_time]
+    pieces = pieces.take(by_time)
     starts, call = _runs(pieces)
     last = np.r_[starts[1:], len(call)] - 1
     opening, closing = pieces.take(starts), pieces.take(last)
@@ -156,20 +193,14 @@ def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) ->
     row = set_column(row, "talk_ms", _talk(pieces, row, closing, starts, talk_rules))
     mixed = np.bitwise_xor.reduceat(tokens.as_u64(pieces["content"]), starts, axis=0)
     row = set_column(row, "content", tokens.from_u64(mixed))
-    row = set_column(row, "piece", pa.repeat("whole", len(starts)))
-    paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
-    computed = pc.is_in(row["source"], pa.array([s for s, rule in talk_rules.items() if rule == "computed"], pa.string()))
-    paired.entries.append(ledger.paired_entries(row.filter(computed)))
-    merged = np.ones(len(call), bool)
-    merged[starts] = False
-    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
-    _log(paired, pieces, CLOSED)
+    return set_column(row, "piece", pa.repeat("whole", len(starts))), pieces
 
 
 def _talk(pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]) -> pa.Array:
     """Talk in ms of each combined call by its source's rule."""
     answer = pc.coalesce(row["answer_time"], row["start_time"])
-    computed = pc.cast(pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64())), pa.int64())
+    apart = pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64()))
+    computed = pc.max_element_wise(apart, pa.scalar(0, pa.int64()), skip_nulls=False)  # two clocks may differ
     summed = pa.array(np.add.reduceat(flat(pc.fill_null(pieces["talk_ms"], 0)).to_numpy(), starts))
     rules = pa.array([talk_rules.get(source, "computed") for source in row["source"].unique().to_pylist()])
     rule = rules.take(pc.index_in(row["source"], row["source"].unique()))
@@ -189,7 +220,8 @@ def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Paired) -> None:
     matched[pairs["quality"]] = True
     late = pairs[~new_whole[pairs["whole"]] & new_quality[pairs["quality"]]]
     if len(late):
-        paired.amended = _cdr(_worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64())))
+        worst = _worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64()))
+        paired.amended = pa.concat_tables([paired.amended, _cdr(worst)])
     open_before = flat(pc.fill_null(pc.less(quality["state"], CLOSED), False)).to_numpy(zero_copy_only=False)
     merged = matched & (new_quality | open_before)
     paired.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)

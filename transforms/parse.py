@@ -7,6 +7,7 @@ or over the few records that the fast readers refuse. Nothing here raises for an
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -118,10 +119,9 @@ def _lines(block: pa.Buffer, file: File) -> pa.LargeBinaryArray:
     starts = np.concatenate([[0], ends if complete else np.append(ends, block.size)]).astype(np.int64)
     whole = _large_binary(starts, block)
     lines = pc.binary_slice(whole, 0, -1) if complete else _trimmed(whole, b"\n")
-    data = block.to_pybytes()
-    if b"\r" in data:
+    if _has(memoryview(block), b"\r"):
         lines = _trimmed(lines, b"\r")
-    if _BOM in data:
+    if _has(memoryview(block), _BOM):
         marked = pc.starts_with(lines, pattern=_BOM)
         lines = pc.if_else(marked, pc.binary_replace_slice(lines, 0, len(_BOM), b""), lines)
     lengths = pc.binary_length(lines)
@@ -221,10 +221,10 @@ def _mark_unreadable(sheet: _Sheet, found: pa.LargeBinaryArray, file: File) -> N
     if not shortest:
         sheet.mark(_true(pc.equal(lengths, 0)), Suspense.JSON if file.kind == "json" else Suspense.COLUMNS)
     data = _bytes(found)
-    if b"\0" in data:
+    if _has(data, b"\0"):
         sheet.mark(_true(pc.match_substring(found, pattern=b"\0")), Suspense.ENCODING)
     # With line ends between: the end of one record and the start of the next may make a character together.
-    if not data.isascii() and not _decodes(_joined(found).to_pybytes(), file.encoding):
+    if not _is_ascii(data) and not _decodes(_joined(found).to_pybytes(), file.encoding):
         _mark_undecodable(sheet, found, file.encoding)
 
 
@@ -244,10 +244,18 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def _bytes(lines: pa.LargeBinaryArray) -> bytes:
-    """The bytes of `lines`, one after another (and of neighbours, where `lines` is a slice)."""
-    values = lines.buffers()[2]
-    return values.to_pybytes() if values else b""
+def _bytes(lines: pa.LargeBinaryArray) -> memoryview:
+    """The bytes of `lines`, one after another (and of neighbours, where `lines` is a slice); not a copy."""
+    return memoryview(lines.buffers()[2] or b"")
+
+
+def _has(data: memoryview, what: bytes) -> bool:
+    """Whether `what` is in `data`: re looks into a buffer, which `in` cannot without a copy."""
+    return re.search(re.escape(what), data) is not None
+
+
+def _is_ascii(data: memoryview) -> bool:
+    return bool(np.frombuffer(data, np.uint8).max(initial=0) < 0x80)
 
 
 def _true(mask: pa.Array) -> npt.NDArray[np.bool_]:
@@ -259,7 +267,7 @@ def _any(mask: pa.Array) -> bool:
 
 
 def _utf8(lines: pa.LargeBinaryArray, file: File) -> pa.LargeBinaryArray:
-    if file.encoding.lower().replace("-", "") in ("utf8", "ascii") or _bytes(lines).isascii():
+    if file.encoding.lower().replace("-", "") in ("utf8", "ascii") or _is_ascii(_bytes(lines)):
         return lines
     block = pa.py_buffer(_joined(_one_line_each(lines)).to_pybytes().decode(file.encoding).encode())
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + 1
@@ -270,7 +278,7 @@ def _one_line_each(lines: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
     """Records without line ends within: pyarrow takes a lone CR for one, and a torn quote runs over them."""
     data = _bytes(lines)
     for end in (b"\r", b"\n"):
-        if end in data:
+        if _has(data, end):
             lines = pc.replace_substring(lines, pattern=end, replacement=b" ")
     return lines
 
@@ -421,7 +429,7 @@ def _by_pyarrow(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict
     data = _joined(lines)
     refused: list[tuple[int, int]] = []
     try:
-        if data.to_pybytes().isascii():
+        if _is_ascii(memoryview(data)):
             table = _csv_table(data, file, count, include, _noting(refused))
         else:
             # Its handler is given each refused row as text, cut anywhere: it must not meet half a character.

@@ -5,7 +5,7 @@ order is the same in the group and against the lake, so the end state never depe
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -24,6 +24,8 @@ from callward.workspace import Reference, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from transforms.elements import Group, Rewrite, Share
+from transforms.rate import billable_seconds
+from transforms.split import talk_steps
 from transforms.suspend import conflicts
 
 
@@ -44,7 +46,7 @@ class Settled:
     conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
     removed: dict[str, dict[DataFile, np.ndarray]] = field(default_factory=lambda: {"assurance": {}, "billing": {}})
     removed_rows: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
+    amended: dict[DataFile, tuple[np.ndarray, pa.Table, pa.Table]] = field(default_factory=dict)  # positions, rows, lineage
     entries: list[pa.Table] = field(default_factory=list)
 
 
@@ -283,21 +285,60 @@ def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dic
 
 
 def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequence[DataFile]) -> None:
-    """Committed rows that a late quality record describes: the assurance row is rewritten, nothing else changes."""
+    """Committed rows that a late quality record describes, or that a late closing piece makes longer."""
     for found in find(amended, "assurance", files, committed):
-        # A row that has just lost to a later version goes: that version has the quality.
-        stays = ~np.isin(found.position, settled.removed["assurance"].get(found.file, found.position[:0]))
-        if not stays.any():
-            continue
-        position = found.position[stays]
-        old = files.rows(found.file).take(pa.array(position))
-        late = amended.take(pa.array(found.asked[stays]))
-        new = old
-        for name, worst in (("mos", pc.min_element_wise), ("jitter_ms", pc.max_element_wise), ("loss_pct", pc.max_element_wise)):
-            new = set_column(new, name, worst(old[name], late[name]))
-        new = set_column(new, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
-        settled.amended[found.file] = (position, new)
-        settled.removed_rows["assurance"].append(old)
+        _amend_file(amended, found, settled, files)
+    longer = amended.filter(pc.equal(amended["piece"], "close"))
+    if longer.num_rows:
+        parts = [day.isoformat() for day in longer["call_date"].unique().to_pylist()]
+        for found in find(longer, "billing", files, files.committed("billing", longer["tenant"][0].as_py(), parts)):
+            _amend_file(longer, found, settled, files)
+
+
+def _amend_file(amended: pa.Table, found: Found, settled: Settled, files: Files) -> None:
+    """Amend rows of one data file."""
+    # A row that has just lost to a later version goes: that version has the quality.
+    view = found.file.view
+    stays = ~np.isin(found.position, settled.removed[view].get(found.file, found.position[:0]))
+    if not stays.any():
+        return
+    # Two versions of a call have the same quality: its row changes once.
+    position, first = np.unique(found.position[stays], return_index=True)
+    at = pa.array(position)
+    old, lineage, late = files.rows(found.file).take(at), files.lineage(found.file).take(at), amended.take(pa.array(found.asked[stays][first]))
+    longer = flat(pc.equal(late["piece"], "close"))
+    new = _worse(old, late) if view == "assurance" else old
+    for name, value in _LENGTHENED[view](late).items():
+        new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
+    settled.amended[found.file] = (position, new, _lengthened(lineage, late, longer, view, files))
+    settled.removed_rows[view].append(old)
+
+
+def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
+    for name, worst in (("mos", pc.min_element_wise), ("jitter_ms", pc.max_element_wise), ("loss_pct", pc.max_element_wise)):
+        old = set_column(old, name, worst(old[name], late[name]))
+    return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
+
+
+_LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
+    "assurance": lambda late: {
+        "talk_s": flat(talk_steps(late["talk_ms"])),
+        **{name: flat(late[name]) for name in ("released_by", "cause_q850", "cause_sip", "codec")},
+    },
+    "billing": lambda late: {
+        "end": flat(late["end_time"]),
+        "talk_ms": flat(late["talk_ms"]),
+        "billable_s": flat(billable_seconds(late["talk_ms"])),
+    },
+}
+
+
+def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, files: Files) -> pa.Table:
+    content = view_ids(late, "content", files, late["tenant"][0].as_py(), view, "content")
+    made = {"content": tokens.from_u64(content), "end_ms": flat(late["end_time"]).view(pa.int64()), "talk_ms": flat(late["talk_ms"])}
+    for name, value in made.items():
+        lineage = set_column(lineage, name, pc.if_else(longer, value, flat(lineage[name])))
+    return lineage
 
 
 @dataclass(eq=False)
@@ -356,8 +397,6 @@ def _taken(settled: Settled, group: Group) -> Iterator[Share]:
 
 def _rewrites(settled: Settled) -> Iterator[Rewrite]:
     none = np.zeros(0, np.int64)
-    for file, position in settled.removed["billing"].items():
-        yield Rewrite(file, position, none, None)
-    for file in {**settled.removed["assurance"], **settled.amended}:
-        change, changed = settled.amended.get(file, (none, None))
-        yield Rewrite(file, settled.removed["assurance"].get(file, none), change, changed)
+    for file in {**settled.removed["billing"], **settled.removed["assurance"], **settled.amended}:
+        change = settled.amended.get(file, (none, None, None))
+        yield Rewrite(file, settled.removed[file.view].get(file, none), *change)

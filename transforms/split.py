@@ -120,7 +120,7 @@ def _assurance(calls: pa.Table, keys: _MonthKeys) -> Part:
         "trunk_out": calls["egress_trunk"],
         "start": pa.array(words(calls["start_time"]).view(np.int64) // 60_000 * 60_000).view(TIMESTAMP),
         "ring_s": _ring_seconds(calls),
-        "talk_s": _talk_steps(calls["talk_ms"]),
+        "talk_s": talk_steps(calls["talk_ms"]),
     }
     rows = pa.table([made[name] if name in made else calls[name] for name in ASSURANCE.names], schema=ASSURANCE)
     return Part("assurance", rows, _lineage(calls, keys.assurance_content))
@@ -137,7 +137,7 @@ def _ring_seconds(calls: pa.Table) -> pa.Array:
     return pc.divide(pc.subtract(until, flat(calls["ring_time"]).view(pa.int64())), 1000)
 
 
-def _talk_steps(talk_ms: pa.ChunkedArray) -> pa.Array:
+def talk_steps(talk_ms: pa.ChunkedArray) -> pa.Array:
     """Talk in seconds, rounded up to steps of six."""
     step_ms = TALK_STEP_S * 1000
     return pc.multiply(pc.divide(pc.add(talk_ms, step_ms - 1), step_ms), TALK_STEP_S)

@@ -1,6 +1,6 @@
 """Write: rows of the views → encrypted data files. They count only once a commit names them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -29,6 +29,7 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
         index = np.arange(rows.num_rows)
         index[work.change] = rows.num_rows + np.arange(len(work.change))
         rows = pa.concat_tables([rows, work.changed.cast(rows.schema)]).take(pa.array(index))
+        lineage = pa.concat_tables([lineage, work.lineage.cast(lineage.schema)]).take(pa.array(index))
     keep = np.ones(rows.num_rows, bool)
     keep[work.drop] = False
     outcome = Outcome(superseded={old.file_id: (old.tenant, old.part)})
@@ -38,6 +39,24 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
             files.write_view(old.view, old.tenant, old.part, rows.filter(kept), lineage.filter(kept), old.shard_bits, old.shard)
         )
     return outcome
+
+
+def joined(works: Iterable[Rewrite]) -> Rewrite:
+    """One rewrite of a data file out of those that several groups asked for: each knows of its own rows only."""
+    works = list(works)
+    changed, lineage = ([part for work in works if (part := getattr(work, name)) is not None] for name in ("changed", "lineage"))
+    drop, change = (np.concatenate([getattr(work, name) for work in works]) for name in ("drop", "change"))
+    tables = (pa.concat_tables(parts) if parts else None for parts in (changed, lineage))
+    return Rewrite(works[0].file, drop, change, *tables)
+
+
+@dataclass(eq=False)
+class OncePerFile(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Rewrite] → PCollection[Rewrite], one per data file: a file may have rows of several groups' shards."""
+
+    def expand(self, rewrites: beam.PCollection) -> beam.PCollection:
+        named = rewrites | "ByFile" >> beam.Map(lambda work: (work.file.file_id, work)).with_output_types(tuple[str, Rewrite])
+        return named | "OfFile" >> beam.GroupByKey() | "Join" >> beam.Map(lambda found: joined(found[1])).with_output_types(Rewrite)
 
 
 @dataclass(eq=False)

@@ -3,18 +3,23 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select
 
 from callward import audit, database, query
+from callward.feeds import generate
 from callward.register import KeyName, keyring
 from callward.settings import Database
+from schemas.tables import keys
 
 _OWNER = "callward"
 
@@ -62,8 +67,11 @@ def server_url() -> Iterator[str]:
             _await_port(port, server)
             yield f"postgresql+pg8000://{_OWNER}@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
-            server.wait(30)
+            server.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for our pooled connections
+            try:
+                server.wait(10)
+            except subprocess.TimeoutExpired:
+                server.kill()
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -81,12 +89,8 @@ def _await_port(port: int, server: subprocess.Popen[bytes]) -> None:
 @pytest.fixture(scope="session")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small day of Asterisk and Kamailio-like records, with duplicates, conflicts and dirt."""
-    from datetime import date
-
-    from callward.feeds import generate
-
     folder = tmp_path_factory.mktemp("feed")
-    generate(folder, seed=11, day=date(2026, 3, 5), calls=1500, dirt=0.01, sources=("asterisk", "opensips"))
+    generate(folder, seed=11, day=date(2026, 3, 5), calls=600, dirt=0.01, sources=("asterisk", "opensips"))
     return folder
 
 
@@ -108,7 +112,7 @@ def test_night_on_postgresql_equals_night_on_sqlite(workspace: Any, server_url: 
     assert ours.balances() == theirs.balances()
     assert ours.derived() == theirs.derived()
     for view in ("billing", "assurance"):
-        assert ours.view(view).num_rows > 300
+        assert ours.view(view).num_rows > 100
         assert ours.view(view).equals(theirs.view(view))
     assert ours.differing() == 0
     _asks_and_verifies(ours)
@@ -117,10 +121,6 @@ def test_night_on_postgresql_equals_night_on_sqlite(workspace: Any, server_url: 
 
 def _copy_keys(source: Any, target: Any) -> None:
     """The register of one workspace into another: with the same roots it gives the same ids."""
-    from sqlalchemy import insert, select
-
-    from schemas.tables import keys
-
     with database.reading(source.settings) as connection:
         rows = [dict(row._mapping) for row in connection.execute(select(keys))]
     with database.writing(target.settings) as connection:
@@ -131,8 +131,8 @@ def _asks_and_verifies(site: Any) -> None:
     answer = query.query(
         site.settings, "assurance", "SELECT sum(attempts)::BIGINT AS n FROM trunk_kpi WHERE side = 'ingress'"
     )
-    rows = site.view("assurance").filter([leg == 0 for leg in site.view("assurance")["leg"].to_pylist()])
-    assert answer["n"].to_pylist() == [rows.num_rows]
+    callers = [leg for leg in site.view("assurance")["leg"].to_pylist() if leg == 0]
+    assert answer["n"].to_pylist() == [len(callers)]
     length, head = audit.checked(site.settings)
     assert length > 10 and len(head) == 64
 

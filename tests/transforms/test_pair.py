@@ -22,7 +22,7 @@ def open_piece(call, at=0, **more):
 
 
 def close_piece(call, at, **more):
-    return {"source": "sip", "record_id": call, "content": call * 10 + 1, "piece": "close", "end_time": T0 + at, **more}
+    return {"source": "sip", "record_id": call, "content": call * 100, "piece": "close", "end_time": T0 + at, **more}
 
 
 def whole(call, **more):
@@ -48,7 +48,8 @@ def nights(cdr_table, batches):
         assert set(amended) <= set(rows), "only what was handed on before is amended"
         rows |= fresh
         for name, row in amended.items():
-            rows[name] = {**rows[name], **{q: row[q] for q in ("mos", "jitter_ms", "loss_pct", "mos_method")}}
+            changes = ("end_time", "talk_ms", "content") if row["piece"] == "close" else ("mos", "jitter_ms", "loss_pct", "mos_method")
+            rows[name] = {**rows[name], **{field: row[field] for field in changes}}
         read = [ledger.read_entries(new), *ledger.entries(paired.calls, "accepted"), *paired.entries]
         ledger.check_balance(ledger.sum_entries(read))
         entries += read
@@ -78,7 +79,8 @@ def records(draw):
     found = []
     for call in range(1, draw(st.integers(2, 5))):
         if draw(st.booleans()):
-            halves = [open_piece(call, call), close_piece(call, draw(st.integers(10, 50)) * 1000)]
+            ends = draw(st.lists(st.integers(10, 50), min_size=1, max_size=3, unique=True))
+            halves = [open_piece(call, call), *(close_piece(call, end * 1000, content=call * 100 + end) for end in ends)]
             found += draw(st.sampled_from([halves, halves[:1], halves[1:]]))
         else:
             found += [whole(call)] * draw(st.integers(0, 1))

@@ -12,7 +12,8 @@ from typing import Any
 
 from callward.feeds import SOURCES, Source, generate
 from schemas import declaration as declarations
-from transforms import parse
+from transforms.cut import records
+from transforms.parse import parse
 
 _DAY = date(2026, 3, 5)
 _FORMATS = {"freeswitch": "freeswitch_csv", "generic": "generic_csv"}  # where source and declaration differ
@@ -31,7 +32,7 @@ def _rate(source: Source, rows: int, folder: Path) -> float | str:
         declaration = declarations.load(_FORMATS.get(source.name, source.name))
         inputs = list(_inputs([*feeds.files], declaration))
         start = time.perf_counter()
-        read = sum(parse.parse(records, declaration, shape, source.zone).num_rows for records, shape in inputs)
+        read = sum(parse(found, declaration, shape, source.zone).num_rows for found, shape in inputs)
     except Exception as error:  # a format that is not there yet must not stop the bench
         return f"not measured: {type(error).__name__}"
     return read / (time.perf_counter() - start)
@@ -43,7 +44,7 @@ def _inputs(files: list[Path], declaration: Any) -> Iterator[tuple[Any, Any]]:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         shape = declarations.sniff(data[:65_536], declaration)
         body = data.split(b"\n", shape.header_lines)[-1]
-        yield parse.records(body, declaration), shape
+        yield records(body, declaration), shape
 
 
 def main() -> None:

@@ -54,7 +54,9 @@ def _hash(seq: int, prev: str, body: dict[str, Any]) -> str:
 
 def head(connection: Connection) -> tuple[int, str]:
     """Sequence number and hash of the last entry; (0, zeros) for an empty log."""
-    row = connection.execute(select(audit_log.c.seq, audit_log.c.hash).order_by(audit_log.c.seq.desc()).limit(1)).first()
+    row = connection.execute(
+        select(audit_log.c.seq, audit_log.c.hash).order_by(audit_log.c.seq.desc()).limit(1)
+    ).first()
     return (row.seq, row.hash) if row else (0, GENESIS)
 
 
@@ -86,7 +88,11 @@ def verify(connection: Connection) -> int:
     seq, prev = 0, GENESIS
     for row in connection.execute(select(audit_log).order_by(audit_log.c.seq)):
         seq += 1
-        body = {"at": row.at.isoformat(), "who": row.who, **{k: getattr(row, k) for k in ("role", "event", "subject", "reason")}}
+        body = {
+            "at": row.at.isoformat(),
+            "who": row.who,
+            **{k: getattr(row, k) for k in ("role", "event", "subject", "reason")},
+        }
         if row.seq != seq or row.prev != prev or row.hash != _hash(seq, prev, body):
             raise Problem(f"the audit log is broken at entry {seq}: it was edited, or an entry is missing")
         prev = row.hash
@@ -107,7 +113,9 @@ def checked(settings: Settings) -> tuple[int, str]:
             .order_by(runs.c.started_at)
         ).scalar()
         if lost is not None:
-            raise Problem(f"the audit log is broken: the head that run {lost} saw is not in it, so entries were cut off its end")
+            raise Problem(
+                f"the audit log is broken: the head that run {lost} saw is not in it, so entries were cut off its end"
+            )
         return length, head(connection)[1]
 
 
@@ -121,4 +129,7 @@ def newest(settings: Settings, limit: int) -> list[dict[str, Any]]:
 def short(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry as it fits a line: without hashes, and a key by its name alone."""
     names = ("seq", "at", "who", "role", "event", "subject", "reason")
-    return {name: entry[name] for name in names} | {"seq": str(entry["seq"]), "subject": _KEY_ID.sub("", entry["subject"])}
+    return {name: entry[name] for name in names} | {
+        "seq": str(entry["seq"]),
+        "subject": _KEY_ID.sub("", entry["subject"]),
+    }

@@ -32,7 +32,8 @@ def words(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_int64(array.type):
         array = array.cast(pa.int64())
     filled = array.fill_null(int(NULL_WORD.astype(np.int64))) if array.null_count else array
-    return filled.to_numpy(zero_copy_only=False).view(np.uint64)
+    numbers: np.ndarray = filled.to_numpy(zero_copy_only=False)
+    return numbers.view(np.uint64)
 
 
 def ranks(groups: np.ndarray) -> np.ndarray:

@@ -1,11 +1,13 @@
 """The database: one engine per process and URL, SQLite made safe, and the schema's migrations."""
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -18,6 +20,8 @@ from callward.errors import Problem
 from callward.settings import Settings
 
 _PATIENCE_S = 60.0  # how long a writer waits for another one on SQLite; ?timeout=SECONDS in the URL says otherwise
+_IN = 1000
+Value = TypeVar("Value")
 _LOCK_KEY = 7_201_964  # any constant: PostgreSQL's advisory lock that serializes commits and the audit chain
 
 
@@ -60,9 +64,19 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if options.get("callward_read") else "BEGIN IMMEDIATE")
 
 
+def _check_file(settings: Settings) -> None:
+    """SQLite would make an empty file where there is none, and hide that the database is lost."""
+    file = sqlite_file(settings)
+    if file is not None and not file.exists():
+        raise Problem(
+            f"there is no database {file}; restore it, or make a new one: callward init --upgrade {settings.folder}"
+        )
+
+
 @contextmanager
 def reading(settings: Settings) -> Iterator[Connection]:
     """A consistent snapshot to read from; never waits for a writer."""
+    _check_file(settings)
     with _friendly(settings), engine(settings).connect().execution_options(callward_read=True) as connection:
         if connection.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -73,6 +87,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
 @contextmanager
 def writing(settings: Settings) -> Iterator[Connection]:
     """One writer at a time (SQLite BEGIN IMMEDIATE, PostgreSQL advisory lock): commits are compare-and-set under it."""
+    _check_file(settings)
     with _friendly(settings), engine(settings).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
@@ -108,6 +123,15 @@ def check_version(settings: Settings) -> None:
     with reading(settings) as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found is None:
-        raise Problem(f"database {settings.database_url.split('@')[-1]} has no callward tables; 'callward init' makes them")
+        raise Problem(
+            f"database {settings.database_url.split('@')[-1]} has no callward tables; 'callward init' makes them"
+        )
     if found != head:
         raise Problem(f"the database's schema is at {found}, this callward needs {head}; run 'callward init --upgrade'")
+
+
+def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """Values in lists short enough for an IN (...) of any database: SQLite and PostgreSQL limit a statement's parameters."""
+    left = iter(values)
+    while batch := list(itertools.islice(left, _IN)):
+        yield batch

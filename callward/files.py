@@ -60,7 +60,9 @@ class Files:
 
     # -- the views ------------------------------------------------------------------------------------------------
 
-    def write_view(self, view: str, tenant: str, call_date: str, rows: pa.Table, lineage: pa.Table, bits: int = 0, shard: int = 0) -> DataFile:
+    def write_view(
+        self, view: str, tenant: str, call_date: str, rows: pa.Table, lineage: pa.Table, bits: int = 0, shard: int = 0
+    ) -> DataFile:
         """Write rows of one (view, tenant, call_date) with their filter and lineage; not committed yet."""
         file_id = self.new_file_id()
         path = f"{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
@@ -145,7 +147,14 @@ class Files:
         write_sealed(self._root / path, blob)
         point(f"{kind}-written")
         return DataFile(
-            file_id=file_id, view=kind, tenant=tenant, part=kind, path=path, rows=table.num_rows, bytes=len(blob), sha256=hashlib.sha256(blob).hexdigest()
+            file_id=file_id,
+            view=kind,
+            tenant=tenant,
+            part=kind,
+            path=path,
+            rows=table.num_rows,
+            bytes=len(blob),
+            sha256=hashlib.sha256(blob).hexdigest(),
         )
 
     def read_log(self, file: DataFile) -> pa.Table:
@@ -153,7 +162,6 @@ class Files:
         blob = self.path(file).read_bytes()
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return sealer.open_table(blob, f"{file.view}|{file.file_id}".encode())
-
 
     # -- the archive: what was read, as it came ---------------------------------------------------------------------
 
@@ -166,7 +174,9 @@ class Files:
         write_sealed(self._root / path, blob)
         point("archive-written")
         digest = hashlib.sha256(blob).hexdigest()
-        return DataFile(file_id=file_id, view="archive", tenant=tenant, part=day, path=path, rows=0, bytes=len(blob), sha256=digest)
+        return DataFile(
+            file_id=file_id, view="archive", tenant=tenant, part=day, path=path, rows=0, bytes=len(blob), sha256=digest
+        )
 
     def archived_at(self, path: str) -> DataFile:
         """The data file of a sealed block, from where it lies: before its commit no register knows it."""

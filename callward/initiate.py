@@ -21,7 +21,9 @@ def init(folder: Path, settings: Settings, keys_of: Settings | None = None, *, d
     Raises UsageProblem when the folder is not empty, also for a dry run, which makes nothing.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageProblem(f"{folder} is not an empty folder; 'callward init' makes a new workspace and changes no old one")
+        raise UsageProblem(
+            f"{folder} is not an empty folder; 'callward init' makes a new workspace and changes no old one"
+        )
     if dry_run:
         return settings
     old = os.umask(0o077)
@@ -57,7 +59,12 @@ def next_steps(settings: Settings) -> list[str]:
     if not settings.sources:
         steps.append("there, too: a [[sources]] table for each switch, the trunks and the accounts")
     config = f" --config {settings.path}"
-    return [*steps, f"callward doctor{config}", f"put switch files into {settings.landing_path}/<source>/", f"callward nightly{config}"]
+    return [
+        *steps,
+        f"callward doctor{config}",
+        f"put switch files into {settings.landing_path}/<source>/",
+        f"callward nightly{config}",
+    ]
 
 
 def make_folders(settings: Settings) -> None:

@@ -103,7 +103,10 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
         return LeftAlone(shown, "no permission to read it", True)
     if source.complete == "marker" and path.name + MARKER not in siblings:
         return LeftAlone(shown, f"waits for its {MARKER} marker", False)
-    if source.complete == "stable" and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds:
+    if (
+        source.complete == "stable"
+        and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds
+    ):
         return LeftAlone(shown, f"changed less than {settings.landing.stable_seconds:g} s ago", False)
     name = str(path.relative_to(settings.landing_path))
     return Arrival(source.name, path, name, stat.st_size, stat.st_mtime_ns)
@@ -115,7 +118,11 @@ def strangers(settings: Settings) -> list[LeftAlone]:
     if not settings.landing_path.is_dir():
         return []
     found = (entry for entry in sorted(os.listdir(settings.landing_path)) if not entry.startswith("."))
-    return [LeftAlone(mask(_printable(entry)), "no source of that name is in the settings", True) for entry in found if entry not in known]
+    return [
+        LeftAlone(mask(_printable(entry)), "no source of that name is in the settings", True)
+        for entry in found
+        if entry not in known
+    ]
 
 
 def open_plain(path: Path, form: str) -> BinaryIO:

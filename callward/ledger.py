@@ -20,13 +20,30 @@ from callward.columns import map_distinct
 from callward.crash import point
 from callward.errors import Problem
 from schemas.codes import Bucket
-from schemas.tables import DERIVED, blocks, input_files, key_columns, lake_files, ledger_entries, partitions, sum_columns
+from schemas.tables import (
+    DERIVED,
+    blocks,
+    input_files,
+    key_columns,
+    lake_files,
+    ledger_entries,
+    partitions,
+    sum_columns,
+)
 
 IN = "in"  # what was read; the other buckets must add up to it
 PAIRED = "paired"  # talk that pairing computed: a figure of its own
 PENDING, SUSPENSE = "pending", "suspense"
 
-ENTRIES = pa.schema([("file_no", pa.int64()), ("bucket", pa.string()), ("code", pa.string()), ("rows", pa.int64()), ("talk_ms", pa.int64())])
+ENTRIES = pa.schema(
+    [
+        ("file_no", pa.int64()),
+        ("bucket", pa.string()),
+        ("code", pa.string()),
+        ("rows", pa.int64()),
+        ("talk_ms", pa.int64()),
+    ]
+)
 BLOCKS = pa.schema(
     [
         ("file_no", pa.int64()),
@@ -111,7 +128,16 @@ def entries(table: pa.Table, bucket: str, code: pa.Array | pa.ChunkedArray | str
     carried, before = pc.fill_null(table["carried_ms"], 0), pc.fill_null(table["was_ms"], 0)
     known = pc.subtract(carried, before)
     counted = (
-        pa.table({"file_no": table["file_no"], "code": code, "was": table["was"], "talk": carried, "before": before, "known": known})
+        pa.table(
+            {
+                "file_no": table["file_no"],
+                "code": code,
+                "was": table["was"],
+                "talk": carried,
+                "before": before,
+                "known": known,
+            }
+        )
         .group_by(["file_no", "code", "was"], use_threads=False)
         .aggregate([("talk", "sum"), ("before", "sum"), ("known", "sum"), ([], "count_all")])
     )
@@ -142,7 +168,9 @@ def read_entries(table: pa.Table) -> pa.Table:
 def paired_entries(table: pa.Table) -> pa.Table:
     """Entries for talk that pairing computed (`table`: file_no, talk_ms)."""
     counted = table.group_by("file_no", use_threads=False).aggregate([("talk_ms", "sum")])
-    return _entry_table(counted["file_no"], PAIRED, "", pa.repeat(0, counted.num_rows), pc.fill_null(counted["talk_ms_sum"], 0))
+    return _entry_table(
+        counted["file_no"], PAIRED, "", pa.repeat(0, counted.num_rows), pc.fill_null(counted["talk_ms_sum"], 0)
+    )
 
 
 def negated(table: pa.Table) -> pa.Table:
@@ -164,28 +192,38 @@ def _entry_table(file_no: Any, bucket: Any, code: Any, rows: Any, talk_ms: Any) 
 def sum_entries(tables: Sequence[pa.Table]) -> pa.Table:
     """Entries of many parts added up by file, bucket and code."""
     table = pa.concat_tables([ENTRIES.empty_table(), *tables])
-    summed = table.group_by(["file_no", "bucket", "code"], use_threads=False).aggregate([("rows", "sum"), ("talk_ms", "sum")])
-    return pa.table([summed["file_no"], summed["bucket"], summed["code"], summed["rows_sum"], summed["talk_ms_sum"]], schema=ENTRIES)
+    summed = table.group_by(["file_no", "bucket", "code"], use_threads=False).aggregate(
+        [("rows", "sum"), ("talk_ms", "sum")]
+    )
+    return pa.table(
+        [summed["file_no"], summed["bucket"], summed["code"], summed["rows_sum"], summed["talk_ms_sum"]], schema=ENTRIES
+    )
 
 
 def check_balance(table: pa.Table) -> None:
     """Promise 1: per file, rows in = all buckets, and talk likewise. Raises Unbalanced."""
     for column in ("rows", "talk_ms"):
         sums: dict[int, int] = defaultdict(int)
-        for file_no, bucket, amount in zip(table["file_no"].to_pylist(), table["bucket"].to_pylist(), table[column].to_pylist(), strict=True):
+        for file_no, bucket, amount in zip(
+            table["file_no"].to_pylist(), table["bucket"].to_pylist(), table[column].to_pylist(), strict=True
+        ):
             if bucket != PAIRED:
                 sums[file_no] += -amount if bucket == IN else amount
         wrong = {file_no: amount for file_no, amount in sums.items() if amount}
         if wrong:
             file_no, amount = next(iter(wrong.items()))
-            raise Unbalanced(f"file {file_no} does not balance: {amount:+d} {column} against what was read; nothing was committed")
+            raise Unbalanced(
+                f"file {file_no} does not balance: {amount:+d} {column} against what was read; nothing was committed"
+            )
 
 
 def versions(connection: Connection, tenant: str, parts: Sequence[str]) -> dict[tuple[str, str], int]:
     """Versions of partitions; 0 for one that does not exist yet."""
     found = {
         row.part: row.version
-        for row in connection.execute(select(partitions).where(partitions.c.tenant == tenant, partitions.c.part.in_(parts)))
+        for row in connection.execute(
+            select(partitions).where(partitions.c.tenant == tenant, partitions.c.part.in_(parts))
+        )
     }
     return {(tenant, part): found.get(part, 0) for part in parts}
 
@@ -231,7 +269,9 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
     if summed.num_rows:
         nonzero = summed.filter(pc.or_(pc.not_equal(summed["rows"], 0), pc.not_equal(summed["talk_ms"], 0)))
         if nonzero.num_rows:
-            connection.execute(insert(ledger_entries), [{"run_id": run_id, "wave": wave, **row} for row in nonzero.to_pylist()])
+            connection.execute(
+                insert(ledger_entries), [{"run_id": run_id, "wave": wave, **row} for row in nonzero.to_pylist()]
+            )
     _close_blocks(connection, run_id, outcome.blocks)
     point("commit-ready")
     return summed
@@ -256,7 +296,11 @@ def _raise_versions(connection: Connection, outcome: Outcome) -> None:
     changed = {(f.tenant, f.part) for f in outcome.files if f.view != "archive"} | set(outcome.superseded.values())
     for tenant, part in sorted(changed):
         statement = _dialect(connection).insert(partitions).values(tenant=tenant, part=part, version=1)
-        connection.execute(statement.on_conflict_do_update(index_elements=["tenant", "part"], set_={"version": partitions.c.version + 1}))
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["tenant", "part"], set_={"version": partitions.c.version + 1}
+            )
+        )
 
 
 def _dialect(connection: Connection) -> Any:
@@ -268,7 +312,9 @@ def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     keys, sums = key_columns(table), sum_columns(table)
     joined = pa.concat_tables(parts, promote_options="permissive").select(keys + sums)
     grouped = joined.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in sums])
-    grouped = grouped.rename_columns([name.removesuffix("_sum") if name.endswith("_sum") else name for name in grouped.column_names])
+    grouped = grouped.rename_columns(
+        [name.removesuffix("_sum") if name.endswith("_sum") else name for name in grouped.column_names]
+    )
     some = pc.not_equal(grouped[sums[0]], 0)
     for name in sums[1:]:
         some = pc.or_(some, pc.not_equal(grouped[name], 0))
@@ -293,7 +339,11 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
     rows = [{f"b_{k}": v for k, v in row.items()} for row in pa.concat_tables(tables).to_pylist()]
     statement = (
         update(blocks)
-        .where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"), blocks.c.committed_by.is_(None))
+        .where(
+            blocks.c.file_no == bindparam("b_file_no"),
+            blocks.c.block == bindparam("b_block"),
+            blocks.c.committed_by.is_(None),
+        )
         .values(
             committed_by=run_id,
             records=bindparam("b_records"),
@@ -310,12 +360,13 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
 def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> dict[int, dict[str, dict[str, int]]]:
     """Per file the rows and talk_ms of every bucket, over all nights: {file_no: {bucket: {rows, talk_ms}}}."""
     e = ledger_entries.c
-    query = select(e.file_no, e.bucket, func.sum(e.rows).label("rows"), func.sum(e.talk_ms).label("talk_ms")).group_by(e.file_no, e.bucket)
-    if file_nos is not None:
-        query = query.where(e.file_no.in_(file_nos))
+    sums = func.sum(e.rows).label("rows"), func.sum(e.talk_ms).label("talk_ms")
+    query = select(e.file_no, e.bucket, *sums).group_by(e.file_no, e.bucket)
+    queries = [query] if file_nos is None else [query.where(e.file_no.in_(some)) for some in database.batches(file_nos)]
     result: dict[int, dict[str, dict[str, int]]] = defaultdict(dict)
-    for row in connection.execute(query):
-        result[row.file_no][row.bucket] = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
+    for one in queries:
+        for row in connection.execute(one):
+            result[row.file_no][row.bucket] = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
     return result
 
 

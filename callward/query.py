@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,18 +23,29 @@ from callward.errors import Problem, UsageProblem
 from callward.keys import Key, KeyProblem, open_source
 from callward.lake import LakeFile, open_dataset
 from callward.ledger import DataFile
-from callward.register import Keyring, KeyName
+from callward.register import KeyName, Keyring
 from callward.settings import Settings
 from schemas import tables, views
 
 # A run of five digits or more, also one that separators cut: what an error message may quote of a value or of SQL.
 _DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
 # What may be written with a purpose and a case, which the audit log keeps in the clear: no telephone number.
-_NUMBER = re.compile(r"\+\d{6,}|\d{10,}|(?<![A-Za-z\d])\d{7,9}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}|(?<!\d)\d{3}[ .-]\d{4}(?!\d)")
+_NUMBER = re.compile(
+    r"\+\d{6,}|\d{10,}|(?<![A-Za-z\d])\d{7,9}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}|(?<!\d)\d{3}[ .-]\d{4}(?!\d)"
+)
 _HIDDEN = {"blob", "name_sealed", "shape_sealed"}  # sealed bytes: nothing to read
-_REGISTERS = (tables.runs, tables.waves, tables.input_files, tables.blocks, tables.ledger_entries, tables.lake_files, tables.keys, tables.audit_log)
+_REGISTERS = (
+    tables.runs,
+    tables.waves,
+    tables.input_files,
+    tables.blocks,
+    tables.ledger_entries,
+    tables.lake_files,
+    tables.keys,
+    tables.audit_log,
+)
 _ASSURANCE_TABLES = tuple(table for table in tables.DERIVED if table.name.startswith("assurance"))
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "temp_directory": "",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -66,7 +78,9 @@ ROLES = {
 }
 
 
-def query(settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = "", limit: int | None = None) -> pa.Table:
+def query(
+    settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = "", limit: int | None = None
+) -> pa.Table:
     """Run one SELECT as a role; raises Problem or UsageProblem in one sentence, with any long run of digits masked."""
     with asking(settings, role, sql, purpose=purpose, case=case) as answer:
         if limit is None:
@@ -85,7 +99,9 @@ def _first(answer: pa.RecordBatchReader, limit: int) -> pa.Table:
 
 
 @contextmanager
-def asking(settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = "") -> Iterator[pa.RecordBatchReader]:
+def asking(
+    settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = ""
+) -> Iterator[pa.RecordBatchReader]:
     """The same, its answer read batch by batch: memory does not grow with its rows."""
     _check_role(role)
     _check_case(role, purpose, case)
@@ -97,7 +113,9 @@ def asking(settings: Settings, role: str, sql: str, *, purpose: str = "", case: 
         yield _answered(connection, settings, role, sql, purpose, case)
 
 
-def _answered(connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str) -> pa.RecordBatchReader:
+def _answered(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str
+) -> pa.RecordBatchReader:
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise UsageProblem("one SELECT statement, please")
@@ -137,7 +155,9 @@ def _check_case(role: str, purpose: str, case: str) -> None:
 def check_recorded(option: str, text: str) -> None:
     """Raise UsageProblem for words that the audit log cannot keep: too long, or with what looks like a number."""
     if _NUMBER.search(text):
-        raise UsageProblem(f"{option} holds what looks like a telephone number, and it is recorded in the clear: write it without")
+        raise UsageProblem(
+            f"{option} holds what looks like a telephone number, and it is recorded in the clear: write it without"
+        )
     if len(text) > _LONGEST_WORDS or not text.isprintable():
         raise UsageProblem(f"{option} takes one line of at most {_LONGEST_WORDS} characters")
 
@@ -151,8 +171,10 @@ def _prove(settings: Settings, role: str, with_numbers: bool) -> None:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
 
 
-def _register(connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str) -> None:
-    """Give the connection the role's tables. Those that the SQL does not name stay empty: nothing is opened for them."""
+def _register(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str
+) -> None:
+    """Give the connection the role's tables; those that the SQL does not name stay empty, and nothing is opened."""
     named = _named(role, sql)
     view = ROLES[role].view
     if view is not None:
@@ -199,7 +221,9 @@ def _view(settings: Settings, view: str, keyring: Keyring, schema: pa.Schema) ->
             raise Problem(f"{problem} (a role is what its key roots open)") from None
         except FileNotFoundError:
             if attempt + 1 == _ATTEMPTS:
-                raise Problem("a data file that the manifest names is not in the lake; 'callward doctor' says more") from None
+                raise Problem(
+                    "a data file that the manifest names is not in the lake; 'callward doctor' says more"
+                ) from None
     raise AssertionError
 
 
@@ -219,20 +243,33 @@ def _opened(settings: Settings, files: Collection[DataFile], keys: _Months, sche
     return open_dataset(found, opened, schema)
 
 
-def _month_keys(settings: Settings, keyring: Keyring, view: str, months: set[tuple[str, str]], with_numbers: bool) -> _Months:
+def _month_keys(
+    settings: Settings, keyring: Keyring, view: str, months: set[tuple[str, str]], with_numbers: bool
+) -> _Months:
     """Keys of the months that still have any; raises Problem for a month that the register does not know."""
     metas = {month: KeyName(view, *month, "meta") for month in months}
     numbers = {month: KeyName(f"{view}-numbers", *month, "numbers") for month in months} if with_numbers else {}
     opened = keyring.existing([*metas.values(), *numbers.values()])
-    for month, name in metas.items():
+    for name in metas.values():
         if name not in opened and not _was_destroyed(settings, name):
-            raise Problem(f"the register has no key {name}, but the lake has files under it: the database is older than the lake")
-    return {month: (opened[metas[month]], opened.get(numbers[month]) if month in numbers else None) for month in months if metas[month] in opened}
+            raise Problem(
+                f"the register has no key {name}, but the lake has files under it: the database is older than the lake"
+            )
+    return {
+        month: (opened[metas[month]], opened.get(numbers[month]) if month in numbers else None)
+        for month in months
+        if metas[month] in opened
+    }
 
 
 def _was_destroyed(settings: Settings, name: KeyName) -> bool:
     k = tables.keys.c
-    of_name = (k.capability == name.capability) & (k.tenant == name.tenant) & (k.month == name.month) & (k.purpose == name.purpose)
+    of_name = (
+        (k.capability == name.capability)
+        & (k.tenant == name.tenant)
+        & (k.month == name.month)
+        & (k.purpose == name.purpose)
+    )
     with database.reading(settings) as connection:
         return connection.execute(select(k.state).where(of_name)).scalar() == "destroyed"
 
@@ -244,11 +281,19 @@ def _database_table(settings: Settings, table: Table, wanted: bool) -> pa.Table:
         return schema.empty_table()
     with database.reading(settings) as connection:
         rows = connection.execute(select(*columns)).all()
-    return pa.table([list(values) for values in zip(*rows, strict=True)], schema=schema) if rows else schema.empty_table()
+    return (
+        pa.table([list(values) for values in zip(*rows, strict=True)], schema=schema) if rows else schema.empty_table()
+    )
 
 
 def _arrow_type(column) -> pa.DataType:  # type: ignore[no-untyped-def]
-    kinds = {"BIGINT": pa.int64(), "INTEGER": pa.int64(), "DATETIME": pa.timestamp("us"), "DATE": pa.date32(), "BOOLEAN": pa.bool_()}
+    kinds = {
+        "BIGINT": pa.int64(),
+        "INTEGER": pa.int64(),
+        "DATETIME": pa.timestamp("us"),
+        "DATE": pa.date32(),
+        "BOOLEAN": pa.bool_(),
+    }
     name = str(column.type).split("(")[0]
     return pa.decimal128(18, 6) if name == "NUMERIC" else kinds.get(name, pa.string())
 
@@ -259,7 +304,10 @@ def _sentences(names: list[str]) -> Iterator[None]:
     try:
         yield
     except (duckdb.OutOfMemoryException, pa.ArrowMemoryError, MemoryError):
-        raise Problem("the query needs more memory than there is, and spilling to disk is off (numbers would lie there in the clear); narrow it") from None
+        raise Problem(
+            "the query needs more memory than there is, and spilling to disk is off (numbers would lie there in the "
+            "clear); narrow it"
+        ) from None
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.PermissionException:
@@ -292,9 +340,10 @@ def _kpis(settings: Settings) -> str:
             SELECT tenant, hour, side, trunk, round(min(upper)) AS pdd_p95_ms FROM (
                 SELECT *, pow(2, (bucket + 1) / 4.0) AS upper, sum(count) OVER w AS until, sum(count) OVER k AS total
                 FROM assurance_trunk_hourly_pdd
-                WINDOW k AS (PARTITION BY tenant, hour, side, trunk), w AS (PARTITION BY tenant, hour, side, trunk ORDER BY bucket)
+                WINDOW k AS (PARTITION BY tenant, hour, side, trunk),
+                       w AS (PARTITION BY tenant, hour, side, trunk ORDER BY bucket)
             ) WHERE until >= 0.95 * total GROUP BY ALL
-        ) p USING (tenant, hour, side, trunk)"""  # noqa: S608  (settings are numbers)
+        ) p USING (tenant, hour, side, trunk)"""
 
 
 _MONTHLY = """

@@ -65,7 +65,9 @@ class Keyring:
         """Those of the keys that were minted and not destroyed."""
         wanted = set(names)
         with database.reading(self._settings) as connection:
-            rows = connection.execute(select(keys).where(keys.c.state != "destroyed", keys.c.month.in_({n.month for n in wanted})))
+            rows = connection.execute(
+                select(keys).where(keys.c.state != "destroyed", keys.c.month.in_({n.month for n in wanted}))
+            )
             found = [name for name in (_name(row) for row in rows) if name in wanted]
         return dict(zip(found, self.keys(found), strict=True))
 

@@ -6,6 +6,7 @@ import platform
 import secrets
 import socket
 import string
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,8 @@ from schemas.tables import leases, runs
 CODE_VERSION = "0.1.0"
 _LEASE = timedelta(minutes=5)  # how long a lease on another host lives without renewal
 
+_RENEWAL_S = 60.0
+
 
 def new_id() -> str:
     """An id of letters alone: a sweep for numbers can never take it for one."""
@@ -28,7 +31,7 @@ def new_id() -> str:
 
 
 def process_start(pid: int) -> str:
-    """When the process started, in the kernel's words; "" when it is gone. Pids are used again, so both are compared."""
+    """When the process started, in the kernel's words; "" when it is gone. Pids are used again: compare both."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
             return stat.read().rsplit(")", 1)[1].split()[19]
@@ -59,7 +62,13 @@ def start(settings: Settings, kind: str, resources: Iterable[str]) -> str:
             _take(connection, name, run_id)
         connection.execute(
             insert(runs).values(
-                run_id=run_id, kind=kind, status="running", started_at=database.now(), code_version=CODE_VERSION, settings_digest=settings.digest, **mine
+                run_id=run_id,
+                kind=kind,
+                status="running",
+                started_at=database.now(),
+                code_version=CODE_VERSION,
+                settings_digest=settings.digest,
+                **mine,
             )
         )
     return run_id
@@ -69,16 +78,23 @@ def _take(connection: Connection, name: str, run_id: str) -> None:
     held = connection.execute(select(leases).where(leases.c.name == name)).first()
     if held is not None:
         if _alive(held):
-            raise Problem(f"{name} is being worked on by run {held.run_id} (process {held.pid} on {held.host}); wait for it to end")
+            raise Problem(
+                f"{name} is being worked on by run {held.run_id} "
+                f"(process {held.pid} on {held.host}); wait for it to end"
+            )
         connection.execute(delete(leases).where(leases.c.name == name))
-        connection.execute(update(runs).where(runs.c.run_id == held.run_id, runs.c.status == "running").values(status="dead"))
+        connection.execute(
+            update(runs).where(runs.c.run_id == held.run_id, runs.c.status == "running").values(status="dead")
+        )
     values = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": process_start(os.getpid())}
     connection.execute(insert(leases).values(name=name, run_id=run_id, expires_at=database.now() + _LEASE, **values))
 
 
 def renew(connection: Connection, run_id: str) -> None:
     """Keep the run's leases; raises Problem when another run took one over."""
-    renewed = connection.execute(update(leases).where(leases.c.run_id == run_id).values(expires_at=database.now() + _LEASE))
+    renewed = connection.execute(
+        update(leases).where(leases.c.run_id == run_id).values(expires_at=database.now() + _LEASE)
+    )
     status = connection.execute(select(runs.c.status).where(runs.c.run_id == run_id)).scalar()
     if status != "running" or renewed.rowcount == 0:
         raise Problem(f"run {run_id} lost its lease to another run; nothing of this wave was committed")
@@ -91,7 +107,12 @@ def finish(settings: Settings, run_id: str, status: str, summary: dict[str, Any]
         connection.execute(
             update(runs)
             .where(runs.c.run_id == run_id)
-            .values(status=status, finished_at=database.now(), audit_head=audit.head(connection)[1], summary=json.dumps(summary) if summary else None)
+            .values(
+                status=status,
+                finished_at=database.now(),
+                audit_head=audit.head(connection)[1],
+                summary=json.dumps(summary) if summary else None,
+            )
         )
 
 
@@ -99,11 +120,26 @@ def finish(settings: Settings, run_id: str, status: str, summary: dict[str, Any]
 def running(settings: Settings, kind: str, resources: Iterable[str]) -> Iterator[str]:
     """A run that is closed as failed when its body raises; the body itself finishes it when done."""
     run_id = start(settings, kind, resources)
+    over = threading.Event()
+    threading.Thread(target=_keep, args=(settings, run_id, over), name="lease", daemon=True).start()
     try:
         yield run_id
     except BaseException:
+        over.set()
         finish(settings, run_id, "failed")
         raise
+    finally:
+        over.set()
+
+
+def _keep(settings: Settings, run_id: str, over: threading.Event) -> None:
+    """Renew the run's leases while it works: a wave may take longer than a lease lives."""
+    while not over.wait(_RENEWAL_S):
+        try:
+            with database.writing(settings) as connection:
+                renew(connection, run_id)
+        except Problem:  # the database is away, or the lease is lost: the commit will say so
+            continue
 
 
 def living(connection: Connection) -> set[str]:

@@ -34,7 +34,9 @@ def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"no time zone is called {name!r} (write an IANA name such as America/Denver or UTC)") from error
+        raise ValueError(
+            f"no time zone is called {name!r} (write an IANA name such as America/Denver or UTC)"
+        ) from error
     return name
 
 
@@ -45,8 +47,12 @@ class Section(BaseModel):
 
 
 class Lake(Section):
-    uri: str = Field("file:lake", description="Where data files lie: file:PATH, relative to this file or absolute.")
-    grace_minutes: float = Field(60.0, ge=0, description="A data file that was replaced stays so long for queries that have begun.")
+    uri: str = Field(
+        default="file:lake", description="Where data files lie: file:PATH, relative to this file or absolute."
+    )
+    grace_minutes: float = Field(
+        default=60.0, ge=0, description="A data file that was replaced stays so long for queries that have begun."
+    )
 
     @field_validator("uri")
     @classmethod
@@ -58,30 +64,35 @@ class Lake(Section):
 
 class Database(Section):
     url: str = Field(
-        "sqlite:///callward.db",
-        description="SQLAlchemy URL. SQLite for one machine; postgresql+pg8000://user@host/name when several people query.",
+        default="sqlite:///callward.db",
+        description="SQLAlchemy URL. SQLite for one machine; "
+        "postgresql+pg8000://user@host/name when several people query.",
     )
 
 
 class Landing(Section):
-    folder: str = Field("landing", description="Switches write into FOLDER/<source>/.")
+    folder: str = Field(default="landing", description="Switches write into FOLDER/<source>/.")
     after_commit: Literal["archive", "delete"] = Field(
-        "archive", description="What becomes of a landing file after its commit: archive (sealed copy kept) or delete."
+        default="archive",
+        description="What becomes of a landing file after its commit: archive (sealed copy kept) or delete.",
     )
     stable_seconds: float = Field(
-        60.0,
+        default=60.0,
         ge=0,
-        description="A source that promises neither rename nor marker is taken when size and time have not changed for so long.",
+        description="A source that promises neither rename nor marker is taken "
+        "when size and time have not changed for so long.",
     )
     temporary_suffixes: list[str] = Field(
-        [".tmp", ".part", ".filepart", ".writing"], description="Names that end so, or begin with a dot, are still being written."
+        default=[".tmp", ".part", ".filepart", ".writing"],
+        description="Names that end so, or begin with a dot, are still being written.",
     )
 
 
 class Keys(Section):
     roots: dict[str, str] = Field(
-        {name: f"local:keys/{name}.root" for name in CAPABILITIES},
-        description="One key root per capability. Whoever may read a root's file holds that capability: set the file's owner so.",
+        default={name: f"local:keys/{name}.root" for name in CAPABILITIES},
+        description="One key root per capability. Whoever may read a root's file "
+        "holds that capability: set the file's owner so.",
     )
 
     @field_validator("roots")
@@ -94,34 +105,54 @@ class Keys(Section):
 
 
 class Engine(Section):
-    runner: str = Field("FnApiRunner", description="Beam runner. FnApiRunner is embedded: nothing to install, nothing downloaded.")
-    workers: int = Field(2, ge=1, le=64, description="Workers of the embedded runner.")
-    options: list[str] = Field([], description="Further Beam options, passed on as written.")
+    runner: str = Field(
+        default="FnApiRunner",
+        description="Beam runner. FnApiRunner is embedded: nothing to install, nothing downloaded.",
+    )
+    workers: int = Field(default=2, ge=1, le=64, description="Workers of the embedded runner.")
+    options: list[str] = Field(default=[], description="Further Beam options, passed on as written.")
 
 
 class Waves(Section):
-    records: int = Field(2_000_000, ge=1, description="A wave is committed by itself: so many records at most ...")
-    mebibytes: int = Field(512, ge=1, description="... or so many MiB of decompressed input.")
-    block_mebibytes: float = Field(12.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB.")
-    bucket_records: int = Field(700_000, ge=1, description="Groups of the shuffle are planned to be about so many records.")
-    file_gibibytes: float = Field(64.0, gt=0, description="A compressed file that unpacks to more than this is not read (a gzip bomb).")
+    records: int = Field(
+        default=2_000_000, ge=1, description="A wave is committed by itself: so many records at most ..."
+    )
+    mebibytes: int = Field(default=512, ge=1, description="... or so many MiB of decompressed input.")
+    block_mebibytes: float = Field(
+        default=12.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB."
+    )
+    bucket_records: int = Field(
+        default=700_000, ge=1, description="Groups of the shuffle are planned to be about so many records."
+    )
+    file_gibibytes: float = Field(
+        default=64.0, gt=0, description="A compressed file that unpacks to more than this is not read (a gzip bomb)."
+    )
 
 
 class Thresholds(Section):
-    file_errors_pct: float = Field(10.0, ge=0, le=100, description="A file with a larger share of suspended records is set aside whole.")
-    file_errors_min: int = Field(20, ge=1, description="... but only when it has at least so many of them.")
-    unknown_share_pct: float = Field(5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown.")
-    few_attempts: int = Field(100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
+    file_errors_pct: float = Field(
+        default=10.0, ge=0, le=100, description="A file with a larger share of suspended records is set aside whole."
+    )
+    file_errors_min: int = Field(default=20, ge=1, description="... but only when it has at least so many of them.")
+    unknown_share_pct: float = Field(
+        default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
+    )
+    few_attempts: int = Field(default=100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
 
 
 class Billing(Section):
-    rows: Literal["answered", "attempts"] = Field("answered", description="The billing view holds answered calls, or all attempts at 0.")
+    rows: Literal["answered", "attempts"] = Field(
+        default="answered", description="The billing view holds answered calls, or all attempts at 0."
+    )
 
 
 class Tenant(Section):
-    zone: str = Field("UTC", description="Billing zone: its local date of the answer is the billing date.")
-    billing: Billing = Field(Billing(), description="What the billing view holds.")
-    retention: dict[str, str] = Field({}, description="Windows per class of data, such as \"18 months\"; nightly refuses to run while one is missing.")
+    zone: str = Field(default="UTC", description="Billing zone: its local date of the answer is the billing date.")
+    billing: Billing = Field(default=Billing(), description="What the billing view holds.")
+    retention: dict[str, str] = Field(
+        default={},
+        description='Windows per class of data, such as "18 months"; nightly refuses to run while one is missing.',
+    )
 
     _check_zone = field_validator("zone")(_zone)
 
@@ -137,16 +168,19 @@ class Tenant(Section):
 
 class Trunk(Section):
     name: str = Field(
-        description="As the switch writes it, once the declaration has cut it out of a channel or address.", examples=["northwind-1"]
+        description="As the switch writes it, once the declaration has cut it out of a channel or address.",
+        examples=["northwind-1"],
     )
-    carrier: str | None = Field(None, description="Carrier id that the billing view shows instead of the trunk.", examples=["northwind"])
+    carrier: str | None = Field(
+        default=None, description="Carrier id that the billing view shows instead of the trunk.", examples=["northwind"]
+    )
 
 
 class Account(Section):
     id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
-    tenant: str = Field("default", description="Tenant the account belongs to.")
-    codes: list[str] = Field([], description="Account codes that switches write.", examples=[["ac-0001"]])
-    trunks: list[str] = Field([], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
+    tenant: str = Field(default="default", description="Tenant the account belongs to.")
+    codes: list[str] = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
+    trunks: list[str] = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
 
     @field_validator("id")
     @classmethod
@@ -157,25 +191,43 @@ class Account(Section):
 
 
 class Source(Section):
-    name: str = Field(description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["denver"])
+    name: str = Field(
+        description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["denver"]
+    )
     format: str = Field(
-        description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.", examples=["asterisk"]
+        description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.",
+        examples=["asterisk"],
     )
-    zone: str = Field("UTC", description="IANA zone of local times in the file.")
-    country: str = Field("US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$")
-    international_prefix: list[str] = Field([], description="What the switch dials before a country code, if not the country's own (011, 00).")
-    national_prefix: str | None = Field(None, description="What it dials before a national number, if not the country's own.")
-    extension_digits: list[int] = Field([2, 6], min_length=2, max_length=2, description="Shortest and longest extension.")
+    zone: str = Field(default="UTC", description="IANA zone of local times in the file.")
+    country: str = Field(
+        default="US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$"
+    )
+    international_prefix: list[str] = Field(
+        default=[], description="What the switch dials before a country code, if not the country's own (011, 00)."
+    )
+    national_prefix: str | None = Field(
+        default=None, description="What it dials before a national number, if not the country's own."
+    )
+    extension_digits: list[int] = Field(
+        default=[2, 6], min_length=2, max_length=2, description="Shortest and longest extension."
+    )
     complete: Literal["rename", "marker", "stable"] = Field(
-        "stable",
-        description="How a file says it is complete: renamed from a temporary name, a FILE.done beside it, or unchanged for stable_seconds.",
+        default="stable",
+        description="How a file says it is complete: renamed from a temporary "
+        "name, a FILE.done beside it, or unchanged for stable_seconds.",
     )
-    tenant: str = Field("default", description="The tenant of all its records, unless tenant_field says otherwise.")
-    tenant_field: str | None = Field(None, description="Column of the source that names the tenant.")
-    tenants: dict[str, str] = Field({}, description="Values of tenant_field and the tenant that each means.")
-    horizon_hours: float | None = Field(None, gt=0, description="How long a piece of a call waits for the rest, if not as declared.")
-    file_errors_pct: float | None = Field(None, ge=0, le=100, description="This source's own error threshold.")
-    declare: dict[str, Any] = Field({}, description="Laid over the declaration's own tables, such as [sources.declare.fields].")
+    tenant: str = Field(
+        default="default", description="The tenant of all its records, unless tenant_field says otherwise."
+    )
+    tenant_field: str | None = Field(default=None, description="Column of the source that names the tenant.")
+    tenants: dict[str, str] = Field(default={}, description="Values of tenant_field and the tenant that each means.")
+    horizon_hours: float | None = Field(
+        default=None, gt=0, description="How long a piece of a call waits for the rest, if not as declared."
+    )
+    file_errors_pct: float | None = Field(default=None, ge=0, le=100, description="This source's own error threshold.")
+    declare: dict[str, Any] = Field(
+        default={}, description="Laid over the declaration's own tables, such as [sources.declare.fields]."
+    )
 
     _check_zone = field_validator("zone")(_zone)
 
@@ -184,19 +236,25 @@ class Settings(Section):
     """All of callward.toml. `path` is the file it was read from; relative paths in it are relative to its folder."""
 
     path: Path = Field(exclude=True)
-    digest: str = Field("", exclude=True)
-    format_version: Literal[1] = Field(1, description="Version of this file's format.")
-    lake: Lake = Field(Lake(), description="The encrypted data files.")
-    database: Database = Field(Database(), description="Registers and derived tables.")
-    landing: Landing = Field(Landing(), description="Where files arrive.")
-    keys: Keys = Field(Keys(), description="Key roots.")
-    engine: Engine = Field(Engine(), description="What runs the work.")
-    waves: Waves = Field(Waves(), description="How much is taken at a time.")
-    thresholds: Thresholds = Field(Thresholds(), description="When a person must look.")
-    tenants: dict[str, Tenant] = Field({"default": Tenant()}, description="Data controllers and their policies.")
-    trunks: list[Trunk] = Field([], description="Trunks that may appear; any other becomes 'other', so that none can carry a number.")
-    accounts: list[Account] = Field([], description="Who pays, by account code or trunk; where none matches: unguided.")
-    sources: list[Source] = Field([], description="Switches and feeds.")
+    digest: str = Field(default="", exclude=True)
+    format_version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    lake: Lake = Field(default=Lake(), description="The encrypted data files.")
+    database: Database = Field(default=Database(), description="Registers and derived tables.")
+    landing: Landing = Field(default=Landing(), description="Where files arrive.")
+    keys: Keys = Field(default=Keys(), description="Key roots.")
+    engine: Engine = Field(default=Engine(), description="What runs the work.")
+    waves: Waves = Field(default=Waves(), description="How much is taken at a time.")
+    thresholds: Thresholds = Field(default=Thresholds(), description="When a person must look.")
+    tenants: dict[str, Tenant] = Field(
+        default={"default": Tenant()}, description="Data controllers and their policies."
+    )
+    trunks: list[Trunk] = Field(
+        default=[], description="Trunks that may appear; any other becomes 'other', so that none can carry a number."
+    )
+    accounts: list[Account] = Field(
+        default=[], description="Who pays, by account code or trunk; where none matches: unguided."
+    )
+    sources: list[Source] = Field(default=[], description="Switches and feeds.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -207,7 +265,9 @@ class Settings(Section):
         for source in self.sources:
             for tenant in {source.tenant, *source.tenants.values()}:
                 if tenant not in self.tenants:
-                    raise ValueError(f"source {source.name}: no tenant is called {tenant!r}{_nearest(tenant, self.tenants)}")
+                    raise ValueError(
+                        f"source {source.name}: no tenant is called {tenant!r}{_nearest(tenant, self.tenants)}"
+                    )
         for account in self.accounts:
             if account.tenant not in self.tenants:
                 raise ValueError(f"account {account.id}: no tenant is called {account.tenant!r}")
@@ -256,7 +316,9 @@ class Settings(Section):
 
     def missing_windows(self) -> list[str]:
         """Classes without an explicit window, as "tenant: class"."""
-        return [f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in CLASSES if cls not in tenant.retention]
+        return [
+            f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in CLASSES if cls not in tenant.retention
+        ]
 
 
 def _nearest(word: str, words: Any) -> str:
@@ -295,7 +357,9 @@ def find(config: str | os.PathLike[str] | None = None) -> Path:
     if path.is_dir():
         path /= FILE_NAME
     if not path.is_file():
-        raise UsageProblem(f"no settings file {path}; make a workspace with 'callward init DIR', or name one with --config")
+        raise UsageProblem(
+            f"no settings file {path}; make a workspace with 'callward init DIR', or name one with --config"
+        )
     return path
 
 

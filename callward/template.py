@@ -21,15 +21,24 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + " }"
-    return json.dumps(value)
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's, whose escapes know no characters beyond U+FFFF as one, and which lets DEL stand."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _key(name: str) -> str:
-    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else _quoted(name)
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, BaseModel) or (isinstance(value, Mapping) and bool(value)) or (isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel))
+    return (
+        isinstance(value, BaseModel)
+        or (isinstance(value, Mapping) and bool(value))
+        or (isinstance(value, list) and bool(value) and isinstance(value[0], BaseModel))
+    )
 
 
 def _item_model(field: FieldInfo) -> type[BaseModel] | None:
@@ -41,7 +50,12 @@ def _item_model(field: FieldInfo) -> type[BaseModel] | None:
 def _plain(model: BaseModel, explain: bool) -> Iterable[str]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        if field.exclude or _is_table(value) or _item_model(field) or (isinstance(model, Tenant) and name == "retention"):
+        if (
+            field.exclude
+            or _is_table(value)
+            or _item_model(field)
+            or (isinstance(model, Tenant) and name == "retention")
+        ):
             continue
         if explain and field.description:
             yield _comment(field.description)

@@ -12,7 +12,7 @@ from functools import cached_property
 from callward import settings as settings_module
 from callward.errors import UsageProblem
 from callward.numbering import Plan, plan
-from callward.register import EVERY_MONTH, Keyring, KeyName, keyring
+from callward.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.seal import Sealer
 from callward.settings import Settings, Source
 from schemas import declaration as declarations

@@ -63,7 +63,9 @@ def _json(answer: pa.RecordBatchReader) -> None:
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN and no infinity."""
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
 
 
 def _csv(answer: pa.RecordBatchReader) -> None:
@@ -90,7 +92,9 @@ def _is_bytes(kind: pa.DataType) -> bool:
 def _as_text(column: pa.Array) -> pa.Array:
     """Bytes in hex, nested values as JSON; the rest as it is."""
     if pa.types.is_nested(column.type):
-        return pa.array([None if v is None else json.dumps(v, default=console.plain) for v in column.to_pylist()], pa.string())
+        return pa.array(
+            [None if v is None else json.dumps(v, default=console.plain) for v in column.to_pylist()], pa.string()
+        )
     if not _is_bytes(column.type):
         return column
     lengths = pc.multiply(pc.fill_null(pc.binary_length(column), 0), 2)

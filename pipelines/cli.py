@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 failed (nothing or not all committed), 2 wrong usage, 3 a person must look."""
+"""The command line.
+
+Exit codes: 0 done, 1 failed (nothing or not all committed), 2 wrong usage, 3 done but a person must look.
+"""
 
 import logging
 import os
@@ -24,9 +27,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Config = Annotated[str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")]
+Config = Annotated[
+    str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Codes = Annotated[list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")]
+Codes = Annotated[
+    list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
@@ -85,9 +92,15 @@ def _usage(error: Exception) -> int:
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
-    demo: Annotated[bool, typer.Option("--demo", help="With the demo's sources, tenant policy, trunks and accounts.")] = False,
-    keys_of: Annotated[Path | None, typer.Option("--keys-of", help="Use copies of the keys of another workspace.")] = None,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Bring an existing workspace's database and folders to this version.")] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With the demo's sources, tenant policy, trunks and accounts.")
+    ] = False,
+    keys_of: Annotated[
+        Path | None, typer.Option("--keys-of", help="Use copies of the keys of another workspace.")
+    ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Bring an existing workspace's database and folders to this version.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,21 +113,27 @@ def init(
         if not dry_run:
             initiate.upgrade(made)
     else:
-        settings = demo_settings(folder) if demo else Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
+        settings = (
+            demo_settings(folder) if demo else Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
+        )
         made = initiate.init(folder, settings, load(keys_of) if keys_of else None, dry_run=dry_run)
         next_steps = initiate.next_steps(made)
     if as_json:
         console.document({"settings": str(made.path), "dry_run": dry_run, "next": next_steps})
         return
     done = "would be" if dry_run else "is"
-    console.show(f"{made.path}: {f'its database {done} at this version' if upgrade else f'a workspace {done} made'}; next:")
+    console.show(
+        f"{made.path}: {f'its database {done} at this version' if upgrade else f'a workspace {done} made'}; next:"
+    )
     console.show(*(f"  {number}. {step}" for number, step in enumerate(next_steps, 1)))
 
 
 @app.command()
 def nightly(
     source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given again.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Print what the sources' declarations map and drop, and stop.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print what the sources' declarations map and drop, and stop.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,
@@ -156,7 +175,9 @@ def doctor(as_json: AsJson = False, config: Config = None) -> None:
 
 @app.command()
 def sql(
-    statement: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT statement; - reads it from standard input.")],
+    statement: Annotated[
+        str, typer.Argument(metavar="SELECT", help="One SELECT statement; - reads it from standard input.")
+    ],
     role: Annotated[str, typer.Option("--role", help="billing, assurance or compliance: each sees its own tables.")],
     purpose: Annotated[str, typer.Option("--purpose", help="Why numbers are needed; recorded.")] = "",
     case: Annotated[str, typer.Option("--case", help="The case that numbers are needed for; recorded.")] = "",
@@ -222,7 +243,9 @@ def rebuild(
     """Compute the derived tables once more from the lake, and put them in place of those that are there."""
     from pipelines import rebuild as rebuilds
 
-    rows = rebuilds.rebuild(load(config), write=not check and not dry_run, reason="rebuild --check" if check else "rebuild")
+    rows = rebuilds.rebuild(
+        load(config), write=not check and not dry_run, reason="rebuild --check" if check else "rebuild"
+    )
     console.out(rows, as_json)
     differ = sum(row["differ"] for row in rows)
     if not as_json:
@@ -233,8 +256,13 @@ def rebuild(
 
 @app.command()
 def sweep(
-    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="Default: the workspace, its database, your temporary files.")] = None,
-    numbers: Annotated[Path | None, typer.Option("--numbers", help="One number to a line; default: those in the lake.")] = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Default: the workspace, its database, your temporary files."),
+    ] = None,
+    numbers: Annotated[
+        Path | None, typer.Option("--numbers", help="One number to a line; default: those in the lake.")
+    ] = None,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -283,8 +311,12 @@ def audit_list(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = Path("demo-workspace"),
-    samples: Annotated[Path | None, typer.Option("--samples", help="Run on published samples in this folder instead.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")] = Path(
+        "demo-workspace"
+    ),
+    samples: Annotated[
+        Path | None, typer.Option("--samples", help="Run on published samples in this folder instead.")
+    ] = None,
     calls: Annotated[int, typer.Option("--calls", min=100, help="About how many calls to make up.")] = 100_000,
     seed: Annotated[int, typer.Option("--seed", help="Another seed makes other calls.")] = 1,
     as_json: AsJson = False,
@@ -304,7 +336,9 @@ def demo(
 
 @app.command()
 def recycle(
-    code: Annotated[list[str] | None, typer.Option("--code", help="Only this suspense code; may be given again.")] = None,
+    code: Annotated[
+        list[str] | None, typer.Option("--code", help="Only this suspense code; may be given again.")
+    ] = None,
     source: Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given again.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -317,13 +351,16 @@ def recycle(
     if as_json:
         console.document(done)
     elif dry_run or not done["taken"]:
-        console.show(f"{done['taken']:,} records would be put through again" if done["taken"] else "nothing to put through again")
+        console.show(
+            f"{done['taken']:,} records would be put through again" if done["taken"] else "nothing to put through again"
+        )
     else:
-        moves = ", ".join(f"{bucket} {change:+,}" for bucket, change in done["buckets"].items()) or "nothing moved: they are suspended as before"
+        moves = (
+            ", ".join(f"{bucket} {change:+,}" for bucket, change in done["buckets"].items())
+            or "nothing moved: they are suspended as before"
+        )
         console.show(f"{done['taken']:,} records put through again: {moves}; balanced")
 
 
 if __name__ == "__main__":
     main()
-
-

@@ -105,7 +105,9 @@ class Table:
         made = []
         for n in range(max(map(len, folded), default=0)):
             parts = [(lines[n] if n < len(lines) else "") for lines in folded]
-            aligned = [p.rjust(w) if self._right(i) else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
+            aligned = [
+                p.rjust(w) if self._right(i) else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))
+            ]
             made.append(style(_GAP.join(aligned).rstrip()))
         return made
 
@@ -117,7 +119,12 @@ def _fold(text: str, size: int) -> list[str]:
 def _is_figure(cell: Any) -> bool:
     """Whether a cell holds a figure: a number, or one written with a mark behind it."""
     if isinstance(cell, str):
-        return bool(cell) and (cell[0].isdigit() or cell in ("-", "0")) and all(c in "0123456789.,*-" for c in cell) and cell.count("-") < 2
+        return (
+            bool(cell)
+            and (cell[0].isdigit() or cell in ("-", "0"))
+            and all(c in "0123456789.,*-" for c in cell)
+            and cell.count("-") < 2
+        )
     return isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
 
 

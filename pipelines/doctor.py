@@ -51,8 +51,29 @@ def examine(config: str | None) -> list[Finding]:
         settings = load(config)
     except UsageProblem as problem:
         lines = str(problem).splitlines()
-        return [Finding("settings", MISSING if "no settings file" in lines[0] else WRONG, lines[0], "mend that key, and look again"), *found]
-    checks = (_settings, _windows, _sources, _landing, _lists, _folders, _roots, _database, _lake, _space, _memory, _stream)
+        return [
+            Finding(
+                "settings",
+                MISSING if "no settings file" in lines[0] else WRONG,
+                lines[0],
+                "mend that key, and look again",
+            ),
+            *found,
+        ]
+    checks = (
+        _settings,
+        _windows,
+        _sources,
+        _landing,
+        _lists,
+        _folders,
+        _roots,
+        _database,
+        _lake,
+        _space,
+        _memory,
+        _stream,
+    )
     return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
 
 
@@ -93,7 +114,9 @@ def _windows(settings: Settings) -> Iterator[Finding]:
     for name in settings.tenants:
         missing = [item.split(": ")[1] for item in settings.missing_windows() if item.startswith(f"{name}: ")]
         if missing:
-            mend = f"write each under [tenants.{name}.retention], such as {missing[0]} = \"18 months\"; there is no default"
+            mend = (
+                f'write each under [tenants.{name}.retention], such as {missing[0]} = "18 months"; there is no default'
+            )
             yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", mend)
         else:
             yield Finding(f"windows of {name}", OK, "given for every class")
@@ -116,13 +139,22 @@ def _landing(settings: Settings) -> Iterator[Finding]:
     for source in settings.sources:
         folder = settings.landing_path / source.name
         if not folder.is_dir():
-            yield Finding(f"landing {source.name}", MISSING, f"no folder {folder}", f"callward init --upgrade {settings.folder}")
+            yield Finding(
+                f"landing {source.name}", MISSING, f"no folder {folder}", f"callward init --upgrade {settings.folder}"
+            )
         elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding(f"landing {source.name}", WRONG, f"{folder} cannot be read and emptied", f"chmod u+rwx {folder}, as its owner")
+            yield Finding(
+                f"landing {source.name}",
+                WRONG,
+                f"{folder} cannot be read and emptied",
+                f"chmod u+rwx {folder}, as its owner",
+            )
         else:
             yield Finding(f"landing {source.name}", OK, str(folder))
     for stranger in strangers(settings):
-        yield Finding(f"landing {stranger.name}", WRONG, stranger.reason, "add the source, or take it away: it is never read")
+        yield Finding(
+            f"landing {stranger.name}", WRONG, stranger.reason, "add the source, or take it away: it is never read"
+        )
 
 
 def _lists(settings: Settings) -> Iterator[Finding]:
@@ -180,7 +212,12 @@ def _unreadable(settings: Settings, what: str, capability: str, problem: KeyProb
     if file is None:
         return Finding(what, WRONG, str(problem))
     if not file.exists():
-        return Finding(what, MISSING, str(problem), "put the root back from its safe copy, or run this as a role that does not need it")
+        return Finding(
+            what,
+            MISSING,
+            str(problem),
+            "put the root back from its safe copy, or run this as a role that does not need it",
+        )
     return Finding(what, WRONG, str(problem), f"chmod 0600 {file}, as its owner")
 
 
@@ -254,10 +291,17 @@ def _memory(settings: Settings) -> Iterator[Finding]:
     if soft == 0:
         yield Finding("core dumps", OK, "off")
     else:
-        yield Finding("core dumps", WARNING, "on: a crash would write keys to a disk", "ulimit -c 0, or LimitCORE=0 in the service")
+        yield Finding(
+            "core dumps",
+            WARNING,
+            "on: a crash would write keys to a disk",
+            "ulimit -c 0, or LimitCORE=0 in the service",
+        )
     plain = _plain_swaps()
     if plain:
-        yield Finding("swap", WARNING, f"{', '.join(plain)} may lie in the clear", "swapoff -a, or put swap on dm-crypt")
+        yield Finding(
+            "swap", WARNING, f"{', '.join(plain)} may lie in the clear", "swapoff -a, or put swap on dm-crypt"
+        )
     else:
         yield Finding("swap", OK, "off, or encrypted")
 

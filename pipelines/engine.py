@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.worker import sdk_worker
@@ -65,13 +66,20 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed memory for the next batch instead of giving each large array back to the kernel.
+    """Let the process keep freed memory for the next batch instead of giving each large array back to the kernel.
 
-    Columns of many MiB come and go with every batch; fetching their pages anew took a third of the processor time.
+    Columns of many MiB come and go with every batch, and fetching their pages anew took a third of the processor time.
+    Arrow's own pool always gives large ones back, so glibc's is used for both Arrow and NumPy.
     """
+    pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError):  # another C library: then it stays as it is
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for parameter, value in ((_MMAP_THRESHOLD, 1 << 30), (_TRIM_THRESHOLD, (1 << 31) - 1), (_TOP_PAD, 1 << 28), (_ARENA_MAX, 1)):
+        for parameter, value in (
+            (_MMAP_THRESHOLD, 1 << 30),
+            (_TRIM_THRESHOLD, (1 << 31) - 1),
+            (_TOP_PAD, 1 << 28),
+            (_ARENA_MAX, 1),
+        ):
             mallopt(parameter, value)
 
 
@@ -85,14 +93,20 @@ def _say_nothing(*_: object, **__: object) -> None:
 def _problem(error: BaseException) -> Problem:
     text = f"{type(error).__name__}: {error}"
     if any(sign in text for sign in _NO_SPACE):
-        return Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there")
+        return Problem(
+            "no space left on the device; nothing of this wave was committed, and running again goes on from there"
+        )
     ours = _OURS.findall(text)
     if ours:
         return Problem(_WHERE.sub("", ours[-1]))
     refused = _ERRNO.findall(text)
     if refused:
-        return Problem(f"{os.strerror(int(refused[-1]))}; nothing of this wave was committed, and running again goes on from there")
-    return Problem(f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)")
+        return Problem(
+            f"{os.strerror(int(refused[-1]))}; nothing of this wave was committed, and running again goes on from there"
+        )
+    return Problem(
+        f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)"
+    )
 
 
 def _innermost(text: str) -> str:

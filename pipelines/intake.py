@@ -18,8 +18,8 @@ from callward.register import EVERY_MONTH, KeyName
 from callward.settings import Source
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
+from transforms.cut import record_end
 from transforms.elements import CHUNK
-from transforms.parse import record_end
 from transforms.read import PLAIN, STAGED, archive_tenant
 
 _HEAD = 64 << 10
@@ -89,7 +89,9 @@ def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
 def _has_identity(declaration: Declaration, shape: Shape) -> bool:
     if declaration.file.kind == "json":
         return True
-    return any(set(group) <= set(shape.columns) for group in declaration.identity.any_of) or bool(declaration.identity.unordered)
+    return any(set(group) <= set(shape.columns) for group in declaration.identity.any_of) or bool(
+        declaration.identity.unordered
+    )
 
 
 def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
@@ -238,13 +240,19 @@ def note_removed(arrival: Arrival, files: Files) -> None:
 def note_gone(files: Files, sources: Collection[str]) -> None:
     """Note the committed files that a killed run took out of the landing folder without saying so."""
     settings = files.workspace.settings
-    query = select(input_files.c.file_no, input_files.c.name_sealed).where(input_files.c.status == "committed", input_files.c.source.in_(sources))
+    query = select(input_files.c.file_no, input_files.c.name_sealed).where(
+        input_files.c.status == "committed", input_files.c.source.in_(sources)
+    )
     with database.reading(settings) as connection:
         rows = connection.execute(query).all()
     if not rows:
         return
     key = files.workspace.keyring.sealer(_NAMES)
-    gone = [row.file_no for row in rows if not (settings.landing_path / key.open(row.name_sealed, b"name").decode()).exists()]
+    gone = [
+        row.file_no
+        for row in rows
+        if not (settings.landing_path / key.open(row.name_sealed, b"name").decode()).exists()
+    ]
     with database.writing(settings) as connection:
         set_status(connection, gone, "removed")
 
@@ -256,7 +264,11 @@ def _registered(files: Files, arrival: Arrival) -> tuple[int, bool, list[Block]]
         if row is None or row.status != "reading":
             return 0, False, []
         found = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
-        return row.file_no, row.set_aside, [Block(b.block, b.first, b.last, "", b.committed_by is not None) for b in found]
+        return (
+            row.file_no,
+            row.set_aside,
+            [Block(b.block, b.first, b.last, "", b.committed_by is not None) for b in found],
+        )
 
 
 def register(intakes: list[Intake], files: Files, run_id: str) -> None:
@@ -266,11 +278,18 @@ def register(intakes: list[Intake], files: Files, run_id: str) -> None:
     with database.writing(files.workspace.settings) as connection:
         for intake, identity in zip(intakes, ids, strict=True):
             if not intake.file_no:
-                intake.file_no = _insert_file(connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id)
+                intake.file_no = _insert_file(
+                    connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id
+                )
             fresh = [block for block in intake.blocks if not block.committed]
-            connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, blocks.c.committed_by.is_(None)))
+            connection.execute(
+                delete(blocks).where(blocks.c.file_no == intake.file_no, blocks.c.committed_by.is_(None))
+            )
             if fresh:
-                rows = [{"file_no": intake.file_no, "block": b.number, "first": b.first, "last": b.last, "run_id": run_id} for b in fresh]
+                rows = [
+                    {"file_no": intake.file_no, "block": b.number, "first": b.first, "last": b.last, "run_id": run_id}
+                    for b in fresh
+                ]
                 connection.execute(insert(blocks), rows)
 
 
@@ -300,29 +319,35 @@ def register_unreadable(arrival: Arrival, reason: str, files: Files, run_id: str
         if _row(connection, files, arrival) is None:
             intake = Intake(arrival, files.workspace.settings.source(arrival.source), Shape(), 0)
             number = _insert_file(connection, intake, identity, key.seal(arrival.name.encode(), b"name"), run_id)
-            connection.execute(update(input_files).where(input_files.c.file_no == number).values(status="unreadable", reason=reason[:255]))
+            connection.execute(
+                update(input_files)
+                .where(input_files.c.file_no == number)
+                .values(status="unreadable", reason=reason[:255])
+            )
 
 
 def complete(connection: Connection, file_nos: list[int]) -> list[int]:
     """Those of the files that have no block left to commit."""
-    left = select(blocks.c.file_no).where(blocks.c.file_no.in_(file_nos), blocks.c.committed_by.is_(None))
-    waiting = set(connection.execute(left).scalars())
+    waiting: set[int] = set()
+    for some in database.batches(file_nos):
+        left = select(blocks.c.file_no).where(blocks.c.file_no.in_(some), blocks.c.committed_by.is_(None))
+        waiting |= set(connection.execute(left).scalars())
     return [number for number in file_nos if number not in waiting]
 
 
 def condemn(intakes: list[Intake], files: Files) -> None:
     """Set files aside whole; it is noted, so that a restart does the same."""
     with database.writing(files.workspace.settings) as connection:
-        numbers = [intake.file_no for intake in intakes]
-        connection.execute(update(input_files).where(input_files.c.file_no.in_(numbers)).values(set_aside=True))
+        for some in database.batches(intake.file_no for intake in intakes):
+            connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(set_aside=True))
     for intake in intakes:
         intake.condemned = True
 
 
 def set_status(connection: Connection, file_nos: list[int], status: str) -> None:
     """Move files on in the ledger."""
-    if file_nos:
-        connection.execute(update(input_files).where(input_files.c.file_no.in_(file_nos)).values(status=status))
+    for some in database.batches(file_nos):
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(status=status))
 
 
 # -- chunks of work ----------------------------------------------------------------------------------------------------
@@ -361,4 +386,3 @@ def _piece(intake: Intake, block: Block) -> dict[str, Any]:
         "codes": None,
         "condemned": intake.condemned,
     }
-

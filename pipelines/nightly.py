@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import select
 
 from callward import database, ledger, runs
+from callward.crash import point
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
 from callward.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
 from callward.settings import Settings, Source
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines import intake as intakes
-from callward.crash import point
 from pipelines.intake import Altered, Intake, Unreadable
 from pipelines.orphans import sweep_orphans
 from pipelines.tidy import tidy_pending
@@ -61,7 +61,9 @@ class Night:
         }
 
 
-def nightly(settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None) -> Night:
+def nightly(
+    settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None
+) -> Night:
     """Take in all that has arrived (from the sources named, or all). Raises Problem; a killed night is just run again."""
     database.check_version(settings)
     missing = settings.missing_windows()
@@ -85,9 +87,13 @@ def nightly(settings: Settings, only: Sequence[str] = (), *, now_ms: int | None 
 class _Nightly:
     """One night at work."""
 
-    def __init__(self, settings: Settings, sources: Sequence[Source], run_id: str, now_ms: int, progress: Progress) -> None:
+    def __init__(
+        self, settings: Settings, sources: Sequence[Source], run_id: str, now_ms: int, progress: Progress
+    ) -> None:
         self._settings, self._sources, self._now_ms, self._progress = settings, sources, now_ms, progress
-        self._reference = Reference(str(settings.path), ROLE, "nightly", time.strftime("%Y-%m", time.gmtime(now_ms / 1000)))
+        self._reference = Reference(
+            str(settings.path), ROLE, "nightly", time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
+        )
         self._workspace: Workspace = open_workspace(self._reference)
         self._files = Files(self._workspace, run_id)
         self._night = Night(run_id)
@@ -140,7 +146,9 @@ class _Nightly:
             self._wasted = True
         except OSError as error:
             if error.errno in (28, 122):  # no space, quota: the night cannot go on
-                raise Problem("no space left on the device; nothing of this wave was committed, and running again goes on from there") from None
+                raise Problem(
+                    "no space left on the device; nothing of this wave was committed, and running again goes on from there"
+                ) from None
             self._night.left_alone.append(LeftAlone(shown, error.strerror or "unreadable", True))
         return None
 
@@ -177,7 +185,9 @@ class _Nightly:
         planned.judged = True
         limits, blocks = self._settings.waves, planned.blocks
         per_block = planned.records / max(1, len(blocks))
-        size = max(1, min(int(limits.records / per_block), int((limits.mebibytes << 20) / (planned.bytes / len(blocks)))))
+        size = max(
+            1, min(int(limits.records / per_block), int((limits.mebibytes << 20) / (planned.bytes / len(blocks))))
+        )
         for first in range(0, len(blocks), size):
             if planned.file_no not in self._begun:  # it changed meanwhile
                 break
@@ -221,7 +231,9 @@ class _Nightly:
             elif verdict.status == CHANGED:
                 wave = self._drop_changed(wave, verdict.detail)
             else:
-                raise Problem(str(verdict.detail or "other runs committed to the same days again and again; run it again"))
+                raise Problem(
+                    str(verdict.detail or "other runs committed to the same days again and again; run it again")
+                )
         self._night.refused += refusals
         if not wave:
             return
@@ -234,7 +246,9 @@ class _Nightly:
         work = Wave(
             attempt=Attempt(self._night.run_id, number, self._attempts, check),
             chunks=intakes.chunks(wave, self._files),
-            limits={planned.file_no: self._limit(planned) for planned in wave if not (planned.condemned or planned.judged)},
+            limits={
+                planned.file_no: self._limit(planned) for planned in wave if not (planned.condemned or planned.judged)
+            },
             sharding=self._sharding(wave),
             now_ms=self._now_ms,
             archive=self._settings.landing.after_commit == "archive" and not check,
@@ -247,7 +261,9 @@ class _Nightly:
 
     def _limit(self, planned: Intake) -> Limit:
         thresholds = self._settings.thresholds
-        percent = thresholds.file_errors_pct if planned.source.file_errors_pct is None else planned.source.file_errors_pct
+        percent = (
+            thresholds.file_errors_pct if planned.source.file_errors_pct is None else planned.source.file_errors_pct
+        )
         return Limit(percent / 100, thresholds.file_errors_min)
 
     def _sharding(self, wave: list[Intake]) -> Sharding:
@@ -261,7 +277,9 @@ class _Nightly:
         volume: dict[str, int] = {}
         for planned in wave:
             volume[planned.source.tenant] = volume.get(planned.source.tenant, 0) + planned.records
-        return Sharding(buckets, {tenant: buckets.bit_length() - 1 for tenant, records in volume.items() if records > size})
+        return Sharding(
+            buckets, {tenant: buckets.bit_length() - 1 for tenant, records in volume.items() if records > size}
+        )
 
     def _close_files(self, file_nos: list[int]) -> None:
         """Files whose last block is committed leave the landing folder: their sealed archive was committed with them."""
@@ -284,7 +302,9 @@ class _Nightly:
     def _drop_changed(self, wave: list[Intake], changed: list[int]) -> list[Intake]:
         for planned in wave:
             if planned.file_no in changed:
-                self._night.left_alone.append(LeftAlone(mask(planned.arrival.name), "it changed while it was read", True))
+                self._night.left_alone.append(
+                    LeftAlone(mask(planned.arrival.name), "it changed while it was read", True)
+                )
         with database.writing(self._settings) as connection:
             intakes.set_status(connection, changed, "changed")
         for number in changed:
@@ -301,8 +321,11 @@ class _Nightly:
             sweep_orphans(self._settings, over={self._night.run_id})
         with database.reading(self._settings) as connection:
             balances = ledger.balances(connection, list(self._begun))
-            rows = connection.execute(select(input_files).where(input_files.c.file_no.in_(self._begun)).order_by(input_files.c.file_no))
-            self._night.files = [self._file(row, balances.get(row.file_no, {})) for row in rows]
+            for some in database.batches(sorted(self._begun)):
+                rows = connection.execute(
+                    select(input_files).where(input_files.c.file_no.in_(some)).order_by(input_files.c.file_no)
+                )
+                self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
         self._night.rows = sum(f["rows"] for f in self._night.files)
 
     def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def verdict(differ: int, check: bool, dry_run: bool) -> str:
     if not differ:
         return "every derived table is what the lake says"
     if check or dry_run:
-        return f"{differ:,} keys differ from what the lake says; {'nothing was changed' if check else 'they would be put right'}"
+        then = "nothing was changed" if check else "they would be put right"
+        return f"{differ:,} keys differ from what the lake says; {then}"
     return f"{differ:,} keys differed from what the lake says, and were put right"
 
 
@@ -68,13 +69,20 @@ def _rebuilt(settings: Settings, files: Files, write: bool) -> list[dict[str, An
         stored = {table.name: _stored(connection, table) for table in DERIVED}
     made: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
     for file in committed:
-        for name, part in summarize(file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)).items():
+        for name, part in summarize(
+            file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)
+        ).items():
             made[name].append(part)
     wanted = {table.name: _wanted(table, made[table.name]) for table in DERIVED}
     if write:
         _replace(settings, wanted, before)
     return [
-        {"table": table.name, "rows": len(stored[table.name]), "recomputed": len(wanted[table.name]), "differ": _differing(table, stored[table.name], wanted[table.name])}
+        {
+            "table": table.name,
+            "rows": len(stored[table.name]),
+            "recomputed": len(wanted[table.name]),
+            "differ": _differing(table, stored[table.name], wanted[table.name]),
+        }
         for table in DERIVED
     ]
 
@@ -117,7 +125,11 @@ def _wanted(table: Any, parts: list[pa.Table]) -> list[tuple[Any, ...]]:
 def _plain(column: pa.ChunkedArray) -> list[Any]:
     """Values as the database gives them: times naive in UTC."""
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us")) if column.type.tz is None else column.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+        column = (
+            column.cast(pa.timestamp("us"))
+            if column.type.tz is None
+            else column.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+        )
     return list(column.to_pylist())
 
 

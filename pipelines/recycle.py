@@ -35,7 +35,9 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     """
     wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_MENDED]
     if set(wanted) & _NOT_MENDED:
-        raise Problem("CONFLICT and PARTIAL are not recycled: a later version or the missing piece settles them by itself")
+        raise Problem(
+            "CONFLICT and PARTIAL are not recycled: a later version or the missing piece settles them by itself"
+        )
     sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
     database.check_version(settings)
     reference = Reference(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
@@ -75,7 +77,14 @@ def _wave(settings: Settings, files: Files, attempt: Attempt, codes: list[str], 
 
 
 def _chunk(file_id: str, source: str, shape: str, codes: list[str]) -> pa.Table:
-    piece = {"kind": SUSPENDED, "source": source, "shape": shape, "path": file_id, "codes": json.dumps(codes), "condemned": False}
+    piece = {
+        "kind": SUSPENDED,
+        "source": source,
+        "shape": shape,
+        "path": file_id,
+        "codes": json.dumps(codes),
+        "condemned": False,
+    }
     return pa.Table.from_pylist([piece], schema=CHUNK)
 
 

@@ -38,7 +38,8 @@ def of_night(settings: Settings, night: Night) -> Iterator[Any]:
         yield from _trunks(kpis)
     for item in night.files:
         if item["set_aside"]:
-            yield f"{item['file']}: set aside whole, over its error threshold; mend the declaration, then 'callward recycle --code FILE'"
+            mend = "mend the declaration, then 'callward recycle --code FILE'"
+            yield f"{item['file']}: set aside whole, over its error threshold; {mend}"
     yield _conclusion(night)
 
 
@@ -68,8 +69,12 @@ def _suspense(found: Sequence[ledger.Suspended]) -> console.Table:
     codes: dict[str, dict[str, int]] = {}
     for item in found:
         codes.setdefault(item.source, {})[item.code] = item.rows
-    rows = [[source, sum(by.values()), ", ".join(f"{code} {n:,}" for code, n in by.items())] for source, by in codes.items()]
-    return console.table("In suspense, over all nights (callward suspense list)", ["source", "records", "by code"], rows)
+    rows = [
+        [source, sum(by.values()), ", ".join(f"{code} {n:,}" for code, n in by.items())] for source, by in codes.items()
+    ]
+    return console.table(
+        "In suspense, over all nights (callward suspense list)", ["source", "records", "by code"], rows
+    )
 
 
 def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
@@ -79,12 +84,15 @@ def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
         shown += [row for row in kpis if row[0] == side][:_MOST_TRUNKS]
     yield console.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], shown)
     if len(shown) < len(kpis):
-        yield f"and {console.count(len(kpis) - len(shown), 'smaller trunk')}: callward sql --role assurance 'SELECT * FROM trunk_kpi'"
+        more = console.count(len(kpis) - len(shown), "smaller trunk")
+        yield f"and {more}: callward sql --role assurance 'SELECT * FROM trunk_kpi'"
 
 
 def _kpis(settings: Settings, connection: Any, run_id: str) -> list[list[Any]]:
     """Ratios by side and trunk: null above the share of unknown dispositions, starred under few attempts."""
-    parts = connection.execute(select(lake_files.c.part).where(lake_files.c.run_id == run_id, lake_files.c.view == "assurance").distinct())
+    parts = connection.execute(
+        select(lake_files.c.part).where(lake_files.c.run_id == run_id, lake_files.c.view == "assurance").distinct()
+    )
     days = [date.fromisoformat(part) for part in parts.scalars()]
     if not days:
         return []
@@ -126,7 +134,14 @@ def arrived(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
         for found in arrivals(settings, source):
             left = isinstance(found, LeftAlone)
             name = found.name if left else mask(found.name)
-            rows.append({"source": source.name, "file": name, "bytes": None if left else found.size, "would": found.reason if left else "be taken in"})
+            rows.append(
+                {
+                    "source": source.name,
+                    "file": name,
+                    "bytes": None if left else found.size,
+                    "would": found.reason if left else "be taken in",
+                }
+            )
     return rows
 
 
@@ -138,7 +153,14 @@ def explained(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for source in _sources(settings, only):
         for line in explain(workspace.declaration(source)):
-            rows.append({"source": source.name, "field": line.field or "(dropped)", "comes from": line.comes_from, "unit": line.unit})
+            rows.append(
+                {
+                    "source": source.name,
+                    "field": line.field or "(dropped)",
+                    "comes from": line.comes_from,
+                    "unit": line.unit,
+                }
+            )
     return rows
 
 

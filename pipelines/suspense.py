@@ -89,16 +89,26 @@ def _printable(text: str) -> str:
 def _shown(row: dict[str, Any], starts: dict[int, int]) -> dict[str, Any]:
     if row["kind"] == "row":
         content: Any = pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
-        content = {name: str(value) for name, value in content.items() if value is not None and not isinstance(value, bytes)}
+        content = {
+            name: str(value) for name, value in content.items() if value is not None and not isinstance(value, bytes)
+        }
     else:
         content = row["payload"].decode("utf-8", "backslashreplace")
-    return {"source": row["source"], "file_no": row["file_no"], "record": starts.get(row["block"], 0) + row["line"] + 1, "code": row["code"], "content": content}
+    return {
+        "source": row["source"],
+        "file_no": row["file_no"],
+        "record": starts.get(row["block"], 0) + row["line"] + 1,
+        "code": row["code"],
+        "content": content,
+    }
 
 
 def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
     """How many records of a file come before each of its blocks."""
     with database.reading(settings) as connection:
-        rows = connection.execute(select(blocks.c.block, blocks.c.records).where(blocks.c.file_no == file_no).order_by(blocks.c.block)).all()
+        rows = connection.execute(
+            select(blocks.c.block, blocks.c.records).where(blocks.c.file_no == file_no).order_by(blocks.c.block)
+        ).all()
     starts, before = {}, 0
     for row in rows:
         starts[row.block] = before

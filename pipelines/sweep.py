@@ -42,7 +42,9 @@ class Sweep:
         return {**self.report.as_json(), "numbers": self.numbers}
 
 
-def sweep(settings: Settings, paths: Sequence[Path], numbers_file: Path | None, progress: Callable[[str], None]) -> Sweep:
+def sweep(
+    settings: Settings, paths: Sequence[Path], numbers_file: Path | None, progress: Callable[[str], None]
+) -> Sweep:
     """Sweep `paths` (or everything a workspace may touch) for the numbers of a file (or of the lake).
 
     Landing files that wait for their commit are left out, and so are the settings, the key roots and the list of
@@ -62,7 +64,9 @@ def sweep(settings: Settings, paths: Sequence[Path], numbers_file: Path | None, 
             progress(f"{files:,} files, {read / 1e6:,.0f} MB read")
 
     progress(f"looking for {console.count(len(numbers), 'number')}")
-    return Sweep(len(numbers), sweep_paths(swept, numbers, ciphertext=_verified(settings), leave_out=aside, progress=read_so_far))
+    return Sweep(
+        len(numbers), sweep_paths(swept, numbers, ciphertext=_verified(settings), leave_out=aside, progress=read_so_far)
+    )
 
 
 # -- what to look for --------------------------------------------------------------------------------------------------
@@ -139,7 +143,12 @@ def _waiting(settings: Settings) -> Iterator[Path]:
 
 def _unfinished(settings: Settings) -> Iterator[Path]:
     """Files that are still being written, or were refused: no arrival, and never committed."""
-    taken = {found.path for source in settings.sources for found in arrivals(settings, source) if not isinstance(found, LeftAlone)}
+    taken = {
+        found.path
+        for source in settings.sources
+        for found in arrivals(settings, source)
+        if not isinstance(found, LeftAlone)
+    }
     for folder, _, names in os.walk(settings.landing_path):
         yield from (path for name in names if (path := Path(folder, name)) not in taken)
 
@@ -164,15 +173,14 @@ def _verified(settings: Settings) -> dict[Path, str]:
 def told(swept: Sweep) -> Iterator[Any]:
     """The sweep for a person: hits by place and form, beside how many chance would give."""
     report = swept.report
-    if report.hits:
-        rows = [[str(hit.file), hit.offset, hit.form] for hit in report.hits]
-        yield console.table("Numbers in the clear", ["file", "offset", "form"], rows)
-    for title, paths in (("Could not be read", report.unreadable), ("Not read to the end", report.unfinished)):
-        if paths:
-            yield console.table(title, ["file"], [[str(path)] for path in paths])
-    yield f"{console.count(report.files, 'file')}, {report.bytes:,} bytes read for {console.count(swept.numbers, 'number')}"
+    yield from (f"in the clear: {hit.file} at {hit.offset}: {hit.form}" for hit in report.hits)
+    yield from (f"could not be read: {path}" for path in report.unreadable)
+    yield from (f"not read to the end: {path}" for path in report.unfinished)
+    numbers = console.count(swept.numbers, "number")
+    yield f"{console.count(report.files, 'file')}, {report.bytes:,} bytes read for {numbers}"
     if report.short_numbers:
         yield f"{report.short_numbers:,} of them are too short to look for"
     if report.left_out:
-        yield f"{console.count(report.left_out, 'file')} left out: landing files before their commit, settings, key roots, the list itself"
+        left = console.count(report.left_out, "file")
+        yield f"{left} left out: landing files before their commit, settings, key roots, the list itself"
     yield f"{console.count(len(report.hits), 'hit')}; chance alone would give {report.expected_chance_hits:.2g}"

@@ -61,7 +61,9 @@ def age(log: pa.Table, horizons: dict[str, float], now_ms: int) -> tuple[pa.Tabl
     return log.filter(pa.array(~(past & (state == CLOSED)))), overdue
 
 
-def _tidy(settings: Settings, files: Files, run_id: str, wave: int, tenant: str, horizons: dict[str, float], now_ms: int) -> None:
+def _tidy(
+    settings: Settings, files: Files, run_id: str, wave: int, tenant: str, horizons: dict[str, float], now_ms: int
+) -> None:
     log, version = pending_log(files, tenant)
     if not log.num_rows and version == 0:
         return
@@ -70,7 +72,9 @@ def _tidy(settings: Settings, files: Files, run_id: str, wave: int, tenant: str,
     kept, overdue = age(log, horizons, now_ms)
     if len(logs) <= 1 and not overdue.num_rows and kept.num_rows == log.num_rows:
         return
-    outcome = Outcome(read={(tenant, ledger.PENDING): version}, superseded={f.file_id: (f.tenant, f.part) for f in logs})
+    outcome = Outcome(
+        read={(tenant, ledger.PENDING): version}, superseded={f.file_id: (f.tenant, f.part) for f in logs}
+    )
     outcome.entries += ledger.entries(overdue, Bucket.SUSPENDED, str(Suspense.PARTIAL))
     if kept.num_rows:
         outcome.files.append(files.write_log("pending", tenant, kept.select(PENDING.names)))
@@ -87,7 +91,9 @@ def remove_superseded(settings: Settings, run_id: str) -> None:
     before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
     with database.reading(settings) as connection:
         others = runs.living(connection) - {run_id}
-        oldest = connection.execute(select(func.min(runs_table.c.started_at)).where(runs_table.c.run_id.in_(others))).scalar()
+        oldest = connection.execute(
+            select(func.min(runs_table.c.started_at)).where(runs_table.c.run_id.in_(others))
+        ).scalar()
         replaced = (lake_files.c.superseded_at <= min(before, oldest or before)) & lake_files.c.removed_at.is_(None)
         gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
     for row in gone:
@@ -96,5 +102,6 @@ def remove_superseded(settings: Settings, run_id: str) -> None:
             point("superseded-removed")
     if gone:
         with database.writing(settings) as connection:
-            removed = update(lake_files).where(lake_files.c.file_id.in_([row.file_id for row in gone]))
-            connection.execute(removed.values(removed_at=database.now()))
+            for some in database.batches(row.file_id for row in gone):
+                removed = update(lake_files).where(lake_files.c.file_id.in_(some))
+                connection.execute(removed.values(removed_at=database.now()))

@@ -12,14 +12,16 @@ from schemas.aside import SUSPENDED
 from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
 from transforms.elements import Sharding
 from transforms.identify import Identify
-from transforms.take_in import Normalize, Parse, Validate
+from transforms.normalize import Normalize
 from transforms.pair import Pair
+from transforms.parse import Parse
 from transforms.rate import Rate
 from transforms.read import Read
 from transforms.settle import Settle
 from transforms.split import Split
 from transforms.summarize import Summarize
 from transforms.suspend import Recycled, Suspend
+from transforms.validate import Validate
 from transforms.write import OncePerFile, Write
 
 

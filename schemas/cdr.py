@@ -84,7 +84,9 @@ LINEAGE_FIELDS: Final = (
     pa.field("block", pa.int32()),
     pa.field("line", pa.int32()),
     pa.field("carried_ms", pa.int64()),  # talk that the record itself carried, which the balance of talk time counts
-    pa.field("was", pa.string()),  # the ledger bucket it is in: "" when just read, pending, accepted, or a suspense code
+    pa.field(
+        "was", pa.string()
+    ),  # the ledger bucket it is in: "" when just read, pending, accepted, or a suspense code
     pa.field("was_ms", pa.int64()),  # talk that the ledger counts for it there
 )
 

@@ -4,7 +4,7 @@ Derived tables are additive: sums, counts, numerators and denominators, with his
 rows, so that SQL may add them over any period. Ratios are computed when read.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -32,11 +32,11 @@ METADATA: Final = MetaData(
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _text(name: str, size: int = 64, **options: object) -> Column:
+def _text(name: str, size: int = 64, **options: Any) -> Column[str]:
     return Column(name, String(size), nullable=False, **options)
 
 
-def _count(name: str) -> Column:
+def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, default=0)
 
 
@@ -54,6 +54,7 @@ runs = Table(
     _text("settings_digest"),
     Column("audit_head", String(64)),
     Column("summary", Text),
+    Column("swept_at", DateTime),  # when what it left in the lake was removed
 )
 
 leases = Table(
@@ -205,17 +206,21 @@ billing_usage_daily = Table(
     Column("currency", String(3)),
 )
 
-_TRUNK_KEY = lambda: [  # noqa: E731  (SQLAlchemy columns belong to one table each)
-    _text("tenant", primary_key=True),
-    Column("hour", DateTime, primary_key=True),
-    _text("side", 8, primary_key=True),
-    _text("trunk", primary_key=True),
-]
+
+def _trunk_key() -> list[Column[Any]]:
+    """New columns each time: SQLAlchemy's belong to one table."""
+    return [
+        _text("tenant", primary_key=True),
+        Column("hour", DateTime, primary_key=True),
+        _text("side", 8, primary_key=True),
+        _text("trunk", primary_key=True),
+    ]
+
 
 assurance_trunk_hourly = Table(
     "assurance_trunk_hourly",
     METADATA,
-    *_TRUNK_KEY(),
+    *_trunk_key(),
     _count("attempts"),
     _count("unknown"),  # attempts whose disposition is not known: in no numerator and no denominator
     _count("seizures"),
@@ -226,12 +231,16 @@ assurance_trunk_hourly = Table(
     _count("pdd_count"),
 )
 assurance_trunk_hourly_pdd = Table(
-    "assurance_trunk_hourly_pdd", METADATA, *_TRUNK_KEY(), Column("bucket", Integer, primary_key=True, autoincrement=False), _count("count")
+    "assurance_trunk_hourly_pdd",
+    METADATA,
+    *_trunk_key(),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    _count("count"),
 )
 assurance_trunk_hourly_cause = Table(
     "assurance_trunk_hourly_cause",
     METADATA,
-    *_TRUNK_KEY(),
+    *_trunk_key(),
     _text("kind", 8, primary_key=True),  # q850 or sip
     Column("cause", Integer, primary_key=True, autoincrement=False),
     _count("count"),
@@ -239,7 +248,7 @@ assurance_trunk_hourly_cause = Table(
 assurance_trunk_hourly_mos = Table(
     "assurance_trunk_hourly_mos",
     METADATA,
-    *_TRUNK_KEY(),
+    *_trunk_key(),
     _text("method", 32, primary_key=True),
     _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
     _count("count"),

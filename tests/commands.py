@@ -8,10 +8,10 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -31,7 +31,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")
 _PATIENCE_S = 120
 # What no person should ever see: a traceback, or the words for an error that nobody foresaw.
-_UGLY = re.compile(r"Traceback \(most recent call last\)|^  File \"|a defect|Exception ignored|Fatal Python error", re.MULTILINE)
+_UGLY = re.compile(
+    r"Traceback \(most recent call last\)|^  File \"|a defect|Exception ignored|Fatal Python error", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,9 @@ class Running:
         err = self._read("err")
         assert not late, f"the command did not end within {seconds} s: {err[-600:]}"
         peak = int(self._read("peak") or 0)
-        return Ended(int(self._process.exitcode or 0), self._read("out"), err, peak)
-
-    def wait_for(self, text: str, seconds: float = _PATIENCE_S) -> None:
-        """Wait until the command has said something on standard error (or has ended)."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and self.alive() and text not in self._read("err"):
-            time.sleep(0.01)
+        ended = Ended(int(self._process.exitcode or 0), self._read("out"), err, peak)
+        shutil.rmtree(self._folder)
+        return ended
 
     def _read(self, name: str) -> str:
         path = self._folder / name
@@ -135,8 +133,9 @@ def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, 
     for number, name in ((1, "out"), (2, "err")):
         handle = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(handle, number)
-    sys.stdin = open(os.devnull, encoding="utf-8")
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    tempfile.tempdir = None  # what the server found before it knew this environment
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  (it lives as long as the process)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     for kind, size in limits.items():
         resource.setrlimit(kind, (size, size))
     sys.argv = ["callward", *arguments]
@@ -149,12 +148,16 @@ def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, 
         Path(folder, "peak").write_text(str(peak), encoding="utf-8")
 
 
-def start(*arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None) -> Running:
+def start(
+    *arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None
+) -> Running:
     """Start `callward <arguments>`; `limits` are resource limits by their number in `resource`."""
     return Running(arguments, environment or {}, limits or {})
 
 
-def run(*arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None) -> Ended:
+def run(
+    *arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None
+) -> Ended:
     """Run `callward <arguments>` to its end."""
     return start(*arguments, environment=environment, limits=limits).wait()
 
@@ -181,7 +184,9 @@ def all_that_is(site: Any) -> dict[str, Any]:
         "suspense": _rows(site.log("suspense"), names),
         "pending": _rows(_without_ways(site.pending()), names),
         "files": sorted((names[row.file_no], row.status, row.set_aside) for row in site._rows(input_files)),
-        "blocks": sorted((names[b.file_no], b.first, b.last, b.records, b.sha256) for b in site._rows(blocks) if b.committed_by),
+        "blocks": sorted(
+            (names[b.file_no], b.first, b.last, b.records, b.sha256) for b in site._rows(blocks) if b.committed_by
+        ),
     }
 
 

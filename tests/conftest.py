@@ -57,7 +57,9 @@ def source(name: str, **changes: Any) -> Source:
 def demo_settings(sources: Iterable[Source], **changes: Any) -> Settings:
     """Settings of a demo: the feeds' trunks and accounts, one tenant that keeps everything."""
     rows = changes.pop("billing_rows", "answered")
-    tenant = Tenant(retention=dict.fromkeys(CLASSES, "99 years"), zone=changes.pop("zone", "UTC"), billing=Billing(rows=rows))
+    tenant = Tenant(
+        retention=dict.fromkeys(CLASSES, "99 years"), zone=changes.pop("zone", "UTC"), billing=Billing(rows=rows)
+    )
     usual = {
         "tenants": {"default": tenant},
         "trunks": [Trunk(name=name, carrier=name.partition("-")[0]) for name in (*TRUNKS, "desk")],
@@ -131,7 +133,7 @@ class Site:
         return {key: (rows[key], talk[key]) for key in rows if rows[key] or talk[key]}
 
     def balances(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """Per landing file (source/name) its rows and talk_ms by bucket, over all nights, as the database holds them."""
+        """Per landing file (source/name) its rows and talk_ms by bucket, over all nights."""
         names = {row.file_no: self._name(row) for row in self._rows(input_files)}
         found: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in names.values()}
         for entry in self._rows(ledger_entries):
@@ -190,7 +192,10 @@ def _first_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [KeyName("ids", "default", EVERY_MONTH, "record")]
     for month in _MONTHS:
         names += [KeyName(view, "default", month, use) for view in VIEWS for use in ("id", "content", "meta")]
-        names += [KeyName("billing-numbers", "default", month, "token"), KeyName("assurance", "default", month, "account")]
+        names += [
+            KeyName("billing-numbers", "default", month, "token"),
+            KeyName("assurance", "default", month, "account"),
+        ]
     keyring(settings, ROLE, "test").keys(names)
     database.engine(settings).dispose()  # the last connection closed writes the log back into the file
     return folder
@@ -240,7 +245,7 @@ def feed_source() -> Callable[..., Source]:
 
 @pytest.fixture(scope="session")
 def cdr_table() -> Callable[..., pa.Table]:
-    """cdr_table([{record_id=1, start_time=ms, …}, …]) → schema CDR: ids from small numbers, the rest as a plain call's."""
+    """cdr_table([{record_id=1, start_time=ms, …}, …]) → schema CDR: ids from small numbers, the rest plain."""
     return _cdr_table
 
 

@@ -112,18 +112,35 @@ def _finish(site: Any) -> None:
 def test_a_clean_night_has_something_of_everything(clean: dict[str, Any]) -> None:
     """Otherwise the comparisons below would prove little."""
     assert [what for what in clean if not clean[what]] == []
-    assert {bucket for _, bucket, _ in clean["ledger"]} >= {"in", "accepted", "merged", "duplicate", "suspended", "filtered", "pending"}
+    assert {bucket for _, bucket, _ in clean["ledger"]} >= {
+        "in",
+        "accepted",
+        "merged",
+        "duplicate",
+        "suspended",
+        "filtered",
+        "pending",
+    }
 
 
 def test_every_named_point_is_killed_at() -> None:
     """A point that is added to the code must be added here."""
     root = Path(__file__).parent.parent
-    texts = [p.read_text(encoding="utf-8") for top in ("callward", "transforms", "pipelines") for p in (root / top).rglob("*.py")]
-    named = {name for text in texts for name in re.findall(r'\bpoint\("([a-z-]+)"\)', text)} | {"suspense-written", "pending-written"}
+    texts = [
+        p.read_text(encoding="utf-8")
+        for top in ("callward", "transforms", "pipelines")
+        for p in (root / top).rglob("*.py")
+    ]
+    named = {name for text in texts for name in re.findall(r'\bpoint\("([a-z-]+)"\)', text)} | {
+        "suspense-written",
+        "pending-written",
+    }
     assert named == {point.partition(":")[0] for point in POINTS}
 
 
-def test_a_night_killed_at_every_named_point_ends_as_one_clean_run(landed: Callable[[], Any], clean: dict[str, Any]) -> None:
+def test_a_night_killed_at_every_named_point_ends_as_one_clean_run(
+    landed: Callable[[], Any], clean: dict[str, Any]
+) -> None:
     site = landed()
     for where in POINTS:
         ended = run("nightly", "--config", str(site.folder), environment={"CALLWARD_CRASH_AT": where})
@@ -133,7 +150,9 @@ def test_a_night_killed_at_every_named_point_ends_as_one_clean_run(landed: Calla
     _equal(_checked(site), clean)
 
 
-def test_a_night_killed_at_random_moments_ends_as_one_clean_run(landed: Callable[[], Any], clean: dict[str, Any]) -> None:
+def test_a_night_killed_at_random_moments_ends_as_one_clean_run(
+    landed: Callable[[], Any], clean: dict[str, Any]
+) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     chance, site = random.Random(seed), landed()
@@ -152,3 +171,17 @@ def test_the_same_files_again_change_nothing(feeds: Path, undisturbed: Any, clea
         assert after[what] == clean[what], f"{what} changed"
     again = {key: amounts for key, amounts in after["ledger"].items() if "/again-" in key[0]}
     assert {bucket for _, bucket, _ in again} <= {"in", "duplicate", "filtered"}
+
+
+def test_a_workspace_with_the_keys_of_another_gives_the_same_ids(feeds: Path, undisturbed: Any, tmp_path: Path) -> None:
+    """`init --keys-of` is how two runs over the same files are compared by hand."""
+    made = run("init", str(tmp_path / "ours"), "--keys-of", str(undisturbed.folder)).check_clean()
+    assert made.code == 0, made.err
+    ours = type(undisturbed)(tmp_path / "ours")
+    (ours.folder / "callward.toml").write_text(undisturbed.settings.path.read_text())
+    ours.deliver([feeds / "asterisk" / "large.csv"])
+    _finish(ours)
+    theirs = set(undisturbed.view("assurance")["assurance_id"].to_pylist())
+    found = ours.view("assurance")["assurance_id"].to_pylist()
+    assert found
+    assert set(found) <= theirs

@@ -1,6 +1,8 @@
-"""The layout of the code: imports only go down, and Beam is known from transforms/ upwards alone (design, section 3)."""
+"""The layout of the code (design, section 3): imports only go down, and Beam is known from transforms/ upwards."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +52,9 @@ def test_there_is_something_to_check_in_every_layer() -> None:
         ("transforms", "from pipelines import nightly"),
     ],
 )
-def test_an_import_that_goes_up_is_found(layer: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_goes_up_is_found(
+    layer: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / layer).mkdir()
     (tmp_path / layer / "wrong.py").write_text(line, encoding="utf-8")
@@ -59,9 +63,9 @@ def test_an_import_that_goes_up_is_found(layer: str, line: str, tmp_path: Path, 
 
 def test_what_runs_without_beam_does_not_load_it() -> None:
     """A person who asks for SQL or for suspense waits for no engine: callward/ loads without Beam."""
-    import subprocess
-    import sys
-
-    names = sorted({".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "callward").glob("*.py")})
-    code = f"import sys, importlib; [importlib.import_module(n) for n in {names!r}]; sys.exit('apache_beam' in sys.modules)"
+    names = sorted(
+        {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / "callward").glob("*.py")}
+    )
+    load = f"[importlib.import_module(name) for name in {names!r}]"
+    code = f"import sys, importlib; {load}; sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -225,7 +225,9 @@ def test_both_parties_hang_up_and_the_later_bye_comes_the_next_night(site, works
     assert all(site.view(view).equals(together.view(view)) for view in ("billing", "assurance"))
     assert site.derived() == together.derived() and site.entries() == together.entries()
     assert is_sound(site)
-    site.night(MORNING + 48 * HOUR_MS)  # what is remembered of closed calls is forgotten; the lake still knows the calls
+    site.night(
+        MORNING + 48 * HOUR_MS
+    )  # what is remembered of closed calls is forgotten; the lake still knows the calls
     site.land("opensips", "again", (invite("a") + bye("a", 40) + bye("a", 47)).encode())
     site.night(MORNING + 49 * HOUR_MS)
     assert rows_in(site, "suspended", "CONFLICT") == 0 and site.view("billing").num_rows == 2 and is_sound(site)

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +15,7 @@ from callward.feeds import SOURCES, Truth, generate, world
 from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
+from callward.files import Files
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
 
@@ -122,7 +122,7 @@ def test_what_waits_is_pieces_without_numbers_of_closed_calls(told):
     assert with_digits[~closed & (frame["piece"] == "open")].all() and (~closed & (frame["piece"] == "open")).any()
 
 
-# -- rows of the views, from the calls that the feeds were made of --------------------------------------------------------
+# -- rows of the views, from the calls that the feeds were made of ---------------------------------------------------
 
 
 def delivery(name: str, day) -> Delivery:
@@ -184,7 +184,9 @@ def test_billing_rows_are_the_calls_that_were_made(told, day, name):
     assert (rows["billable_s"] == np.ceil(rows["talk_ms"] / 1000)).all()
     # Parties with a public number: what a switch dials within the house has no single spelling.
     public = calls[calls["calling"].str.startswith("+") & calls["called"].str.startswith("+")]
-    found = rows[rows["calling_number"].str.startswith("+", na=False) & rows["called_number"].str.startswith("+", na=False)]
+    found = rows[
+        rows["calling_number"].str.startswith("+", na=False) & rows["called_number"].str.startswith("+", na=False)
+    ]
     assert Counter(zip(ms(found["start"]), found["calling_number"], found["called_number"], strict=True)) == Counter(
         zip(public["start"], public["calling"], public["called"], strict=True)
     )
@@ -202,9 +204,9 @@ def test_assurance_rows_are_the_attempts_that_were_made(told, day, name):
     rows = of_source(told.views[1]["assurance"], name)
     minute, steps = calls["start"] // 60_000 * 60_000, -(-calls["talk"] // 6000) * 6
     answered = calls["answer"] >= 0
-    assert Counter(zip(ms(rows["start"]), rows["talk_s"].fillna(0), rows["disposition"] == "answered", strict=True)) == Counter(
-        zip(minute, steps, answered, strict=True)
-    )
+    assert Counter(
+        zip(ms(rows["start"]), rows["talk_s"].fillna(0), rows["disposition"] == "answered", strict=True)
+    ) == Counter(zip(minute, steps, answered, strict=True))
     assert set(rows["disposition"]) <= set(DISPOSITIONS)
     words = pd.Series([ENDINGS[n].asterisk for n in calls["ending"]]).map(ASTERISK_WORDS)
     if name == "asterisk":
@@ -222,7 +224,7 @@ def test_the_last_route_of_a_call_is_the_callers_call(told, day):
     )
 
 
-# -- one view does not lead to the other --------------------------------------------------------------------------------
+# -- one view does not lead to the other -----------------------------------------------------------------------------
 
 
 def words_of(table: pa.Table) -> set[bytes]:
@@ -244,8 +246,6 @@ def test_derived_tables_show_no_token_of_billing(told):
 
 
 def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(told):
-    from callward.files import Files
-
     files = Files(told.site.opened, "test")
     stored = pa.concat_tables([files.rows(file) for file in told.site.data_files("assurance")]).to_pandas()
     assert (ms(stored["start"]) % 60_000 == 0).all()
@@ -260,9 +260,15 @@ def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(tol
     assert len(agree) > 200 and 0.35 < np.mean(agree) < 0.65
 
 
-# -- derived tables, by pandas over what the views hold -------------------------------------------------------------------
+# -- derived tables, by pandas over what the views hold --------------------------------------------------------------
 
-NER_SUCCESS = {"answered", "busy", "no_answer", "abandoned_alerting", "rejected"}  # ITU-T E.425, as formats.md quotes it
+NER_SUCCESS = {
+    "answered",
+    "busy",
+    "no_answer",
+    "abandoned_alerting",
+    "rejected",
+}  # ITU-T E.425, as formats.md quotes it
 ATTEMPT_SUMS = ["attempts", "unknown", "answered", "ner_success", "talk_s", "pdd_ms", "pdd_count"]
 TRUNK = ["hour", "side", "trunk"]
 
@@ -290,7 +296,10 @@ def sides(table: pa.Table) -> pd.DataFrame:
 
 def summed(frame: pd.DataFrame, keys: list[str], sums: list[str]) -> dict[tuple[Any, ...], tuple[int, ...]]:
     grouped = frame.groupby(keys)[sums].sum().astype("int64")
-    rows = {("default", *as_tuple(key)): tuple(int(v) for v in row) for key, row in zip(grouped.index, grouped.values, strict=True)}
+    rows = {
+        ("default", *as_tuple(key)): tuple(int(v) for v in row)
+        for key, row in zip(grouped.index, grouped.values, strict=True)
+    }
     return {key: row for key, row in rows.items() if any(row)}
 
 
@@ -317,11 +326,17 @@ def test_trunks_by_hour_are_the_sum_of_the_assurance_rows(told):
 
 def test_causes_and_scores_are_counted_by_hour_and_trunk(told):
     rows = sides(told.views[1]["assurance"]).assign(count=1)
-    causes = pd.concat([rows.assign(kind=kind, cause=rows[f"cause_{kind}"]) for kind in ("q850", "sip")]).dropna(subset="cause")
+    causes = pd.concat([rows.assign(kind=kind, cause=rows[f"cause_{kind}"]) for kind in ("q850", "sip")]).dropna(
+        subset="cause"
+    )
     causes["cause"] = causes["cause"].astype(int)
     assert told.derived[1]["assurance_trunk_hourly_cause"] == summed(causes, [*TRUNK, "kind", "cause"], ["count"])
-    scored = rows.dropna(subset="mos").assign(mos_milli=lambda f: (f["mos"].astype("float64") * 1000).round().astype(int))
-    assert told.derived[1]["assurance_trunk_hourly_mos"] == summed(scored, [*TRUNK, "mos_method"], ["mos_milli", "count"])
+    scored = rows.dropna(subset="mos").assign(
+        mos_milli=lambda f: (f["mos"].astype("float64") * 1000).round().astype(int)
+    )
+    assert told.derived[1]["assurance_trunk_hourly_mos"] == summed(
+        scored, [*TRUNK, "mos_method"], ["mos_milli", "count"]
+    )
 
 
 def test_accounts_by_day_are_the_sum_of_the_callers_calls(told):

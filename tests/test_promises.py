@@ -54,7 +54,7 @@ class Told:
     truth: Any
 
     def swept(self, *more: Path) -> Report:
-        """Everything that commands could have left, read for the numbers; landing files that still wait are left out."""
+        """Everything that commands could have left, read for the numbers; landing files that wait are left out."""
         output = self.temporary / "output.txt"
         output.write_text(self.ended.out + self.ended.err)
         return sweep([self.site.folder, self.temporary, *more], self.numbers, leave_out=waiting(self.site))
@@ -86,7 +86,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, workspace: Callable[..., An
     return told
 
 
-# -- 1. Balanced -----------------------------------------------------------------------------------------------------------
+# -- 1. Balanced --------------------
 
 
 def test_1_rows_and_talk_of_every_file_add_up_and_are_the_records_that_were_written(night: Told) -> None:
@@ -112,16 +112,20 @@ def test_1_a_run_that_does_not_balance_commits_nothing(workspace: Callable[..., 
         with pytest.raises(Unbalanced), database.writing(site.settings) as connection:
             ledger.commit(connection, run_id, 0, Outcome(entries=[rows]))
         with pytest.raises(Unbalanced), database.writing(site.settings) as connection:
-            talk = rows.set_column(3, "rows", pa.array([5, 5], pa.int64())).set_column(4, "talk_ms", pa.array([7, 8], pa.int64()))
+            talk = rows.set_column(3, "rows", pa.array([5, 5], pa.int64())).set_column(
+                4, "talk_ms", pa.array([7, 8], pa.int64())
+            )
             ledger.commit(connection, run_id, 0, Outcome(entries=[talk.cast(ENTRIES)]))
         runs.finish(site.settings, run_id, "done")
     assert site._rows(ledger_entries) == []
 
 
-# -- 2. Once (every named point and random moments: test_kills.py) -----------------------------------------------------------
+# -- 2. Once (every named point and random moments: test_kills.py) --------------------
 
 
-def test_2_a_killed_night_run_again_equals_one_clean_run(night: Told, workspace: Callable[..., Any], tmp_path: Path) -> None:
+def test_2_a_killed_night_run_again_equals_one_clean_run(
+    night: Told, workspace: Callable[..., Any], tmp_path: Path
+) -> None:
     told = _night(tmp_path, workspace, crash_at="commit-ready:2")
     assert told.ended.code == -signal.SIGKILL
     ended = run("nightly", "--config", str(told.site.folder)).check_clean(told.numbers)
@@ -131,7 +135,7 @@ def test_2_a_killed_night_run_again_equals_one_clean_run(night: Told, workspace:
     assert (strays(told.site), waiting(told.site)) == ([], [])
 
 
-# -- 3. No number in the clear, ever -------------------------------------------------------------------------------------------
+# -- 3. No number in the clear, ever --------------------
 
 
 def test_3_after_a_night_no_number_lies_anywhere(night: Told) -> None:
@@ -208,7 +212,10 @@ def test_3_no_command_prints_a_number_or_a_traceback(told: str, request: pytest.
 
 
 def test_3_an_error_in_a_worker_says_where_and_never_what(
-    workspace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    workspace: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     site = workspace("asterisk")
     (path,) = asterisk_files(site.settings.landing_path / "asterisk", seed=5, rows=50, files=1, day=DAY)
@@ -216,7 +223,7 @@ def test_3_an_error_in_a_worker_says_where_and_never_what(
     def fails(parsed: pa.Table, *_: Any) -> pa.Table:
         raise ValueError(f"cannot normalize {parsed['calling_raw'].to_pylist()}")
 
-    monkeypatch.setattr("transforms.take_in.normalize", fails)
+    monkeypatch.setattr("transforms.normalize.normalize", fails)
     with pytest.raises(Problem) as caught:
         site.night()
     said = "".join([str(caught.value), *map(str, caught.value.args), *capfd.readouterr(), caplog.text])
@@ -250,13 +257,26 @@ def _unpacked(packed: bytes) -> Iterator[bytes]:
 
 
 def _wave(site: Any, path: str) -> tuple[Reference, waves.Wave]:
-    piece = {"kind": "plain", "source": "asterisk", "shape": "{}", "path": path, "file_no": 1, "block": 0, "first": 0, "last": 9}
-    chunk = pa.Table.from_pylist([{**piece, "size": 9, "modified_ns": 1, "codes": None, "condemned": False}], schema=CHUNK)
+    piece = {
+        "kind": "plain",
+        "source": "asterisk",
+        "shape": "{}",
+        "path": path,
+        "file_no": 1,
+        "block": 0,
+        "first": 0,
+        "last": 9,
+    }
+    chunk = pa.Table.from_pylist(
+        [{**piece, "size": 9, "modified_ns": 1, "codes": None, "condemned": False}], schema=CHUNK
+    )
     reference = Reference(str(site.settings.path), "billing-run", "test", "2026-03")
     return reference, waves.Wave(Attempt("a", 0, 1), [chunk], {}, Sharding(), 0, True)
 
 
-def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(workspace: Callable[..., Any], tmp_path: Path) -> None:
+def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(
+    workspace: Callable[..., Any], tmp_path: Path
+) -> None:
     from callward.workspace import open_transit
     from transforms.sealed import use_transit
 
@@ -271,7 +291,7 @@ def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(wor
     assert sweep([_told_by(leaking, tmp_path)], ["+12125550147"]).hits != []
 
 
-# -- 4. Split ----------------------------------------------------------------------------------------------------------------
+# -- 4. Split --------------------
 
 
 def test_4_no_id_or_token_of_one_view_is_in_the_other(night: Told) -> None:
@@ -291,7 +311,9 @@ def test_4_no_number_is_a_column_of_assurance() -> None:
 
 
 @pytest.mark.parametrize(("role", "other"), [("billing", "assurance"), ("assurance", "billing")])
-def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(role: str, other: str, night: Told, tmp_path: Path) -> None:
+def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(
+    role: str, other: str, night: Told, tmp_path: Path
+) -> None:
     """The files of a workspace with one role's roots: all that a person of that role may read."""
     folder = tmp_path / "theirs"
     shutil.copytree(night.site.folder, folder)
@@ -299,7 +321,9 @@ def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(role: 
     for root in (folder / "keys").iterdir():
         if root.name not in theirs:
             root.unlink()
-    mine = run("sql", "--role", role, "--format", "json", f"SELECT count(*) AS n FROM {role}", "--config", str(folder)).check_clean(night.numbers)
+    mine = run(
+        "sql", "--role", role, "--format", "json", f"SELECT count(*) AS n FROM {role}", "--config", str(folder)
+    ).check_clean(night.numbers)
     assert mine.code == 0, mine.err
     assert mine.document[0]["n"] == night.site.view(role).num_rows
     not_mine = run("sql", "--role", role, f"SELECT * FROM {other}", "--config", str(folder)).check_clean(night.numbers)
@@ -308,7 +332,7 @@ def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(role: 
     assert as_other.code == 1
 
 
-# -- 7. Fast ----------------------------------------------------------------------------------------------------------------
+# -- 7. Fast --------------------
 
 
 @contextmanager
@@ -334,7 +358,9 @@ def test_7_ten_times_the_records_are_hardly_more_calls(workspace: Callable[..., 
     made: dict[int, Counter[str]] = {}
     for rows in (500, 2_000, 20_000):  # the first only warms up
         site = workspace("asterisk", engine={"workers": 1})
-        asterisk_files(site.settings.landing_path / "asterisk", seed=5, rows=rows, files=1, day=DAY, subscribers=500, accounts=100)
+        asterisk_files(
+            site.settings.landing_path / "asterisk", seed=5, rows=rows, files=1, day=DAY, subscribers=500, accounts=100
+        )
         with _counted() as calls:
             site.night()
         assert site.view("assurance").num_rows == rows
@@ -344,27 +370,29 @@ def test_7_ten_times_the_records_are_hardly_more_calls(workspace: Callable[..., 
 
 
 def test_7_a_loop_over_records_would_be_seen(workspace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from transforms import take_in
+    from transforms import normalize
 
-    usual = take_in.normalize
+    usual = normalize.normalize
 
     def slow(parsed: pa.Table, plan: Any) -> pa.Table:
         for value in parsed["calling_raw"].to_pylist():
             str.strip(value or "")
         return usual(parsed, plan)
 
-    monkeypatch.setattr(take_in, "normalize", slow)
+    monkeypatch.setattr(normalize, "normalize", slow)
     made = []
     for rows in (1_000, 5_000):
         site = workspace("asterisk", engine={"workers": 1})
-        asterisk_files(site.settings.landing_path / "asterisk", seed=5, rows=rows, files=1, day=DAY, subscribers=500, accounts=100)
+        asterisk_files(
+            site.settings.landing_path / "asterisk", seed=5, rows=rows, files=1, day=DAY, subscribers=500, accounts=100
+        )
         with _counted() as calls:
             site.night()
         made.append(calls.total())
     assert made[1] - made[0] >= 0.9 * 4_000
 
 
-# -- the audit log holds after all that ------------------------------------------------------------------------------------------
+# -- the audit log holds after all that --------------------
 
 
 def test_the_audit_log_is_unbroken_after_nights_and_kills(night: Told, killed: Told) -> None:

@@ -15,24 +15,11 @@ from callward.register import EVERY_MONTH, KeyName
 from callward.settings import Source
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, ID
-from schemas.codes import Suspense
 from transforms.elements import Sharding
 from transforms.read import SOURCE
 
 UNGUIDED = "unguided"
 OTHER = "other"
-UNKNOWN_TENANT = "_unknown"
-
-
-def tenants(table: pa.Table, source: Source) -> pa.Table:
-    """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault TENANT."""
-    if source.tenant_field is None:
-        return table.append_column("tenant", pa.repeat(source.tenant, table.num_rows))
-    found = map_distinct(table["tenant_field"], source.tenants.get, pa.string())
-    lost = pc.and_(pc.is_null(found), pc.is_null(table["fault"]))
-    fault = pc.if_else(lost, str(Suspense.TENANT), table["fault"])
-    table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
-    return table.append_column("tenant", pc.fill_null(found, UNKNOWN_TENANT))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,10 @@ def pair(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms
     pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
     pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
     paired.entries += ledger.entries(repeated, Bucket.DUPLICATE)
-    calls, quality = pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])), pc.equal(pieces["piece"], "quality")
+    calls, quality = (
+        pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])),
+        pc.equal(pieces["piece"], "quality"),
+    )
     _close(pieces.filter(calls), talk_rules, paired)
     _join_quality(pieces.filter(pc.equal(pieces["piece"], "whole")), pieces.filter(quality), paired)
     return paired
@@ -69,7 +72,8 @@ def _alone(table: pa.Table) -> pa.ChunkedArray:
 
 def fold(log: pa.Table) -> pa.Table:
     """The pending log as it stands: of several rows for one piece the one that has come furthest."""
-    order = _piece_order(log, pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"]))  # not negated: the order is unsigned
+    to_go = pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"])  # not a negation: the order is unsigned
+    order = _piece_order(log, to_go)
     ordered = log.take(order)
     return ordered.filter(pa.array(_first_of_run(ordered)))
 
@@ -155,7 +159,9 @@ def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) ->
     _log(paired, pieces, CLOSED)
 
 
-def _lengthen(pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Paired) -> None:
+def _lengthen(
+    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Paired
+) -> None:
     """Closed calls that more pieces have come for: their rows end as if all had come at once.
 
     `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Settle.
@@ -196,7 +202,9 @@ def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table
     return set_column(row, "piece", pa.repeat("whole", len(starts))), pieces
 
 
-def _talk(pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]) -> pa.Array:
+def _talk(
+    pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]
+) -> pa.Array:
     """Talk in ms of each combined call by its source's rule."""
     answer = pc.coalesce(row["answer_time"], row["start_time"])
     apart = pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64()))
@@ -315,7 +323,9 @@ class Pair(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, grouped: beam.PCollection) -> Any:
         work = beam.ParDo(_PairFn(self.reference, self.run_id, self.sharding, self.now_ms))
-        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Outcome).with_outputs("facts", main="groups")
+        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Outcome).with_outputs(
+            "facts", main="groups"
+        )
 
 
 class _PairFn(beam.DoFn):  # type: ignore[misc]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from callward.files import Files
 from callward.ledger import BLOCKS, Outcome
 from callward.workspace import Reference, open_workspace
-from transforms.parse import records
+from transforms.cut import records
 from transforms.suspend import taken
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
@@ -85,7 +85,11 @@ def _archived(pieces: list[dict[str, Any]], data: list[bytes], files: Files, out
 def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
     counts = [len(array) for array in found]
     n = sum(counts)
-    metadata = {SOURCE: pieces[0]["source"], SHAPE: pieces[0]["shape"], CONDEMNED: "1" if pieces[0]["condemned"] else ""}
+    metadata = {
+        SOURCE: pieces[0]["source"],
+        SHAPE: pieces[0]["shape"],
+        CONDEMNED: "1" if pieces[0]["condemned"] else "",
+    }
     return pa.table(
         {
             "file_no": np.repeat(np.array([p["file_no"] for p in pieces], np.int64), counts),
@@ -142,4 +146,3 @@ class _ReadFn(beam.DoFn):  # type: ignore[misc]
         yield beam.pvalue.TaggedOutput("facts", outcome)
         if table is not None and table.num_rows:
             yield table
-

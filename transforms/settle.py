@@ -46,7 +46,8 @@ class Settled:
     conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
     removed: dict[str, dict[DataFile, np.ndarray]] = field(default_factory=lambda: {"assurance": {}, "billing": {}})
     removed_rows: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    amended: dict[DataFile, tuple[np.ndarray, pa.Table, pa.Table]] = field(default_factory=dict)  # positions, rows, lineage
+    # Positions, rows and lineage of the rows that change in a data file.
+    amended: dict[DataFile, tuple[np.ndarray, pa.Table, pa.Table]] = field(default_factory=dict)
     entries: list[pa.Table] = field(default_factory=list)
 
 
@@ -213,7 +214,9 @@ def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where((stored[position] == ids).all(axis=1), position, -1)
 
 
-def _against_lake(calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile]) -> pa.Table:
+def _against_lake(
+    calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile]
+) -> pa.Table:
     keep = np.ones(calls.num_rows, bool)
     legs = flat(calls["leg"]).to_numpy()
     for found in find(calls, "assurance", files, committed):
@@ -228,7 +231,9 @@ def _against_lake(calls: pa.Table, content: np.ndarray, settled: Settled, files:
         if wins.any():
             gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
             legs = legs.copy()
-            legs[found.asked[wins]] = flat(gone["leg"]).to_numpy()  # the other attempts of its call may be there already
+            legs[found.asked[wins]] = flat(
+                gone["leg"]
+            ).to_numpy()  # the other attempts of its call may be there already
             calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
     return calls if keep.all() else calls.filter(pa.array(keep))
 
@@ -267,7 +272,19 @@ _FROM_BILLING = {
     "talk_ms": "talk_ms",
     "destination": "destination",
 }
-_FROM_ASSURANCE = ("leg", "pdd_ms", "disposition", "cause_q850", "cause_sip", "released_by", "codec", "mos", "mos_method", "jitter_ms", "loss_pct")
+_FROM_ASSURANCE = (
+    "leg",
+    "pdd_ms",
+    "disposition",
+    "cause_q850",
+    "cause_sip",
+    "released_by",
+    "codec",
+    "mos",
+    "mos_method",
+    "jitter_ms",
+    "loss_pct",
+)
 
 
 def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dict[int, pa.Table]) -> pa.Table:
@@ -275,7 +292,12 @@ def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dic
     rows = []
     for i, (row, origin) in enumerate(zip(gone.to_pylist(), lineage.to_pylist(), strict=True)):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
-        call = {**winner, **{name: row[name] for name in _FROM_ASSURANCE}, "start_time": row["start"], "end_time": origin["end_ms"]}
+        call = {
+            **winner,
+            **{name: row[name] for name in _FROM_ASSURANCE},
+            "start_time": row["start"],
+            "end_time": origin["end_ms"],
+        }
         if i in billing:
             paid = billing[i].to_pylist()[0]
             call |= {ours: paid[theirs] for ours, theirs in _FROM_BILLING.items()}
@@ -305,7 +327,8 @@ def _amend_file(amended: pa.Table, found: Found, settled: Settled, files: Files)
     # Two versions of a call have the same quality: its row changes once.
     position, first = np.unique(found.position[stays], return_index=True)
     at = pa.array(position)
-    old, lineage, late = files.rows(found.file).take(at), files.lineage(found.file).take(at), amended.take(pa.array(found.asked[stays][first]))
+    old, lineage = files.rows(found.file).take(at), files.lineage(found.file).take(at)
+    late = amended.take(pa.array(found.asked[stays][first]))
     longer = flat(pc.equal(late["piece"], "close"))
     new = _worse(old, late) if view == "assurance" else old
     for name, value in _LENGTHENED[view](late).items():
@@ -315,7 +338,11 @@ def _amend_file(amended: pa.Table, found: Found, settled: Settled, files: Files)
 
 
 def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
-    for name, worst in (("mos", pc.min_element_wise), ("jitter_ms", pc.max_element_wise), ("loss_pct", pc.max_element_wise)):
+    for name, worst in (
+        ("mos", pc.min_element_wise),
+        ("jitter_ms", pc.max_element_wise),
+        ("loss_pct", pc.max_element_wise),
+    ):
         old = set_column(old, name, worst(old[name], late[name]))
     return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
 
@@ -335,7 +362,8 @@ _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
 
 def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, files: Files) -> pa.Table:
     content = view_ids(late, "content", files, late["tenant"][0].as_py(), view, "content")
-    made = {"content": tokens.from_u64(content), "end_ms": flat(late["end_time"]).view(pa.int64()), "talk_ms": flat(late["talk_ms"])}
+    end_ms = flat(late["end_time"]).view(pa.int64())
+    made = {"content": tokens.from_u64(content), "end_ms": end_ms, "talk_ms": flat(late["talk_ms"])}
     for name, value in made.items():
         lineage = set_column(lineage, name, pc.if_else(longer, value, flat(lineage[name])))
     return lineage

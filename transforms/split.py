@@ -92,10 +92,15 @@ def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
 def _billing(calls: pa.Table, billed: np.ndarray, keys: _MonthKeys, workspace: Workspace) -> Part:
     calls = _in_order(calls, _FOR_BILLING, billed[np.argsort(words(calls["start_time"])[billed], kind="stable")])
     carrier = workspace.carriers.get
-    nothing = {name: pa.nulls(calls.num_rows, BILLING.field(name).type) for name in ("rate", "charge", "currency", "plan_version", "policy_version")}
+    nothing = {
+        name: pa.nulls(calls.num_rows, BILLING.field(name).type)
+        for name in ("rate", "charge", "currency", "plan_version", "policy_version")
+    }
     made = {
         "billing_id": tokens.permute(calls["record_id"], keys.billing_id),
-        "charged_side": map_distinct(calls["destination"], lambda d: "called" if d == "toll_free" else "calling", pa.string()),
+        "charged_side": map_distinct(
+            calls["destination"], lambda d: "called" if d == "toll_free" else "calling", pa.string()
+        ),
         "carrier_in": map_distinct(calls["ingress_trunk"], carrier, pa.string()),
         "carrier_out": map_distinct(calls["egress_trunk"], carrier, pa.string()),
         "start": calls["start_time"],

@@ -163,23 +163,42 @@ def _causes(joined: pa.Table) -> pa.Table:
     for kind in ("q850", "sip"):
         known = _known(joined, f"cause_{kind}")
         cause = pc.cast(known[f"cause_{kind}"], pa.int64()) if known.num_rows else pa.array([], pa.int64())
-        parts.append(pa.table({**_trunk_key(known), "kind": pa.repeat(kind, known.num_rows), "cause": cause, "count": pa.repeat(1, known.num_rows)}))
+        parts.append(
+            pa.table(
+                {
+                    **_trunk_key(known),
+                    "kind": pa.repeat(kind, known.num_rows),
+                    "cause": cause,
+                    "count": pa.repeat(1, known.num_rows),
+                }
+            )
+        )
     return pa.concat_tables(parts)
 
 
 def _mos(joined: pa.Table) -> pa.Table:
     known = _known(joined, "mos", "mos_method")
     if not known.num_rows:
-        nothing = {"method": pa.array([], pa.string()), "mos_milli": pa.array([], pa.int64()), "count": pa.array([], pa.int64())}
+        nothing = {
+            "method": pa.array([], pa.string()),
+            "mos_milli": pa.array([], pa.int64()),
+            "count": pa.array([], pa.int64()),
+        }
         return pa.table({**_trunk_key(known), **nothing})
     milli = pc.cast(pc.round(pc.multiply(pc.cast(known["mos"], pa.float64()), 1000.0)), pa.int64())
-    method = pc.fill_null(known["mos_method"], "unknown") if "mos_method" in known.column_names else pa.repeat("unknown", known.num_rows)
+    method = (
+        pc.fill_null(known["mos_method"], "unknown")
+        if "mos_method" in known.column_names
+        else pa.repeat("unknown", known.num_rows)
+    )
     return pa.table({**_trunk_key(known), "method": method, "mos_milli": milli, "count": pa.repeat(1, known.num_rows)})
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
     """Per account token and day; caller's calls only, so that route attempts do not count against an account."""
-    table = pa.table({"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts})
+    table = pa.table(
+        {"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts}
+    )
     callers = pc.equal(pc.fill_null(rows["leg"], 0), 0)
     table = table if pc.all(callers).as_py() else table.filter(callers)
     summed = _sum("assurance_account_daily", {name: table[name] for name in table.column_names}, tenant)
@@ -213,6 +232,8 @@ class _SummarizeFn(beam.DoFn):  # type: ignore[misc]
         if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
             if element.changed is None:
                 return {}
-            return summarize(element.file.view, element.changed, element.file.tenant, self._tenants[element.file.tenant].zone)
+            return summarize(
+                element.file.view, element.changed, element.file.tenant, self._tenants[element.file.tenant].zone
+            )
         derived = summarize(element.view, element.rows, element.tenant, self._tenants[element.tenant].zone)
         return negative(derived) if element.taken else derived

@@ -26,7 +26,9 @@ from schemas.codes import Bucket, Suspense
 def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
     """Records with a `fault` (parsed tables with lineage) → schema SUSPENDED, payload as it came."""
     n = table.num_rows
-    secret = tokens.derive(workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, f"suspense/{source}")
+    secret = tokens.derive(
+        workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, f"suspense/{source}"
+    )
     made = {
         "tenant": pa.repeat(tenant, n),
         "source": pa.repeat(source, n),
@@ -71,7 +73,10 @@ def suspend(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list
     """
     new = _number_occurrences(new)
     ids = np.concatenate([tokens.as_u64(known["suspense_id"]), tokens.as_u64(new["suspense_id"])])
-    place = [np.r_[np.zeros(known.num_rows, np.int64), words(new[name]).astype(np.int64) + 1] for name in ("line", "block", "file_no")]
+    place = [
+        np.r_[np.zeros(known.num_rows, np.int64), words(new[name]).astype(np.int64) + 1]
+        for name in ("line", "block", "file_no")
+    ]
     order = np.lexsort((*place, ids[:, 1], ids[:, 0]))
     first = np.r_[True, (ids[order][1:] != ids[order][:-1]).any(axis=1)] if len(order) else np.zeros(0, bool)
     fresh = np.zeros(len(ids), bool)
@@ -121,7 +126,9 @@ class Recycled:
 
 def taken(log: pa.Table, codes: Sequence[str], sources: Sequence[str]) -> pa.Array:
     """Which rows of a suspense log are open, of those codes and sources, and can be read again."""
-    chosen = pc.and_(pc.is_in(log["code"], pa.array(codes, pa.string())), pc.is_in(log["source"], pa.array(sources, pa.string())))
+    chosen = pc.and_(
+        pc.is_in(log["code"], pa.array(codes, pa.string())), pc.is_in(log["source"], pa.array(sources, pa.string()))
+    )
     return flat(pc.and_(chosen, pc.and_(log["open"], pc.equal(log["kind"], "raw"))))
 
 
@@ -170,7 +177,13 @@ class Suspend(beam.PTransform):  # type: ignore[misc]
 
 class _SuspendFn(beam.DoFn):  # type: ignore[misc]
     def __init__(self, reference: Reference, run_id: str, now_ms: int, write: bool, recycled: Recycled | None) -> None:
-        self._reference, self._run_id, self._now_ms, self._write, self._recycled = reference, run_id, now_ms, write, recycled
+        self._reference, self._run_id, self._now_ms, self._write, self._recycled = (
+            reference,
+            run_id,
+            now_ms,
+            write,
+            recycled,
+        )
 
     def setup(self) -> None:
         self._files = Files(open_workspace(self._reference), self._run_id)
@@ -184,7 +197,9 @@ class _SuspendFn(beam.DoFn):  # type: ignore[misc]
         if self._recycled is None:
             rows, outcome.entries = suspend(new, log, self._now_ms)
         else:
-            of_logs = np.concatenate([np.zeros(0, bool), *(np.full(t.num_rows, i in self._recycled.logs) for i, t in known.items())])
+            of_logs = np.concatenate(
+                [np.zeros(0, bool), *(np.full(t.num_rows, i in self._recycled.logs) for i, t in known.items())]
+            )
             mine = pc.and_(pa.array(of_logs), taken(log, self._recycled.codes, self._recycled.sources))
             rows, outcome.entries = again(new, log, mine, self._now_ms)
             outcome.superseded = {file.file_id: (file.tenant, file.part) for file in logs}

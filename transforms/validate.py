@@ -1,13 +1,20 @@
 """Validate: what a record says must be possible. A record that is not gets a fault; nothing is mended here."""
 
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward import ledger
+from callward.ledger import Outcome
+from callward.workspace import Reference, open_workspace
 from schemas.cdr import TIMESTAMP
-from schemas.codes import Suspense
+from schemas.codes import Bucket, Suspense
+from transforms.read import CONDEMNED, SHAPE, SOURCE
+from transforms.suspend import aside
 
 DAY_MS: Final = 86_400_000
 LONGEST_TALK_MS: Final = 31 * DAY_MS
@@ -95,3 +102,51 @@ def _too_long_a_number(table: pa.Table, party: str) -> pa.ChunkedArray:
         return long
     user = pc.replace_substring_regex(pc.if_else(long, raw, None), pattern=_URI, replacement=r"\1")
     return pc.and_(long, _true(pc.greater(pc.utf8_length(pc.coalesce(number, user)), LONGEST_NUMBER)))
+
+
+@dataclass(eq=False)
+class Validate(beam.PTransform):  # type: ignore[misc]
+    """PCollection[normalized table] → good: sound records; suspended: (tenant, SUSPENDED table); facts: Outcome."""
+
+    reference: Reference
+    now_ms: int
+
+    def expand(self, normalized: beam.PCollection) -> Any:
+        types = {"suspended": tuple[str, pa.Table], "facts": Outcome}
+        work = beam.ParDo(_ValidateFn(self.reference, self.now_ms)).with_output_types(pa.Table, **types)
+        return normalized | "ValidateRecords" >> work.with_outputs(*types, main="good")
+
+
+class _ValidateFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, now_ms: int) -> None:
+        self._reference, self._now_ms = reference, now_ms
+
+    def setup(self) -> None:
+        self._workspace = open_workspace(self._reference)
+
+    def process(self, table: pa.Table) -> Iterator[Any]:
+        tagged = beam.pvalue.TaggedOutput
+        metadata = table.schema.metadata
+        table = validate(table, self._now_ms)
+        entries = [ledger.read_entries(table)]
+        if table["filter"].null_count < table.num_rows:
+            filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
+            left_out = table.filter(filtered)
+            entries += ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])
+            table = table.filter(pc.invert(filtered))
+        yield tagged("facts", Outcome(entries=entries))
+        if metadata[CONDEMNED]:
+            fault = pc.fill_null(table["fault"], str(Suspense.FILE))
+            table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
+        if table["fault"].null_count < table.num_rows:
+            faulty = pc.is_valid(table["fault"])
+            yield from self._aside(table.filter(faulty), metadata)
+            table = table.filter(pc.invert(faulty))
+        if table.num_rows:
+            yield table.replace_schema_metadata(metadata)
+
+    def _aside(self, table: pa.Table, metadata: dict[bytes, bytes]) -> Iterator[Any]:
+        source, shape = metadata[SOURCE].decode(), metadata[SHAPE].decode()
+        for tenant in table["tenant"].unique().to_pylist():
+            mine = table.filter(pc.equal(table["tenant"], tenant))
+            yield beam.pvalue.TaggedOutput("suspended", (tenant, aside(mine, tenant, source, shape, self._workspace)))

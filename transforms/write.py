@@ -17,7 +17,9 @@ def write(share: Share, files: Files) -> Outcome:
     """Write one share as a data file with its companions."""
     if share.taken or not share.rows.num_rows:
         return Outcome()
-    made = files.write_view(share.view, share.tenant, share.call_date, share.rows, share.lineage, share.bits, share.shard)
+    made = files.write_view(
+        share.view, share.tenant, share.call_date, share.rows, share.lineage, share.bits, share.shard
+    )
     return Outcome(files=[made])
 
 
@@ -36,7 +38,9 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
     if keep.any():
         kept = pa.array(keep)
         outcome.files.append(
-            files.write_view(old.view, old.tenant, old.part, rows.filter(kept), lineage.filter(kept), old.shard_bits, old.shard)
+            files.write_view(
+                old.view, old.tenant, old.part, rows.filter(kept), lineage.filter(kept), old.shard_bits, old.shard
+            )
         )
     return outcome
 
@@ -44,19 +48,21 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
 def joined(works: Iterable[Rewrite]) -> Rewrite:
     """One rewrite of a data file out of those that several groups asked for: each knows of its own rows only."""
     works = list(works)
-    changed, lineage = ([part for work in works if (part := getattr(work, name)) is not None] for name in ("changed", "lineage"))
     drop, change = (np.concatenate([getattr(work, name) for work in works]) for name in ("drop", "change"))
+    changed = [work.changed for work in works if work.changed is not None]
+    lineage = [work.lineage for work in works if work.lineage is not None]
     tables = (pa.concat_tables(parts) if parts else None for parts in (changed, lineage))
     return Rewrite(works[0].file, drop, change, *tables)
 
 
 @dataclass(eq=False)
 class OncePerFile(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Rewrite] → PCollection[Rewrite], one per data file: a file may have rows of several groups' shards."""
+    """PCollection[Rewrite] → PCollection[Rewrite], one per data file: a file may hold rows of several groups."""
 
     def expand(self, rewrites: beam.PCollection) -> beam.PCollection:
-        named = rewrites | "ByFile" >> beam.Map(lambda work: (work.file.file_id, work)).with_output_types(tuple[str, Rewrite])
-        return named | "OfFile" >> beam.GroupByKey() | "Join" >> beam.Map(lambda found: joined(found[1])).with_output_types(Rewrite)
+        name = beam.Map(lambda work: (work.file.file_id, work)).with_output_types(tuple[str, Rewrite])
+        join = beam.Map(lambda found: joined(found[1])).with_output_types(Rewrite)
+        return rewrites | "ByFile" >> name | "OfFile" >> beam.GroupByKey() | "Join" >> join
 
 
 @dataclass(eq=False)

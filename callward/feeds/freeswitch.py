@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.feeds import dirt, text
-from callward.feeds.calls import CODECS, ENDINGS, INBOUND, Calls, answered, draw
+from callward.feeds.calls import CODECS, ENDINGS, Calls, answered, draw
 from callward.feeds.delivery import Delivery, hours, ordered
 from callward.feeds.world import TRUNKS, Ints, World, account_codes
 
@@ -129,7 +129,7 @@ def _basics(world: World, calls: Calls, seed: int, zone: str) -> dict[str, pa.Ar
 def _details(calls: Calls) -> dict[str, pa.Array]:
     """What only the JSON has: absolute times, causes by number, quality."""
     return {
-        "direction": text.either(calls["direction"] == INBOUND, "inbound", "outbound"),
+        "direction": pa.repeat("inbound", len(calls)),  # of the leg: the caller's always comes in to the switch
         "trunk": text.chosen(TRUNKS, calls["trunk"]),
         "tag": text.hexes(calls["serial"] * 7919),
         "q850": text.numbers(np.array([e.q850 for e in ENDINGS])[calls["ending"]]),

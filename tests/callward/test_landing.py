@@ -1,9 +1,11 @@
 """The landing folder: what is complete, what is left alone, and names that may hold a number."""
 
+import gzip
 import os
 import time
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,7 +95,11 @@ def test_folders_of_no_source_are_told(landed):
     assert item.wrong and NUMBER not in item.name
 
 
-@given(before=st.text("abc-_/", max_size=5), number=st.from_regex(r"\A[1-9]\d{6,14}\Z"), after=st.text("abc-_.", max_size=5))
+@given(
+    before=st.text("abc-_/", max_size=5),
+    number=st.from_regex(r"\A[1-9]\d{6,14}\Z"),
+    after=st.text("abc-_.", max_size=5),
+)
 def test_no_number_is_in_a_shown_name(before, number, after):
     shown = mask(f"{before}{number}{after}.csv")
     if number in shown:  # then it reads as a date
@@ -114,10 +120,6 @@ def test_numbers_in_names_are_masked(name):
 
 @pytest.mark.parametrize(("suffix", "form"), [("", "plain"), (".gz", "gzip"), (".zst", "zstd"), (".GZ", "gzip")])
 def test_packed_files_are_known_by_name_and_read_alike(tmp_path, suffix, form):
-    import gzip
-
-    import zstandard
-
     packed = {"plain": bytes, "gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}[form](b"line\n" * 9)
     path = tmp_path / f"a.csv{suffix}"
     path.write_bytes(packed)

@@ -1,6 +1,7 @@
 """The ledger: books that balance or do not commit, and commits that count once or not at all."""
 
 from dataclasses import replace
+from datetime import date
 
 import pyarrow as pa
 import pytest
@@ -18,7 +19,14 @@ from schemas.tables import billing_usage_daily, lake_files, ledger_entries
 
 LINEAGE = pa.schema(LINEAGE_FIELDS)
 RECORDS = st.lists(
-    st.fixed_dictionaries({"file_no": st.integers(1, 3), "carried_ms": st.one_of(st.none(), st.integers(0, 9999)), "was": st.just(""), "was_ms": st.none()}),
+    st.fixed_dictionaries(
+        {
+            "file_no": st.integers(1, 3),
+            "carried_ms": st.one_of(st.none(), st.integers(0, 9999)),
+            "was": st.just(""),
+            "was_ms": st.none(),
+        }
+    ),
     max_size=20,
 )
 
@@ -46,7 +54,7 @@ def commit(site, run_id, outcome, wave=0):
         return ledger.commit(connection, run_id, wave, outcome)
 
 
-# -- balance ----------------------------------------------------------------------------------------------------------
+# -- balance ---------------------------------------------------------------------------------------------------------
 
 
 @given(rows=RECORDS, data=st.data())
@@ -59,9 +67,13 @@ def test_records_put_into_any_buckets_balance_and_one_lost_does_not(rows, data):
             ledger.check_balance(ledger.sum_entries([ledger.read_entries(table(rows)), *put[1:]]))
 
 
-@given(rows=RECORDS.filter(bool), was=st.sampled_from(["pending", "accepted", "TIME", "PARTIAL"]), talk=st.integers(0, 99))
+@given(
+    rows=RECORDS.filter(bool), was=st.sampled_from(["pending", "accepted", "TIME", "PARTIAL"]), talk=st.integers(0, 99)
+)
 def test_what_moves_leaves_its_bucket_and_talk_that_is_new_was_read(rows, was, talk):
-    before = [{**row, "was": was, "was_ms": row["carried_ms"], "carried_ms": (row["carried_ms"] or 0) + talk} for row in rows]
+    before = [
+        {**row, "was": was, "was_ms": row["carried_ms"], "carried_ms": (row["carried_ms"] or 0) + talk} for row in rows
+    ]
     moved = ledger.sum_entries(ledger.entries(table(before), Bucket.MERGED))
     ledger.check_balance(moved)
     sums = {}
@@ -76,9 +88,15 @@ def test_what_moves_leaves_its_bucket_and_talk_that_is_new_was_read(rows, was, t
 
 
 def test_talk_alone_can_be_out_of_balance_and_paired_talk_is_apart():
-    read = pa.Table.from_pylist([{"file_no": 1, "bucket": "in", "code": "", "rows": 1, "talk_ms": 5}], schema=ledger.ENTRIES)
-    kept = pa.Table.from_pylist([{"file_no": 1, "bucket": "accepted", "code": "", "rows": 1, "talk_ms": 4}], schema=ledger.ENTRIES)
-    paired = pa.Table.from_pylist([{"file_no": 1, "bucket": "paired", "code": "", "rows": 0, "talk_ms": 99}], schema=ledger.ENTRIES)
+    read = pa.Table.from_pylist(
+        [{"file_no": 1, "bucket": "in", "code": "", "rows": 1, "talk_ms": 5}], schema=ledger.ENTRIES
+    )
+    kept = pa.Table.from_pylist(
+        [{"file_no": 1, "bucket": "accepted", "code": "", "rows": 1, "talk_ms": 4}], schema=ledger.ENTRIES
+    )
+    paired = pa.Table.from_pylist(
+        [{"file_no": 1, "bucket": "paired", "code": "", "rows": 0, "talk_ms": 99}], schema=ledger.ENTRIES
+    )
     with pytest.raises(Unbalanced):
         ledger.check_balance(pa.concat_tables([read, kept]))
     fixed = kept.set_column(4, "talk_ms", pa.array([5], pa.int64()))
@@ -87,12 +105,14 @@ def test_talk_alone_can_be_out_of_balance_and_paired_talk_is_apart():
 
 def test_files_do_not_cover_for_one_another():
     rows = [("in", 1, 1), ("accepted", 2, 1)]
-    made = pa.Table.from_pylist([{"file_no": f, "bucket": b, "code": "", "rows": n, "talk_ms": 0} for b, f, n in rows], schema=ledger.ENTRIES)
+    made = pa.Table.from_pylist(
+        [{"file_no": f, "bucket": b, "code": "", "rows": n, "talk_ms": 0} for b, f, n in rows], schema=ledger.ENTRIES
+    )
     with pytest.raises(Unbalanced):
         ledger.check_balance(made)
 
 
-# -- commits ------------------------------------------------------------------------------------------------------------
+# -- commits ---------------------------------------------------------------------------------------------------------
 
 
 def books(rows, bucket="accepted"):
@@ -109,7 +129,17 @@ def counted(site, what):
 
 
 def test_an_unbalanced_wave_leaves_nothing(site, run_id):
-    cause = pa.table({"tenant": ["t"], "hour": pa.array([0], pa.timestamp("us")), "side": ["ingress"], "trunk": ["x"], "kind": ["sip"], "cause": [200], "count": [1]})
+    cause = pa.table(
+        {
+            "tenant": ["t"],
+            "hour": pa.array([0], pa.timestamp("us")),
+            "side": ["ingress"],
+            "trunk": ["x"],
+            "kind": ["sip"],
+            "cause": [200],
+            "count": [1],
+        }
+    )
     lost = Outcome(files=[file_of("a")], entries=books(ONE)[:1], derived={causes.name: [cause]})
     with pytest.raises(Unbalanced):
         commit(site, run_id, lost)
@@ -127,7 +157,10 @@ def test_a_commit_that_read_an_older_version_is_refused(site, run_id):
     assert counted(site, lake_files) == 1
     commit(site, run_id, Outcome(files=[file_of("b")], entries=books(ONE), read={part: 1}), 1)
     with database.reading(site.settings) as connection:
-        assert ledger.versions(connection, *("default", [part[1], "2026-03-06"])) == {part: 2, ("default", "2026-03-06"): 0}
+        assert ledger.versions(connection, *("default", [part[1], "2026-03-06"])) == {
+            part: 2,
+            ("default", "2026-03-06"): 0,
+        }
         assert sorted(file.file_id for file in ledger.files(connection, view="assurance")) == ["a", "b"]
 
 
@@ -155,20 +188,30 @@ def test_a_run_that_lost_its_lease_commits_nothing(site, run_id):
 
 
 def test_derived_differences_add_up_in_the_database(site, run_id):
-    key = {"tenant": "t", "account": "a", "billing_date": __import__("datetime").date(2026, 3, 5), "direction": "d", "destination": "US"}
+    key = {
+        "tenant": "t",
+        "account": "a",
+        "billing_date": date(2026, 3, 5),
+        "direction": "d",
+        "destination": "US",
+    }
 
     def difference(calls, talk):
         return pa.Table.from_pylist([{**key, "calls": calls, "answered": calls, "talk_ms": talk, "billable_s": 1}])
 
     for wave, (calls, talk) in enumerate([(3, 100), (-1, -40)]):
-        commit(site, run_id, Outcome(derived={billing_usage_daily.name: [difference(calls, talk), difference(0, 0)]}), wave)
+        commit(
+            site, run_id, Outcome(derived={billing_usage_daily.name: [difference(calls, talk), difference(0, 0)]}), wave
+        )
     (sums,) = site.derived()["billing_usage_daily"].values()
     assert sums == (2, 2, 60, 4)
 
 
 def test_outcomes_that_read_different_versions_do_not_merge():
     part = ("default", "2026-03-05")
-    merged = Outcome.merge([Outcome(read={part: 3}, changed={1}), Outcome(read={part: 3}, files=[file_of("a")], changed={2})])
+    merged = Outcome.merge(
+        [Outcome(read={part: 3}, changed={1}), Outcome(read={part: 3}, files=[file_of("a")], changed={2})]
+    )
     assert merged.read == {part: 3} and merged.changed == {1, 2} and len(merged.files) == 1
     with pytest.raises(Refused):
         Outcome.merge([Outcome(read={part: 3}), Outcome(read={part: 4})])

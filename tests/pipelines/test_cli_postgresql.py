@@ -55,7 +55,7 @@ def server_url() -> Iterator[str]:
         pytest.skip("PostgreSQL's server programs (initdb, postgres) are not installed")
     pytest.importorskip("pg8000", reason="the PostgreSQL driver pg8000 is not installed")
     user, port = _other_user(), _free_port()
-    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())  # noqa: S607
+    folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
     if user:
         shutil.chown(folder, user)
     run: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

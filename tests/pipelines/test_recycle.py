@@ -9,7 +9,9 @@ from callward.errors import Problem
 from callward.template import render
 from pipelines.recycle import recycle
 
-_HEADER = "call_id,carrier_of,direction,calling_number,called_number,start_time,answer_time,end_time,talk_ms,disposition\n"
+_HEADER = (
+    "call_id,carrier_of,direction,calling_number,called_number,start_time,answer_time,end_time,talk_ms,disposition\n"
+)
 
 
 def _calls(count: int, tenant: str) -> str:

@@ -1,4 +1,4 @@
-"""Pair as a pure function: whatever order and nights pieces come in, the calls, the ledger and what waits are the same."""
+"""Pair as a pure function: in whatever order pieces come, the calls, ledger and what waits are the same."""
 
 from collections import Counter
 
@@ -17,8 +17,17 @@ RULES = {"sip": "computed", "sums": "sum"}
 
 
 def open_piece(call, at=0, **more):
-    return {"source": "sip", "record_id": call, "content": call * 10, "piece": "open", "start_time": T0 + at, "answer_time": T0 + at,
-            "calling_number": "+13035550101", "called_number": "+13035550102", **more}  # fmt: skip
+    return {
+        "source": "sip",
+        "record_id": call,
+        "content": call * 10,
+        "piece": "open",
+        "start_time": T0 + at,
+        "answer_time": T0 + at,
+        "calling_number": "+13035550101",
+        "called_number": "+13035550102",
+        **more,
+    }
 
 
 def close_piece(call, at, **more):
@@ -33,7 +42,14 @@ def whole(call, **more):
 
 def quality(call, leg, name, **heard):
     said = {"piece": "quality", "end_time": T0, "mos_method": "cisco_mlqk", **heard}
-    return {"source": "cucm", "record_id": 2000 + name, "call_id": call, "content": 5000 + name, "leg_a": call * 2 + leg, **said}
+    return {
+        "source": "cucm",
+        "record_id": 2000 + name,
+        "call_id": call,
+        "content": 5000 + name,
+        "leg_a": call * 2 + leg,
+        **said,
+    }
 
 
 def nights(cdr_table, batches):
@@ -48,7 +64,11 @@ def nights(cdr_table, batches):
         assert set(amended) <= set(rows), "only what was handed on before is amended"
         rows |= fresh
         for name, row in amended.items():
-            changes = ("end_time", "talk_ms", "content") if row["piece"] == "close" else ("mos", "jitter_ms", "loss_pct", "mos_method")
+            changes = (
+                ("end_time", "talk_ms", "content")
+                if row["piece"] == "close"
+                else ("mos", "jitter_ms", "loss_pct", "mos_method")
+            )
             rows[name] = {**rows[name], **{field: row[field] for field in changes}}
         read = [ledger.read_entries(new), *ledger.entries(paired.calls, "accepted"), *paired.entries]
         ledger.check_balance(ledger.sum_entries(read))
@@ -80,12 +100,18 @@ def records(draw):
     for call in range(1, draw(st.integers(2, 5))):
         if draw(st.booleans()):
             ends = draw(st.lists(st.integers(10, 50), min_size=1, max_size=3, unique=True))
-            halves = [open_piece(call, call), *(close_piece(call, end * 1000, content=call * 100 + end) for end in ends)]
+            halves = [
+                open_piece(call, call),
+                *(close_piece(call, end * 1000, content=call * 100 + end) for end in ends),
+            ]
             found += draw(st.sampled_from([halves, halves[:1], halves[1:]]))
         else:
             found += [whole(call)] * draw(st.integers(0, 1))
             for name in range(draw(st.integers(0, 3))):
-                scores = {"mos": draw(st.sampled_from([1.5, 3.0, 4.25])), "jitter_ms": draw(st.sampled_from([1.0, 8.0]))}
+                scores = {
+                    "mos": draw(st.sampled_from([1.5, 3.0, 4.25])),
+                    "jitter_ms": draw(st.sampled_from([1.0, 8.0])),
+                }
                 found.append(quality(call, draw(st.integers(0, 1)), call * 10 + name, **scores))
     repeated = draw(st.lists(st.sampled_from(found), max_size=4)) if found else []
     return found + repeated
@@ -102,7 +128,10 @@ def test_the_end_state_does_not_depend_on_order_or_nights(cdr_table, data):
     rows_apart, amounts_apart, log_apart = nights(cdr_table, batches)
     assert said(rows_apart) == said(rows)
     assert amounts_apart == amounts
-    states = [sorted(zip(t["record_id"].to_pylist(), t["content"].to_pylist(), t["state"].to_pylist(), strict=True)) for t in (log, log_apart)]
+    states = [
+        sorted(zip(t["record_id"].to_pylist(), t["content"].to_pylist(), t["state"].to_pylist(), strict=True))
+        for t in (log, log_apart)
+    ]
     assert states[0] == states[1]
 
 
@@ -121,7 +150,11 @@ def test_talk_follows_the_rule_of_the_source(cdr_table):
     assert row["talk_ms"] == 42_000 and row["calling_number"] == "+13035550101"
     assert amounts["paired", "talk"] == 42_000
     parts = [{"talk_ms": ms, "carried_ms": ms, "content": ms} for ms in (10_000, 20_000, 5_000)]
-    opened, between, closed = open_piece(2, **parts[0]), {**open_piece(2, 9), **parts[1], "piece": "interim"}, close_piece(2, 36_000, **parts[2])
+    opened, between, closed = (
+        open_piece(2, **parts[0]),
+        {**open_piece(2, 9), **parts[1], "piece": "interim"},
+        close_piece(2, 36_000, **parts[2]),
+    )
     rows, amounts, _ = nights(cdr_table, [[{**row, "source": "sums"} for row in (opened, between, closed)]])
     (row,) = rows.values()
     assert row["talk_ms"] == 35_000 and row["end_time"].timestamp() * 1000 == T0 + 36_000
@@ -141,7 +174,9 @@ def test_two_legs_that_sound_the_same_are_two_records(cdr_table):
     assert amounts["merged"] == 2 and "duplicate" not in amounts
 
 
-@pytest.mark.parametrize(("row", "waits"), [(whole(1, leg_a=None, leg_b=None), False), (whole(1), True), (open_piece(1), True)])
+@pytest.mark.parametrize(
+    ("row", "waits"), [(whole(1, leg_a=None, leg_b=None), False), (whole(1), True), (open_piece(1), True)]
+)
 def test_only_pieces_and_calls_with_legs_need_the_pending_log(cdr_table, row, waits):
     assert in_pieces(cdr_table([row])) is waits
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from schemas.cdr import DISPOSITIONS, PARSED, PIECES
 from schemas.codes import Filter, Suspense
 from schemas.declaration import Declaration, Shape, available, load, sniff
-from transforms.parse import LONGEST_RECORD, parse, record_end, records
+from transforms.cut import record_end, records
+from transforms.parse import parse
+from transforms.sheet import LONGEST_RECORD
 from transforms.validate import validate
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -9,7 +9,8 @@ import pytest
 
 from schemas.cdr import PARSED
 from schemas.declaration import Declaration, available, load, sniff
-from transforms.parse import parse, records
+from transforms.cut import records
+from transforms.parse import parse
 from transforms.validate import validate
 
 GOLDEN = Path(__file__).parents[1] / "golden"

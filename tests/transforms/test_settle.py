@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from callward import ledger
 from callward.files import Files
-from callward.tokens import as_u64
+from callward.register import KeyName
+from callward.tokens import as_u64, from_u64, unpermute
 from schemas.cdr import CDR
 from transforms.settle import find, months_of, number_legs, number_occurrences, settle
 
@@ -25,7 +26,15 @@ def files(workspace):
 
 
 def call(name, content=0, end=60_000, talk=None, **more):
-    return {"record_id": name, "content": content, "start_time": T0, "end_time": T0 + end, "talk_ms": talk, "carried_ms": talk, **more}
+    return {
+        "record_id": name,
+        "content": content,
+        "start_time": T0,
+        "end_time": T0 + end,
+        "talk_ms": talk,
+        "carried_ms": talk,
+        **more,
+    }
 
 
 def settled(files, table):
@@ -35,7 +44,9 @@ def settled(files, table):
 @st.composite
 def versions(draw):
     """A few records, each in a few versions, some of them repeated, with nulls where a switch says nothing."""
-    kinds = st.tuples(st.integers(1, 4), st.integers(0, 3), st.sampled_from([None, 60_000, 61_000]), st.sampled_from([None, 0, 5000]))
+    kinds = st.tuples(
+        st.integers(1, 4), st.integers(0, 3), st.sampled_from([None, 60_000, 61_000]), st.sampled_from([None, 0, 5000])
+    )
     return [
         {**call(name, content * 10 + name, talk=talk), "end_time": None if end is None else T0 + end}
         for name, content, end, talk in draw(st.lists(kinds, max_size=14))
@@ -64,7 +75,12 @@ def test_the_last_version_is_the_row_and_nothing_is_lost(files, cdr_table, rows,
     assert first.rows.num_rows == len(set(table["record_id"].to_pylist()))
     assert contents(first.rows) == contents(other.rows)
     assert contents(first.conflicts) == contents(other.conflicts)
-    entries = [ledger.read_entries(table), *first.entries, *ledger.entries(first.rows, "accepted"), *ledger.entries(first.conflicts, "suspended")]
+    entries = [
+        ledger.read_entries(table),
+        *first.entries,
+        *ledger.entries(first.rows, "accepted"),
+        *ledger.entries(first.conflicts, "suspended"),
+    ]
     ledger.check_balance(ledger.sum_entries(entries))
 
 
@@ -85,7 +101,10 @@ def test_one_id_on_two_dates_names_two_records_in_a_group_as_in_the_lake(files, 
     assert found.rows.num_rows == 2 and not found.conflicts.num_rows
 
 
-@given(names=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=12), shuffle=st.randoms(use_true_random=False))
+@given(
+    names=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=12),
+    shuffle=st.randoms(use_true_random=False),
+)
 @settings(max_examples=50, deadline=None)
 def test_occurrences_count_within_a_file_whatever_the_order(cdr_table, names, shuffle):
     rows = [call(name, by_content=True, file_no=file, line=n) for n, (name, file) in enumerate(names)]
@@ -134,21 +153,26 @@ def test_months_cover_every_row_once(cdr_table):
 def test_rows_are_found_where_they_lie(workspace):
     """Against a lake that a night made: every committed id is found at its place, no other id is."""
     site = workspace("opensips")
-    lines = [f"INVITE|f{n}|t{n}|c{n}|486|Busy Here|{1_772_712_000 + n}|x|13035550101|13035550102||1:1\n" for n in range(50)]
+    lines = [
+        f"INVITE|f{n}|t{n}|c{n}|486|Busy Here|{1_772_712_000 + n}|x|13035550101|13035550102||1:1\n" for n in range(50)
+    ]
     site.land("opensips", "a", "".join(lines).encode())
     site.night()
     files = Files(site.opened, "test")
     committed = site.data_files("assurance")
     (file,) = committed
     ids = as_u64(files.rows(file)["assurance_id"])
-    from callward.register import KeyName
-    from callward.tokens import from_u64, unpermute
-
     secret = files.workspace.keyring.key(KeyName("assurance", "default", file.part[:7], "id")).secret
     plain = unpermute(from_u64(ids), secret).to_pylist()
-    asked = pa.Table.from_pylist([{"tenant": "default", "record_id": i, "start_time": T0, "call_date": file.first_start.date()} for i in plain], schema=CDR)
+    asked = pa.Table.from_pylist(
+        [{"tenant": "default", "record_id": i, "start_time": T0, "call_date": file.first_start.date()} for i in plain],
+        schema=CDR,
+    )
     (found,) = find(asked, "assurance", files, committed)
     assert found.file == file and sorted(found.position) == list(range(50))
     assert np.array_equal(ids[found.position], ids[found.asked])
-    strangers = pa.Table.from_pylist([{"tenant": "default", "record_id": bytes([n] * 16), "call_date": file.first_start.date()} for n in range(200)], schema=CDR)
+    strangers = pa.Table.from_pylist(
+        [{"tenant": "default", "record_id": bytes([n] * 16), "call_date": file.first_start.date()} for n in range(200)],
+        schema=CDR,
+    )
     assert find(strangers, "assurance", files, committed) == []

@@ -1,5 +1,7 @@
 """Split: two views of the same calls that neither ids, tokens nor order join."""
 
+from itertools import pairwise
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -75,7 +77,11 @@ def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
         call = by_line[line]
         assert row["start"] == call["start_time"].replace(second=0, microsecond=0)
         talk = call["talk_ms"]
-        assert row["talk_s"] is None if talk is None else (row["talk_s"] % 6 == 0 and 0 <= row["talk_s"] * 1000 - talk < 6000)
+        assert (
+            row["talk_s"] is None
+            if talk is None
+            else (row["talk_s"] % 6 == 0 and 0 <= row["talk_s"] * 1000 - talk < 6000)
+        )
         until = call["answer_time"] or call["end_time"]
         assert row["ring_s"] is None or abs(row["ring_s"] - (until - call["ring_time"]).total_seconds()) < 1
     answered = [row for row in by_line.values() if row["disposition"] == "answered"]
@@ -83,12 +89,25 @@ def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
     for row, line in with_lines(parts["billing"]) if answered else ():
         call = by_line[line]
         assert (row["start"], row["end"], row["talk_ms"], row["calling_number"]) == (
-            call["start_time"], call["end_time"], call["talk_ms"], call["calling_number"])  # fmt: skip
+            call["start_time"],
+            call["end_time"],
+            call["talk_ms"],
+            call["calling_number"],
+        )
 
 
 def test_equal_numbers_have_equal_tokens_and_none_has_none(cdr_table, opened):
-    drawn = [{"start_time": T0 + n, "talk_ms": 1, "ring": None, "disposition": "answered", "calling_number": a, "called_number": b}
-             for n, (a, b) in enumerate([(NUMBERS[0], NUMBERS[1]), (NUMBERS[1], NUMBERS[0]), (None, NUMBERS[1])])]  # fmt: skip
+    drawn = [
+        {
+            "start_time": T0 + n,
+            "talk_ms": 1,
+            "ring": None,
+            "disposition": "answered",
+            "calling_number": a,
+            "called_number": b,
+        }
+        for n, (a, b) in enumerate([(NUMBERS[0], NUMBERS[1]), (NUMBERS[1], NUMBERS[0]), (None, NUMBERS[1])])
+    ]
     rows = split(cdrs(cdr_table, drawn), "default", "2026-03", opened["answered"])[1].rows
     calling, called = rows["calling_token"].to_pylist(), rows["called_token"].to_pylist()
     assert calling[0] == called[1] and calling[1] == called[0] == called[2] and calling[2] is None
@@ -98,12 +117,21 @@ def test_equal_numbers_have_equal_tokens_and_none_has_none(cdr_table, opened):
 
 
 def test_order_within_a_minute_is_not_the_order_of_time(cdr_table, opened):
-    drawn = [{"start_time": T0 + n * 50, "talk_ms": 1, "ring": None, "disposition": "answered", "calling_number": None, "called_number": NUMBERS[0]}
-             for n in range(600)]  # fmt: skip
+    drawn = [
+        {
+            "start_time": T0 + n * 50,
+            "talk_ms": 1,
+            "ring": None,
+            "disposition": "answered",
+            "calling_number": None,
+            "called_number": NUMBERS[0],
+        }
+        for n in range(600)
+    ]
     parts = {part.view: part for part in split(cdrs(cdr_table, drawn), "default", "2026-03", opened["answered"])}
     lines = parts["assurance"].lineage["line"].to_pylist()
     assert parts["billing"].lineage["line"].to_pylist() == list(range(600))
-    rising = sum(a < b for a, b in zip(lines, lines[1:], strict=False))
+    rising = sum(a < b for a, b in pairwise(lines))
     assert 200 < rising < 400  # half of 599, give or take eight standard deviations
     ids = parts["assurance"].rows["assurance_id"].to_pylist()
     assert ids == sorted(ids, key=lambda i: int.from_bytes(i[:8], "little") >> 32)
@@ -113,9 +141,15 @@ def test_days_are_told_apart_in_order(cdr_table):
     day = 86_400_000
     starts = [T0 + day, T0, T0 + 2 * day, T0 + 1]
     parts = list(by_date(cdr_table([{"record_id": n, "start_time": s, "line": n} for n, s in enumerate(starts)])))
-    assert [(date, rows["line"].to_pylist()) for date, rows in parts] == [("2026-03-05", [1, 3]), ("2026-03-06", [0]), ("2026-03-07", [2])]
+    assert [(date, rows["line"].to_pylist()) for date, rows in parts] == [
+        ("2026-03-05", [1, 3]),
+        ("2026-03-06", [0]),
+        ("2026-03-07", [2]),
+    ]
 
 
 def test_views_have_no_column_of_the_other_key():
-    assert not {"billing_id", "calling_number", "called_number", "calling_token", "called_token", "account"} & set(ASSURANCE.names)
+    assert not {"billing_id", "calling_number", "called_number", "calling_token", "called_token", "account"} & set(
+        ASSURANCE.names
+    )
     assert "assurance_id" not in BILLING.names

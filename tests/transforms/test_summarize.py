@@ -65,7 +65,8 @@ def test_figures_add_up_however_the_rows_are_cut_and_can_be_taken_back(view, sch
     rows = data.draw(st.lists(row, max_size=20))
     cut = data.draw(st.integers(0, len(rows)))
     whole, left, right = (
-        summarize(view, pa.Table.from_pylist(part, schema=schema), "t", "America/Denver") for part in (rows, rows[:cut], rows[cut:])
+        summarize(view, pa.Table.from_pylist(part, schema=schema), "t", "America/Denver")
+        for part in (rows, rows[:cut], rows[cut:])
     )
     assert figures([left, right]) == figures([whole])
     assert figures([whole, negative(left)]) == figures([right])
@@ -79,25 +80,43 @@ def test_a_delay_lies_in_its_bucket_and_bounds_are_19_percent_apart(delay):
     assert high / low == pytest.approx(math.sqrt(math.sqrt(2)))
 
 
-@given(hours=st.integers(0, 24 * 400), zone=st.sampled_from(["America/Denver", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]))
+@given(
+    hours=st.integers(0, 24 * 400),
+    zone=st.sampled_from(["America/Denver", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),
+)
 @settings(deadline=None)
 def test_the_billing_date_is_the_local_one_in_every_zone_and_season(hours, zone):
     answer = T0 + hours * 3_600_000
     row = {"account": "a", "start": answer - 90_000, "answer": answer, "talk_ms": 1, "billable_s": 1}
     table = summarize("billing", pa.Table.from_pylist([row], schema=BILLING), "t", zone)["billing_usage_daily"]
-    assert table["billing_date"].to_pylist() == [datetime.fromtimestamp(answer / 1000, UTC).astimezone(ZoneInfo(zone)).date()]
+    assert table["billing_date"].to_pylist() == [
+        datetime.fromtimestamp(answer / 1000, UTC).astimezone(ZoneInfo(zone)).date()
+    ]
 
 
 def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():
     rows = [
-        {"account_token": b"a" * 16, "trunk_in": "in", "trunk_out": out, "leg": leg, "start": T0, "disposition": disposition}
+        {
+            "account_token": b"a" * 16,
+            "trunk_in": "in",
+            "trunk_out": out,
+            "leg": leg,
+            "start": T0,
+            "disposition": disposition,
+        }
         for leg, out, disposition in ((1, "first", "network_failure"), (0, "second", "answered"), (0, None, "unknown"))
     ]
     made = summarize("assurance", pa.Table.from_pylist(rows, schema=ASSURANCE), "t", "UTC")
     trunks = {(r["side"], r["trunk"]): r for r in made["assurance_trunk_hourly"].to_pylist()}
     assert set(trunks) == {("ingress", "in"), ("egress", "first"), ("egress", "second")}
     coming = trunks["ingress", "in"]
-    assert (coming["attempts"], coming["unknown"], coming["seizures"], coming["answered"], coming["ner_success"]) == (2, 1, 1, 1, 1)
+    assert (coming["attempts"], coming["unknown"], coming["seizures"], coming["answered"], coming["ner_success"]) == (
+        2,
+        1,
+        1,
+        1,
+        1,
+    )
     assert trunks["egress", "first"]["ner_success"] == 0
     (account,) = made["assurance_account_daily"].to_pylist()
     assert account["attempts"] == 2 and account["account_token"] == (b"a" * 16).hex()

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward import ledger
@@ -18,10 +18,23 @@ NOW = 1_772_776_800_000
 def table(rows):
     """(what the line says, file, line) → schema SUSPENDED."""
     made = [
-        {"tenant": "default", "source": "s", "code": "TIME", "suspense_id": bytes([said] * 16), "by_occurrence": True, "kind": "raw",
-         "payload": b"x", "shape": "", "file_no": file, "block": 0, "line": line, "carried_ms": 0, "was": ""}
+        {
+            "tenant": "default",
+            "source": "s",
+            "code": "TIME",
+            "suspense_id": bytes([said] * 16),
+            "by_occurrence": True,
+            "kind": "raw",
+            "payload": b"x",
+            "shape": "",
+            "file_no": file,
+            "block": 0,
+            "line": line,
+            "carried_ms": 0,
+            "was": "",
+        }
         for said, file, line in rows
-    ]  # fmt: skip
+    ]
     return pa.Table.from_pylist(made, schema=SUSPENDED)
 
 
@@ -44,7 +57,9 @@ def test_the_greatest_number_of_equal_lines_in_one_file_is_kept(lines):
 @given(lines=LINES, closed=st.booleans())
 def test_what_is_known_open_or_closed_is_a_duplicate(lines, closed):
     kept, _ = suspend(delivered(lines), SUSPENSE.empty_table(), NOW)
-    known = kept.set_column(SUSPENSE.get_field_index("open"), "open", pa.array([not closed] * kept.num_rows, pa.bool_()))
+    known = kept.set_column(
+        SUSPENSE.get_field_index("open"), "open", pa.array([not closed] * kept.num_rows, pa.bool_())
+    )
     again, entries = suspend(table([(said, file + 10, n) for n, (said, file) in enumerate(lines)]), known, NOW)
     assert again.num_rows == 0
     buckets = Counter()
@@ -68,8 +83,17 @@ def opened(workspace):
 
 
 def test_the_id_says_nothing_of_the_line_and_differs_by_source(opened):
-    lines = pa.table({"raw": pa.array([b"a line", b"a line", b"another"], pa.large_binary()), "fault": ["TIME"] * 3, "was": [""] * 3,
-                      **{n: pa.array([0] * 3, SUSPENDED.field(n).type) for n in ("file_no", "block", "line", "carried_ms", "was_ms")}})  # fmt: skip
+    lines = pa.table(
+        {
+            "raw": pa.array([b"a line", b"a line", b"another"], pa.large_binary()),
+            "fault": ["TIME"] * 3,
+            "was": [""] * 3,
+            **{
+                n: pa.array([0] * 3, SUSPENDED.field(n).type)
+                for n in ("file_no", "block", "line", "carried_ms", "was_ms")
+            },
+        }
+    )
     ids = {name: aside(lines, "default", name, "", opened)["suspense_id"].to_pylist() for name in ("one", "two")}
     assert ids["one"][0] == ids["one"][1] != ids["one"][2]
     assert not set(ids["one"]) & set(ids["two"])
@@ -80,6 +104,9 @@ def test_a_version_that_lost_is_one_entry_however_often_it_loses(cdr_table, open
     lost = conflicts(cdr_table([first, {**first, "line": 1}, {**first, "content": 6, "line": 2}]), "default", opened)
     kept, entries = suspend(lost, SUSPENSE.empty_table(), NOW)
     assert kept.num_rows == 2 and set(kept["code"].to_pylist()) == {str(Suspense.CONFLICT)}
-    assert {row["bucket"]: row["talk_ms"] for row in ledger.sum_entries(entries).to_pylist()} == {"suspended": 2000, "duplicate": 1000}
+    assert {row["bucket"]: row["talk_ms"] for row in ledger.sum_entries(entries).to_pylist()} == {
+        "suspended": 2000,
+        "duplicate": 1000,
+    }
     row = pa.ipc.open_stream(kept["payload"][0].as_py()).read_all()
     assert row.num_rows == 1 and row["talk_ms"].to_pylist() == [1000]

@@ -236,6 +236,7 @@ def upgrade() -> None:
         sa.Column("settings_digest", sa.String(length=64), nullable=False),
         sa.Column("audit_head", sa.String(length=64), nullable=True),
         sa.Column("summary", sa.Text(), nullable=True),
+        sa.Column("swept_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_runs")),
     )
     op.create_table(

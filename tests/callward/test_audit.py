@@ -1,0 +1,83 @@
+"""The audit log: any edit, deletion or cut is seen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from sqlalchemy import delete, update
+
+from callward import audit, database, runs
+from callward.audit import Entry
+from callward.errors import Problem
+from callward.settings import Settings
+from schemas.tables import audit_log
+
+
+@pytest.fixture(scope="module")
+def logged(workspace: Callable[..., Any]) -> Settings:
+    """A workspace whose log has entries of its own, and a run that saw its head."""
+    found: Settings = workspace("asterisk").settings
+    audit.record(found, [Entry("custodian", "open", f"key {n}", "test") for n in range(9)])
+    run = runs.start(found, "nightly", ["source/asterisk"])
+    runs.finish(found, run, "done", {})
+    return found
+
+
+class _Undone(Exception):
+    """Rolls a transaction back."""
+
+
+def _damage(settings: Settings, statement: Any) -> None:
+    """Verify the log as it would be after `statement`, which is then undone."""
+    with pytest.raises(_Undone), database.writing(settings) as connection:
+        assert connection.execute(statement).rowcount
+        with pytest.raises(Problem, match="broken at entry"):
+            audit.verify(connection)
+        raise _Undone
+
+
+def _length(settings: Settings) -> int:
+    with database.reading(settings) as connection:
+        return audit.verify(connection)
+
+
+@examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data(), column=st.sampled_from(["who", "role", "event", "subject", "reason", "prev", "hash"]))
+def test_any_edited_column_breaks_the_chain(logged: Settings, data: st.DataObject, column: str) -> None:
+    seq = data.draw(st.integers(1, _length(logged)))
+    _damage(logged, update(audit_log).where(audit_log.c.seq == seq).values({column: "another word"}))
+
+
+def test_an_entry_taken_out_breaks_the_chain(logged: Settings) -> None:
+    for seq in range(1, _length(logged)):
+        _damage(logged, delete(audit_log).where(audit_log.c.seq == seq))
+
+
+def test_a_renumbered_log_without_its_first_entry_is_broken(logged: Settings) -> None:
+    with pytest.raises(_Undone), database.writing(logged) as connection:
+        connection.execute(delete(audit_log).where(audit_log.c.seq == 1))
+        connection.execute(update(audit_log).values(seq=audit_log.c.seq - 1))
+        with pytest.raises(Problem, match="broken at entry 1"):
+            audit.verify(connection)
+        raise _Undone
+
+
+def test_a_cut_tail_is_seen_by_the_heads_that_runs_kept(workspace: Callable[..., Any]) -> None:
+    found = workspace("asterisk").settings
+    audit.record(found, [Entry("custodian", "open", f"key {n}", "test") for n in range(3)])
+    runs.finish(found, runs.start(found, "nightly", []), "done", {})
+    length, head = audit.checked(found)
+    assert audit.newest(found, 1)[0]["hash"] == head
+    with database.writing(found) as connection:
+        connection.execute(delete(audit_log).where(audit_log.c.seq == length))
+        assert audit.verify(connection) == length - 1  # the chain alone does not see it
+    with pytest.raises(Problem, match="cut off its end"):
+        audit.checked(found)
+
+
+def test_newest_are_in_order_and_limited(logged: Settings) -> None:
+    rows = audit.newest(logged, 4)
+    assert [row["seq"] for row in rows] == list(range(_length(logged) - 3, _length(logged) + 1))

@@ -1,0 +1,114 @@
+"""callward.toml: what is wrong in it is named, with the nearest right word, and nothing is taken silently."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from callward.errors import UsageProblem
+from callward.settings import CAPABILITIES, Account, Settings, Source, Tenant, find, load
+from schemas.policy import CLASSES
+
+
+def _load(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "callward.toml"
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[lak]\nuri = 'file:x'", "unknown key lak; did you mean 'lake'?"),
+        ("[lake]\nurl = 'file:x'", "unknown key lake.url; did you mean 'uri'?"),
+        ("[waves]\nrecord = 1", "unknown key waves.record; did you mean 'records'?"),
+        ("[tenants.default.retention]\ncall_detial = '1 year'", "did you mean 'call_detail'?"),
+        ("[tenants.default.billing]\nrow = 'answered'", "did you mean 'rows'?"),
+        ("[[sources]]\nname = 'a'\nformat = 'asterisk'\nzon = 'UTC'", "did you mean 'zone'?"),
+        ("[[sources]]\nname = 'a'\nformat = 'asterisk'\ntenant = 'defalt'", "did you mean 'default'?"),
+        ("[[sources]]\nname = 'a'\nformat = 'x'\n[[sources]]\nname = 'a'\nformat = 'x'", "two sources are called 'a'"),
+        ("[[sources]]\nname = '../a'\nformat = 'x'", "name"),
+        ("[[sources]]\nname = 'a'", "format"),
+        ("[keys.roots]\nbiling = 'local:x'", "did you mean 'billing'?"),
+        ("[lake]\nuri = 's3://bucket'", "only file: is built so far"),
+        ("[tenants.default]\nzone = 'America/Denvr'", "no time zone is called 'America/Denvr'"),
+        ("[tenants.default.retention]\ncall_detail = 'forever'", "a window is written like '18 months'"),
+        ("[tenants.default.retention]\ncall_detail = '0 days'", "a window is written like"),
+        ("format_version = 2", "format_version"),
+        ("digest = 'x'", "unknown key digest"),
+        ("[waves]\nrecords = 0", "waves.records"),
+        ("[engine", "not TOML"),
+    ],
+)
+def test_a_wrong_key_is_named_with_the_nearest_right_one(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UsageProblem) as wrong:
+        _load(tmp_path, text)
+    assert told in str(wrong.value)
+    assert str(wrong.value).count("\n") == 0
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem) as wrong:
+        _load(tmp_path, "[lake]\nurl = 'x'\n[waves]\nrecord = 1")
+    assert len(str(wrong.value).splitlines()) == 2
+
+
+def test_bytes_that_are_no_text_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "callward.toml"
+    path.write_bytes(b"\xff\xfe\0")
+    with pytest.raises(UsageProblem, match="not TOML"):
+        load(path)
+
+
+def test_settings_are_found_by_option_then_environment_then_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("option", "environment", "here"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "callward.toml").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("CALLWARD_CONFIG", raising=False)
+    assert find().parent.name == "here"
+    monkeypatch.setenv("CALLWARD_CONFIG", str(tmp_path / "environment"))
+    assert find().parent.name == "environment"
+    assert find(tmp_path / "option").parent.name == "option"
+    with pytest.raises(UsageProblem, match="callward init"):
+        find(tmp_path / "nowhere")
+
+
+def test_silence_is_not_a_window() -> None:
+    bare = Settings(
+        path=Path("callward.toml"), tenants={"a": Tenant(), "b": Tenant(retention=dict.fromkeys(CLASSES, "1 year"))}
+    )
+    assert bare.missing_windows() == [f"a: {name}" for name in CLASSES]
+
+
+@examples(max_examples=50)
+@given(st.from_regex(r"\+?[0-9]{7,15}", fullmatch=True))
+def test_an_account_is_never_a_number(number: str) -> None:
+    with pytest.raises(ValueError, match="looks like a phone number"):
+        Account(id=number)
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    found = _load(tmp_path, "[lake]\nuri = 'file:deep/lake'\n[database]\nurl = 'sqlite:///x.db'")
+    assert found.lake_path == tmp_path / "deep/lake"
+    assert found.database_url == f"sqlite:///{tmp_path / 'x.db'}"
+    assert found.root_uri("billing") == f"local://{tmp_path}/keys/billing.root"
+    absolute = _load(tmp_path, "[lake]\nuri = 'file:///srv/lake'\n[database]\nurl = 'sqlite:////srv/x.db'")
+    assert str(absolute.lake_path) == "/srv/lake"
+    assert absolute.database_url == "sqlite:////srv/x.db"
+
+
+def test_every_capability_has_a_root_of_its_own() -> None:
+    roots = Settings(path=Path("/w/callward.toml")).keys.roots
+    assert set(roots) == set(CAPABILITIES)
+    assert len(set(roots.values())) == len(CAPABILITIES)
+
+
+def test_a_missing_source_is_answered_with_the_nearest() -> None:
+    found = Settings(path=Path("callward.toml"), sources=[Source(name="denver", format="asterisk")])
+    with pytest.raises(UsageProblem, match="did you mean 'denver'"):
+        found.source("dever")

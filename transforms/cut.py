@@ -1,0 +1,103 @@
+"""Cut: a block of bytes, cut into records. Nothing here raises for any bytes."""
+
+import json
+import re
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.declaration import Declaration, File
+
+_BOM: Final = b"\xef\xbb\xbf"
+NEWLINE: Final = 10
+
+
+def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
+    """Offset just after the last complete record in `data`, which starts at a record; -1 if there is none.
+
+    A format of one document a file ends where the file does, which only the reader knows: always -1.
+    """
+    if declaration.file.records == "file":
+        return -1
+    if not declaration.file.multiline:
+        return bytes(data).rfind(b"\n") + 1 or -1
+    ends = _line_ends(np.frombuffer(data, np.uint8), declaration.file)
+    return int(ends[-1]) + 1 if len(ends) else -1
+
+
+def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> pa.LargeBinaryArray:
+    """The records of a block that was cut at record ends: line ends trimmed, blank lines left out.
+
+    A byte order mark before a record is dropped, because files get put together. Documents of a `records = "file"`
+    format come one each, also out of an array; a file that is no JSON is one record.
+    """
+    block = pa.py_buffer(data) if not isinstance(data, pa.Buffer) else data
+    if declaration.file.records == "file":
+        return pa.array(_documents(block.to_pybytes().removeprefix(_BOM)), pa.large_binary())
+    return _lines(block, declaration.file)
+
+
+def _lines(block: pa.Buffer, file: File) -> pa.LargeBinaryArray:
+    if not block.size:
+        return pa.array([], pa.large_binary())
+    ends = _line_ends(np.frombuffer(block, np.uint8), file) + 1
+    complete = len(ends) > 0 and ends[-1] == block.size
+    starts = np.concatenate([[0], ends if complete else np.append(ends, block.size)]).astype(np.int64)
+    whole = large_binary(starts, block)
+    lines = pc.binary_slice(whole, 0, -1) if complete else trimmed(whole, b"\n")
+    if has(memoryview(block), b"\r"):
+        lines = trimmed(lines, b"\r")
+    if has(memoryview(block), _BOM):
+        marked = pc.starts_with(lines, pattern=_BOM)
+        lines = pc.if_else(marked, pc.binary_replace_slice(lines, 0, len(_BOM), b""), lines)
+    lengths = pc.binary_length(lines)
+    return lines if pc.min(lengths).as_py() else lines.filter(pc.greater(lengths, 0))
+
+
+def _line_ends(text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.int64]:
+    """Positions of the line ends that end a record: where quotes may hold line ends, those with even quotes before."""
+    ends = np.flatnonzero(text == NEWLINE)
+    if not file.multiline:
+        return ends
+    quotes = np.flatnonzero(text == ord('"'))
+    outside: npt.NDArray[np.int64] = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return outside
+
+
+def large_binary(offsets: npt.NDArray[np.int64], values: pa.Buffer) -> pa.LargeBinaryArray:
+    """Values that end where the next starts: the bytes of `values` from each of `offsets` to the one after."""
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), values])
+
+
+def trimmed(lines: pa.LargeBinaryArray, ending: bytes) -> pa.LargeBinaryArray:
+    """`lines` without one `ending` each, where they have it."""
+    return pc.if_else(pc.ends_with(lines, pattern=ending), pc.binary_slice(lines, 0, -len(ending)), lines)
+
+
+def has(data: memoryview, what: bytes) -> bool:
+    """Whether `what` is in `data`: re looks into a buffer, which `in` cannot without a copy."""
+    return re.search(re.escape(what), data) is not None
+
+
+def _documents(data: bytes) -> list[bytes]:
+    """Documents of a JSON file: its objects one after another, or the elements of its arrays."""
+    try:
+        text = data.decode("utf-8")
+        return [part.encode() for part in _objects(text)]
+    except (ValueError, RecursionError):  # what is no UTF-8, no JSON, or a bomb of brackets
+        return [data] if data.strip() else []
+
+
+def _objects(text: str) -> list[str]:
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        if text[at] in "[], \t\r\n":
+            at += 1
+            continue
+        _, end = decoder.raw_decode(text, at)
+        found.append(text[at:end])
+        at = end
+    return found

@@ -27,6 +27,8 @@ from schemas import aside, views
 # Who may open which sealed log: the capability whose month key seals it.
 _LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING}
 
+_ARCHIVE_LEVEL = -1  # of zstd: a fifth larger than level 1, for three quarters of its time
+
 
 class Files:
     """Reads and writes data files for one role; what was read stays for the life of this object."""
@@ -170,7 +172,7 @@ class Files:
         file_id, day = self.new_file_id(), database.now().date().isoformat()
         path = f"archive/tenant={tenant}/date={day}/{file_id}.seal"
         sealer = self.workspace.keyring.sealer(KeyName("archive", tenant, day[:7], "blocks"))
-        blob = sealer.seal(zstandard.ZstdCompressor(level=1).compress(data), f"archive|{file_id}".encode())
+        blob = sealer.seal(zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data), f"archive|{file_id}".encode())
         write_sealed(self._root / path, blob)
         point("archive-written")
         digest = hashlib.sha256(blob).hexdigest()

@@ -12,7 +12,6 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.worker import sdk_worker
-from apache_beam.transforms.environments import EmbeddedPythonGrpcEnvironment
 
 from callward.errors import Problem
 from callward.settings import Settings
@@ -35,17 +34,14 @@ def options(settings: Settings) -> PipelineOptions:
 
 
 def runner(settings: Settings) -> FnApiRunner | None:
-    """The embedded runner with its workers as threads; None where the options name another.
+    """The embedded runner, each worker a thread; None where the options name another.
 
-    Beam's own `--direct_running_mode=multi_threading` flushes a worker's output once a second from another thread, also
-    in the middle of an element whose coder has let go of the interpreter's lock (ours does, to seal): the reader then
-    fails with "Invalid PaneInfoEncoding". A time limit below zero turns that flush off; size still flushes.
+    Made by hand and not by `--direct_running_mode=multi_threading`: that one carries every batch through a gRPC socket
+    of this same process, which cost a quarter of a night; and it flushes a worker's output once a second from another
+    thread, also in the middle of an element whose coder has let go of the interpreter's lock (ours does, to seal), so
+    that the reader fails with "Invalid PaneInfoEncoding".
     """
-    if settings.engine.runner != EMBEDDED:
-        return None
-    if settings.engine.workers == 1:
-        return FnApiRunner()
-    return FnApiRunner(default_environment=EmbeddedPythonGrpcEnvironment(data_buffer_time_limit_ms=-1))
+    return FnApiRunner() if settings.engine.runner == EMBEDDED else None
 
 
 def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline], None]) -> None:

@@ -37,10 +37,10 @@ def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> p
     block = pa.py_buffer(data) if not isinstance(data, pa.Buffer) else data
     if declaration.file.records == "file":
         return pa.array(_documents(block.to_pybytes().removeprefix(_BOM)), pa.large_binary())
-    return _lines(block, declaration.file)
+    return _lines(block, data if isinstance(data, bytes) else memoryview(block), declaration.file)
 
 
-def _lines(block: pa.Buffer, file: File) -> pa.LargeBinaryArray:
+def _lines(block: pa.Buffer, data: bytes | memoryview, file: File) -> pa.LargeBinaryArray:
     if not block.size:
         return pa.array([], pa.large_binary())
     ends = _line_ends(np.frombuffer(block, np.uint8), file) + 1
@@ -48,9 +48,9 @@ def _lines(block: pa.Buffer, file: File) -> pa.LargeBinaryArray:
     starts = np.concatenate([[0], ends if complete else np.append(ends, block.size)]).astype(np.int64)
     whole = large_binary(starts, block)
     lines = pc.binary_slice(whole, 0, -1) if complete else trimmed(whole, b"\n")
-    if has(memoryview(block), b"\r"):
+    if has(data, b"\r"):
         lines = trimmed(lines, b"\r")
-    if has(memoryview(block), _BOM):
+    if has(data, _BOM):
         marked = pc.starts_with(lines, pattern=_BOM)
         lines = pc.if_else(marked, pc.binary_replace_slice(lines, 0, len(_BOM), b""), lines)
     lengths = pc.binary_length(lines)
@@ -77,9 +77,16 @@ def trimmed(lines: pa.LargeBinaryArray, ending: bytes) -> pa.LargeBinaryArray:
     return pc.if_else(pc.ends_with(lines, pattern=ending), pc.binary_slice(lines, 0, -len(ending)), lines)
 
 
-def has(data: memoryview, what: bytes) -> bool:
-    """Whether `what` is in `data`: re looks into a buffer, which `in` cannot without a copy."""
-    return re.search(re.escape(what), data) is not None
+def has(data: bytes | memoryview, what: bytes) -> bool:
+    """Whether `what` is in `data`; a slow look at a buffer (re: `in` would need a copy) is spared by its lowest byte."""
+    if isinstance(data, bytes):
+        return what in data
+    return lowest(data) <= min(what) and re.search(re.escape(what), data) is not None
+
+
+def lowest(data: memoryview) -> int:
+    """The lowest byte of `data`, 255 when it is empty: text without control characters has none below a blank."""
+    return int(np.frombuffer(data, np.uint8).min(initial=255))
 
 
 def _documents(data: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.cdr import CDR, PARSED
 from schemas.codes import Suspense
 from transforms.identify import OTHER, UNGUIDED, cut_by_bucket, identify
-from transforms.normalize import places_of
+from transforms.normalize import normalize
 from transforms.parse import tenants
 
 T0 = 1_772_712_000_000
@@ -35,7 +35,7 @@ def parsed(site, rows):
     ):
         kind = CDR.field(name).type
         table = table.append_column(name, pa.array([value] * len(rows), kind))
-    return places_of(table, site.opened.plan(site.settings.sources[0]))
+    return normalize(table, site.opened.plan(site.settings.sources[0]))
 
 
 def ids(site, rows, source="asterisk", tenant="default"):

@@ -131,7 +131,7 @@ def check_version(settings: Settings) -> None:
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Values in lists short enough for an IN (...) of any database: SQLite and PostgreSQL limit a statement's parameters."""
+    """Values in lists short enough for an IN (...): databases limit how many parameters a statement has."""
     left = iter(values)
     while batch := list(itertools.islice(left, _IN)):
         yield batch

@@ -27,6 +27,7 @@ from schemas import aside, views
 # Who may open which sealed log: the capability whose month key seals it.
 _LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING}
 
+_TRANSIT = "transit"  # below the lake's root
 _ARCHIVE_LEVEL = -1  # of zstd: a fifth larger than level 1, for three quarters of its time
 
 
@@ -164,6 +165,28 @@ class Files:
         blob = self.path(file).read_bytes()
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return sealer.open_table(blob, f"{file.view}|{file.file_id}".encode())
+
+    # -- batches in flight ------------------------------------------------------------------------------------------
+
+    def spill(self, table: pa.Table) -> str:
+        """Write a batch sealed under the transit key, for another worker of this run; returns its name."""
+        name = f"{self.new_file_id()}.seal"
+        folder = self._root / _TRANSIT
+        folder.mkdir(parents=True, exist_ok=True)
+        # No fsync: what a crash loses here is made again, as nothing of it was committed.
+        (folder / name).write_bytes(self.workspace.transit.seal_table(table, f"transit|{name}".encode()))
+        return name
+
+    def fetch(self, name: str) -> pa.Table:
+        """A batch that `spill` wrote."""
+        return self.workspace.transit.open_table(
+            (self._root / _TRANSIT / name).read_bytes(), f"transit|{name}".encode()
+        )
+
+    def clear_spilled(self) -> None:
+        """Remove the batches in flight of this run."""
+        for path in (self._root / _TRANSIT).glob(f"{self.run_id}-*"):
+            path.unlink(missing_ok=True)
 
     # -- the archive: what was read, as it came ---------------------------------------------------------------------
 

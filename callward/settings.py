@@ -119,7 +119,7 @@ class Waves(Section):
     )
     mebibytes: int = Field(default=512, ge=1, description="... or so many MiB of decompressed input.")
     block_mebibytes: float = Field(
-        default=12.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB."
+        default=16.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB."
     )
     bucket_records: int = Field(
         default=700_000, ge=1, description="Groups of the shuffle are planned to be about so many records."

@@ -256,7 +256,7 @@ def _table(length: int, values: Values, country: npt.NDArray[np.uint16]) -> _Tab
 
 def _integers(spelled: Mapping[str, int]) -> Values:
     """Whole and national numbers of 10 to 15 digits that an integer can stand for."""
-    texts = {digits for digits in spelled} | {f"{code}{digits}" for digits, code in spelled.items() if code}
+    texts = set(spelled) | {f"{code}{digits}" for digits, code in spelled.items() if code}
     return np.array([int(text) for text in texts if ANYWHERE <= len(text) <= 15 and text[0] != "0"], np.uint64)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import re
@@ -47,6 +48,8 @@ def runner(settings: Settings) -> FnApiRunner | None:
 def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline], None]) -> None:
     """Build and run one pipeline to its end; raises Problem with one clear sentence."""
     keep_memory()
+    gc.freeze()  # what was imported stays: no collection need look at it again
+    gc.disable()  # a batch makes many objects and no cycles; what a pipeline leaves is collected when it is over
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
     sdk_worker.print = _say_nothing  # it prints the traceback of a failed bundle, whose message may quote a value
     use_transit(str(reference), open_transit)
@@ -59,6 +62,9 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
         raise
     except Exception as error:
         raise _problem(error) from None
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def keep_memory() -> None:
@@ -106,7 +112,7 @@ def _problem(error: BaseException) -> Problem:
 
 
 def _innermost(text: str) -> str:
-    """Where the innermost frame of a traceback lies and the error's type: never its message, which may quote a value."""
+    """Where the innermost frame lies and the error's type: never its message, which may quote a value."""
     frames = re.findall(r'File "[^"]*?((?:callward|transforms|pipelines|schemas)/[\w/]+\.py)", line (\d+)', text)
     kinds = re.findall(r"^([A-Za-z_][\w.]*(?:Error|Exception|Invalid|Problem|Interrupt))\b", text, re.MULTILINE)
     place = f"{frames[-1][0]}:{frames[-1][1]}" if frames else "in the runner"

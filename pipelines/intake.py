@@ -67,7 +67,7 @@ class Intake:
 
 
 def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
-    """Look at a file and cut it into blocks, as they are registered already or anew. Raises Unreadable, Altered, OSError."""
+    """Look at a file and cut it into blocks, as registered already or anew. Raises Unreadable, Altered, OSError."""
     declaration = files.workspace.declaration(source)
     with open_plain(arrival.path, arrival.form) as stream:
         head = _unpacked(stream, _HEAD)

@@ -64,7 +64,7 @@ class Night:
 def nightly(
     settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None
 ) -> Night:
-    """Take in all that has arrived (from the sources named, or all). Raises Problem; a killed night is just run again."""
+    """Take in all that has arrived (from the sources named, or all). A killed night is just run again. Raises Problem."""
     database.check_version(settings)
     missing = settings.missing_windows()
     if missing:
@@ -147,7 +147,8 @@ class _Nightly:
         except OSError as error:
             if error.errno in (28, 122):  # no space, quota: the night cannot go on
                 raise Problem(
-                    "no space left on the device; nothing of this wave was committed, and running again goes on from there"
+                    "no space left on the device; nothing of this wave was committed, "
+                    "and running again goes on from there"
                 ) from None
             self._night.left_alone.append(LeftAlone(shown, error.strerror or "unreadable", True))
         return None
@@ -205,7 +206,7 @@ class _Nightly:
         elif verdict.status != COMMITTED:
             raise Problem(str(verdict.detail))
 
-    # -- waves ----------------------------------------------------------------------------------------------------------
+    # -- waves ------------------------------------------------------------------------------------------------------
 
     def _register(self, wave: list[Intake]) -> None:
         fresh = [planned for planned in wave if planned.file_no not in self._begun]
@@ -282,7 +283,7 @@ class _Nightly:
         )
 
     def _close_files(self, file_nos: list[int]) -> None:
-        """Files whose last block is committed leave the landing folder: their sealed archive was committed with them."""
+        """Files whose last block is committed leave the landing folder: their archive was committed with them."""
         with database.writing(self._settings) as connection:
             done = intakes.complete(connection, file_nos)
             intakes.set_status(connection, done, "committed")
@@ -311,10 +312,10 @@ class _Nightly:
             self._begun.pop(number, None)
         return [planned for planned in wave if planned.file_no not in changed]
 
-    # -- the end ----------------------------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
-        """Pieces past their horizon become PARTIAL, the pending log is made one file, and the night's figures are read."""
+        """Pieces past their horizon become PARTIAL, the pending log is made one file, the figures are read."""
         point("before-pending")
         refused = tidy_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
         if refused or self._wasted:

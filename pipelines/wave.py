@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
+from callward.files import Files
 from callward.settings import Settings
-from callward.workspace import Reference
+from callward.workspace import Reference, open_workspace
 from pipelines import engine
 from schemas.aside import SUSPENDED
 from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
@@ -18,6 +19,7 @@ from transforms.parse import Parse
 from transforms.rate import Rate
 from transforms.read import Read
 from transforms.settle import Settle
+from transforms.shuffle import Shuffle
 from transforms.split import Split
 from transforms.summarize import Summarize
 from transforms.suspend import Recycled, Suspend
@@ -42,7 +44,10 @@ class Wave:
 def run_wave(settings: Settings, reference: Reference, wave: Wave) -> Verdict:
     """Run one attempt at a wave; its verdict says whether it was committed, and if not, why. Raises Problem."""
     build = check if wave.attempt.check else night
-    engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
+    try:
+        engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
+    finally:
+        Files(open_workspace(reference), wave.attempt.run_id).clear_spilled()
     return verdict_of(settings, wave.attempt) or Verdict("failed", "the wave ended without a verdict")
 
 
@@ -51,14 +56,14 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
     run_id, now_ms = wave.attempt.run_id, wave.now_ms
     good, suspended, facts = _taken_in(pipeline, reference, wave)
 
-    grouped = good | "Shuffle" >> beam.GroupByKey()  # tuple[bucket, Iterable[CDR table]]
+    grouped = good | "Shuffle" >> Shuffle(reference, run_id)  # Gathered: the CDR tables of a bucket
     paired = grouped | "Pair" >> Pair(reference, run_id, wave.sharding, now_ms)  # Group
     settled = paired.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
     shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
 
     rewrites = settled.rewrites | "Rewrites" >> OncePerFile()
 
-    # Shares are used where they are made: to flatten them with the few rewrites would carry every row through the runner.
+    # Shares are used where they are made: to flatten them with the few rewrites would carry all through the runner.
     write, summarize = Write(reference, run_id), Summarize(reference)
     written = (shares | "Write" >> write, rewrites | "Rewrite" >> write)  # Outcome
     derived = (
@@ -84,7 +89,7 @@ def check(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
 
 
 def _taken_in(pipeline: beam.Pipeline, reference: Reference, wave: Wave):  # type: ignore[no-untyped-def]
-    """The fused stage that cleartext never leaves: chunks → sound records by bucket, suspended ones by tenant, facts."""
+    """The fused stage that cleartext never leaves: chunks → sound records by bucket, suspended by tenant, facts."""
     read = (
         pipeline
         | "Chunks" >> beam.Create(wave.chunks).with_output_types(pa.Table)

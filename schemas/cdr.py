@@ -110,6 +110,6 @@ IDENTIFY_FIELDS: Final = (
 )
 
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
-# What travels behind Identify: what the switch wrote of numbers and accounts has become ids, tokens and the content hash.
+# What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash.
 _USED_UP: Final = ("calling_raw", "called_raw", "account_code")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)

@@ -31,7 +31,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of an attempt at a wave. `detail`: ledger numbers of the files to leave out, or the sentence to show."""
+    """What became of an attempt at a wave. `detail`: ledger numbers of files to leave out, or the sentence to show."""
 
     status: str
     detail: Any = None

@@ -78,9 +78,9 @@ def trimmed(lines: pa.LargeBinaryArray, ending: bytes) -> pa.LargeBinaryArray:
 
 
 def has(data: bytes | memoryview, what: bytes) -> bool:
-    """Whether `what` is in `data`; a slow look at a buffer (re: `in` would need a copy) is spared by its lowest byte."""
+    """Whether `what` is in `data`. A slow look at a buffer (`in` would need a copy) is spared by its lowest byte."""
     if isinstance(data, bytes):
-        return what in data
+        return what in data if len(what) == 1 else not data.isascii() and what in data
     return lowest(data) <= min(what) and re.search(re.escape(what), data) is not None
 
 

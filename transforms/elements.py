@@ -39,6 +39,14 @@ class Sharding:
 
 
 @dataclass
+class Gathered:
+    """The batches of one bucket (schema CDR), in no order."""
+
+    bucket: int
+    tables: list[pa.Table]
+
+
+@dataclass
 class Group:
     """One tenant's records of one bucket: whole calls (schema CDR), and quality for rows committed before."""
 
@@ -51,7 +59,7 @@ class Group:
 
 @dataclass
 class Share:
-    """Rows of one (view, tenant, call_date) to write, with their lineage; `taken` ones only leave the derived tables."""
+    """Rows of one (view, tenant, call_date) to write, with lineage; `taken` ones only leave the derived tables."""
 
     view: str
     tenant: str
@@ -90,5 +98,5 @@ class _ElementCoder(coders.Coder):  # type: ignore[misc]
         return False
 
 
-for _kind in (Group, Share, Rewrite, Outcome):
+for _kind in (Gathered, Group, Share, Rewrite, Outcome):
     coders.registry.register_coder(_kind, _ElementCoder)

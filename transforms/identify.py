@@ -1,5 +1,6 @@
 """Identify: keyed ids, tenant, account and call_date for each record; behind it nothing raw is left."""
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
     ordered, bounds = table.take(order), np.searchsorted(shard[order], np.arange((1 << bits) + 1))
     return [
         ((number + offset) % buckets, ordered.slice(first, last - first))
-        for number, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for number, (first, last) in enumerate(itertools.pairwise(bounds))
         if last > first
     ]
 

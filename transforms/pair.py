@@ -22,7 +22,7 @@ from callward.workspace import Reference, Workspace, open_workspace
 from schemas.aside import PENDING
 from schemas.cdr import CDR
 from schemas.codes import Bucket
-from transforms.elements import Group, Sharding
+from transforms.elements import Gathered, Group, Sharding
 
 WAITING, PARTIAL, CLOSED = np.int8(0), np.int8(1), np.int8(2)
 _KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a number is its place here
@@ -314,7 +314,7 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
 
 @dataclass(eq=False)
 class Pair(beam.PTransform):  # type: ignore[misc]
-    """PCollection[tuple[bucket, Iterable[CDR table]]] → main: PCollection[Group], facts: PCollection[Outcome]."""
+    """PCollection[Gathered] → main: PCollection[Group], facts: PCollection[Outcome]."""
 
     reference: Reference
     run_id: str
@@ -336,9 +336,9 @@ class _PairFn(beam.DoFn):  # type: ignore[misc]
         self._files = Files(open_workspace(self._reference), self._run_id)
         self._talk_rules = talk_rules(self._files.workspace)
 
-    def process(self, element: tuple[int, Iterable[pa.Table]]) -> Iterator[Any]:
+    def process(self, element: Gathered) -> Iterator[Any]:
         by_tenant: dict[str, list[pa.Table]] = {}
-        for table in element[1]:
+        for table in element.tables:
             by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
         for tenant in sorted(by_tenant):
             yield from self._tenant(tenant, in_order(by_tenant.pop(tenant)))

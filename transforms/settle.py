@@ -159,7 +159,7 @@ def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Masks: rows that stay, repetitions, and versions that lose to another row of the group.
 
-    Rows of one id but of other dates are other records, as they are against the lake: some switches count anew each day.
+    Rows of one id but of other dates are other records, as against the lake: some switches count anew each day.
     """
     n = calls.num_rows
     keep, duplicate, conflict = np.ones(n, bool), np.zeros(n, bool), np.zeros(n, bool)

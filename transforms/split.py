@@ -185,5 +185,7 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
                 for part in split(calls, group.tenant, call_date[:7], self._workspace):
                     parts.setdefault((part.view, call_date), []).append(part)
         for (view, call_date), found in sorted(parts.items()):
-            rows, lineage = (pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True))
+            rows, lineage = (
+                pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True)
+            )
             yield Share(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)

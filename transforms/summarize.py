@@ -47,7 +47,7 @@ def negative(derived: Derived) -> Derived:
 
 
 def pdd_bucket(pdd_ms: np.ndarray) -> np.ndarray:
-    """Log bucket of a post-dial delay: floor(4·log2(ms)), so that bounds are 19 % apart; 0 ms and 1 ms share bucket 0."""
+    """Log bucket of a post-dial delay: floor(4·log2(ms)): bounds 19 % apart; 0 ms and 1 ms share bucket 0."""
     return np.floor(PDD_BUCKETS_PER_OCTAVE * np.log2(np.maximum(pdd_ms, 1))).astype(np.int64)
 
 

@@ -140,7 +140,7 @@ def again(back: pa.Table, log: pa.Table, was_taken: pa.Array, now_ms: int) -> tu
     """
     rest, mended = log.filter(pc.invert(was_taken)), log.filter(was_taken)
     raw = pc.equal(back["kind"], "raw")
-    codes = {_place(row): row["code"] for row in back.filter(raw).select(_PLACE + ["code"]).to_pylist()}
+    codes = {_place(row): row["code"] for row in back.filter(raw).select([*_PLACE, "code"]).to_pylist()}
     now = [codes.get(_place(row)) for row in mended.select(_PLACE).to_pylist()]
     code = pa.array(now, pa.string())
     still = pc.is_valid(code)

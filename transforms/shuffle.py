@@ -1,0 +1,53 @@
+"""Shuffle: sealed batches meet by bucket. The runner groups their names; the batches lie sealed beside the lake.
+
+A runner copies what it groups half a dozen times, and keeps all of it in memory: a night's batches through it cost more
+than pairing and settling them. Each batch is written once, sealed under the transit key, in a file of the run's own
+below the lake's root (which every worker reaches), read once, and removed with the wave. What a killed run leaves is
+removed like any orphan.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from callward.files import Files
+from callward.workspace import Reference, open_workspace
+from transforms.elements import Gathered
+
+
+@dataclass(eq=False)
+class Shuffle(beam.PTransform):  # type: ignore[misc]
+    """PCollection[tuple[bucket, CDR table]] → PCollection[Gathered], one per bucket."""
+
+    reference: Reference
+    run_id: str
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        return (
+            batches
+            | "Spill" >> beam.ParDo(_SpillFn(self.reference, self.run_id)).with_output_types(tuple[int, str])
+            | "ByBucket" >> beam.GroupByKey()
+            | "Fetch" >> beam.ParDo(_FetchFn(self.reference, self.run_id)).with_output_types(Gathered)
+        )
+
+
+class _FilesFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str) -> None:
+        self._reference, self._run_id = reference, run_id
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+
+
+class _SpillFn(_FilesFn):
+    def process(self, element: tuple[int, pa.Table]) -> Iterator[tuple[int, str]]:
+        bucket, table = element
+        yield bucket, self._files.spill(table)
+
+
+class _FetchFn(_FilesFn):
+    def process(self, element: tuple[int, Iterable[str]]) -> Iterator[Gathered]:
+        bucket, names = element
+        yield Gathered(bucket, [self._files.fetch(name) for name in names])

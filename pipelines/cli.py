@@ -51,10 +51,6 @@ def main() -> None:
     except Problem as problem:
         console.say(f"callward: {problem}")
         code = problem.exit_code
-    except Interrupted:
-        console.say("callward: interrupted; what was committed stays, and running again goes on from there")
-        sys.stdout.flush()
-        os._exit(1)  # workers are threads in the middle of a block: nothing that they still do can be committed
     except BrokenPipeError:  # whoever read us has seen enough; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
@@ -68,15 +64,16 @@ def main() -> None:
     sys.exit(code)
 
 
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not KeyboardInterrupt, of which the libraries in between make something else."""
-
-
 def _interrupt(*_: object) -> None:
-    """Stop, once: what is done to leave things in order is not interrupted again."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    raise Interrupted
+    """Ctrl-C or SIGTERM: stop here and now, as a kill would, which changes nothing that was committed.
+
+    An exception would be lost where Python swallows one (in a finalizer), and workers are threads in the middle of a
+    block. Written by hand, as the interruption may have come in the middle of a print.
+    """
+    cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # a spinner had hidden it
+    sentence = "callward: interrupted; what was committed stays, and running again goes on from there\n"
+    os.write(2, (cursor + sentence).encode())
+    os._exit(1)
 
 
 def _usage(error: Exception) -> int:

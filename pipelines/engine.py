@@ -63,6 +63,7 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
     except Exception as error:
         raise _problem(error) from None
     finally:
+        gc.unfreeze()
         gc.enable()
         gc.collect()
 

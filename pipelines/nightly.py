@@ -64,7 +64,7 @@ class Night:
 def nightly(
     settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None
 ) -> Night:
-    """Take in all that has arrived (from the sources named, or all). A killed night is just run again. Raises Problem."""
+    """Take in all that has arrived (from the sources named, or all). A killed night is just run again."""
     database.check_version(settings)
     missing = settings.missing_windows()
     if missing:

@@ -16,7 +16,13 @@ from transforms.cut import records
 from transforms.parse import parse
 
 _DAY = date(2026, 3, 5)
-_FORMATS = {"freeswitch": "freeswitch_csv", "generic": "generic_csv"}  # where source and declaration differ
+# Where source and declaration differ in name.
+_FORMATS = {
+    "freeswitch": "freeswitch_csv",
+    "freeswitch_json": "freeswitch_jsonl",
+    "generic": "generic_csv",
+    "opensips": "acc_flatstore",
+}
 
 
 def rates(rows: int) -> dict[str, float | str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from callward import settings as settings_module
+from callward import tokens
 from callward.errors import UsageProblem
 from callward.numbering import Plan, plan
 from callward.register import EVERY_MONTH, KeyName, Keyring, keyring
@@ -52,6 +53,10 @@ class Workspace:
     def transit(self) -> Sealer:
         """Seals batches in flight: shuffle, spill, checkpoints."""
         return self.keyring.sealer(KeyName("transit", "_all", self.reference.transit_month, "shuffle"))
+
+    def id_secret(self, tenant: str, use: str) -> bytes:
+        """The secret of one use of a tenant's id key: equal in every month, so that a re-delivery is known."""
+        return tokens.derive(self.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, use)
 
     def declaration(self, source: Source) -> Declaration:
         """The source's format, with what the settings lay over it; raises UsageProblem for one that is wrong."""

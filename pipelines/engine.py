@@ -58,8 +58,6 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
             build(pipeline)
     except Problem:
         raise
-    except KeyboardInterrupt:
-        raise
     except Exception as error:
         raise _problem(error) from None
     finally:

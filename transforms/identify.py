@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from callward import tokens
 from callward.columns import map_distinct, words
-from callward.register import EVERY_MONTH, KeyName
 from callward.settings import Source
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, ID
@@ -34,8 +33,7 @@ class IdKeys:
 
     @classmethod
     def open(cls, workspace: Workspace, tenant: str, source: str) -> "IdKeys":
-        secret = workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret
-        return cls(*(tokens.derive(secret, f"{use}/{source}") for use in ("record", "call", "leg", "content")))
+        return cls(*(workspace.id_secret(tenant, f"{use}/{source}") for use in ("record", "call", "leg", "content")))
 
 
 def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace) -> pa.Table:

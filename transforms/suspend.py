@@ -17,7 +17,6 @@ from callward import database, ledger, tokens
 from callward.columns import flat, ranks, set_column, words
 from callward.files import Files
 from callward.ledger import DataFile, Outcome
-from callward.register import EVERY_MONTH, KeyName
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.aside import SUSPENDED, SUSPENSE
 from schemas.codes import Bucket, Suspense
@@ -26,9 +25,7 @@ from schemas.codes import Bucket, Suspense
 def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
     """Records with a `fault` (parsed tables with lineage) → schema SUSPENDED, payload as it came."""
     n = table.num_rows
-    secret = tokens.derive(
-        workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, f"suspense/{source}"
-    )
+    secret = workspace.id_secret(tenant, f"suspense/{source}")
     made = {
         "tenant": pa.repeat(tenant, n),
         "source": pa.repeat(source, n),
@@ -45,7 +42,7 @@ def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Work
 def conflicts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
     """Versions that lost to another (schema CDR) → schema SUSPENDED, payload their canonical row."""
     n = calls.num_rows
-    secret = tokens.derive(workspace.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, "conflict")
+    secret = workspace.id_secret(tenant, "conflict")
     both = np.ascontiguousarray(np.column_stack([tokens.as_u64(calls["record_id"]), tokens.as_u64(calls["content"])]))
     made = {
         "code": pa.repeat(str(Suspense.CONFLICT), n),

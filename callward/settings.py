@@ -115,9 +115,9 @@ class Engine(Section):
 
 class Waves(Section):
     records: int = Field(
-        default=2_000_000, ge=1, description="A wave is committed by itself: so many records at most ..."
+        default=4_000_000, ge=1, description="A wave is committed by itself: so many records at most ..."
     )
-    mebibytes: int = Field(default=512, ge=1, description="... or so many MiB of decompressed input.")
+    mebibytes: int = Field(default=1536, ge=1, description="... or so many MiB of decompressed input.")
     block_mebibytes: float = Field(
         default=16.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB."
     )

@@ -1,7 +1,5 @@
 """The engine: how a pipeline is run, and what its errors become before a person sees them."""
 
-import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -17,6 +15,7 @@ from apache_beam.runners.worker import sdk_worker
 from callward.errors import Problem
 from callward.settings import Settings
 from callward.workspace import Reference, open_transit
+from pipelines import process
 from transforms.sealed import use_transit
 
 EMBEDDED = "FnApiRunner"
@@ -47,9 +46,12 @@ def runner(settings: Settings) -> FnApiRunner | None:
 
 def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline], None]) -> None:
     """Build and run one pipeline to its end; raises Problem with one clear sentence."""
-    keep_memory()
-    gc.freeze()  # what was imported stays: no collection need look at it again
-    gc.disable()  # a batch makes many objects and no cycles; what a pipeline leaves is collected when it is over
+    process.prepare()
+    pa.set_memory_pool(pa.system_memory_pool())  # where Arrow was imported before
+    if gc.get_freeze_count():
+        gc.collect()  # what the last pipeline left
+    gc.freeze()  # what there is stays: no collection need look at it again
+    gc.disable()  # a batch makes many objects and no cycles
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
     sdk_worker.print = _say_nothing  # it prints the traceback of a failed bundle, whose message may quote a value
     use_transit(str(reference), open_transit)
@@ -61,30 +63,7 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
     except Exception as error:
         raise _problem(error) from None
     finally:
-        gc.unfreeze()
         gc.enable()
-        gc.collect()
-
-
-def keep_memory() -> None:
-    """Let the process keep freed memory for the next batch instead of giving each large array back to the kernel.
-
-    Columns of many MiB come and go with every batch, and fetching their pages anew took a third of the processor time.
-    Arrow's own pool always gives large ones back, so glibc's is used for both Arrow and NumPy.
-    """
-    pa.set_memory_pool(pa.system_memory_pool())
-    with contextlib.suppress(OSError, AttributeError):  # another C library: then it stays as it is
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for parameter, value in (
-            (_MMAP_THRESHOLD, 1 << 30),
-            (_TRIM_THRESHOLD, (1 << 31) - 1),
-            (_TOP_PAD, 1 << 28),
-            (_ARENA_MAX, 1),
-        ):
-            mallopt(parameter, value)
-
-
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # malloc.h
 
 
 def _say_nothing(*_: object, **__: object) -> None:

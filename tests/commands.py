@@ -139,10 +139,10 @@ def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, 
     for kind, size in limits.items():
         resource.setrlimit(kind, (size, size))
     sys.argv = ["callward", *arguments]
-    from pipelines.cli import main
+    from pipelines import cli
 
     try:
-        main()
+        sys.exit(cli.run())
     finally:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         Path(folder, "peak").write_text(str(peak), encoding="utf-8")

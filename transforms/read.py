@@ -58,11 +58,16 @@ def read(chunk: pa.Table, files: Files, archive: bool) -> tuple[pa.Table | None,
     found = [records(block, declaration) for block in data]
     stored = _archived(pieces, data, files, outcome) if archive else [(None, None)] * len(pieces)
     blocks = [
-        (piece["file_no"], piece["block"], len(array), hashlib.sha256(block).hexdigest(), *place)
+        (piece["file_no"], piece["block"], len(array), _digest(block, place), *place)
         for piece, block, array, place in zip(pieces, data, found, stored, strict=True)
     ]
     outcome.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
     return _table(pieces, found), outcome
+
+
+def _digest(block: bytes, place: tuple[str | None, int | None]) -> str | None:
+    """SHA-256 of a block; none where its archived copy is kept, which the manifest has a hash of."""
+    return None if place[0] else hashlib.sha256(block).hexdigest()
 
 
 def _bytes(piece: dict[str, Any], files: Files) -> bytes:

@@ -55,11 +55,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     def typed(*words: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["callward", *map(str, words)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        code = cli.run()
         printed = capsys.readouterr()
         assert "Traceback" not in printed.err
-        return Ran(int(ended.value.code or 0), printed.out, printed.err)
+        return Ran(code, printed.out, printed.err)
 
     yield typed
     signal.signal(signal.SIGTERM, before)

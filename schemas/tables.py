@@ -29,10 +29,15 @@ METADATA: Final = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
 )
-_Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _text(name: str, size: int = 64, **options: Any) -> Column[str]:
+def serial() -> Any:
+    """The type of a key that the database counts up."""
+    return BigInteger().with_variant(Integer, "sqlite")
+
+
+def required(name: str, size: int = 64, **options: Any) -> Column[str]:
+    """A text column that is never null."""
     return Column(name, String(size), nullable=False, **options)
 
 
@@ -43,15 +48,15 @@ def _count(name: str) -> Column[int]:
 runs = Table(
     "runs",
     METADATA,
-    _text("run_id", 32, primary_key=True),
-    _text("kind"),
-    _text("status"),  # running, done, failed, dead
+    required("run_id", 32, primary_key=True),
+    required("kind"),
+    required("status"),  # running, done, failed, dead
     Column("started_at", DateTime, nullable=False),
     Column("finished_at", DateTime),
-    _text("host", 255),
+    required("host", 255),
     Column("pid", Integer, nullable=False),
-    _text("code_version"),
-    _text("settings_digest"),
+    required("code_version"),
+    required("settings_digest"),
     Column("audit_head", String(64)),
     Column("summary", Text),
     Column("swept_at", DateTime),  # when what it left in the lake was removed
@@ -60,21 +65,21 @@ runs = Table(
 leases = Table(
     "leases",
     METADATA,
-    _text("name", 255, primary_key=True),
-    _text("run_id", 32),
-    _text("host", 255),
+    required("name", 255, primary_key=True),
+    required("run_id", 32),
+    required("host", 255),
     Column("pid", Integer, nullable=False),
-    _text("process_start", 64),
+    required("process_start", 64),
     Column("expires_at", DateTime, nullable=False),
 )
 
 waves = Table(
     "waves",
     METADATA,
-    _text("run_id", 32, primary_key=True),
+    required("run_id", 32, primary_key=True),
     Column("wave", Integer, primary_key=True, autoincrement=False),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
-    _text("status", 16),  # committed, refused, set_aside, changed, failed
+    required("status", 16),  # committed, refused, set_aside, changed, failed
     Column("detail", Text, nullable=False),
     Column("at", DateTime, nullable=False),
 )
@@ -82,18 +87,18 @@ waves = Table(
 input_files = Table(
     "input_files",
     METADATA,
-    Column("file_no", _Serial, primary_key=True, autoincrement=True),
-    _text("source"),
-    _text("name", 255),  # digits that could be a number are masked
+    Column("file_no", serial(), primary_key=True, autoincrement=True),
+    required("source"),
+    required("name", 255),  # digits that could be a number are masked
     Column("name_sealed", LargeBinary, nullable=False),
     Column("name_id", String(32), nullable=False, index=True),  # keyed hash of the path below landing/
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
-    _text("status"),  # reading, committed, removed (the landing file is gone), changed, unreadable
+    required("status"),  # reading, committed, removed (the landing file is gone), changed, unreadable
     Column("reason", String(255)),
-    _text("path_form", 16),  # plain, gzip or zstd
+    required("path_form", 16),  # plain, gzip or zstd
     Column("shape_sealed", LargeBinary),
-    _text("run_id", 32),
+    required("run_id", 32),
     Column("seen_at", DateTime, nullable=False),
     Column("set_aside", Boolean, nullable=False, default=False),
 )
@@ -107,7 +112,7 @@ blocks = Table(
     Column("last", BigInteger, nullable=False),
     Column("records", BigInteger),
     Column("sha256", String(64)),
-    _text("run_id", 32),
+    required("run_id", 32),
     Column("committed_by", String(32)),
     Column("archive_file", String(96)),
     Column("archive_first", BigInteger),
@@ -117,12 +122,12 @@ blocks = Table(
 ledger_entries = Table(
     "ledger_entries",
     METADATA,
-    Column("entry_no", _Serial, primary_key=True, autoincrement=True),
-    _text("run_id", 32),
+    Column("entry_no", serial(), primary_key=True, autoincrement=True),
+    required("run_id", 32),
     Column("wave", Integer, nullable=False),
     Column("file_no", BigInteger, nullable=False, index=True),
-    _text("bucket", 16),  # schemas.codes.Bucket, or "paired": talk that pairing computed
-    _text("code", 32),  # suspense or filter code, else ""
+    required("bucket", 16),  # schemas.codes.Bucket, or "paired": talk that pairing computed
+    required("code", 32),  # suspense or filter code, else ""
     Column("rows", BigInteger, nullable=False),
     Column("talk_ms", BigInteger, nullable=False),
 )
@@ -130,28 +135,31 @@ ledger_entries = Table(
 partitions = Table(
     "partitions",
     METADATA,
-    _text("tenant", primary_key=True),
-    _text("part", 16, primary_key=True),  # a call_date, "pending" or "suspense"
+    required("tenant", primary_key=True),
+    required("part", 16, primary_key=True),  # a call_date, "pending" or "suspense"
     Column("version", BigInteger, nullable=False),
 )
 
 lake_files = Table(
     "lake_files",
     METADATA,
-    _text("file_id", 96, primary_key=True),
-    _text("view", 16),  # billing, assurance, pending, suspense, archive
-    _text("tenant"),
-    _text("part", 16, index=True),
-    _text("path", 255),  # below the lake's root
+    required("file_id", 96, primary_key=True),
+    required("view", 16),  # billing, assurance, pending, suspense, archive
+    required("tenant"),
+    required("part", 16, index=True),
+    required("path", 255),  # below the lake's root
     Column("rows", BigInteger, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    _text("sha256", 64),
+    required("sha256", 64),
     Column("first_start", DateTime),
     Column("last_start", DateTime),
     Column("shard_bits", Integer, nullable=False),
     Column("shard", Integer, nullable=False),
     Column("format_version", Integer, nullable=False),
-    _text("run_id", 32),
+    Column("received_on", Date, nullable=False),  # when its rows came in: a longer window does not reach older ones
+    Column("key_ids", Text, nullable=False),  # of the month keys it is under, with spaces between
+    Column("numbers", Boolean, nullable=False),  # whether it still has its number columns
+    required("run_id", 32),
     Column("committed_at", DateTime, nullable=False),
     Column("superseded_at", DateTime, index=True),
     Column("superseded_by", String(32)),
@@ -161,15 +169,15 @@ lake_files = Table(
 keys = Table(
     "keys",
     METADATA,
-    _text("key_id", 32, primary_key=True),
-    _text("capability", 32),  # whose root wraps it
-    _text("tenant"),
-    _text("month", 8),  # YYYY-MM, or "all"
-    _text("purpose", 32),
-    _text("state", 16),  # active, retired, destroyed
+    required("key_id", 32, primary_key=True),
+    required("capability", 32),  # whose root wraps it
+    required("tenant"),
+    required("month", 8),  # YYYY-MM, or "all"
+    required("purpose", 32),
+    required("state", 16),  # active, retired, destroyed
     Column("blob", LargeBinary),
-    _text("root_id", 128),
-    _text("fingerprint", 32),
+    required("root_id", 128),
+    required("fingerprint", 32),
     Column("created_at", DateTime, nullable=False),
     Column("destroyed_at", DateTime),
     Column("format_version", Integer, nullable=False),
@@ -181,23 +189,23 @@ audit_log = Table(
     METADATA,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("at", DateTime, nullable=False),
-    _text("who", 128),
-    _text("role", 32),
-    _text("event", 32),
-    _text("subject", 255),
-    _text("reason", 255),
-    _text("prev", 64, unique=True),
-    _text("hash", 64, unique=True),
+    required("who", 128),
+    required("role", 32),
+    required("event", 32),
+    required("subject", 255),
+    required("reason", 255),
+    required("prev", 64, unique=True),
+    required("hash", 64, unique=True),
 )
 
 billing_usage_daily = Table(
     "billing_usage_daily",
     METADATA,
-    _text("tenant", primary_key=True),
-    _text("account", primary_key=True),
+    required("tenant", primary_key=True),
+    required("account", primary_key=True),
     Column("billing_date", Date, primary_key=True),
-    _text("direction", 16, primary_key=True),
-    _text("destination", 32, primary_key=True),
+    required("direction", 16, primary_key=True),
+    required("destination", 32, primary_key=True),
     _count("calls"),
     _count("answered"),
     _count("talk_ms"),
@@ -210,10 +218,10 @@ billing_usage_daily = Table(
 def _trunk_key() -> list[Column[Any]]:
     """New columns each time: SQLAlchemy's belong to one table."""
     return [
-        _text("tenant", primary_key=True),
+        required("tenant", primary_key=True),
         Column("hour", DateTime, primary_key=True),
-        _text("side", 8, primary_key=True),
-        _text("trunk", primary_key=True),
+        required("side", 8, primary_key=True),
+        required("trunk", primary_key=True),
     ]
 
 
@@ -241,7 +249,7 @@ assurance_trunk_hourly_cause = Table(
     "assurance_trunk_hourly_cause",
     METADATA,
     *_trunk_key(),
-    _text("kind", 8, primary_key=True),  # q850 or sip
+    required("kind", 8, primary_key=True),  # q850 or sip
     Column("cause", Integer, primary_key=True, autoincrement=False),
     _count("count"),
 )
@@ -249,15 +257,15 @@ assurance_trunk_hourly_mos = Table(
     "assurance_trunk_hourly_mos",
     METADATA,
     *_trunk_key(),
-    _text("method", 32, primary_key=True),
+    required("method", 32, primary_key=True),
     _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
     _count("count"),
 )
 assurance_account_daily = Table(
     "assurance_account_daily",
     METADATA,
-    _text("tenant", primary_key=True),
-    _text("account_token", 32, primary_key=True),  # monthly, of the assurance view
+    required("tenant", primary_key=True),
+    required("account_token", 32, primary_key=True),  # monthly, of the assurance view
     Column("call_date", Date, primary_key=True),
     _count("attempts"),
     _count("unknown"),

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from schemas.tables import METADATA
+from schemas.retention import METADATA  # of all tables
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=METADATA, render_as_batch=True)
 context.run_migrations()

@@ -6,6 +6,8 @@ a data file lie its id filter (`.ids`) and its lineage (`.lin`), sealed under th
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import zstandard
 from callward import database, ledger, tokens
 from callward.columns import flat
 from callward.crash import point
+from callward.keys import Key
 from callward.lake import IdFilter, read_parquet, write_parquet
 from callward.ledger import DataFile
 from callward.register import KeyName
@@ -23,9 +26,16 @@ from callward.runs import new_id
 from callward.seal import key_id_of, write_sealed
 from callward.workspace import Workspace
 from schemas import aside, views
+from schemas.cdr import CDR
 
 # Who may open which sealed log: the capability whose month key seals it.
-_LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING}
+_LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING, "late": CDR}
+
+HELD = "held-"  # views of rows that a hold keeps past their window begin so: nobody's query and no Settle sees them
+# What a held row says beside its lineage: ids of the holds that matched it, and of all that were asked, spaces between.
+HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
+HELD_LATE = pa.schema([*CDR, *HELD_FIELDS])
+_WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
 
 _TRANSIT = "transit"  # below the lake's root
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
@@ -64,12 +74,23 @@ class Files:
     # -- the views ------------------------------------------------------------------------------------------------
 
     def write_view(
-        self, view: str, tenant: str, call_date: str, rows: pa.Table, lineage: pa.Table, bits: int = 0, shard: int = 0
+        self,
+        view: str,
+        tenant: str,
+        call_date: str,
+        rows: pa.Table,
+        lineage: pa.Table,
+        bits: int = 0,
+        shard: int = 0,
+        received_on: date | None = None,
     ) -> DataFile:
-        """Write rows of one (view, tenant, call_date) with their filter and lineage; not committed yet."""
+        """Write rows of one (view, tenant, call_date) with their filter and lineage; not committed yet.
+
+        Rows without the number columns need no numbers key: it may be destroyed already.
+        """
         file_id = self.new_file_id()
         path = f"{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
-        meta, numbers = self._view_keys(view, tenant, call_date[:7])
+        meta, numbers = self._view_keys(view, tenant, call_date[:7], rows.column_names)
         written = write_parquet(
             rows,
             str(self._root / path),
@@ -77,9 +98,10 @@ class Files:
             meta=meta,
             numbers=numbers,
             number_columns=views.NUMBER_COLUMNS[view],
-            without_dictionary=("billable_s", "talk_ms", "calling_number", "called_number"),
+            without_dictionary=_WITHOUT_DICTIONARY,
         )
         point("rows-written")
+        lineage_key = self.workspace.keyring.key(_lineage_key(view, tenant, call_date[:7]))
         sealer = self.workspace.keyring.sealer(_lineage_key(view, tenant, call_date[:7]))
         ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
         write_sealed(self._root / (path + ".ids"), sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
@@ -99,18 +121,58 @@ class Files:
             last_start=ledger.to_datetime(span["max"].as_py()),
             shard_bits=bits,
             shard=shard,
+            received_on=received_on,
+            key_ids=_ids_of(meta, numbers, lineage_key),
+            numbers=numbers is not None,
+            inputs=_counted(lineage["file_no"]),
         )
 
-    def _view_keys(self, view: str, tenant: str, month: str):  # type: ignore[no-untyped-def]
+    def restate_view(self, old: DataFile, rows: pa.Table) -> DataFile:
+        """Write the rows of a data file anew with other columns: the same rows in the same order; not committed yet.
+
+        Its filter and lineage are sealed anew as they are, so what they hold is neither read nor made again.
+        """
+        file_id = self.new_file_id()
+        path = f"{old.view}/tenant={old.tenant}/call_date={old.part}/{file_id}.parquet"
+        meta, numbers = self._view_keys(old.view, old.tenant, old.part[:7], rows.column_names)
+        written = write_parquet(
+            rows,
+            str(self._root / path),
+            file_id=file_id,
+            meta=meta,
+            numbers=numbers,
+            number_columns=views.NUMBER_COLUMNS[old.view],
+            without_dictionary=_WITHOUT_DICTIONARY,
+        )
+        point("rows-restated")
+        name = _lineage_key(old.view, old.tenant, old.part[:7])
+        sealer = self.workspace.keyring.sealer(name)
+        for suffix, what in ((".ids", "ids"), (".lin", "lin")):
+            body = sealer.open(self.path(old, suffix).read_bytes(), f"{what}|{old.file_id}".encode())
+            write_sealed(self._root / (path + suffix), sealer.seal(body, f"{what}|{file_id}".encode()))
+        return replace(
+            old,
+            file_id=file_id,
+            path=path,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(name)),
+            numbers=numbers is not None,
+        )
+
+    def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]):  # type: ignore[no-untyped-def]
         names = [KeyName(view, tenant, month, "meta")]
-        if views.NUMBER_COLUMNS[view]:
+        if not set(views.NUMBER_COLUMNS[view]).isdisjoint(columns):
             names.append(KeyName(f"{view}-numbers", tenant, month, "numbers"))
         opened = self.workspace.keyring.keys(names)
         return (*opened, None)[:2]
 
     def rows(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of a view's data file, in their order there."""
-        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7])
+        """Rows of a view's data file, in their order there; without `columns` all that it still has."""
+        if file.view.startswith(HELD):
+            return self._held_rows(file, columns)
+        asked = columns if columns is not None else views.NUMBER_COLUMNS[file.view] if file.numbers else ()
+        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], asked)
         keys = {key.key_id: key for key in (meta, numbers) if key is not None}
         return read_parquet(str(self.path(file)), file_id=file.file_id, keys=keys, columns=columns, sha256=file.sha256)
 
@@ -133,31 +195,107 @@ class Files:
         """Where each row of a data file came from (schema views.LINEAGE)."""
         if file.file_id not in self._lineage:
             blob = self.path(file, ".lin").read_bytes()
-            sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
+            keyring = self.workspace.keyring
+            if file.view.startswith(HELD):
+                sealer = keyring.sealer_by_id(file.key_ids.split()[-1])
+            else:
+                sealer = keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
             self._lineage[file.file_id] = sealer.open_table(blob, f"lin|{file.file_id}".encode())
         return self._lineage[file.file_id]
 
-    # -- sealed logs: suspense and pending --------------------------------------------------------------------------
+    # -- held rows: copies under keys of their own, so that a month key can be destroyed ----------------------------
+
+    def write_held(
+        self,
+        view: str,
+        tenant: str,
+        call_date: str,
+        rows: pa.Table,
+        lineage: pa.Table,
+        purge_id: str,
+        received_on: date | None,
+    ) -> DataFile:
+        """Write rows of one (view, tenant, call_date) that a hold keeps, under keys of this purge; not committed yet.
+
+        `lineage` has HELD_FIELDS beside the columns of views.LINEAGE.
+        """
+        file_id = self.new_file_id()
+        path = f"{HELD}{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
+        numbered = not set(views.NUMBER_COLUMNS[view]).isdisjoint(rows.column_names)
+        purposes = [view, *([f"{view}-numbers"] if numbered else []), f"lin-{view}"]
+        names = [KeyName("hold", tenant, call_date[:7], f"{purpose}.{purge_id}") for purpose in purposes]
+        keys = self.workspace.keyring.keys(names)
+        written = write_parquet(
+            rows,
+            str(self._root / path),
+            file_id=file_id,
+            meta=keys[0],
+            numbers=keys[1] if numbered else None,
+            number_columns=views.NUMBER_COLUMNS[view],
+            without_dictionary=_WITHOUT_DICTIONARY,
+        )
+        sealer = self.workspace.keyring.sealer(names[-1])
+        write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        point("held-written")
+        return DataFile(
+            file_id=file_id,
+            view=HELD + view,
+            tenant=tenant,
+            part=call_date,
+            path=path,
+            rows=written.rows,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            received_on=received_on,
+            key_ids=_ids_of(*keys),
+            numbers=numbered,
+            inputs=_counted(lineage["file_no"]),
+        )
+
+    def _held_rows(self, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
+        """Rows of a held data file: its keys are found by their ids, as their names tell of the purge that made it."""
+        ids = file.key_ids.split()
+        number_columns = views.NUMBER_COLUMNS[file.view.removeprefix(HELD)]
+        numbered = file.numbers and (columns is None or not set(number_columns).isdisjoint(columns))
+        keys = {key_id: self.workspace.keyring.by_id(key_id) for key_id in ids[: 2 if numbered else 1]}
+        return read_parquet(str(self.path(file)), file_id=file.file_id, keys=keys, columns=columns, sha256=file.sha256)
+
+    def write_held_late(
+        self, tenant: str, call_date: str, rows: pa.Table, purge_id: str, received_on: date | None
+    ) -> DataFile:
+        """Write records (schema HELD_LATE) that came past their window and match a hold; not committed yet."""
+        file_id = self.new_file_id()
+        path = f"{HELD}late/tenant={tenant}/call_date={call_date}/{file_id}.seal"
+        sealer = self.workspace.keyring.sealer(KeyName("hold", tenant, call_date[:7], f"late.{purge_id}"))
+        blob = sealer.seal_table(rows, f"{HELD}late|{file_id}".encode(), compression="zstd")
+        write_sealed(self._root / path, blob)
+        point("held-written")
+        made = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
+        return replace(made, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
+
+    # -- sealed logs: suspense, pending, late -----------------------------------------------------------------------
 
     def write_log(self, kind: str, tenant: str, table: pa.Table) -> DataFile:
-        """Write rows of a log (suspense or pending) under this month's key; not committed yet."""
+        """Write rows of a log (suspense, pending or late) under this month's key; not committed yet.
+
+        `first_start` and `last_start` span what its class's clock begins with: when records of suspense were seen,
+        elsewhere their call dates. So a purge knows without opening a log whether any of it is due.
+        """
         file_id = self.new_file_id()
         path = f"{kind}/tenant={tenant}/{file_id}.seal"
         month = database.now().strftime("%Y-%m")
-        blob = self.workspace.keyring.sealer(KeyName(kind, tenant, month, "records")).seal_table(
-            table.select(_LOGS[kind].names), f"{kind}|{file_id}".encode(), compression="zstd"
-        )
+        sealer = self.workspace.keyring.sealer(KeyName(kind, tenant, month, "records"))
+        blob = sealer.seal_table(table.select(_LOGS[kind].names), f"{kind}|{file_id}".encode(), compression="zstd")
         write_sealed(self._root / path, blob)
         point(f"{kind}-written")
-        return DataFile(
-            file_id=file_id,
-            view=kind,
-            tenant=tenant,
-            part=kind,
-            path=path,
+        span = pc.min_max(clock_days(kind, table))
+        return replace(
+            _sealed(file_id, kind, tenant, kind, path, blob),
             rows=table.num_rows,
-            bytes=len(blob),
-            sha256=hashlib.sha256(blob).hexdigest(),
+            first_start=_midnight(span["min"].as_py()),
+            last_start=_midnight(span["max"].as_py()),
+            received_on=pc.max(seen_days(table)).as_py() if "seen" in table.column_names else None,
+            inputs=_counted(table["file_no"].filter(counted_rows(kind, table))),
         )
 
     def read_log(self, file: DataFile) -> pa.Table:
@@ -198,31 +336,70 @@ class Files:
         blob = sealer.seal(zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data), f"archive|{file_id}".encode())
         write_sealed(self._root / path, blob)
         point("archive-written")
-        digest = hashlib.sha256(blob).hexdigest()
-        return DataFile(
-            file_id=file_id, view="archive", tenant=tenant, part=day, path=path, rows=0, bytes=len(blob), sha256=digest
-        )
+        return _sealed(file_id, "archive", tenant, day, path, blob)
 
     def archived_at(self, path: str) -> DataFile:
         """The data file of a sealed block, from where it lies: before its commit no register knows it."""
         folder, day, name = Path(path).parts[-3:]
         blob = (self._root / path).read_bytes()
-        return DataFile(
-            file_id=name.removesuffix(".seal"),
-            view="archive",
-            tenant=folder.removeprefix("tenant="),
-            part=day.removeprefix("date="),
-            path=path,
-            rows=0,
-            bytes=len(blob),
-            sha256=hashlib.sha256(blob).hexdigest(),
-        )
+        tenant, date = folder.removeprefix("tenant="), day.removeprefix("date=")
+        return _sealed(name.removesuffix(".seal"), "archive", tenant, date, path, blob)
 
     def read_archive(self, file: DataFile) -> bytes:
         """The block that was archived."""
         blob = self.path(file).read_bytes()
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
+
+
+def _sealed(file_id: str, view: str, tenant: str, part: str, path: str, blob: bytes) -> DataFile:
+    return DataFile(
+        file_id=file_id,
+        view=view,
+        tenant=tenant,
+        part=part,
+        path=path,
+        rows=0,
+        bytes=len(blob),
+        sha256=hashlib.sha256(blob).hexdigest(),
+        key_ids=key_id_of(blob),
+    )
+
+
+def clock_days(kind: str, table: pa.Table) -> pa.ChunkedArray:
+    """The day (date32) that the clock of each row of a sealed log begins with."""
+    if kind == "suspense":
+        return seen_days(table)
+    days = table["call_date"]
+    return pc.coalesce(days, seen_days(table)) if "seen" in table.column_names else days
+
+
+def seen_days(table: pa.Table) -> pa.ChunkedArray:
+    """The UTC day (date32) that each row of suspense or pending came in."""
+    return table["seen"].cast(pa.date32())
+
+
+def counted_rows(kind: str, table: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """Which rows of a sealed log the ledger still counts there: not those that are only remembered."""
+    if kind == "suspense":
+        return table["open"]
+    if kind == "pending":
+        return pc.less(table["state"], aside.PENDING_STATES.index("closed"))
+    return pa.repeat(True, table.num_rows)
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time())
+
+
+def _ids_of(*keys: Key | None) -> str:
+    return " ".join(key.key_id for key in keys if key is not None)
+
+
+def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
+    """How many rows came from each input file."""
+    counts = pc.value_counts(file_no)
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
 def _lineage_key(view: str, tenant: str, month: str) -> KeyName:

@@ -7,24 +7,26 @@ it checks that every input file balances; then files, derived tables and entries
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
-from callward.columns import map_distinct
+from callward.columns import few, has_value, map_distinct
 from callward.crash import point
 from callward.errors import Problem
 from schemas.codes import Bucket
+from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import (
     DERIVED,
     blocks,
     input_files,
     key_columns,
+    keys,
     lake_files,
     ledger_entries,
     partitions,
@@ -56,6 +58,10 @@ BLOCKS = pa.schema(
 )
 
 
+ENDS = pa.schema([("view", pa.string()), ("file_no", pa.int64()), ("end", pa.string()), ("rows", pa.int64())])
+NEVER_WRITTEN = "expired"  # the end of a row that a view never got: its window was past when the row came
+
+
 class Refused(Exception):
     """Another commit changed a partition that this one had read: settle anew."""
 
@@ -81,6 +87,12 @@ class DataFile:
     shard_bits: int = 0
     shard: int = 0
     format_version: int = 1
+    received_on: date | None = None  # when its rows came in; a file written anew keeps it
+    key_ids: str = ""  # of the month keys it is under, with spaces between
+    numbers: bool = False  # whether it still has its number columns
+    inputs: Mapping[int, int] = field(
+        default_factory=dict, compare=False
+    )  # rows by input file; only where the file is made
 
     def overlaps(self, bits: int, shard: int) -> bool:
         """Whether a shard of `bits` bits may share calls with this file."""
@@ -98,6 +110,7 @@ class Outcome:
     entries: list[pa.Table] = field(default_factory=list)
     derived: dict[str, list[pa.Table]] = field(default_factory=dict)
     blocks: list[pa.Table] = field(default_factory=list)
+    ends: list[pa.Table] = field(default_factory=list)  # rows that a view does not keep (shape ENDS)
     changed: set[int] = field(default_factory=set)  # files that changed or vanished while they were read
 
     @classmethod
@@ -109,6 +122,7 @@ class Outcome:
             merged.superseded |= outcome.superseded
             merged.entries += outcome.entries
             merged.blocks += outcome.blocks
+            merged.ends += outcome.ends
             merged.changed |= outcome.changed
             for name, tables in outcome.derived.items():
                 merged.derived.setdefault(name, []).extend(tables)
@@ -132,7 +146,7 @@ def entries(table: pa.Table, bucket: str, code: pa.Array | pa.ChunkedArray | str
             {
                 "file_no": table["file_no"],
                 "code": code,
-                "was": table["was"],
+                "was": few(table["was"]),
                 "talk": carried,
                 "before": before,
                 "known": known,
@@ -157,10 +171,19 @@ def entries(table: pa.Table, bucket: str, code: pa.Array | pa.ChunkedArray | str
 _BUCKETS = frozenset(map(str, Bucket))
 
 
+def ends(file_no: pa.ChunkedArray, view: str, end: str) -> pa.Table:
+    """Rows that a view does not keep, by input file (shape ENDS)."""
+    counts = pc.value_counts(file_no)
+    n = len(counts)
+    return pa.table(
+        [pa.repeat(view, n), counts.field("values"), pa.repeat(end, n), counts.field("counts")], schema=ENDS
+    )
+
+
 def read_entries(table: pa.Table) -> pa.Table:
     """Entries for records just read: what the buckets must add up to. Records put through again were counted before."""
     table = table.select(["file_no", "carried_ms", "was"])
-    table = table.filter(pc.equal(table["was"], ""))
+    table = table.filter(has_value(table["was"], ""))
     counted = table.group_by("file_no", use_threads=False).aggregate([("carried_ms", "sum"), ([], "count_all")])
     return _entry_table(counted["file_no"], IN, "", counted["count_all"], pc.fill_null(counted["carried_ms_sum"], 0))
 
@@ -246,8 +269,12 @@ def files(
         query = query.where(lake_files.c.file_id == file_id)
     if parts is not None:
         query = query.where(lake_files.c.part.in_(parts))
-    names = DataFile.__dataclass_fields__
-    return [DataFile(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)]
+    return [data_file(row) for row in connection.execute(query)]
+
+
+def data_file(row: Row[Any]) -> DataFile:
+    """A row of lake_files as a data file."""
+    return DataFile(**{name: getattr(row, name) for name in DataFile.__dataclass_fields__.keys() - {"inputs"}})
 
 
 def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> pa.Table:
@@ -273,15 +300,36 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
                 insert(ledger_entries), [{"run_id": run_id, "wave": wave, **row} for row in nonzero.to_pylist()]
             )
     _close_blocks(connection, run_id, outcome.blocks)
+    add_ends(connection, run_id, outcome.ends)
     point("commit-ready")
     return summed
 
 
+def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at: datetime) -> None:
+    """Name data files in the manifest. Raises Refused when one is under a key that was destroyed meanwhile."""
+    if not made:
+        return
+    used = sorted({key_id for file in made for key_id in file.key_ids.split()})
+    for some in database.batches(used):
+        alive = select(func.count()).select_from(keys).where(keys.c.key_id.in_(some), keys.c.state != "destroyed")
+        if connection.execute(alive).scalar() != len(some):
+            raise Refused
+    names = DataFile.__dataclass_fields__.keys() - {"inputs"}
+    rows = [{name: getattr(f, name) for name in names} for f in made]
+    common = {"run_id": run_id, "committed_at": at}
+    connection.execute(
+        insert(lake_files), [{**row, "received_on": row["received_on"] or at.date(), **common} for row in rows]
+    )
+    inputs = [
+        {"file_id": f.file_id, "file_no": file_no, "rows": count} for f in made for file_no, count in f.inputs.items()
+    ]
+    if inputs:
+        connection.execute(insert(lake_file_inputs), inputs)
+
+
 def _swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
     at = database.now()
-    if outcome.files:
-        rows = [{**vars(f), "run_id": run_id, "committed_at": at} for f in outcome.files]
-        connection.execute(insert(lake_files), rows)
+    add_files(connection, run_id, outcome.files, at)
     for file_id in sorted(outcome.superseded):
         gone = connection.execute(
             update(lake_files)
@@ -294,6 +342,11 @@ def _swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
 
 def _raise_versions(connection: Connection, outcome: Outcome) -> None:
     changed = {(f.tenant, f.part) for f in outcome.files if f.view != "archive"} | set(outcome.superseded.values())
+    raise_versions(connection, changed)
+
+
+def raise_versions(connection: Connection, changed: Iterable[tuple[str, str]]) -> None:
+    """Partitions (tenant, part) that are not as anyone has read them."""
     for tenant, part in sorted(changed):
         statement = _dialect(connection).insert(partitions).values(tenant=tenant, part=part, version=1)
         connection.execute(
@@ -331,6 +384,20 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
         statement = _dialect(connection).insert(table)
         added = {name: table.c[name] + statement.excluded[name] for name in sum_columns(table)}
         connection.execute(statement.on_conflict_do_update(index_elements=key_columns(table), set_=added), rows)
+
+
+def add_ends(connection: Connection, run_id: str, tables: Sequence[pa.Table]) -> None:
+    """Count rows that a view does not keep, under the run or purge that says so."""
+    if not tables:
+        return
+    summed = (
+        pa.concat_tables(tables).group_by(["view", "file_no", "end"], use_threads=False).aggregate([("rows", "sum")])
+    )
+    rows = [{"purge_id": run_id, **row} for row in summed.rename_columns({"rows_sum": "rows"}).to_pylist()]
+    statement = _dialect(connection).insert(row_ends)
+    more = {"rows": row_ends.c.rows + statement.excluded.rows}
+    keys_of = [column.name for column in row_ends.primary_key.columns]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys_of, set_=more), rows)
 
 
 def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table]) -> None:

@@ -10,6 +10,7 @@ from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines import engine
 from schemas.aside import SUSPENDED
+from transforms.admit import Admit
 from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
 from transforms.elements import Sharding
 from transforms.identify import Identify
@@ -58,7 +59,8 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
 
     grouped = good | "Shuffle" >> Shuffle(reference, run_id)  # Gathered: the CDR tables of a bucket
     paired = grouped | "Pair" >> Pair(reference, run_id, wave.sharding, now_ms)  # Group
-    settled = paired.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
+    admitted = paired.groups | "Admit" >> Admit(reference, run_id, now_ms)  # Group, within its window
+    settled = admitted.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
     shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
 
     rewrites = settled.rewrites | "Rewrites" >> OncePerFile()
@@ -77,7 +79,7 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
     aside = (suspended, settled.suspended, touched) | "WhatIsSetAside" >> beam.Flatten()
     set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms, recycled=wave.recycled)  # Outcome
 
-    outcomes = (*facts, paired.facts, settled.facts, *written, *derived, set_aside)
+    outcomes = (*facts, paired.facts, admitted.facts, settled.facts, *written, *derived, set_aside)
     outcomes | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
 
 

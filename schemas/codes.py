@@ -32,6 +32,7 @@ class Filter(StrEnum):
     AUTH_CHALLENGE = "AUTH_CHALLENGE"  # 401 or 407: the retry is the attempt (RFC 6076, formats.md section 3)
     LOCAL_LEG = "LOCAL_LEG"  # the inner half of a switch's local channel
     EXPIRED = "EXPIRED"  # past its retention window when it arrived
+    ERASED = "ERASED"  # delivered again after its person had it erased
 
 
 class Bucket(StrEnum):

@@ -55,6 +55,10 @@ class Group:
     shard: int
     calls: pa.Table
     amended: pa.Table
+    # Dates (ISO) that a view, or the numbers, are closed for: their window was past when the calls came.
+    without_assurance: tuple[str, ...] = ()
+    without_billing: tuple[str, ...] = ()
+    without_numbers: tuple[str, ...] = ()
 
 
 @dataclass
@@ -82,6 +86,9 @@ class Rewrite:
     lineage: pa.Table | None = None  # of the changed rows
 
 
+ROW_BYTES: Final = 200  # about what a row takes: to add up the buffers of every column costs more than it tells
+
+
 class _ElementCoder(coders.Coder):  # type: ignore[misc]
     """Pickles an element, in which every table is sealed; says its size without encoding it, as Beam asks often."""
 
@@ -92,7 +99,7 @@ class _ElementCoder(coders.Coder):  # type: ignore[misc]
         return pickle.loads(encoded)
 
     def estimate_size(self, value: Any) -> int:
-        return 1000 + sum(part.nbytes for part in vars(value).values() if isinstance(part, pa.Table))
+        return 1000 + sum(part.num_rows for part in vars(value).values() if isinstance(part, pa.Table)) * ROW_BYTES
 
     def is_deterministic(self) -> bool:
         return False

@@ -6,7 +6,7 @@ order is the same in the group and against the lake, so the end state never depe
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import database, ledger, tokens
-from callward.columns import flat, ranks, set_column, words
+from callward.columns import flat, ranks, repeated, set_column, words
 from callward.files import Files
 from callward.ledger import DataFile, Outcome
 from callward.register import KeyName
@@ -78,10 +78,8 @@ def number_legs(table: pa.Table) -> pa.Table:
     if not pc.any(pc.is_null(table["leg"])).as_py():
         return table
     call = tokens.as_u64(table["call_id"])
-    order = np.argsort(call[:, 0], kind="stable")
-    twin = call[order[1:], 0] == call[order[:-1], 0]
     leg = np.zeros(len(call), np.int16)
-    rows = order[np.r_[False, twin] | np.r_[twin, False]] if len(order) else order
+    rows = repeated(call[:, 0])
     if len(rows):
         few = table.take(pa.array(rows))
         latest = [~words(few[name]).view(np.int64) for name in ("start_time", "sequence")]
@@ -91,10 +89,15 @@ def number_legs(table: pa.Table) -> pa.Table:
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
 
-def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence[DataFile]) -> Settled:
-    """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` assurance data files."""
+def settle(
+    calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence[DataFile], view: str = "assurance"
+) -> Settled:
+    """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` data files of a view.
+
+    The assurance view has every attempt. Where its window is past, the billing view is what is left to compare with.
+    """
     calls = number_occurrences(calls)
-    content = _version_content(calls, files)
+    content = _version_content(calls, files, view)
     keep, duplicate, conflict = _among(calls, content)
     settled = Settled(calls)
     if not keep.all():
@@ -102,7 +105,7 @@ def settle(calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence
         settled.conflicts = calls.filter(pa.array(conflict))
         calls, content = calls.filter(pa.array(keep)), content[keep]
     # Legs are counted over rows that stay: a repeated record is no further attempt.
-    settled.rows = _against_lake(number_legs(calls), content, settled, files, committed)
+    settled.rows = _against_lake(number_legs(calls), content, settled, files, committed, view)
     if amended.num_rows:
         _amend(amended, settled, files, committed)
     return settled
@@ -120,19 +123,20 @@ def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
 
 def view_ids(table: pa.Table, column: str, files: Files, tenant: str, view: str, purpose: str) -> np.ndarray:
     """A CDR column of ids under the view's month keys, as words (shape [n, 2])."""
+    ids, months = flat(table[column]), months_of(table)
+    secrets = [files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret for month, _ in months]
+    if len(months) == 1:
+        return tokens.as_u64(tokens.permute(ids, secrets[0]))
     result = np.empty((table.num_rows, 2), np.uint64)
-    ids = flat(table[column])
-    for month, rows in months_of(table):
-        secret = files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret
-        part = ids if len(rows) == len(ids) else ids.take(pa.array(rows))
-        result[rows] = tokens.as_u64(tokens.permute(part, secret))
+    for (_, rows), secret in zip(months, secrets, strict=True):
+        result[rows] = tokens.as_u64(tokens.permute(ids.take(pa.array(rows)), secret))
     return result
 
 
-def _version_content(calls: pa.Table, files: Files) -> np.ndarray:
+def _version_content(calls: pa.Table, files: Files, view: str) -> np.ndarray:
     if not calls.num_rows:
         return np.zeros((0, 2), np.uint64)
-    return view_ids(calls, "content", files, calls["tenant"][0].as_py(), "assurance", "content")
+    return view_ids(calls, "content", files, calls["tenant"][0].as_py(), view, "content")
 
 
 def _order_words(content: np.ndarray) -> np.ndarray:
@@ -164,9 +168,7 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
     n = calls.num_rows
     keep, duplicate, conflict = np.ones(n, bool), np.zeros(n, bool), np.zeros(n, bool)
     ids = tokens.as_u64(calls["record_id"])
-    order = np.argsort(ids[:, 0])
-    twin = ids[order[1:], 0] == ids[order[:-1], 0]
-    rows = order[np.r_[False, twin] | np.r_[twin, False]] if n else order
+    rows = repeated(ids[:, 0])
     if not len(rows):
         return keep, duplicate, conflict
     few = calls.take(pa.array(rows))
@@ -215,11 +217,11 @@ def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _against_lake(
-    calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile]
+    calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile], view: str
 ) -> pa.Table:
     keep = np.ones(calls.num_rows, bool)
     legs = flat(calls["leg"]).to_numpy()
-    for found in find(calls, "assurance", files, committed):
+    for found in find(calls, view, files, committed):
         lineage = files.lineage(found.file).take(pa.array(found.position))
         stored_content = tokens.as_u64(lineage["content"])
         incoming = calls.take(pa.array(found.asked))
@@ -230,11 +232,10 @@ def _against_lake(
         keep[found.asked[~wins]] = False
         if wins.any():
             gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
-            legs = legs.copy()
-            legs[found.asked[wins]] = flat(
-                gone["leg"]
-            ).to_numpy()  # the other attempts of its call may be there already
-            calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
+            if "leg" in gone.column_names:  # the other attempts of its call may be there already
+                legs = legs.copy()
+                legs[found.asked[wins]] = flat(gone["leg"]).to_numpy()
+                calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
     return calls if keep.all() else calls.filter(pa.array(keep))
 
 
@@ -244,21 +245,29 @@ def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
 
 
 def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> pa.Table:
-    """Take committed rows out of both views; they go to suspense as CONFLICT against the file they came in."""
-    settled.removed["assurance"][file] = position
-    gone = files.rows(file).take(pa.array(position))
-    settled.removed_rows["assurance"].append(gone)
+    """Take committed rows out of their views; they go to suspense as CONFLICT against the file they came in."""
+    gone = _take_out(file, position, settled, files)
     lineage = files.lineage(file).take(pa.array(position))
-    secret = files.workspace.keyring.key(KeyName("assurance", file.tenant, file.part[:7], "content")).secret
+    secret = files.workspace.keyring.key(KeyName(file.view, file.tenant, file.part[:7], "content")).secret
     lineage = set_column(lineage, "content", tokens.unpermute(lineage["content"], secret))
-    numbers: dict[int, pa.Table] = {}
-    for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
-        before = settled.removed["billing"].get(found.file, np.zeros(0, np.int64))
-        settled.removed["billing"][found.file] = np.r_[before, found.position]
-        rows = files.rows(found.file).take(pa.array(found.position))
-        settled.removed_rows["billing"].append(rows)
-        numbers.update({int(asked): rows.slice(i, 1) for i, asked in enumerate(found.asked)})
-    settled.conflicts = pa.concat_tables([settled.conflicts, _as_calls(winners, gone, lineage, numbers)])
+    if file.view == "billing":  # the assurance row is gone already
+        rows: list[dict[str, Any]] = [{} for _ in range(gone.num_rows)]
+        billed = {i: gone.slice(i, 1) for i in range(gone.num_rows)}
+    else:
+        rows, billed = gone.to_pylist(), {}
+        for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
+            taken = _take_out(found.file, found.position, settled, files)
+            billed.update({int(asked): taken.slice(i, 1) for i, asked in enumerate(found.asked)})
+    settled.conflicts = pa.concat_tables([settled.conflicts, _as_calls(winners, rows, lineage, billed)])
+    return gone
+
+
+def _take_out(file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> pa.Table:
+    """Mark rows of a data file as removed; returns them."""
+    before = settled.removed[file.view].get(file, np.zeros(0, np.int64))
+    settled.removed[file.view][file] = np.r_[before, position]
+    gone = files.rows(file).take(pa.array(position))
+    settled.removed_rows[file.view].append(gone)
     return gone
 
 
@@ -287,23 +296,21 @@ _FROM_ASSURANCE = (
 )
 
 
-def _as_calls(winners: pa.Table, gone: pa.Table, lineage: pa.Table, billing: dict[int, pa.Table]) -> pa.Table:
+def _as_calls(
+    winners: pa.Table, rows: Sequence[dict[str, Any]], lineage: pa.Table, billed: dict[int, pa.Table]
+) -> pa.Table:
     """The rows that lost, as CDRs again, from what the views keep of them (few: a loop over rows is fine)."""
-    rows = []
-    for i, (row, origin) in enumerate(zip(gone.to_pylist(), lineage.to_pylist(), strict=True)):
+    calls = []
+    for i, (row, origin) in enumerate(zip(rows, lineage.to_pylist(), strict=True)):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
-        call = {
-            **winner,
-            **{name: row[name] for name in _FROM_ASSURANCE},
-            "start_time": row["start"],
-            "end_time": origin["end_ms"],
-        }
-        if i in billing:
-            paid = billing[i].to_pylist()[0]
-            call |= {ours: paid[theirs] for ours, theirs in _FROM_BILLING.items()}
+        call = {**winner, **{name: row.get(name) for name in _FROM_ASSURANCE}}
+        call |= {"start_time": row.get("start"), "end_time": origin["end_ms"]}
+        if i in billed:
+            paid = billed[i].to_pylist()[0]
+            call |= {ours: paid.get(theirs) for ours, theirs in _FROM_BILLING.items()}
         call |= {name: origin[name] for name in ("content", "file_no", "block", "line", "carried_ms")}
-        rows.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
-    return pa.Table.from_pylist(rows, schema=CDR)
+        calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
+    return pa.Table.from_pylist(calls, schema=CDR)
 
 
 def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequence[DataFile]) -> None:
@@ -391,29 +398,53 @@ class _SettleFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, group: Group) -> Iterator[Any]:
-        tagged = beam.pvalue.TaggedOutput
         files = Files(self._workspace, self._run_id)
-        committed, read = self._committed(group)
-        settled = settle(group.calls, group.amended, files, committed)
-        settled.entries += ledger.entries(settled.rows, Bucket.ACCEPTED)
-        yield tagged("facts", Outcome(entries=settled.entries, read=read))
+        rows = []
+        for view, calls, amended in _by_view(group):
+            committed, read = self._committed(group, calls, amended, view)
+            settled = settle(calls, amended, files, committed, view)
+            rows.append(settled.rows)
+            yield from self._settled(settled, group, read, view)
+        written = pa.concat_tables(rows)
+        if written.num_rows:
+            yield replace(group, calls=written)
+
+    def _settled(
+        self, settled: Settled, group: Group, read: dict[tuple[str, str], int], view: str
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        tagged = beam.pvalue.TaggedOutput
+        outcome = Outcome(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
+        if view == "billing" and settled.rows.num_rows:
+            outcome.ends.append(ledger.ends(settled.rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
+        yield tagged("facts", outcome)
         if settled.conflicts.num_rows:
             yield tagged("suspended", (group.tenant, conflicts(settled.conflicts, group.tenant, self._workspace)))
         for share in _taken(settled, group):
             yield tagged("taken", share)
         for work in _rewrites(settled):
             yield tagged("rewrites", work)
-        if settled.rows.num_rows:
-            yield Group(group.tenant, group.bits, group.shard, settled.rows, group.amended)
 
-    def _committed(self, group: Group) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
-        """Assurance files that may hold rows of this group, and the versions of their partitions."""
-        dates = pa.chunked_array([*group.calls["call_date"].chunks, *group.amended["call_date"].chunks], pa.date32())
+    def _committed(
+        self, group: Group, calls: pa.Table, amended: pa.Table, view: str
+    ) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
+        """Files of a view that may hold these rows, and the versions of their partitions."""
+        dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
         parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
         with database.reading(self._workspace.settings) as connection:
             read = ledger.versions(connection, group.tenant, parts)
-            committed = ledger.files(connection, view="assurance", tenant=group.tenant, parts=parts)
+            committed = ledger.files(connection, view=view, tenant=group.tenant, parts=parts)
         return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+
+
+def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
+    """The group's calls and amendments by the view that they are compared with: where one is closed, the other."""
+    if not group.without_assurance:
+        yield "assurance", group.calls, group.amended
+        return
+    days = pa.array([date.fromisoformat(day) for day in group.without_assurance], pa.date32())
+    closed = pc.is_in(group.calls["call_date"], days)
+    yield "assurance", group.calls.filter(pc.invert(closed)), group.amended
+    yield "billing", group.calls.filter(closed), group.amended.slice(0, 0)
 
 
 def _taken(settled: Settled, group: Group) -> Iterator[Share]:

@@ -1,6 +1,6 @@
 """Split: settled calls → the billing view and the assurance view, under ids and keys that do not meet."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import tokens
-from callward.columns import flat, map_distinct, words
+from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.register import KeyName
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, TIMESTAMP
-from schemas.views import ASSURANCE, BILLING, LINEAGE
+from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE
 from transforms.elements import Group, Share
 
 TALK_STEP_S = 6
@@ -29,42 +29,34 @@ class Part:
     lineage: pa.Table
 
 
-def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> list[Part]:
+def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed: Collection[str] = ()) -> list[Part]:
     """One tenant's rated calls of one month → parts of both views.
 
+    `closed` names what the calls' window is past for: "assurance", "billing", "numbers" (the billing rows then have no
+    number columns). Its keys are not asked for, as they may be destroyed.
     Rows of the billing view are in order of time, those of the assurance view of (minute, id): nobody can lay the two
     side by side and count. (A large group is split in slabs of SLAB rows, each ordered so.)
     """
-    keys = _MonthKeys.open(workspace, tenant, month)
-    parts = [_assurance(calls, keys)]
+    parts = []
+    if "assurance" not in closed:
+        parts.append(_assurance(calls, _opened(workspace, "assurance", tenant, month, "account")))
+    if "billing" in closed:
+        return parts
     billed = np.arange(calls.num_rows)
     if workspace.settings.tenants[tenant].billing.rows == "answered":
-        billed = np.flatnonzero(flat(pc.equal(calls["disposition"], "answered")).to_numpy(zero_copy_only=False))
+        billed = np.flatnonzero(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
     if len(billed):
+        keys = _opened(workspace, "billing", tenant, month, *([] if "numbers" in closed else ["token"]))
         parts.append(_billing(calls, billed, keys, workspace))
     return parts
 
 
-@dataclass(frozen=True)
-class _MonthKeys:
-    billing_id: bytes
-    billing_content: bytes
-    token: bytes
-    assurance_id: bytes
-    assurance_content: bytes
-    account: bytes
-
-    @classmethod
-    def open(cls, workspace: Workspace, tenant: str, month: str) -> "_MonthKeys":
-        names = [
-            KeyName("billing", tenant, month, "id"),
-            KeyName("billing", tenant, month, "content"),
-            KeyName("billing-numbers", tenant, month, "token"),
-            KeyName("assurance", tenant, month, "id"),
-            KeyName("assurance", tenant, month, "content"),
-            KeyName("assurance", tenant, month, "account"),
-        ]
-        return cls(*(key.secret for key in workspace.keyring.keys(names)))
+def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
+    """The month's secrets of a view by purpose: id, content, and `further` ones (a token's belongs to the numbers)."""
+    purposes = ("id", "content", *further)
+    capability = {"token": "billing-numbers"}
+    names = [KeyName(capability.get(purpose, view), tenant, month, purpose) for purpose in purposes]
+    return dict(zip(purposes, (key.secret for key in workspace.keyring.keys(names)), strict=True))
 
 
 _FOR_LINEAGE = ("content", "end_time", *LINEAGE.names[2:])
@@ -80,8 +72,14 @@ _FOR_ASSURANCE = (
 
 def _in_order(calls: pa.Table, columns: tuple[str, ...], order: np.ndarray) -> pa.Table:
     """Only the columns that a view is made of, in its order: each is moved once."""
-    wanted = calls.select(list(dict.fromkeys((*columns, *_FOR_LINEAGE))))
-    return wanted if np.array_equal(order, np.arange(calls.num_rows)) else wanted.take(pa.array(order))
+    return moved(calls.select(list(dict.fromkeys((*columns, *_FOR_LINEAGE)))), order)
+
+
+def _slab(calls: pa.Table, first: int) -> pa.Table:
+    """SLAB rows of a group, each column of the views in one piece."""
+    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *_FOR_LINEAGE, "call_date"))
+    columns = {name: calls[name].slice(first, SLAB) for name in names}
+    return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})
 
 
 def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
@@ -90,50 +88,53 @@ def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
     return pa.table([content, end, *(calls[name] for name in LINEAGE.names[2:])], schema=LINEAGE)
 
 
-def _billing(calls: pa.Table, billed: np.ndarray, keys: _MonthKeys, workspace: Workspace) -> Part:
+def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], workspace: Workspace) -> Part:
     calls = _in_order(calls, _FOR_BILLING, billed[np.argsort(words(calls["start_time"])[billed], kind="stable")])
     carrier = workspace.carriers.get
     nothing = {
-        name: pa.nulls(calls.num_rows, BILLING.field(name).type)
+        name: nulls(calls.num_rows, IN_FLIGHT["billing"].field(name).type)
         for name in ("rate", "charge", "currency", "plan_version", "policy_version")
     }
     made = {
-        "billing_id": tokens.permute(calls["record_id"], keys.billing_id),
-        "charged_side": map_distinct(
-            calls["destination"], lambda d: "called" if d == "toll_free" else "calling", pa.string()
-        ),
-        "carrier_in": map_distinct(calls["ingress_trunk"], carrier, pa.string()),
-        "carrier_out": map_distinct(calls["egress_trunk"], carrier, pa.string()),
+        "billing_id": tokens.permute(calls["record_id"], keys["id"]),
+        "charged_side": map_few(calls["destination"], lambda place: "called" if place == "toll_free" else "calling"),
+        "carrier_in": map_few(calls["ingress_trunk"], carrier),
+        "carrier_out": map_few(calls["egress_trunk"], carrier),
         "start": calls["start_time"],
         "answer": calls["answer_time"],
         "end": calls["end_time"],
-        "calling_token": tokens.number_token(calls["calling_number"], keys.token),
-        "called_token": tokens.number_token(calls["called_number"], keys.token),
         **nothing,
     }
-    rows = pa.table([made[name] if name in made else calls[name] for name in BILLING.names], schema=BILLING)
-    return Part("billing", rows, _lineage(calls, keys.billing_content))
+    if "token" in keys:
+        made["calling_token"] = tokens.number_token(calls["calling_number"], keys["token"])
+        made["called_token"] = tokens.number_token(calls["called_number"], keys["token"])
+    rows = _view("billing", made, calls, without=() if "token" in keys else BILLING_NUMBERS)
+    return Part("billing", rows, _lineage(calls, keys["content"]))
 
 
-def _assurance(calls: pa.Table, keys: _MonthKeys) -> Part:
+def _assurance(calls: pa.Table, keys: dict[str, bytes]) -> Part:
     minute = words(calls["start_time"]).view(np.int64) // 60_000
-    within = tokens.as_u64(tokens.permute(calls["record_id"], keys.assurance_id))[:, 0] >> np.uint64(32)
+    within = tokens.as_u64(tokens.permute(calls["record_id"], keys["id"]))[:, 0] >> np.uint64(32)
     calls = _in_order(calls, _FOR_ASSURANCE, np.argsort((minute.astype(np.uint64) << np.uint64(32)) | within))
     made = {
-        "assurance_id": tokens.permute(calls["record_id"], keys.assurance_id),
-        "account_token": _account_tokens(calls["account"], keys.account),
+        "assurance_id": tokens.permute(calls["record_id"], keys["id"]),
+        "account_token": _account_tokens(calls["account"], keys["account"]),
         "trunk_in": calls["ingress_trunk"],
         "trunk_out": calls["egress_trunk"],
         "start": pa.array(words(calls["start_time"]).view(np.int64) // 60_000 * 60_000).view(TIMESTAMP),
         "ring_s": _ring_seconds(calls),
         "talk_s": talk_steps(calls["talk_ms"]),
     }
-    rows = pa.table([made[name] if name in made else calls[name] for name in ASSURANCE.names], schema=ASSURANCE)
-    return Part("assurance", rows, _lineage(calls, keys.assurance_content))
+    return Part("assurance", _view("assurance", made, calls), _lineage(calls, keys["content"]))
+
+
+def _view(view: str, made: dict[str, pa.Array], calls: pa.Table, without: Collection[str] = ()) -> pa.Table:
+    schema = pa.schema([field for field in IN_FLIGHT[view] if field.name not in without])
+    return pa.table([made[name] if name in made else calls[name] for name in schema.names], schema=schema)
 
 
 def _account_tokens(accounts: pa.ChunkedArray, secret: bytes) -> pa.Array:
-    encoded = flat(accounts).dictionary_encode()
+    encoded = few(accounts)
     return tokens.mac([encoded.dictionary], secret).take(encoded.indices)
 
 
@@ -158,7 +159,7 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         return
     index = dates.indices.to_numpy()
     for number in np.argsort(np.array(days, "datetime64[D]")):
-        yield days[number].isoformat(), calls.take(pa.array(np.flatnonzero(index == number)))
+        yield days[number].isoformat(), moved(calls, np.flatnonzero(index == number))
 
 
 @dataclass(eq=False)
@@ -181,11 +182,17 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
     def process(self, group: Group) -> Iterator[Share]:
         parts: dict[tuple[str, str], list[Part]] = {}
         for first in range(0, group.calls.num_rows, SLAB):
-            for call_date, calls in by_date(group.calls.slice(first, SLAB).combine_chunks()):
-                for part in split(calls, group.tenant, call_date[:7], self._workspace):
+            for call_date, calls in by_date(_slab(group.calls, first)):
+                for part in split(calls, group.tenant, call_date[:7], self._workspace, _closed(group, call_date)):
                     parts.setdefault((part.view, call_date), []).append(part)
         for (view, call_date), found in sorted(parts.items()):
             rows, lineage = (
                 pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True)
             )
             yield Share(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
+
+
+def _closed(group: Group, call_date: str) -> set[str]:
+    """What the window of a date's calls is past for."""
+    shut = {"assurance": group.without_assurance, "billing": group.without_billing, "numbers": group.without_numbers}
+    return {name for name, days in shut.items() if call_date in days}

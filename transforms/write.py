@@ -39,7 +39,14 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
         kept = pa.array(keep)
         outcome.files.append(
             files.write_view(
-                old.view, old.tenant, old.part, rows.filter(kept), lineage.filter(kept), old.shard_bits, old.shard
+                old.view,
+                old.tenant,
+                old.part,
+                rows.filter(kept),
+                lineage.filter(kept),
+                old.shard_bits,
+                old.shard,
+                old.received_on,
             )
         )
     return outcome

@@ -3,15 +3,17 @@
 import os
 import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
-from callward import database
+from callward import audit, database, roots, signing
 from callward.errors import UsageProblem
-from callward.keys import create_local
-from callward.settings import CAPABILITIES, FILE_NAME, Settings, load
+from callward.keys import KeyProblem, create_local, open_source
+from callward.roots import root_file as root_file
+from callward.settings import CAPABILITIES, FILE_NAME, SIGNERS, Settings, load
+from callward.signing import SigningKey
 from callward.template import render
+from schemas import retention
 from schemas.tables import keys
 
 
@@ -31,22 +33,25 @@ def init(folder: Path, settings: Settings, keys_of: Settings | None = None, *, d
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE_NAME).write_text(render(settings), encoding="utf-8")
         made = load(folder / FILE_NAME)
-        _make_keys(made, keys_of)
+        if keys_of is not None:
+            _copy_roots(keys_of, made)
         make_folders(made)
         database.upgrade(made)
         if keys_of is not None:
             _copy_register(keys_of, made)
+        _make_keys(made)
     finally:
         os.umask(old)
     return made
 
 
 def upgrade(settings: Settings) -> None:
-    """Bring an existing workspace's database to this version, and make the folders that it lacks."""
+    """Bring an existing workspace's database to this version, and make the folders, roots and signing keys it lacks."""
     old = os.umask(0o077)
     try:
         make_folders(settings)
         database.upgrade(settings)
+        _make_keys(settings)
     finally:
         os.umask(old)
 
@@ -75,32 +80,68 @@ def make_folders(settings: Settings) -> None:
         (settings.landing_path / source.name).mkdir(parents=True, exist_ok=True, mode=0o750)
 
 
-def _make_keys(settings: Settings, keys_of: Settings | None) -> None:
-    for capability in CAPABILITIES:
-        path = root_file(settings, capability)
-        if path is None or path.exists():
-            continue
+# -- roots and signing keys --------------------------------------------------------------------------------------------
+
+
+def _make_keys(settings: Settings) -> None:
+    """Register a root for each capability and a key for each signer; those that never were are made.
+
+    One that the register knows is not made again when its file is lost: another would open nothing.
+    """
+    entries = []
+    with database.writing(settings) as connection:
+        for name in (*CAPABILITIES, *SIGNERS):
+            if roots.registered(connection, name) is None:
+                root_id = (_signer if name in SIGNERS else _root)(settings, connection, name)
+                if root_id is not None:
+                    roots.add(connection, name, root_id)
+                    entries.append(audit.Entry("custodian", "root", f"{name} 1 {root_id}", "the first epoch"))
+        audit.append(connection, entries)
+
+
+def _root(settings: Settings, connection: Connection, capability: str) -> str | None:
+    """Id of the capability's root; None where it is not the one that wrapped its keys, which doctor then says."""
+    wrapped_by = set(connection.execute(select(keys.c.root_id).where(keys.c.capability == capability)).scalars())
+    path = root_file(settings, capability)
+    if path is not None and not path.exists() and not wrapped_by:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if keys_of is None:
-            create_local(path)
-        else:
-            source = root_file(keys_of, capability)
-            if source is None:
-                raise UsageProblem(f"the other workspace's {capability} root is not a local file")
+        create_local(path)
+    try:
+        source = open_source(settings.root_uri(capability))
+    except KeyProblem:
+        return None
+    source.close()
+    return source.root_id if wrapped_by <= {source.root_id} else None
+
+
+def _signer(settings: Settings, _connection: Connection, signer: str) -> str:
+    """Id of the signer's key, made where there is none yet."""
+    path = signing.signer_file(settings, signer)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        signing.create(path)
+    return signing.key_id(SigningKey(path).public)
+
+
+def _copy_roots(theirs: Settings, ours: Settings) -> None:
+    """The root files of another workspace, those that are kept in files."""
+    for capability in CAPABILITIES:
+        source, path = root_file(theirs, capability), root_file(ours, capability)
+        if source is None or path is None:
+            raise UsageProblem(f"the other workspace's {capability} root is not a local file")
+        if source.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copyfile(source, path)
             path.chmod(0o600)
 
 
 def _copy_register(theirs: Settings, ours: Settings) -> None:
-    """The month keys that the other workspace has minted: with the same roots they give the same ids and tokens."""
+    """Month keys and root epochs of the other workspace: with the same roots they give the same ids and tokens."""
     with database.reading(theirs) as connection:
-        rows = [dict(row._mapping) for row in connection.execute(select(keys))]
-    if rows:
-        with database.writing(ours) as connection:
-            connection.execute(insert(keys), rows)
-
-
-def root_file(settings: Settings, capability: str) -> Path | None:
-    """The file of a capability's root, None when it is not a local file."""
-    uri = settings.root_uri(capability)
-    return Path(unquote(urlsplit(uri).path)) if uri.startswith("local:///") else None
+        minted = [dict(row._mapping) for row in connection.execute(select(keys))]
+        epochs = select(retention.roots).where(retention.roots.c.capability.in_(CAPABILITIES))
+        registered = [dict(row._mapping) for row in connection.execute(epochs)]
+    with database.writing(ours) as connection:
+        for table, rows in ((keys, minted), (retention.roots, registered)):
+            if rows:
+                connection.execute(insert(table), rows)

@@ -27,7 +27,7 @@ ID_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _ROOT_TAG: Final = b"callward-root-1"
-_ROOT_FILE_LIMIT: Final = 4096
+_FILE_LIMIT: Final = 4096
 
 
 class KeyProblem(Problem):
@@ -95,7 +95,7 @@ class LocalRoot:
     """A root in a file that only its owner may read (`local:///path`). AES-256-GCM, random nonces, 60-byte blobs."""
 
     def __init__(self, path: str | Path) -> None:
-        raw = _read_root(Path(path))
+        raw = read_secret(Path(path), _ROOT_TAG, "root key file")
         self.path = str(path)
         self.root_id = "local:" + hashlib.blake2b(raw, digest_size=8, person=b"rootfp").hexdigest()
         self._cipher: AESGCM | None = AESGCM(raw)
@@ -131,63 +131,77 @@ class LocalRoot:
         raise TypeError("a root does not pickle: pass its URI and open it on the worker")
 
 
-def _read_root(path: Path) -> bytes:
-    """The 32 bytes in a root key file, after its owner and mode were checked on the very file that is read."""
+def read_secret(path: Path, tag: bytes, what: str) -> bytes:
+    """The 32 bytes in a key file, after its owner and mode were checked on the very file that is read.
+
+    `tag` is the file's first word, `what` names its kind in messages. Raises KeyGone when there is none, KeyDenied
+    when others may touch it, KeyProblem for any other content.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise KeyGone(f"the root key file {path} does not exist") from None
+        raise KeyGone(f"the {what} {path} does not exist") from None
     except OSError as problem:
-        raise KeyDenied(f"the root key file {path} cannot be opened: {problem.strerror}") from None
+        raise KeyDenied(f"the {what} {path} cannot be opened: {problem.strerror}") from None
     try:
-        _check_root_mode(path, os.fstat(handle))
-        return _decode_root(path, os.read(handle, _ROOT_FILE_LIMIT))
+        _check_mode(path, os.fstat(handle), what)
+        return _decode(path, os.read(handle, _FILE_LIMIT), tag, what)
     finally:
         os.close(handle)
 
 
-def _check_root_mode(path: Path, found: os.stat_result) -> None:
+def _check_mode(path: Path, found: os.stat_result, what: str) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise KeyDenied(f"the root key file {path} is not a regular file")
+        raise KeyDenied(f"the {what} {path} is not a regular file")
     if found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
-        raise KeyDenied(f"the root key file {path} has mode {mode:04o}; it must be 0600")
+        raise KeyDenied(f"the {what} {path} has mode {mode:04o}; it must be 0600")
     if found.st_uid != os.geteuid():
-        raise KeyDenied(f"the root key file {path} belongs to another user")
+        raise KeyDenied(f"the {what} {path} belongs to another user")
 
 
-def _decode_root(path: Path, text: bytes) -> bytes:
-    tag, _, encoded = text.strip().partition(b" ")
-    if tag != _ROOT_TAG:
-        raise KeyProblem(f"{path} is not a root key file of a version that this release knows")
+def _decode(path: Path, text: bytes, tag: bytes, what: str) -> bytes:
+    found, _, encoded = text.strip().partition(b" ")
+    if found != tag:
+        raise KeyProblem(f"{path} is not a {what} of a version that this release knows")
     try:
         raw = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         raw = b""
     if len(raw) != KEY_BYTES:
-        raise KeyProblem(f"the root key file {path} is damaged")
+        raise KeyProblem(f"the {what} {path} is damaged")
     return raw
 
 
-def create_local(path: str | Path) -> str:
-    """Make a new root key file (mode 0600, on disk when this returns) and return its URI.
+def create_secret(path: Path, tag: bytes) -> None:
+    """Make a key file of 32 new random bytes (mode 0600, on disk when this returns).
 
     Raises FileExistsError rather than touch a file that is there: a root overwritten is every key lost.
     """
-    path = Path(path).absolute()
-    text = _ROOT_TAG + b" " + base64.b64encode(os.urandom(KEY_BYTES)) + b"\n"
+    text = tag + b" " + base64.b64encode(os.urandom(KEY_BYTES)) + b"\n"
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(text)
         file.flush()
         os.fsync(handle)
     sync_folder(path.parent)
+
+
+def create_local(path: str | Path) -> str:
+    """Make a new root key file and return its URI; raises FileExistsError where one is."""
+    path = Path(path).absolute()
+    create_secret(path, _ROOT_TAG)
     return local_uri(path)
 
 
 def local_uri(path: str | Path) -> str:
     """The URI of a root key file; characters that mean something in a URI are quoted."""
     return "local://" + quote(str(Path(path).absolute()))
+
+
+def local_path(uri: str) -> Path | None:
+    """The file that a local URI names; None for a root that is kept elsewhere."""
+    return Path(unquote(urlsplit(uri).path)) if uri.startswith("local:///") else None
 
 
 def sync_folder(folder: str | Path) -> None:

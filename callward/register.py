@@ -1,7 +1,9 @@
 """The key register: month keys, each wrapped by the root of its capability, opened by purpose and audited.
 
 A key is named by (capability, tenant, month, purpose) and found by an opaque id that data files and sealed headers
-carry. A destroyed key leaves its row as a tombstone, so it can be neither opened nor minted again.
+carry. A destroyed key leaves its row as a tombstone, so it can be neither opened nor minted again. A key is minted
+under the root that the register calls active, asked within the very transaction: a root that was followed by another
+while a process had it open wraps nothing more.
 """
 
 import os
@@ -14,7 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from callward import audit, database
-from callward.keys import Key, KeyGone, KeyProblem, KeySource, fingerprint, open_source
+from callward.keys import Key, KeyGone, KeyProblem, KeySource, fingerprint
+from callward.roots import active, open_root
 from callward.seal import Sealer
 from callward.settings import Settings
 from schemas.tables import keys
@@ -68,7 +71,7 @@ class Keyring:
             rows = connection.execute(
                 select(keys).where(keys.c.state != "destroyed", keys.c.month.in_({n.month for n in wanted}))
             )
-            found = [name for name in (_name(row) for row in rows) if name in wanted]
+            found = [name for name in (name_of(row) for row in rows) if name in wanted]
         return dict(zip(found, self.keys(found), strict=True))
 
     def by_id(self, key_id: str) -> Key:
@@ -79,7 +82,7 @@ class Keyring:
                     row = connection.execute(select(keys).where(keys.c.key_id == key_id)).first()
                 if row is None:
                     raise KeyGone(f"key {key_id} is not in the register")
-                self._names[key_id] = _name(row)
+                self._names[key_id] = name_of(row)
             return self.key(self._names[key_id])
 
     def sealer(self, name: KeyName) -> Sealer:
@@ -107,23 +110,21 @@ class Keyring:
         self._keys.update(opened)
         self._names.update({key.key_id: name for name, key in opened.items()})
 
-    def _source(self, capability: str) -> KeySource:
-        if capability not in self._sources:
-            self._sources[capability] = open_source(self._settings.root_uri(capability))
-        return self._sources[capability]
+    def _root(self, capability: str, root_id: str) -> KeySource:
+        """The root with that id, opened anew when another epoch has begun since."""
+        known = self._sources.get(capability)
+        if known is None or known.root_id != root_id:
+            known = self._sources[capability] = open_root(self._settings, capability, root_id)
+        return known
 
     def _unwrap(self, name: KeyName, row: Row[Any]) -> Key:
         if row.state == "destroyed" or row.blob is None:
             raise KeyGone(f"key {row.key_id} ({name}) was destroyed")
-        secret = self._source(name.capability).unwrap(row.blob, _aad(row.key_id, name))
-        key = Key(row.key_id, secret)
-        if fingerprint(key) != row.fingerprint:
-            raise KeyProblem(f"key {row.key_id} ({name}) is not the one that was registered")
-        return key
+        return unwrapped(row, self._root(name.capability, row.root_id))
 
     def _mint(self, connection: Connection, name: KeyName) -> Key:
         key = Key(secrets.token_hex(16), secrets.token_bytes(32))
-        source = self._source(name.capability)
+        source = self._root(name.capability, active(connection, self._settings, name.capability).root_id)
         connection.execute(
             insert(keys).values(
                 key_id=key.key_id,
@@ -132,7 +133,7 @@ class Keyring:
                 month=name.month,
                 purpose=name.purpose,
                 state="active",
-                blob=source.wrap(key.secret, _aad(key.key_id, name)),
+                blob=source.wrap(key.secret, binding(key.key_id, name)),
                 root_id=source.root_id,
                 fingerprint=fingerprint(key),
                 created_at=database.now(),
@@ -140,6 +141,14 @@ class Keyring:
             )
         )
         return key
+
+    def forget(self, key_ids: Iterable[str]) -> None:
+        """Drop keys from memory, as far as Python lets go of them: a destroyed key opens nothing here any more."""
+        gone = set(key_ids)
+        with self._lock:
+            self._keys = {name: key for name, key in self._keys.items() if key.key_id not in gone}
+            for key_id in gone:
+                self._sealers.pop(key_id, None)
 
 
 _SHARED: dict[tuple[str, str, str, str, int], Keyring] = {}
@@ -153,11 +162,33 @@ def keyring(settings: Settings, role: str, reason: str) -> Keyring:
         return _SHARED.setdefault(name, Keyring(settings, role, reason))
 
 
-def _aad(key_id: str, name: KeyName) -> bytes:
+def forget(key_ids: Iterable[str]) -> None:
+    """Drop keys from every keyring that this process shares."""
+    gone = set(key_ids)
+    with _SHARED_LOCK:
+        for ring in _SHARED.values():
+            ring.forget(gone)
+
+
+def unwrapped(row: Any, source: KeySource) -> Key:
+    """The key in a row of the register, or in anything with the same names.
+
+    Raises KeyDenied for another root, KeyProblem for another key.
+    """
+    name = name_of(row)
+    key = Key(row.key_id, source.unwrap(row.blob, binding(row.key_id, name)))
+    if fingerprint(key) != row.fingerprint:
+        raise KeyProblem(f"key {row.key_id} ({name}) is not the one that was registered")
+    return key
+
+
+def binding(key_id: str, name: KeyName) -> bytes:
+    """What a wrapped key is bound to: a blob that is moved to another row does not open."""
     return f"callward/key/{FORMAT_VERSION}|{key_id}|{name}".encode()
 
 
-def _name(row: Row[Any]) -> KeyName:
+def name_of(row: Any) -> KeyName:
+    """The name of the key in a row of the register."""
     return KeyName(row.capability, row.tenant, row.month, row.purpose)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from callward.errors import UsageProblem
 from callward.keys import local_uri
-from schemas.policy import CLASSES, Window
+from schemas.policy import CLASSES, REQUIRED, Window
 
 FORMAT_VERSION = 1
 FILE_NAME = "callward.toml"
@@ -27,7 +27,10 @@ CAPABILITIES = (
     "archive",
     "ids",
     "transit",
+    "hold",
+    "late",
 )
+SIGNERS = ("custodian", "retention")  # who signs: registrations of persons; certificates and register exports
 
 
 def _zone(name: str) -> str:
@@ -88,11 +91,28 @@ class Landing(Section):
     )
 
 
+def _usual_roots() -> dict[str, str]:
+    return {name: f"local:keys/{name}.root" for name in CAPABILITIES}
+
+
+def _usual_signers() -> dict[str, str]:
+    return {name: f"local:keys/{name}.sign" for name in SIGNERS}
+
+
 class Keys(Section):
     roots: dict[str, str] = Field(
-        default={name: f"local:keys/{name}.root" for name in CAPABILITIES},
-        description="One key root per capability. Whoever may read a root's file "
-        "holds that capability: set the file's owner so.",
+        default=_usual_roots(),
+        description="One key root per capability; one that is not named lies where it usually does. Whoever may read a "
+        "root's file holds that capability: set the file's owner so.",
+    )
+    signers: dict[str, str] = Field(
+        default=_usual_signers(),
+        description="Ed25519 keys that sign: custodian (who is a person), retention (certificates, register exports).",
+    )
+    export_to: str | None = Field(
+        default=None,
+        description="A second folder, on another disk or host, for signed exports of the key register.",
+        examples=["/mnt/escrow/callward"],
     )
 
     @field_validator("roots")
@@ -100,8 +120,18 @@ class Keys(Section):
     def _known(cls, roots: dict[str, str]) -> dict[str, str]:
         for name in roots:
             if name not in CAPABILITIES:
-                raise ValueError(f"no capability is called {name!r}{_nearest(name, CAPABILITIES)}")
-        return roots
+                raise ValueError(f"no capability is called {name!r}{nearest(name, CAPABILITIES)}")
+        return _usual_roots() | roots
+
+    @field_validator("signers")
+    @classmethod
+    def _local_signers(cls, signers: dict[str, str]) -> dict[str, str]:
+        for name, uri in signers.items():
+            if name not in SIGNERS:
+                raise ValueError(f"no signer is called {name!r}{nearest(name, SIGNERS)}")
+            if not uri.startswith("local:"):
+                raise ValueError(f"only local: is built so far, such as local:keys/{name}.sign")
+        return _usual_signers() | signers
 
 
 class Engine(Section):
@@ -138,6 +168,9 @@ class Thresholds(Section):
         default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
     )
     few_attempts: int = Field(default=100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
+    purge_brake_pct: float = Field(
+        default=10.0, ge=0, description="A purge that would take so much more or less than foreseen waits for a person."
+    )
 
 
 class Billing(Section):
@@ -146,9 +179,21 @@ class Billing(Section):
     )
 
 
+class Requests(Section):
+    regime: Literal["pipeda", "us", "gdpr"] | None = Field(
+        default=None,
+        description="Whose clocks a person's request runs by: pipeda, us (state laws) or gdpr.",
+        examples=["us"],
+    )
+    other_numbers: Literal["shown", "hidden"] = Field(
+        default="shown", description="Whether an answer to a person shows the other parties' numbers, as a bill does."
+    )
+
+
 class Tenant(Section):
     zone: str = Field(default="UTC", description="Billing zone: its local date of the answer is the billing date.")
     billing: Billing = Field(default=Billing(), description="What the billing view holds.")
+    requests: Requests = Field(default=Requests(), description="Requests of persons about their data.")
     retention: dict[str, str] = Field(
         default={},
         description='Windows per class of data, such as "18 months"; nightly refuses to run while one is missing.',
@@ -161,7 +206,7 @@ class Tenant(Section):
     def _windows(cls, retention: dict[str, str]) -> dict[str, str]:
         for name, window in retention.items():
             if name not in CLASSES:
-                raise ValueError(f"no retention class is called {name!r}{_nearest(name, CLASSES)}")
+                raise ValueError(f"no retention class is called {name!r}{nearest(name, CLASSES)}")
             Window.parse(window)
         return retention
 
@@ -266,7 +311,7 @@ class Settings(Section):
             for tenant in {source.tenant, *source.tenants.values()}:
                 if tenant not in self.tenants:
                     raise ValueError(
-                        f"source {source.name}: no tenant is called {tenant!r}{_nearest(tenant, self.tenants)}"
+                        f"source {source.name}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}"
                     )
         for account in self.accounts:
             if account.tenant not in self.tenants:
@@ -297,31 +342,44 @@ class Settings(Section):
             return prefix + str(self.below(self.database.url.removeprefix(prefix)))
         return self.database.url
 
+    @property
+    def register_path(self) -> Path:
+        """Where signed exports of the key register are kept."""
+        return self.folder / "register"
+
+    @property
+    def export_path(self) -> Path | None:
+        """The second place for them."""
+        return self.below(self.keys.export_to) if self.keys.export_to else None
+
     def root_uri(self, capability: str) -> str:
-        """The key root of a capability; raises UsageProblem when the settings name none."""
-        uri = self.keys.roots.get(capability)
-        if uri is None:
-            raise UsageProblem(f"{self.path.name}: [keys.roots] has no {capability!r}")
+        """The key root of a capability."""
+        return self._absolute(self.keys.roots[capability])
+
+    def signer_uri(self, signer: str) -> str:
+        """The signing key of a signer."""
+        return self._absolute(self.keys.signers[signer])
+
+    def _absolute(self, uri: str) -> str:
         scheme, _, rest = uri.partition(":")
-        if scheme == "local" and not rest.startswith("/"):
-            return local_uri(self.below(rest))
-        return uri
+        return local_uri(self.below(rest)) if scheme == "local" and not rest.startswith("//") else uri
 
     def source(self, name: str) -> Source:
         """The source of that name; raises UsageProblem with the nearest right one."""
         for source in self.sources:
             if source.name == name:
                 return source
-        raise UsageProblem(f"no source is called {name!r}{_nearest(name, [s.name for s in self.sources])}")
+        raise UsageProblem(f"no source is called {name!r}{nearest(name, [s.name for s in self.sources])}")
 
     def missing_windows(self) -> list[str]:
-        """Classes without an explicit window, as "tenant: class"."""
+        """Classes that a night needs and that have no explicit window, as "tenant: class"."""
         return [
-            f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in CLASSES if cls not in tenant.retention
+            f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in REQUIRED if cls not in tenant.retention
         ]
 
 
-def _nearest(word: str, words: Any) -> str:
+def nearest(word: str, words: Any) -> str:
+    """The end of a sentence about an unknown word: the known one that is nearest, else all of them."""
     close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, words))})"
 
@@ -346,7 +404,7 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         section = _section_at(location)
         known = [n for n in section.model_fields if n not in ("path", "digest")] if section else []
-        return f"unknown key {where}{_nearest(str(location[-1]), known)}"
+        return f"unknown key {where}{nearest(str(location[-1]), known)}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 

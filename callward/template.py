@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from callward.settings import Settings, Tenant
-from schemas.policy import CLASSES
+from schemas.policy import CLASSES, REQUIRED
 
 
 def _comment(text: str) -> str:
@@ -82,7 +82,7 @@ def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable
     """How a table that is not there yet is written, behind comment signs."""
     if isinstance(model, Tenant) and name == "retention":
         yield from ("", _comment(field.description or ""), f"# [{path}]")
-        yield from (f'# {cls} = ""  # {what}' for cls, what in CLASSES.items())
+        yield from (f'# {cls} = ""  # {CLASSES[cls].what}' for cls in REQUIRED)
     item = _item_model(field)
     if item is not None:
         yield from ("", _comment(f"{field.description} Written so, as often as there are any:"), f"# [[{path}]]")

@@ -20,7 +20,8 @@ process.prepare()  # before the large libraries are imported
 from callward.errors import Problem  # noqa: E402
 from callward.landing import mask  # noqa: E402
 from callward.settings import Settings, Tenant, load  # noqa: E402
-from pipelines import console  # noqa: E402
+from pipelines import cli_hold, cli_keys, cli_policy, cli_purge, cli_subject, cli_tenant, console  # noqa: E402
+from pipelines.options import AsJson, Config, DryRun  # noqa: E402
 
 app = typer.Typer(
     name="callward",
@@ -31,14 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Config = Annotated[
-    str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Codes = Annotated[
     list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 def main() -> None:
@@ -211,6 +207,12 @@ def sql(
         answer.write(rows, form)
 
 
+app.add_typer(cli_policy.app, name="policy")
+app.add_typer(cli_hold.app, name="hold")
+app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_purge.app, name="purge")
+app.add_typer(cli_subject.app, name="subject")
+app.add_typer(cli_tenant.app, name="tenant")
 suspense_app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
 app.add_typer(suspense_app, name="suspense")
 

@@ -14,14 +14,17 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from callward import database
+from callward import database, epochs, exports, policy, signing
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
 from callward.keys import KeyProblem, KeySource, open_source
 from callward.landing import strangers
-from callward.settings import CAPABILITIES, Settings, load
+from callward.roots import ACTIVE
+from callward.settings import CAPABILITIES, SIGNERS, Settings, load
 from callward.workspace import Reference, Workspace
-from pipelines import console
+from pipelines import console, custody
+from schemas.policy import CLASSES
+from schemas.retention import roots
 from schemas.tables import keys
 
 OK, MISSING, WRONG, WARNING, NOTE = "ok", "missing", "wrong", "warning", "note"
@@ -63,11 +66,16 @@ def examine(config: str | None) -> list[Finding]:
     checks = (
         _settings,
         _windows,
+        _policies,
         _sources,
         _landing,
         _lists,
         _folders,
         _roots,
+        _signers,
+        _places_of_roots,
+        _epochs,
+        _exports,
         _database,
         _lake,
         _space,
@@ -120,6 +128,37 @@ def _windows(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", mend)
         else:
             yield Finding(f"windows of {name}", OK, "given for every class")
+
+
+def _policies(settings: Settings) -> Iterator[Finding]:
+    """Who stands behind each tenant's windows, and whether one is shorter than it may be."""
+    try:
+        with database.reading(settings) as connection:
+            governed = policy.in_force(settings, connection)
+            policy.check_history(connection)
+    except policy.PolicyProblem as problem:
+        yield Finding("policies", WRONG, str(problem), "restore the register; nothing is purged until it holds")
+        return
+    except Problem:
+        return  # the check of the database says why
+    for tenant, found in sorted(governed.items()):
+        yield _policy(tenant, found.current)
+
+
+def _policy(tenant: str, current: policy.Policy) -> Finding:
+    short = [
+        name
+        for name, rule in current.rules.items()
+        if any(floor and rule.window.may_end_before(floor) for floor in (rule.floor, CLASSES[name].floor))
+    ]
+    seen = f"{current.name}, version {current.version}" if current.version else current.name
+    if short:
+        mend = "'callward policy lint' names the floors; propose a policy with longer windows"
+        return Finding(f"policy of {tenant}", WARNING, f"{seen}: under its floor: {', '.join(short)}", mend)
+    if not current.two_people:
+        mend = f"callward policy propose FILE --tenant {tenant} ...: without two people no purge runs unattended"
+        return Finding(f"policy of {tenant}", NOTE, f"{seen}: two people do not stand behind it", mend)
+    return Finding(f"policy of {tenant}", OK, f"{seen}, activated by two people")
 
 
 def _sources(settings: Settings) -> Iterator[Finding]:
@@ -186,12 +225,12 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _root_file(settings: Settings, capability: str) -> Path | None:
-    return root_file(settings, capability) if capability in settings.keys.roots else None
+    return root_file(settings, capability)
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
-    """Each root of the settings: can it be read, and does it open what the register says it wrapped?"""
-    registered = _registered(settings)
+    """Each root of the settings: can it be read, is it the active one, and does it open what it is said to wrap?"""
+    registered, active = _registered(settings), _active(settings)
     for capability in CAPABILITIES:
         what = f"root {capability}"
         try:
@@ -199,12 +238,18 @@ def _roots(settings: Settings) -> Iterator[Finding]:
         except KeyProblem as problem:
             yield _unreadable(settings, what, capability, problem)
             continue
-        except UsageProblem as problem:
-            yield Finding(what, MISSING, str(problem), f'write {capability} = "local:keys/{capability}.root" there')
-            continue
-        with_keys = registered.get(capability, [])
-        yield _opening(what, source, with_keys)
         source.close()
+        if active.get(capability, source.root_id) != source.root_id:
+            yield Finding(
+                what,
+                WRONG,
+                f"it is {source.root_id}, and the register calls {active[capability]} active",
+                "put the right root back; where the database is an older copy: callward keys restore",
+            )
+        elif active and capability not in active:
+            yield Finding(what, WRONG, "the register does not know it", f"callward init --upgrade {settings.folder}")
+        else:
+            yield _opening(what, source, registered.get(capability, []))
 
 
 def _unreadable(settings: Settings, what: str, capability: str, problem: KeyProblem) -> Finding:
@@ -230,6 +275,97 @@ def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
         seen = f"does not open {closed:,} of the register's {len(registered):,} keys"
         return Finding(what, WRONG, seen, "this is another root: put the right one back")
     return Finding(what, OK, f"opens {console.count(len(registered), 'key')} of the register")
+
+
+def _active(settings: Settings) -> dict[str, str]:
+    """Id of the active root, or signing key, by capability or signer."""
+    try:
+        with database.reading(settings) as connection:
+            rows = connection.execute(select(roots).where(roots.c.state == ACTIVE)).all()
+    except Problem:
+        return {}  # the check of the database says why
+    return {row.capability: row.root_id for row in rows}
+
+
+def _signers(settings: Settings) -> Iterator[Finding]:
+    """The keys that sign; only the custodian and the service that runs purges need theirs."""
+    active = _active(settings)
+    for signer in SIGNERS if active else ():
+        what, file = f"signing key {signer}", signing.signer_file(settings, signer)
+        try:
+            found = signing.key_id(signing.SigningKey(file).public)
+        except KeyProblem as problem:
+            yield Finding(what, WARNING, str(problem), "put it back from its safe copy, unless another role has it")
+            continue
+        if signer not in active:
+            mend = f"callward init --upgrade {settings.folder}"
+            yield Finding(what, WRONG, "the register does not know it", mend)
+        elif active[signer] != found:
+            yield Finding(what, WRONG, "it is not the registered one, and signs nothing", "put the right one back")
+        else:
+            yield Finding(what, OK, "the registered one")
+
+
+def _places_of_roots(settings: Settings) -> Iterator[Finding]:
+    """A copy of a folder that holds roots and what they open, opens itself: then no purge reaches a backup."""
+    data = {"the lake": settings.lake_path.resolve()}
+    if (file := database.sqlite_file(settings)) is not None:
+        data["the database"] = file.resolve()
+    files = (_root_file(settings, name) for name in CAPABILITIES)
+    for folder in sorted({file.resolve().parent for file in files if file is not None}):
+        beside = sorted(name for name, path in data.items() if _share_a_folder(folder, path))
+        if beside:
+            seen = f"{folder} lies in one folder with {' and '.join(beside)}: a backup of it would open itself"
+            yield Finding("place of roots", WARNING, seen, "move the roots elsewhere, and say so under [keys.roots]")
+        else:
+            yield Finding("place of roots", OK, f"{folder}, apart from database and lake")
+
+
+def _share_a_folder(roots_in: Path, data: Path) -> bool:
+    """Whether the roots lie below the folder that the data lies in, or the data below that of the roots."""
+    return roots_in.is_relative_to(data.parent) or data.is_relative_to(roots_in)
+
+
+def _epochs(settings: Settings) -> Iterator[Finding]:
+    """Switches of epochs that were not ended, and copies of roots that outlived them."""
+    try:
+        pending = epochs.pending(settings)
+        with database.reading(settings) as connection:
+            copies = custody.dead_copies(connection)
+    except Problem:
+        return  # the check of the database says why
+    if pending:
+        seen = f"a switch was interrupted: {', '.join(pending)}"
+        yield Finding("epochs", WARNING, seen, "callward keys export; it ends the switch first")
+    for copy in copies:
+        seen = f"copy {copy.copy_no} of a root of {copy.capability} that is destroyed here: {copy.place}"
+        yield Finding(
+            "copy of a root", WARNING, seen, f"destroy it there, then: callward keys copy confirm {copy.copy_no}"
+        )
+
+
+def _exports(settings: Settings) -> Iterator[Finding]:
+    """Whether the newest register export would bring every key back."""
+    try:
+        with database.reading(settings) as connection:
+            wrapped = connection.execute(select(keys.c.key_id, keys.c.root_id).where(keys.c.blob.is_not(None))).all()
+    except Problem:
+        return  # the check of the database says why
+    body, mend = exports.newest(settings), "callward keys export, as often as the database is backed up"
+    if body is None:
+        if wrapped:
+            yield Finding("register export", WARNING, "there is none: a lost database would be lost data", mend)
+        return
+    there = {row["key_id"]: row["root_id"] for row in body["keys"] if row["blob"]}
+    lacking = sum(there.get(row.key_id) != row.root_id for row in wrapped)
+    if lacking:
+        seen = f"the newest, of {body['created_at'][:16]}, lacks {console.count(lacking, 'key')}"
+        yield Finding("register export", WARNING, seen, mend)
+    else:
+        yield Finding("register export", OK, f"of {body['created_at'][:16]}, with every key")
+    if settings.export_path is None:
+        seen = "keys.export_to names no second place for it"
+        yield Finding("register export", NOTE, seen, "name a folder on another disk or host")
 
 
 def _registered(settings: Settings) -> dict[str, list[Any]]:

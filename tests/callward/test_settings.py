@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
 from callward.settings import CAPABILITIES, Account, Settings, Source, Tenant, find, load
-from schemas.policy import CLASSES
+from schemas.policy import CLASSES, REQUIRED
 
 
 def _load(tmp_path: Path, text: str) -> Settings:
@@ -32,6 +32,8 @@ def _load(tmp_path: Path, text: str) -> Settings:
         ("[[sources]]\nname = '../a'\nformat = 'x'", "name"),
         ("[[sources]]\nname = 'a'", "format"),
         ("[keys.roots]\nbiling = 'local:x'", "did you mean 'billing'?"),
+        ("[keys.signers]\nretentoin = 'local:x'", "did you mean 'retention'?"),
+        ("[keys.signers]\nretention = 'vault:x'", "only local: is built so far"),
         ("[lake]\nuri = 's3://bucket'", "only file: is built so far"),
         ("[tenants.default]\nzone = 'America/Denvr'", "no time zone is called 'America/Denvr'"),
         ("[tenants.default.retention]\ncall_detail = 'forever'", "a window is written like '18 months'"),
@@ -82,7 +84,7 @@ def test_silence_is_not_a_window() -> None:
     bare = Settings(
         path=Path("callward.toml"), tenants={"a": Tenant(), "b": Tenant(retention=dict.fromkeys(CLASSES, "1 year"))}
     )
-    assert bare.missing_windows() == [f"a: {name}" for name in CLASSES]
+    assert bare.missing_windows() == [f"a: {name}" for name in REQUIRED]
 
 
 @examples(max_examples=50)
@@ -106,6 +108,16 @@ def test_every_capability_has_a_root_of_its_own() -> None:
     roots = Settings(path=Path("/w/callward.toml")).keys.roots
     assert set(roots) == set(CAPABILITIES)
     assert len(set(roots.values())) == len(CAPABILITIES)
+
+
+def test_a_root_or_signer_that_is_not_named_lies_where_it_usually_does(tmp_path: Path) -> None:
+    found = _load(tmp_path, "[keys.roots]\nbilling = 'local:/srv/b'\n[keys.signers]\nretention = 'local:r.sign'")
+    assert found.root_uri("billing") == "local:///srv/b"
+    assert found.root_uri("late") == f"local://{tmp_path}/keys/late.root"
+    assert found.signer_uri("retention") == f"local://{tmp_path}/r.sign"
+    assert found.signer_uri("custodian") == f"local://{tmp_path}/keys/custodian.sign"
+    assert found.export_path is None
+    assert _load(tmp_path, "[keys]\nexport_to = 'safe'").export_path == tmp_path / "safe"
 
 
 def test_a_missing_source_is_answered_with_the_nearest() -> None:

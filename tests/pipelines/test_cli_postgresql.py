@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from callward import audit, database, query
+from callward import audit, database, epochs, exports, initiate, query
+from callward.errors import Problem
 from callward.feeds import generate
-from callward.register import KeyName, keyring
+from callward.keys import KeyGone
+from callward.register import KeyName, Keyring, keyring
 from callward.settings import Database
 from schemas.tables import keys
 
@@ -103,7 +105,7 @@ def test_night_on_postgresql_equals_night_on_sqlite(workspace: Any, server_url: 
         workspace("asterisk", "opensips", database=Database(url=server_url)),
         workspace("asterisk", "opensips"),
     )
-    database.upgrade(ours.settings)
+    initiate.upgrade(ours.settings)
     _copy_keys(theirs, ours)
     for site in (ours, theirs):
         _land(site, feed)
@@ -149,8 +151,33 @@ def _changes_nothing_twice(site: Any, feed: Path) -> None:
 
 def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -> None:
     site = workspace("asterisk", database=Database(url=server_url))
-    database.upgrade(site.settings)
+    initiate.upgrade(site.settings)
     name = KeyName("assurance", "default", "2031-01", "meta")
     assert keyring(site.settings, "billing-run", "one").key(name) == keyring(site.settings, "billing-run", "two").key(
         name
     )
+
+
+def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others(
+    workspace: Any, server_url: str, tmp_path: Path
+) -> None:
+    site = workspace("asterisk", database=Database(url=server_url))
+    settings = site.settings
+    initiate.upgrade(settings)
+    names = [KeyName("late", "default", f"2040-{month:02d}", "records") for month in range(1, 4)]
+    minted = keyring(settings, "retention-run", "test").keys(names)
+    before = exports.write(settings, "before")
+    kept_aside = before.rename(tmp_path / before.name)
+    for _ in range(2):
+        epochs.destroy(settings, [minted[0].key_id], role="retention-run", reason="test")
+    assert [epochs.dead(settings, key.key_id) for key in minted] == [True, False, False]
+    fresh = Keyring(settings, "retention-run", "fresh")
+    assert fresh.keys(names[1:]) == minted[1:]
+    with pytest.raises(KeyGone):
+        fresh.key(names[0])
+    with pytest.raises(Problem, match="newest export"):
+        exports.restore(settings, kept_aside)
+    done = exports.restore(settings, exports.listed(settings.register_path)[0])
+    assert (done["keys"]["destroyed"], done["keys"]["closed"]) == (0, 0)
+    assert epochs.add_copy(settings, "late", "safe 2").copy_no == 1
+    assert epochs.confirm_copy(settings, 1).destroyed

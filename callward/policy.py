@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from callward import audit, database, persons
+from callward import audit, database, leaving, persons
 from callward.clauses import lint, load, parse, read
 from callward.errors import Problem, UsageProblem
 from callward.landing import mask
-from callward.rules import OpenFor, Policies, Policy, Rule, call_clock
+from callward.rules import Leaving, OpenFor, Policies, Policy, Rule, call_clock
 from callward.settings import Settings
 from schemas.policy import CLASSES, Window
 from schemas.retention import policies
@@ -74,6 +74,9 @@ def in_force(
         if tenant in proposed:
             versions = (*versions, _candidate(proposed[tenant], tenant, versions))
         found[tenant] = Policies(tenant, versions or (of_settings(settings, tenant),))
+    for tenant, left in leaving.decided(connection).items():
+        if tenant in found:
+            found[tenant] = Leaving(tenant, found[tenant].versions, left.left_on, left.keep_floors)
     return found
 
 

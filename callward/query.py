@@ -8,22 +8,25 @@ any file it is asked for and looks into Python's variables, so all three are off
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import Table, select
 
-from callward import audit, database, ledger
+from callward import audit, database, ledger, restrictions
 from callward.errors import Problem, UsageProblem
 from callward.keys import Key, KeyProblem, open_source
 from callward.lake import LakeFile, open_dataset
 from callward.ledger import DataFile
 from callward.register import KeyName, Keyring
+from callward.restrictions import Hidden
 from callward.settings import Settings
 from schemas import tables, views
 
@@ -180,9 +183,12 @@ def _register(
     if view is not None:
         schema = _schema(view, bool(case))
         keyring = Keyring(settings, role, f"sql {purpose} {case}".strip())
-        connection.register(view, _view(settings, view, keyring, schema) if view in named else schema.empty_table())
+        unseen = restrictions.hidden(settings, keyring, view) if named else {}
+        rows = _view(settings, view, keyring, schema, unseen) if view in named else schema.empty_table()
+        connection.register(view, rows)
     for table in ROLES[role].tables:
-        connection.register(table.name, _database_table(settings, table, table.name in named))
+        made = _database_table(settings, table, table.name in named)
+        connection.register(table.name, made if view is None else _unrestricted(made, unseen))
     for name, statement in _VIEWS.get(role, {}).items():
         connection.execute(f"CREATE VIEW {name} AS {statement(settings)}")
 
@@ -208,15 +214,25 @@ def _schema(view: str, with_numbers: bool) -> pa.Schema:
     return pa.schema([field for field in views.VIEWS[view] if field.name not in hidden])
 
 
-def _view(settings: Settings, view: str, keyring: Keyring, schema: pa.Schema) -> ds.Dataset:
-    """A dataset over a view's data files with the columns of `schema`."""
+def _unrestricted(table: pa.Table, unseen: Mapping[str, Hidden]) -> pa.Table:
+    """A derived table without the rows of restricted accounts."""
+    for tenant, hidden in unseen.items():
+        of_tenant = np.asarray(pc.equal(table["tenant"], tenant))
+        table = table.filter(pa.array(~(of_tenant & hidden.derived(table))))
+    return table
+
+
+def _view(
+    settings: Settings, view: str, keyring: Keyring, schema: pa.Schema, unseen: Mapping[str, Hidden]
+) -> ds.Dataset:
+    """A dataset over a view's data files with the columns of `schema`, without the rows of restricted persons."""
     with_numbers = not set(views.NUMBER_COLUMNS[view]).isdisjoint(schema.names)
     for attempt in range(_ATTEMPTS):
         with database.reading(settings) as connection:
             files = ledger.files(connection, view=view)
         try:
             keys = _month_keys(settings, keyring, view, {(f.tenant, f.part[:7]) for f in files}, with_numbers)
-            return _opened(settings, files, keys, schema)
+            return _opened(settings, files, keys, schema, unseen)
         except KeyProblem as problem:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
         except FileNotFoundError:
@@ -230,16 +246,25 @@ def _view(settings: Settings, view: str, keyring: Keyring, schema: pa.Schema) ->
 _Months = dict[tuple[str, str], tuple[Key, Key | None]]
 
 
-def _opened(settings: Settings, files: Collection[DataFile], keys: _Months, schema: pa.Schema) -> ds.Dataset:
+def _opened(
+    settings: Settings,
+    files: Collection[DataFile],
+    keys: _Months,
+    schema: pa.Schema,
+    unseen: Mapping[str, Hidden],
+) -> ds.Dataset:
     found, opened = [], {}
     for file in files:
-        month = file.tenant, file.part[:7]
+        month, hidden = (file.tenant, file.part[:7]), unseen.get(file.tenant)
         if month not in keys:
             continue  # its month key was destroyed: nobody reads it any more
+        if hidden is not None and file.file_id in hidden.files:
+            continue  # nobody has looked yet which of its rows are restricted
         meta, numbers = keys[month]
         opened.update({key.key_id: key for key in (meta, numbers) if key is not None})
         path = str(settings.lake_path / file.path)
-        found.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None))
+        rows = hidden.rows() if hidden is not None else None
+        found.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None, rows))
     return open_dataset(found, opened, schema)
 
 

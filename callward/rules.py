@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from schemas.cdr import LONGEST_CALL_DAYS
-from schemas.policy import Window
+from schemas.policy import CLASSES, Window
 
 UNINVOICED_DAYS: Final = 92
 PURPOSES: Final = ("billing", "service_assurance")  # those of the two views
@@ -89,6 +89,11 @@ class Policies:
     def two_people(self) -> bool:
         """Whether two registered persons stand behind what is in force: only then may a purge run unattended."""
         return self.current.two_people
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the tenant left, so that nothing of it is kept any longer than the law requires."""
+        return False
 
     @cached_property
     def digest(self) -> str:
@@ -172,3 +177,56 @@ class Policies:
         for account in {account for policy in self.versions for account in policy.subscribers}:
             found.setdefault(tuple(p.subscribers.get(account) for p in self.versions), set()).add(account)
         return found
+
+
+_OF_TENANT: Final = (
+    "call_detail",
+    "billing_transaction",
+    "assurance_metrics",
+    "suspense",
+    "archive",
+    "subject_requests",
+)
+
+
+@dataclass(frozen=True)
+class Leaving(Policies):
+    """Of a tenant that left on a day, by two persons' decision: its data goes now, or when the law's floor has passed.
+
+    What comes in later is past its window on arrival. Classes that are not kept by tenant stay as they were.
+    """
+
+    left_on: date = date.max
+    keep_floors: bool = False
+
+    @property
+    def two_people(self) -> bool:
+        return True
+
+    @property
+    def leaving(self) -> bool:
+        return True
+
+    def last_day(self, cls: str, clock: date, received: date, *, invoiced: bool = False) -> date:
+        """The day before the tenant left, or that of the floor; never later than without its leaving."""
+        usual = super().last_day(cls, clock, received, invoiced=invoiced)
+        if cls not in _OF_TENANT:
+            return usual
+        return min(usual, max(self.floor(cls, clock) if self.keep_floors else date.min, self.left_on - timedelta(1)))
+
+    def floor(self, cls: str, clock: date) -> date:
+        """The last day that the law requires data of a class; date.min for none."""
+        return floor_of(self, cls, clock)
+
+    @cached_property
+    def digest(self) -> str:
+        """As of the policies, and that the tenant left."""
+        facts = [Policies(self.tenant, self.versions).digest, self.left_on.isoformat(), self.keep_floors]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def floor_of(policies: Policies, cls: str, clock: date) -> date:
+    """The last day that a class's floor, by the policy or by law, requires data to be kept; date.min for none."""
+    rule = policies.current.rules.get(cls)
+    floors = [floor for floor in (rule.floor if rule else None, CLASSES[cls].floor) if floor is not None]
+    return max((floor.last_day(clock) for floor in floors), default=date.min)

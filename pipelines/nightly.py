@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from callward import database, ledger, runs
+from callward import database, ledger, restrictions, runs
 from callward.crash import point
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
@@ -81,6 +81,7 @@ def nightly(
         night = work.run()
         night.seconds = time.monotonic() - started
         runs.finish(settings, run_id, "done", night.document())
+    restrictions.mark(settings)
     return night
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from callward import database, ledger, runs
+from callward import database, ledger, restrictions, runs
 from callward.errors import Problem
 from callward.files import Files
 from callward.settings import Settings
@@ -57,6 +57,7 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
             raise Problem("other runs committed to the same days again and again; run it again")
         result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
         runs.finish(settings, run_id, "done", result)
+    restrictions.mark(settings)
     return result
 
 

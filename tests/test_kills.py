@@ -123,8 +123,11 @@ def test_a_clean_night_has_something_of_everything(clean: dict[str, Any]) -> Non
     }
 
 
+_OF_RETENTION = ("epoch-", "purge-", "subject-", "tenant-", "held-", "return-", "certificate-", "rows-restated")
+
+
 def test_every_named_point_is_killed_at() -> None:
-    """A point that is added to the code must be added here."""
+    """A point that is added to a night must be added here; those of keys and retention have kill tests of their own."""
     root = Path(__file__).parent.parent
     texts = [
         p.read_text(encoding="utf-8")
@@ -135,6 +138,7 @@ def test_every_named_point_is_killed_at() -> None:
         "suspense-written",
         "pending-written",
     }
+    named = {name for name in named if not name.startswith(_OF_RETENTION)}
     assert named == {point.partition(":")[0] for point in POINTS}
 
 

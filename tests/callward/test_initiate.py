@@ -1,17 +1,20 @@
 """A new workspace: nothing is overwritten, nothing is open to others, and a copy of keys gives equal keys."""
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, select
 
-from callward import database, initiate
+from callward import database, epochs, initiate, signing
 from callward.errors import UsageProblem
 from callward.keys import open_source
 from callward.register import KeyName, Keyring
-from callward.settings import CAPABILITIES, Settings, Source, Tenant
+from callward.settings import CAPABILITIES, SIGNERS, Settings, Source, Tenant
+from schemas.retention import roots
 
 
 def _settings(folder: Path) -> Settings:
@@ -33,8 +36,8 @@ def test_nobody_else_may_look_into_a_new_workspace(tmp_path: Path, open_umask: N
     assert (made.landing_path / "a").is_dir()
     for path in [tmp_path / "w", *(tmp_path / "w").rglob("*")]:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
-    for capability in CAPABILITIES:
-        file = initiate.root_file(made, capability)
+    files = [initiate.root_file(made, capability) for capability in CAPABILITIES]
+    for file in [*files, *(signing.signer_file(made, signer) for signer in SIGNERS)]:
         assert file is not None
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     database.check_version(made)
@@ -79,3 +82,57 @@ def test_upgrade_makes_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> Non
     initiate.upgrade(made)
     assert (made.landing_path / "a").is_dir()
     assert Keyring(made, "custodian", "again").key(KeyName("billing", "default", "2030-01", "id")) == key
+
+
+def _registered(settings: Settings) -> dict[tuple[str, int], str]:
+    with database.reading(settings) as connection:
+        return {(row.capability, row.epoch): row.root_id for row in connection.execute(select(roots))}
+
+
+def test_every_root_and_signing_key_of_a_new_workspace_is_registered(tmp_path: Path) -> None:
+    made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
+    wanted: dict[tuple[str, int], str] = {(name, 1): open_source(made.root_uri(name)).root_id for name in CAPABILITIES}
+    for signer in SIGNERS:
+        wanted[signer, 1] = signing.key_id(signing.SigningKey(signing.signer_file(made, signer)).public)
+    assert _registered(made) == wanted
+    initiate.upgrade(made)
+    assert _registered(made) == wanted
+
+
+@pytest.mark.parametrize("name", ["billing", "retention"])
+def test_upgrade_makes_no_other_key_for_one_that_was_lost(tmp_path: Path, name: str) -> None:
+    made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
+    before = _registered(made)
+    (file,) = (made.folder / "keys").glob(f"{name}.*")
+    file.unlink()
+    initiate.upgrade(made)
+    assert not file.exists()
+    assert _registered(made) == before
+
+
+def test_upgrade_registers_the_roots_of_an_older_workspace(tmp_path: Path) -> None:
+    """One from before roots were registered, and before there were all of them; one root is not the right one."""
+    made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
+    for capability in ("billing", "assurance"):
+        Keyring(made, "custodian", "test").key(KeyName(capability, "default", "2030-01", "id"))
+    with database.writing(made) as connection:
+        connection.execute(delete(roots))
+    for name in ("late.root", "retention.sign", "assurance.root"):
+        (made.folder / "keys" / name).unlink()
+    shutil.copyfile(made.folder / "keys" / "billing.root", made.folder / "keys" / "assurance.root")
+    (made.folder / "keys" / "assurance.root").chmod(0o600)
+    initiate.upgrade(made)
+    assert {name for name, _ in _registered(made)} == {*CAPABILITIES, *SIGNERS} - {"assurance"}
+
+
+def test_a_copy_has_the_epochs_of_the_keys_that_it_copied(tmp_path: Path) -> None:
+    name = KeyName("billing", "default", "2030-01", "id")
+    first = initiate.init(tmp_path / "a", _settings(tmp_path / "a"))
+    key = Keyring(first, "custodian", "test").key(name)
+    epochs.rotate(first, "billing", role="custodian", reason="test")
+    second = initiate.init(tmp_path / "b", _settings(tmp_path / "b"), first)
+    assert Keyring(second, "custodian", "test").key(name) == key
+    own = {(signer, 1) for signer in SIGNERS}
+    theirs, ours = _registered(first), _registered(second)
+    assert {name for name in ours if ours[name] != theirs[name]} == own
+    assert ours.keys() == theirs.keys()

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
-from callward import audit, database
+from callward import audit, database, epochs
+from callward.errors import Problem
 from callward.initiate import root_file
 from callward.keys import KeyDenied, KeyGone, KeyProblem, create_local, fingerprint
 from callward.register import KeyName, Keyring
 from callward.settings import Settings, load
+from schemas.retention import roots
 from schemas.tables import audit_log, keys
 
 NAME = KeyName("assurance", "default", "2030-07", "meta")
@@ -103,6 +105,32 @@ def test_another_root_is_denied_in_words_without_a_secret(settings: Settings) ->
     with pytest.raises(KeyDenied, match="does not open this wrapped key") as denied:
         ring(settings).key(NAME)
     assert key.secret.hex() not in str(denied.value)
+
+
+def test_nothing_is_minted_under_a_root_that_is_not_the_active_one(settings: Settings) -> None:
+    """As where a role keeps a copy of the root of an epoch that is over."""
+    file, other = root_file(settings, "assurance"), KeyName("assurance", "default", "2030-08", "meta")
+    assert file is not None
+    stale = file.read_bytes()
+    opened = ring(settings)
+    key = opened.key(NAME)
+    epochs.rotate(settings, "assurance", role="custodian", reason="test")
+    assert ring(settings).key(NAME) == key
+    file.write_bytes(stale)
+    for attempt in (opened, ring(settings)):
+        with pytest.raises(KeyDenied, match="another root's"):
+            attempt.key(other)
+    with database.reading(settings) as connection:
+        assert connection.execute(select(keys).where(keys.c.month == other.month)).first() is None
+
+
+def test_a_root_that_is_not_registered_opens_but_mints_nothing(settings: Settings) -> None:
+    key = ring(settings).key(NAME)
+    with database.writing(settings) as connection:
+        connection.execute(delete(roots).where(roots.c.capability == "assurance"))
+    assert ring(settings).key(NAME) == key
+    with pytest.raises(Problem, match="init --upgrade"):
+        ring(settings).key(KeyName("assurance", "default", "2030-08", "meta"))
 
 
 def test_a_blob_moved_to_another_name_does_not_open(settings: Settings) -> None:

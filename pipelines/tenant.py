@@ -1,0 +1,418 @@
+"""tenant: handing a tenant's data back, and destroying what is left of it, by two persons' decision."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from callward import (
+    audit,
+    certificates,
+    database,
+    epochs,
+    exports,
+    handback,
+    holds,
+    leaving,
+    ledger,
+    persons,
+    policy,
+    runs,
+    signing,
+    subjects,
+)
+from callward import purges as plans
+from callward.certificates import Certificate, Facts
+from callward.crash import point
+from callward.errors import Problem, UsageProblem
+from callward.files import HELD, Files
+from callward.findings import canonical
+from callward.handback import MANIFEST, SIGNATURE, SUFFIX, Envelope
+from callward.keys import sync_folder
+from callward.landing import mask
+from callward.ledger import DataFile
+from callward.policy import Policies
+from callward.register import EVERY_MONTH
+from callward.rules import call_clock, floor_of
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines.purge import purge
+from schemas.retention import lake_file_inputs, purges, restrictions, row_ends, subject_requests, suppressions
+from schemas.tables import input_files, keys, lake_files
+
+ROLE: Final = "retention-run"
+REASON: Final = "the tenant left"
+_VIEWS: Final = ("billing", "assurance")
+_UNDER_WAY: Final = "leaving"  # the status of such a purge that is not certified yet
+
+
+# -- return ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of a hand-over, before it is sealed."""
+
+    name: str
+    what: str
+    data: bytes | memoryview
+    rows: int | None = None
+
+
+def give_back(
+    settings: Settings,
+    tenant: str,
+    recipient: str,
+    to: Path,
+    person: str,
+    key_file: Path,
+    today: date,
+    *,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Write everything of a tenant into a new folder, sealed for the recipient's public key, with a signed manifest.
+
+    A registered person answers for it. Nothing is changed in the lake. Raises Problem where the holds cannot be read.
+    """
+    database.check_version(settings)
+    _check_tenant(settings, tenant)
+    public = handback.public_key(recipient)
+    if dry_run:
+        return {"tenant": tenant, "dry_run": True, "files": None, "rows": _rows(settings, tenant)}
+    _make_folder(to)
+    with runs.running(settings, "return", [f"return/{tenant}"]) as run_id:
+        made = handback.envelope(public)
+        listed = [_write(to, made, piece) for piece in _pieces(settings, tenant, run_id, today)]
+        manifest = handback.canonical(_manifest(settings, tenant, made, listed, today))
+        digest = hashlib.sha256(manifest).hexdigest()
+        persons.approve(settings, "return", digest, person, key_file)
+        audit.record(settings, [audit.Entry(ROLE, "tenant-return", f"{tenant} {digest}", f"by {person}")])
+        _put(to / MANIFEST, manifest)
+        _put(to / SIGNATURE, signing.sign(settings, "retention", handback.to_sign(manifest)).hex().encode() + b"\n")
+        runs.finish(settings, run_id, "done", {"tenant": tenant, "manifest": digest})
+    rows = {item["what"]: 0 for item in listed if item["rows"] is not None}
+    for item in listed:
+        if item["rows"] is not None:
+            rows[item["what"]] += item["rows"]
+    return {"tenant": tenant, "folder": str(to), "files": len(listed), "rows": rows, "manifest_sha256": digest}
+
+
+def _check_tenant(settings: Settings, tenant: str) -> None:
+    if tenant not in settings.tenants:
+        raise UsageProblem(f"no tenant is called {mask(tenant)!r} (known: {', '.join(settings.tenants)})")
+
+
+def _rows(settings: Settings, tenant: str) -> dict[str, int]:
+    f = lake_files.c
+    query = select(f.view, func.sum(f.rows)).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None))
+    with database.reading(settings) as connection:
+        return {view: int(rows) for view, rows in connection.execute(query.group_by(f.view))}
+
+
+def _make_folder(to: Path) -> None:
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageProblem(f"--to {mask(str(to))}: it is there already, and not empty")
+    to.mkdir(mode=0o700, exist_ok=True)
+
+
+def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterator[Piece]:
+    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"return of tenant {tenant}")), run_id)
+    for view in _VIEWS:
+        with database.reading(settings) as connection:
+            found = ledger.files(connection, view=view, tenant=tenant)
+        yield from (_of_rows(files, file) for file in found)
+    with database.reading(settings) as connection:
+        governed = policy.in_force(settings, connection)[tenant]
+        origin = _origin(connection, tenant)
+    for version in governed.versions:
+        text = version.text or canonical({name: str(rule.window) for name, rule in version.rules.items()})
+        suffix = "toml" if version.text else "json"
+        yield Piece(f"policies/version-{version.version}.{suffix}", "policy", text.encode())
+    placed = [hold for hold in holds.listed(settings, holds.COMPLIANCE, today) if hold["tenant"] == tenant]
+    asked = [r.document(today) for r in subjects.listed(settings, tenant=tenant, everything=True)]
+    told = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
+    yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())
+
+
+def _of_rows(files: Files, file: DataFile) -> Piece:
+    """A data file as plain Parquet: in memory only, until it is sealed."""
+    sink = pa.BufferOutputStream()
+    rows = files.rows(file)
+    pq.write_table(rows, sink, compression="zstd")
+    data = memoryview(sink.getvalue()).cast("B")
+    return Piece(f"{file.view}/call_date={file.part}/{file.file_id}.parquet", file.view, data, rows.num_rows)
+
+
+def _origin(connection: Connection, tenant: str) -> list[dict[str, Any]]:
+    """Per input file the tenant's rows in each view, and those that retention took out; of nobody else's."""
+    i, f = lake_file_inputs.c, lake_files.c
+    mine = select(i.file_no, f.view, func.sum(i.rows).label("rows")).join(lake_files, f.file_id == i.file_id)
+    present = mine.where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None)).group_by(i.file_no, f.view)
+    rows: dict[int, dict[str, int]] = {}
+    for row in connection.execute(present):
+        rows.setdefault(row.file_no, {})[row.view] = int(row.rows)
+    whole = _only_of(connection, tenant, rows)
+    balances = ledger.balances(connection, sorted(whole)) if whole else {}
+    ends = _ends(connection, whole)
+    names = {row.file_no: row for row in connection.execute(select(input_files).where(input_files.c.file_no.in_(rows)))}
+    return [
+        {
+            "file_no": file_no,
+            "source": names[file_no].source,
+            "present": present_rows,
+            "balance": balances.get(file_no),
+            "ended": ends.get(file_no),
+        }
+        for file_no, present_rows in sorted(rows.items())
+    ]
+
+
+def _only_of(connection: Connection, tenant: str, file_nos: Mapping[int, Any]) -> set[int]:
+    """Input files that brought records of no other tenant: their balance speaks of this one alone."""
+    i = lake_file_inputs.c
+    others = select(i.file_no).join(lake_files, lake_files.c.file_id == i.file_id).where(lake_files.c.tenant != tenant)
+    return set(file_nos) - set(connection.execute(others.distinct()).scalars())
+
+
+def _ends(connection: Connection, file_nos: set[int]) -> dict[int, dict[str, int]]:
+    """Rows that retention took out. What a hold keeps is not told apart: a hold may be confidential."""
+    e = row_ends.c
+    query = select(e.file_no, e.view, e.end, func.sum(e.rows).label("rows")).where(e.file_no.in_(file_nos))
+    found: dict[int, dict[str, int]] = {}
+    for row in connection.execute(query.group_by(e.file_no, e.view, e.end)):
+        if row.end in ("purged", "erased", "expired"):
+            found.setdefault(row.file_no, {})[f"{row.view} {row.end}"] = int(row.rows)
+    return found
+
+
+def _write(to: Path, made: Envelope, piece: Piece) -> dict[str, Any]:
+    name = piece.name + SUFFIX
+    blob = made.seal(piece.name, piece.data)
+    _put(to / name, blob)
+    point("return-written")
+    digest = hashlib.sha256(blob).hexdigest()
+    return {"name": name, "what": piece.what, "rows": piece.rows, "bytes": len(blob), "sha256": digest}
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+    sync_folder(path.parent)
+
+
+def _manifest(
+    settings: Settings, tenant: str, made: Envelope, listed: list[dict[str, Any]], today: date
+) -> dict[str, Any]:
+    return {
+        "format_version": handback.FORMAT_VERSION,
+        "tenant": tenant,
+        "made_on": today.isoformat(),
+        "code_version": runs.CODE_VERSION,
+        "envelope": made.told(),
+        "signed_by": signing.public_key(settings, "retention").hex(),
+        "files": listed,
+    }
+
+
+def open_up(folder: Path, private: Path, to: Path, signer: str) -> dict[str, Any]:
+    """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read."""
+    manifest = handback.read(folder, signer)
+    made = handback.opened(manifest, handback.private_key(private))
+    _make_folder(to)
+    for item in manifest["files"]:
+        name = item["name"].removesuffix(SUFFIX)
+        _put(to / name, handback.unseal(made, name, (folder / item["name"]).read_bytes()))
+    return {"tenant": manifest["tenant"], "folder": str(to), "files": len(manifest["files"])}
+
+
+# -- close -------------------------------------------------------------------------------------------------------------
+
+
+def close(
+    settings: Settings, tenant: str, person: str, key_file: Path, today: date, *, keep_floors: bool, dry_run: bool
+) -> dict[str, Any]:
+    """Destroy what is left of a tenant, once two persons have said so; each says it with a command of their own.
+
+    Refuses while a hold is open, while floors stand (unless they are to be kept), while requests wait. Killed
+    anywhere it is just run again, by either of them.
+    """
+    database.check_version(settings)
+    leaving.check_known(settings, tenant)
+    with database.reading(settings) as connection:
+        governed = policy.in_force(settings, connection)[tenant]
+    _check_holds(settings, tenant, today)
+    floors = list(_floors(settings, tenant, governed, today))
+    _check_requests(settings, tenant)
+    if floors and not (keep_floors or governed.leaving):
+        told = "; ".join(f"{f['class']} ({f['rows']:,} rows) until {f['until']}" for f in floors)
+        raise Problem(f"the law requires to keep {told}; --keep-floors keeps exactly that and destroys the rest")
+    said = {"tenant": tenant, "floors": floors, "dry_run": dry_run}
+    if dry_run:
+        return {**said, "status": "dry run", "rows": _rows(settings, tenant)}
+    left = leaving.decide(settings, tenant, keep_floors, person, key_file)
+    if left is None:
+        return {**said, "status": "waits for a second person"}
+    point("tenant-decided")
+    return {**said, "status": "closed", **_destroyed(settings, tenant, person, key_file, today)}
+
+
+def _check_holds(settings: Settings, tenant: str, today: date) -> None:
+    """Which hold is in the way is said of those that everyone may know of; of others, that the law requires it."""
+    found = holds.covering(holds.opened(settings, today=today), tenant, date.min, date.max)
+    shown = holds.visible(found, holds.COMPLIANCE, today)
+    if shown:
+        names = ", ".join(f"hold {hold.hold_id} ({hold.kind}, {hold.case})" for hold in shown)
+        raise Problem(f"{names} keeps records of this tenant: release it first")
+    if found:
+        raise Problem("LEGAL_OBLIGATION: " + subjects.WORDS[subjects.Refusal.LEGAL_OBLIGATION])
+
+
+def _check_requests(settings: Settings, tenant: str) -> None:
+    waiting = subjects.listed(settings, tenant=tenant)
+    if waiting:
+        raise Problem(
+            f"{len(waiting)} requests of persons wait for an answer ('callward subject list'); answer them first"
+        )
+
+
+def _floors(settings: Settings, tenant: str, governed: Policies, today: date) -> Iterator[dict[str, Any]]:
+    """Per class what the law requires to be kept beyond today, how many rows, and until when the last of it."""
+    with database.reading(settings) as connection:
+        files = [file for file in ledger.files(connection, tenant=tenant) if not file.view.startswith(HELD)]
+        answered = connection.execute(
+            select(subject_requests.c.answered_at).where(subject_requests.c.tenant == tenant)
+        ).scalars()
+        days = [moment.date() for moment in answered if moment is not None]
+    clocks = [(cls, clock, file.rows) for file in files for cls, clock in _clocks(file)]
+    clocks += [("subject_requests", day, 1) for day in days]
+    found: dict[str, tuple[int, date]] = {}
+    for cls, clock, rows in clocks:
+        until = floor_of(governed, cls, clock)
+        if until >= today:
+            before = found.get(cls, (0, date.min))
+            found[cls] = before[0] + rows, max(before[1], until)
+    for cls, (rows, until) in sorted(found.items()):
+        yield {"class": cls, "rows": rows, "until": until}
+
+
+def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
+    """The classes that govern a data file, and the day that the clock of its newest row began."""
+    if file.view == "billing":
+        clock = call_clock(date.fromisoformat(file.part))
+        yield "billing_transaction", clock
+        if file.numbers:
+            yield "call_detail", clock
+    elif file.view == "assurance":
+        yield "assurance_metrics", call_clock(date.fromisoformat(file.part))
+    elif file.view == "archive":
+        yield "archive", date.fromisoformat(file.part)
+    elif file.view in ("suspense", "pending", "late"):
+        _, newest = plans.log_span(file)
+        yield ("suspense", newest) if file.view == "suspense" else ("call_detail", call_clock(newest))
+
+
+def _destroyed(settings: Settings, tenant: str, person: str, key_file: Path, today: date) -> dict[str, Any]:
+    """A purge of the tenant alone, then the keys that no month's purge touches."""
+    done = purge(settings, today, today=today, only=tenant)
+    if done["status"] == "planned":
+        signs = {"approve": done["plan_id"], "person": person, "key_file": key_file}
+        done = purge(settings, today, today=today, only=tenant, **signs)
+    point("tenant-purged")
+    with runs.running(settings, "close", ["purge"]) as run_id:
+        certificate = _destroy_keys(settings, tenant, today)
+        runs.finish(settings, run_id, "done", {"tenant": tenant})
+    made = [one for one in (done["certificate"], certificate) if one]
+    return {"purge_id": done["purge_id"], "classes": done["classes"], "held": done["held"], "certificates": made}
+
+
+def _destroy_keys(settings: Settings, tenant: str, today: date) -> str | None:
+    """Keys of months without a data file and, when none is left at all, those of every month; with a certificate.
+
+    What goes is registered first, so that one who was killed knows what to certify.
+    """
+    begun = _begun(settings, tenant)
+    if begun is None:
+        doomed = _unneeded(settings, tenant)
+        if not doomed:
+            return None
+        begun = _begin(settings, tenant, doomed, today)
+        point("tenant-begun")
+    purge_id, key_ids = begun
+    tombstones = epochs.destroy(settings, key_ids, role=ROLE, reason=f"tenant {tenant} left")
+    point("tenant-keys-destroyed")
+    made = certificates.issue(settings, purge_id, Facts(tombstones), today)
+    point("tenant-certified")
+    exports.write(settings, f"tenant {tenant} left")
+    _end(settings, tenant, purge_id, made)
+    return made.certificate_id
+
+
+def _unneeded(settings: Settings, tenant: str) -> list[str]:
+    """Ids of a tenant's keys that nothing is under any more; that of its requests stays while one is kept."""
+    with database.reading(settings) as connection:
+        files = ledger.files(connection, tenant=tenant)
+        rest = connection.execute(
+            select(keys).where(keys.c.tenant == tenant, keys.c.state != "destroyed").order_by(keys.c.key_id)
+        ).all()
+        asked = connection.execute(select(subject_requests.c.request_id).where(subject_requests.c.tenant == tenant))
+        keeps_requests = asked.first() is not None
+    months = {file.part[:7] for file in files} | ({EVERY_MONTH} if files else set())
+    used = {key_id for file in files for key_id in file.key_ids.split()}
+    stays = {("hold", "requests")} if keeps_requests else set()
+    return [
+        key.key_id
+        for key in rest
+        if key.key_id not in used and key.month not in months and (key.capability, key.purpose) not in stays
+    ]
+
+
+def _begun(settings: Settings, tenant: str) -> tuple[str, list[str]] | None:
+    """What one who was killed had begun."""
+    with database.reading(settings) as connection:
+        rows = connection.execute(select(purges.c.purge_id, purges.c.plan).where(purges.c.status == _UNDER_WAY)).all()
+    plans_of = {row.purge_id: json.loads(row.plan) for row in rows}
+    return next(((name, plan["keys"]) for name, plan in plans_of.items() if plan["tenant"] == tenant), None)
+
+
+def _begin(settings: Settings, tenant: str, key_ids: list[str], today: date) -> tuple[str, list[str]]:
+    plan = canonical({"reason": REASON, "tenant": tenant, "keys": key_ids})
+    purge_id = runs.new_id()
+    with database.writing(settings) as connection:
+        connection.execute(
+            insert(purges).values(
+                purge_id=purge_id,
+                as_of=today,
+                status=_UNDER_WAY,
+                plan_digest=hashlib.sha256(plan.encode()).hexdigest(),
+                plan=plan,
+                started_by=audit.who(),
+                created_at=database.now(),
+            )
+        )
+    return purge_id, key_ids
+
+
+def _end(settings: Settings, tenant: str, purge_id: str, made: Certificate) -> None:
+    """Rows of the database that only those keys gave a meaning go as well, unless the tenant's ids key stays."""
+    with database.writing(settings) as connection:
+        k = keys.c
+        alive = select(k.key_id).where(k.tenant == tenant, k.capability == "ids", k.state != "destroyed")
+        if connection.execute(alive).first() is None:
+            for table in (suppressions, restrictions):
+                connection.execute(delete(table).where(table.c.tenant == tenant))
+        status = "done" if made.status == "complete" else "partial"
+        ended = {"status": status, "finished_at": database.now(), "certificate_id": made.certificate_id}
+        connection.execute(update(purges).where(purges.c.purge_id == purge_id).values(**ended))
+        audit.append(connection, [audit.Entry(ROLE, "tenant-closed", f"{tenant} {purge_id}", made.certificate_id)])

@@ -1,0 +1,125 @@
+"""An erasure and a closing that are killed at any named point and run again end as if nobody had killed them."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from callward import database, persons, signing, subjects
+from callward.settings import Tenant
+from callward.template import render
+from schemas.policy import CLASSES
+from schemas.retention import certificates, purges
+from schemas.tables import keys
+from tests.commands import killed_after, run, strays
+from tests.retention import CALLED, CALLER, OTHER, call, feed
+
+LAST_WEEK = database.now().date() - timedelta(7)
+POINTS = [
+    "rows-written",
+    "view-written",
+    "commit-begun",
+    "commit-half",
+    "commit-ready",
+    "subject-committed",
+    "subject-removed",
+    "certificate-issued",
+    "subject-certified",
+]
+CLOSING = ["tenant-decided", "purge-tombstoned", "purge-begun", "tenant-purged", "tenant-begun", "epoch-rewrapped"]
+CLOSING += ["epoch-overwritten", "tenant-keys-destroyed", "tenant-certified"]
+
+
+class Scene:
+    """Calls of a person, and of somebody else, and two persons who handle requests."""
+
+    def __init__(self, site: Any, folder: Path) -> None:
+        self.site, self.folder = site, folder
+        folder.mkdir(exist_ok=True)
+        for name in ("ada", "ben"):
+            persons.register(site.settings, name, signing.create(folder / name).hex())
+        lines = [call(1, LAST_WEEK), call(2, LAST_WEEK, OTHER), call(3, LAST_WEEK - timedelta(1))]
+        site.land("generic", "first.csv", feed(*lines))
+        site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
+        database.engine(site.settings).dispose()
+
+    def command(self, *words: str, by: str = "ada", crash: str = "") -> Any:
+        config = ["--config", str(self.site.settings.path), "--person", by, "--key", str(self.folder / by)]
+        return run(*words, *config, environment={"CALLWARD_CRASH_AT": crash} if crash else {})
+
+    def erase(self, crash: str = "") -> Any:
+        whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
+        return self.command("subject", "erase", *whom, crash=crash)
+
+    def go_on(self) -> None:
+        """What the clerk does after a crash: answer what still waits, and finish what was begun."""
+        for request in subjects.listed(self.site.settings):
+            assert self.command("subject", "answer", request.request_id).check_clean([CALLER]).code == 0
+        finish = ["subject", "erase", "--finish", "--config", str(self.site.settings.path)]
+        assert run(*finish).check_clean([CALLER]).code == 0
+
+    def check_erased(self) -> None:
+        site = self.site
+        assert site.view("billing")["calling_number"].to_pylist() == [OTHER]
+        assert site.view("assurance").num_rows == 1
+        assert site.differing() == 0 and site.unbalanced() == {}
+        assert [row.status for row in site._rows(purges)] == ["done"]
+        assert [row.status for row in site._rows(certificates)] == ["complete"]
+        assert subjects.listed(site.settings) == []
+        site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
+        assert strays(site) == []
+
+
+@pytest.fixture
+def scene(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path: Path) -> Scene:
+    return Scene(workspace(feed_source("generic", country="US")), tmp_path / "persons")
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_erasure_killed_at_a_point_ends_the_same(scene, point):
+    assert scene.erase(crash=point).code == -9
+    scene.go_on()
+    scene.check_erased()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
+    settings = scene.site.settings
+    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
+    person = ["--config", str(settings.path), "--person", "ada", "--key", str(scene.folder / "ada")]
+    killed_after(random.Random(seed).uniform(0.1, 1.5), "subject", "erase", *whom, *person)
+    if not subjects.listed(settings, everything=True):
+        assert scene.erase().code == 0
+    scene.go_on()
+    scene.check_erased()
+
+
+def test_what_an_erasure_prints_names_nobody(scene):
+    ended = scene.erase().check_clean([CALLER, OTHER, CALLED])
+    assert ended.code == 0 and "erased" not in ended.err
+    told = scene.command("subject", "restrict", "--tenant", "default", "--number", "123")
+    assert told.code == 2 and len(told.sentences) == 1
+
+
+@pytest.mark.parametrize("point", CLOSING)
+def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_path, point):
+    kept = dict.fromkeys(CLASSES, "99 years")
+    tenants = {"default": Tenant(retention=kept), "west": Tenant(retention=kept)}
+    site = workspace(feed_source("generic", country="US", tenant="west"), tenants=tenants, accounts=[])
+    scene = Scene(site, tmp_path / "persons")
+    site.settings.path.write_text(render(site.settings.model_copy(update={"sources": []})), encoding="utf-8")
+    assert scene.command("tenant", "close", "west").check_clean([CALLER]).code == 3
+    assert scene.command("tenant", "close", "west", by="ben", crash=point).code == -9
+    done = scene.command("tenant", "close", "west", "--json", by="ben").check_clean([CALLER])
+    assert done.code == 0 and json.loads(done.out)["status"] == "closed"
+    with database.reading(site.settings) as connection:
+        living = connection.execute(select(keys.c.key_id).where(keys.c.tenant == "west", keys.c.state != "destroyed"))
+        assert living.all() == []
+    assert strays(site) == [] and site.view("billing").num_rows == 0
+    assert {row.status for row in site._rows(purges)} <= {"done", "forecast", "abandoned"}
+    assert {row.status for row in site._rows(certificates)} == {"complete"}

@@ -229,8 +229,18 @@ def _asked(numbers: Path, folder: Path) -> Iterator[Command]:
     yield _sql("assurance", _TRUNKS, "answer-seizure ratio by trunk: a role without numbers")
     yield Command("compliance", ["audit", "verify"], "every opening of a key is in a chain of hashes")
     yield Command("compliance", ["rebuild", "--check"], "the derived tables, computed again from the lake, are equal")
+    yield Command("compliance", [*_HOLD, "--account", "acct-0003"], "a legal hold: what it names outlives every window")
+    yield Command("compliance", ["purge", "calendar"], "what is kept until when")
+    today = datetime.now(UTC).date().isoformat()
+    yield Command("compliance", ["purge", "--as-of", today, "--dry-run"], "what would go today")
     sweep = ["sweep", str(folder), "--numbers", str(numbers)]
     yield Command("compliance", sweep, "every byte of the workspace, read for every number of the feeds")
+
+
+_HOLD: Final = (
+    *("hold", "place", "--tenant", "default", "--kind", "litigation"),
+    *("--authority", "District Court, order of the day", "--case", "CASE-2"),
+)
 
 
 def _sql(role: str, statement: str, why: str, *case: str, codes: tuple[int, ...] = (0,)) -> Command:

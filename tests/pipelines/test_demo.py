@@ -11,7 +11,7 @@ from callward.feeds.generate import SOURCE_NAMES
 from callward.settings import load
 from pipelines import demo as demos
 from schemas.declaration import available
-from schemas.policy import CLASSES
+from schemas.policy import REQUIRED
 
 _ENTIRE_NUMBER = re.compile(r"\+?1?\d{3}55501\d{2}\b")
 
@@ -79,7 +79,7 @@ def test_demo_settings_name_every_feed_and_every_window(tmp_path):
     settings = demos.demo_settings(tmp_path)
     assert {source.name for source in settings.sources} == set(SOURCE_NAMES)
     assert {source.format for source in settings.sources} <= set(available())
-    assert all(set(tenant.retention) == set(CLASSES) for tenant in settings.tenants.values())
+    assert all(set(tenant.retention) == set(REQUIRED) for tenant in settings.tenants.values())
     assert settings.missing_windows() == []
 
 

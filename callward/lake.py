@@ -17,7 +17,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -33,15 +33,17 @@ import pyarrow.parquet.encryption as pe
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from callward.columns import flat, only_used
 from callward.keys import Key, KeyDenied
 from callward.seal import SealBroken, write_sealed
 from callward.tokens import Column, as_u64
 
 FORMAT_VERSION: Final = 1
 
-_FILE: Final = b"callward.file"
-_FORMAT: Final = b"callward.format"
-_NUMBERS: Final = b"callward.numbers"
+_FILE: Final = "callward.file"
+_FORMAT: Final = "callward.format"
+_NUMBERS: Final = "callward.numbers"
+_ARROW_SCHEMA: Final = "ARROW:schema"  # Arrow's own key: types and field metadata that Parquet does not have
 _MAGIC: Final = b"PARE"  # Parquet with an encrypted footer
 _PLAIN_MAGIC: Final = b"PAR1"
 _ROW_GROUP_ROWS: Final = 1 << 18
@@ -62,13 +64,15 @@ class Written:
 class LakeFile:
     """A data file to read: where it is, which file it must be, and the ids of the keys it must be under.
 
-    `numbers` is None when the file has no numbers, or none any more because their key was destroyed.
+    `numbers` is None when the file has no numbers, or none any more because their key was destroyed. Rows for which
+    `hidden` is true are not read.
     """
 
     path: str
     file_id: str
     meta: str
     numbers: str | None = None
+    hidden: pc.Expression | None = field(default=None, compare=False)
 
 
 # -- keys for Arrow ----------------------------------------------------------------------------------------------------
@@ -153,8 +157,8 @@ def write_parquet(
     hidden = table.schema.names[numbers_at:]
     properties = _encryption(table.schema, numbers_at, meta, numbers if hidden else None)
     note = {"key": numbers.key_id, "columns": hidden} if numbers is not None and hidden else None
-    metadata = {_FILE: file_id.encode(), _FORMAT: str(FORMAT_VERSION).encode(), _NUMBERS: json.dumps(note).encode()}
-    blob = _parquet(table.replace_schema_metadata(metadata), properties, without_dictionary)
+    metadata = {_FILE: file_id, _FORMAT: str(FORMAT_VERSION), _NUMBERS: json.dumps(note)}
+    blob = _parquet(table, metadata, properties, without_dictionary)
     write_sealed(path, blob, filesystem)
     return Written(path, blob.size, hashlib.sha256(memoryview(blob)).hexdigest(), table.num_rows)
 
@@ -172,19 +176,42 @@ def _numbers_at(schema: pa.Schema, meta: Key, numbers: Key | None, number_column
     return at
 
 
-def _parquet(table: pa.Table, properties: Any, without_dictionary: Sequence[str]) -> pa.Buffer:
+def _parquet(
+    table: pa.Table, metadata: Mapping[str, str], properties: Any, without_dictionary: Sequence[str]
+) -> pa.Buffer:
     sink = pa.BufferOutputStream()
+    table = _own_values(table)
     writer = pq.ParquetWriter(
         sink,
         table.schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=[f.name for f in table.schema if _repeats(f.type) and f.name not in without_dictionary],
+        write_statistics=[f.name for f in table.schema if _is_measure(f.type)],
         encryption_properties=properties,
+        store_schema=False,  # Arrow's would make readers give dictionaries back for text that was encoded already
     )
     with writer:
+        schema = base64.b64encode(_decoded(table.schema).with_metadata(metadata).serialize())
+        writer.add_key_value_metadata({**metadata, _ARROW_SCHEMA: schema})
         writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
     return sink.getvalue()
+
+
+def _is_measure(kind: pa.DataType) -> bool:
+    """Whether the least and greatest value of some rows may spare a query these rows: not of text and ids."""
+    return not (pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    """The schema that readers see: values themselves where the table has them encoded."""
+    return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
+
+
+def _own_values(table: pa.Table) -> pa.Table:
+    """The table with one dictionary for each encoded column, and in it no value that none of the rows has."""
+    columns = [only_used(flat(column)) if pa.types.is_dictionary(column.type) else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _repeats(kind: pa.DataType) -> bool:
@@ -256,15 +283,15 @@ def _check_magic(source: pa.NativeFile, file_id: str) -> None:
 
 def _check_footer(schema: pa.Schema, file_id: str) -> None:
     metadata = schema.metadata or {}
-    if metadata.get(_FORMAT) != str(FORMAT_VERSION).encode():
+    if metadata.get(_FORMAT.encode()) != str(FORMAT_VERSION).encode():
         raise SealBroken(f"data file {file_id} has a format version that this release does not know")
-    if metadata.get(_FILE) != file_id.encode():
+    if metadata.get(_FILE.encode()) != file_id.encode():
         raise SealBroken(f"data file {file_id} was replaced by another data file")
 
 
 def _openable(schema: pa.Schema, keys: Mapping[str, Key]) -> list[str]:
     """The columns of a file that `keys` open, in its order. The footer, which says so, is authenticated."""
-    note = json.loads(schema.metadata[_NUMBERS])
+    note = json.loads(schema.metadata[_NUMBERS.encode()])
     closed = set(note["columns"]) if note and note["key"] not in keys else set()
     return [name for name in schema.names if name not in closed]
 
@@ -319,6 +346,13 @@ class _Part:
     file_id: str
     fragment: ds.ParquetFileFragment
     schema: pa.Schema
+    hidden: pc.Expression | None = None
+
+    def filter(self, asked: pc.Expression | None) -> pc.Expression | None:
+        """What a scan's filter comes to for this file."""
+        if self.hidden is None:
+            return asked
+        return ~self.hidden if asked is None else asked & ~self.hidden
 
 
 def _part(
@@ -334,7 +368,7 @@ def _part(
     closed = set(schema.names) & (set(found.names) - set(_openable(found, keys)))
     if closed and file.numbers is not None:
         _refuse(found, sorted(closed), file.file_id)
-    return _Part(file.file_id, fragment, pa.schema([field for field in schema if field.name not in closed]))
+    return _Part(file.file_id, fragment, pa.schema([f for f in schema if f.name not in closed]), file.hidden)
 
 
 class LakeDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -394,7 +428,7 @@ class LakeScanner:
         return pa.Table.from_batches(found, self.projected_schema)
 
     def count_rows(self) -> int:
-        if self._filter is None:
+        if all(part.filter(self._filter) is None for part in self._parts):
             return sum(part.fragment.metadata.num_rows for part in self._parts)
         return sum(batch.num_rows for batch in self.to_batches())
 
@@ -411,11 +445,11 @@ class LakeScanner:
             columns = {name: nulls.get(name, pc.field(name)) for name in columns}
         with _broken(part.file_id):
             if self._binds(part, columns):
-                return group.to_table(part.schema, columns, self._filter)
+                return group.to_table(part.schema, columns, part.filter(self._filter))
             # The filter, or an expression, is about a column that is closed: it sees nulls.
             every = {name: nulls.get(name, pc.field(name)) for name in self._dataset_schema.names}
             table = group.to_table(part.schema, every)
-        return ds.InMemoryDataset(table).to_table(self._columns, self._filter)
+        return ds.InMemoryDataset(table).to_table(self._columns, part.filter(self._filter))
 
     def _binds(self, part: _Part, columns: Any) -> bool:
         """Whether `columns` and the filter are about columns that the file does not keep closed."""

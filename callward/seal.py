@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from callward.columns import only_used
 from callward.errors import Problem
 from callward.keys import Key, sync_folder
 
@@ -205,13 +206,15 @@ def compact(table: pa.Table) -> pa.Table:
 def _ipc(table: pa.Table, compression: Compression | None) -> pa.Buffer:
     table = _dense(table)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+    # Without Arrow's threads: each worker is one already, and a small table would wait behind the large ones of others.
+    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
 def _table(ipc: bytes | pa.Buffer) -> pa.Table:
-    return pa.ipc.open_stream(pa.py_buffer(ipc)).read_all()
+    return pa.ipc.open_stream(pa.py_buffer(ipc), options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
 def _dense(table: pa.Table) -> pa.Table:
@@ -225,10 +228,18 @@ def _dense(table: pa.Table) -> pa.Table:
 
 
 def _dense_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([_dense_dictionary(chunk) for chunk in only_used(column).chunks], column.type)
     plain = _plain_type(column.type)
     if plain != column.type:
         return column.cast(plain).cast(column.type)
     return pa.chunked_array([_dense_chunk(chunk) for chunk in column.chunks], column.type)
+
+
+def _dense_dictionary(chunk: pa.DictionaryArray) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        _dense_chunk(chunk.indices), _dense_chunk(chunk.dictionary), ordered=chunk.type.ordered, safe=False
+    )
 
 
 def _dense_chunk(chunk: pa.Array) -> pa.Array:

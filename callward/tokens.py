@@ -181,7 +181,7 @@ def _prefixed(columns: list[pa.LargeBinaryArray], present: Mask) -> pa.LargeBina
 def _width_classes(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int | None, npt.NDArray[np.int64] | None]]:
     """Each width that occurs (None: longer than all), with the rows that take it (None: all rows)."""
     classes = np.searchsorted(WIDTHS, sizes)
-    found = np.unique(classes)
+    found = np.flatnonzero(np.bincount(classes))
     for number in found:
         width = WIDTHS[number] if number < len(WIDTHS) else None
         yield width, None if len(found) == 1 else np.flatnonzero(classes == number)

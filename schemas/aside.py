@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.cdr import CDR, ID, TIMESTAMP
+from schemas.cdr import CDR, ID, TIMESTAMP, plain
 
 FORMAT_VERSION: Final = 1
 
@@ -35,4 +35,4 @@ SUSPENSE: Final = pa.schema([*SUSPENDED, pa.field("seen", TIMESTAMP), pa.field("
 
 # The pending log: a piece and how far it has come. States only rise, so of several rows the highest counts.
 PENDING_STATES: Final = ("waiting", "partial", "closed")
-PENDING: Final = pa.schema([*CDR, pa.field("state", pa.int8()), pa.field("seen", TIMESTAMP)])
+PENDING: Final = pa.schema([*plain(CDR), pa.field("state", pa.int8()), pa.field("seen", TIMESTAMP)])

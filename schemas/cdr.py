@@ -2,6 +2,12 @@
 
 Each field carries two facts as Arrow metadata: its CPNI class (47 U.S.C. 222(h); 47 CFR 64.2003(d) calls number,
 time, location and duration *call detail*) and its unit. A field that the source lacks is null, never 0 or "".
+
+Few-valued text (`FEW`) is dictionary-encoded from Parse to the data file: a row is moved, sealed and grouped as one
+small integer, and each value is looked at once. Three rules keep it sound: a dictionary has no value twice and no null
+(a null row has a null index); where tables meet their dictionaries are made one (`unify_dictionaries`); and what
+leaves a worker's memory carries no value that none of its rows has (`callward.columns.only_used`), for it would be that
+of another tenant's, view's or suspended row. Numbers are never FEW. What is stored reads as plain text (`plain`).
 """
 
 from typing import Final
@@ -9,6 +15,7 @@ from typing import Final
 import pyarrow as pa
 
 FORMAT_VERSION: Final = 1
+LONGEST_CALL_DAYS: Final = 31  # a record that says longer is suspended; a date expires whole so long after it
 
 DISPOSITIONS: Final = (
     "answered",
@@ -28,6 +35,7 @@ PIECES: Final = ("whole", "open", "interim", "close", "quality")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)
+FEW: Final = pa.dictionary(pa.int32(), pa.string())  # text of few distinct values
 
 
 def _field(name: str, kind: pa.DataType, cpni: str, unit: str = "") -> pa.Field:
@@ -36,14 +44,14 @@ def _field(name: str, kind: pa.DataType, cpni: str, unit: str = "") -> pa.Field:
 
 # Read from a record by Parse (and rewritten by Normalize). Nothing else of a vendor's record is ever read.
 READ_FIELDS: Final = (
-    _field("direction", pa.string(), "service"),
+    _field("direction", FEW, "service"),
     _field("calling_number", pa.string(), "call_detail", "E.164, or as dialled"),
     _field("called_number", pa.string(), "call_detail", "E.164, or as dialled"),
     _field("calling_raw", pa.string(), "call_detail", "as the switch wrote it"),
     _field("called_raw", pa.string(), "call_detail", "as the switch wrote it"),
     _field("account_code", pa.string(), "account"),
-    _field("ingress_trunk", pa.string(), "service"),
-    _field("egress_trunk", pa.string(), "service"),
+    _field("ingress_trunk", FEW, "service"),
+    _field("egress_trunk", FEW, "service"),
     _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
     _field("sequence", pa.int64(), "service"),
     _field("start_time", TIMESTAMP, "call_detail", "ms UTC"),
@@ -52,14 +60,14 @@ READ_FIELDS: Final = (
     _field("end_time", TIMESTAMP, "call_detail", "ms UTC"),
     _field("talk_ms", pa.int64(), "call_detail", "ms"),
     _field("pdd_ms", pa.int64(), "service", "ms"),
-    _field("disposition", pa.string(), "service"),
+    _field("disposition", FEW, "service"),
     _field("cause_q850", pa.int16(), "service", "ITU-T Q.850"),
     _field("cause_sip", pa.int16(), "service", "RFC 3261 status"),
-    _field("released_by", pa.string(), "service"),
-    _field("calling_presentation", pa.string(), "service"),
-    _field("codec", pa.string(), "service"),
+    _field("released_by", FEW, "service"),
+    _field("calling_presentation", FEW, "service"),
+    _field("codec", FEW, "service"),
     _field("mos", pa.float32(), "service", "1..5, by mos_method"),
-    _field("mos_method", pa.string(), "service"),
+    _field("mos_method", FEW, "service"),
     _field("jitter_ms", pa.float32(), "service", "ms"),
     _field("loss_pct", pa.float32(), "service", "percent"),
 )
@@ -71,7 +79,7 @@ PARSE_FIELDS: Final = (
     pa.field("call", pa.string()),  # raw fields that name the call, joined with \x1f
     pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
     pa.field("leg_b", pa.string()),
-    pa.field("piece", pa.string()),  # one of PIECES
+    pa.field("piece", FEW),  # one of PIECES
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
     pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
@@ -84,32 +92,35 @@ LINEAGE_FIELDS: Final = (
     pa.field("block", pa.int32()),
     pa.field("line", pa.int32()),
     pa.field("carried_ms", pa.int64()),  # talk that the record itself carried, which the balance of talk time counts
-    pa.field(
-        "was", pa.string()
-    ),  # the ledger bucket it is in: "" when just read, pending, accepted, or a suspense code
+    pa.field("was", FEW),  # the ledger bucket it is in: "" when just read, pending, accepted, or a suspense code
     pa.field("was_ms", pa.int64()),  # talk that the ledger counts for it there
 )
 
 # Set by Identify.
 IDENTIFY_FIELDS: Final = (
-    _field("source", pa.string(), "service"),
-    _field("tenant", pa.string(), "service"),
+    _field("source", FEW, "service"),
+    _field("tenant", FEW, "service"),
     _field("record_id", ID, "identifier", "keyed, 128 bits"),
     _field("call_id", ID, "identifier", "keyed, 128 bits: all pieces and legs of one call"),
     _field("content", ID, "identifier", "keyed hash of what the record says"),
-    _field("account", pa.string(), "account"),
+    _field("account", FEW, "account"),
     _field("call_date", pa.date32(), "call_detail", "UTC date of start_time"),
-    pa.field("piece", pa.string()),
+    pa.field("piece", FEW),
     pa.field("leg_a", ID),
     pa.field("leg_b", ID),
     pa.field("by_content", pa.bool_()),  # the id is of the content: Settle adds the occurrence within the file
-    pa.field("calling_prefix", pa.string()),  # country and area at most
-    pa.field("called_prefix", pa.string()),
-    pa.field("destination", pa.string()),  # class of the called number: US, CA, toll_free, emergency, internal, ...
-    pa.field("jurisdiction", pa.string()),
+    pa.field("calling_prefix", FEW),  # country and area at most
+    pa.field("called_prefix", FEW),
+    pa.field("destination", FEW),  # class of the called number: US, CA, toll_free, emergency, internal, ...
+    pa.field("jurisdiction", FEW),
 )
 
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
 # What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash.
 _USED_UP: Final = ("calling_raw", "called_raw", "account_code")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """A schema as it is stored: text for FEW."""
+    return pa.schema([field.with_type(pa.string()) if field.type == FEW else field for field in schema])

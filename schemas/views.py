@@ -4,7 +4,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.cdr import ID, TIMESTAMP
+from schemas.cdr import FEW, ID, TIMESTAMP
 
 FORMAT_VERSION: Final = 1
 MONEY: Final = pa.decimal128(18, 6)
@@ -83,3 +83,11 @@ LINEAGE: Final = pa.schema(
 VIEWS: Final = {"billing": BILLING, "assurance": ASSURANCE}
 ID_COLUMN: Final = {"billing": "billing_id", "assurance": "assurance_id"}
 NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {"billing": BILLING_NUMBERS, "assurance": ()}
+
+# The views on their way to the data files: all their text is FEW (see schemas.cdr), save the numbers.
+IN_FLIGHT: Final = {
+    view: pa.schema(
+        [f.with_type(FEW) if f.type == pa.string() and f.name not in NUMBER_COLUMNS[view] else f for f in schema]
+    )
+    for view, schema in VIEWS.items()
+}

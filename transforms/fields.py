@@ -1,16 +1,17 @@
 """Fields: text columns, read as the declaration says. Loops run over distinct values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.columns import few, map_few, nulls, overlaid
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS
-from schemas.cdr import PARSED
+from schemas.cdr import FEW, PARSED
 from schemas.declaration import DURATION_FIELDS, TIME_FIELDS, WORKING_FIELDS, Declaration, Value
-from transforms.sheet import Texts, by_distinct, null_empty
+from transforms.sheet import Texts, null_empty
 from transforms.stamp import Settled, Stamp, Times, decimals, durations, in_utc, integers, read_times, stamp
 
 # Codec names that a record may carry on; all else becomes "other", because free text may be a number.
@@ -79,7 +80,7 @@ class Fields:
     def _stamp(self, text: pa.Array, value: Value) -> Stamp:
         key = repr(value)
         if key not in self.seen:
-            self.seen[key] = read_times(text, value, self.zone, self.declaration.time)
+            self.seen[key] = read_times(plain(text), value, self.zone, self.declaration.time)
         return self.seen[key]
 
     def _either(self, first: Stamp, second: Stamp) -> Stamp:
@@ -96,7 +97,7 @@ class Fields:
 
     def get(self, name: str) -> pa.Array:
         """The field `name`, null throughout where the source has none."""
-        return self.values.get(name, pa.nulls(self.rows, PARSED.field(name).type))
+        return self.values.get(name, nulls(self.rows, PARSED.field(name).type))
 
     def settled(self) -> Settled:
         """The records' times, complete."""
@@ -119,16 +120,20 @@ def _worse(bad: pa.Array | None, text: pa.Array, read: pa.Array, where: pa.Array
 def _laid_over(before: pa.Array | None, found: pa.Array, where: pa.Array | None) -> pa.Array:
     if where is None:
         return found
-    return pc.if_else(where, found, pa.scalar(None, found.type) if before is None else before)
+    if before is None:
+        return blank(found, pc.invert(where))
+    return pc.if_else(where, found, before)
 
 
 def blank(values: pa.Array, where: pa.Array) -> pa.Array:
     """`values` with null where the mask `where` says."""
+    if values.type == FEW:
+        return overlaid(values, where, None)
     return pc.if_else(where, pa.scalar(None, values.type), values)
 
 
 def _text(texts: Texts, value: Value) -> pa.Array | None:
-    """The text that `value` names, as far as it is there; None where the records have no such column."""
+    """The text (string or FEW) that `value` names, as far as it is there; None where no record has such a column."""
     given = [_without(texts[column], value.absent) for column in value.column if column in texts]
     if not given or (value.join is not None and len(given) < len(value.column)):
         return None
@@ -137,7 +142,7 @@ def _text(texts: Texts, value: Value) -> pa.Array | None:
         text = pc.list_element(pc.split_pattern(text, pattern=value.cut, max_splits=1, reverse=True), 0)
     if value.pattern:
         text = _kept(text, value.pattern)
-    return by_distinct(text, (CAUSE_DECODERS | DISPOSITION_DECODERS)[value.decode]) if value.decode else text
+    return map_few(text, (CAUSE_DECODERS | DISPOSITION_DECODERS)[value.decode]) if value.decode else text
 
 
 def _without(text: pa.Array, absent: Sequence[str]) -> pa.Array:
@@ -152,19 +157,18 @@ def _put_together(given: Sequence[pa.Array], join: str | None) -> pa.Array:
 
 def _kept(text: pa.Array, pattern: str) -> pa.Array:
     """The group `value` of `pattern`, found once per distinct value; null where there is none."""
-    distinct = text.dictionary_encode()
+    distinct = few(text)
     group = pc.struct_field(pc.extract_regex(distinct.dictionary, pattern=pattern), "value")
-    return null_empty(group.take(distinct.indices))
+    named = null_empty(group).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(named.indices.take(distinct.indices), named.dictionary)
 
 
 def _worded(text: pa.Array, value: Value) -> pa.Array:
     """`text` in canonical words: through the value's map, or its constant; null for a word that the map lacks."""
     if value.map:
         other = value.map.get("*")
-        text = by_distinct(text, lambda word: value.map.get(word, other))
-    if value.const:
-        text = pc.if_else(pc.is_valid(text), value.const, pa.scalar(None, pa.string()))
-    return text
+        text = map_few(text, lambda word: value.map.get(word, other))
+    return map_few(text, lambda _: value.const) if value.const else text
 
 
 def _codec(name: str) -> str:
@@ -174,10 +178,22 @@ def _codec(name: str) -> str:
 def _typed(name: str, text: pa.Array, value: Value) -> pa.Array:
     """`text` as the field `name` has it; null where it cannot be."""
     if name in DURATION_FIELDS:
-        return durations(text, value.unit)
+        return _of_values(text, lambda distinct: durations(distinct, value.unit))
     if name == "codec":
-        return by_distinct(text, _codec)
+        return map_few(text, _codec)
     kind = pa.float64() if name in WORKING_FIELDS else PARSED.field(name).type
+    if kind == FEW:
+        return few(text)
     if pa.types.is_floating(kind):
-        return decimals(text)
-    return integers(text, kind) if pa.types.is_integer(kind) else text
+        return _of_values(text, decimals)
+    return _of_values(text, lambda distinct: integers(distinct, kind)) if pa.types.is_integer(kind) else plain(text)
+
+
+def plain(text: pa.Array) -> pa.StringArray:
+    """Text as string, spelled out where it is FEW."""
+    return text.cast(pa.string()) if text.type == FEW else text
+
+
+def _of_values(text: pa.Array, read: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """What `read` makes of text: of each distinct value once, where they are known."""
+    return read(text.dictionary).take(text.indices) if text.type == FEW else read(text)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import tokens
-from callward.columns import map_distinct, words
+from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
 from callward.settings import Source
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, ID
@@ -50,7 +50,7 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
     record_id = tokens.mac([identity], keys.record)
     trunk_in = _listed(table["ingress_trunk"], workspace.trunks)
     made = {
-        "source": pa.repeat(source.name, table.num_rows),
+        "source": constant(source.name, table.num_rows),
         "record_id": record_id,
         "call_id": _call_id(table, record_id, keys.call),
         "content": _content(table, keys.content),
@@ -74,7 +74,7 @@ def _call_id(table: pa.Table, record_id: pa.Array, secret: bytes) -> pa.Array:
 
 def _leg(column: pa.ChunkedArray, secret: bytes) -> pa.Array:
     if column.null_count == len(column):
-        return pa.nulls(len(column), ID)
+        return nulls(len(column), ID)
     return tokens.mac([column], secret)
 
 
@@ -85,26 +85,24 @@ _CONTENT_SMALL = ("cause_q850", "cause_sip", "mos", "jitter_ms", "loss_pct")
 def _content(table: pa.Table, secret: bytes) -> pa.Array:
     """Keyed hash of what the record says, from fields as the switch wrote them: lists in the settings do not enter."""
     said = tokens.mac([table["calling_raw"], table["called_raw"], table["account_code"]], secret, null_is_value=True)
-    columns = [words(table[name]) for name in _CONTENT_TIMES + _CONTENT_SMALL]
-    blocks = np.column_stack([*columns, tokens.as_u64(said)])
-    return tokens.mac_blocks(_even(blocks), secret)
-
-
-def _even(blocks: np.ndarray) -> np.ndarray:
-    if blocks.shape[1] % 2:
-        blocks = np.column_stack([blocks, np.zeros(len(blocks), np.uint64)])
-    return np.ascontiguousarray(blocks)
+    names = _CONTENT_TIMES + _CONTENT_SMALL
+    width = len(names) + 2
+    blocks = np.zeros((table.num_rows, width + width % 2), np.uint64)
+    for at, name in enumerate(names):
+        blocks[:, at] = NULL_WORD if is_absent(table[name]) else words(table[name])
+    blocks[:, len(names) : width] = tokens.as_u64(said)
+    return tokens.mac_blocks(blocks, secret)
 
 
 def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:
     """Values that the settings list, others as "other": no free text of a switch can carry a number further."""
-    return map_distinct(column, lambda v: None if v is None else v if v in known else OTHER, pa.string())
+    return map_few(column, lambda value: value if value in known else OTHER)
 
 
 def _account(codes: pa.ChunkedArray, trunks: pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
-    by_code = map_distinct(codes, lambda v: workspace.accounts_by_code.get((tenant, v)), pa.string())
-    by_trunk = map_distinct(trunks, lambda v: workspace.accounts_by_trunk.get((tenant, v)), pa.string())
-    return pc.fill_null(pc.coalesce(by_code, by_trunk), UNGUIDED)
+    by_code = map_few(codes, lambda code: workspace.accounts_by_code.get((tenant, code)))
+    by_trunk = map_few(trunks, lambda trunk: workspace.accounts_by_trunk.get((tenant, trunk)))
+    return filled(either(by_code, by_trunk), UNGUIDED)
 
 
 def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list[tuple[int, pa.Table]]:
@@ -113,7 +111,7 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
         return [(offset % buckets, table)] if table.num_rows else []
     shard = tokens.shard_bits(table["call_id"], bits)
     order = np.argsort(shard, kind="stable")
-    ordered, bounds = table.take(order), np.searchsorted(shard[order], np.arange((1 << bits) + 1))
+    ordered, bounds = moved(table, order), np.searchsorted(shard[order], np.arange((1 << bits) + 1))
     return [
         ((number + offset) % buckets, ordered.slice(first, last - first))
         for number, (first, last) in enumerate(itertools.pairwise(bounds))
@@ -143,7 +141,7 @@ class _IdentifyFn(beam.DoFn):  # type: ignore[misc]
     def process(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         source = self._workspace.settings.source(table.schema.metadata[SOURCE].decode())
         for tenant in table["tenant"].unique().to_pylist():
-            mine = table if source.tenant_field is None else table.filter(pc.equal(table["tenant"], tenant))
+            mine = table if source.tenant_field is None else table.filter(has_value(table["tenant"], tenant))
             cdrs = identify(mine, source, tenant, self._workspace)
             offset = zlib.crc32(tenant.encode())
             yield from cut_by_bucket(cdrs, self._sharding.bits.get(tenant, 0), self._sharding.buckets, offset)

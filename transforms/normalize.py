@@ -1,55 +1,26 @@
 """Normalize: both parties' numbers in E.164 or as dialled, and where they belong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from callward.columns import flat, set_column
-from callward.numbering import Plan, jurisdiction, normalize_values, places
+from callward.columns import either, filled, flat, set_column
+from callward.numbering import Plan, jurisdiction, normalize_values, places_of
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import CDR
 from transforms.read import SOURCE
 
-_REMEMBERED = 1 << 16  # distinct values a memory holds before it begins anew
 
-
-class _Memory:
-    """What bulk work found for distinct values: numbers repeat from block to block, so few of a block's are new."""
-
-    def __init__(self, work: Callable[[pa.Array], pa.Table]) -> None:
-        self._work = work
-        self._known = (pa.array([], pa.string()), work(pa.array([], pa.string())))
-
-    def look_up(self, column: pa.ChunkedArray) -> pa.Table:
-        """A row per value of the column, null for null."""
-        encoded = flat(column).dictionary_encode()
-        values, found = self._known  # one tuple, replaced whole: threads may meet here
-        at = pc.index_in(encoded.dictionary, value_set=values)
-        if at.null_count:
-            new = encoded.dictionary.filter(at.is_null())
-            if len(values) + len(new) > _REMEMBERED:
-                values, found, new = values[:0], found.slice(0, 0), encoded.dictionary
-            values = pa.concat_arrays([values, new])
-            found = pa.concat_tables([found, self._work(new)]).combine_chunks()
-            self._known = values, found
-            at = pc.index_in(encoded.dictionary, value_set=values)
-        return found.take(at.take(encoded.indices))
-
-
-@lru_cache(maxsize=64)
-def _parties(plan: Plan) -> _Memory:
-    def work(raw: pa.Array) -> pa.Table:
-        read = normalize_values(raw, plan)
-        place = places(read.number, plan)
-        columns = {"prefix": place.prefix, "destination": place.destination, "zone": place.zone}
-        told = {name: column.cast(pa.string()) for name, column in columns.items()}
-        return pa.table({"number": read.number, "presentation": read.presentation, **told})
-
-    return _Memory(work)
+def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
+    """What each of some numbers is and where it belongs; each distinct one is read once. Null for null."""
+    encoded = raw.dictionary_encode()
+    read = normalize_values(encoded.dictionary, plan)
+    place = places_of(read)
+    told = {"number": read.number, "presentation": read.presentation}
+    told |= {"prefix": place.prefix, "destination": place.destination, "zone": place.zone}
+    return pa.table(told).take(encoded.indices)
 
 
 def normalize(table: pa.Table, plan: Plan) -> pa.Table:
@@ -59,15 +30,16 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
     adds calling_prefix, called_prefix, destination (of the called number, never null) and jurisdiction, or replaces
     them.
     """
-    calling, called = (_parties(plan).look_up(table[name]) for name in ("calling_raw", "called_raw"))
+    both = _parties(pa.concat_arrays([flat(table["calling_raw"]), flat(table["called_raw"])]), plan)
+    calling, called = both.slice(0, table.num_rows), both.slice(table.num_rows)
     columns = {
         "calling_number": calling["number"],
         "called_number": called["number"],
-        "calling_presentation": pc.coalesce(table["calling_presentation"], calling["presentation"]),
+        "calling_presentation": either(table["calling_presentation"], calling["presentation"]),
         "calling_prefix": calling["prefix"],
         "called_prefix": called["prefix"],
-        "destination": called["destination"].fill_null("unknown"),
-        "jurisdiction": jurisdiction(*(flat(side["zone"]).dictionary_encode() for side in (calling, called))),
+        "destination": filled(called["destination"], "unknown"),
+        "jurisdiction": jurisdiction(flat(calling["zone"]), flat(called["zone"])),
     }
     for name, column in columns.items():
         table = _put(table, name, column)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import database, ledger, tokens
-from callward.columns import flat, set_column, words
+from callward.columns import flat, has_value, set_column, words
 from callward.files import Files
 from callward.ledger import Outcome
 from callward.workspace import Reference, Workspace, open_workspace
@@ -67,7 +67,8 @@ def in_pieces(table: pa.Table) -> bool:
 
 
 def _alone(table: pa.Table) -> pa.ChunkedArray:
-    return pc.and_(pc.equal(table["piece"], "whole"), pc.and_(pc.is_null(table["leg_a"]), pc.is_null(table["leg_b"])))
+    lone = pc.and_(pc.is_null(table["leg_a"]), pc.is_null(table["leg_b"]))
+    return pc.and_(lone, has_value(table["piece"], "whole"))
 
 
 def fold(log: pa.Table) -> pa.Table:
@@ -275,7 +276,7 @@ def _worst(wholes: pa.Table, quality: pa.Table, pairs: pd.DataFrame) -> pa.Table
 
 
 def _cdr(pieces: pa.Table) -> pa.Table:
-    return pieces.select(CDR.names)
+    return pieces.select(CDR.names).cast(CDR)
 
 
 def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
@@ -293,9 +294,10 @@ def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
 
 
 def in_order(tables: Iterable[pa.Table]) -> pa.Table:
-    """Tables of a group as one, in the order of the files they came from: which the shuffle does not keep."""
+    """Tables of a group as one, in the order of the files they came from (which the shuffle does not keep), with one
+    dictionary for each FEW column."""
     listed = sorted(tables, key=lambda t: (t["file_no"][0].as_py(), t["block"][0].as_py()))
-    return pa.concat_tables(listed)
+    return pa.concat_tables(listed).unify_dictionaries()
 
 
 def pending_log(files: Files, tenant: str) -> tuple[pa.Table, int]:

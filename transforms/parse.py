@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import map_distinct
+from callward.columns import constant, either, few, few_of, filled, has_value, map_few, nulls, overlaid
 from callward.settings import Source
 from callward.workspace import Reference, open_workspace
 from schemas.causes import CANCELLED, TIMED_OUT
-from schemas.cdr import PARSED, READ_FIELDS, TIMESTAMP
+from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
 from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape
 from transforms.fields import Fields, blank
@@ -39,7 +39,7 @@ def _spelled(*words: str) -> pa.Array:
 
 
 _RESTRICTED: Final = _spelled("anonymous", "restricted", "private", "withheld", "blocked")
-_UNAVAILABLE: Final = _spelled("unavailable", "unknown", "asserted", "none")
+_HIDING: Final = pa.concat_arrays([_RESTRICTED, _spelled("unavailable", "unknown", "asserted", "none")])
 
 
 def parse(
@@ -123,7 +123,9 @@ def _table(columns: Mapping[str, pa.Array | None], rows: int) -> pa.Table:
     def column(f: pa.Field) -> pa.Array:
         given = columns.get(f.name)
         if given is None:
-            return pa.nulls(rows, f.type)
+            return nulls(rows, f.type)
+        if f.type == FEW:
+            return few(given)
         return given if given.type == f.type else given.cast(f.type)
 
     return pa.Table.from_arrays([column(f) for f in PARSED], schema=PARSED)
@@ -139,9 +141,9 @@ class _Kinds:
     def pieces(self) -> pa.Array:
         """What part of a call each record is (schemas.cdr.PIECES); null where no rule says."""
         if not self.rules:
-            return pa.repeat(pa.scalar("whole"), len(self.which))
+            return constant("whole", len(self.which))
         words = pa.array([None if rule.kind == "filter" else rule.kind for rule in self.rules], pa.string())
-        return words.take(pa.array(self.which, mask=self.which < 0))
+        return few(words.take(pa.array(self.which, mask=self.which < 0)))
 
     def attempts(self) -> npt.NDArray[np.bool_]:
         """Which records are about an attempt, and so have a disposition."""
@@ -191,7 +193,7 @@ def _told(fields: Fields, settled: Settled, declaration: Declaration) -> dict[st
     columns |= {name: at.cast(TIMESTAMP) for name, at in stamps.items()}
     columns |= {"talk_ms": settled.talk, "pdd_ms": settled.pdd}
     columns["disposition"] = _disposition(fields, settled, declaration)
-    columns["calling_presentation"] = pc.coalesce(fields.get("calling_presentation"), _presentation(fields))
+    columns["calling_presentation"] = either(fields.get("calling_presentation"), _presentation(fields))
     if {"packets_lost", "packets_received"} <= set(fields.values):
         columns.setdefault("loss_pct", _loss(fields.values["packets_lost"], fields.values["packets_received"]))
     if "mos" in columns:
@@ -204,24 +206,27 @@ def _disposition(fields: Fields, settled: Settled, declaration: Declaration) -> 
     said = fields.get("disposition")
     if {"ring_time"} & set(fields.stamps) or "pdd_ms" in fields.values:
         rang = pc.or_(pc.is_valid(settled.ring), pc.is_valid(settled.pdd))
-        given_up = pc.if_else(rang, "abandoned_alerting", "abandoned_before_alerting")
-        ran_out = pc.if_else(rang, "no_answer", "network_failure")
+        said = overlaid(said, pc.and_(has_value(said, CANCELLED), rang), "abandoned_alerting")
+        said = overlaid(said, pc.and_(has_value(said, TIMED_OUT), rang), "no_answer")
+        given_up, ran_out = "abandoned_before_alerting", "network_failure"
     else:
-        given_up, ran_out = pa.scalar(declaration.cancelled_as), pa.scalar(declaration.timed_out_as)
-    said = pc.if_else(pc.equal(said, CANCELLED), given_up, said)
-    said = pc.if_else(pc.equal(said, TIMED_OUT), ran_out, said)
-    return pc.if_else(settled.answered, "answered", pc.fill_null(said, "unknown"))
+        given_up, ran_out = declaration.cancelled_as, declaration.timed_out_as
+    final = {CANCELLED: given_up, TIMED_OUT: ran_out}
+    said = map_few(said, lambda word: final.get(word, word))
+    return overlaid(filled(said, "unknown"), settled.answered, "answered")
 
 
 def _presentation(fields: Fields) -> pa.Array:
     """Whether the caller's number was shown, by the words that stand in its place; null where no source says."""
     calling = fields.values.get("calling_raw")
     if calling is None:
-        return pa.nulls(fields.rows, pa.string())
+        return nulls(fields.rows, FEW)
     anonymous = pc.or_(pc.starts_with(calling, "sip:anonymous@"), pc.starts_with(calling, "anonymous@"))
-    restricted = pc.or_(pc.is_in(calling, _RESTRICTED), pc.fill_null(anonymous, False))
-    unavailable = pc.or_(pc.is_in(calling, _UNAVAILABLE), pc.is_null(calling))
-    return pc.if_else(restricted, "restricted", pc.if_else(unavailable, "unavailable", "allowed"))
+    word = pc.index_in(calling, value_set=_HIDING)
+    restricted = pc.or_(pc.fill_null(pc.less(word, len(_RESTRICTED)), False), pc.fill_null(anonymous, False))
+    unavailable = pc.or_(pc.is_valid(word), pc.is_null(calling))
+    allowed, hidden, absent = (pa.scalar(at, pa.int32()) for at in range(len(PRESENTATIONS)))
+    return few_of(pc.if_else(restricted, hidden, pc.if_else(unavailable, absent, allowed)), PRESENTATIONS)
 
 
 def _loss(lost: pa.Array, received: pa.Array) -> pa.Array:
@@ -235,7 +240,7 @@ def _scored(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """MOS and its method, null where the score is on no scale of 1 to 5 (0 is written for "not measured")."""
     mos = columns["mos"]
     real = pc.fill_null(pc.and_(pc.greater_equal(mos, 1.0), pc.less_equal(mos, 5.0)), False)
-    method = columns.get("mos_method", pa.nulls(len(mos), pa.string()))
+    method = columns.get("mos_method", pa.nulls(len(mos), FEW))
     return {"mos": blank(mos, pc.invert(real)), "mos_method": blank(method, pc.invert(real))}
 
 
@@ -279,11 +284,15 @@ def _sorted_columns(columns: list[pa.Array]) -> list[pa.Array]:
 
 def _filters(texts: Texts, rows: int, declaration: Declaration, kinds: _Kinds) -> pa.Array:
     """The code of the rule that leaves a record out; null for those that stay."""
-    codes = pa.array([rule.filter.value if rule.filter else None for rule in kinds.rules] or [None], pa.string())
-    left_out = codes.take(pa.array(kinds.which, mask=kinds.which < 0))
+    left_out = nulls(rows, pa.string())
+    if kinds.rules:
+        codes = pa.array([rule.filter.value if rule.filter else None for rule in kinds.rules], pa.string())
+        left_out = codes.take(pa.array(kinds.which, mask=kinds.which < 0))
     for leave in declaration.filters:
-        meets = pa.array(_meets(texts, rows, leave.when))
-        left_out = pc.coalesce(left_out, pc.if_else(meets, leave.code.value, pa.scalar(None, pa.string())))
+        meets = _meets(texts, rows, leave.when)
+        if meets.any():
+            code = pc.if_else(pa.array(meets), leave.code.value, pa.scalar(None, pa.string()))
+            left_out = pc.coalesce(left_out, code)
     return left_out
 
 
@@ -292,7 +301,7 @@ def _faults(
 ) -> pa.Array:
     """Why a record that was read cannot be taken; the first fault wins, and one left out has none."""
     nothing = pa.scalar(None, pa.string())
-    fault = pa.nulls(fields.rows, pa.string())
+    fault = nulls(fields.rows, pa.string())
     unnamed = None
     if not declaration.identity.content and columns["identity"] is not None:
         unnamed = pc.is_null(columns["identity"])
@@ -312,12 +321,12 @@ def _faults(
 def tenants(table: pa.Table, source: Source) -> pa.Table:
     """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault TENANT."""
     if source.tenant_field is None:
-        return table.append_column("tenant", pa.repeat(source.tenant, table.num_rows))
-    found = map_distinct(table["tenant_field"], source.tenants.get, pa.string())
+        return table.append_column("tenant", constant(source.tenant, table.num_rows))
+    found = map_few(table["tenant_field"], source.tenants.get)
     lost = pc.and_(pc.is_null(found), pc.is_null(table["fault"]))
     fault = pc.if_else(lost, str(Suspense.TENANT), table["fault"])
     table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
-    return table.append_column("tenant", pc.fill_null(found, UNKNOWN_TENANT))
+    return table.append_column("tenant", filled(found, UNKNOWN_TENANT))
 
 
 @dataclass(eq=False)
@@ -343,8 +352,9 @@ class _ParseFn(beam.DoFn):  # type: ignore[misc]
         raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)
         declaration, tenant_column = self._workspace.declaration(source), source.tenant_field or ""
         parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column)
-        for name in ("file_no", "block", "was", "was_ms"):
+        for name in ("file_no", "block", "was_ms"):
             parsed = parsed.append_column(name, found[name])
+        parsed = parsed.append_column("was", few(found["was"]))
         parsed = parsed.set_column(parsed.schema.get_field_index("line"), "line", found["line"])
         parsed = parsed.append_column("carried_ms", parsed["talk_ms"])
         yield tenants(parsed, source).replace_schema_metadata(found.schema.metadata)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
+from callward.columns import is_absent, nulls
 from callward.files import Files
 from callward.workspace import Reference, open_workspace
+from schemas.cdr import CDR
 from transforms.elements import Gathered
 
 
@@ -41,13 +43,24 @@ class _FilesFn(beam.DoFn):  # type: ignore[misc]
         self._files = Files(open_workspace(self._reference), self._run_id)
 
 
+def carried(table: pa.Table) -> pa.Table:
+    """The columns of a batch (schema CDR) that some row has: the others need not travel."""
+    return table.select([name for name in table.column_names if not is_absent(table[name])])
+
+
+def whole(table: pa.Table) -> pa.Table:
+    """What `carried` left, as schema CDR again."""
+    columns = [table[f.name] if f.name in table.column_names else nulls(table.num_rows, f.type) for f in CDR]
+    return pa.Table.from_arrays(columns, schema=CDR)
+
+
 class _SpillFn(_FilesFn):
     def process(self, element: tuple[int, pa.Table]) -> Iterator[tuple[int, str]]:
         bucket, table = element
-        yield bucket, self._files.spill(table)
+        yield bucket, self._files.spill(carried(table))
 
 
 class _FetchFn(_FilesFn):
     def process(self, element: tuple[int, Iterable[str]]) -> Iterator[Gathered]:
         bucket, names = element
-        yield Gathered(bucket, [self._files.fetch(name) for name in names])
+        yield Gathered(bucket, [whole(self._files.fetch(name)) for name in names])

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import flat, words
+from callward.columns import constant, filled, flat, has_value, words
 from callward.ledger import Outcome
 from callward.workspace import Reference, open_workspace
-from schemas.cdr import TIMESTAMP
+from schemas.cdr import FEW, TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.elements import Rewrite, Share
 
@@ -33,6 +33,7 @@ def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
     """What rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
     if not rows.num_rows:
         return {}
+    rows = rows.unify_dictionaries()  # rows of the views as they are written, or as they are stored: text is FEW or not
     return _billing(rows, tenant, zone) if view == "billing" else _assurance(rows, tenant)
 
 
@@ -62,7 +63,12 @@ def _sum(name: str, columns: dict[str, pa.Array | pa.ChunkedArray], tenant: str)
     keys, sums = [k for k in key_columns(table) if k != "tenant"], [s for s in sum_columns(table) if s in columns]
     grouped = pa.table(columns).group_by(keys, use_threads=False).aggregate([(s, "sum") for s in sums])
     named = {s: pc.cast(grouped[f"{s}_sum"], pa.int64()) for s in sums}
-    return pa.table({"tenant": pa.repeat(tenant, grouped.num_rows), **{k: grouped[k] for k in keys}, **named})
+    plain = {key: _plain(grouped[key]) for key in keys}
+    return pa.table({"tenant": pa.repeat(tenant, grouped.num_rows), **plain, **named})
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.string()) if column.type == FEW else column
 
 
 def _flags(condition: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -75,8 +81,8 @@ def _billing(rows: pa.Table, tenant: str, zone: str) -> Derived:
     columns = {
         "account": rows["account"],
         "billing_date": pc.cast(local, pa.date32()),
-        "direction": pc.fill_null(rows["direction"], "unknown"),
-        "destination": pc.fill_null(rows["destination"], "unknown"),
+        "direction": filled(rows["direction"], "unknown"),
+        "destination": filled(rows["destination"], "unknown"),
         "calls": pa.repeat(1, rows.num_rows),
         "answered": _flags(pc.is_valid(rows["answer"])),
         "talk_ms": pc.fill_null(rows["talk_ms"], 0),
@@ -90,9 +96,9 @@ def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
     disposition = rows["disposition"]
     return {
         "attempts": pa.repeat(1, rows.num_rows),
-        "unknown": _flags(pc.equal(disposition, "unknown")),
-        "answered": _flags(pc.equal(disposition, "answered")),
-        "ner_success": _flags(pc.is_in(disposition, pa.array(NER_SUCCESS))),
+        "unknown": _flags(has_value(disposition, "unknown")),
+        "answered": _flags(has_value(disposition, "answered")),
+        "ner_success": _flags(has_value(disposition, *NER_SUCCESS)),
         "talk_s": pc.fill_null(rows["talk_s"], 0),
         "pdd_ms": pc.fill_null(rows["pdd_ms"], 0),
         "pdd_count": _flags(pc.is_valid(rows["pdd_ms"])),
@@ -103,6 +109,7 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
     attempts = _attempts(rows)
     sides = [_side(rows, attempts, side) for side in ("ingress", "egress")]
     joined = pa.concat_tables([side for side in sides if side.num_rows] or sides[:1], promote_options="default")
+    joined = joined.unify_dictionaries()
     seizures = pc.subtract(joined["attempts"], joined["unknown"])
     trunk = {name: joined[name] for name in joined.column_names if name in (*attempts, "hour", "side", "trunk")}
     derived = {
@@ -126,9 +133,9 @@ def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
     # A measure that no row has is not carried along: most sources lack some.
     child = {name: rows[name] for name in _CHILD_COLUMNS if rows[name].null_count < rows.num_rows}
     child |= {"pdd": rows["pdd_ms"]} if rows["pdd_ms"].null_count < rows.num_rows else {}
-    table = pa.table({"hour": hour, "trunk": pc.fill_null(trunk, UNKNOWN_TRUNK), **attempts, **child})
+    table = pa.table({"hour": hour, "trunk": filled(trunk, UNKNOWN_TRUNK), **attempts, **child})
     table = table if pc.all(counted).as_py() else table.filter(counted)
-    return table.append_column("side", pa.repeat(side, table.num_rows))
+    return table.append_column("side", constant(side, table.num_rows))
 
 
 def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table], tenant: str) -> pa.Table:
@@ -187,7 +194,7 @@ def _mos(joined: pa.Table) -> pa.Table:
         return pa.table({**_trunk_key(known), **nothing})
     milli = pc.cast(pc.round(pc.multiply(pc.cast(known["mos"], pa.float64()), 1000.0)), pa.int64())
     method = (
-        pc.fill_null(known["mos_method"], "unknown")
+        filled(known["mos_method"], "unknown")
         if "mos_method" in known.column_names
         else pa.repeat("unknown", known.num_rows)
     )
@@ -195,11 +202,14 @@ def _mos(joined: pa.Table) -> pa.Table:
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
-    """Per account token and day; caller's calls only, so that route attempts do not count against an account."""
+    """Per account token and day; caller's calls only, so that route attempts do not count against an account.
+
+    A row whose person had the account erased counts against none.
+    """
     table = pa.table(
         {"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts}
     )
-    callers = pc.equal(pc.fill_null(rows["leg"], 0), 0)
+    callers = pc.and_(pc.equal(pc.fill_null(rows["leg"], 0), 0), pc.is_valid(rows["account_token"]))
     table = table if pc.all(callers).as_py() else table.filter(callers)
     summed = _sum("assurance_account_daily", {name: table[name] for name in table.column_names}, tenant)
     hexed = pa.array([token.hex() for token in summed["account_token"].to_pylist()], pa.string())

@@ -19,6 +19,7 @@ from callward.files import Files
 from callward.ledger import DataFile, Outcome
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.aside import SUSPENDED, SUSPENSE
+from schemas.cdr import CDR, plain
 from schemas.codes import Bucket, Suspense
 
 
@@ -41,7 +42,7 @@ def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Work
 
 def conflicts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
     """Versions that lost to another (schema CDR) → schema SUSPENDED, payload their canonical row."""
-    n = calls.num_rows
+    n, rows = calls.num_rows, calls.cast(plain(CDR))  # a row carries its own text, not the group's dictionaries
     secret = workspace.id_secret(tenant, "conflict")
     both = np.ascontiguousarray(np.column_stack([tokens.as_u64(calls["record_id"]), tokens.as_u64(calls["content"])]))
     made = {
@@ -49,7 +50,7 @@ def conflicts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
         "suspense_id": tokens.mac_blocks(both, secret),
         "by_occurrence": pa.repeat(False, n),
         "kind": pa.repeat("row", n),
-        "payload": pa.array([_as_stream(calls.slice(i, 1)) for i in range(n)], pa.large_binary()),
+        "payload": pa.array([_as_stream(rows.slice(i, 1)) for i in range(n)], pa.large_binary()),
         "shape": pa.repeat("", n),
     }
     return pa.table([made[name] if name in made else calls[name] for name in SUSPENDED.names], schema=SUSPENDED)

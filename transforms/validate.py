@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import ledger
+from callward.columns import has_value
 from callward.ledger import Outcome
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import TIMESTAMP
@@ -51,13 +52,13 @@ def _judgements(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.Chu
     yield Suspense.IDENTITY, pc.and_(_is_part(table), pc.is_null(table["call"]))
 
 
-def _is_part(table: pa.Table) -> pa.ChunkedArray:
+def _is_part(table: pa.Table) -> pa.BooleanArray:
     """Whether a record is a piece of a call: it must name the call."""
-    return pc.is_in(table["piece"], pa.array(["open", "interim", "close", "quality"]))
+    return has_value(table["piece"], "open", "interim", "close", "quality")
 
 
-def _speaks_of_end(table: pa.Table) -> pa.ChunkedArray:
-    return pc.is_in(table["piece"], pa.array(["close", "quality"]))
+def _speaks_of_end(table: pa.Table) -> pa.BooleanArray:
+    return has_value(table["piece"], "close", "quality")
 
 
 def _moment(table: pa.Table) -> pa.ChunkedArray:
@@ -94,9 +95,12 @@ def _true(mask: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(mask, False)
 
 
-def _too_long_a_number(table: pa.Table, party: str) -> pa.ChunkedArray:
+def _too_long_a_number(table: pa.Table, party: str) -> pa.Array | pa.ChunkedArray:
     """Whether a party's number is too long to be one; of a URI, only its user part counts."""
     number, raw = table[f"{party}_number"], table[f"{party}_raw"]
+    octets = pc.coalesce(pc.binary_length(number), pc.binary_length(raw))  # at least as many as characters
+    if (pc.max(octets).as_py() or 0) <= LONGEST_NUMBER:
+        return pa.repeat(False, table.num_rows)
     long = _true(pc.greater(pc.utf8_length(pc.coalesce(number, raw)), LONGEST_NUMBER))
     if not pc.any(long, min_count=0).as_py():
         return long
@@ -148,5 +152,5 @@ class _ValidateFn(beam.DoFn):  # type: ignore[misc]
     def _aside(self, table: pa.Table, metadata: dict[bytes, bytes]) -> Iterator[Any]:
         source, shape = metadata[SOURCE].decode(), metadata[SHAPE].decode()
         for tenant in table["tenant"].unique().to_pylist():
-            mine = table.filter(pc.equal(table["tenant"], tenant))
+            mine = table.filter(has_value(table["tenant"], tenant))
             yield beam.pvalue.TaggedOutput("suspended", (tenant, aside(mine, tenant, source, shape, self._workspace)))

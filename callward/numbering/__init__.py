@@ -5,7 +5,7 @@ asked one value at a time only for doubtful ones, and remembered. What is not ce
 """
 
 from callward.numbering.kinds import KINDS
-from callward.numbering.places import JURISDICTIONS, Places, jurisdiction, places
+from callward.numbering.places import JURISDICTIONS, Places, jurisdiction, places, places_of
 from callward.numbering.plans import Plan, plan
 from callward.numbering.values import Normalized, normalize_values
 
@@ -18,5 +18,6 @@ __all__ = [
     "jurisdiction",
     "normalize_values",
     "places",
+    "places_of",
     "plan",
 ]

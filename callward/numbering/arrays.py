@@ -60,11 +60,6 @@ def integers(column: pa.Array) -> np.ndarray:
     return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
 
 
-def named(names: Sequence[str], positions: np.ndarray) -> pa.StringArray:
-    """Names by position; the position after the last is null."""
-    return pa.array([*names, None], pa.string()).take(pa.array(positions))
-
-
 def matches(text: pa.Array, pattern: str) -> np.ndarray:
     """Where a regular expression is found, null as false."""
     return mask(pc.match_substring_regex(text, pattern))

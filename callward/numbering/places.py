@@ -1,6 +1,7 @@
 """Where numbers belong: prefix, destination, region, and whether a call leaves its state or country."""
 
 import re
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
@@ -9,21 +10,20 @@ import phonenumbers
 import pyarrow as pa
 from phonenumbers import PhoneNumberType
 
-from callward.numbering.arrays import head, integers, matches, named, runs_of
-from callward.numbering.kinds import ABSENT, E164, KINDS
+from callward.columns import few_of
+from callward.numbering.arrays import POWER, head, integers, matches
+from callward.numbering.kinds import KINDS
 from callward.numbering.plans import NANP, NO_COUNTRY, Plan, regions_of
 from callward.numbering.possible import (
     CODE_OF_HEAD,
-    MOST_E164_DIGITS,
     PREMIUM_CODE,
     REMEMBERED,
     TOLL_FREE_CODES,
     by_code,
-    check,
     is_nanp,
     number_of,
 )
-from callward.numbering.values import normalize_values
+from callward.numbering.values import Normalized, normalize_values
 from schemas.nanp import STATE_OF_NPA
 
 JURISDICTIONS: Final = ("interstate", "intrastate", "international", "unknown")
@@ -51,7 +51,7 @@ _ENDS: Final = "50192"
 
 
 class Places(NamedTuple):
-    """Where numbers belong; one row per number, dictionary-encoded strings (int32 indices).
+    """Where numbers belong; one row per number, as schemas.cdr.FEW.
 
     prefix: country and area at most ("+1303", else the country code alone: "+44"); null where not E.164.
     destination: ISO region (US, JM, GB), or a class: toll_free, premium, shared_cost, satellite, international_service,
@@ -75,24 +75,26 @@ class _Place(NamedTuple):
 
 def places(number: pa.Array, plan: Plan) -> Places:
     """Where normalized numbers belong (strings as `normalize_values` gives them by the same plan, shape [n])."""
-    keys = pa.array(_keys(number, plan)).dictionary_encode()
+    return places_of(normalize_values(number, plan))
+
+
+def places_of(read: Normalized) -> Places:
+    """Where numbers belong that were just read."""
+    keys = pa.array(_keys(integers(read.e164), integers(read.kind.indices))).dictionary_encode()
     found = [_place_of_key(key) for key in keys.dictionary.to_pylist()]
     columns = zip(*found, strict=True) if found else ((),) * len(_Place._fields)
-    return Places(*(pa.DictionaryArray.from_arrays(keys.indices, pa.array(column, pa.string())) for column in columns))
+    return Places(*(_of_keys(keys.indices, column) for column in columns))
 
 
-def _keys(number: pa.Array, plan: Plan) -> np.ndarray:
+def _of_keys(keys: pa.Array, told: Sequence[str | None]) -> pa.DictionaryArray:
+    distinct = pa.array(told, pa.string()).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(distinct.indices.take(keys), distinct.dictionary)
+
+
+def _keys(value: np.ndarray, kind: np.ndarray) -> np.ndarray:
     """One integer per number: of E.164 its leading digits and its length, else minus the position of its kind."""
-    runs = runs_of(number)
-    written = runs.plus & (runs.length <= MOST_E164_DIGITS)
-    value, length = np.where(written, runs.value, 0), np.where(written, runs.length, np.int8(0))
-    international, _ = check(value, length)
-    keys = _leads(value, length) * _LENGTHS + length
-    others = ~international
-    if others.any():
-        kinds = _kinds(number.filter(pa.array(others)), plan)
-        keys[others] = np.where(kinds == E164, keys[others], -kinds)  # the library knows more of E.164 than the check
-    return keys
+    length = np.searchsorted(POWER, value, side="right").astype(np.int8)
+    return np.where(value > 0, _leads(value, length) * _LENGTHS + length, -kind.astype(np.int64))
 
 
 def _leads(value: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -129,14 +131,6 @@ def _exceptional_pattern(code: int) -> str:
             kinds += [metadata.fixed_line, metadata.mobile, metadata.voip]
         patterns += [kind.national_number_pattern for kind in kinds if kind and kind.national_number_pattern]
     return f"^{code}(?:{'|'.join(patterns)})$" if patterns else r"^$"
-
-
-def _kinds(number: pa.Array, plan: Plan) -> np.ndarray:
-    """Positions in KINDS of numbers that are not E.164: normalizing them again changes nothing and tells the kind."""
-    encoded = number.dictionary_encode()
-    kinds = normalize_values(encoded.dictionary, plan).kind
-    positions = pa.array([KINDS.index(kind) for kind in kinds.to_pylist()], pa.int64())
-    return integers(positions.take(encoded.indices).fill_null(ABSENT))
 
 
 def _place_of_key(key: int) -> _Place:
@@ -186,7 +180,7 @@ def _region(code: int, national: str, more: int) -> str:
     return next((region for region in found if region), str(main))
 
 
-def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.StringArray:
+def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.DictionaryArray:
     """interstate, intrastate, international or unknown, by the zones of two numbers (Places.zone; same shape [n]).
 
     International where the countries differ (47 U.S.C. 153(21)); among US states, territories and DC by the states of
@@ -195,10 +189,11 @@ def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArr
     """
     zones: dict[str, int] = {}
     calling, called = _zone_positions(calling_zone, zones), _zone_positions(called_zone, zones)
-    return named(JURISDICTIONS, _rule(list(zones))[calling, called])
+    return few_of(_rule(tuple(zones))[calling, called], JURISDICTIONS)
 
 
-def _rule(zones: list[str]) -> np.ndarray:
+@lru_cache(maxsize=16)  # the zones of a source are soon known
+def _rule(zones: tuple[str, ...]) -> np.ndarray:
     """The jurisdiction between any two zones; int8 [zones + 1, zones + 1], the last row and column for no zone."""
     country = np.array([*(zone.partition("-")[0] for zone in zones), ""])
     stated = np.array([*("-" in zone for zone in zones), False])

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.numbering.arrays import Runs, integers, mask, named, runs_of
+from callward.columns import few_of
+from callward.numbering.arrays import Runs, integers, mask, runs_of
 from callward.numbering.dialled import international
 from callward.numbering.dressed import is_hidden, undress
 from callward.numbering.kinds import (
@@ -26,11 +27,15 @@ from callward.numbering.plans import Plan
 
 
 class Normalized(NamedTuple):
-    """One row per value: E.164 or as dialled (null where no party is named); one of PRESENTATIONS or null; KINDS."""
+    """One row per value: E.164 or as dialled (null where no party is named); one of PRESENTATIONS or null; KINDS.
+
+    `e164` has the digits of E.164 numbers, 0 for others. What is few-valued is schemas.cdr.FEW.
+    """
 
     number: pa.StringArray
-    presentation: pa.StringArray
-    kind: pa.StringArray
+    presentation: pa.DictionaryArray
+    kind: pa.DictionaryArray
+    e164: pa.Int64Array
 
 
 def normalize_values(raw: pa.Array, plan: Plan) -> Normalized:
@@ -51,7 +56,9 @@ def normalize_values(raw: pa.Array, plan: Plan) -> Normalized:
     name_nobody(runs, kind, presentation, nobody)
     fresh = (kind == E164) & ~(runs.plus & (number == runs.value))
     written = _written(text, np.where(fresh, number, 0), nobody)
-    return Normalized(written, named(PRESENTATIONS, presentation), named(KINDS, kind))
+    said = pa.array(presentation, mask=presentation == UNSAID)
+    certain = pa.array(np.where(kind == E164, number, 0))
+    return Normalized(written, few_of(said, PRESENTATIONS), few_of(kind, KINDS), certain)
 
 
 def _read(raw: pa.Array, plan: Plan) -> tuple[pa.Array, Runs, Saying]:

@@ -119,6 +119,31 @@ def test_data_keys_have_256_bits_and_every_column_its_own(path, monkeypatch):
     assert len({key for _, key in wrapped}) == len(wrapped)
 
 
+def encoded(table):
+    """The same with its accounts encoded, in chunks with different dictionaries."""
+    parts = [table.slice(0, 100), table.slice(100)]
+    chunks = [part["account"].combine_chunks().take(np.arange(len(part))[::-1]).dictionary_encode() for part in parts]
+    chunks = [chunk.take(np.arange(len(chunk))[::-1]) for chunk in chunks]
+    return table.set_column(1, "account", pa.chunked_array(chunks))
+
+
+def test_encoded_text_reads_as_text(path):
+    write(path, encoded(calls()))
+    assert read(path).equals(calls())
+    dataset = open_dataset([LakeFile(str(path), "file-1", META.key_id, NUMBERS.key_id)], BOTH, SCHEMA)
+    assert dataset.to_table().equals(calls())
+
+
+def test_no_value_of_rows_that_were_cut_away_is_in_a_file(path):
+    table = encoded(calls()).filter(pa.array([i % 7 in (2, 3) for i in range(500)]))
+    assert len(table["account"].chunk(0).dictionary) == 7
+    write(path, table)
+    keys = lake._decryption(BOTH)
+    with pq.ParquetFile(path, decryption_properties=keys, read_dictionary=["account"]) as file:
+        pages = file.read(["account"])["account"].chunks
+    assert all(set(page.dictionary.to_pylist()) == {"account-canary-2", "account-canary-3"} for page in pages)
+
+
 def test_ids_tokens_and_named_columns_have_no_dictionary(path):
     write_parquet(calls(), str(path), file_id="file-1", meta=META, without_dictionary=["called_number"])
     with pq.ParquetFile(path, decryption_properties=lake._decryption(NO_NUMBERS)) as file:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.cdr import PARSED
+from schemas.cdr import FEW, PARSED
 from schemas.declaration import Declaration, available, load, sniff
 from transforms.cut import records
 from transforms.parse import parse
@@ -52,6 +52,8 @@ def test_golden_file_becomes_its_rows_and_suspense(path: Path) -> None:
     body = b"".join(data.splitlines(keepends=True)[shape.header_lines :])
     table = validate(parse(records(body, declaration), declaration, shape, zone), NOW_MS)
     assert table.schema == PARSED
+    for dictionary in (chunk.dictionary.to_pylist() for f in PARSED if f.type == FEW for chunk in table[f.name].chunks):
+        assert len(set(dictionary)) == len(dictionary) and None not in dictionary
     rows = [_told(row) for row in table.to_pylist()]
     good = [row for row in rows if "fault" not in row]
     suspended = [{"line": row["line"], "fault": row["fault"]} for row in rows if "fault" in row]

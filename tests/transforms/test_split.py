@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.views import ASSURANCE, BILLING, VIEWS
+from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
 from transforms.rate import rate
 from transforms.split import by_date, split
 
@@ -58,7 +58,7 @@ def test_no_word_of_one_view_is_in_the_other_or_in_the_record(cdr_table, opened,
     assert not words["billing"] & words["assurance"]
     assert not (words["billing"] | words["assurance"]) & raw
     for view, part in parts.items():
-        assert part.rows.schema.equals(VIEWS[view]) and part.rows.num_rows == len(drawn)
+        assert part.rows.schema.equals(IN_FLIGHT[view]) and part.rows.num_rows == len(drawn)
     assert not any(number in str(parts["assurance"].rows.to_pydict()) for number in NUMBERS)
 
 

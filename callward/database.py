@@ -9,11 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from callward.errors import Problem
@@ -104,24 +100,27 @@ def _friendly(settings: Settings) -> Iterator[None]:
         raise Problem(f"database {where}: {str(error.orig).splitlines()[0]}") from None
 
 
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    return config
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(settings: Settings) -> None:
     """Create the tables, or bring them to this version's."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with _friendly(settings), engine(settings).begin() as connection:
-        command.upgrade(_config(connection), "head")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def check_version(settings: Settings) -> None:
     """Raise Problem when the database is not at this version's schema."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
     with reading(settings) as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        made = inspect(connection).has_table("alembic_version")
+        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if made else None
     if found is None:
         raise Problem(
             f"database {settings.database_url.split('@')[-1]} has no callward tables; 'callward init' makes them"

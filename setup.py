@@ -34,7 +34,10 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
-    package_data={"schemas": ["sources/*.toml", "policies/*.toml", "hotlines/*.toml"], "callward.migrations": ["*.mako"]},
+    package_data={
+        "schemas": ["sources/*.toml", "policies/*.toml", "hotlines/*.toml"],
+        "callward.migrations": ["*.mako"],
+    },
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["callward = pipelines.cli:main"]},

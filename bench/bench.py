@@ -81,9 +81,9 @@ def _script(bench: Bench, rows: int, name: str, *arguments: str) -> Result:
     return _figures(rows, cost)
 
 
-def _floor(bench: Bench, rows: int) -> Result:
+def _floor(bench: Bench, rows: int, *options: str) -> Result:
     target = bench.scratch / "floor.parquet"
-    return _script(bench, rows, "floor", str(target), *map(str, bench.files(rows)))
+    return _script(bench, rows, "floor", *options, str(target), *map(str, bench.files(rows)))
 
 
 def _night(bench: Bench, rows: int, workspace: Path | None = None, day: date = _DAY) -> Result:
@@ -137,6 +137,13 @@ def parse_rates(bench: Bench, rows: int) -> Result:
     return found or {"failed": _last_line(cost)}
 
 
+def purging(bench: Bench) -> Result:
+    """One month of a 24-month lake, small and ten times larger; rewriting, in rows per second of one worker."""
+    cost = bench.script("purge", "--folder", str(bench.scratch))
+    found: Result = json.loads(cost.out) if cost.code == 0 else {}
+    return found or {"failed": _last_line(cost)}
+
+
 def _fine(*results: Result) -> bool:
     return not any("failed" in result for result in results)
 
@@ -145,9 +152,11 @@ def _steps(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Cal
     sizes = [options.rows // 4, options.rows, *([40 * _MILLION] if options.large else [])]
     yield "start_up", lambda: start_up(bench)
     yield "pairs", lambda: pairs(bench, options.rows, options.pairs)
+    yield "narrow_floor", lambda: _floor(bench, options.rows, "--narrow")
     yield "flatness", lambda: flatness(bench, sizes)
     yield "per_record", lambda: rival(bench, options.rival_rows, options.rows)
     yield "parse_rates", lambda: parse_rates(bench, options.parse_rows)
+    yield "purge", lambda: purging(bench)
     if options.month:
         yield "month", lambda: month(bench, options.month_rows)
 
@@ -165,7 +174,7 @@ def ratios(results: Result) -> Result:
     speed = statistics.median(night["rows_per_second"] for night in nights) if nights else None
     slow = results.get("per_record", {}).get("rows_per_second")
     flat = [night for night in results.get("flatness", {}).values() if _fine(night)]
-    small = results.get("start_up", {})
+    small, purge = results.get("start_up", {}), results.get("purge", {})
     return {
         "night / floor (rate)": results.get("pairs", {}).get("night_to_floor"),
         "night / per-record (rate)": round(speed / slow, 1) if speed and slow else None,
@@ -174,6 +183,11 @@ def ratios(results: Result) -> Result:
         "peak memory (MiB)": max((night["peak_mib"] for night in [*flat, *nights]), default=None),
         "small night (s)": small.get("wall_s"),
         "full lake / empty lake (time)": results.get("month", {}).get("full_to_empty"),
+        "purge of a month, large lake (s)": purge.get("large", {}).get("wall_s"),
+        "purge of a month, large lake / small (time)": purge.get("large_to_small"),
+        "numbers dropped (rows/s of a worker)": purge.get("rewriting", {})
+        .get("numbers_dropped", {})
+        .get("rows_per_second"),
     }
 
 
@@ -188,7 +202,7 @@ def _rows(results: Result) -> Iterator[tuple[str, Result]]:
         yield f"night {number}", run["night"]
     for rows, night in results.get("flatness", {}).items():
         yield f"night of {int(rows):,}", night
-    for name in ("per_record", "start_up"):
+    for name in ("narrow_floor", "per_record", "start_up"):
         if name in results:
             yield name.replace("_", "-"), results[name]
     for name in ("empty", "full"):

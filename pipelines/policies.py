@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from callward import database, policy
+from callward import brake, database, policy
 from callward.errors import UsageProblem
 from callward.policy import Policy
 from callward.settings import Settings
@@ -104,6 +104,7 @@ def activated(
         digest = policy.check_activation(settings, tenant, version, person)
     else:
         digest = policy.activate(settings, tenant, version, person, key_file).digest
+        brake.note_forecast(settings, database.now().date())  # two people wanted what purges will take by it
     return {"tenant": tenant, "version": version, "digest": digest, "dry_run": dry_run}
 
 

@@ -1,0 +1,423 @@
+"""purge: what is past its window goes, what is held stays, and a certificate says so. Killed anywhere, run it again.
+
+Two phases: data files are tombstoned, so that every read refuses them; then they are removed and their keys destroyed.
+Where whole partitions go no row is read, and Beam is not even imported.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import func, select
+
+from callward import (
+    brake,
+    certificates,
+    database,
+    epochs,
+    exports,
+    holds,
+    persons,
+    phases,
+    plans,
+    restrictions,
+    roots,
+    runs,
+    signing,
+)
+from callward.crash import point
+from callward.errors import Problem, UsageProblem
+from callward.files import HELD, Files
+from callward.holds import Hold
+from callward.keys import sync_folder
+from callward.ledger import Refused
+from callward.phases import Purge, Written
+from callward.plans import Plan
+from callward.policy import Policy
+from callward.purges import Item, Law
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines import console
+from pipelines.orphans import sweep_orphans
+from schemas.retention import certificates as certificates_table
+from schemas.retention import purges
+from schemas.tables import audit_log, lake_files
+
+ROLE: Final = phases.ROLE
+_TRIES: Final = 8
+_BESIDE: Final = ("", ".ids", ".lin")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Who lets a plan go ahead: a registered person's key file signs for it."""
+
+    purge_id: str
+    person: str
+    key_file: Path
+
+
+def purge(
+    settings: Settings,
+    as_of: date,
+    *,
+    dry_run: bool = False,
+    candidates: Mapping[str, Policy] | None = None,
+    approve: str | None = None,
+    person: str | None = None,
+    key_file: Path | None = None,
+    today: date | None = None,
+    progress: Progress = lambda line: None,
+    only: str | None = None,
+) -> dict[str, Any]:
+    """Enforce retention as of a day; returns the document of design.md section 8, with plan_id, plan_digest, status.
+
+    `only`: of one tenant alone (one that leaves), with nothing that is shared.
+    `candidates` (tenant → policy) are tried in a dry run only. Raises UsageProblem for a day to come, Problem where
+    the holds cannot be read or the lake is not as the manifest says: then nothing is purged.
+    """
+    database.check_version(settings)
+    today = today or database.now().date()
+    _check_days(settings, as_of, today)
+    if dry_run:
+        return _tried(settings, as_of, today, candidates)
+    if candidates:
+        raise UsageProblem("a policy that is not in force is tried with --dry-run; 'callward policy propose' begins it")
+    approval = _approval(approve, person, key_file)
+    with runs.running(settings, "purge", ["purge"]) as run_id:
+        done = _Purge(settings, as_of, today, run_id, approval, progress, only).run()
+        runs.finish(settings, run_id, "done", done)
+    restrictions.mark(settings)
+    return done
+
+
+def must_look(done: Mapping[str, Any]) -> bool:
+    """Whether a person must look: the plan waits for one, or something that should be gone is not."""
+    return done["status"] == phases.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
+
+
+def _check_days(settings: Settings, as_of: date, today: date) -> None:
+    """Never before its time: neither by a day to come nor by a clock that is wrong."""
+    if as_of > today:
+        raise UsageProblem(f"--as-of {as_of} is in the future: nothing is purged before its time")
+    with database.reading(settings) as connection:
+        newest = connection.execute(select(func.max(audit_log.c.at))).scalar()
+    if newest is not None and newest.date() > today:
+        raise Problem(f"the clock says {today}, but the audit log has an entry of {newest.date()}; nothing was purged")
+
+
+def _approval(approve: str | None, person: str | None, key_file: Path | None) -> Approval | None:
+    if approve is None and person is None and key_file is None:
+        return None
+    if approve is None or person is None or key_file is None:
+        raise UsageProblem("an approval takes --approve PLAN, --person and --key together")
+    return Approval(approve, person, key_file)
+
+
+def _files(settings: Settings, run_id: str) -> Files:
+    """A workspace of its own for each purge: settings and keys as they are now."""
+    return Files(open_workspace(_reference(settings, run_id)), run_id)
+
+
+def _reference(settings: Settings, run_id: str) -> Reference:
+    return Reference(str(settings.path), ROLE, f"purge, run {run_id}")
+
+
+# -- a dry run ---------------------------------------------------------------------------------------------------------
+
+
+def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str, Policy] | None) -> dict[str, Any]:
+    files = _files(settings, runs.new_id())
+    made, seen, found = plans.make(settings, files, as_of, today, candidates)
+    told = _document(made, None, "dry run", found, today)
+    with database.reading(settings) as connection:
+        told["brake"] = _objections(settings, connection, made, seen.law)
+    if candidates:
+        now, _, _ = plans.make(settings, files, as_of, today)
+        told["effect"] = plans.effect(now, made)
+    return told
+
+
+def _document(made: Plan, purge_id: str | None, status: str, found: Iterable[Hold], today: date) -> dict[str, Any]:
+    """What a purge says of itself; holds that are confidential are in no figure of their own."""
+    shown = holds.visible(found, holds.COMPLIANCE, today)
+    return {
+        "purge_id": purge_id,
+        "plan_id": purge_id,
+        "plan_digest": made.digest,
+        "as_of": made.as_of.isoformat(),
+        "dry_run": status == "dry run",
+        "status": status,
+        "classes": made.classes(),
+        "held": made.held(),
+        "certificate": None,
+        "brake": [],
+        "failed_checks": [],
+        "overdue": 0,
+        "warnings": holds.warned(shown, today),
+    }
+
+
+# -- the brake ---------------------------------------------------------------------------------------------------------
+
+
+def _objections(settings: Settings, connection: Any, made: Plan, law: Law) -> list[str]:
+    """Why a person must approve this plan; nothing where it may run by itself."""
+    concerned = {
+        policies.tenant: policies for tenant in made.tenants if tenant != "_all" for policies in law.of(tenant)
+    }
+    found = [
+        f"the policy of tenant {tenant!r} was not activated by two persons"
+        for tenant, policies in sorted(concerned.items())
+        if not policies.two_people
+    ]
+    return found + brake.objections(connection, law, made.as_of, settings.thresholds.purge_brake_pct)
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+class _Purge:
+    """One run: first what another one left, then its own plan."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        as_of: date,
+        today: date,
+        run_id: str,
+        approval: Approval | None,
+        progress: Progress,
+        only: str | None = None,
+    ) -> None:
+        self._settings, self._as_of, self._today, self._run_id = settings, as_of, today, run_id
+        self._approval, self._progress, self._only = approval, progress, only
+        self._files = _files(settings, run_id)
+
+    def run(self) -> dict[str, Any]:
+        self._take_up()
+        for attempt in range(1, _TRIES + 1):
+            made, seen, found = plans.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+            if not made.changes:
+                brake.note_forecast(self._settings, self._today)
+                return _document(made, None, phases.DONE, found, self._today)
+            purge_id, objections = self._registered(made, seen.law)
+            if objections:
+                waiting = _document(made, purge_id, phases.PLANNED, found, self._today)
+                return waiting | {"brake": objections}
+            if self._phases(made, purge_id, attempt):
+                return _document(made, purge_id, phases.DONE, found, self._today) | self._concluded(purge_id)
+            sweep_orphans(self._settings, over={self._run_id})
+        raise Problem("nights or holds changed what was planned again and again; nothing more was purged, run it again")
+
+    def _take_up(self) -> None:
+        """What a killed run left: before its second phase a hold may still win, after that it goes on."""
+        phases.abandon_unfinished(self._settings)
+        with database.reading(self._settings) as connection:
+            left = phases.under_way(connection)
+        for begun in left:
+            self._progress(f"purge {begun.purge_id}: going on where it was stopped")
+            if begun.status == phases.DESTROYING or phases.begin(self._settings, self._run_id, begun):
+                self._finish(begun.purge_id)
+        sweep_orphans(self._settings)
+
+    def _registered(self, made: Plan, law: Law) -> tuple[str, list[str]]:
+        """The plan's id, and why it must wait for a person."""
+        purge_id = phases.plan(self._settings, made, self._run_id)
+        with database.reading(self._settings) as connection:
+            objections = _objections(self._settings, connection, made, law)
+        if self._approval is not None:
+            self._approved(made, purge_id, self._approval)
+            self._approval = None  # it is for this plan, and for none that takes its place while we are at work
+        with database.reading(self._settings) as connection:
+            by = sorted(persons.approvers(connection, "purge", made.digest))
+        if objections and not by:
+            return purge_id, objections
+        phases.approve(self._settings, made, self._run_id, purge_id, by[0] if by else None)
+        return purge_id, []
+
+    def _approved(self, made: Plan, purge_id: str, approval: Approval) -> None:
+        if purge_id != approval.purge_id:
+            raise Problem(
+                f"plan {approval.purge_id} is not what would be done now: something has changed since; "
+                f"look at plan {purge_id} and approve that"
+            )
+        persons.approve(self._settings, "purge", made.digest, approval.person, approval.key_file)
+
+    def _phases(self, made: Plan, purge_id: str, attempt: int) -> bool:
+        """Both phases; False when something else came first, and all is as it was."""
+        _check_keys(self._settings, made)
+        try:
+            written = self._written(made, purge_id, attempt)
+            phases.tombstone(self._settings, made, self._run_id, purge_id, written)
+        except Refused:
+            phases.abandon_unfinished(self._settings)
+            return False
+        with database.reading(self._settings) as connection:
+            (begun,) = [one for one in phases.under_way(connection) if one.purge_id == purge_id]
+        if not phases.begin(self._settings, self._run_id, begun):
+            return False
+        self._finish(purge_id)
+        return True
+
+    def _written(self, made: Plan, purge_id: str, attempt: int) -> Written:
+        """One Beam batch writes what takes the place of files that do not go whole; none where all do."""
+        if not any(_is_written(item) for item in made.doing):
+            return Written()
+        from pipelines.expiring import write
+
+        self._progress("writing what stays of data files anew")
+        reference = _reference(self._settings, self._run_id)
+        return write(self._settings, reference, made, self._run_id, purge_id, attempt, self._today)
+
+    # -- from the second phase on: only forward ---------------------------------------------------------------------
+
+    def _finish(self, purge_id: str) -> None:
+        """Remove files, destroy keys, certify; each step may be done again."""
+        with database.reading(self._settings) as connection:
+            begun = phases.found(connection, purge_id)
+        assert begun is not None
+        self._progress(f"purge {purge_id}: removing")
+        self._remove(begun)
+        tombstones = (
+            epochs.destroy(self._settings, begun.key_ids, role=ROLE, reason=f"purge {purge_id}")
+            if begun.key_ids
+            else []
+        )
+        point("purge-keys-destroyed")
+        made = certificates.issue(self._settings, purge_id, self._certified(begun, tombstones), self._today)
+        point("purge-certified")
+        exports.write(self._settings, f"purge {purge_id}")
+        phases.finish(self._settings, begun, phases.DONE if made.status == "complete" else phases.PARTIAL)
+        point("purge-finished")
+        brake.note_forecast(self._settings, self._today)
+
+    def _remove(self, begun: Purge) -> None:
+        with database.reading(self._settings) as connection:
+            gone = phases.doomed_files(connection, begun)
+        lake, folders = self._settings.lake_path, set()
+        for path in [*(lake / row.path for row in gone), *(lake / "transit" / name for name in begun.facts["spilled"])]:
+            for suffix in _BESIDE:
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+            folders.add(path.parent)
+            point("purge-file-removed")
+        for folder in sorted(folders):
+            if folder.is_dir():
+                sync_folder(folder)
+        phases.note_removed(self._settings, self._run_id, begun, [row.file_id for row in gone])
+        point("purge-files-removed")
+
+    def _certified(self, begun: Purge, tombstones: list[epochs.Tombstone]) -> certificates.Facts:
+        held = [
+            certificates.Held(row["tenant"], row["class"], row["rows"], (row["hold"],) if row["hold"] else ())
+            for row in begun.facts["held"]
+        ]
+        removed = [
+            certificates.Removed(row["tenant"], _class_of(row["table"]), row["table"], row["rows"])
+            for row in begun.facts.get("removed", [])
+        ]
+        requests, spilled = len(begun.facts["requests"]), len(begun.facts["spilled"])
+        if requests:
+            removed.append(certificates.Removed("_all", "subject_requests", "subject_requests", requests))
+        if spilled:
+            removed.append(certificates.Removed("_all", "temp", "batches in flight", spilled))
+        return certificates.Facts(tombstones, held, removed, self._completed(begun))
+
+    def _completed(self, begun: Purge) -> list[str]:
+        """Certificates that were PARTIAL for held rows of which this purge removed some."""
+        f = lake_files.c
+        copies = select(f.run_id).where(f.superseded_by == begun.run_id, f.view.startswith(HELD))
+        with database.reading(self._settings) as connection:
+            found = connection.execute(
+                select(certificates_table.c.certificate_id)
+                .join(purges, purges.c.purge_id == certificates_table.c.purge_id)
+                .where(purges.c.run_id.in_(copies), certificates_table.c.status == "partial")
+            )
+            return sorted(set(found.scalars()))
+
+    def _concluded(self, purge_id: str) -> dict[str, Any]:
+        """How it ended: the certificate, its checks that failed, and what is due all the same."""
+        with database.reading(self._settings) as connection:
+            row = connection.execute(select(purges).where(purges.c.purge_id == purge_id)).one()
+        made = certificates.read(self._settings, row.certificate_id)
+        failed = [check["sentence"] for check in made.body["verification"]["checks"] if not check["ok"]]
+        left, _, _ = plans.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+        return {
+            "status": row.status,
+            "certificate": row.certificate_id,
+            "failed_checks": failed,
+            "overdue": sum(item.rows for item in left.doing),
+        }
+
+
+def _check_keys(settings: Settings, made: Plan) -> None:
+    """Raise Problem, before anything is changed, where keys could not be destroyed or the certificate not signed."""
+    exports.check(settings)
+    signing.sign(settings, certificates.SIGNER, b"callward/purge/check")
+    with database.reading(settings) as connection:
+        for capability in sorted({key.capability for key, _ in made.keys}):
+            roots.open_root(settings, capability, roots.active(connection, settings, capability).root_id).close()
+
+
+def _is_written(item: Item) -> bool:
+    """Whether something takes the place of an item's file: a log that goes is read for the ledger."""
+    return item.action == "rewrite" or item.held > 0 or item.file.view in ("suspense", "pending")
+
+
+def _class_of(table: str) -> str:
+    return "billing_transaction" if table.startswith("billing") else "assurance_metrics"
+
+
+def waiting(settings: Settings, purge_id: str) -> date:
+    """The day that a plan which waits for a person is for; raises UsageProblem where none of that id waits."""
+    with database.reading(settings) as connection:
+        found = phases.found(connection, purge_id)
+    if found is None or found.status != phases.PLANNED:
+        raise UsageProblem(f"no plan {purge_id!r} waits for an approval; 'callward purge' makes one")
+    return found.as_of
+
+
+# -- what a person reads -----------------------------------------------------------------------------------------------
+
+
+def told(done: Mapping[str, Any]) -> Iterator[Any]:
+    """A purge, or what one would do, for a person."""
+    would = "would be " if done["dry_run"] or done["status"] == phases.PLANNED else ""
+    columns = ("class", "due", "held", f"{would}deleted", "files", f"keys {would}destroyed")
+    names = ("class", "due", "held", "deleted", "files", "keys_destroyed")
+    if done["classes"]:
+        rows = [[row[name] for name in names] for row in done["classes"]]
+        yield console.table(f"As of {done['as_of']}", columns, rows)
+    else:
+        yield f"as of {done['as_of']}: nothing is past its window"
+    for row in done["held"]:
+        why = f"hold {row['hold']}" if row["hold"] else holds.OTHER
+        yield f"kept for {why}: {row['rows']:,} of {row['tenant']}, {row['class']}"
+    if "effect" in done:
+        yield _effect(done["effect"])
+    yield from (f"warning: {sentence}" for sentence in done["warnings"])
+    yield from _ending(done)
+
+
+def _effect(rows: Sequence[Mapping[str, Any]]) -> console.Table:
+    names = ("tenant", "class", "goes", "newly_goes", "stays")
+    columns = ("tenant", "class", "would go", "of it newly", "would now stay")
+    return console.table("Under that policy", columns, [[row[name] for name in names] for row in rows])
+
+
+def _ending(done: Mapping[str, Any]) -> Iterator[str]:
+    """How it ended, and what is to be done now."""
+    if done["dry_run"]:
+        yield "nothing was changed"
+        yield from (f"it would wait for a person: {reason}" for reason in done["brake"])
+    elif done["status"] == phases.PLANNED:
+        yield from (f"it waits for a person: {reason}" for reason in done["brake"])
+        yield f"nothing was changed; to run it: callward purge --approve {done['plan_id']} --person NAME --key FILE"
+    elif done["certificate"]:
+        yield f"purge {done['purge_id']} {done['status']}; certificate {done['certificate']}"
+    yield from (f"a check failed: {sentence}" for sentence in done["failed_checks"])
+    if done["overdue"]:
+        yield f"{done['overdue']:,} rows are past their window and still there: run it again"

@@ -1,0 +1,722 @@
+"""The purge: what is past its window goes with its keys, what is held stays, and nothing else changes."""
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from callward import brake, certificates, database, epochs, holds, ledger, phases, policy, runs
+from callward.errors import Problem, UsageProblem
+from callward.files import Files
+from callward.policy import parse
+from callward.register import KeyName, keyring
+from callward.settings import Tenant
+from pipelines import policies
+from pipelines import purge as purges
+from pipelines.purge import purge
+from schemas.retention import frozen_derived, purge_items, row_ends, subject_requests
+from schemas.retention import purges as register
+from schemas.tables import audit_log, lake_files
+from schemas.views import BILLING_NUMBERS
+from tests.retention import (
+    ASSURANCE_KEPT,
+    BILLING_KEPT,
+    CALLED,
+    CALLER,
+    DAY,
+    FEED,
+    NUMBERS_KEPT,
+    OTHER,
+    WINDOWS,
+    activate,
+    call,
+    feed,
+    files,
+    held,
+    hold,
+    night,
+    on_disk,
+    paths,
+    person,
+    policy_text,
+    purged,
+    release,
+    states,
+)
+
+NEXT = timedelta(days=1)
+SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
+# The last days on which anything of March stands open: 31 March, its clock a month later, then the window.
+ALL_ASSURANCE, ALL_NUMBERS, ALL_BILLING = date(2026, 5, 12), date(2026, 6, 2), date(2026, 9, 2)
+
+
+@pytest.fixture
+def site(workspace: Callable[..., Any]) -> Any:
+    made = workspace("generic", retention=WINDOWS)
+    night(made)
+    return made
+
+
+def numbers(site: Any) -> list[Any]:
+    return list(site.view("billing")["calling_number"].to_pylist())
+
+
+def ends(site: Any) -> dict[tuple[str, str], int]:
+    found: dict[tuple[str, str], int] = {}
+    for row in site._rows(row_ends):
+        found[row.view, row.end] = found.get((row.view, row.end), 0) + row.rows
+    return found
+
+
+def of_class(done: dict[str, Any], name: str) -> dict[str, Any]:
+    return next((row for row in done["classes"] if row["class"] == name), {})
+
+
+def checks(site: Any, done: dict[str, Any]) -> list[str]:
+    """Sentences of the certificate's checks that do not hold now."""
+    return [c.sentence for c in certificates.verify(site.settings, done["certificate"]) if not c.ok]
+
+
+# -- when --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", [ASSURANCE_KEPT, NUMBERS_KEPT, BILLING_KEPT])
+def test_nothing_goes_on_the_last_day_and_everything_on_the_next(site: Any, last: date) -> None:
+    before = purged(site, last)
+    left = purge(site.settings, last, dry_run=True)
+    assert left["classes"] == [] and before["overdue"] == 0
+    after = purge(site.settings, last + NEXT, dry_run=True)
+    assert sum(row["due"] for row in after["classes"]) > 0
+
+
+def test_a_day_to_come_is_refused(site: Any) -> None:
+    with pytest.raises(UsageProblem, match="future"):
+        purge(site.settings, date.today() + NEXT)
+
+
+def test_a_clock_behind_the_audit_log_is_refused(site: Any) -> None:
+    with pytest.raises(Problem, match="the clock says 2026-02-01"):
+        purge(site.settings, date(2026, 2, 1), today=date(2026, 2, 1))
+
+
+def test_what_was_purged_stays_so_when_a_purge_is_of_an_earlier_day(site: Any) -> None:
+    purged(site, NUMBERS_KEPT + NEXT)
+    before = on_disk(site)
+    assert purged(site, DAY)["classes"] == []
+    assert on_disk(site) == before
+
+
+# -- dry run -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_of", [ALL_ASSURANCE, ALL_NUMBERS, ALL_BILLING])
+@pytest.mark.parametrize("selectors", [{}, {"numbers": (OTHER,)}])
+def test_dry_run_and_run_agree_exactly(site: Any, as_of: date, selectors: dict[str, Any]) -> None:
+    if selectors:
+        hold(site, **selectors)
+    before, disk = site.derived(), on_disk(site)
+    dry = purge(site.settings, as_of, dry_run=True)
+    assert (site.derived(), on_disk(site), site._rows(register)) == (before, disk, [])
+    done = purged(site, as_of)
+    assert done["classes"] == dry["classes"] and done["plan_digest"] == dry["plan_digest"]
+    assert of_class(done, "assurance_metrics")["due"] == 6
+    assert (done["failed_checks"], done["overdue"]) == ([], 0)
+
+
+def test_a_policy_is_tried_before_it_is_in_force(site: Any) -> None:
+    longer = parse(policy_text({**WINDOWS, "assurance_metrics": "1 year"}), "default")
+    tried = purge(site.settings, ALL_NUMBERS, dry_run=True, candidates={"default": longer})
+    effect = {row["class"]: row for row in tried["effect"]}
+    # Rows that came in before are under the version that they came in under, here the first one itself.
+    assert effect["assurance_metrics"] == {
+        "tenant": "default", "class": "assurance_metrics", "goes": 0, "newly_goes": 0, "stays": 6,
+    }  # fmt: skip
+    with pytest.raises(UsageProblem, match="--dry-run"):
+        purge(site.settings, ALL_NUMBERS, candidates={"default": longer})
+
+
+# -- what goes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_partition_that_goes_whole_is_not_read(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = [file.path for file in files(site, "assurance")]
+    for name in ("rows", "lineage", "read_log"):
+        monkeypatch.setattr(Files, name, lambda *_, **__: pytest.fail("a row was read"))
+    done = purged(site, ASSURANCE_KEPT + NEXT)
+    monkeypatch.undo()
+    assert done["status"] == "done" and of_class(done, "assurance_metrics")["deleted"] == 6
+    assert not {path + suffix for path in gone for suffix in ("", ".ids", ".lin")} & on_disk(site)
+    assert site.view("assurance").num_rows == 0 and site.view("billing").num_rows == 5
+    assert ends(site) == {("assurance", "purged"): 6}
+    assert checks(site, done) == []
+
+
+def test_numbers_go_first_and_the_row_still_adds_up(site: Any) -> None:
+    before, usage = site.view("billing"), site.derived()["billing_usage_daily"]
+    assert sorted(numbers(site)) == [CALLER] * 4 + [OTHER]
+    done = purged(site, NUMBERS_KEPT + NEXT)
+    after = site.view("billing")
+    assert all(after[name].null_count == 5 for name in BILLING_NUMBERS)
+    kept = [name for name in before.column_names if name not in BILLING_NUMBERS]
+    assert after.select(kept).equals(before.select(kept))
+    assert site.derived()["billing_usage_daily"] == usage
+    (file,) = files(site, "billing")
+    assert not file.numbers and file.rows == 5
+    assert ends(site)["billing", "numbers"] == 5
+    assert checks(site, done) == []
+
+
+def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
+    purged(site, NUMBERS_KEPT + NEXT)
+    assert set(states(site).values()) == {"active"}
+    purged(site, ALL_NUMBERS)
+    dead = {name for name, state in states(site).items() if state == "destroyed"}
+    numbers = {"billing-numbers/numbers", "billing-numbers/token"}
+    assurance = {"assurance/meta", "assurance/id", "assurance/content", "assurance/account", "lineage/assurance"}
+    assert dead == numbers | assurance
+    purged(site, ALL_BILLING)
+    dead = {name for name, state in states(site).items() if state == "destroyed"}
+    assert dead == numbers | assurance | {"billing/meta", "billing/id", "billing/content", "lineage/billing"}
+    with pytest.raises(Problem, match="was destroyed"):
+        keyring(site.settings, "test", "test").key(KeyName("billing", "default", "2026-03", "meta"))
+    keyring(site.settings, "test", "test").key(KeyName("ids", "default", "all", "record"))
+
+
+def test_an_earlier_copy_of_a_file_opens_with_nothing_after_the_purge(site: Any) -> None:
+    (file,) = files(site, "assurance")
+    blob = Files(site.opened, "test").path(file).read_bytes()
+    purged(site, ALL_ASSURANCE)
+    path = site.settings.lake_path / file.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(blob)
+    from callward.workspace import Reference, Workspace
+
+    fresh = Files(Workspace(Reference(str(site.settings.path), "billing-run", "a look back"), site.settings), "test")
+    with pytest.raises(Problem, match="was destroyed"):
+        fresh.rows(file)
+    assert all(epochs.dead(site.settings, key_id) for key_id in file.key_ids.split())
+
+
+def test_a_purge_leaves_what_is_not_due_alone(site: Any) -> None:
+    night(site, feed(*(call(n, DAY + timedelta(40)) for n in range(20, 25))), DAY + timedelta(41), "late.csv")
+    later = site.view("billing").filter(site.view("billing")["start"].cast("date32").to_numpy() > DAY)
+    assert later.num_rows == 5
+    purged(site, ALL_BILLING - timedelta(3))
+    rows = site.view("billing")
+    assert rows.num_rows == 5 and set(rows["called_number"].to_pylist()) == {None}
+    assert set(rows["billing_id"].to_pylist()) == set(later["billing_id"].to_pylist())
+
+
+def test_counts_foot_to_the_ledger_at_every_step(site: Any) -> None:
+    for as_of in (ASSURANCE_KEPT + NEXT, ALL_NUMBERS, ALL_BILLING):
+        assert checks(site, purged(site, as_of)) == []
+        assert not site.unbalanced()
+    found = ends(site)
+    assert found["assurance", "purged"] == site.entries()["accepted", ""][0] == 6
+    assert found["billing", "purged"] == found["billing", "numbers"] == 5
+
+
+# -- derived rows ------------------------------------------------------------------------------------------------------
+
+
+def test_hourly_rows_by_trunk_stay_frozen_and_the_others_go(site: Any) -> None:
+    hourly = site.derived()["assurance_trunk_hourly"]
+    purged(site, ALL_ASSURANCE)
+    after = site.derived()
+    assert hourly and after["assurance_trunk_hourly"] == hourly and after["assurance_account_daily"] == {}
+    frozen = {row.table_name: row for row in site._rows(frozen_derived) if row.sha256}
+    assert frozen["assurance_trunk_hourly"].rows == len(hourly)
+    with database.reading(site.settings) as connection:
+        table = phases.TABLES["assurance_trunk_hourly"]
+        rows = phases.derived_of(connection, table, "default", DAY, DAY)[DAY]
+    assert phases.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
+
+
+def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:
+    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}, at_expiry="purge"))
+    done = purged(site, ALL_ASSURANCE)
+    assert done["status"] == "done", done
+    assert all(not rows for name, rows in site.derived().items() if name.startswith("assurance"))
+
+
+def test_usage_goes_when_no_call_date_can_add_to_it(site: Any) -> None:
+    usage = site.derived()["billing_usage_daily"]
+    purged(site, BILLING_KEPT + NEXT)
+    assert site.view("billing").num_rows == 0
+    assert site.derived()["billing_usage_daily"] == usage
+    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "billing_usage_daily"} == {""}
+    purged(site, BILLING_KEPT + 2 * NEXT)
+    assert site.derived()["billing_usage_daily"] == {}
+
+
+# -- sealed logs, archive, database rows, batches in flight ------------------------------------------------------------
+
+
+def later(days: int) -> date:
+    return date.today() - timedelta(days=days)
+
+
+def test_suspended_records_expire_by_the_day_they_were_seen(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention={**WINDOWS, "suspense": "20 days"}, thresholds={"file_errors_pct": 100.0})
+    night(site, feed(call(1), SPOILT.format(2)), DAY + NEXT)
+    night(site, feed(call(3), SPOILT.format(4)), DAY + 11 * NEXT, "b.csv")
+    assert site.entries()["suspended", "TIME"][0] == 2
+    done = purged(site, DAY + 22 * NEXT)
+    assert of_class(done, "suspense") | {"keys_destroyed": 0} == {
+        "class": "suspense", "due": 1, "held": 0, "deleted": 1, "files": 1, "keys_destroyed": 0,
+    }  # fmt: skip
+    assert site.log("suspense").num_rows == 1
+    assert site.entries()["suspended", "TIME"][0] == 1 and site.entries()["filtered", "EXPIRED"][0] == 1
+    assert not site.unbalanced()
+    purged(site, DAY + 32 * NEXT)
+    assert files(site, "suspense") == [] and ("suspended", "TIME") not in site.entries()
+    assert not site.unbalanced()
+
+
+def test_a_hold_keeps_all_suspense_and_archive_of_its_tenant_from_its_first_day(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention={**WINDOWS, "suspense": "20 days", "archive": "1 day"})
+    night(site, feed(SPOILT.format(2)), DAY + NEXT)
+    placed = hold(site, numbers=(OTHER,), first=DAY - NEXT)
+    archived = files(site, "archive")
+    assert archived and files(site, "suspense")
+    today = date.today() + timedelta(5)  # the archive is by the day it came in, which is today
+    done = purged(site, today, today=today)
+    assert of_class(done, "archive") | {"keys_destroyed": 0} == {
+        "class": "archive", "due": 1, "held": 1, "deleted": 0, "files": 0, "keys_destroyed": 0,
+    }  # fmt: skip
+    assert of_class(done, "suspense")["held"] == 1
+    assert {row["hold"] for row in done["held"]} == {""}  # nothing could be matched: no hold is named
+    assert files(site, "archive") == archived and files(site, "suspense")
+    release(site, placed)
+    done = purged(site, today, today=today)
+    assert files(site, "archive") == files(site, "suspense") == []
+    assert not any((site.settings.lake_path / file.path).exists() for file in archived)
+
+
+def test_pieces_of_calls_expire_with_call_detail(workspace: Callable[..., Any]) -> None:
+    from callward.feeds import generate
+
+    site = workspace("opensips", retention=WINDOWS)
+    folder = Path(site.folder.parent, "feed")
+    generate(folder, seed=3, day=DAY, calls=60, dirt=0.0, sources=("opensips",))
+    for lost in sorted((folder / "opensips").glob("*bye*")):  # their calls wait for them
+        lost.unlink()
+    site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))
+    site.night()
+    waiting = site.entries()["pending", ""][0]
+    assert waiting > 0
+    assert purge(site.settings, NUMBERS_KEPT, dry_run=True)["held"] == []
+    done = purged(site, NUMBERS_KEPT + 2 * NEXT)
+    assert ("pending", "") not in site.entries() and site.entries()["filtered", "EXPIRED"][0] == waiting
+    assert site.pending().num_rows == 0 and not site.unbalanced()
+    assert checks(site, done) == []
+
+
+def test_requests_answered_long_ago_go(site: Any) -> None:
+    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years", "subject_requests": "24 months"}))
+    common = {"tenant": "default", "kind": "access", "status": "answered", "body": b""}
+    with database.writing(site.settings) as connection:
+        for name, days in (("old", 800), ("new", 600)):
+            at = database.now() - timedelta(days=days)
+            row = {"request_id": name, "received_at": at, "due_at": at, "answered_at": at, **common}
+            connection.execute(insert(subject_requests).values(**row))
+    done = purged(site, date.today())
+    assert [row.request_id for row in site._rows(subject_requests)] == ["new"]
+    assert of_class(done, "subject_requests")["deleted"] == 1
+
+
+def test_batches_in_flight_of_runs_that_are_over_go_after_their_window(site: Any) -> None:
+    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years", "temp": "7 days"}))
+    folder = site.settings.lake_path / "transit"
+    folder.mkdir(exist_ok=True)
+    for name, days in (("gone-old.seal", 12), ("gone-new.seal", 2)):
+        (folder / name).write_bytes(b"sealed")
+        import os
+
+        at = (datetime.now() - timedelta(days=days)).timestamp()
+        os.utime(folder / name, (at, at))
+    purged(site, date.today())
+    assert [path.name for path in folder.iterdir()] == ["gone-new.seal"]
+
+
+# -- holds -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_a_hold_matches_outlive_their_month_key(site: Any) -> None:
+    placed = hold(site, numbers=(OTHER,))
+    done = purged(site, ALL_NUMBERS)
+    assert done["status"] == "partial"
+    (row,) = held(site, "held-billing")
+    assert (row["calling_number"], row["called_number"], row["account"]) == (OTHER, CALLED, "acct-0007")
+    assert states(site)["billing-numbers/numbers"] == "destroyed"
+    assert {r["hold"]: r["rows"] for r in done["held"] if r["class"] == "call_detail"} == {placed.hold_id: 1}
+    assert len(held(site, "held-assurance")) == 6  # a number cannot be looked for there: all are kept
+    again = purged(site, ALL_BILLING)
+    assert again["overdue"] == 0
+    assert [r["calling_number"] for r in held(site, "held-billing")] == [OTHER]
+    assert site.view("billing").num_rows == 0
+    release(site, placed)
+    last = purged(site, ALL_BILLING)
+    assert last["status"] == "done" and not [path for path in on_disk(site) if path.startswith("held-")]
+    certificate = certificates.read(site.settings, last["certificate"])
+    assert done["certificate"] in certificate.body["completes"]
+    assert checks(site, last) == []
+    assert all(state == "destroyed" for name, state in states(site).items())
+
+
+def test_a_hold_by_account_keeps_its_rows_in_both_views(site: Any) -> None:
+    hold(site, accounts=("acct-0007",))
+    purged(site, ALL_NUMBERS)
+    assert [row["account"] for row in held(site, "held-billing")] == ["acct-0007"]
+    assert len(held(site, "held-assurance")) == 1
+    purged(site, ALL_BILLING)
+    assert [row["calling_number"] for row in held(site, "held-billing")] == [OTHER]
+
+
+def test_two_holds_and_the_release_of_one(site: Any) -> None:
+    first, second = hold(site, numbers=(OTHER,), accounts=("acct-0007",)), hold(site, numbers=(CALLER,))
+    purged(site, ALL_NUMBERS)
+    assert sorted(row["calling_number"] for row in held(site, "held-billing")) == [CALLER] * 4 + [OTHER]
+    release(site, second)
+    done = purged(site, ALL_NUMBERS)
+    assert [row["calling_number"] for row in held(site, "held-billing")] == [OTHER]
+    assert of_class(done, "billing_transaction")["deleted"] == 4
+    assert checks(site, done) == []
+    assert first.hold_id in {row["hold"] for row in done["held"]}
+
+
+def test_a_hold_of_later_finds_its_rows_among_those_that_another_kept(site: Any) -> None:
+    first = hold(site)
+    purged(site, ALL_NUMBERS)
+    assert len(held(site, "held-billing")) == 5
+    hold(site, numbers=(OTHER,))
+    release(site, first)
+    purged(site, ALL_NUMBERS)
+    assert [row["calling_number"] for row in held(site, "held-billing")] == [OTHER]
+
+
+def test_a_hold_for_other_dates_holds_nothing(site: Any) -> None:
+    hold(site, numbers=(OTHER,), first=DAY + NEXT)
+    done = purged(site, ALL_BILLING)
+    assert files(site, "held-billing") == files(site, "held-assurance") == []
+    assert of_class(done, "billing_transaction")["held"] == 0
+
+
+def test_a_confidential_hold_is_in_no_figure_of_its_own(site: Any) -> None:
+    placed = hold(site, accounts=("acct-0007",), confidential_until=date.today() + timedelta(400))
+    done = purged(site, ALL_NUMBERS)
+    told = json.dumps(done) + "".join(map(str, purges.told(done)))
+    told += certificates.read(site.settings, done["certificate"]).document
+    told += "".join(row.plan for row in site._rows(register))
+    assert placed.hold_id not in told
+    assert {row["hold"] for row in done["held"]} == {""}
+    assert [row["account"] for row in held(site, "held-billing")] == ["acct-0007"]
+
+
+def test_late_records_that_match_a_hold_are_held_and_the_others_are_not(site: Any) -> None:
+    hold(site, numbers=(OTHER,))
+    purged(site, ALL_BILLING)
+    night(site, feed(call(30, caller=OTHER), call(31), call(32)), ALL_BILLING + NEXT, "late.csv")
+    assert site.entries()["filtered", "EXPIRED"][0] == 3 and len(files(site, "late")) == 1
+    done = purged(site, date.today())
+    assert files(site, "late") == []
+    (copy,) = files(site, "held-late")
+    rows = Files(site.opened, "test").read_log(copy).to_pylist()
+    assert [row["calling_number"] for row in rows] == [OTHER]
+    assert done["overdue"] == 0 and checks(site, done) == []
+
+
+def test_nothing_is_purged_while_the_holds_cannot_be_read(site: Any) -> None:
+    hold(site, numbers=(OTHER,))
+    (site.folder / "keys" / "hold.root").unlink()
+    before = on_disk(site)
+    for dry_run in (True, False):
+        with pytest.raises(Problem, match="hold register"):
+            purge(site.settings, ALL_BILLING, dry_run=dry_run)
+    assert on_disk(site) == before
+
+
+def test_a_hold_placed_after_the_plan_is_planned_anew(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tombstone, placed = phases.tombstone, []
+
+    def place_first(*arguments: Any) -> None:
+        if not placed:
+            placed.append(hold(site, accounts=("acct-0007",)))
+        tombstone(*arguments)
+
+    monkeypatch.setattr(phases, "tombstone", place_first)
+    done = purged(site, ASSURANCE_KEPT + NEXT)
+    # What was approved is not what would be done now: the new plan waits for a person again.
+    assert done["status"] == "planned"
+    assert purged(site, ASSURANCE_KEPT + NEXT)["status"] == "partial"
+    assert len(held(site, "held-assurance")) == 1
+
+
+def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {view: site.view(view) for view in ("billing", "assurance")}
+    entries, derived, versions = site.entries(), site.derived(), len(paths(site))
+    begin, placed = phases.begin, []
+
+    def place_first(*arguments: Any) -> bool:
+        if not placed:
+            assert site.view("assurance").num_rows == 0  # tombstoned: every read refuses it
+            placed.append(hold(site))
+        return begin(*arguments)
+
+    monkeypatch.setattr(phases, "begin", place_first)
+    assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "planned"
+    assert all(site.view(view).equals(rows) for view, rows in before.items())
+    assert (site.entries(), site.derived(), ends(site)) == (entries, derived, {})
+    assert len(paths(site)) > versions
+    assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "partial"
+    assert len(held(site, "held-billing")) == 5 and len(held(site, "held-assurance")) == 6
+
+
+# -- windows that differ -----------------------------------------------------------------------------------------------
+
+
+def test_a_longer_window_is_for_what_comes_in_afterwards(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention=WINDOWS)
+    short, long = ({**WINDOWS, "assurance_metrics": w, "billing_transaction": "7 years"} for w in ("10 days", "1 year"))
+    activate(site, policy_text(short))
+    night(site)
+    activate(site, policy_text(long))
+    night(site, feed(*(call(n) for n in range(50, 53))), name="b.csv")
+    with database.writing(site.settings) as connection:  # the second file came in long after the activation
+        newest = max(files(site, "assurance"), key=lambda file: file.rows == 3)
+        later_day = date.today() + timedelta(3)
+        connection.execute(
+            update(lake_files).where(lake_files.c.file_id == newest.file_id).values(received_on=later_day)
+        )
+    purged(site, ASSURANCE_KEPT + NEXT)
+    assert site.view("assurance").num_rows == 3
+    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "assurance_account_daily"} == {""}
+
+
+def test_numbers_of_a_subscriber_with_a_shorter_window_go_first(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention=WINDOWS)
+    activate(site, policy_text({"call_detail": "18 months"}, {"acct-0007": "1 month"}))
+    night(site)
+    placed = hold(site, numbers=(OTHER,), first=DAY + NEXT)
+    done = purged(site, NUMBERS_KEPT + NEXT)
+    assert done["status"] in ("done", "partial"), done
+    assert sorted(numbers(site), key=str) == [CALLER] * 4 + [None]
+    assert ends(site)["billing", "numbers"] == 1
+    (file,) = files(site, "billing")
+    assert file.numbers
+    again = purge(site.settings, NUMBERS_KEPT + NEXT, dry_run=True)
+    assert not of_class(again, "call_detail")
+    assert placed.hold_id not in {row["hold"] for row in done["held"]}
+
+
+def test_data_of_a_tenant_nobody_speaks_for_is_not_touched(site: Any) -> None:
+    settings = site.settings
+    other = settings.model_copy(
+        update={"tenants": {"another": Tenant(retention=settings.tenants["default"].retention)}}
+    )
+    with pytest.raises(Problem, match="whom no policy"):
+        purge(other, ALL_BILLING, dry_run=True)
+
+
+# -- the brake ---------------------------------------------------------------------------------------------------------
+
+
+def test_windows_of_the_settings_never_run_unattended(site: Any) -> None:
+    done = purge(site.settings, ASSURANCE_KEPT + NEXT)
+    assert done["status"] == "planned" and purges.must_look(done)
+    assert any("two persons" in reason for reason in done["brake"])
+    assert purge(site.settings, ASSURANCE_KEPT + NEXT)["plan_id"] == done["plan_id"]
+    assert site.view("assurance").num_rows == 6
+
+
+def test_a_purge_that_was_foreseen_runs_by_itself_under_a_policy_of_two_people(site: Any) -> None:
+    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}))
+    brake.note_forecast(site.settings, date.today())
+    night(site, feed(*(call(n) for n in range(70, 73))), name="more.csv")  # rows committed since are known
+    done = purge(site.settings, NUMBERS_KEPT + NEXT)
+    assert done["status"] == "done", done
+    assert of_class(done, "call_detail")["deleted"] == 8
+
+
+def test_the_brake_stops_what_nobody_foresaw(site: Any) -> None:
+    activate(site, policy_text({**WINDOWS, "call_detail": "12 months", "billing_transaction": "7 years"}))
+    brake.note_forecast(site.settings, date.today())
+    activate_quietly(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}))
+    done = purge(site.settings, NUMBERS_KEPT + NEXT)
+    assert done["status"] == "planned"
+    assert any(reason.startswith("call_detail: 5 rows are due") for reason in done["brake"])
+    assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "done"
+
+
+def activate_quietly(site: Any, text: str) -> None:
+    """Activate a policy, and put back the forecast of before."""
+    before = site._rows(register)
+    activate(site, text)
+    with database.writing(site.settings) as connection:
+        connection.execute(register.delete())
+        connection.execute(insert(register), [dict(row._mapping) for row in before])
+
+
+def test_what_a_policy_changes_is_foreseen_when_two_people_activate_it(site: Any) -> None:
+    text = policy_text({**WINDOWS, "billing_transaction": "7 years"})
+    version, _ = policy.propose(site.settings, "default", text, "ada", person(site), None)
+    policies.activated(site.settings, "default", version, "ben", person(site, "ben"), dry_run=False)
+    assert purge(site.settings, NUMBERS_KEPT + NEXT)["status"] == "done"
+
+
+def test_what_was_foreseen_reaches_a_year(site: Any) -> None:
+    brake.note_forecast(site.settings, DAY)
+    with database.reading(site.settings) as connection:
+        from callward.policy import in_force
+        from callward.purges import Law
+
+        law = Law(in_force(site.settings, connection))
+        assert brake.objections(connection, law, DAY + timedelta(366), 10.0) == []
+        assert brake.objections(connection, law, DAY + timedelta(367), 10.0) != []
+
+
+def test_an_approval_is_of_the_plan_that_was_looked_at(site: Any) -> None:
+    planned = purge(site.settings, ASSURANCE_KEPT + NEXT)
+    night(site, feed(call(90)), name="more.csv")
+    with pytest.raises(Problem, match="something has changed since"):
+        purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"], person="ada", key_file=person(site))
+    assert site.view("assurance").num_rows == 7
+    with pytest.raises(UsageProblem, match="together"):
+        purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"])
+    with pytest.raises(UsageProblem, match="no plan"):
+        purges.waiting(site.settings, planned["plan_id"])
+
+
+def test_both_who_started_and_who_approved_are_on_record(site: Any) -> None:
+    done = purged(site, ASSURANCE_KEPT + NEXT)
+    (row,) = [row for row in site._rows(register) if row.purge_id == done["purge_id"]]
+    assert row.approved_by == "ada" and "@" in row.started_by and row.status == "done"
+    events = [row.event for row in site._rows(audit_log)]
+    assert [e for e in events if e.startswith("purge-")] == ["purge-planned", "purge-begun", "purge-done"]
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_missing_or_altered_stops_the_purge(site: Any) -> None:
+    (file,) = files(site, "assurance")
+    path = site.settings.lake_path / file.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(Problem, match=f"{file.file_id}.*altered"):
+        purge(site.settings, ALL_BILLING)
+    path.unlink()
+    with pytest.raises(Problem, match=f"{file.file_id}.*not in the lake"):
+        purge(site.settings, ALL_BILLING)
+    assert len(files(site, "billing")) == 1 and len(files(site, "assurance")) == 1
+
+
+def test_a_view_that_is_not_known_stops_the_purge(site: Any) -> None:
+    with database.writing(site.settings) as connection:
+        connection.execute(update(lake_files).where(lake_files.c.view == "billing").values(view="guests"))
+    with pytest.raises(Problem, match="does not know"):
+        purge(site.settings, ALL_BILLING)
+    assert site.view("assurance").num_rows == 6
+
+
+@pytest.mark.parametrize("name", ["billing-numbers.root", "assurance.root", "retention.sign"])
+def test_a_key_that_cannot_be_reached_stops_the_purge_before_anything_is_changed(site: Any, name: str) -> None:
+    planned = purge(site.settings, ALL_NUMBERS)
+    file = next(site.folder.glob(f"keys/**/{name}"))
+    file.rename(file.with_name("away"))
+    before = on_disk(site)
+    signs = {"approve": planned["plan_id"], "person": "ada", "key_file": person(site)}
+    with pytest.raises(Problem):
+        purge(site.settings, ALL_NUMBERS, **signs)
+    assert on_disk(site) == before and len(files(site, "assurance")) == 1
+    file.with_name("away").rename(file)
+    done = purge(site.settings, ALL_NUMBERS)  # the approval is on record
+    assert done["status"] == "done" and checks(site, done) == []
+
+
+def test_a_key_that_is_lost_after_the_second_phase_began_is_waited_for(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destroy = epochs.destroy
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise Problem("the root cannot be reached")
+
+    monkeypatch.setattr(epochs, "destroy", refuse)
+    with pytest.raises(Problem, match="cannot be reached"):
+        purged(site, ALL_NUMBERS)
+    assert not [path for path in on_disk(site) if path.startswith("assurance/")]
+    monkeypatch.setattr(epochs, "destroy", destroy)
+    purge(site.settings, ALL_NUMBERS)
+    (row,) = [row for row in site._rows(register) if row.status == "done"]
+    assert row.certificate_id and states(site)["billing-numbers/numbers"] == "destroyed"
+
+
+def test_two_purges_do_not_run_at_once(site: Any) -> None:
+    with runs.running(site.settings, "purge", ["purge"]), pytest.raises(Problem, match="being worked on"):
+        purge(site.settings, ALL_BILLING)
+
+
+def test_a_night_that_commits_meanwhile_is_planned_with(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = purge(site.settings, ASSURANCE_KEPT + NEXT)
+    tombstone, nights = phases.tombstone, []
+
+    def night_first(*arguments: Any) -> None:
+        if not nights:
+            nights.append(night(site, feed(call(91)), name="meanwhile.csv"))
+        tombstone(*arguments)
+
+    monkeypatch.setattr(phases, "tombstone", night_first)
+    done = purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"], person="ada", key_file=person(site))
+    assert done["status"] == "planned" and site.view("assurance").num_rows == 7
+
+
+def test_what_was_replaced_before_goes_at_once_when_it_is_due(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention=WINDOWS, lake={"grace_minutes": 60.0})
+    night(site)
+    (old,) = files(site, "assurance")
+    night(site, feed(call(0, talk=90)), name="again.csv")  # another version of a call: its file is written anew
+    assert old.path in on_disk(site) and old.file_id not in {file.file_id for file in files(site, "assurance")}
+    purged(site, ASSURANCE_KEPT + NEXT)
+    assert not [path for path in on_disk(site) if path.startswith("assurance/")]
+
+
+def test_a_night_after_the_purge_counts_late_records_and_mints_no_dead_key(site: Any) -> None:
+    purged(site, ALL_BILLING)
+    night(site, feed(call(95)), ALL_BILLING + NEXT, "late.csv")
+    assert site.entries()["filtered", "EXPIRED"][0] == 1
+    assert set(states(site).values()) == {"destroyed"}
+
+
+def test_items_say_what_became_of_each_file(site: Any) -> None:
+    done = purged(site, ALL_NUMBERS)
+    items = {row.view: row for row in site._rows(purge_items) if row.purge_id == done["purge_id"]}
+    assert {view: (row.action, row.state, row.rows) for view, row in items.items()} == {
+        "assurance": ("delete", "done", 6),
+        "billing": ("rewrite", "done", 5),
+    }
+
+
+def test_the_lake_holds_nothing_that_the_manifest_does_not_name(site: Any) -> None:
+    hold(site, accounts=("acct-0007",))
+    for as_of in (ASSURANCE_KEPT + NEXT, ALL_NUMBERS, ALL_BILLING):
+        purged(site, as_of)
+        with database.reading(site.settings) as connection:
+            live = ledger.files(connection)
+        beside = {"billing": (".ids", ".lin"), "assurance": (".ids", ".lin")}
+        beside |= {f"held-{view}": (".lin",) for view in ("billing", "assurance")}
+        named = {file.path + suffix for file in live for suffix in ("", *beside.get(file.view, ()))}
+        assert on_disk(site) == named
+
+
+def test_a_warning_of_an_order_that_runs_out_is_in_the_report(site: Any) -> None:
+    hold(site, kind="preservation", numbers=(OTHER,), expires_on=date.today() + timedelta(3))
+    done = purge(site.settings, ALL_BILLING, dry_run=True)
+    assert any("expires on" in sentence for sentence in done["warnings"])
+    assert any("warning" in str(part) for part in purges.told(done))
+    assert holds.warnings(site.settings, date.today()) == done["warnings"]
+    assert FEED

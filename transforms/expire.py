@@ -1,0 +1,248 @@
+"""Expire: data files of a purge's plan written anew without what is due, and copies of the rows that a hold keeps.
+
+Nothing counts yet: the purge names what was made in one transaction of its own. What only goes is not seen here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from typing import Any, Final
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import insert, select
+
+from callward import database, holds, ledger, policy
+from callward.columns import flat
+from callward.expiry import Judge, Judged
+from callward.files import HELD, HELD_FIELDS, HELD_LATE, Files, counted_rows
+from callward.ledger import DataFile
+from callward.purges import REWRITE, Item, Law
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from schemas.codes import Bucket, Filter
+from schemas.tables import waves
+from schemas.views import BILLING, BILLING_NUMBERS
+from transforms.pair import fold
+
+PREPARED: Final = "prepared"
+PURGED: Final = "purged"
+
+
+@dataclass
+class Made:
+    """What an item of a plan came to: data files that take its file's place or hold rows, and what the ledger notes."""
+
+    file_id: str
+    files: list[DataFile] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)  # rows of ledger.ENTRIES
+    ends: list[dict[str, Any]] = field(default_factory=list)  # rows of ledger.ENDS
+
+
+def expire(item: Item, judge: Judge, purge_id: str) -> Made:
+    """Write what takes the place of an item's data file, by the same judgement that its plan counted with."""
+    view = item.file.view
+    if view in ("billing", "assurance"):
+        return _of_view(item, judge, purge_id)
+    if view == "late":
+        return _of_late(item, judge, purge_id)
+    if view.startswith(HELD):
+        return _of_held(item, judge, purge_id)
+    return _of_log(item, judge)
+
+
+def needs_writing(item: Item) -> bool:
+    """Whether anything is written for an item: a log that goes must be read for the ledger."""
+    return item.action == REWRITE or item.file.view in ("suspense", "pending") or (item.held > 0 and item.changes)
+
+
+# -- the views ---------------------------------------------------------------------------------------------------------
+
+
+def _of_view(item: Item, judge: Judge, purge_id: str) -> Made:
+    made, file, files = Made(item.file.file_id), item.file, judge.files
+    if not (item.held or item.accounts):
+        made.files.append(without_numbers(file, files))
+        return made
+    rows = files.rows(file)
+    judged = judge.judged(item, rows)
+    if item.held:
+        made.files.append(_copied(file, rows, judged, files, purge_id))
+    if item.accounts:
+        made.files.append(files.restate_view(file, _without_some_numbers(rows, judged.due)))
+        went = files.lineage(file)["file_no"].filter(pa.array(judged.due))
+        made.ends += ledger.ends(went, file.view, "numbers").to_pylist()
+    elif item.action == REWRITE:
+        made.files.append(files.restate_view(file, rows.drop_columns(BILLING_NUMBERS)))
+    return made
+
+
+def without_numbers(file: DataFile, files: Files) -> DataFile:
+    """A billing data file without its number columns, which are not even read."""
+    return files.restate_view(file, files.rows(file, [name for name in BILLING.names if name not in BILLING_NUMBERS]))
+
+
+def _without_some_numbers(rows: pa.Table, due: np.ndarray) -> pa.Table:
+    """The same rows, with null for the numbers of those that are due."""
+    for name in BILLING_NUMBERS:
+        kind = rows.schema.field(name)
+        column = pc.if_else(pa.array(due), pa.scalar(None, kind.type), flat(rows[name]))
+        rows = rows.set_column(rows.schema.get_field_index(name), kind, column)
+    return rows
+
+
+def _copied(file: DataFile, rows: pa.Table, judged: Judged, files: Files, purge_id: str) -> DataFile:
+    """The rows that a hold keeps, with all that the file still has of them, under keys of the hold."""
+    held = pa.array(judged.held)
+    lineage = _named(files.lineage(file).filter(held), judged, judged.held)
+    return files.write_held(file.view, file.tenant, file.part, rows.filter(held), lineage, purge_id, file.received_on)
+
+
+def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
+    """A table with HELD_FIELDS: for which holds its rows are kept, and which were asked."""
+    plain = table.select([name for name in table.column_names if name not in {f.name for f in HELD_FIELDS}])
+    for added, column in zip(HELD_FIELDS, judged.names(rows), strict=True):
+        plain = plain.append_column(added, column)
+    return plain
+
+
+# -- held copies, and what came too late -------------------------------------------------------------------------------
+
+
+def _of_held(item: Item, judge: Judge, purge_id: str) -> Made:
+    """A held copy of which some rows are needed no longer, under keys of this purge."""
+    made = Made(item.file.file_id)
+    if item.action != REWRITE:
+        return made
+    file, files = item.file, judge.files
+    judged = judge.judged(item)
+    stays, view = pa.array(judged.held), file.view.removeprefix(HELD)
+    if view == "late":
+        rows = _named(files.read_log(file).filter(stays), judged, judged.held)
+        made.files.append(files.write_held_late(file.tenant, file.part, rows, purge_id, file.received_on))
+        return made
+    rows = files.rows(file).filter(stays)
+    lineage = _named(files.lineage(file).filter(stays), judged, judged.held)
+    made.files.append(files.write_held(view, file.tenant, file.part, rows, lineage, purge_id, file.received_on))
+    return made
+
+
+def _of_late(item: Item, judge: Judge, purge_id: str) -> Made:
+    """Records that came past their window: those that a hold matches are kept by call date, the others are not."""
+    made, file = Made(item.file.file_id), item.file
+    rows = judge.files.read_log(file)
+    judged = judge.of_log(file, rows)
+    held = _named(rows.filter(pa.array(judged.held)), judged, judged.held).cast(HELD_LATE)
+    for day in pc.unique(held["call_date"]).to_pylist():
+        of_day = held.filter(pc.equal(held["call_date"], day))
+        made.files.append(judge.files.write_held_late(file.tenant, day.isoformat(), of_day, purge_id, file.received_on))
+    return made
+
+
+# -- suspense and pending ----------------------------------------------------------------------------------------------
+
+
+def _of_log(item: Item, judge: Judge) -> Made:
+    """A sealed log without what is due; the ledger says of what the log still counted that it expired."""
+    made, file = Made(item.file.file_id), item.file
+    rows = judge.files.read_log(file)
+    judged = judge.of_log(file, rows)
+    counted = _counted(file, rows.append_column("going", pa.array(judged.going)), judge.files)
+    made.entries = ledger.sum_entries(ledger.entries(counted, Bucket.FILTERED, str(Filter.EXPIRED))).to_pylist()
+    made.ends = ledger.ends(counted["file_no"], file.view, PURGED).to_pylist()
+    stays = rows.filter(pa.array(~judged.going))
+    if stays.num_rows:
+        made.files.append(judge.files.write_log(file.view, file.tenant, stays))
+    return made
+
+
+def _counted(file: DataFile, rows: pa.Table, files: Files) -> pa.Table:
+    """Rows that go and that the ledger counts in this log. A piece may stand in several logs: the furthest counts."""
+    if file.view == "pending":
+        logs = [log for log in files.committed("pending", file.tenant, [file.part]) if log.file_id != file.file_id]
+        others = [files.read_log(log).append_column("going", pa.nulls(log.rows, pa.bool_())) for log in logs]
+        rows = fold(pa.concat_tables([rows, *others]))
+    return rows.filter(pc.and_(rows["going"].fill_null(False), counted_rows(file.view, rows)))
+
+
+# -- what was made, for the purge --------------------------------------------------------------------------------------
+
+
+def prepared(settings: Settings, run_id: str) -> dict[str, Made]:
+    """What a run's batch has made, by the item's file id; empty when it has not ended."""
+    mine = (waves.c.run_id == run_id) & (waves.c.status == PREPARED)
+    with database.reading(settings) as connection:
+        detail = connection.execute(select(waves.c.detail).where(mine).order_by(waves.c.attempt.desc())).scalar()
+    return {made["file_id"]: _made(made) for made in json.loads(detail)} if detail else {}
+
+
+def _made(told: dict[str, Any]) -> Made:
+    return Made(told["file_id"], [_file(file) for file in told["files"]], told["entries"], told["ends"])
+
+
+def _file(told: dict[str, Any]) -> DataFile:
+    moments = {name: told[name] and datetime.fromisoformat(told[name]) for name in ("first_start", "last_start")}
+    received = told["received_on"] and date.fromisoformat(told["received_on"])
+    inputs = {int(file_no): rows for file_no, rows in told["inputs"].items()}
+    return DataFile(**{**told, **moments, "received_on": received, "inputs": inputs})
+
+
+def _note(settings: Settings, run_id: str, attempt: int, made: Iterable[Made]) -> None:
+    detail = json.dumps([asdict(one) for one in made], default=lambda value: value.isoformat())
+    row = {"run_id": run_id, "wave": 0, "attempt": attempt, "status": PREPARED, "detail": detail}
+    with database.writing(settings) as connection:
+        connection.execute(insert(waves).values(**row, at=database.now()))
+
+
+@dataclass(eq=False)
+class Expire(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Item] → what was made of them, noted in the database: a runner hands nothing back.
+
+    Holds and policies are opened on the worker; none is ever part of an element.
+    """
+
+    reference: Reference
+    run_id: str
+    purge_id: str
+    attempt: int
+    as_of: date
+    today: date
+
+    def expand(self, items: beam.PCollection) -> beam.PCollection:
+        work = _ExpireFn(self.reference, self.run_id, self.purge_id, self.as_of, self.today)
+        return (
+            items
+            | "WriteAnew" >> beam.ParDo(work).with_output_types(Made)
+            | "OnePurge" >> beam.WithKeys(0)
+            | "Gather" >> beam.GroupByKey()
+            | "Note" >> beam.ParDo(_NoteFn(self.reference, self.run_id, self.attempt))
+        )
+
+
+class _ExpireFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, purge_id: str, as_of: date, today: date) -> None:
+        self._reference, self._run_id, self._purge_id = reference, run_id, purge_id
+        self._as_of, self._today = as_of, today
+
+    def setup(self) -> None:
+        self._workspace = open_workspace(self._reference)
+        settings = self._workspace.settings
+        with database.reading(settings) as connection:
+            self._law = Law(policy.in_force(settings, connection))
+            held = holds.any_open(connection)
+        self._found = holds.opened(settings, today=self._today) if held else []
+
+    def process(self, item: Item) -> Iterator[Made]:
+        files = Files(self._workspace, self._run_id)
+        yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
+
+
+class _NoteFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, attempt: int) -> None:
+        self._reference, self._run_id, self._attempt = reference, run_id, attempt
+
+    def process(self, element: tuple[int, Iterable[Made]]) -> None:
+        _note(open_workspace(self._reference).settings, self._run_id, self._attempt, element[1])

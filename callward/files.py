@@ -26,15 +26,15 @@ from callward.runs import new_id
 from callward.seal import key_id_of, write_sealed
 from callward.workspace import Workspace
 from schemas import aside, views
-from schemas.cdr import CDR
+from schemas.cdr import CDR, plain
 
 # Who may open which sealed log: the capability whose month key seals it.
-_LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING, "late": CDR}
+_LOGS: Mapping[str, pa.Schema] = {"suspense": aside.SUSPENSE, "pending": aside.PENDING, "late": plain(CDR)}
 
 HELD = "held-"  # views of rows that a hold keeps past their window begin so: nobody's query and no Settle sees them
 # What a held row says beside its lineage: ids of the holds that matched it, and of all that were asked, spaces between.
 HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
-HELD_LATE = pa.schema([*CDR, *HELD_FIELDS])
+HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
 _WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
 
 _TRANSIT = "transit"  # below the lake's root
@@ -285,7 +285,8 @@ class Files:
         path = f"{kind}/tenant={tenant}/{file_id}.seal"
         month = database.now().strftime("%Y-%m")
         sealer = self.workspace.keyring.sealer(KeyName(kind, tenant, month, "records"))
-        blob = sealer.seal_table(table.select(_LOGS[kind].names), f"{kind}|{file_id}".encode(), compression="zstd")
+        stored = table.select(_LOGS[kind].names).cast(_LOGS[kind])
+        blob = sealer.seal_table(stored, f"{kind}|{file_id}".encode(), compression="zstd")
         write_sealed(self._root / path, blob)
         point(f"{kind}-written")
         span = pc.min_max(clock_days(kind, table))

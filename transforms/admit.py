@@ -1,7 +1,8 @@
 """Admit: of whole calls those that may still be written. What is past its window on arrival is counted, not kept.
 
 A call date closes view by view: first the service-assurance view or the numbers, last the billing row. While a legal
-hold is open, what would be left out is sealed in a log of its own for the next purge, which alone knows what is held.
+hold is open, calls of which anything would be left out are sealed in a log of their own for the next purge, which alone
+knows what is held.
 """
 
 from collections.abc import Iterator
@@ -27,10 +28,12 @@ from transforms.elements import Group
 
 @dataclass
 class Admitted:
-    """Calls to write (schema CDR), those left out, and the dates (ISO) that a view or the numbers are closed for."""
+    """Calls to write (schema CDR), those left out, all that came late (those left out, and those written without a view
+    or numbers), and the dates (ISO) that a view or the numbers are closed for."""
 
     calls: pa.Table
     expired: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    late: pa.Table = field(default_factory=lambda: CDR.empty_table())
     without_assurance: tuple[str, ...] = ()
     without_billing: tuple[str, ...] = ()
     without_numbers: tuple[str, ...] = ()
@@ -48,13 +51,14 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
         for name in ("assurance", "billing", "numbers")
     }
     named = {f"without_{name}": tuple(day.isoformat() for day in days) for name, days in shut.items()}
+    late = calls.filter(_on(calls, sorted({day for days in shut.values() for day in days})))
     if not shut["assurance"]:
-        return Admitted(calls, **named)
+        return Admitted(calls, late=late, **named)
     lost = _on(calls, shut["assurance"])
     if shut["billing"] != shut["assurance"] or not every_attempt:
         billed = pa.repeat(True, calls.num_rows) if every_attempt else pc.equal(calls["disposition"], "answered")
         lost = pc.and_(lost, pc.invert(pc.and_(billed, pc.invert(_on(calls, shut["billing"])))))
-    return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), **named)
+    return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
 
 
 def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:
@@ -113,8 +117,8 @@ class _AdmitFn(beam.DoFn):  # type: ignore[misc]
         admitted = admit(calls, policies, self._today, every_attempt)
         if admitted.expired.num_rows:
             outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
-            if held:
-                outcome.files.append(self._files.write_log("late", group.tenant, admitted.expired))
+        if held and admitted.late.num_rows:
+            outcome.files.append(self._files.write_log("late", group.tenant, admitted.late))
         yield beam.pvalue.TaggedOutput("facts", outcome)
         closed = [date.fromisoformat(day) for day in admitted.without_assurance]
         amended = group.amended.filter(pc.invert(_on(group.amended, closed)))

@@ -430,6 +430,18 @@ def test_late_records_that_match_a_hold_are_held_and_the_others_are_not(site: An
     assert done["overdue"] == 0 and checks(site, done) == []
 
 
+def test_the_numbers_of_a_late_record_that_is_still_billed_are_held_too(site: Any) -> None:
+    hold(site, numbers=(OTHER,))
+    purged(site, ALL_NUMBERS)
+    night(site, feed(call(30, caller=OTHER), call(31)), ALL_NUMBERS + NEXT, "late.csv")
+    assert site.view("billing").num_rows == 7 and set(numbers(site)) == {None}
+    done = purged(site, ALL_NUMBERS + 2 * NEXT)
+    (copy,) = files(site, "held-late")
+    assert Files(site.opened, "test").read_log(copy)["calling_number"].to_pylist() == [OTHER]
+    assert site.view("billing").num_rows == 7
+    assert done["overdue"] == 0 and checks(site, done) == []
+
+
 def test_nothing_is_purged_while_the_holds_cannot_be_read(site: Any) -> None:
     hold(site, numbers=(OTHER,))
     (site.folder / "keys" / "hold.root").unlink()

@@ -26,15 +26,17 @@ from sqlalchemy import insert
 
 from bench.measure import Cost, measure
 from bench.night import CALLWARD, ROOT, NightError, make_workspace
-from callward import database, holds, ledger, persons, settings, signing, template
-from callward.expiry import Judge
+from callward import database, ledger, settings, template
+from callward.custody import persons, signing
+from callward.custody.register import KeyName
 from callward.files import Files
-from callward.holds import Hold
 from callward.ledger import DataFile
-from callward.policy import in_force
-from callward.purges import REWRITE, Item, Law
-from callward.register import KeyName
-from callward.rules import call_clock
+from callward.retention import holds
+from callward.retention.expiry import Judge
+from callward.retention.holds import Hold
+from callward.retention.policy import in_force
+from callward.retention.purges import REWRITE, Item, Law
+from callward.retention.rules import call_clock
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import TIMESTAMP

@@ -18,10 +18,10 @@ import zstandard
 from callward import database, ledger, tokens
 from callward.columns import flat
 from callward.crash import point
-from callward.keys import Key
+from callward.custody.keys import Key
+from callward.custody.register import KeyName
 from callward.lake import IdFilter, read_parquet, write_parquet
 from callward.ledger import DataFile
-from callward.register import KeyName
 from callward.runs import new_id
 from callward.seal import key_id_of, write_sealed
 from callward.workspace import Workspace

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
 
-from callward import audit, database, roots, signing
+from callward import audit, database
+from callward.custody import roots, signing
+from callward.custody.keys import KeyProblem, create_local, open_source
+from callward.custody.roots import root_file as root_file
+from callward.custody.signing import SigningKey
 from callward.errors import UsageProblem
-from callward.keys import KeyProblem, create_local, open_source
-from callward.roots import root_file as root_file
 from callward.settings import CAPABILITIES, FILE_NAME, SIGNERS, Settings, load
-from callward.signing import SigningKey
 from callward.template import render
 from schemas import retention
 from schemas.tables import keys

@@ -34,7 +34,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callward.columns import flat, only_used
-from callward.keys import Key, KeyDenied
+from callward.custody.keys import Key, KeyDenied
 from callward.seal import SealBroken, write_sealed
 from callward.tokens import Column, as_u64
 

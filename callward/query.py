@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import Table, select
 
-from callward import audit, database, ledger, restrictions
+from callward import audit, database, ledger
+from callward.custody.keys import Key, KeyProblem, open_source
+from callward.custody.register import KeyName, Keyring
 from callward.errors import Problem, UsageProblem
-from callward.keys import Key, KeyProblem, open_source
 from callward.lake import LakeFile, open_dataset
 from callward.ledger import DataFile
-from callward.register import KeyName, Keyring
-from callward.restrictions import Hidden
+from callward.retention import restrictions
+from callward.retention.restrictions import Hidden
 from callward.settings import Settings
 from schemas import tables, views
 

@@ -36,8 +36,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from callward.columns import only_used
+from callward.custody.keys import Key, sync_folder
 from callward.errors import Problem
-from callward.keys import Key, sync_folder
 
 MAGIC: Final = b"CWSEAL"
 STREAM_MAGIC: Final = b"CWSTRM"

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from callward.custody.keys import local_uri
 from callward.errors import UsageProblem
-from callward.keys import local_uri
 from schemas.policy import CLASSES, REQUIRED, Window
 
 FORMAT_VERSION = 1

@@ -11,9 +11,9 @@ from functools import cached_property
 
 from callward import settings as settings_module
 from callward import tokens
+from callward.custody.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.errors import UsageProblem
 from callward.numbering import Plan, plan
-from callward.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.seal import Sealer
 from callward.settings import Settings, Source
 from schemas import declaration as declarations

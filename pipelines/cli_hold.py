@@ -14,7 +14,7 @@ from pipelines import console
 from pipelines.options import AsJson, Config, DryRun
 
 if TYPE_CHECKING:
-    from callward.holds import Hold
+    from callward.retention.holds import Hold
     from schemas.policy import Window
 
 app = typer.Typer(no_args_is_help=True, help="Legal holds: orders to keep matching records past their window.")
@@ -66,8 +66,8 @@ def place(
 
     Exit code 3 when purges have destroyed something of them already: it is printed.
     """
-    from callward import holds
     from callward.query import check_recorded
+    from callward.retention import holds
 
     settings = load(config)
     for option, words in (("--authority", [authority]), ("--case", [case]), ("--account", account), ("--trunk", trunk)):
@@ -93,7 +93,7 @@ def place(
 
 
 def _tell_placed(settings: Settings, made: "Hold", dry_run: bool, as_json: bool) -> None:
-    from callward import holds
+    from callward.retention import holds
 
     with database.reading(settings) as connection:
         gone = holds.gone(connection, made)
@@ -123,7 +123,7 @@ def listing(
     config: Config = None,
 ) -> None:
     """Holds that the role may know of, the oldest first. Exit code 3 when an order has expired or soon will."""
-    from callward import holds
+    from callward.retention import holds
 
     settings = load(config)
     found = holds.listed(settings, _role(role), _today())
@@ -143,7 +143,7 @@ def listing(
 @app.command()
 def show(hold_id: HoldId, role: Role = "compliance", as_json: AsJson = False, config: Config = None) -> None:
     """Everything about one hold but its numbers, which are only counted."""
-    from callward import holds
+    from callward.retention import holds
 
     row = holds.shown(load(config), hold_id, _role(role), _today())
     if as_json:
@@ -170,7 +170,7 @@ def renew(
     config: Config = None,
 ) -> None:
     """Extend an order: a preservation order by 90 days (18 U.S.C. 2703(f)), another to the date that is given."""
-    from callward import holds
+    from callward.retention import holds
 
     made = holds.renew(
         load(config),
@@ -196,7 +196,7 @@ def release(
     config: Config = None,
 ) -> None:
     """End a hold: what it keeps is due at the next purge, or after its tail."""
-    from callward import holds
+    from callward.retention import holds
 
     made = holds.release(load(config), hold_id, person, key, _today(), role=_role(role), dry_run=dry_run)
     through = made.last_day if made.tail else None

@@ -68,7 +68,7 @@ def export(
     reason: Reason = "asked for", dry_run: DryRun = False, as_json: AsJson = False, config: Config = None
 ) -> None:
     """Write a signed export of the key register beside the lake, and to keys.export_to."""
-    from callward import epochs, exports
+    from callward.custody import epochs, exports
 
     settings = load(config)
     if dry_run:
@@ -90,7 +90,7 @@ def restore(
     config: Config = None,
 ) -> None:
     """Put the register of an export into an older database; exit code 3 when something is still missing."""
-    from callward import epochs, exports
+    from callward.custody import epochs, exports
     from pipelines import custody
 
     settings = load(config)
@@ -117,7 +117,7 @@ def copy_add(
     config: Config = None,
 ) -> None:
     """Record where a copy of a capability's present root lies."""
-    from callward import epochs
+    from callward.custody import epochs
     from pipelines import custody
 
     settings = load(config)
@@ -138,7 +138,7 @@ def copy_confirm(
     config: Config = None,
 ) -> None:
     """Record that a copy of a root was destroyed where it lay."""
-    from callward import epochs
+    from callward.custody import epochs
 
     settings = load(config)
     if dry_run:
@@ -160,7 +160,7 @@ def person_new(
     as_json: AsJson = False,
 ) -> None:
     """Make a person's own key file, and print its public half for the custodian. Needs no workspace."""
-    from callward import persons, signing
+    from callward.custody import persons, signing
 
     persons.check_name(name)
     if dry_run:
@@ -181,7 +181,7 @@ def person_add(
     config: Config = None,
 ) -> None:
     """Register a person, signed with the custodian's key."""
-    from callward import persons
+    from callward.custody import persons
 
     settings = load(config)
     if dry_run:
@@ -195,7 +195,7 @@ def person_add(
 @person_app.command("revoke")
 def person_revoke(name: Name, dry_run: DryRun = False, as_json: AsJson = False, config: Config = None) -> None:
     """End a person's right to approve. What was decided with it stays decided."""
-    from callward import persons
+    from callward.custody import persons
 
     settings = load(config)
     if dry_run:
@@ -208,6 +208,6 @@ def person_revoke(name: Name, dry_run: DryRun = False, as_json: AsJson = False, 
 @person_app.command("list")
 def person_list(as_json: AsJson = False, config: Config = None) -> None:
     """Every person, also those who were revoked, and whether the custodian's signature holds."""
-    from callward import persons
+    from callward.custody import persons
 
     console.out(persons.listed(load(config)), as_json, "Persons")

@@ -80,7 +80,7 @@ def _candidates(file: Path | None, tenant: str | None, dry_run: bool) -> dict[st
         return None
     if not dry_run:
         raise UsageProblem("a policy that is not in force is tried with --dry-run; 'callward policy propose' begins it")
-    from callward import policy
+    from callward.retention import policy
 
     try:
         text = file.read_text(encoding="utf-8")

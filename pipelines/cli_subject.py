@@ -182,7 +182,7 @@ def listing(
     config: Config = None,
 ) -> None:
     """Requests that wait, with the days left, overdue ones first. Exit code 3 when one is overdue."""
-    from callward import subjects
+    from callward.retention import subjects
 
     found = subjects.listed(load(config), tenant=tenant, everything=everything)
     rows = [request.document(_today()) for request in found]
@@ -204,7 +204,7 @@ def extend(
     config: Config = None,
 ) -> None:
     """Put an answer off once, as far as the law allows, before it is due."""
-    from callward import subjects
+    from callward.retention import subjects
 
     made = subjects.extend(load(config), request_id, person, key, _today(), note)
     _say(made.document(_today()), as_json)
@@ -215,7 +215,7 @@ def appeal(
     request_id: RequestId, person: Person, key: Key, note: Note = "", as_json: AsJson = False, config: Config = None
 ) -> None:
     """Take an appeal against an answer; it is due 60 days from now."""
-    from callward import subjects
+    from callward.retention import subjects
 
     made = subjects.appeal(load(config), request_id, person, key, _today(), note)
     _say(made.document(_today()), as_json)

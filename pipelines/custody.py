@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select
 
-from callward import database, epochs, exports
+from callward import database
+from callward.custody import epochs, exports
+from callward.custody.roots import ACTIVE, DESTROYED, registered
 from callward.errors import UsageProblem
-from callward.roots import ACTIVE, DESTROYED, registered
 from callward.settings import CAPABILITIES, Settings, nearest
 from pipelines import console
 from schemas.retention import root_copies

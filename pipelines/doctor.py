@@ -14,12 +14,14 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
-from callward import database, epochs, exports, policy, signing
+from callward import database
+from callward.custody import epochs, exports, signing
+from callward.custody.keys import KeyProblem, KeySource, open_source
+from callward.custody.roots import ACTIVE
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
-from callward.keys import KeyProblem, KeySource, open_source
 from callward.landing import strangers
-from callward.roots import ACTIVE
+from callward.retention import policy
 from callward.settings import CAPABILITIES, SIGNERS, Settings, load
 from callward.workspace import Reference, Workspace
 from pipelines import console, custody

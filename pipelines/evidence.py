@@ -9,10 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from callward import certificates, due
-from callward.certificates import Certificate
-from callward.checks import Check
 from callward.errors import UsageProblem
+from callward.evidence import certificates
+from callward.evidence.certificates import Certificate
+from callward.evidence.checks import Check
+from callward.retention import due
 from callward.settings import Settings
 from pipelines import console
 

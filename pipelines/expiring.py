@@ -5,9 +5,9 @@ from datetime import date
 import apache_beam as beam
 
 from callward.errors import Problem
-from callward.phases import Written
-from callward.plans import Plan
-from callward.purges import Item
+from callward.retention.phases import Written
+from callward.retention.plans import Plan
+from callward.retention.purges import Item
 from callward.settings import Settings
 from callward.workspace import Reference
 from pipelines import engine

@@ -12,9 +12,9 @@ import pyarrow as pa
 from sqlalchemy import Connection, delete, insert, select, update
 
 from callward import database, tokens
+from callward.custody.register import EVERY_MONTH, KeyName
 from callward.files import Files
 from callward.landing import Arrival, mask, open_plain, unchanged
-from callward.register import EVERY_MONTH, KeyName
 from callward.settings import Source
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files

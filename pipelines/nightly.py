@@ -7,11 +7,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from callward import database, ledger, restrictions, runs
+from callward import database, ledger, runs
 from callward.crash import point
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
 from callward.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
+from callward.retention import restrictions
 from callward.settings import Settings, Source
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines import intake as intakes

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from callward import brake, database, policy
+from callward import database
 from callward.errors import UsageProblem
-from callward.policy import Policy
+from callward.retention import brake, policy
+from callward.retention.policy import Policy
 from callward.settings import Settings
 from pipelines import console
 from schemas.policy import CLASSES, example, examples

@@ -12,31 +12,20 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from callward import (
-    brake,
-    certificates,
-    database,
-    epochs,
-    exports,
-    holds,
-    persons,
-    phases,
-    plans,
-    restrictions,
-    roots,
-    runs,
-    signing,
-)
+from callward import database, runs
 from callward.crash import point
+from callward.custody import epochs, exports, persons, roots, signing
+from callward.custody.keys import sync_folder
 from callward.errors import Problem, UsageProblem
+from callward.evidence import certificates
 from callward.files import HELD, Files
-from callward.holds import Hold
-from callward.keys import sync_folder
 from callward.ledger import Refused
-from callward.phases import Purge, Written
-from callward.plans import Plan
-from callward.policy import Policy
-from callward.purges import Item, Law
+from callward.retention import brake, holds, phases, plans, restrictions
+from callward.retention.holds import Hold
+from callward.retention.phases import Purge, Written
+from callward.retention.plans import Plan
+from callward.retention.policy import Policy
+from callward.retention.purges import Item, Law
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines import console

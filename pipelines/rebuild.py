@@ -16,7 +16,7 @@ from callward import database, ledger
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
 from callward.ledger import Refused
-from callward.phases import rows_digest
+from callward.retention.phases import rows_digest
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.retention import frozen_derived

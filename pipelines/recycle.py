@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from callward import database, ledger, restrictions, runs
+from callward import database, ledger, runs
 from callward.errors import Problem
 from callward.files import Files
+from callward.retention import restrictions
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines.suspense import check_codes

@@ -15,17 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from callward import database, erasures, holds, hotlines, phases, policy, restrictions, runs, subjects, tokens
+from callward import database, runs, tokens
 from callward.columns import flat, has_value, set_column
 from callward.crash import point
+from callward.custody.keys import sync_folder
 from callward.errors import Problem, UsageProblem
 from callward.files import Files
-from callward.keys import sync_folder
 from callward.landing import mask
-from callward.policy import Policies
-from callward.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.retention import erasures, holds, hotlines, phases, policy, restrictions, subjects
+from callward.retention.policy import Policies
+from callward.retention.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.retention.subjects import SERVICE, TOLD, WAITING, Refusal, Request, Selector
 from callward.settings import Settings
-from callward.subjects import SERVICE, TOLD, WAITING, Refusal, Request, Selector
 from callward.workspace import Reference, open_workspace
 from pipelines import console, engine
 from pipelines.orphans import sweep_orphans

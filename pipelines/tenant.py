@@ -13,35 +13,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from callward import (
-    audit,
-    certificates,
-    database,
-    epochs,
-    exports,
-    handback,
-    holds,
-    leaving,
-    ledger,
-    persons,
-    policy,
-    runs,
-    signing,
-    subjects,
-)
-from callward import purges as plans
-from callward.certificates import Certificate, Facts
+from callward import audit, database, ledger, runs
 from callward.crash import point
+from callward.custody import epochs, exports, persons, signing
+from callward.custody.keys import sync_folder
+from callward.custody.register import EVERY_MONTH
 from callward.errors import Problem, UsageProblem
+from callward.evidence import certificates
+from callward.evidence.certificates import Certificate, Facts
+from callward.evidence.findings import canonical
 from callward.files import HELD, Files
-from callward.findings import canonical
-from callward.handback import MANIFEST, SIGNATURE, SUFFIX, Envelope
-from callward.keys import sync_folder
 from callward.landing import mask
 from callward.ledger import DataFile
-from callward.policy import Policies
-from callward.register import EVERY_MONTH
-from callward.rules import call_clock, floor_of
+from callward.retention import handback, holds, leaving, policy, subjects
+from callward.retention import purges as plans
+from callward.retention.handback import MANIFEST, SIGNATURE, SUFFIX, Envelope
+from callward.retention.policy import Policies
+from callward.retention.rules import call_clock, floor_of
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines.purge import purge

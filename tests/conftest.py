@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import select
 
 from callward import database, ledger
+from callward.custody.register import EVERY_MONTH, KeyName, keyring
 from callward.feeds.generate import generate
 from callward.feeds.world import TRUNKS
 from callward.files import Files
 from callward.initiate import init, make_folders
-from callward.register import EVERY_MONTH, KeyName, keyring
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
 from callward.template import render
 from callward.workspace import Reference, Workspace, open_workspace

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from callward import database, holds, persons, policy, signing
+from callward import database
+from callward.custody import persons, signing
 from callward.files import Files
-from callward.holds import Hold
+from callward.retention import holds, policy
+from callward.retention.holds import Hold
 from callward.workspace import Reference, open_workspace
 from pipelines.purge import purge
 from schemas.cdr import LONGEST_CALL_DAYS

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from callward import audit, initiate, keys, lake, query, register, seal, settings
+from callward import audit, initiate, lake, query, seal, settings
+from callward.custody import keys, register
 from pipelines.cli import app
 from schemas import aside, cdr, declaration, views
 from schemas.codes import Filter, Suspense

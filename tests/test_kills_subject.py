@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from callward import database, persons, signing, subjects
+from callward import database
+from callward.custody import persons, signing
+from callward.retention import subjects
 from callward.settings import Tenant
 from callward.template import render
 from schemas.policy import CLASSES

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from callward import certificates
+from callward.evidence import certificates
 from callward.files import Files
 from callward.sweeping import sweep
 from tests.retention import DAY, HEADER, files, hold, night, purged, release

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from callward import database, holds, ledger, policy, tokens
+from callward import database, ledger, tokens
 from callward.files import Files
 from callward.ledger import Outcome
-from callward.policy import Policies
+from callward.retention import holds, policy
+from callward.retention.policy import Policies
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Filter

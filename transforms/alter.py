@@ -18,15 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, select
 
-from callward import database, erasures, holds, ledger, policy, tokens
+from callward import database, ledger, tokens
 from callward.columns import flat, has_value, set_column
 from callward.files import Files
-from callward.holds import Hold
 from callward.ledger import DataFile, Outcome, Refused
-from callward.policy import Policies, call_clock
-from callward.rules import floor_of
-from callward.search import Found, Hit, Secrets, record_ids, search, secrets
-from callward.subjects import Request, found
+from callward.retention import erasures, holds, policy
+from callward.retention.holds import Hold
+from callward.retention.policy import Policies, call_clock
+from callward.retention.rules import floor_of
+from callward.retention.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.retention.subjects import Request, found
 from callward.workspace import Reference, open_workspace
 from schemas.retention import suppressions
 from schemas.views import BILLING_NUMBERS

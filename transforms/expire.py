@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import insert, select
 
-from callward import database, holds, ledger, policy
+from callward import database, ledger
 from callward.columns import flat
-from callward.expiry import Judge, Judged
 from callward.files import HELD, HELD_FIELDS, HELD_LATE, Files, counted_rows
 from callward.ledger import DataFile
-from callward.purges import REWRITE, Item, Law
+from callward.retention import holds, policy
+from callward.retention.expiry import Judge, Judged
+from callward.retention.purges import REWRITE, Item, Law
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.codes import Bucket, Filter

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from callward import database, ledger, tokens
 from callward.columns import flat, ranks, repeated, set_column, words
+from callward.custody.register import KeyName
 from callward.files import Files
 from callward.ledger import DataFile, Outcome
-from callward.register import KeyName
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from callward import tokens
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
-from callward.register import KeyName
+from callward.custody.register import KeyName
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select
 
-from callward import database, epochs, initiate, signing
+from callward import database, initiate
+from callward.custody import epochs, signing
+from callward.custody.keys import open_source
+from callward.custody.register import KeyName, Keyring
 from callward.errors import UsageProblem
-from callward.keys import open_source
-from callward.register import KeyName, Keyring
 from callward.settings import CAPABILITIES, SIGNERS, Settings, Source, Tenant
 from schemas.retention import roots
 

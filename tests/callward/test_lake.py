@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callward import lake
-from callward.keys import Key, KeyDenied, mint
+from callward.custody.keys import Key, KeyDenied, mint
 from callward.lake import IdFilter, LakeFile, open_dataset, read_parquet, write_parquet
 from callward.seal import SealBroken
 from callward.tokens import from_u64, shard_bits

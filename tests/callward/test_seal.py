@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callward import seal
-from callward.keys import mint
+from callward.custody.keys import mint
 from callward.seal import SealBroken, Sealer, compact, key_id_of, replacing, write_sealed
 
 SEALER = Sealer(mint())

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from callward import audit, certificates, database
+from callward import audit, database
+from callward.evidence import certificates
 from callward.files import Files
 from callward.sweeping import sweep
 from schemas.retention import row_ends
@@ -80,7 +81,7 @@ def _approval(site: Any, as_of: date) -> tuple[str, ...]:
     if not dry.document["classes"] or not any(row["files"] for row in dry.document["classes"]):
         return ()
     with database.reading(site.settings) as connection:
-        from callward import phases
+        from callward.retention import phases
         from schemas.retention import purges
 
         rows = connection.execute(purges.select().where(purges.c.status == phases.PLANNED)).all()

@@ -14,7 +14,8 @@ import pytest
 import typer
 from sqlalchemy import insert, select
 
-from callward import database, persons, signing
+from callward import database
+from callward.custody import persons, signing
 from pipelines import cli, cli_hold
 from schemas import retention
 

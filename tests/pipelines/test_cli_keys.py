@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from callward import database, epochs, exports, initiate, persons, signing
-from callward.keys import create_local
-from callward.register import KeyName, Keyring
-from callward.roots import root_file
+from callward import database, initiate
+from callward.custody import epochs, exports, persons, signing
+from callward.custody.keys import create_local
+from callward.custody.register import KeyName, Keyring
+from callward.custody.roots import root_file
 from pipelines import cli, cli_keys, doctor
 from schemas.retention import roots
 

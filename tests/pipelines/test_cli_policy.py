@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from callward import persons, signing
+from callward.custody import persons, signing
 from callward.settings import Tenant
 from pipelines import cli, cli_policy, doctor
 from schemas.policy import CLASSES, DEMO_WINDOWS, REQUIRED, example, examples

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from callward import audit, database, epochs, exports, initiate, query
+from callward import audit, database, initiate, query
+from callward.custody import epochs, exports
+from callward.custody.keys import KeyGone
+from callward.custody.register import KeyName, Keyring, keyring
 from callward.errors import Problem
 from callward.feeds import generate
-from callward.keys import KeyGone
-from callward.register import KeyName, Keyring, keyring
 from callward.settings import Database
 from schemas.tables import keys
 

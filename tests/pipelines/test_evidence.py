@@ -11,10 +11,13 @@ import typer
 from sqlalchemy import and_, delete, insert, select, update
 from typer.testing import CliRunner, Result
 
-from callward import certificates, database, holds, persons, runs, signing
-from callward.certificates import Facts, Held
+from callward import database, runs
+from callward.custody import persons, signing
 from callward.errors import UsageProblem
+from callward.evidence import certificates
+from callward.evidence.certificates import Facts, Held
 from callward.feeds.generate import generate
+from callward.retention import holds
 from callward.settings import Settings
 from pipelines import cli_evidence
 from pipelines.purge import purge

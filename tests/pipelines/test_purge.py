@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from callward import brake, certificates, database, epochs, holds, ledger, phases, policy, runs
+from callward import database, ledger, runs
+from callward.custody import epochs
+from callward.custody.register import KeyName, keyring
 from callward.errors import Problem, UsageProblem
+from callward.evidence import certificates
 from callward.files import Files
-from callward.policy import parse
-from callward.register import KeyName, keyring
+from callward.retention import brake, holds, phases, policy
+from callward.retention.policy import parse
 from callward.settings import Tenant
 from pipelines import policies
 from pipelines import purge as purges
@@ -583,8 +586,8 @@ def test_what_a_policy_changes_is_foreseen_when_two_people_activate_it(site: Any
 def test_what_was_foreseen_reaches_a_year(site: Any) -> None:
     brake.note_forecast(site.settings, DAY)
     with database.reading(site.settings) as connection:
-        from callward.policy import in_force
-        from callward.purges import Law
+        from callward.retention.policy import in_force
+        from callward.retention.purges import Law
 
         law = Law(in_force(site.settings, connection))
         assert brake.objections(connection, law, DAY + timedelta(366), 10.0) == []

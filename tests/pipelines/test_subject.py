@@ -13,10 +13,12 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from callward import database, holds, persons, policy, query, signing, subjects
+from callward import database, query
+from callward.custody import persons, signing
 from callward.errors import Problem, UsageProblem
-from callward.holds import Hold
-from callward.subjects import Refusal, Selector
+from callward.retention import holds, policy, subjects
+from callward.retention.holds import Hold
+from callward.retention.subjects import Refusal, Selector
 from callward.template import render
 from pipelines import subject
 from schemas.policy import Window, example
@@ -340,7 +342,7 @@ def test_an_erasure_ends_in_a_certificate_that_verifies(office):
 
 
 def certificates_of(office: Office, certificate: str) -> list[Any]:
-    from callward import certificates as issued
+    from callward.evidence import certificates as issued
 
     return issued.verify(office.settings, certificate)
 
@@ -534,7 +536,7 @@ def test_what_comes_in_later_is_restricted_as_well(office):
 
 def test_rows_that_nobody_has_looked_at_are_not_shown(office, monkeypatch):
     office.ask("restrict")
-    from callward import restrictions as register
+    from callward.retention import restrictions as register
 
     monkeypatch.setattr(register, "mark", lambda settings, **_: 0)
     night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30)])

@@ -13,9 +13,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sqlalchemy import select
 
-from callward import certificates, database, epochs, holds, persons, policy, signing
+from callward import database
+from callward.custody import epochs, persons, signing
 from callward.errors import Problem, UsageProblem
-from callward.holds import Hold
+from callward.evidence import certificates
+from callward.retention import holds, policy
+from callward.retention.holds import Hold
 from callward.settings import Account, Tenant
 from callward.template import render
 from pipelines import tenant

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward import database, ledger
-from callward.expiry import Judge, Judged, looked
 from callward.files import Files
-from callward.holds import Hold
 from callward.ledger import DataFile
-from callward.policy import in_force
-from callward.purges import DELETE, KEEP, REWRITE, Item, Law
+from callward.retention.expiry import Judge, Judged, looked
+from callward.retention.holds import Hold
+from callward.retention.policy import in_force
+from callward.retention.purges import DELETE, KEEP, REWRITE, Item, Law
 from callward.runs import new_id
 from callward.workspace import Reference, Workspace
 from schemas.aside import PENDING

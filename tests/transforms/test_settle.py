@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callward import ledger
+from callward.custody.register import KeyName
 from callward.files import Files
-from callward.register import KeyName
 from callward.tokens import as_u64, from_u64, unpermute
 from schemas.cdr import CDR
 from transforms.settle import find, months_of, number_legs, number_occurrences, settle

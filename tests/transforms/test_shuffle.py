@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.keys import mint
+from callward.custody.keys import mint
 from callward.seal import Sealer
 from schemas.cdr import CDR
 from transforms.shuffle import carried, whole

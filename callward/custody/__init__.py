@@ -1,0 +1,1 @@
+"""Custody: roots and their epochs, the register of month keys, its exports, signatures and persons who approve."""

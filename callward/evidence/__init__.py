@@ -1,0 +1,1 @@
+"""Evidence: certificates of destruction and what they are checked against."""

@@ -1,0 +1,232 @@
+"""What can be seen of a purge afterwards: files absent, keys dead, nothing unnamed, survivors whole, counts footing.
+
+Each check looks at the disk and at the registers, never into a data file, and answers with one sentence. A purge runs
+them before its certificate is issued; `callward purge verify` runs them again, whenever somebody asks.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from callward import database, ledger
+from callward.custody import epochs
+from callward.files import HELD
+from callward.settings import Settings
+from schemas.codes import Bucket
+from schemas.retention import lake_file_inputs, purge_items, row_ends
+from schemas.tables import keys, lake_files, ledger_entries, runs
+
+COMPANIONS: Final = (".ids", ".lin")
+# What lies beside a data file of these views: the filter of its ids, and where its rows came from.
+_BESIDE: Final = {
+    "billing": COMPANIONS,
+    "assurance": COMPANIONS,
+    f"{HELD}billing": COMPANIONS[1:],
+    f"{HELD}assurance": COMPANIONS[1:],
+}
+KEYS_DEAD: Final = "keys dead"
+FOOT: Final = "counts foot"
+_FOOTED: Final = "assurance"  # every accepted record has one row in it, so this view's counts foot to the ledger
+# How a row can have left the view: what retention took out, what it holds apart, and what an erasure took out.
+_LEFT: Final = ("purged", "held", "erased", ledger.NEVER_WRITTEN)
+_GONE: Final = ("done", "tombstoned")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: its name, whether it holds, and a sentence that says what was seen."""
+
+    name: str
+    ok: bool
+    sentence: str
+
+
+def of_purge(settings: Settings, purge_id: str, key_ids: Sequence[str], *, quick: bool = False) -> list[Check]:
+    """Every check of one purge. `quick` compares the survivors' sizes and leaves their SHA-256 out."""
+    with database.reading(settings) as connection:
+        gone = removed_files(connection, purge_id)
+        named = _named(connection)
+        unswept = _unswept(connection)
+        footed = [foots(connection, purge_id)]
+    there = dict(_on_disk(settings.lake_path))
+    return [
+        _absent(gone, there),
+        keys_dead(settings, key_ids),
+        _no_orphans(named, there, unswept),
+        _survivors(settings, named, there, quick),
+        *footed,
+    ]
+
+
+def removed_files(connection: Connection, purge_id: str) -> list[Any]:
+    """Register rows of the data files that a purge removed, with the item of its plan that named each."""
+    query = (
+        select(lake_files, purge_items.c.retention_class, purge_items.c.action, purge_items.c.held)
+        .add_columns(purge_items.c.rows.label("due"))
+        .join(purge_items, purge_items.c.file_id == lake_files.c.file_id)
+        .where(purge_items.c.purge_id == purge_id, purge_items.c.state.in_(_GONE))
+        .order_by(purge_items.c.item)
+    )
+    return list(connection.execute(query))
+
+
+def _named(connection: Connection) -> list[Any]:
+    """Files that the register says are on disk: those that count, and those whose readers may not be through yet."""
+    f = lake_files.c
+    query = select(f.file_id, f.view, f.path, f.bytes, f.sha256, f.superseded_at).where(f.removed_at.is_(None))
+    return list(connection.execute(query))
+
+
+def _on_disk(root: Path) -> Iterator[tuple[str, int]]:
+    """Every file below the lake's root: its path there, its size."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            yield str(path.relative_to(root)), path.lstat().st_size
+
+
+def _absent(gone: Sequence[Any], there: Mapping[str, int]) -> Check:
+    back = sorted({row.file_id for row in gone if any(row.path + s in there for s in ("", *COMPANIONS))})
+    if back:
+        return Check("files absent", False, f"{_first(back, 'file')} of this purge lies in the lake again")
+    return Check("files absent", True, f"none of {_count(gone, 'removed file')} is in the lake")
+
+
+def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
+    """Each key has its tombstone and no blob, and the root that wrapped it is gone from every place that is known."""
+    with database.reading(settings) as connection:
+        rows = {row.key_id: row for row in _key_rows(connection, key_ids)}
+    unknown = [key_id for key_id in key_ids if key_id not in rows]
+    if unknown:
+        return Check(KEYS_DEAD, False, f"{_first(unknown, 'key')} has no tombstone in the register")
+    alive = [key_id for key_id, row in rows.items() if row.state != "destroyed" or row.blob is not None]
+    # Whether a root lives is the same for all keys under it: one of them answers for the rest.
+    of_root = {(row.capability, row.root_id): row.key_id for row in rows.values()}
+    alive = alive or [key_id for key_id in of_root.values() if not epochs.dead(settings, key_id)]
+    if alive:
+        return Check(KEYS_DEAD, False, f"{_first(alive, 'key')} that was destroyed can be opened again")
+    return Check(KEYS_DEAD, True, f"{_count(rows, 'key')}: no wrapped copy in the register, opened by no root")
+
+
+def _key_rows(connection: Connection, key_ids: Collection[str]) -> Iterator[Any]:
+    for some in database.batches(key_ids):
+        yield from connection.execute(select(keys).where(keys.c.key_id.in_(some)))
+
+
+def _unswept(connection: Connection) -> set[str]:
+    """Runs at work, whose files nothing names yet, and runs that were killed: the next night removes their files."""
+    query = select(runs.c.run_id).where(runs.c.status != "done", runs.c.swept_at.is_(None))
+    return set(connection.execute(query).scalars())
+
+
+def _no_orphans(named: Sequence[Any], there: Mapping[str, int], unswept: Collection[str]) -> Check:
+    known = {row.path + suffix for row in named for suffix in ("", *COMPANIONS)}
+    orphans = sorted(path for path in there.keys() - known if _run_of(path) not in unswept)
+    if orphans:
+        return Check("no orphans", False, f"{_first(orphans, 'file')} in the lake is named by no register")
+    return Check("no orphans", True, f"each of {_count(there, 'file')} in the lake is named by the register or its run")
+
+
+def _run_of(path: str) -> str:
+    """The run that wrote a file: its name begins with it."""
+    return Path(path).name.lstrip(".").split("-", 1)[0]
+
+
+def _survivors(settings: Settings, named: Sequence[Any], there: Mapping[str, int], quick: bool) -> Check:
+    counting = [row for row in named if row.superseded_at is None]
+    for row in counting:
+        trouble = _trouble(settings.lake_path, row, there, quick)
+        if trouble:
+            return Check("survivors present", False, f"data file {row.file_id}, which should be there, {trouble}")
+    how = "by name and size" if quick else "by name, size and SHA-256"
+    return Check("survivors present", True, f"{_count(counting, 'data file')} that should be there checked {how}")
+
+
+def _trouble(root: Path, row: Any, there: Mapping[str, int], quick: bool) -> str:
+    if any(row.path + suffix not in there for suffix in ("", *_BESIDE.get(row.view, ()))):
+        return "is missing"
+    if there[row.path] != row.bytes or not (quick or _sha256(root / row.path) == row.sha256):
+        return "was altered"
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def foots(connection: Connection, purge_id: str) -> Check:
+    """Promise 1 to the end of life, for every input file of a purge: accepted = present + what retention took out.
+
+    And what retention took out to hold it is there, in held copies, unless its hold was released.
+    """
+    touched = select(row_ends.c.file_no).where(row_ends.c.purge_id == purge_id).distinct()
+    file_nos = sorted(connection.execute(touched).scalars())
+    counts = _Counts()
+    for some in database.batches(file_nos):
+        counts.add(connection, some)
+    wrong = [sentence for n in file_nos if (sentence := counts.trouble(n))]
+    if wrong:
+        return Check(FOOT, False, f"{wrong[0]} ({len(wrong)} of {_count(file_nos, 'input file')} wrong)")
+    rows, files = sum(counts.accepted.values()), _count(file_nos, "input file")
+    return Check(FOOT, True, f"{rows:,} accepted rows of {files}: each present or accounted for")
+
+
+@dataclass
+class _Counts:
+    """Rows by input file: what the ledger accepted, and where they are now."""
+
+    accepted: Counter[int] = field(default_factory=Counter)
+    present: Counter[int] = field(default_factory=Counter)
+    left: Counter[int] = field(default_factory=Counter)
+    held: Counter[int] = field(default_factory=Counter)  # taken out to be held, and not released since
+    copies: Counter[int] = field(default_factory=Counter)
+
+    def add(self, connection: Connection, file_nos: Sequence[int]) -> None:
+        """Count some input files."""
+        accepted = ledger_entries.c.bucket == Bucket.ACCEPTED
+        self.accepted.update(_sums(connection, ledger_entries, file_nos, accepted))
+        self.present.update(_sums(connection, lake_file_inputs, file_nos, _counting(_FOOTED)))
+        self.copies.update(_sums(connection, lake_file_inputs, file_nos, _counting(HELD + _FOOTED)))
+        self.left.update(_sums(connection, row_ends, file_nos, _ended(*_LEFT)))
+        self.held.update(_sums(connection, row_ends, file_nos, _ended("held")))
+        self.held.subtract(_sums(connection, row_ends, file_nos, _ended("unheld")))
+
+    def trouble(self, n: int) -> str:
+        """What is wrong with an input file's counts, "" for nothing."""
+        if self.accepted[n] != self.present[n] + self.left[n]:
+            where = f"{self.present[n]} are present and {self.left[n]} left"
+            return f"input file {n}: {self.accepted[n]} rows were accepted, but {where}"
+        if self.copies[n] < self.held[n]:
+            return f"input file {n}: {self.held[n]} rows are held, but {self.copies[n]} copies of them are there"
+        return ""
+
+
+def _counting(view: str) -> ColumnElement[bool]:
+    files = select(lake_files.c.file_id).where(lake_files.c.view == view, lake_files.c.superseded_at.is_(None))
+    return lake_file_inputs.c.file_id.in_(files)
+
+
+def _ended(*ends: str) -> ColumnElement[bool]:
+    return and_(row_ends.c.view == _FOOTED, row_ends.c.end.in_(ends))
+
+
+def _sums(connection: Connection, table: Any, file_nos: Sequence[int], where: ColumnElement[bool]) -> dict[int, int]:
+    """Rows by input file."""
+    query = select(table.c.file_no, func.sum(table.c.rows).label("rows")).where(table.c.file_no.in_(file_nos), where)
+    return {row.file_no: int(row.rows) for row in connection.execute(query.group_by(table.c.file_no))}
+
+
+def _first(found: Sequence[str], one: str) -> str:
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{one} {found[0]}{more}"
+
+
+def _count(found: Collection[Any], one: str) -> str:
+    return f"{len(found):,} {one if len(found) == 1 else one + 's'}"

@@ -1,0 +1,1 @@
+"""Retention: policies, holds, purges, subject requests, tenants that leave."""

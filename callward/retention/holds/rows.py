@@ -1,0 +1,204 @@
+"""Which rows a hold keeps. Where one of its selectors cannot be looked for it keeps all of its tenant and dates."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, or_, select
+
+from callward import tokens
+from callward.columns import has_value
+from callward.custody.register import KeyName
+from callward.retention.holds.order import Hold, visible
+from callward.workspace import Workspace
+from schemas import retention
+
+OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
+
+Mask = npt.NDArray[np.bool_]
+
+_SERVED: Final = {"accounts": ("account_token",), "trunks": ("trunk_in", "trunk_out")}
+_CALLS: Final = {
+    "accounts": ("account",),
+    "numbers": ("calling_number", "called_number"),
+    "trunks": ("ingress_trunk", "egress_trunk"),
+}
+# The columns that each kind of selector is looked for in. A view that is not here is matched by tenant and dates alone.
+# Held copies outlive their month's token key, and have the numbers themselves.
+_COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "billing": {"accounts": ("account",), "numbers": ("calling_token", "called_token")},
+    "held-billing": {"accounts": ("account",), "numbers": ("calling_number", "called_number")},
+    "assurance": _SERVED,
+    "held-assurance": _SERVED,
+    "late": _CALLS,
+    "held-late": _CALLS,
+}
+_SELECTORS: Final = ("accounts", "numbers", "trunks")
+
+
+@dataclass(frozen=True)
+class MonthSecrets:
+    """What a tenant's numbers and accounts become tokens by in one month; None for a key that is no more."""
+
+    token: bytes | None = field(default=None, repr=False)
+    account: bytes | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secrets do not pickle: open them where they are used")
+
+
+def secrets(workspace: Workspace, tenant: str, month: str) -> MonthSecrets:
+    """The secrets of a tenant's month (YYYY-MM). No key is minted for it."""
+    names = (KeyName("billing-numbers", tenant, month, "token"), KeyName("assurance", tenant, month, "account"))
+    found = workspace.keyring.existing(names)
+    return MonthSecrets(*(found[name].secret if name in found else None for name in names))
+
+
+def covering(found: Iterable[Hold], tenant: str, first: date, last: date) -> list[Hold]:
+    """The holds of a tenant's calls of these days, the last one included; of any tenant for data of several."""
+    return [hold for hold in found if hold.concerns(tenant) and hold.covers(first, last)]
+
+
+def receiving(found: Iterable[Hold], tenant: str, received_on: date) -> list[Hold]:
+    """The holds that keep what came in on a day and has no call date (suspense, archive).
+
+    It may speak of any call up to that day, so a hold's last day does not matter.
+    """
+    return [hold for hold in found if hold.concerns(tenant) and (hold.first is None or received_on >= hold.first)]
+
+
+def unmatched(view: str, found: Iterable[Hold]) -> list[Hold]:
+    """The holds that keep everything of their tenant and dates in a view: a selector of theirs is not to be seen there.
+
+    Selectors are alternatives, so one that cannot be looked for is enough.
+    """
+    columns = _COLUMNS.get(view)
+    if columns is None:
+        return list(found)
+    return [hold for hold in found if any(getattr(hold, kind) and kind not in columns for kind in _SELECTORS)]
+
+
+def named(view: str, found: Sequence[Hold], role: str, today: date) -> list[Hold]:
+    """The holds by which a report for the role may explain rows of a view: what they match is "held".
+
+    Whatever else is kept, for a hold that may not be known or because nothing could be matched, is one figure: OTHER.
+    """
+    blind = unmatched(view, found)
+    return [hold for hold in visible(found, role, today) if hold not in blind]
+
+
+def columns(view: str, found: Iterable[Hold]) -> list[str]:
+    """The columns that `matching` reads in a view for these holds."""
+    asked = list(found)
+    read = [
+        name
+        for kind, names in _COLUMNS.get(view, {}).items()
+        if any(getattr(hold, kind) for hold in asked)
+        for name in names
+    ]
+    return ["call_date", *read] if view.endswith("late") else read
+
+
+def matching(
+    view: str, rows: pa.Table, tenant: str, call_date: date | None, found: Iterable[Hold], secrets: MonthSecrets
+) -> pa.BooleanArray:
+    """Which of a tenant's rows a hold keeps (bool, shape [rows]). All rows are of `call_date`; None: see that column.
+
+    A selector that cannot be looked for (a column that is not there, a token key that was destroyed) keeps every row
+    of the hold's dates.
+    """
+    kept: Mask = np.zeros(rows.num_rows, np.bool_)
+    for hold in found:
+        if hold.concerns(tenant):
+            kept |= _within(hold, rows, call_date) & _selected(view, hold, rows, secrets)
+    return pa.array(kept)
+
+
+def _within(hold: Hold, rows: pa.Table, call_date: date | None) -> Mask:
+    if call_date is not None:
+        return np.full(rows.num_rows, hold.covers(call_date, call_date))
+    days = rows["call_date"]
+    inside = pc.and_(
+        pc.greater_equal(days, pa.scalar(hold.first or date.min, pa.date32())),
+        pc.less_equal(days, pa.scalar(hold.last or date.max, pa.date32())),
+    )
+    return _true(inside.fill_null(True))  # a row that does not say its day may be of any
+
+
+def _selected(view: str, hold: Hold, rows: pa.Table, secrets: MonthSecrets) -> Mask:
+    everything: Mask = np.ones(rows.num_rows, np.bool_)
+    asked = [kind for kind in _SELECTORS if getattr(hold, kind)]
+    if not asked or unmatched(view, [hold]):
+        return everything
+    selected = ~everything
+    for kind in asked:
+        for name in _COLUMNS[view][kind]:
+            values = _as_stored(name, getattr(hold, kind), secrets)
+            if values is None or name not in rows.column_names:
+                return everything
+            selected |= _has(rows[name], values)
+    return selected
+
+
+def _as_stored(column: str, values: Sequence[str], secrets: MonthSecrets) -> pa.Array | None:
+    """Selector values as a column holds them; None when the key to their tokens is gone."""
+    plain = pa.array(values, pa.string())
+    if column == "account_token":
+        return None if secrets.account is None else tokens.mac([plain], secrets.account)
+    if column in ("calling_token", "called_token"):
+        return None if secrets.token is None else tokens.number_token(plain, secrets.token)
+    return plain
+
+
+def _has(column: pa.ChunkedArray, values: pa.Array) -> Mask:
+    if pa.types.is_dictionary(column.type):
+        return _true(has_value(column, *values.to_pylist()))
+    return _true(pc.is_in(column, values.cast(column.type)))
+
+
+def _true(mask: pa.Array | pa.ChunkedArray) -> Mask:
+    return np.asarray(mask.to_numpy(zero_copy_only=False) if isinstance(mask, pa.Array) else mask.to_numpy(), np.bool_)
+
+
+# -- what a purge was quicker with -------------------------------------------------------------------------------------
+
+
+def gone(connection: Connection, hold: Hold) -> list[dict[str, Any]]:
+    """What purges have destroyed, or are destroying, of the hold's tenant and dates: it came too late for that.
+
+    One dict per purge, class, view, month, action and state: {purge_id, class, view, month, action, state ("gone" or
+    "going"), rows}. Rows are all of the data files', of which the hold might have matched some.
+    """
+    item, purge = retention.purge_items, retention.purges
+    ended = or_(item.c.state == "done", (item.c.state == "tombstoned") & (purge.c.status == "destroying"))
+    rows = connection.execute(
+        select(item).join(purge, purge.c.purge_id == item.c.purge_id).where(ended, item.c.action != "release")
+    )
+    sums: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        if hold.concerns(row.tenant) and _may_concern(hold, row.view, row.part):
+            state = "gone" if row.state == "done" else "going"
+            key = (row.purge_id, row.retention_class, row.view, _month(row.part), row.action, state)
+            sums[key] = sums.get(key, 0) + row.rows - row.held
+    names = ("purge_id", "class", "view", "month", "action", "state", "rows")
+    return [dict(zip(names, (*key, total), strict=True)) for key, total in sorted(sums.items()) if total]
+
+
+def _may_concern(hold: Hold, view: str, part: str) -> bool:
+    try:
+        day = date.fromisoformat(part)
+    except ValueError:
+        return True  # a partition without a date
+    return bool(receiving([hold], hold.tenant, day)) if view == "archive" else hold.covers(day, day)
+
+
+def _month(part: str) -> str:
+    try:
+        return date.fromisoformat(part).isoformat()[:7]
+    except ValueError:
+        return ""

@@ -2,8 +2,10 @@
 
 import random
 import re
+import resource
 import shutil
 import signal
+import sqlite3
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -210,3 +212,46 @@ def test_a_hold_that_comes_before_the_second_phase_wins_also_over_a_killed_purge
     files = Files(site.opened, "test")
     kept = [row for f in site.data_files("held-billing") for row in files.rows(f).to_pylist()]
     assert len({row["billing_id"] for row in kept}) == len(kept) >= 22
+
+
+# -- what a machine refuses --------------------------------------------------------------------------------------------
+
+
+def _resumed(site: Any) -> Ended:
+    """Run again, approved again where the first attempt ended before that was on record."""
+    ended = _run(site)
+    return _run(site, *_approval(site)) if ended.code == 3 else ended
+
+
+@pytest.mark.parametrize("kib", [4, 32, 200, 600])
+def test_a_purge_on_a_full_disk_is_one_sentence_and_goes_on_when_there_is_room(
+    copied: Callable[[], Any], clean: dict[str, Any], kib: int
+) -> None:
+    site = copied()
+    arguments = ("purge", "--as-of", AS_OF.isoformat(), "--json", "--config", str(site.folder), *_approval(site))
+    ended = run(*arguments, limits={resource.RLIMIT_FSIZE: kib << 10}).check_clean([OTHER])
+    if ended.code == 0:  # nothing of it was larger than that
+        assert kib > 200
+    else:
+        assert ended.code == 1 and len(ended.sentences) == 1
+        assert _resumed(site).code == 0
+    _equal(_left(site), clean)
+
+
+def test_a_purge_of_a_locked_database_is_one_sentence_and_changes_nothing(
+    copied: Callable[[], Any], clean: dict[str, Any]
+) -> None:
+    site = copied()
+    approval = _approval(site)
+    site.set(database={"url": "sqlite:///callward.db?timeout=1"})
+    holder = sqlite3.connect(site.folder / "callward.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        ended = _run(site, *approval)
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    assert (ended.code, len(ended.sentences)) == (1, 1)
+    assert "locked" in ended.sentences[0]
+    assert _resumed(site).code == 0
+    _equal(_left(site), clean)

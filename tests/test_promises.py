@@ -1,4 +1,4 @@
-"""One test, or a few, per promise of the design that a night must keep (section 1: 1 to 4, and 7)."""
+"""One test, or a few, per promise of the design that is kept so far (section 1: 1 to 5, and 7)."""
 
 import base64
 import bz2
@@ -25,6 +25,7 @@ import pytest
 
 from callward import audit, database, ledger
 from callward.errors import Problem
+from callward.evidence import certificates
 from callward.feeds import asterisk_files, generate
 from callward.feeds.generate import SOURCE_NAMES
 from callward.landing import mask
@@ -35,6 +36,7 @@ from pipelines import wave as waves
 from schemas.codes import Bucket
 from schemas.tables import ledger_entries
 from schemas.views import VIEWS
+from tests import retention
 from tests.commands import Ended, all_that_is, run, strays, waiting
 from transforms.commit import Attempt
 from transforms.elements import CHUNK, Sharding
@@ -330,6 +332,35 @@ def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(
     as_other = run("sql", "--role", other, f"SELECT * FROM {other}", "--config", str(folder)).check_clean(night.numbers)
     assert not_mine.code == 2
     assert as_other.code == 1
+
+
+# -- 5: gone means gone ------------------------------------------------------------------------------------------------
+
+
+def test_5_past_its_window_data_and_keys_are_gone_and_what_is_held_stays(workspace: Callable[..., Any]) -> None:
+    """For any policy, calendar, holds and arrivals: tests/test_retention_property.py."""
+    site = workspace("generic", retention=retention.WINDOWS)
+    retention.night(site)
+    retention.hold(site, accounts=("acct-0007",))
+    done = retention.purged(site, date(2026, 9, 2))
+    assert (site.view("billing").num_rows, site.view("assurance").num_rows) == (0, 0)
+    assert [row["account"] for row in retention.held(site, "held-billing")] == ["acct-0007"]
+    dead = {state for name, state in retention.states(site).items() if not name.startswith("hold/")}
+    assert dead == {"destroyed"}
+    assert [check.sentence for check in certificates.verify(site.settings, done["certificate"]) if not check.ok] == []
+    assert done["status"] == "partial"
+    assert done["overdue"] == 0
+
+
+def test_5_nothing_is_purged_while_the_holds_cannot_be_read(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention=retention.WINDOWS)
+    retention.night(site)
+    retention.hold(site, accounts=("acct-0007",))
+    rows = site.view("billing")
+    (site.folder / "keys" / "hold.root").unlink()
+    with pytest.raises(Problem):
+        retention.purged(site, date(2026, 9, 2))
+    assert site.view("billing").equals(rows)
 
 
 # -- 7. Fast --------------------

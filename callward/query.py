@@ -26,7 +26,7 @@ from callward.custody.register import KeyName, Keyring
 from callward.errors import Problem, UsageProblem
 from callward.lake import LakeFile, open_dataset
 from callward.ledger import DataFile
-from callward.retention import restrictions
+from callward.retention import due, restrictions
 from callward.retention.restrictions import Hidden
 from callward.settings import Settings
 from schemas import tables, views
@@ -66,6 +66,7 @@ class Role:
 
     view: str | None
     tables: tuple[Table, ...]
+    computed: tuple[str, ...] = ()  # tables that are made when they are asked for
 
     def roots(self, with_numbers: bool) -> list[str]:
         """Capabilities whose roots must open."""
@@ -77,7 +78,7 @@ class Role:
 ROLES = {
     "billing": Role("billing", (tables.billing_usage_daily,)),
     "assurance": Role("assurance", _ASSURANCE_TABLES),
-    "compliance": Role(None, _REGISTERS),
+    "compliance": Role(None, _REGISTERS, ("retention_due",)),
     "analytics": Role(None, ()),
 }
 
@@ -190,6 +191,9 @@ def _register(
     for table in ROLES[role].tables:
         made = _database_table(settings, table, table.name in named)
         connection.register(table.name, made if view is None else _unrestricted(made, unseen))
+    if "retention_due" in ROLES[role].computed:
+        today = database.now().date() if "retention_due" in named else None
+        connection.register("retention_due", due.table(settings, today))
     for name, statement in _VIEWS.get(role, {}).items():
         connection.execute(f"CREATE VIEW {name} AS {statement(settings)}")
 
@@ -206,7 +210,8 @@ def _named(role: str, sql: str) -> set[str]:
 def tables_of(role: str) -> list[str]:
     """Names that a role can query."""
     made = ROLES[role]
-    return [*([made.view] if made.view else []), *(table.name for table in made.tables), *_VIEWS.get(role, {})]
+    stored = (table.name for table in made.tables)
+    return [*([made.view] if made.view else []), *stored, *made.computed, *_VIEWS.get(role, {})]
 
 
 def _schema(view: str, with_numbers: bool) -> pa.Schema:

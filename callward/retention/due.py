@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
+import pyarrow as pa
 from sqlalchemy import Connection, Select, and_, func, select
 
 from callward import database, ledger
@@ -224,6 +225,23 @@ _ORDER: Final = {cls: number for number, cls in enumerate(CLASSES)}
 
 
 # -- the calendar ----------------------------------------------------------------------------------------------------
+
+
+_TABLE: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("tenant", "class", "kept_for")),
+        *((name, pa.int64()) for name in ("rows", "files")),
+        *((name, pa.date32()) for name in ("oldest", "next_expiry")),
+        *((name, pa.int64()) for name in ("due_30_days", "due_90_days", "open_holds", "oldest_hold_days")),
+        *((name, pa.int64()) for name in ("held", "kept", "overdue")),
+    ]
+)
+
+
+def table(settings: Settings, today: date | None) -> pa.Table:
+    """The calendar as a table for SQL, where `window` is a word of its own; empty without a day."""
+    lines = calendar(settings, today) if today else []
+    return pa.Table.from_pylist([{**line, "kept_for": line["window"]} for line in lines], schema=_TABLE)
 
 
 def calendar(settings: Settings, today: date, as_of: date | None = None) -> list[dict[str, Any]]:

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
-from callward import database
+from callward import database, query
 from callward.retention import due, holds
 from callward.settings import Settings, load
 from callward.template import render
 from schemas.policy import CLASSES
 from schemas.retention import subject_requests
 from schemas.tables import keys, lake_files
+from tests import retention
 
 TODAY = date(2026, 11, 22)
 WINDOWS = ("1 month", "18 months", "1 year", "7 years", "92 days", "30 days")
@@ -261,3 +262,14 @@ def test_nothing_is_said_while_holds_cannot_be_read(held_site: tuple[Any, Settin
     (site.folder / "keys" / "hold.root").unlink()
     with pytest.raises(holds.Unreadable):
         due.calendar(now, TODAY)
+
+
+def test_the_calendar_is_a_table_of_compliance(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention=retention.WINDOWS)
+    retention.night(site)
+    told = query.query(site.settings, "compliance", "SELECT * FROM retention_due").to_pylist()
+    shown = due.calendar(site.settings, date.today())
+    named = ("tenant", "class", "oldest", "held", "overdue")
+    lines = [[row[name] for name in named] for row in shown if row["class"] != "audit"]  # the query itself is in it
+    assert [[row[name] for name in named] for row in told if row["class"] != "audit"] == lines
+    assert sum(row["overdue"] for row in told) > 0

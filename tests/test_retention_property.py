@@ -85,7 +85,7 @@ class Call:
             self.views.add("assurance")
         if self.answered and opened["billing"]:
             self.views |= {"billing"} | ({"numbers"} if opened["numbers"] else set())
-        if not self.views and any(order.open for order in orders):
+        if not all(opened.values()) and any(order.open for order in orders):
             self.views.add("late")
 
     def purge(self, windows: dict[str, str], as_of: date, orders: list[Order]) -> None:

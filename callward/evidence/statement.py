@@ -295,7 +295,7 @@ def _approver(found: Known) -> dict[str, Any]:
 @cache
 def code_digest() -> str:
     """SHA-256 over the code that is installed: file names and contents of the four packages."""
-    top = Path(__file__).resolve().parent.parent
+    top = Path(__file__).resolve().parents[2]
     made = hashlib.sha256()
     for package in ("callward", "pipelines", "schemas", "transforms"):
         for path in sorted((top / package).rglob("*")):

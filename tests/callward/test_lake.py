@@ -458,7 +458,7 @@ def test_nothing_that_is_asked_without_the_numbers_key_ends_or_hangs_the_process
     keys = {key.key_id: key.secret.hex() for key in (META, OTHER_META)}
     script = f"""
     import pyarrow.compute as pc
-    from callward.keys import Key, KeyDenied
+    from callward.custody.keys import Key, KeyDenied
     from callward.lake import LakeFile, open_dataset, read_parquet
     import pyarrow as pa
     keys = {{i: Key(i, bytes.fromhex(s)) for i, s in {keys!r}.items()}}
@@ -511,7 +511,7 @@ def test_a_query_that_stops_early_lets_the_process_end(many_groups, stop):
     script = f"""
     import duckdb
     import pyarrow as pa, pyarrow.compute as pc
-    from callward.keys import Key
+    from callward.custody.keys import Key
     from callward.lake import LakeFile, open_dataset
     keys = {{i: Key(i, s) for i, s in {[(key.key_id, key.secret) for key in (META, NUMBERS)]!r}}}
     schema = pa.ipc.read_schema(pa.py_buffer({SCHEMA.serialize().to_pybytes()!r}))

@@ -20,7 +20,7 @@ from transforms.sealed import SealedCoder, Transit, use_transit
 
 ROOT = Path(sealed.__file__).parents[1]
 OPENER = """
-from callward.keys import Key
+from callward.custody.keys import Key
 from callward.seal import Sealer
 
 def open_transit(reference):

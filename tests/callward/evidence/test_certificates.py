@@ -1,5 +1,6 @@
 """Certificates state every field and nothing that is confidential; whatever is changed afterwards is found."""
 
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from callward import audit, database, ledger, runs
 from callward.custody import epochs, persons, signing
 from callward.custody.keys import KeyProblem
 from callward.errors import UsageProblem
-from callward.evidence import certificates, checks
+from callward.evidence import certificates, checks, statement
 from callward.evidence.certificates import Facts, Held
 from callward.feeds.generate import generate
 from callward.retention import policy
@@ -557,3 +558,7 @@ def test_what_a_person_wrote_is_escaped_on_the_page(_before: Path, tmp_path: Pat
     made = certificates.issue(load(folder), purge_id, facts, TODAY)
     page = (certificates.folder(load(folder)) / f"{made.certificate_id}.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_the_digest_of_the_code_is_of_some_code() -> None:
+    assert statement.code_digest() != hashlib.sha256().hexdigest()

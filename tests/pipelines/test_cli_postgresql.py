@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import create_engine, insert, select, text
 
-from callward import audit, database, initiate, query
+from callward import audit, database, initiate, query, runs
 from callward.custody import epochs, exports
 from callward.custody.keys import KeyGone
 from callward.custody.register import KeyName, Keyring, keyring
 from callward.errors import Problem
+from callward.evidence import certificates
 from callward.feeds import generate
 from callward.settings import Database
 from schemas.tables import keys
+from tests import retention
 
 _OWNER = "callward"
 
@@ -87,6 +89,15 @@ def _await_port(port: int, server: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.1)
     pytest.fail("the PostgreSQL server does not answer")
+
+
+@pytest.fixture
+def fresh_url(server_url: str) -> str:
+    """URL of a database of its own on that server."""
+    name = f"retention_{runs.new_id()}"
+    with create_engine(server_url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    return server_url.rpartition("/")[0] + f"/{name}"
 
 
 @pytest.fixture(scope="session")
@@ -182,3 +193,25 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
     assert (done["keys"]["destroyed"], done["keys"]["closed"]) == (0, 0)
     assert epochs.add_copy(settings, "late", "safe 2").copy_no == 1
     assert epochs.confirm_copy(settings, 1).destroyed
+
+
+def test_retention_on_postgresql(workspace: Any, fresh_url: str) -> None:
+    """A policy of two people, a hold, a purge that keeps what is held, its release, and the purge that completes it."""
+    site = workspace("generic", database=Database(url=fresh_url))
+    initiate.upgrade(site.settings)
+    retention.activate(site, retention.policy_text(retention.WINDOWS))
+    retention.night(site)
+    placed = retention.hold(site, numbers=(retention.OTHER,))
+    first = retention.purged(site, date(2026, 9, 2))
+    assert (site.view("billing").num_rows, site.view("assurance").num_rows) == (0, 0)
+    assert [row["calling_number"] for row in retention.held(site, "held-billing")] == [retention.OTHER]
+    retention.release(site, placed)
+    second = retention.purged(site, date(2026, 9, 2))
+    assert (first["status"], second["status"]) == ("partial", "done")
+    assert retention.files(site, "held-billing") == []
+    for done in (first, second):
+        assert [c.sentence for c in certificates.verify(site.settings, done["certificate"]) if not c.ok] == []
+    assert not site.unbalanced() and site.differing() == 0
+    overdue = query.query(site.settings, "compliance", "SELECT sum(overdue)::BIGINT AS n FROM retention_due")
+    assert overdue["n"].to_pylist() == [0]
+    assert exports.listed(site.settings.register_path)

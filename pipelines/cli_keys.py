@@ -17,7 +17,7 @@ app.add_typer(person_app, name="person")
 
 Capability = Annotated[str, typer.Option("--capability", help="Whose root, such as billing.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded in the audit log.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits, dots, dashes: a.moreno")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits, dots, dashes: first.person")]
 
 
 def _answer(document: dict[str, Any], as_json: bool, sentence: str) -> None:

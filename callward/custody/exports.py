@@ -1,7 +1,8 @@
 """Signed exports of the key register, and how a lost database gets its keys back.
 
 An old copy of the database opens nothing by itself once a root was replaced. An export holds what it lacks: the epochs
-of the roots, every key as it is wrapped now, the tombstones of those that were destroyed, and the audit log's head.
+of the roots, every key as it is wrapped now, the tombstones of those that were destroyed, the legal holds as they lie
+sealed (an old copy would let go what was held since), and the audit log's head.
 Restore = old database + newest export + the roots that are there. An export opens nothing without these.
 """
 
@@ -24,7 +25,7 @@ from callward.custody.register import name_of, unwrapped
 from callward.custody.roots import ACTIVE, DESTROYED, open_root
 from callward.errors import Problem
 from callward.settings import CAPABILITIES, Settings
-from schemas.retention import certificates, root_copies
+from schemas.retention import certificates, holds, root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import audit_log, keys, lake_files
 
@@ -33,7 +34,7 @@ SIGNER: Final = "retention"
 _TAG: Final = b"callward/export/1|"
 _KEPT: Final = 3  # exports that are still good: one that was damaged is not the end
 _TABLES: Final = (("roots", epochs), ("keys", keys), ("root_copies", root_copies))
-_TIMES: Final = ("created_at", "destroyed_at", "recorded_at")
+_TIMES: Final = ("created_at", "destroyed_at", "recorded_at", "placed_at", "released_at")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ def _body(connection: Connection, reason: str) -> dict[str, Any]:
         "certificates": {"seq": last.seq, "hash": last.hash} if last else None,
         **{
             name: [_written(row._mapping) for row in connection.execute(select(table).order_by(*table.primary_key))]
-            for name, table in _TABLES
+            for name, table in (*_TABLES, ("holds", holds))
         },
     }
 
@@ -260,8 +261,8 @@ class _Roots:
 def _read_back(row: dict[str, Any]) -> dict[str, Any]:
     """A row as the database has it, from what `_written` made of it."""
     times = {name: datetime.fromisoformat(row[name]) for name in _TIMES if row.get(name)}
-    blob = {"blob": base64.b64decode(row["blob"])} if row.get("blob") else {}
-    return {**row, **times, **blob}
+    blobs = {name: base64.b64decode(row[name]) for name in ("blob", "body") if row.get(name)}
+    return {**row, **times, **blobs}
 
 
 def _check_fits(connection: Connection, body: dict[str, Any]) -> None:
@@ -335,7 +336,23 @@ def _put(connection: Connection, body: dict[str, Any]) -> None:
         connection.execute(update(epochs).where(epochs.c.root_id == row.root_id).values(ended))
     at = body["audit"]
     entry = audit.Entry("custodian", "register-restore", f"export-{at['seq']} {at['hash']}", "restore")
-    audit.append(connection, [entry])
+    audit.append(connection, [entry, *_put_holds(connection, body.get("holds", []))])
+
+
+def _put_holds(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[audit.Entry]:
+    """Holds that the database lacks, or has in an older version; and the audit entries that they rest on."""
+    here = {row.hold_id: row.version for row in connection.execute(select(holds.c.hold_id, holds.c.version))}
+    entries = []
+    for row in rows:
+        known, subject = here.get(row["hold_id"], 0), f"{row['hold_id']} {row['digest']}"
+        if known >= row["version"]:
+            continue
+        connection.execute(delete(holds).where(holds.c.hold_id == row["hold_id"]))
+        connection.execute(insert(holds).values(**_read_back(row)))
+        events = [] if known else ["hold-place"]
+        events += ["hold-release"] if row["state"] == "released" else ["hold-renew"] if known else []
+        entries += [audit.Entry("retention-run", event, subject, "restored from an export") for event in events]
+    return entries
 
 
 def _log_lacks(connection: Connection, body: dict[str, Any]) -> dict[str, int]:

@@ -178,7 +178,7 @@ def check_name(name: str) -> None:
     """Raise UsageProblem for what is no person's name, such as a telephone number."""
     if not _NAME.fullmatch(name) or sum(c.isdigit() for c in name) >= _MANY_DIGITS:
         raise UsageProblem(
-            "a person's name is written in lower-case letters, digits, dots and dashes, such as a.moreno"
+            "a person's name is written in lower-case letters, digits, dots and dashes, such as first.person"
         )
 
 

@@ -127,12 +127,12 @@ def purged(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     site = workspace("asterisk", "opensips", retention=windows)
     site.deliver(path for path in sorted(feed.rglob("*")) if path.is_file())
     site.night()
-    persons.register(site.settings, "a.moreno", signing.create(key).hex())
+    persons.register(site.settings, "first.person", signing.create(key).hex())
     account = max(name for name in site.view("billing")["account"].to_pylist() if name != "unguided")
     today = database.now().date()
     hold = holds.place(site.settings, holds.Hold("", "default", "litigation", "court", "7", accounts=(account,)), today)
     done = [approved_purge(site.settings, today, key)]
-    holds.release(site.settings, hold.hold_id, "a.moreno", key, today)
+    holds.release(site.settings, hold.hold_id, "first.person", key, today)
     done.append(approved_purge(site.settings, today, key))
     return site, [item["certificate"] for item in done]
 
@@ -140,7 +140,7 @@ def purged(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
 def approved_purge(settings: Settings, today: date, key: Path) -> dict[str, Any]:
     done = purge(settings, today)
     if done["status"] == "planned":
-        done = purge(settings, today, approve=done["plan_id"], person="a.moreno", key_file=key)
+        done = purge(settings, today, approve=done["plan_id"], person="first.person", key_file=key)
     return done
 
 

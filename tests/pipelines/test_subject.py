@@ -84,7 +84,7 @@ class Office:
         hotline.mkdir()
         listed = f'format_version = 1\nversion = "1"\nsource = "made up"\n[[numbers]]\nnumber = "{HOTLINE}"\n'
         (hotline / "central.toml").write_text(listed)
-        for name in ("a.moreno", "b.okafor"):
+        for name in ("first.person", "second.person"):
             persons.register(self.settings, name, signing.create(keys / name).hex())
         night(site, "first.csv", CALLS)
 
@@ -92,7 +92,7 @@ class Office:
     def settings(self) -> Any:
         return self.site.settings
 
-    def hand(self, to: Path | None = None, person: str = "a.moreno") -> subject.Hand:
+    def hand(self, to: Path | None = None, person: str = "first.person") -> subject.Hand:
         return subject.Hand(person, self.keys / person, to)
 
     def ask(self, kind: str, number: str | None = ALICE, *, account: str | None = None, **said: Any) -> dict[str, Any]:
@@ -109,8 +109,8 @@ class Office:
         return json.loads(to.read_text()) if to.exists() else done
 
     def govern(self, text: str) -> None:
-        version, _ = policy.propose(self.settings, "default", text, "a.moreno", self.keys / "a.moreno", None)
-        policy.activate(self.settings, "default", version, "b.okafor", self.keys / "b.okafor")
+        version, _ = policy.propose(self.settings, "default", text, "first.person", self.keys / "first.person", None)
+        policy.activate(self.settings, "default", version, "second.person", self.keys / "second.person")
 
     def hold(self, **selected: Any) -> Hold:
         wanted = Hold("", "default", "litigation", "a court", "case seven", **selected)
@@ -263,7 +263,7 @@ def test_a_request_without_a_verified_identity_is_only_recorded(shared, tmp_path
     )
     assert (refused["status"], refused["refusal"]) == ("refused", "IDENTITY")
     appealed = subjects.appeal(
-        shared.settings, waiting["request_id"], "a.moreno", shared.keys / "a.moreno", TODAY, "papers sent"
+        shared.settings, waiting["request_id"], "first.person", shared.keys / "first.person", TODAY, "papers sent"
     )
     assert appealed.due == TODAY + timedelta(60)
     to = tmp_path / "granted.json"
@@ -290,7 +290,7 @@ def test_only_a_registered_person_handles_requests(shared, tmp_path):
             shared.settings,
             subject.Asked("default", "erase", "gdpr", "seen"),
             Selector("number", ALICE),
-            subject.Hand("a.moreno", stranger),
+            subject.Hand("first.person", stranger),
             TODAY,
             dry_run=False,
         )
@@ -399,7 +399,7 @@ def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
     done = office.ask("erase")
     assert office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
     assert (done["status"], done["refusal"], done["rows"]) == ("answered", "LEGAL_OBLIGATION", {"gone": 8, "kept": 2})
-    holds.release(office.settings, held.hold_id, "a.moreno", office.keys / "a.moreno", TODAY)
+    holds.release(office.settings, held.hold_id, "first.person", office.keys / "first.person", TODAY)
     (again,) = subject.finish_erasures(office.settings, TODAY)
     assert office.numbers() == [(BOB, CAROL)]
     assert (again["refusal"], again["rows"]) == (None, {"gone": 10})
@@ -559,7 +559,7 @@ def _command(office: Office, *words: str) -> Any:
 
 def test_the_number_may_come_from_a_file_and_is_never_printed(office, tmp_path):
     (tmp_path / "number").write_text("(303) 555-0101\n")
-    who = ["--person", "a.moreno", "--key", str(office.keys / "a.moreno"), "--regime", "us"]
+    who = ["--person", "first.person", "--key", str(office.keys / "first.person"), "--regime", "us"]
     whom = ["--tenant", "default", "--number-file", str(tmp_path / "number"), "--identity", "seen"]
     database.engine(office.settings).dispose()
     tried = _command(office, "erase", *whom, *who, "--dry-run", "--json").check_clean([ALICE, BOB, CAROL])
@@ -587,7 +587,16 @@ def test_an_overdue_request_makes_the_list_end_with_three(office):
     ],
 )
 def test_a_correction_that_cannot_be_is_one_sentence(office, words, said):
-    who = ["--person", "a.moreno", "--key", str(office.keys / "a.moreno"), "--regime", "us", "--identity", "seen"]
+    who = [
+        "--person",
+        "first.person",
+        "--key",
+        str(office.keys / "first.person"),
+        "--regime",
+        "us",
+        "--identity",
+        "seen",
+    ]
     database.engine(office.settings).dispose()
     ended = _command(office, "correct", "--tenant", "default", "--account", "acct-0001", *words, *who).check_clean()
     assert ended.code == 2 and len(ended.sentences) == 1 and said in ended.err

@@ -47,7 +47,7 @@ class Leaver:
 
     def __init__(self, site: Any, folder: Path) -> None:
         self.site, self.folder = site, folder
-        for name in ("a.moreno", "b.okafor"):
+        for name in ("first.person", "second.person"):
             persons.register(self.settings, name, signing.create(folder / name).hex())
         now_ms = int(database.now().timestamp() * 1000)
         for source, numbers in (("generic", range(4)), ("western", range(10, 16))):
@@ -64,7 +64,7 @@ class Leaver:
         settings.path.write_text(render(settings.model_copy(update={"sources": kept})), encoding="utf-8")
 
     def give_back(self, to: Path, recipient: str) -> dict[str, Any]:
-        who = "a.moreno", self.folder / "a.moreno"
+        who = "first.person", self.folder / "first.person"
         return tenant.give_back(self.settings, "west", recipient, to, *who, TODAY, dry_run=False)
 
     def close(self, person: str, **said: Any) -> dict[str, Any]:
@@ -80,8 +80,8 @@ class Leaver:
             return [f"{row.capability}/{row.month}/{row.purpose}" for row in rows]
 
     def govern(self, text: str) -> None:
-        version, _ = policy.propose(self.settings, "west", text, "a.moreno", self.folder / "a.moreno", None)
-        policy.activate(self.settings, "west", version, "b.okafor", self.folder / "b.okafor")
+        version, _ = policy.propose(self.settings, "west", text, "first.person", self.folder / "first.person", None)
+        policy.activate(self.settings, "west", version, "second.person", self.folder / "second.person")
 
     def hold(self, **selected: Any) -> Hold:
         return holds.place(self.settings, Hold("", "west", "litigation", "a court", "case 7", **selected), TODAY)
@@ -172,10 +172,10 @@ def test_confidential_holds_are_not_handed_back(leaver, tmp_path):
 def test_closing_takes_two_persons_and_leaves_nothing_of_the_tenant(leaver):
     leaver.without_source()
     before = leaver.rows("billing", "default")
-    assert leaver.close("a.moreno")["status"] == "waits for a second person"
-    assert leaver.close("a.moreno")["status"] == "waits for a second person"
+    assert leaver.close("first.person")["status"] == "waits for a second person"
+    assert leaver.close("first.person")["status"] == "waits for a second person"
     assert leaver.rows("billing", "west") == 6
-    done = leaver.close("b.okafor")
+    done = leaver.close("second.person")
     assert done["status"] == "closed"
     with database.reading(leaver.settings) as connection:
         left = [file for file in _files(connection) if file.tenant == "west"]
@@ -206,17 +206,17 @@ def _key_ids(leaver: Leaver, whose: str) -> list[str]:
 
 def test_closing_again_changes_nothing(leaver):
     leaver.without_source()
-    leaver.close("a.moreno")
-    leaver.close("b.okafor")
-    again = leaver.close("a.moreno")
+    leaver.close("first.person")
+    leaver.close("second.person")
+    again = leaver.close("first.person")
     assert again["status"] == "closed" and again["certificates"] == [] and again["classes"] == []
 
 
 def test_records_of_a_closed_tenant_are_not_taken_in(leaver):
     sources = leaver.settings.sources
     leaver.without_source()
-    leaver.close("a.moreno")
-    leaver.close("b.okafor")
+    leaver.close("first.person")
+    leaver.close("second.person")
     settings = leaver.settings
     settings.path.write_text(render(settings.model_copy(update={"sources": list(sources)})), encoding="utf-8")
     leaver.site.land("western", "late.csv", feed(*(call(n, LAST_WEEK) for n in range(20, 23))))
@@ -227,21 +227,21 @@ def test_records_of_a_closed_tenant_are_not_taken_in(leaver):
 
 def test_a_tenant_whose_source_still_delivers_is_not_closed(leaver):
     with pytest.raises(UsageProblem, match="western"):
-        leaver.close("a.moreno")
+        leaver.close("first.person")
 
 
 def test_a_hold_stops_a_closing(leaver):
     leaver.without_source()
     placed = leaver.hold()
     with pytest.raises(Problem, match=placed.hold_id):
-        leaver.close("a.moreno")
+        leaver.close("first.person")
 
 
 def test_a_confidential_hold_stops_it_without_being_named(leaver):
     leaver.without_source()
     placed = leaver.hold(confidential_until=TODAY + timedelta(30))
     with pytest.raises(Problem, match="LEGAL_OBLIGATION") as told:
-        leaver.close("a.moreno")
+        leaver.close("first.person")
     assert placed.hold_id not in str(told.value) and "hold" not in str(told.value)
 
 
@@ -258,10 +258,10 @@ def test_floors_stop_a_closing_unless_they_are_kept(leaver):
     leaver.without_source()
     leaver.govern(_with_floor())
     with pytest.raises(Problem, match=r"billing_transaction \(6 rows\) until") as told:
-        leaver.close("a.moreno")
+        leaver.close("first.person")
     assert "call_detail" not in str(told.value)
-    leaver.close("a.moreno", keep_floors=True)
-    done = leaver.close("b.okafor", keep_floors=True)
+    leaver.close("first.person", keep_floors=True)
+    done = leaver.close("second.person", keep_floors=True)
     assert done["status"] == "closed" and done["floors"][0]["class"] == "billing_transaction"
     assert (leaver.rows("billing", "west"), leaver.rows("assurance", "west")) == (6, 0)
     assert not any(file.numbers for file in leaver.site.data_files("billing") if file.tenant == "west")
@@ -273,10 +273,10 @@ def test_floors_stop_a_closing_unless_they_are_kept(leaver):
 
 def test_a_decision_that_was_altered_governs_nothing(leaver):
     leaver.without_source()
-    leaver.close("a.moreno")
+    leaver.close("first.person")
     with database.writing(leaver.settings) as connection:
         connection.exec_driver_sql(
-            "UPDATE policies SET state = 'leaving', activated_by = 'b.okafor', activated_at = proposed_at"
+            "UPDATE policies SET state = 'leaving', activated_by = 'second.person', activated_at = proposed_at"
         )
     with pytest.raises(Problem, match="altered"), database.reading(leaver.settings) as connection:
         policy.in_force(leaver.settings, connection)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from callward import audit, database
-from callward.custody import persons
+from callward.custody import exports, persons
 from callward.custody.register import EVERY_MONTH, KeyName, Keyring
 from callward.errors import Problem
 from callward.retention.holds.order import SERVICE, Hold
@@ -119,15 +119,18 @@ def sealer_of(settings: Settings, role: str) -> Sealer:
 
 
 def add(settings: Settings, hold: Hold) -> None:
-    """Write a new hold."""
+    """Write a new hold, and an export of the registers with it: a database put back from before must know it."""
+    exports.check(settings)
     row = row_of(sealer_of(settings, SERVICE), hold, 1)
     with database.writing(settings) as connection:
         connection.execute(insert(retention.holds).values(**row))
         audit.append(connection, [_entry(PLACE, row)])
+    exports.write(settings, "registers changed")
 
 
 def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: str = "") -> None:
     """Write a hold's next version, if nobody else has; a release only while the person's approval stands."""
+    exports.check(settings)
     table, made = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
     with database.writing(settings) as connection:
         if person and person not in persons.approvers(connection, "hold", row.digest):
@@ -136,6 +139,7 @@ def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: st
         if connection.execute(update(table).where(same).values(**made)).rowcount != 1:
             raise Problem("somebody else has just changed that hold: look again")
         audit.append(connection, [_entry(event, made, f"approved by {person}" if person else "")])
+    exports.write(settings, "registers changed")
 
 
 def _entry(event: str, row: dict[str, Any], reason: str = "") -> audit.Entry:

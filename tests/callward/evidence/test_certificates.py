@@ -288,23 +288,25 @@ def test_it_is_pending_while_a_deletion_waits_and_is_followed_when_it_is_over(pu
 
 
 def test_it_names_who_approved(purged: Purged) -> None:
-    for name in ("a.moreno", "b.okafor"):
+    for name in ("first.person", "second.person"):
         public = signing.create(purged.folder / name)
         persons.register(purged.settings, name, public.hex())
     text = example("global-carrier")
-    version, digest = policy.propose(purged.settings, "default", text, "a.moreno", purged.folder / "a.moreno", None)
-    policy.activate(purged.settings, "default", version, "b.okafor", purged.folder / "b.okafor")
+    version, digest = policy.propose(
+        purged.settings, "default", text, "first.person", purged.folder / "first.person", None
+    )
+    policy.activate(purged.settings, "default", version, "second.person", purged.folder / "second.person")
     body = purged.issue().body
     (approved,) = body["approved_by"]["approved"]
-    assert "a.moreno and b.okafor" in approved and body["approved_by"]["person"] is None
+    assert "first.person and second.person" in approved and body["approved_by"]["person"] is None
     (stated,) = body["identity"]["policies"]
     assert (stated["version"], stated["sha256"], stated["two_people"]) == (version, digest, True)
 
 
 def test_it_names_the_person_who_approved_a_plan(purged: Purged) -> None:
-    purged.change(update(retention.purges).values(approved_by="a.moreno", plan_digest="ab" * 32))
+    purged.change(update(retention.purges).values(approved_by="first.person", plan_digest="ab" * 32))
     approved = purged.issue().body["approved_by"]
-    assert approved["person"] == "a.moreno" and "ab" * 32 in approved["approved"]
+    assert approved["person"] == "first.person" and "ab" * 32 in approved["approved"]
 
 
 def test_issued_again_it_is_the_same_certificate(purged: Purged) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
 from callward import audit, database, tokens
-from callward.custody import persons, signing
+from callward.custody import exports, persons, signing
 from callward.custody.register import KeyName
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
@@ -28,6 +29,7 @@ from schemas import retention
 from schemas.cdr import FEW, ID
 from schemas.policy import Window
 from schemas.tables import audit_log, keys
+from tests import retention as scenes
 
 TODAY = date(2026, 3, 6)
 NUMBER, SECOND, THIRD = "+15555550101", "+15555550102", "+15555550103"
@@ -794,3 +796,26 @@ def test_a_hold_that_comes_too_late_is_told_what_is_gone(settings: Settings) -> 
 def test_nothing_is_gone_before_a_purge(settings: Settings) -> None:
     with database.reading(settings) as connection:
         assert holds.gone(connection, order()) == []
+
+
+def test_a_database_put_back_from_before_knows_the_holds_again_by_the_newest_export(
+    workspace: Callable[..., Any], tmp_path: Path
+) -> None:
+    site = workspace("generic")
+    first = scenes.hold(site, case="one")
+    database.engine(site.settings).dispose()
+    file = site.folder / "callward.db"
+    shutil.copy2(file, tmp_path / "old.db")
+    scenes.person(site)
+    scenes.release(site, first)
+    second = scenes.hold(site, numbers=("+13035550101",))
+    assert [one.hold_id for one in holds.opened(site.settings, today=date.today())] == [second.hold_id]
+    database.engine(site.settings).dispose()
+    for beside in site.folder.glob("callward.db*"):
+        beside.unlink()
+    shutil.copy2(tmp_path / "old.db", file)
+    exports.restore(site.settings, exports.listed(site.settings.register_path)[0])
+    assert [one.hold_id for one in holds.opened(site.settings, today=date.today())] == [second.hold_id]
+    with database.reading(site.settings) as connection:
+        audit.verify(connection)
+        assert holds.any_open(connection)

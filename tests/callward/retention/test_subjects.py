@@ -25,15 +25,15 @@ WHOM = Selector("number", "+13035550101")
 @pytest.fixture(scope="module")
 def site(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     made = workspace("asterisk")
-    key = tmp_path_factory.mktemp("persons") / "a.moreno"
-    persons.register(made.settings, "a.moreno", signing.create(key).hex())
+    key = tmp_path_factory.mktemp("persons") / "first.person"
+    persons.register(made.settings, "first.person", signing.create(key).hex())
     return made, key
 
 
 def made(site: tuple[Any, Path], kind: str = "access", on: date = TODAY, **said: Any) -> subjects.Request:
     fields = {"regime": "gdpr", "identity": "passport", "wants": {}, "today": TODAY, **said}
     request = subjects.received(site[0].settings, "default", kind, WHOM, on=on, **fields)
-    return subjects.record(site[0].settings, request, "a.moreno", site[1])
+    return subjects.record(site[0].settings, request, "first.person", site[1])
 
 
 @given(DAYS)
@@ -58,15 +58,15 @@ def test_us_law_looks_back_twelve_months(day):
 def test_an_extension_is_given_once_and_in_time(site):
     config, key = site[0].settings, site[1]
     request = made(site)
-    longer = subjects.extend(config, request.request_id, "a.moreno", key, TODAY, "many calls")
+    longer = subjects.extend(config, request.request_id, "first.person", key, TODAY, "many calls")
     assert (longer.due, longer.last_day) == (date(2026, 4, 30), date(2026, 6, 30))
     with pytest.raises(UsageProblem, match="extended already"):
-        subjects.extend(config, request.request_id, "a.moreno", key, TODAY, "again")
+        subjects.extend(config, request.request_id, "first.person", key, TODAY, "again")
     late = made(site, on=date(2026, 2, 1))
     with pytest.raises(UsageProblem, match="no longer be extended"):
-        subjects.extend(config, late.request_id, "a.moreno", key, TODAY, "late")
+        subjects.extend(config, late.request_id, "first.person", key, TODAY, "late")
     with pytest.raises(UsageProblem, match="not extended"):
-        subjects.extend(config, made(site, regime="pipeda").request_id, "a.moreno", key, TODAY, "never")
+        subjects.extend(config, made(site, regime="pipeda").request_id, "first.person", key, TODAY, "never")
 
 
 def test_requests_that_are_due_first_are_listed_first(site):
@@ -80,10 +80,10 @@ def test_an_appeal_is_due_sixty_days_after_it_came(site):
     config, key = site[0].settings, site[1]
     request = made(site)
     with pytest.raises(UsageProblem, match="no answer"):
-        subjects.appeal(config, request.request_id, "a.moreno", key, TODAY, "too early")
+        subjects.appeal(config, request.request_id, "first.person", key, TODAY, "too early")
     refused = subjects.refused(request, subjects.Refusal.IDENTITY)
-    subjects.change(config, request, refused, "refused", "a.moreno", key)
-    appealed = subjects.appeal(config, request.request_id, "a.moreno", key, date(2026, 5, 1), "papers")
+    subjects.change(config, request, refused, "refused", "first.person", key)
+    appealed = subjects.appeal(config, request.request_id, "first.person", key, date(2026, 5, 1), "papers")
     assert (appealed.status, appealed.due, appealed.answered_at) == ("appealed", date(2026, 6, 30), None)
 
 
@@ -100,16 +100,16 @@ def test_every_change_is_signed_and_in_the_audit_log(site):
     assert subject.startswith(request.request_id)
     digest = subject.split()[1]
     with database.reading(site[0].settings) as connection:
-        assert persons.approvers(connection, subjects.APPROVAL, digest) == {"a.moreno"}
+        assert persons.approvers(connection, subjects.APPROVAL, digest) == {"first.person"}
     assert site[0]._rows(approvals)
 
 
 def test_two_who_change_a_request_at_once_do_not_both_succeed(site):
     config, key = site[0].settings, site[1]
     request = made(site)
-    subjects.change(config, request, request, "verified", "a.moreno", key)
+    subjects.change(config, request, request, "verified", "first.person", key)
     with pytest.raises(Problem, match="somebody else"):
-        subjects.change(config, request, request, "verified", "a.moreno", key)
+        subjects.change(config, request, request, "verified", "first.person", key)
 
 
 def test_a_body_moved_to_another_request_does_not_open(site):

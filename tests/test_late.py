@@ -14,6 +14,7 @@ from schemas.cdr import LONGEST_CALL_DAYS
 from schemas.retention import row_ends
 from schemas.tables import keys
 from schemas.views import BILLING_NUMBERS
+from tests import retention
 
 DAY = date(2026, 3, 5)
 CLOCK = DAY + timedelta(days=LONGEST_CALL_DAYS)
@@ -114,3 +115,14 @@ def test_a_night_over_open_and_closed_days_takes_each_as_it_may(site):
     later = line(9).replace("2026-03-05", "2026-03-20")
     night(site, WITHOUT_ASSURANCE, data=FEED + later.encode())
     assert (site.view("assurance").num_rows, site.view("billing").num_rows) == (1, 5)
+
+
+def test_an_account_with_a_shorter_window_of_its_own_comes_late_without_numbers(site):
+    windows = {**WINDOWS, "assurance_metrics": "3 months"}
+    retention.activate(site, retention.policy_text(windows, subscribers={"acct-0007": "10 days"}))
+    night(site, WITHOUT_ASSURANCE, data=retention.FEED)
+    rows = [(row["account"], row["calling_number"]) for row in site.view("billing").to_pylist()]
+    assert {number for account, number in rows if account == "acct-0007"} == {None}
+    assert {number for account, number in rows if account != "acct-0007"} == {retention.CALLER}
+    token = site.view("billing").filter(pc.equal(site.view("billing")["account"], "acct-0007"))["calling_token"]
+    assert token.null_count == len(token) == 1

@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database, ledger, tokens
+from callward.columns import set_column
 from callward.files import Files
 from callward.ledger import Outcome
 from callward.retention import holds, policy
 from callward.retention.policy import Policies
+from callward.retention.rules import call_clock
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Filter
@@ -52,7 +54,12 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
         for name in ("assurance", "billing", "numbers")
     }
     named = {f"without_{name}": tuple(day.isoformat() for day in days) for name, days in shut.items()}
-    late = calls.filter(_on(calls, sorted({day for days in shut.values() for day in days})))
+    behind = _on(calls, sorted({day for days in shut.values() for day in days}))
+    without = _of_subscribers(calls, dates, policies, today)
+    if without is not None:
+        behind = pc.or_(behind, without)
+    late = calls.filter(behind)
+    calls = calls if without is None else _without_numbers(calls, without)
     if not shut["assurance"]:
         return Admitted(calls, late=late, **named)
     lost = _on(calls, shut["assurance"])
@@ -60,6 +67,25 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
         billed = pa.repeat(True, calls.num_rows) if every_attempt else pc.equal(calls["disposition"], "answered")
         lost = pc.and_(lost, pc.invert(pc.and_(billed, pc.invert(_on(calls, shut["billing"])))))
     return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
+
+
+def _of_subscribers(calls: pa.Table, dates: list[date], policies: Policies, today: date) -> pa.ChunkedArray | None:
+    """Calls of accounts whose own, shorter window for call detail is past; None where no account has one."""
+    if not policies.subscribers("call_detail"):
+        return None
+    found = pa.chunked_array([pa.repeat(False, calls.num_rows)])
+    for day in dates:
+        past = policies.due_accounts("call_detail", call_clock(day), today, today)
+        if past:
+            theirs = pc.is_in(calls["account"].cast(pa.string()), pa.array(sorted(past), pa.string()))
+            found = pc.or_(found, pc.and_(_on(calls, [day]), theirs))
+    return found
+
+
+def _without_numbers(calls: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
+    for name in ("calling_number", "called_number"):
+        calls = set_column(calls, name, pc.if_else(rows, pa.scalar(None, pa.string()), calls[name]))
+    return calls
 
 
 def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:

@@ -42,7 +42,7 @@ _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its spee
 
 
 class Files:
-    """Reads and writes data files for one role; what was read stays for the life of this object."""
+    """Reads and writes data files for one role; filters and lineage that were read stay for the life of this object."""
 
     def __init__(self, workspace: Workspace, run_id: str) -> None:
         self.workspace = workspace
@@ -50,7 +50,7 @@ class Files:
         self._root = workspace.settings.lake_path
         self._filters: dict[str, IdFilter] = {}
         self._lineage: dict[str, pa.Table] = {}
-        self._ids: dict[str, np.ndarray] = {}
+        self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
 
     # -- the manifest ---------------------------------------------------------------------------------------------
 
@@ -178,10 +178,10 @@ class Files:
 
     def ids(self, file: DataFile) -> np.ndarray:
         """A data file's view ids as words, shape [rows, 2]."""
-        if file.file_id not in self._ids:
+        if self._ids[0] != file.file_id:
             column = views.ID_COLUMN[file.view]
-            self._ids[file.file_id] = tokens.as_u64(self.rows(file, [column])[column])
-        return self._ids[file.file_id]
+            self._ids = file.file_id, tokens.as_u64(self.rows(file, [column])[column])
+        return self._ids[1]
 
     def id_filter(self, file: DataFile) -> IdFilter:
         """The filter that says which ids are certainly not in a data file."""

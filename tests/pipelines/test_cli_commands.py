@@ -1,16 +1,13 @@
 """The commands as people and scripts meet them: exit codes, one sentence for what is wrong, documents, no number."""
 
 import io
-import json
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,45 +20,19 @@ from sqlalchemy import select, update
 from callward import audit, database, sweeping
 from callward.feeds.generate import generate
 from callward.initiate import root_file
-from pipelines import cli, console
+from pipelines import console
 from schemas.codes import Bucket
 from schemas.tables import audit_log, billing_usage_daily
+from tests.typed import Ran, Run, typing
 
 CASE = ("--purpose", "dispute", "--case", "CASE-1")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """run("nightly", "--json", …) → how `callward nightly --json …` ended, in this process."""
-    monkeypatch.setenv("COLUMNS", "100")
-    before = signal.getsignal(signal.SIGTERM)
-
-    def typed(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["callward", *map(str, words)])
-        capsys.readouterr()
-        code = cli.run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return Ran(code, printed.out, printed.err)
-
-    yield typed
-    signal.signal(signal.SIGTERM, before)
+    with typing(capsys, monkeypatch) as typed:
+        yield typed
 
 
 @pytest.fixture

@@ -1,65 +1,34 @@
 """hold: what people type, what they read, and what nobody reads."""
 
-import io
-import json
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from sqlalchemy import insert, select
 
 from callward import database
 from callward.custody import persons, signing
-from pipelines import cli, cli_hold
 from schemas import retention
+from tests.typed import Ran, Run, typing
 
 NUMBER = "+15555550101"
 ORDER = ("--tenant", "default", "--kind", "litigation", "--authority", "the court", "--case", "case A")
 SECRET = (*ORDER[:-1], "whispered", "--confidential-until", "2999-01-01", "--trunk", "qwest-1")
 
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """run("list", …) → how `callward hold list …` ended, in this process; no number may be in what it printed."""
-    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.add_typer(cli_hold.app, name="hold")
-    app.callback()(lambda: None)
-    monkeypatch.setattr(cli, "app", app)
-    monkeypatch.setenv("COLUMNS", "160")
-    before = signal.getsignal(signal.SIGTERM)
 
-    def typed(*words: object, stdin: str = "") -> Ran:
-        monkeypatch.setattr(sys, "argv", ["callward", "hold", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        capsys.readouterr()
-        code = cli.run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err and "a defect" not in printed.err, printed.err
-        assert "555555" not in printed.out + printed.err
-        return Ran(code, printed.out, printed.err)
+    def checked(*words: object, stdin: str = "") -> Ran:
+        ran = typed(*words, stdin=stdin)
+        assert "555555" not in ran.out + ran.err and "a defect" not in ran.err
+        return ran
 
-    yield typed
-    signal.signal(signal.SIGTERM, before)
+    with typing(capsys, monkeypatch, "hold", columns=160) as typed:
+        yield checked
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 """`callward keys` as people meet it: exit codes, one sentence for what is wrong, documents, and no secret."""
 
-import json
 import shutil
-import signal
 import stat
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +14,25 @@ from callward.custody import epochs, exports, persons, signing
 from callward.custody.keys import create_local
 from callward.custody.register import KeyName, Keyring
 from callward.custody.roots import root_file
-from pipelines import cli, cli_keys, doctor
+from pipelines import doctor
 from schemas.retention import roots
+from tests.typed import Ran, Run, typing
 
 NAME = KeyName("billing", "default", "2030-01", "meta")
 
 
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, site: Any) -> Iterator[Callable[..., Ran]]:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, site: Any) -> Iterator[Run]:
     """run("list") → how `callward keys list` ended, in this process; it never printed a secret."""
-    monkeypatch.setenv("COLUMNS", "200")
-    before = signal.getsignal(signal.SIGTERM)
-    if "keys" not in {group.name for group in cli.app.registered_groups}:
-        cli.app.add_typer(cli_keys.app, name="keys")
 
-    def typed(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["callward", "keys", *map(str, words)])
-        capsys.readouterr()
+    def checked(*words: object) -> Ran:
         secrets = {path.read_text().split()[1] for path in (site.folder / "keys").iterdir()}
-        code = cli.run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        assert not any(secret in printed.out + printed.err for secret in secrets)
-        return Ran(code, printed.out, printed.err)
+        ran = typed(*words)
+        assert not any(secret in ran.out + ran.err for secret in secrets)
+        return ran
 
-    yield typed
-    signal.signal(signal.SIGTERM, before)
+    with typing(capsys, monkeypatch, "keys", columns=200) as typed:
+        yield checked
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
 """callward policy: a file is checked, proposed by one person, put in force by another, and shown."""
 
-import json
 import re
-import signal
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +9,16 @@ import pytest
 
 from callward.custody import persons, signing
 from callward.settings import Tenant
-from pipelines import cli, cli_policy, doctor
+from pipelines import doctor
 from schemas.policy import CLASSES, DEMO_WINDOWS, REQUIRED, example, examples
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
+from tests.typed import Ran, Run, typing
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """run("policy", "show", …) → how `callward policy show …` ended, in this process."""
-    monkeypatch.setenv("COLUMNS", "150")
-    if all(group.name != "policy" for group in cli.app.registered_groups):
-        cli.app.add_typer(cli_policy.app, name="policy")
-    before = signal.getsignal(signal.SIGTERM)
-
-    def typed(*words: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["callward", *map(str, words)])
-        capsys.readouterr()
-        code = cli.run()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err
-        assert "a defect" not in printed.err
-        return Ran(code, printed.out, printed.err)
-
-    yield typed
-    signal.signal(signal.SIGTERM, before)
+    with typing(capsys, monkeypatch, columns=150) as typed:
+        yield typed
 
 
 @pytest.fixture

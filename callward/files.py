@@ -20,7 +20,7 @@ from callward.columns import flat
 from callward.crash import point
 from callward.custody.keys import Key
 from callward.custody.register import KeyName
-from callward.lake import IdFilter, read_parquet, write_parquet
+from callward.lake import IdFilter, Written, read_parquet, write_parquet
 from callward.ledger import DataFile
 from callward.runs import new_id
 from callward.seal import key_id_of, write_sealed
@@ -91,18 +91,10 @@ class Files:
         file_id = self.new_file_id()
         path = f"{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
         meta, numbers = self._view_keys(view, tenant, call_date[:7], rows.column_names)
-        written = write_parquet(
-            rows,
-            str(self._root / path),
-            file_id=file_id,
-            meta=meta,
-            numbers=numbers,
-            number_columns=views.NUMBER_COLUMNS[view],
-            without_dictionary=_WITHOUT_DICTIONARY,
-        )
+        written = self._write_rows(view, path, file_id, rows, meta, numbers)
         point("rows-written")
-        lineage_key = self.workspace.keyring.key(_lineage_key(view, tenant, call_date[:7]))
-        sealer = self.workspace.keyring.sealer(_lineage_key(view, tenant, call_date[:7]))
+        lineage_name = _lineage_key(view, tenant, call_date[:7])
+        sealer = self.workspace.keyring.sealer(lineage_name)
         ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
         write_sealed(self._root / (path + ".ids"), sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
         write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
@@ -122,7 +114,7 @@ class Files:
             shard_bits=bits,
             shard=shard,
             received_on=received_on,
-            key_ids=_ids_of(meta, numbers, lineage_key),
+            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(lineage_name)),
             numbers=numbers is not None,
             inputs=_counted(lineage["file_no"]),
         )
@@ -135,15 +127,7 @@ class Files:
         file_id = self.new_file_id()
         path = f"{old.view}/tenant={old.tenant}/call_date={old.part}/{file_id}.parquet"
         meta, numbers = self._view_keys(old.view, old.tenant, old.part[:7], rows.column_names)
-        written = write_parquet(
-            rows,
-            str(self._root / path),
-            file_id=file_id,
-            meta=meta,
-            numbers=numbers,
-            number_columns=views.NUMBER_COLUMNS[old.view],
-            without_dictionary=_WITHOUT_DICTIONARY,
-        )
+        written = self._write_rows(old.view, path, file_id, rows, meta, numbers)
         point("rows-restated")
         name = _lineage_key(old.view, old.tenant, old.part[:7])
         sealer = self.workspace.keyring.sealer(name)
@@ -158,6 +142,20 @@ class Files:
             sha256=written.sha256,
             key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(name)),
             numbers=numbers is not None,
+        )
+
+    def _write_rows(
+        self, view: str, path: str, file_id: str, rows: pa.Table, meta: Key, numbers: Key | None
+    ) -> Written:
+        """The encrypted Parquet of a data file alone, without what lies beside it."""
+        return write_parquet(
+            rows,
+            str(self._root / path),
+            file_id=file_id,
+            meta=meta,
+            numbers=numbers,
+            number_columns=views.NUMBER_COLUMNS[view],
+            without_dictionary=_WITHOUT_DICTIONARY,
         )
 
     def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]):  # type: ignore[no-untyped-def]
@@ -225,15 +223,7 @@ class Files:
         purposes = [view, *([f"{view}-numbers"] if numbered else []), f"lin-{view}"]
         names = [KeyName("hold", tenant, call_date[:7], f"{purpose}.{purge_id}") for purpose in purposes]
         keys = self.workspace.keyring.keys(names)
-        written = write_parquet(
-            rows,
-            str(self._root / path),
-            file_id=file_id,
-            meta=keys[0],
-            numbers=keys[1] if numbered else None,
-            number_columns=views.NUMBER_COLUMNS[view],
-            without_dictionary=_WITHOUT_DICTIONARY,
-        )
+        written = self._write_rows(view, path, file_id, rows, keys[0], keys[1] if numbered else None)
         sealer = self.workspace.keyring.sealer(names[-1])
         write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("held-written")

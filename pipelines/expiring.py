@@ -11,26 +11,25 @@ from callward.retention.purges import Item
 from callward.settings import Settings
 from callward.workspace import Reference
 from pipelines import engine
-from transforms.expire import Expire, needs_writing, prepared
+from transforms.expire import Expire, prepared
 
 
 def write(
     settings: Settings, reference: Reference, made: Plan, run_id: str, purge_id: str, attempt: int, today: date
 ) -> Written:
     """Write anew what a plan does not delete whole; nothing of it counts yet. Raises Problem in one sentence."""
-    work = [item for item in made.doing if needs_writing(item)]
 
     def build(pipeline: beam.Pipeline) -> None:
         (
             pipeline
-            | "Plan" >> beam.Create(work).with_output_types(Item)
+            | "Plan" >> beam.Create(made.written).with_output_types(Item)
             | "Spread" >> beam.Reshuffle()
             | "Expire" >> Expire(reference, run_id, purge_id, attempt, made.as_of, today)
         )
 
     engine.run(settings, reference, build)
     found = prepared(settings, run_id)
-    if found.keys() != {item.file.file_id for item in work}:
+    if found.keys() != {item.file.file_id for item in made.written}:
         raise Problem("the batch ended without having written everything; nothing was purged")
     every = list(found.values())
     return Written(

@@ -25,7 +25,7 @@ from callward.retention.holds import Hold
 from callward.retention.phases import Purge, Written
 from callward.retention.plans import Plan
 from callward.retention.policy import Policy
-from callward.retention.purges import Item, Law
+from callward.retention.purges import Law
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines import console
@@ -254,7 +254,7 @@ class _Purge:
 
     def _written(self, made: Plan, purge_id: str, attempt: int) -> Written:
         """One Beam batch writes what takes the place of files that do not go whole; none where all do."""
-        if not any(_is_written(item) for item in made.doing):
+        if not made.written:
             return Written()
         from pipelines.expiring import write
 
@@ -349,11 +349,6 @@ def _check_keys(settings: Settings, made: Plan) -> None:
     with database.reading(settings) as connection:
         for capability in sorted({key.capability for key, _ in made.keys}):
             roots.open_root(settings, capability, roots.active(connection, settings, capability).root_id).close()
-
-
-def _is_written(item: Item) -> bool:
-    """Whether something takes the place of an item's file: a log that goes is read for the ledger."""
-    return item.action == "rewrite" or item.held > 0 or item.file.view in ("suspense", "pending")
 
 
 def _class_of(table: str) -> str:

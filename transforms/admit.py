@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database, ledger, tokens
-from callward.columns import set_column
+from callward.columns import has_value, set_column
 from callward.files import Files
 from callward.ledger import Outcome
 from callward.retention import holds, policy
@@ -54,8 +54,10 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
         for name in ("assurance", "billing", "numbers")
     }
     named = {f"without_{name}": tuple(day.isoformat() for day in days) for name, days in shut.items()}
-    behind = _on(calls, sorted({day for days in shut.values() for day in days}))
     without = _of_subscribers(calls, dates, policies, today)
+    if without is None and not any(shut.values()):  # as nearly always
+        return Admitted(calls)
+    behind = _on(calls, sorted({day for days in shut.values() for day in days}))
     if without is not None:
         behind = pc.or_(behind, without)
     late = calls.filter(behind)
@@ -64,7 +66,7 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
         return Admitted(calls, late=late, **named)
     lost = _on(calls, shut["assurance"])
     if shut["billing"] != shut["assurance"] or not every_attempt:
-        billed = pa.repeat(True, calls.num_rows) if every_attempt else pc.equal(calls["disposition"], "answered")
+        billed = pa.repeat(True, calls.num_rows) if every_attempt else has_value(calls["disposition"], "answered")
         lost = pc.and_(lost, pc.invert(pc.and_(billed, pc.invert(_on(calls, shut["billing"])))))
     return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
 
@@ -77,8 +79,7 @@ def _of_subscribers(calls: pa.Table, dates: list[date], policies: Policies, toda
     for day in dates:
         past = policies.due_accounts("call_detail", call_clock(day), today, today)
         if past:
-            theirs = pc.is_in(calls["account"].cast(pa.string()), pa.array(sorted(past), pa.string()))
-            found = pc.or_(found, pc.and_(_on(calls, [day]), theirs))
+            found = pc.or_(found, pc.and_(_on(calls, [day]), has_value(calls["account"], *past)))
     return found
 
 

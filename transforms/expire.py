@@ -55,11 +55,6 @@ def expire(item: Item, judge: Judge, purge_id: str) -> Made:
     return _of_log(item, judge)
 
 
-def needs_writing(item: Item) -> bool:
-    """Whether anything is written for an item: a log that goes must be read for the ledger."""
-    return item.action == REWRITE or item.file.view in ("suspense", "pending") or (item.held > 0 and item.changes)
-
-
 # -- the views ---------------------------------------------------------------------------------------------------------
 
 

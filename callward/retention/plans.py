@@ -25,6 +25,7 @@ from callward.retention.purges import (
     KEEP,
     OPEN,
     REQUESTS,
+    REWRITE,
     TEMP,
     Dates,
     Derived,
@@ -79,6 +80,15 @@ class Plan:
     def doing(self) -> list[Item]:
         """Items that are more than counted."""
         return [item for item in self.items if item.changes]
+
+    @property
+    def written(self) -> list[Item]:
+        """Items for which something is written: a log that goes must be read for the ledger."""
+        return [
+            item
+            for item in self.doing
+            if item.action == REWRITE or item.held or item.file.view in ("suspense", "pending")
+        ]
 
     @property
     def changes(self) -> bool:

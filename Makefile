@@ -1,12 +1,16 @@
-# make demo | test | bench | lint | endurance | clean. The first one that is run makes .venv, from setup.py alone.
+# make demo | test | bench | lint | endurance | engine | clean. The first one that is run makes .venv, from setup.py alone.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEMO := demo-workspace
+MAVEN := mvn --quiet --batch-mode
+JOB_SERVER := engine/flink/target/job-server.jar
+KAFKA := engine/kafka/libs/.built
+CLUSTER := engine/cluster/.built
 
-.PHONY: demo test bench lint endurance clean
+.PHONY: demo test bench lint endurance engine engine-cluster clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, and what each person gets
@@ -28,8 +32,13 @@ lint: $(INSTALLED)
 	$(RUN) -m mypy
 	$(RUN) .ci/licences.py
 
+engine: $(JOB_SERVER) $(KAFKA)  ## Flink's job server, which the stream needs, and Kafka, for tests and trying it
+
+engine-cluster: $(CLUSTER)  ## Flink itself, for the tests that run a cluster on this machine
+
 clean:  ## what make made; workspaces of your own are not touched
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf engine/flink/target engine/kafka/libs engine/kafka/target engine/cluster
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Beam and pyarrow are resolved together, once: again only when setup.py changes.
@@ -39,4 +48,29 @@ $(INSTALLED): setup.py
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || \
 		{ echo "python cannot make a .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+# Maven fetches them from Maven Central, once: again only when a pom.xml changes.
+$(JOB_SERVER): engine/flink/pom.xml
+	@command -v mvn >/dev/null || \
+		{ echo "Maven is missing; on Debian and Ubuntu: apt-get install maven openjdk-17-jdk-headless" >&2; exit 1; }
+	$(MAVEN) --file $< package
+	@touch $@
+
+$(KAFKA): engine/kafka/pom.xml
+	@command -v mvn >/dev/null || \
+		{ echo "Maven is missing; on Debian and Ubuntu: apt-get install maven openjdk-17-jdk-headless" >&2; exit 1; }
+	@rm -rf engine/kafka/libs
+	$(MAVEN) --file $< package
+	@touch $@
+
+# The Python package of Flink's own jars: the one way to a whole Flink that needs no tarball.
+$(CLUSTER): engine/cluster.txt | $(INSTALLED)
+	@rm -rf engine/cluster
+	@mkdir -p engine/cluster
+	$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+		--dest engine/cluster --requirement $<
+	tar --extract --gzip --file engine/cluster/*.tar.gz --directory engine/cluster --strip-components=2 \
+		--wildcards '*/deps/lib' '*/deps/bin' '*/deps/plugins'
+	@rm engine/cluster/*.tar.gz
 	@touch $@

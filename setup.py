@@ -16,12 +16,16 @@ RUNTIME = [
     "duckdb==2.0.0",
     "phonenumbers==9.0.43",
     "zstandard==0.25.0",
+    "confluent-kafka==2.16.1",
+    "aiohttp==3.14.5",
+    "prometheus-client==0.26.0",
+    "opendp==0.16.0",
     "tzdata",
 ]
 POSTGRESQL = ["pg8000==1.31.6"]  # BSD; psycopg is LGPL
 EXTRAS = {
     "postgresql": POSTGRESQL,
-    "dev": ["pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", *POSTGRESQL],
+    "dev": ["pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "moto[server]==5.2.5", *POSTGRESQL],
 }
 # The four top folders, installed as they are named, and everything in them.
 FOLDERS = ("schemas", "callward", "transforms", "pipelines")
@@ -35,7 +39,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
     package_data={
-        "schemas": ["sources/*.toml", "policies/*.toml", "hotlines/*.toml"],
+        "schemas": ["sources/*.toml", "policies/*.toml", "hotlines/*.toml", "domains/*.toml", "releases/*.toml"],
         "callward.migrations": ["*.mako"],
     },
     install_requires=RUNTIME,

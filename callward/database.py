@@ -15,6 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from callward.errors import Problem
 from callward.settings import Settings
 
+class DatabaseAway(Problem):
+    """The database refused or could not be reached: it may answer the next time."""
+
+
 _PATIENCE_S = 60.0  # how long a writer waits for another one on SQLite; ?timeout=SECONDS in the URL says otherwise
 _IN = 1000
 Value = TypeVar("Value")
@@ -97,7 +101,7 @@ def _friendly(settings: Settings) -> Iterator[None]:
         yield
     except DBAPIError as error:
         where = settings.database_url.split("@")[-1]
-        raise Problem(f"database {where}: {str(error.orig).splitlines()[0]}") from None
+        raise DatabaseAway(f"database {where}: {str(error.orig).splitlines()[0]}") from None
 
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

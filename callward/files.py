@@ -23,7 +23,8 @@ from callward.custody.register import KeyName
 from callward.lake import IdFilter, Written, read_parquet, write_parquet
 from callward.ledger import DataFile
 from callward.runs import new_id
-from callward.seal import key_id_of, write_sealed
+from callward.seal import key_id_of
+from callward.store import TRANSIT, Store
 from callward.workspace import Workspace
 from schemas import aside, views
 from schemas.cdr import CDR, plain
@@ -37,7 +38,6 @@ HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
 HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
 _WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
 
-_TRANSIT = "transit"  # below the lake's root
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 
 
@@ -47,7 +47,7 @@ class Files:
     def __init__(self, workspace: Workspace, run_id: str) -> None:
         self.workspace = workspace
         self.run_id = run_id
-        self._root = workspace.settings.lake_path
+        self.store = Store.of(workspace.settings)
         self._filters: dict[str, IdFilter] = {}
         self._lineage: dict[str, pa.Table] = {}
         self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
@@ -65,7 +65,8 @@ class Files:
             return ledger.files(connection, file_id=file_id)[0]
 
     def path(self, file: DataFile, suffix: str = "") -> Path:
-        return self._root / (file.path + suffix)
+        """Where a data file lies, or what lies beside it; raises UsageProblem for a lake on an object store."""
+        return self.workspace.settings.lake_path / (file.path + suffix)
 
     def new_file_id(self) -> str:
         """An id no other file ever has, that says which run wrote it."""
@@ -96,8 +97,8 @@ class Files:
         lineage_name = _lineage_key(view, tenant, call_date[:7])
         sealer = self.workspace.keyring.sealer(lineage_name)
         ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
-        write_sealed(self._root / (path + ".ids"), sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
-        write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        self.store.write(path + ".ids", sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
+        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("view-written")
         span = pc.min_max(rows["start"].cast(pa.int64()))
         return DataFile(
@@ -132,8 +133,8 @@ class Files:
         name = _lineage_key(old.view, old.tenant, old.part[:7])
         sealer = self.workspace.keyring.sealer(name)
         for suffix, what in ((".ids", "ids"), (".lin", "lin")):
-            body = sealer.open(self.path(old, suffix).read_bytes(), f"{what}|{old.file_id}".encode())
-            write_sealed(self._root / (path + suffix), sealer.seal(body, f"{what}|{file_id}".encode()))
+            body = sealer.open(self.store.read(old.path + suffix), f"{what}|{old.file_id}".encode())
+            self.store.write(path + suffix, sealer.seal(body, f"{what}|{file_id}".encode()))
         return replace(
             old,
             file_id=file_id,
@@ -148,15 +149,28 @@ class Files:
         self, view: str, path: str, file_id: str, rows: pa.Table, meta: Key, numbers: Key | None
     ) -> Written:
         """The encrypted Parquet of a data file alone, without what lies beside it."""
-        return write_parquet(
-            rows,
-            str(self._root / path),
-            file_id=file_id,
-            meta=meta,
-            numbers=numbers,
-            number_columns=views.NUMBER_COLUMNS[view],
-            without_dictionary=_WITHOUT_DICTIONARY,
-        )
+        with self.store.answering():
+            return write_parquet(
+                rows,
+                self.store.full(path),
+                file_id=file_id,
+                meta=meta,
+                numbers=numbers,
+                number_columns=views.NUMBER_COLUMNS[view],
+                without_dictionary=_WITHOUT_DICTIONARY,
+                filesystem=self.store.filesystem,
+            )
+
+    def _read_rows(self, file: DataFile, keys: Mapping[str, Key], columns: Sequence[str] | None) -> pa.Table:
+        with self.store.answering():
+            return read_parquet(
+                self.store.full(file.path),
+                file_id=file.file_id,
+                keys=keys,
+                columns=columns,
+                sha256=file.sha256,
+                filesystem=self.store.filesystem,
+            )
 
     def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]):  # type: ignore[no-untyped-def]
         names = [KeyName(view, tenant, month, "meta")]
@@ -172,7 +186,7 @@ class Files:
         asked = columns if columns is not None else views.NUMBER_COLUMNS[file.view] if file.numbers else ()
         meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], asked)
         keys = {key.key_id: key for key in (meta, numbers) if key is not None}
-        return read_parquet(str(self.path(file)), file_id=file.file_id, keys=keys, columns=columns, sha256=file.sha256)
+        return self._read_rows(file, keys, columns)
 
     def ids(self, file: DataFile) -> np.ndarray:
         """A data file's view ids as words, shape [rows, 2]."""
@@ -184,7 +198,7 @@ class Files:
     def id_filter(self, file: DataFile) -> IdFilter:
         """The filter that says which ids are certainly not in a data file."""
         if file.file_id not in self._filters:
-            blob = self.path(file, ".ids").read_bytes()
+            blob = self.store.read(file.path + ".ids")
             sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
             self._filters[file.file_id] = IdFilter.from_bytes(sealer.open(blob, f"ids|{file.file_id}".encode()))
         return self._filters[file.file_id]
@@ -192,7 +206,7 @@ class Files:
     def lineage(self, file: DataFile) -> pa.Table:
         """Where each row of a data file came from (schema views.LINEAGE)."""
         if file.file_id not in self._lineage:
-            blob = self.path(file, ".lin").read_bytes()
+            blob = self.store.read(file.path + ".lin")
             keyring = self.workspace.keyring
             if file.view.startswith(HELD):
                 sealer = keyring.sealer_by_id(file.key_ids.split()[-1])
@@ -225,7 +239,7 @@ class Files:
         keys = self.workspace.keyring.keys(names)
         written = self._write_rows(view, path, file_id, rows, keys[0], keys[1] if numbered else None)
         sealer = self.workspace.keyring.sealer(names[-1])
-        write_sealed(self._root / (path + ".lin"), sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("held-written")
         return DataFile(
             file_id=file_id,
@@ -248,7 +262,7 @@ class Files:
         number_columns = views.NUMBER_COLUMNS[file.view.removeprefix(HELD)]
         numbered = file.numbers and (columns is None or not set(number_columns).isdisjoint(columns))
         keys = {key_id: self.workspace.keyring.by_id(key_id) for key_id in ids[: 2 if numbered else 1]}
-        return read_parquet(str(self.path(file)), file_id=file.file_id, keys=keys, columns=columns, sha256=file.sha256)
+        return self._read_rows(file, keys, columns)
 
     def write_held_late(
         self, tenant: str, call_date: str, rows: pa.Table, purge_id: str, received_on: date | None
@@ -258,26 +272,28 @@ class Files:
         path = f"{HELD}late/tenant={tenant}/call_date={call_date}/{file_id}.seal"
         sealer = self.workspace.keyring.sealer(KeyName("hold", tenant, call_date[:7], f"late.{purge_id}"))
         blob = sealer.seal_table(rows, f"{HELD}late|{file_id}".encode(), compression="zstd")
-        write_sealed(self._root / path, blob)
+        self.store.write(path, blob)
         point("held-written")
         made = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
         return replace(made, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
 
     # -- sealed logs: suspense, pending, late -----------------------------------------------------------------------
 
-    def write_log(self, kind: str, tenant: str, table: pa.Table) -> DataFile:
-        """Write rows of a log (suspense, pending or late) under this month's key; not committed yet.
+    def write_log(self, kind: str, tenant: str, table: pa.Table, month: str | None = None) -> DataFile:
+        """Write rows of a log (suspense, pending or late) under a month's key (YYYY-MM, default this one's).
+
+        Not committed yet.
 
         `first_start` and `last_start` span what its class's clock begins with: when records of suspense were seen,
         elsewhere their call dates. So a purge knows without opening a log whether any of it is due.
         """
         file_id = self.new_file_id()
         path = f"{kind}/tenant={tenant}/{file_id}.seal"
-        month = database.now().strftime("%Y-%m")
-        sealer = self.workspace.keyring.sealer(KeyName(kind, tenant, month, "records"))
+        name = KeyName(kind, tenant, month or database.now().strftime("%Y-%m"), "records")
+        sealer = self.workspace.keyring.sealer(name)
         stored = table.select(_LOGS[kind].names).cast(_LOGS[kind])
         blob = sealer.seal_table(stored, f"{kind}|{file_id}".encode(), compression="zstd")
-        write_sealed(self._root / path, blob)
+        self.store.write(path, blob)
         point(f"{kind}-written")
         span = pc.min_max(clock_days(kind, table))
         return replace(
@@ -291,7 +307,7 @@ class Files:
 
     def read_log(self, file: DataFile) -> pa.Table:
         """Rows of a sealed log file."""
-        blob = self.path(file).read_bytes()
+        blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return sealer.open_table(blob, f"{file.view}|{file.file_id}".encode())
 
@@ -300,45 +316,49 @@ class Files:
     def spill(self, table: pa.Table) -> str:
         """Write a batch sealed under the transit key, for another worker of this run; returns its name."""
         name = f"{self.new_file_id()}.seal"
-        folder = self._root / _TRANSIT
-        folder.mkdir(parents=True, exist_ok=True)
-        # No fsync: what a crash loses here is made again, as nothing of it was committed.
-        (folder / name).write_bytes(self.workspace.transit.seal_table(table, f"transit|{name}".encode()))
+        blob = self.workspace.transit.seal_table(table, f"transit|{name}".encode())
+        # What a crash loses here is made again, as nothing of it was committed.
+        self.store.write(f"{TRANSIT}/{name}", blob, lasting=False)
         return name
 
     def fetch(self, name: str) -> pa.Table:
         """A batch that `spill` wrote."""
-        return self.workspace.transit.open_table(
-            (self._root / _TRANSIT / name).read_bytes(), f"transit|{name}".encode()
-        )
+        return self.workspace.transit.open_table(self.store.read(f"{TRANSIT}/{name}"), f"transit|{name}".encode())
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Remove batches that were fetched and committed."""
+        self.store.remove([f"{TRANSIT}/{name}" for name in names])
 
     def clear_spilled(self) -> None:
         """Remove the batches in flight of this run."""
-        for path in (self._root / _TRANSIT).glob(f"{self.run_id}-*"):
-            path.unlink(missing_ok=True)
+        mine = f"{TRANSIT}/{self.run_id}-"
+        self.store.remove([file.path for file in self.store.list(TRANSIT) if file.path.startswith(mine)])
 
     # -- the archive: what was read, as it came ---------------------------------------------------------------------
 
-    def write_archive(self, tenant: str, data: bytes) -> DataFile:
-        """Seal a block of a landing file (compressed) under this month's archive key; not committed yet."""
-        file_id, day = self.new_file_id(), database.now().date().isoformat()
+    def write_archive(self, tenant: str, data: bytes, day: str | None = None) -> DataFile:
+        """Seal a block of a landing file (compressed) under its month's archive key; not committed yet.
+
+        `day`: the date (ISO) that it came in, today if not given.
+        """
+        file_id, day = self.new_file_id(), day or database.now().date().isoformat()
         path = f"archive/tenant={tenant}/date={day}/{file_id}.seal"
         sealer = self.workspace.keyring.sealer(KeyName("archive", tenant, day[:7], "blocks"))
         blob = sealer.seal(zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data), f"archive|{file_id}".encode())
-        write_sealed(self._root / path, blob)
+        self.store.write(path, blob)
         point("archive-written")
         return _sealed(file_id, "archive", tenant, day, path, blob)
 
     def archived_at(self, path: str) -> DataFile:
         """The data file of a sealed block, from where it lies: before its commit no register knows it."""
         folder, day, name = Path(path).parts[-3:]
-        blob = (self._root / path).read_bytes()
+        blob = self.store.read(path)
         tenant, date = folder.removeprefix("tenant="), day.removeprefix("date=")
         return _sealed(name.removesuffix(".seal"), "archive", tenant, date, path, blob)
 
     def read_archive(self, file: DataFile) -> bytes:
         """The block that was archived."""
-        blob = self.path(file).read_bytes()
+        blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
 

@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from callward.columns import flat, only_used
 from callward.custody.keys import Key, KeyDenied
 from callward.seal import SealBroken, write_sealed
+from callward.store import is_refusal
 from callward.tokens import Column, as_u64
 
 FORMAT_VERSION: Final = 1
@@ -252,13 +253,13 @@ def read_parquet(
 
 @contextmanager
 def _broken(file_id: str) -> Iterator[None]:
-    """Arrow's errors for bytes that are not what was written, as SealBroken; what the system refuses passes."""
+    """Arrow's errors for bytes that are not what was written, as SealBroken; what a system or store refuses passes."""
     try:
         yield
     except pa.ArrowMemoryError:
         raise
     except (pa.ArrowException, OSError) as problem:
-        if isinstance(problem, OSError) and problem.errno is not None:
+        if isinstance(problem, OSError) and (problem.errno is not None or is_refusal(problem)):
             raise
         raise SealBroken(f"data file {file_id} was altered or cut short") from None
 

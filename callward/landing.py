@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 
 from callward.crash import point
+from callward.segments import is_segment
 from callward.settings import Settings, Source
 
 MARKER = ".done"
@@ -38,8 +39,8 @@ class Arrival:
 
     @property
     def form(self) -> str:
-        """plain, gzip or zstd, by the file's name."""
-        return {".gz": "gzip", ".zst": "zstd"}.get(self.path.suffix.lower(), "plain")
+        """plain, gzip, zstd or sealed (callward/segments.py), by the file's name."""
+        return {".gz": "gzip", ".zst": "zstd", ".seal": "sealed"}.get(self.path.suffix.lower(), "plain")
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
         return LeftAlone(shown, "not a file", True)
     if not os.access(path, os.R_OK):
         return LeftAlone(shown, "no permission to read it", True)
-    if source.complete == "marker" and path.name + MARKER not in siblings:
+    complete = "rename" if is_segment(path.name) else source.complete
+    if complete == "marker" and path.name + MARKER not in siblings:
         return LeftAlone(shown, f"waits for its {MARKER} marker", False)
     if (
-        source.complete == "stable"
+        complete == "stable"
         and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds
     ):
         return LeftAlone(shown, f"changed less than {settings.landing.stable_seconds:g} s ago", False)
@@ -126,7 +128,7 @@ def strangers(settings: Settings) -> list[LeftAlone]:
 
 
 def open_plain(path: Path, form: str) -> BinaryIO:
-    """The file's decompressed bytes, as a stream."""
+    """The decompressed bytes of a file that is not sealed, as a stream."""
     if form == "gzip":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if form == "zstd":

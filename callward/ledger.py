@@ -4,7 +4,7 @@ A commit is one transaction: it says which partition versions it read, and is re
 it checks that every input file balances; then files, derived tables and entries count together, or none does.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
@@ -21,6 +21,7 @@ from callward.crash import point
 from callward.errors import Problem
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, row_ends
+from schemas.streaming import block_slices
 from schemas.tables import (
     DERIVED,
     blocks,
@@ -100,6 +101,17 @@ class DataFile:
         return shard >> (bits - common) == self.shard >> (self.shard_bits - common)
 
 
+@dataclass(frozen=True)
+class Slice:
+    """A part of a stream's block that is committed by itself: its bucket, of how many, and its records."""
+
+    file_no: int
+    block: int
+    number: int
+    of: int
+    rows: int
+
+
 @dataclass
 class Outcome:
     """What a piece of work wants committed. Outcomes of one wave are merged and committed together."""
@@ -112,6 +124,8 @@ class Outcome:
     blocks: list[pa.Table] = field(default_factory=list)
     ends: list[pa.Table] = field(default_factory=list)  # rows that a view does not keep (shape ENDS)
     changed: set[int] = field(default_factory=set)  # files that changed or vanished while they were read
+    set_aside: set[int] = field(default_factory=set)  # files that are over their error threshold
+    slices: list[Slice] = field(default_factory=list)  # of a stream: a block is complete with the last of its slices
 
     @classmethod
     def merge(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
@@ -124,6 +138,8 @@ class Outcome:
             merged.blocks += outcome.blocks
             merged.ends += outcome.ends
             merged.changed |= outcome.changed
+            merged.set_aside |= outcome.set_aside
+            merged.slices += outcome.slices
             for name, tables in outcome.derived.items():
                 merged.derived.setdefault(name, []).extend(tables)
             for part, version in outcome.read.items():
@@ -289,7 +305,7 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
     for (tenant, part), version in outcome.read.items():
         if versions(connection, tenant, [part])[tenant, part] != version:
             raise Refused
-    _swap_files(connection, run_id, outcome)
+    swap_files(connection, run_id, outcome)
     _raise_versions(connection, outcome)
     _add_derived(connection, outcome.derived)
     point("commit-half")
@@ -299,7 +315,13 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
             connection.execute(
                 insert(ledger_entries), [{"run_id": run_id, "wave": wave, **row} for row in nonzero.to_pylist()]
             )
-    _close_blocks(connection, run_id, outcome.blocks)
+    if outcome.slices:
+        _note_blocks(connection, outcome.blocks)
+        _close_slices(connection, run_id, outcome.slices)
+    else:
+        _close_blocks(connection, run_id, outcome.blocks)
+    for some in database.batches(sorted(outcome.set_aside)):
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(set_aside=True))
     add_ends(connection, run_id, outcome.ends)
     point("commit-ready")
     return summed
@@ -327,7 +349,11 @@ def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at:
         connection.execute(insert(lake_file_inputs), inputs)
 
 
-def _swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
+def swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
+    """Name an outcome's data files and let those that they supersede count no more; no version is raised.
+
+    Raises Refused when one of these does not count any more, or a key was destroyed.
+    """
     at = database.now()
     add_files(connection, run_id, outcome.files, at)
     for file_id in sorted(outcome.superseded):
@@ -422,6 +448,54 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
     for row in rows:
         if connection.execute(statement, row).rowcount != 1:
             raise Refused  # another run committed this block
+
+
+def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
+    """What is known of a stream's blocks when they are read: how many records, and where they are archived."""
+    statement = (
+        update(blocks)
+        .where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"))
+        .values(
+            records=bindparam("b_records"),
+            sha256=bindparam("b_sha256"),
+            archive_file=bindparam("b_archive_file"),
+            archive_first=bindparam("b_archive_first"),
+        )
+    )
+    rows = [{f"b_{k}": v for k, v in row.items()} for table in tables for row in table.to_pylist()]
+    if rows:
+        connection.execute(statement, rows)
+
+
+def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) -> None:
+    """Note slices as committed; raises Refused when one was already. A block with all of them is complete."""
+    if committed_slices(connection, [(s.file_no, s.block) for s in slices]) & {
+        (s.file_no, s.block, s.number) for s in slices
+    }:
+        raise Refused
+    at = database.now()
+    rows = [
+        {"file_no": s.file_no, "block": s.block, "slice": s.number, "run_id": run_id, "rows": s.rows} for s in slices
+    ]
+    connection.execute(insert(block_slices).values(committed_at=at), rows)
+    wanted = {(s.file_no, s.block): s.of for s in slices}
+    there = Counter(key[:2] for key in committed_slices(connection, list(wanted)))
+    counted = update(blocks).where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"))
+    keys_of = [{"b_file_no": file_no, "b_block": block, "b_of": of} for (file_no, block), of in wanted.items()]
+    connection.execute(counted.values(slices=bindparam("b_of")), keys_of)
+    whole = [key for key in keys_of if there[key["b_file_no"], key["b_block"]] == key["b_of"]]
+    if whole:
+        done = [{"b_file_no": key["b_file_no"], "b_block": key["b_block"]} for key in whole]
+        connection.execute(counted.values(committed_by=run_id), done)
+
+
+def committed_slices(connection: Connection, of: Sequence[tuple[int, int]]) -> set[tuple[int, int, int]]:
+    """(file_no, block, slice) of the slices that are committed of those blocks."""
+    s, found = block_slices.c, set()
+    for some in database.batches(sorted(set(of))):
+        query = select(s.file_no, s.block, s.slice).where(tuple_(s.file_no, s.block).in_(some))
+        found |= {(row.file_no, row.block, row.slice) for row in connection.execute(query)}
+    return found
 
 
 def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> dict[int, dict[str, dict[str, int]]]:

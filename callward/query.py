@@ -7,8 +7,9 @@ any file it is asked for and looks into Python's variables, so all three are off
 
 import difflib
 import hashlib
+import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import Table, select
 
-from callward import audit, database, ledger
+from callward import audit, database, ledger, readers
 from callward.custody.keys import Key, KeyProblem, open_source
 from callward.custody.register import KeyName, Keyring
 from callward.errors import Problem, UsageProblem
@@ -29,7 +30,9 @@ from callward.ledger import DataFile
 from callward.retention import due, restrictions
 from callward.retention.restrictions import Hidden
 from callward.settings import Settings
+from callward.store import Store
 from schemas import tables, views
+from schemas.release import PUBLISHED, analytics_cells, release_charges, releases
 
 # A run of five digits or more, also one that separators cut: what an error message may quote of a value or of SQL.
 _DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
@@ -37,7 +40,7 @@ _DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
 _NUMBER = re.compile(
     r"\+\d{6,}|\d{10,}|(?<![A-Za-z\d])\d{7,9}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}|(?<!\d)\d{3}[ .-]\d{4}(?!\d)"
 )
-_HIDDEN = {"blob", "name_sealed", "shape_sealed"}  # sealed bytes: nothing to read
+_HIDDEN = {"blob", "name_sealed", "shape_sealed", "partition"}  # sealed bytes: nothing to read
 _REGISTERS = (
     tables.runs,
     tables.waves,
@@ -47,6 +50,8 @@ _REGISTERS = (
     tables.lake_files,
     tables.keys,
     tables.audit_log,
+    releases,
+    release_charges,
 )
 _ASSURANCE_TABLES = tuple(table for table in tables.DERIVED if table.name.startswith("assurance"))
 _CONFIG: dict[str, Any] = {
@@ -79,7 +84,7 @@ ROLES = {
     "billing": Role("billing", (tables.billing_usage_daily,)),
     "assurance": Role("assurance", _ASSURANCE_TABLES),
     "compliance": Role(None, _REGISTERS, ("retention_due",)),
-    "analytics": Role(None, ()),
+    "analytics": Role(None, (analytics_cells,)),
 }
 
 
@@ -111,10 +116,13 @@ def asking(
     _check_role(role)
     _check_case(role, purpose, case)
     _prove(settings, role, bool(case))
+    released = _released(settings, role)
+    if role == "analytics" and not released:
+        raise Problem("analytics sees released cells only, and nothing has been released")
     # Numbers written into the SQL would be found again from a hash of it by trying all: they are masked first.
     digest = hashlib.sha256(_DIGITS.sub("#", sql).encode()).hexdigest()
     audit.record(settings, [audit.Entry(role, "sql", f"sha256:{digest}", f"{purpose or 'reading'} {case}".strip())])
-    with _connected() as connection, _sentences(tables_of(role)):
+    with readers.reading(settings), _connected() as connection, _sentences(settings, [*tables_of(role), *released]):
         yield _answered(connection, settings, role, sql, purpose, case)
 
 
@@ -144,8 +152,6 @@ def _check_role(role: str) -> None:
         close = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else f" (those that query: {', '.join(ROLES)})"
         raise UsageProblem(f"no role that queries is called {_DIGITS.sub('#', role)!r}{hint}")
-    if role == "analytics":
-        raise Problem("analytics sees released cells only, and nothing has been released")
 
 
 def _check_case(role: str, purpose: str, case: str) -> None:
@@ -188,6 +194,9 @@ def _register(
         unseen = restrictions.hidden(settings, keyring, view) if named else {}
         rows = _view(settings, view, keyring, schema, unseen) if view in named else schema.empty_table()
         connection.register(view, rows)
+    released = _released(settings, role)
+    if set(released) & _words(sql):
+        named.add(analytics_cells.name)
     for table in ROLES[role].tables:
         made = _database_table(settings, table, table.name in named)
         connection.register(table.name, made if view is None else _unrestricted(made, unseen))
@@ -196,15 +205,21 @@ def _register(
         connection.register("retention_due", due.table(settings, today))
     for name, statement in _VIEWS.get(role, {}).items():
         connection.execute(f"CREATE VIEW {name} AS {statement(settings)}")
+    for name, text in released.items():
+        connection.execute(f'CREATE VIEW "{name}" AS {text}')
 
 
 def _named(role: str, sql: str) -> set[str]:
     """Tables that the SQL may read: those whose names it holds, and what the views it names stand on."""
-    words = set(re.findall(r"\w+", sql.lower()))
+    words = _words(sql)
     if words & {"query", "query_table"}:  # these functions take a name that is put together when they run
         return set(tables_of(role))
     named = words.intersection(tables_of(role))
     return named.union(*(_STANDS_ON.get(name, ()) for name in named))
+
+
+def _words(sql: str) -> set[str]:
+    return set(re.findall(r"\w+", sql.lower()))
 
 
 def tables_of(role: str) -> list[str]:
@@ -212,6 +227,44 @@ def tables_of(role: str) -> list[str]:
     made = ROLES[role]
     stored = (table.name for table in made.tables)
     return [*([made.view] if made.view else []), *stored, *made.computed, *_VIEWS.get(role, {})]
+
+
+def _released(settings: Settings, role: str) -> dict[str, str]:
+    """A view for each table that is out, with a column for each dimension and measure, by its name: for analytics."""
+    if role != "analytics":
+        return {}
+    with database.reading(settings) as connection:
+        out = connection.execute(
+            select(releases.c.release_id, releases.c.name, releases.c.tenant, releases.c.period_start, releases.c.sheet)
+            .where(releases.c.status == PUBLISHED)
+            .order_by(releases.c.published_at, releases.c.correction_no)
+        ).all()
+    newest: dict[str, dict[tuple[str, Any], tuple[str, _Axes]]] = {}
+    for row in out:
+        newest.setdefault(row.name, {})[row.tenant, row.period_start] = (row.release_id, _axes(row.sheet))
+    return {name: _released_view(list(of_name.values())) for name, of_name in newest.items()}
+
+
+_Axes = tuple[tuple[str, ...], tuple[str, ...]]  # names of dimensions, and of measures
+
+
+def _axes(sheet: str) -> _Axes:
+    told = json.loads(sheet)
+    return tuple(one["name"] for one in told["dimensions"]), tuple(one["name"] for one in told["measures"])
+
+
+def _released_view(out: Sequence[tuple[str, _Axes]]) -> str:
+    """The newest table of each period, those of the newest shape: periods of another are in analytics_cells alone."""
+    dimensions, measures = out[-1][1]
+    ids = ", ".join(f"'{release_id}'" for release_id, axes in out if axes == out[-1][1])
+    columns = [f'd{n} AS "{name}"' for n, name in enumerate(dimensions, 1)]
+    for name in measures:
+        of_measure = f"FILTER (WHERE measure = '{name}')"
+        columns += [f'max(value) {of_measure} AS "{name}"', f'max(error) {of_measure} AS "{name}_error"']
+    return (
+        f"SELECT tenant, period_start, period_end, correction_no, {', '.join(columns)}, "
+        f"bool_or(suppressed) AS suppressed FROM analytics_cells WHERE release_id IN ({ids}) GROUP BY ALL"
+    )
 
 
 def _schema(view: str, with_numbers: bool) -> pa.Schema:
@@ -259,7 +312,7 @@ def _opened(
     schema: pa.Schema,
     unseen: Mapping[str, Hidden],
 ) -> ds.Dataset:
-    found, opened = [], {}
+    store, found, opened = Store.of(settings), [], {}
     for file in files:
         month, hidden = (file.tenant, file.part[:7]), unseen.get(file.tenant)
         if month not in keys:
@@ -268,10 +321,11 @@ def _opened(
             continue  # nobody has looked yet which of its rows are restricted
         meta, numbers = keys[month]
         opened.update({key.key_id: key for key in (meta, numbers) if key is not None})
-        path = str(settings.lake_path / file.path)
+        path = store.full(file.path)
         rows = hidden.rows() if hidden is not None else None
         found.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None, rows))
-    return open_dataset(found, opened, schema)
+    with store.answering():
+        return open_dataset(found, opened, schema, store.filesystem)
 
 
 def _month_keys(
@@ -330,8 +384,8 @@ def _arrow_type(column) -> pa.DataType:  # type: ignore[no-untyped-def]
 
 
 @contextmanager
-def _sentences(names: list[str]) -> Iterator[None]:
-    """What DuckDB and Arrow say, as one sentence without the values that they quote."""
+def _sentences(settings: Settings, names: list[str]) -> Iterator[None]:
+    """What DuckDB, Arrow and the object store say, as one sentence without the values that they quote."""
     try:
         yield
     except (duckdb.OutOfMemoryException, pa.ArrowMemoryError, MemoryError):
@@ -345,7 +399,11 @@ def _sentences(names: list[str]) -> Iterator[None]:
         raise UsageProblem("a query reads this role's tables only: no file, no other database, no extension") from None
     except duckdb.CatalogException as error:
         raise UsageProblem(f"{_masked(error)} (this role's tables: {', '.join(sorted(names))})") from None
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if (refused := Store.of(settings).problem(str(error))) is not None:
+            raise refused from None
+        if isinstance(error, OSError):
+            raise
         if "No such file" in str(error):
             raise Problem("a data file was replaced while it was read; ask again") from None
         raise UsageProblem(_masked(error)) from None

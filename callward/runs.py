@@ -100,6 +100,13 @@ def renew(connection: Connection, run_id: str) -> None:
         raise Problem(f"run {run_id} lost its lease to another run; nothing of this wave was committed")
 
 
+def require(connection: Connection, run_id: str) -> None:
+    """Raise Problem when the run is not at work any more: another took over its lease, or it was closed."""
+    status = connection.execute(select(runs.c.status).where(runs.c.run_id == run_id)).scalar()
+    if status != "running":
+        raise Problem(f"run {run_id} is over or lost its lease to another run; nothing more is read")
+
+
 def finish(settings: Settings, run_id: str, status: str, summary: dict[str, Any] | None = None) -> None:
     """Close a run, give back its leases and keep the audit log's head beside its summary."""
     with database.writing(settings) as connection:

@@ -23,6 +23,7 @@ A report never holds a number: it has places and forms, and a name that holds a 
 
 import bz2
 import hashlib
+import io
 import lzma
 import os
 import re
@@ -31,7 +32,8 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import chain
+from pathlib import Path, PurePath
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -43,7 +45,8 @@ Octets = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Ciphertext = Callable[[Path, bytes], bool] | Mapping[Path, str]
+Stream = io.BufferedReader | io.FileIO
+Ciphertext = Callable[[PurePath, bytes], bool] | Mapping[PurePath, str]
 
 SHORTEST: Final = 7  # digits: extensions and short codes occur everywhere
 ANYWHERE: Final = 10  # digits from which a number counts inside a longer run too (Arrow puts strings end to end)
@@ -76,9 +79,17 @@ class Hit:
     All hits of one form in one compressed member are one: its offset is where the outermost member starts.
     """
 
-    file: Path
+    file: PurePath
     offset: int
     form: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Something to sweep that lies on no file system: its name, and how to open it for reading."""
+
+    name: PurePath
+    open: Callable[[], io.BufferedReader]
 
 
 @dataclass
@@ -96,11 +107,13 @@ class Report:
     hits: list[Hit] = field(default_factory=list)
     expected_chance_hits: float = 0.0
     left_out: int = 0  # files that the caller asked to leave out
-    unreadable: list[Path] = field(default_factory=list)  # vanished, refused, or damaged under the reader
-    unfinished: list[Path] = field(default_factory=list)  # left early: too many hits, or a member that inflates too far
+    unreadable: list[PurePath] = field(default_factory=list)  # vanished, refused, or damaged under the reader
+    unfinished: list[PurePath] = field(
+        default_factory=list
+    )  # left early: too many hits, or a member that inflates too far
     short_numbers: int = 0  # numbers too short to look for
 
-    def include(self, file: Path, hits: Iterable[Hit], chance: float, unfinished: bool) -> None:
+    def include(self, file: PurePath, hits: Iterable[Hit], chance: float, unfinished: bool) -> None:
         """Add what one file gave."""
         self.hits += sorted(hits)
         self.expected_chance_hits += chance
@@ -127,9 +140,10 @@ def sweep(
     *,
     ciphertext: Ciphertext | None = None,
     leave_out: Collection[Path] = (),
+    remote: Iterable[Remote] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Find `numbers` in every regular file at and under `paths`. Symbolic links are not followed.
+    """Find `numbers` in every regular file at and under `paths`, and in `remote`. Symbolic links are not followed.
 
     numbers: E.164 with ``+``, or as dialled. With ``+``, or as a North American number of 10 or 11 digits, or behind
     011 or 00, a number is found with and without its country code; any other is found as it is written. Numbers under
@@ -147,8 +161,11 @@ def sweep(
     names, report = _Names(needles), Report(short_numbers=needles.short)
     aside = {_absolute(path) for path in leave_out}
     if isinstance(ciphertext, Mapping):
-        ciphertext = {_absolute(path): digest for path, digest in ciphertext.items()}
-    for path, folder in _entries(paths, lambda lost: report.unreadable.append(names.masked(lost))):
+        ciphertext = {_absolute(p) if isinstance(p, Path) else p: digest for p, digest in ciphertext.items()}
+    entries = _entries(paths, lambda lost: report.unreadable.append(names.masked(lost)))
+    places: Iterator[tuple[Path | Remote, bool]] = chain(entries, _remote_entries(remote))
+    for place, folder in places:
+        path = place.name if isinstance(place, Remote) else place
         if aside and not aside.isdisjoint((path, *path.parents)):
             report.left_out += not folder
             continue
@@ -156,7 +173,7 @@ def sweep(
         for form in names.forms(path.name):
             file.add(0, form)
         if not folder:
-            _sweep_file(path, file, ciphertext, report)
+            _sweep_file(place, file, ciphertext, report)
         report.include(file.shown, file.hits, file.chance, file.unfinished)
         if progress:
             progress(report.files, report.bytes)
@@ -581,7 +598,7 @@ def _six_octet_places(octets: Octets, table: _Table | None, tally: Callable[[flo
 class _File:
     """What the scanners of one file share: what to look for, what they found, what they may still inflate."""
 
-    shown: Path
+    shown: PurePath
     needles: _Needles
     sealed: bool = False  # verified ciphertext
     sqlite: bool = False  # a database or its write-ahead log
@@ -996,53 +1013,68 @@ def _entries(paths: Iterable[Path], lost: Callable[[Path], None]) -> Iterator[tu
             yield path, stat.S_ISDIR(mode)
 
 
-def _sweep_file(path: Path, file: _File, ciphertext: Ciphertext | None, report: Report) -> None:
+def _remote_entries(remote: Iterable[Remote]) -> Iterator[tuple[Remote, bool]]:
+    """What lies elsewhere, and before it each folder (True) that its name tells of, once."""
+    told: set[PurePath] = set()
+    for place in remote:
+        for folder in reversed(place.name.parents):
+            if folder not in told:
+                told.add(folder)
+                yield Remote(folder, place.open), True
+        yield place, False
+
+
+def _sweep_file(place: Path | Remote, file: _File, ciphertext: Ciphertext | None, report: Report) -> None:
     try:
-        file.sealed, file.sqlite = _is_ciphertext(path, ciphertext), _is_sqlite(path)
-        for size in _fed(path, file):
-            report.bytes += size
+        with _opened(place) as stream:
+            file.sqlite = _is_sqlite(stream)
+            file.sealed = _is_ciphertext(stream, place.name if isinstance(place, Remote) else place, ciphertext)
+            stream.seek(0)
+            for size in _fed(stream, file):
+                report.bytes += size
         report.files += 1
     except OSError:
         report.unreadable.append(file.shown)
 
 
-def _fed(path: Path, file: _File) -> Iterator[int]:
+def _fed(stream: Stream, file: _File) -> Iterator[int]:
     """Feed the file to a scanner; the size of each piece as it is read."""
     scanner = _Scanner(file)
-    with _opened(path) as stream:
-        while data := stream.read(_READ):
-            yield len(data)
-            scanner.feed(data)
-            if file.full:
-                file.unfinished = True
-                break
+    while data := stream.read(_READ):
+        yield len(data)
+        scanner.feed(data)
+        if file.full:
+            file.unfinished = True
+            break
     scanner.close()
 
 
-def _opened(path: Path) -> Any:
+def _opened(place: Path | Remote) -> Stream:
     """The file, unbuffered; refuses a link, and does not wait for a pipe, that took its place in the meantime."""
-    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
+    if isinstance(place, Remote):
+        return place.open()
+    return open(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0)
 
 
-def _is_sqlite(path: Path) -> bool:
+def _is_sqlite(stream: Stream) -> bool:
     """By the magics of databases, write-ahead logs and rollback journals (SQLite file format, sections 1.3, 3, 4.1)."""
-    with _opened(path) as stream:
-        head: bytes = stream.read(16) or b""
-        return head.startswith((b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9"))
+    stream.seek(0)
+    head: bytes = stream.read(16) or b""
+    return head.startswith((b"SQLite format 3\0", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83", b"\xd9\xd5\x05\xf9"))
 
 
-def _is_ciphertext(path: Path, ciphertext: Ciphertext | None) -> bool:
-    with _opened(path) as stream:
-        head: bytes = stream.read(4096) or b""
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - 4))
-        if head.startswith(b"CWSEAL") or (head[:4] == b"PARE" and size >= 12 and stream.read(4) == b"PARE"):
-            return True
-        if ciphertext is None or callable(ciphertext):
-            return ciphertext is not None and ciphertext(path, head)
-        expected = ciphertext.get(path)
-        stream.seek(0)
-        return expected is not None and hashlib.file_digest(stream, "sha256").hexdigest() == expected.lower()
+def _is_ciphertext(stream: Stream, path: PurePath, ciphertext: Ciphertext | None) -> bool:
+    stream.seek(0)
+    head: bytes = stream.read(4096) or b""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - 4))
+    if head.startswith(b"CWSEAL") or (head[:4] == b"PARE" and size >= 12 and stream.read(4) == b"PARE"):
+        return True
+    if ciphertext is None or callable(ciphertext):
+        return ciphertext is not None and ciphertext(path, head)
+    expected = ciphertext.get(path)
+    stream.seek(0)
+    return expected is not None and hashlib.file_digest(stream, "sha256").hexdigest() == expected.lower()
 
 
 class _Names:
@@ -1059,6 +1091,6 @@ class _Names:
             self._known[name] = [f"name/{form}" for _, form in places]
         return self._known[name]
 
-    def masked(self, path: Path) -> Path:
+    def masked(self, path: PurePath) -> PurePath:
         """The path as a report may show it: letters and digits of a part that holds a number are masked."""
-        return Path(*(re.sub(r"\w", "#", part) if self.forms(part) else part for part in path.parts))
+        return type(path)(*(re.sub(r"\w", "#", part) if self.forms(part) else part for part in path.parts))

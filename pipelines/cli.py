@@ -20,7 +20,20 @@ process.prepare()  # before the large libraries are imported
 from callward.errors import Problem  # noqa: E402
 from callward.landing import mask  # noqa: E402
 from callward.settings import Settings, Tenant, load  # noqa: E402
-from pipelines import cli_hold, cli_keys, cli_policy, cli_purge, cli_subject, cli_tenant, console  # noqa: E402
+from pipelines import (  # noqa: E402
+    cli_compact,
+    cli_hold,
+    cli_keys,
+    cli_policy,
+    cli_purge,
+    cli_receive,
+    cli_stream,
+    cli_release,
+    cli_subject,
+    cli_tenant,
+    cli_verify,
+    console,
+)
 from pipelines.options import AsJson, Config, DryRun  # noqa: E402
 
 app = typer.Typer(
@@ -106,7 +119,22 @@ def init(
         bool, typer.Option("--demo", help="With the demo's sources, tenant policy, trunks and accounts.")
     ] = False,
     keys_of: Annotated[
-        Path | None, typer.Option("--keys-of", help="Use copies of the keys of another workspace.")
+        Path | None,
+        typer.Option(
+            "--keys-of",
+            metavar="OTHER",
+            help="With copies of the keys of another workspace, and its tenants and sources, to compare the two with "
+            "'callward verify'. For tests and pilots: what OTHER destroys later still opens here.",
+        ),
+    ] = None,
+    month: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--month",
+            metavar="YYYY-MM",
+            help="With --keys-of: a month to have equal ids in both; may be given again. Default: those that OTHER has "
+            "keys for, last month, this one and the next.",
+        ),
     ] = None,
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Bring an existing workspace's database and folders to this version.")
@@ -123,10 +151,15 @@ def init(
         if not dry_run:
             initiate.upgrade(made)
     else:
-        settings = (
-            demo_settings(folder) if demo else Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
-        )
-        made = initiate.init(folder, settings, load(keys_of) if keys_of else None, dry_run=dry_run)
+        other = load(keys_of) if keys_of else None
+        if demo:
+            settings = demo_settings(folder)
+        elif other:
+            settings = initiate.like(folder, other)
+        else:
+            settings = Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
+        months = initiate.checked_months(month or [], other)
+        made = initiate.init(folder, settings, other, months=months, dry_run=dry_run)
         next_steps = initiate.next_steps(made)
     if as_json:
         console.document({"settings": str(made.path), "dry_run": dry_run, "next": next_steps})
@@ -211,8 +244,13 @@ app.add_typer(cli_policy.app, name="policy")
 app.add_typer(cli_hold.app, name="hold")
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_purge.app, name="purge")
+app.add_typer(cli_release.app, name="release")
+app.add_typer(cli_stream.app, name="stream")
 app.add_typer(cli_subject.app, name="subject")
 app.add_typer(cli_tenant.app, name="tenant")
+cli_receive.attach(app)
+app.command()(cli_verify.verify)
+app.command()(cli_compact.compact)
 suspense_app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
 app.add_typer(suspense_app, name="suspense")
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
@@ -23,6 +24,7 @@ from callward.initiate import root_file
 from callward.landing import strangers
 from callward.retention import policy
 from callward.settings import CAPABILITIES, SIGNERS, Settings, load
+from callward.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Reference, Workspace
 from pipelines import console, custody
 from schemas.policy import CLASSES
@@ -83,6 +85,7 @@ def examine(config: str | None) -> list[Finding]:
         _space,
         _memory,
         _stream,
+        _broker,
     )
     return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
 
@@ -310,7 +313,7 @@ def _signers(settings: Settings) -> Iterator[Finding]:
 
 def _places_of_roots(settings: Settings) -> Iterator[Finding]:
     """A copy of a folder that holds roots and what they open, opens itself: then no purge reaches a backup."""
-    data = {"the lake": settings.lake_path.resolve()}
+    data = {"the lake": settings.lake_path.resolve()} if settings.lake.is_local else {}
     if (file := database.sqlite_file(settings)) is not None:
         data["the database"] = file.resolve()
     files = (_root_file(settings, name) for name in CAPABILITIES)
@@ -402,6 +405,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:
+    """Whether the lake can be written; one on an object store is tried, with an empty object that is removed again."""
+    if not settings.lake.is_local:
+        yield from _bucket(settings)
+        return
     lake = settings.lake_path
     if not lake.is_dir():
         yield Finding("lake", MISSING, f"no folder {lake}", f"callward init --upgrade {settings.folder}")
@@ -409,6 +416,31 @@ def _lake(settings: Settings) -> Iterator[Finding]:
         yield Finding("lake", WRONG, f"{lake} cannot be written", f"chmod u+rwx {lake}, as its owner")
     else:
         yield Finding("lake", OK, f"{lake}, writable")
+
+
+def _bucket(settings: Settings) -> Iterator[Finding]:
+    try:
+        store = Store.of(settings)
+        kept = store.versions()
+    except Problem as problem:
+        mend = "docs/ops.md, object store, lists what the bucket and its credentials must be like"
+        yield Finding("lake", WRONG, str(problem), mend)
+        return
+    yield Finding("lake", OK, f"{store.describe()}, writable")
+    if kept == VERSIONS:
+        seen = "the bucket keeps versions of removed objects: until their keys die, nothing that is purged is gone"
+        yield Finding("lake versions", WARNING, seen, "use a bucket without versioning, and without object lock")
+    else:
+        yield Finding("lake versions", OK if kept == NO_VERSIONS else NOTE, str(kept))
+    if settings.lake.endpoint and not _is_private(settings.lake.endpoint):
+        seen = "the endpoint is http: anybody on the way sees what is asked for and could hold answers back"
+        yield Finding("lake endpoint", WARNING, seen, "write https:// and, for a certificate of your own, lake.ca_file")
+
+
+def _is_private(endpoint: str) -> bool:
+    """Whether nobody sees what goes to an endpoint: encrypted, or within this machine."""
+    host = urlsplit(endpoint).hostname
+    return endpoint.startswith("https:") or host in ("localhost", "127.0.0.1", "::1")
 
 
 def _space(settings: Settings) -> Iterator[Finding]:
@@ -469,6 +501,15 @@ def _stream(settings: Settings) -> Iterator[Finding]:
             yield Finding(program, OK, "found")
         else:
             yield Finding(program, NOTE, "not found; needed for the stream later, not for a night")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    if not settings.kafka.topics:
+        return
+    from callward import broker  # the broker's client is loaded for those who have one
+
+    workspace = Workspace(Reference(str(settings.path), "ops", "doctor"), settings)
+    yield from (Finding(*row) for row in broker.looked_at(settings, workspace))
 
 
 def _installation() -> Iterator[Finding]:

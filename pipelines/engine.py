@@ -1,7 +1,6 @@
 """The engine: how a pipeline is run, and what its errors become before a person sees them."""
 
 import gc
-import logging
 import os
 import re
 from collections.abc import Callable
@@ -10,12 +9,11 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.worker import sdk_worker
 
 from callward.errors import Problem
 from callward.settings import Settings
 from callward.workspace import Reference, open_transit
-from pipelines import process
+from pipelines import discreet, flink, process
 from transforms.sealed import use_transit
 
 EMBEDDED = "FnApiRunner"
@@ -23,12 +21,14 @@ EMBEDDED = "FnApiRunner"
 _OURS = re.compile(r"^(?:callward\.[\w.]+): (.+)$", re.MULTILINE)
 _ERRNO = re.compile(r"^(?:\w*Error: )*\[Errno (\d+)\]", re.MULTILINE)
 _WHERE = re.compile(r" \[while running '[^']*'\]$")  # what Beam adds to it
-_NO_SPACE = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 
 
 def options(settings: Settings) -> PipelineOptions:
-    """Beam options for the settings' engine."""
+    """Beam options of a batch for the settings' engine; where that is Flink, its job server is started."""
     engine = settings.engine
+    if engine.runner == flink.RUNNER:
+        endpoint = flink.lasting_job_server(settings)
+        return PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
     flags = [] if engine.runner == EMBEDDED else [f"--runner={engine.runner}"]
     return PipelineOptions([*flags, f"--direct_num_workers={engine.workers}", *engine.options])
 
@@ -52,8 +52,7 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
         gc.collect()  # what the last pipeline left
     gc.freeze()  # what there is stays: no collection need look at it again
     gc.disable()  # a batch makes many objects and no cycles
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
-    sdk_worker.print = _say_nothing  # it prints the traceback of a failed bundle, whose message may quote a value
+    discreet.hush()
     use_transit(str(reference), open_transit)
     try:
         with beam.Pipeline(runner=runner(settings), options=options(settings)) as pipeline:
@@ -66,13 +65,9 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
         gc.enable()
 
 
-def _say_nothing(*_: object, **__: object) -> None:
-    """Stands where Beam's worker calls print."""
-
-
 def _problem(error: BaseException) -> Problem:
     text = f"{type(error).__name__}: {error}"
-    if any(sign in text for sign in _NO_SPACE):
+    if any(sign in text for sign in discreet.NO_SPACE):
         return Problem(
             "no space left on the device; nothing of this wave was committed, and running again goes on from there"
         )

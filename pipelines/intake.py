@@ -3,19 +3,24 @@
 A restart finds the registered blocks and cuts exactly so again; a file that is committed is only taken out of landing.
 """
 
+import io
 import zlib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from callward import database, tokens
+from callward import database, runs, segments, tokens
+from callward.custody.keys import KeyGone
 from callward.custody.register import EVERY_MONTH, KeyName
 from callward.files import Files
 from callward.landing import Arrival, mask, open_plain, unchanged
+from callward.seal import SealBroken
 from callward.settings import Source
+from callward.streaming import blocks as streaming
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
 from transforms.cut import record_end
@@ -37,13 +42,18 @@ class Altered(Exception):
 
 @dataclass(frozen=True)
 class Block:
-    """One registered range of a file, in bytes of its decompressed content; `staged` is where it lies sealed."""
+    """One registered range of a file, in bytes of its decompressed content; `staged` is where it lies sealed.
+
+    One that a stream registered says how its records are spread, and when that was (ms since 1970).
+    """
 
     number: int
     first: int
     last: int
     staged: str = ""
     committed: bool = False
+    sharding: str = ""
+    now_ms: int = 0
 
 
 @dataclass
@@ -57,7 +67,8 @@ class Intake:
     blocks: list[Block] = field(default_factory=list)
     file_no: int = 0
     condemned: bool = False  # set aside whole
-    begun: bool = False  # some of its blocks were committed by a run before
+    begun: bool = False  # its blocks were registered for good by a run before: by a stream, or as some are committed
+    touched: bool = False  # some of its blocks are committed
     by_content: bool = False
     judged: bool = False  # its error rate is known as a whole: a part of it is not judged again
 
@@ -65,17 +76,23 @@ class Intake:
     def bytes(self) -> int:
         return sum(block.last - block.first for block in self.blocks)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether a stream has begun it: what of a block it has committed only a stream knows to leave out."""
+        return any(block.sharding for block in self.blocks)
+
 
 def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
     """Look at a file and cut it into blocks, as registered already or anew. Raises Unreadable, Altered, OSError."""
     declaration = files.workspace.declaration(source)
-    with open_plain(arrival.path, arrival.form) as stream:
+    with _opened(arrival, files) as stream:
         head = _unpacked(stream, _HEAD)
     shape = sniff(head, declaration)
     intake = Intake(arrival, source, shape, 0)
     intake.by_content = declaration.identity.content or not _has_identity(declaration, shape)
     intake.file_no, intake.condemned, registered = _registered(files, arrival)
-    intake.begun = any(block.committed for block in registered)
+    intake.touched = any(block.committed for block in registered)
+    intake.begun = intake.touched or any(block.sharding for block in registered)
     if intake.begun:
         intake.blocks = _again(arrival, source, files, registered)
     else:
@@ -84,6 +101,16 @@ def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
         raise Altered
     intake.records = _estimate(head, intake.bytes, declaration)
     return intake
+
+
+def _opened(arrival: Arrival, files: Files) -> BinaryIO:
+    """The file's decompressed bytes, as a stream; those of a sealed one are in memory alone. Raises Unreadable."""
+    if arrival.form != "sealed":
+        return open_plain(arrival.path, arrival.form)
+    try:
+        return io.BytesIO(segments.read(arrival.path, arrival.source, files.workspace.keyring))
+    except (SealBroken, KeyGone) as problem:
+        raise Unreadable(str(problem)) from None
 
 
 def _has_identity(declaration: Declaration, shape: Shape) -> bool:
@@ -151,7 +178,7 @@ def _cut_stream(
     arrival: Arrival, source: Source, files: Files, declaration: Declaration, shape: Shape, size: int, limit: int
 ) -> Iterator[Block]:
     """Blocks of a file that must be read to be cut; those of a packed file are sealed into the archive as they come."""
-    with open_plain(arrival.path, arrival.form) as stream:
+    with _opened(arrival, files) as stream:
         first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
         while True:
             more = _unpacked(stream, size)
@@ -196,14 +223,15 @@ def _again(arrival: Arrival, source: Source, files: Files, registered: list[Bloc
     if arrival.form == "plain":
         return left
     found = []
-    with open_plain(arrival.path, arrival.form) as stream:
+    with _opened(arrival, files) as stream:
         at = 0
         for block in left:
             while at < block.first:
                 at += len(_unpacked(stream, min(block.first - at, 1 << 20)))
             data = _unpacked(stream, block.last - block.first)
             at += len(data)
-            found.append(_block(block.number, block.first, data, arrival, source, files))
+            staged = _block(block.number, block.first, data, arrival, source, files).staged
+            found.append(replace(block, staged=staged))
     return found
 
 
@@ -214,6 +242,19 @@ def name_id(files: Files, name: str) -> str:
     """Keyed hash of a file's name: what the ledger knows it by."""
     secret = files.workspace.keyring.key(_NAMES).secret
     return tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py().hex()
+
+
+def naming(files: Files) -> streaming.Naming:
+    """How the ledger knows the name of an input file that is no file: by its keyed hash, and sealed."""
+    key = files.workspace.keyring.sealer(_NAMES)
+    return lambda name: (name_id(files, name), key.seal(name.encode(), b"name"))
+
+
+def arrival_of(row: Row[Any], files: Files) -> Arrival:
+    """The landing file that a row of input_files is about."""
+    name = files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
+    path = files.workspace.settings.landing_path / name
+    return Arrival(row.source, path, name, row.size, row.modified_ns)
 
 
 def _row(connection: Connection, files: Files, arrival: Arrival) -> Any:
@@ -267,30 +308,51 @@ def _registered(files: Files, arrival: Arrival) -> tuple[int, bool, list[Block]]
         return (
             row.file_no,
             row.set_aside,
-            [Block(b.block, b.first, b.last, "", b.committed_by is not None) for b in found],
+            [_known_block(row) for row in found],
         )
 
 
-def register(intakes: list[Intake], files: Files, run_id: str) -> None:
-    """Enter files and their blocks in the ledger, in one transaction, before they are read."""
+def _known_block(row: Row[Any]) -> Block:
+    at = streaming.milliseconds(row.registered_at) if row.registered_at else 0
+    return Block(row.block, row.first, row.last, "", row.committed_by is not None, row.sharding or "", at)
+
+
+def register(intakes: list[Intake], files: Files, run_id: str, sharding: str = "") -> None:
+    """Enter files and their blocks in the ledger, in one transaction, before they are read.
+
+    With a `sharding` they are a stream's: blocks that one has registered stay as they are.
+    """
     key = files.workspace.keyring.sealer(_NAMES)
     ids = [name_id(files, intake.arrival.name) for intake in intakes]
     with database.writing(files.workspace.settings) as connection:
+        if sharding:
+            runs.require(connection, run_id)
+        at = database.now()
         for intake, identity in zip(intakes, ids, strict=True):
             if not intake.file_no:
                 intake.file_no = _insert_file(
                     connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id
                 )
-            fresh = [block for block in intake.blocks if not block.committed]
-            connection.execute(
-                delete(blocks).where(blocks.c.file_no == intake.file_no, blocks.c.committed_by.is_(None))
-            )
+            fresh = [block for block in intake.blocks if not block.committed and not block.sharding]
+            open_ones = blocks.c.committed_by.is_(None) & blocks.c.registered_at.is_(None)
+            connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, open_ones))
             if fresh:
                 rows = [
                     {"file_no": intake.file_no, "block": b.number, "first": b.first, "last": b.last, "run_id": run_id}
+                    | (_stream_columns(intake.arrival, b, at, sharding) if sharding else {})
                     for b in fresh
                 ]
                 connection.execute(insert(blocks), rows)
+            if sharding:
+                now_ms = streaming.milliseconds(at)
+                intake.blocks = [
+                    b if b.sharding else replace(b, sharding=sharding, now_ms=now_ms) for b in intake.blocks
+                ]
+
+
+def _stream_columns(arrival: Arrival, block: Block, at: datetime, sharding: str) -> dict[str, object]:
+    arrived = datetime.fromtimestamp(arrival.modified_ns / 1e9, UTC).replace(tzinfo=None)
+    return streaming.stream_columns(at, arrived, block.last - block.first, sharding)
 
 
 def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: bytes, run_id: str) -> int:
@@ -369,6 +431,11 @@ def chunks(intakes: list[Intake], files: Files) -> list[pa.Table]:
             groups[like].append(piece)
             weight[like] += block.last - block.first
     return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in made]
+
+
+def whole_chunk(intake: Intake) -> pa.Table:
+    """All blocks of a file as one chunk."""
+    return pa.Table.from_pylist([_piece(intake, block) for block in intake.blocks], schema=CHUNK)
 
 
 def _piece(intake: Intake, block: Block) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from callward.retention import restrictions
 from callward.settings import Settings, Source
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines import intake as intakes
+from pipelines import release as releases
+from pipelines.compact import compact_after
 from pipelines.intake import Altered, Intake, Unreadable
 from pipelines.orphans import sweep_orphans
 from pipelines.tidy import tidy_pending
@@ -42,11 +44,16 @@ class Night:
     left_alone: list[LeftAlone] = field(default_factory=list)
     waves: int = 0
     refused: int = 0
+    releases: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def must_look(self) -> bool:
-        """Whether a person must look: a file was set aside, could not be read or is not allowed."""
-        return any(item.wrong for item in self.left_alone) or any(f.get("set_aside") for f in self.files)
+        """Whether a person must look: a file was set aside, could not be read or is not allowed; a release failed."""
+        return (
+            any(item.wrong for item in self.left_alone)
+            or any(f.get("set_aside") for f in self.files)
+            or (any(one["status"] != "published" for one in self.releases))
+        )
 
     def document(self) -> dict[str, Any]:
         rate = round(self.rows / self.seconds) if self.seconds else 0
@@ -59,6 +66,7 @@ class Night:
             "waves": self.waves,
             "files": self.files,
             "left_alone": [{"file": item.name, "reason": item.reason} for item in self.left_alone],
+            "releases": self.releases,
         }
 
 
@@ -83,6 +91,8 @@ def nightly(
         night.seconds = time.monotonic() - started
         runs.finish(settings, run_id, "done", night.document())
     restrictions.mark(settings)
+    compact_after(settings, progress)
+    night.releases = releases.due(settings, progress)
     return night
 
 
@@ -138,7 +148,11 @@ class _Nightly:
         try:
             if status == "unreadable":
                 raise Unreadable("it could not be read before and has not changed")
-            return intakes.plan(arrival, source, self._files)
+            planned = intakes.plan(arrival, source, self._files)
+            if not planned.streamed:
+                return planned
+            reason = "a stream has begun it: 'callward stream start' goes on with it"
+            self._night.left_alone.append(LeftAlone(shown, reason, True))
         except Unreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._night.run_id)
             self._night.left_alone.append(LeftAlone(shown, str(problem), True))

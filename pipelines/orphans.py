@@ -1,14 +1,13 @@
 """Orphans: data files that a run wrote and no commit named. Only runs that are over leave any."""
 
-import os
 from collections.abc import Collection
-from pathlib import Path
 
 from sqlalchemy import Connection, select, update
 
 from callward import database, runs
 from callward.crash import point
 from callward.settings import Settings
+from callward.store import Store
 from schemas.tables import lake_files
 from schemas.tables import runs as runs_table
 
@@ -19,20 +18,26 @@ def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> in
         gone = set(over) if over is not None else _ended(connection)
         named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(gone))
         known = set(connection.execute(named).scalars()) if gone else set()
-    if not gone or not settings.lake_path.is_dir():
+    if not gone:
         return 0
-    removed = 0
-    for folder, _, names in os.walk(settings.lake_path):
-        for name in names:
-            file_id = name.lstrip(".").split(".", 1)[0]
-            if file_id.split("-", 1)[0] in gone and file_id not in known:
-                Path(folder, name).unlink(missing_ok=True)
-                removed += 1
-                point("orphan-removed")
+    store, removed = Store.of(settings), 0
+    orphans = (file.path for file in store.list() if _is_orphan(_file_id(file.path), gone, known))
+    for some in store.removing(orphans):
+        removed += len(some)
+        point("orphan-removed")
     if over is None:
         with database.writing(settings) as connection:
             connection.execute(update(runs_table).where(runs_table.c.run_id.in_(gone)).values(swept_at=database.now()))
     return removed
+
+
+def _file_id(path: str) -> str:
+    """The data file that a file of the lake is, or lies beside, or was to become."""
+    return path.rpartition("/")[2].lstrip(".").split(".", 1)[0]
+
+
+def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> bool:
+    return file_id.split("-", 1)[0] in gone and file_id not in known
 
 
 def _ended(connection: Connection) -> set[str]:

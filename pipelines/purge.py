@@ -15,7 +15,6 @@ from sqlalchemy import func, select
 from callward import database, runs
 from callward.crash import point
 from callward.custody import epochs, exports, persons, roots, signing
-from callward.custody.keys import sync_folder
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
 from callward.files import HELD, Files
@@ -27,9 +26,11 @@ from callward.retention.plans import Plan
 from callward.retention.policy import Policy
 from callward.retention.purges import Law
 from callward.settings import Settings
+from callward.store import TRANSIT, Store
 from callward.workspace import Reference, open_workspace
 from pipelines import console
 from pipelines.orphans import sweep_orphans
+from pipelines.release import before_expiry
 from schemas.retention import certificates as certificates_table
 from schemas.retention import purges
 from schemas.tables import audit_log, lake_files
@@ -185,6 +186,7 @@ class _Purge:
         self._settings, self._as_of, self._today, self._run_id = settings, as_of, today, run_id
         self._approval, self._progress, self._only = approval, progress, only
         self._files = _files(settings, run_id)
+        self._unreleased: list[str] = []
 
     def run(self) -> dict[str, Any]:
         self._take_up()
@@ -198,7 +200,8 @@ class _Purge:
                 waiting = _document(made, purge_id, phases.PLANNED, found, self._today)
                 return waiting | {"brake": objections}
             if self._phases(made, purge_id, attempt):
-                return _document(made, purge_id, phases.DONE, found, self._today) | self._concluded(purge_id)
+                done = _document(made, purge_id, phases.DONE, found, self._today) | self._concluded(purge_id)
+                return done | {"warnings": done["warnings"] + self._unreleased}
             sweep_orphans(self._settings, over={self._run_id})
         raise Problem("nights or holds changed what was planned again and again; nothing more was purged, run it again")
 
@@ -239,6 +242,7 @@ class _Purge:
     def _phases(self, made: Plan, purge_id: str, attempt: int) -> bool:
         """Both phases; False when something else came first, and all is as it was."""
         _check_keys(self._settings, made)
+        self._unreleased = before_expiry(self._settings, made.doing, self._progress)
         try:
             written = self._written(made, purge_id, attempt)
             phases.tombstone(self._settings, made, self._run_id, purge_id, written)
@@ -287,15 +291,11 @@ class _Purge:
     def _remove(self, begun: Purge) -> None:
         with database.reading(self._settings) as connection:
             gone = phases.doomed_files(connection, begun)
-        lake, folders = self._settings.lake_path, set()
-        for path in [*(lake / row.path for row in gone), *(lake / "transit" / name for name in begun.facts["spilled"])]:
-            for suffix in _BESIDE:
-                Path(f"{path}{suffix}").unlink(missing_ok=True)
-            folders.add(path.parent)
+        paths = [*(row.path for row in gone), *(f"{TRANSIT}/{name}" for name in begun.facts["spilled"])]
+        store = Store.of(self._settings)
+        for _ in store.removing(path + suffix for path in paths for suffix in _BESIDE):
             point("purge-file-removed")
-        for folder in sorted(folders):
-            if folder.is_dir():
-                sync_folder(folder)
+        store.settle(paths)
         phases.note_removed(self._settings, self._run_id, begun, [row.file_id for row in gone])
         point("purge-files-removed")
 

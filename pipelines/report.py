@@ -40,6 +40,9 @@ def of_night(settings: Settings, night: Night) -> Iterator[Any]:
         if item["set_aside"]:
             mend = "mend the declaration, then 'callward recycle --code FILE'"
             yield f"{item['file']}: set aside whole, over its error threshold; {mend}"
+    if night.releases:
+        rows = [[one["name"], one["period"], one["status"], one["reason"]] for one in night.releases]
+        yield console.table("Released", ["table", "period", "status", "why"], rows)
     yield _conclusion(night)
 
 

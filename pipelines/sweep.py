@@ -4,7 +4,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,8 @@ from callward.files import Files
 from callward.initiate import root_file
 from callward.landing import LeftAlone, arrivals
 from callward.settings import Settings
-from callward.sweeping import Report
+from callward.store import Store
+from callward.sweeping import Remote, Report
 from callward.sweeping import sweep as sweep_paths
 from callward.workspace import Reference, open_workspace
 from pipelines import console, intake
@@ -57,6 +59,7 @@ def sweep(
     if not numbers:
         raise Problem("there is no number to look for: the lake is empty, or the file holds none")
     swept = [path.absolute() for path in paths] or list(everything(settings))
+    remote = () if paths else _elsewhere(settings)
     aside = [*_waiting(settings), *_own(settings), *([numbers_file.absolute()] if numbers_file else [])]
 
     def read_so_far(files: int, read: int) -> None:
@@ -64,9 +67,10 @@ def sweep(
             progress(f"{files:,} files, {read / 1e6:,.0f} MB read")
 
     progress(f"looking for {console.count(len(numbers), 'number')}")
-    return Sweep(
-        len(numbers), sweep_paths(swept, numbers, ciphertext=_verified(settings), leave_out=aside, progress=read_so_far)
+    report = sweep_paths(
+        swept, numbers, ciphertext=_verified(settings), leave_out=aside, remote=remote, progress=read_so_far
     )
+    return Sweep(len(numbers), report)
 
 
 # -- what to look for --------------------------------------------------------------------------------------------------
@@ -105,8 +109,8 @@ def _tables(files: Files, committed: Iterable[ledger.DataFile], logs: Iterable[l
 
 
 def everything(settings: Settings) -> Iterator[Path]:
-    """The workspace, what its settings keep elsewhere, and this user's files in the temporary folder; none twice."""
-    found = [settings.folder, settings.lake_path, settings.landing_path]
+    """Folders and files of the workspace, what its settings keep in others, this user's temporary files; none twice."""
+    found = [settings.folder, *([settings.lake_path] if settings.lake.is_local else []), settings.landing_path]
     if (file := database.sqlite_file(settings)) is not None:
         found += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
     found += _temporary()
@@ -115,6 +119,13 @@ def everything(settings: Settings) -> Iterator[Path]:
         if not any(path == other or other in path.parents for other in given):
             given.append(path)
             yield path
+
+
+def _elsewhere(settings: Settings) -> Iterator[Remote]:
+    """The objects of a lake that is no folder, each read as it comes."""
+    if not settings.lake.is_local:
+        store = Store.of(settings)
+        yield from (Remote(store.named(file.path), partial(store.stream, file.path)) for file in store.list())
 
 
 def _temporary() -> list[Path]:
@@ -134,7 +145,7 @@ def _waiting(settings: Settings) -> Iterator[Path]:
     files = Files(open_workspace(Reference(str(settings.path), ROLE, "sweep")), "sweep")
     for source in settings.sources:
         for found in arrivals(settings, source):
-            if isinstance(found, LeftAlone):
+            if isinstance(found, LeftAlone) or found.form == "sealed":  # what is sealed is swept wherever it lies
                 continue
             if intake.known_status(files, found) not in _GONE:
                 yield found.path
@@ -161,10 +172,11 @@ def _own(settings: Settings) -> Iterator[Path]:
             yield file
 
 
-def _verified(settings: Settings) -> dict[Path, str]:
+def _verified(settings: Settings) -> dict[PurePath, str]:
     """SHA-256 of every file that the manifest names: short forms within it are chance."""
+    store = Store.of(settings)
     with database.reading(settings) as connection:
-        return {settings.lake_path / file.path: file.sha256 for file in ledger.files(connection)}
+        return {store.named(file.path): file.sha256 for file in ledger.files(connection)}
 
 
 # -- what a person reads -----------------------------------------------------------------------------------------------

@@ -1,18 +1,20 @@
 """Tidy: superseded files leave the disk, pieces past their horizon become PARTIAL, the pending log is made one file."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 
-from callward import database, ledger, runs
+from callward import database, ledger, readers, runs
 from callward.columns import flat, set_column, words
 from callward.crash import point
 from callward.files import Files
 from callward.ledger import Outcome, Refused
 from callward.settings import Settings
+from callward.store import Store
 from callward.workspace import Workspace
 from schemas.aside import PENDING
 from schemas.codes import Bucket, Suspense
@@ -85,23 +87,30 @@ def _tidy(
 def remove_superseded(settings: Settings, run_id: str) -> None:
     """Delete data files that were replaced longer ago than the grace for queries that have begun.
 
-    A run that began while a file still counted may be about to open it: such files wait for the night after. The
-    register keeps what they were.
+    A run that began while a file still counted may be about to open it, and a reader may read it: such files wait for
+    the next time. The register keeps what they were.
     """
     before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
     with database.reading(settings) as connection:
-        others = runs.living(connection) - {run_id}
-        oldest = connection.execute(
-            select(func.min(runs_table.c.started_at)).where(runs_table.c.run_id.in_(others))
-        ).scalar()
-        replaced = (lake_files.c.superseded_at <= min(before, oldest or before)) & lake_files.c.removed_at.is_(None)
+        until = min([before, *_began(connection, run_id)])
+        replaced = (lake_files.c.superseded_at <= until) & lake_files.c.removed_at.is_(None)
         gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
-    for row in gone:
-        for suffix in ("", ".ids", ".lin"):
-            (settings.lake_path / (row.path + suffix)).unlink(missing_ok=True)
-            point("superseded-removed")
+    for _ in Store.of(settings).removing(row.path + suffix for row in gone for suffix in ("", ".ids", ".lin")):
+        point("superseded-removed")
     if gone:
         with database.writing(settings) as connection:
             for some in database.batches(row.file_id for row in gone):
                 removed = update(lake_files).where(lake_files.c.file_id.in_(some))
                 connection.execute(removed.values(removed_at=database.now()))
+            readers.forget_dead(connection)
+
+
+def _began(connection: Connection, run_id: str) -> Iterator[datetime]:
+    """When the other runs and the readers at work began, of each kind the one that has been at it for longest.
+
+    A stream lives for weeks and asks which files count at each flush: the grace is enough for it.
+    """
+    others = runs.living(connection) - {run_id}
+    r = runs_table.c
+    oldest = select(func.min(r.started_at)).where(r.run_id.in_(others), r.kind != "stream")
+    yield from filter(None, (connection.execute(oldest).scalar(), readers.oldest(connection)))

@@ -96,7 +96,7 @@ input_files = Table(
     Column("modified_ns", BigInteger, nullable=False),
     required("status"),  # reading, committed, removed (the landing file is gone), changed, unreadable
     Column("reason", String(255)),
-    required("path_form", 16),  # plain, gzip or zstd
+    required("path_form", 16),  # plain, gzip, zstd, sealed or kafka
     Column("shape_sealed", LargeBinary),
     required("run_id", 32),
     Column("seen_at", DateTime, nullable=False),
@@ -116,6 +116,12 @@ blocks = Table(
     Column("committed_by", String(32)),
     Column("archive_file", String(96)),
     Column("archive_first", BigInteger),
+    # What follows is of a stream's blocks alone: a night closes a block in one commit.
+    Column("registered_at", DateTime, index=True),
+    Column("oldest_at", DateTime),  # when its oldest record arrived
+    Column("bytes", BigInteger),
+    Column("sharding", Text),  # how its records are spread, as JSON: a restart spreads them just so
+    Column("slices", Integer),  # how many it fell into; null until it is parsed
     UniqueConstraint("file_no", "first"),
 )
 

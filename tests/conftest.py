@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from schemas.cdr import CDR
 from schemas.policy import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN, VIEWS
+from tests import servers
 from transforms.pair import fold
 
 ROLE = "billing-run"
@@ -279,6 +280,31 @@ def spread(name: str, number: int) -> bytes:
     """16 bytes that a small number stands for: ids are hashes, so their bits must vary."""
     space = "content" if name == "content" else "leg" if name.startswith("leg") else "id"
     return hashlib.blake2b(f"{space}/{number}".encode(), digest_size=16).digest()
+
+
+# -- real servers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[servers.KafkaBroker]:
+    """A Kafka broker for all tests: topics of one's own, no restarts (for those: servers.kafka_broker())."""
+    with servers.kafka_broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def flink_jar() -> Path:
+    """The Flink job server's jar, and a Java that runs it."""
+    servers.needs_java()
+    servers.needed(servers.JOB_SERVER.is_file(), "the Flink job server is missing: make engine")
+    return servers.JOB_SERVER
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(flink_jar: Path) -> Iterator[servers.FlinkCluster]:
+    """A cluster of two TaskManagers for all tests; whoever kills one of them starts another."""
+    with servers.flink_cluster(taskmanagers=2) as cluster:
+        yield cluster
 
 
 def pytest_unconfigure() -> None:

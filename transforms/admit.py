@@ -108,6 +108,29 @@ def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspa
     return tokens.permute(record_ids, workspace.id_secret(tenant, "suppression"))
 
 
+def admit_group(group: Group, files: Files, today: date) -> tuple[Group, Outcome]:
+    """A group's calls that may still be written (there may be none), and what became of the others."""
+    settings = files.workspace.settings
+    with database.reading(settings) as connection:
+        policies = policy.in_force(settings, connection)[group.tenant]
+        held = holds.any_open(connection)
+    calls, outcome = group.calls, Outcome()
+    unwanted = erased(calls, group.tenant, files.workspace)
+    if unwanted is not None and pc.any(unwanted).as_py():
+        outcome.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
+        calls = calls.filter(pc.invert(unwanted))
+    every_attempt = settings.tenants[group.tenant].billing.rows == "attempts"
+    admitted = admit(calls, policies, today, every_attempt)
+    if admitted.expired.num_rows:
+        outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
+    if held and admitted.late.num_rows:
+        outcome.files.append(files.write_log("late", group.tenant, admitted.late))
+    closed = [date.fromisoformat(day) for day in admitted.without_assurance]
+    amended = group.amended.filter(pc.invert(_on(group.amended, closed)))
+    shut = {name: getattr(admitted, name) for name in ("without_assurance", "without_billing", "without_numbers")}
+    return replace(group, calls=admitted.calls, amended=amended, **shut), outcome
+
+
 @dataclass(eq=False)
 class Admit(beam.PTransform):  # type: ignore[misc]
     """PCollection[Group] → main: PCollection[Group], facts: PCollection[Outcome]."""
@@ -132,26 +155,7 @@ class _AdmitFn(beam.DoFn):  # type: ignore[misc]
         self._files = Files(open_workspace(self._reference), self._run_id)
 
     def process(self, group: Group) -> Iterator[Any]:
-        settings = self._files.workspace.settings
-        with database.reading(settings) as connection:
-            policies = policy.in_force(settings, connection)[group.tenant]
-            held = holds.any_open(connection)
-        calls, outcome = group.calls, Outcome()
-        unwanted = erased(calls, group.tenant, self._files.workspace)
-        if unwanted is not None and pc.any(unwanted).as_py():
-            outcome.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
-            calls = calls.filter(pc.invert(unwanted))
-        every_attempt = settings.tenants[group.tenant].billing.rows == "attempts"
-        admitted = admit(calls, policies, self._today, every_attempt)
-        if admitted.expired.num_rows:
-            outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
-        if held and admitted.late.num_rows:
-            outcome.files.append(self._files.write_log("late", group.tenant, admitted.late))
+        admitted, outcome = admit_group(group, self._files, self._today)
         yield beam.pvalue.TaggedOutput("facts", outcome)
-        closed = [date.fromisoformat(day) for day in admitted.without_assurance]
-        amended = group.amended.filter(pc.invert(_on(group.amended, closed)))
-        if admitted.calls.num_rows or amended.num_rows:
-            shut = {
-                name: getattr(admitted, name) for name in ("without_assurance", "without_billing", "without_numbers")
-            }
-            yield replace(group, calls=admitted.calls, amended=amended, **shut)
+        if admitted.calls.num_rows or admitted.amended.num_rows:
+            yield admitted

@@ -28,6 +28,9 @@ class Limit:
     share: float
     least: int
 
+    def exceeded(self, wrong: int, read: int) -> bool:
+        return wrong >= self.least and wrong > self.share * read
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -56,7 +59,7 @@ def over_limit(entries: pa.Table, limits: Mapping[int, Limit]) -> list[int]:
             read[row["file_no"]] += row["rows"]
         elif row["bucket"] == Bucket.SUSPENDED and row["code"] not in _NOT_THE_FILES_FAULT:
             wrong[row["file_no"]] += row["rows"]
-    return [no for no, limit in limits.items() if wrong[no] >= limit.least and wrong[no] > limit.share * read[no]]
+    return [no for no, limit in limits.items() if limit.exceeded(wrong[no], read[no])]
 
 
 _NOT_THE_FILES_FAULT = (Suspense.CONFLICT, Suspense.PARTIAL, Suspense.FILE)

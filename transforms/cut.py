@@ -40,6 +40,33 @@ def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> p
     return _lines(block, data if isinstance(data, bytes) else memoryview(block), declaration.file)
 
 
+def message_records(
+    values: pa.LargeBinaryArray, declaration: Declaration
+) -> tuple[pa.LargeBinaryArray, npt.NDArray[np.int64]]:
+    """The records of messages, and the message (row number) that each is of.
+
+    A message is a record, or a block of them; a wrong one spoils no other. Null and blank messages hold none.
+    """
+    values = pc.fill_null(values, b"")
+    for ending in (b"\n", b"\r"):
+        values = trimmed(values, ending)
+    marked = pc.starts_with(values, pattern=_BOM)
+    values = pc.if_else(marked, pc.binary_replace_slice(values, 0, len(_BOM), b""), values)
+    several = pc.match_substring_regex(values, pattern=_SEVERAL[declaration.file.records])
+    odd = np.flatnonzero(several.to_numpy(zero_copy_only=False))
+    lone = np.flatnonzero(pc.and_(pc.invert(several), pc.greater(pc.binary_length(values), 0)))
+    if not len(odd):
+        return values.take(pa.array(lone)), lone
+    parts = [records(values[int(at)].as_buffer(), declaration) for at in odd]
+    of = np.concatenate([lone, np.repeat(odd, [len(part) for part in parts])])
+    order = np.argsort(of, kind="stable")
+    return pa.concat_arrays([values.take(pa.array(lone)), *parts]).take(pa.array(order)), of[order]
+
+
+# What tells that a message may hold more than one record: a line end in it, an array of documents or two in a row.
+_SEVERAL: Final = {"lines": r"\n", "file": r"^\s*\[|\}\s*\{"}
+
+
 def _lines(block: pa.Buffer, data: bytes | memoryview, file: File) -> pa.LargeBinaryArray:
     if not block.size:
         return pa.array([], pa.large_binary())

@@ -1,5 +1,6 @@
 """What passes between the transforms of a wave. Tables inside are sealed whenever they are pickled or encoded."""
 
+import json
 import pickle
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -36,6 +37,13 @@ class Sharding:
 
     buckets: int = 1
     bits: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"buckets": self.buckets, "bits": self.bits}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Sharding":
+        return cls(**json.loads(text))
 
 
 @dataclass

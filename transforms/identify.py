@@ -119,6 +119,16 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
     ]
 
 
+def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iterator[tuple[int, pa.Table]]:
+    """Sound records of one source → (bucket, CDR table), each of one tenant and shard."""
+    source = workspace.settings.source(table.schema.metadata[SOURCE].decode())
+    for tenant in table["tenant"].unique().to_pylist():
+        mine = table if source.tenant_field is None else table.filter(has_value(table["tenant"], tenant))
+        cdrs = identify(mine, source, tenant, workspace)
+        offset = zlib.crc32(tenant.encode())
+        yield from cut_by_bucket(cdrs, sharding.bits.get(tenant, 0), sharding.buckets, offset)
+
+
 @dataclass(eq=False)
 class Identify(beam.PTransform):  # type: ignore[misc]
     """PCollection[validated table] → PCollection[tuple[bucket, CDR table]]: behind it only sealed batches travel."""
@@ -139,9 +149,4 @@ class _IdentifyFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        source = self._workspace.settings.source(table.schema.metadata[SOURCE].decode())
-        for tenant in table["tenant"].unique().to_pylist():
-            mine = table if source.tenant_field is None else table.filter(has_value(table["tenant"], tenant))
-            cdrs = identify(mine, source, tenant, self._workspace)
-            offset = zlib.crc32(tenant.encode())
-            yield from cut_by_bucket(cdrs, self._sharding.bits.get(tenant, 0), self._sharding.buckets, offset)
+        yield from by_bucket(table, self._sharding, self._workspace)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from callward.columns import either, filled, flat, set_column
 from callward.numbering import Plan, jurisdiction, normalize_values, places_of
-from callward.workspace import Reference, open_workspace
+from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR
 from transforms.read import SOURCE
 
@@ -52,6 +52,12 @@ def _put(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
     return table.append_column(CDR.field(name), column)
 
 
+def normalize_records(parsed: pa.Table, workspace: Workspace) -> pa.Table:
+    """One source's parsed records with their numbers read by the source's own plan."""
+    plan = workspace.plan(workspace.settings.source(parsed.schema.metadata[SOURCE].decode()))
+    return normalize(parsed, plan).replace_schema_metadata(parsed.schema.metadata)
+
+
 @dataclass(eq=False)
 class Normalize(beam.PTransform):  # type: ignore[misc]
     """PCollection[parsed table] → the same with numbers in E.164 (or as dialled) and places."""
@@ -70,5 +76,4 @@ class _NormalizeFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, parsed: pa.Table) -> Iterator[pa.Table]:
-        plan = self._workspace.plan(self._workspace.settings.source(parsed.schema.metadata[SOURCE].decode()))
-        yield normalize(parsed, plan).replace_schema_metadata(parsed.schema.metadata)
+        yield normalize_records(parsed, self._workspace)

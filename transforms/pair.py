@@ -314,6 +314,28 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
     return {name: pieces.talk for name, pieces in declared.items() if pieces is not None}
 
 
+def pair_gathered(
+    gathered: Gathered, sharding: Sharding, files: Files, talk_rules: Mapping[str, str], now_ms: int
+) -> Iterator[tuple[Group, Outcome]]:
+    """The records of one bucket → each tenant's whole calls, and what its pending log gains."""
+    by_tenant: dict[str, list[pa.Table]] = {}
+    for table in gathered.tables:
+        by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
+    for tenant in sorted(by_tenant):
+        new, bits = in_order(by_tenant.pop(tenant)), sharding.bits.get(tenant, 0)
+        shard = int(tokens.shard_bits(new["call_id"].slice(0, 1), bits)[0])
+        if not in_pieces(new):
+            yield Group(tenant, bits, shard, new, CDR.empty_table()), Outcome()
+            continue
+        waiting, version = pending_log(files, tenant)
+        mine = tokens.shard_bits(waiting["call_id"], bits) == shard
+        paired = pair(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
+        outcome = Outcome(entries=paired.entries, read={(tenant, ledger.PENDING): version})
+        if paired.pending.num_rows:
+            outcome.files.append(files.write_log("pending", tenant, paired.pending))
+        yield Group(tenant, bits, shard, paired.calls, paired.amended), outcome
+
+
 @dataclass(eq=False)
 class Pair(beam.PTransform):  # type: ignore[misc]
     """PCollection[Gathered] → main: PCollection[Group], facts: PCollection[Outcome]."""
@@ -339,23 +361,6 @@ class _PairFn(beam.DoFn):  # type: ignore[misc]
         self._talk_rules = talk_rules(self._files.workspace)
 
     def process(self, element: Gathered) -> Iterator[Any]:
-        by_tenant: dict[str, list[pa.Table]] = {}
-        for table in element.tables:
-            by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
-        for tenant in sorted(by_tenant):
-            yield from self._tenant(tenant, in_order(by_tenant.pop(tenant)))
-
-    def _tenant(self, tenant: str, new: pa.Table) -> Iterator[Any]:
-        bits = self._sharding.bits.get(tenant, 0)
-        shard = int(tokens.shard_bits(new["call_id"].slice(0, 1), bits)[0])
-        if not in_pieces(new):
-            yield Group(tenant, bits, shard, new, CDR.empty_table())
-            return
-        waiting, version = pending_log(self._files, tenant)
-        mine = tokens.shard_bits(waiting["call_id"], bits) == shard
-        paired = pair(new, waiting.filter(pa.array(mine)), self._talk_rules, self._now_ms)
-        outcome = Outcome(entries=paired.entries, read={(tenant, ledger.PENDING): version})
-        if paired.pending.num_rows:
-            outcome.files.append(self._files.write_log("pending", tenant, paired.pending))
-        yield beam.pvalue.TaggedOutput("facts", outcome)
-        yield Group(tenant, bits, shard, paired.calls, paired.amended)
+        for group, outcome in pair_gathered(element, self._sharding, self._files, self._talk_rules, self._now_ms):
+            yield beam.pvalue.TaggedOutput("facts", outcome)
+            yield group

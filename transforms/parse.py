@@ -15,9 +15,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import constant, either, few, few_of, filled, has_value, map_few, nulls, overlaid
+from callward.columns import (
+    constant,
+    either,
+    few,
+    few_of,
+    filled,
+    flat,
+    has_value,
+    map_few,
+    nulls,
+    overlaid,
+    ranks,
+    set_column,
+)
 from callward.settings import Source
-from callward.workspace import Reference, open_workspace
+from callward.workspace import Reference, Workspace, open_workspace
 from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
@@ -318,6 +331,17 @@ def _faults(
     return blank(fault, pc.is_valid(columns["filter"])) if fault.null_count < len(fault) else fault
 
 
+def _named_by_message(parsed: pa.Table, message_id: pa.ChunkedArray, place: np.ndarray) -> pa.Table:
+    """Records without an identity of their own are known by their message and their place in it."""
+    ids = flat(message_id).dictionary_encode()
+    text = pa.array([name.hex() for name in ids.dictionary.to_pylist()], pa.string())
+    named = pc.binary_join_element_wise(text.take(ids.indices), pa.array(place).cast(pa.string()), _JOINT)
+    nameless = pc.and_(pc.is_null(parsed["identity"]), pc.and_(pc.is_null(named), pc.is_null(parsed["filter"])))
+    fault = pc.coalesce(parsed["fault"], pc.if_else(nameless, str(Suspense.IDENTITY), pa.scalar(None, pa.string())))
+    parsed = set_column(parsed, "fault", fault)
+    return set_column(parsed, "identity", pc.coalesce(parsed["identity"], named))
+
+
 def tenants(table: pa.Table, source: Source) -> pa.Table:
     """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault TENANT."""
     if source.tenant_field is None:
@@ -327,6 +351,23 @@ def tenants(table: pa.Table, source: Source) -> pa.Table:
     fault = pc.if_else(lost, str(Suspense.TENANT), table["fault"])
     table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
     return table.append_column("tenant", filled(found, UNKNOWN_TENANT))
+
+
+def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
+    """Records as Read gives them → schema PARSED with tenant and lineage, one row per record."""
+    source = workspace.settings.source(found.schema.metadata[SOURCE].decode())
+    shape = Shape.from_json(found.schema.metadata[SHAPE].decode())
+    raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)
+    declaration, tenant_column = workspace.declaration(source), source.tenant_field or ""
+    parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column)
+    for name in ("file_no", "block", "was_ms"):
+        parsed = parsed.append_column(name, found[name])
+    parsed = parsed.append_column("was", few(found["was"]))
+    parsed = parsed.set_column(parsed.schema.get_field_index("line"), "line", found["line"])
+    parsed = parsed.append_column("carried_ms", parsed["talk_ms"])
+    if "message_id" in found.column_names:
+        parsed = _named_by_message(parsed, found["message_id"], ranks(found["message"].to_numpy()))
+    return tenants(parsed, source).replace_schema_metadata(found.schema.metadata)
 
 
 @dataclass(eq=False)
@@ -347,14 +388,4 @@ class _ParseFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, found: pa.Table) -> Iterator[pa.Table]:
-        source = self._workspace.settings.source(found.schema.metadata[SOURCE].decode())
-        shape = Shape.from_json(found.schema.metadata[SHAPE].decode())
-        raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)
-        declaration, tenant_column = self._workspace.declaration(source), source.tenant_field or ""
-        parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column)
-        for name in ("file_no", "block", "was_ms"):
-            parsed = parsed.append_column(name, found[name])
-        parsed = parsed.append_column("was", few(found["was"]))
-        parsed = parsed.set_column(parsed.schema.get_field_index("line"), "line", found["line"])
-        parsed = parsed.append_column("carried_ms", parsed["talk_ms"])
-        yield tenants(parsed, source).replace_schema_metadata(found.schema.metadata)
+        yield parse_records(found, self._workspace)

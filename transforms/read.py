@@ -122,8 +122,7 @@ def _suspended(piece: dict[str, Any], files: Files) -> pa.Table:
 
 def archive_tenant(files: Files, source: str) -> str:
     """Whose archive a source's files belong to: a feed of many tenants is kept under `_shared`."""
-    declared = files.workspace.settings.source(source)
-    return "_shared" if declared.tenant_field else declared.tenant
+    return files.workspace.settings.source(source).archive_tenant
 
 
 @dataclass(eq=False)

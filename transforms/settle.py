@@ -376,6 +376,55 @@ def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, 
     return lineage
 
 
+@dataclass
+class GroupSettled:
+    """A group's rows to write, what was suspended (by tenant), rows that leave the derived tables, data files to write
+    anew, what the ledger must know, and the data files that the group was compared with."""
+
+    group: Group
+    outcome: Outcome
+    suspended: list[tuple[str, pa.Table]] = field(default_factory=list)
+    taken: list[Share] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
+    compared: set[str] = field(default_factory=set)
+
+
+def settle_group(group: Group, files: Files) -> GroupSettled:
+    """Settle one tenant's records of one bucket among themselves and against the lake."""
+    done, rows = GroupSettled(group, Outcome()), []
+    for view, calls, amended in _by_view(group):
+        committed, read = _committed(group, calls, amended, view, files)
+        settled = settle(calls, amended, files, committed, view)
+        rows.append(settled.rows)
+        done.compared |= {file.file_id for file in committed}
+        done.outcome = Outcome.merge([done.outcome, _outcome(settled, read, view)])
+        if settled.conflicts.num_rows:
+            done.suspended.append((group.tenant, conflicts(settled.conflicts, group.tenant, files.workspace)))
+        done.taken += _taken(settled, group)
+        done.rewrites += _rewrites(settled)
+    done.group = replace(group, calls=pa.concat_tables(rows))
+    return done
+
+
+def _outcome(settled: Settled, read: dict[tuple[str, str], int], view: str) -> Outcome:
+    outcome = Outcome(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
+    if view == "billing" and settled.rows.num_rows:
+        outcome.ends.append(ledger.ends(settled.rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
+    return outcome
+
+
+def _committed(
+    group: Group, calls: pa.Table, amended: pa.Table, view: str, files: Files
+) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
+    """Files of a view that may hold these rows, and the versions of their partitions."""
+    dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
+    parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
+    with database.reading(files.workspace.settings) as connection:
+        read = ledger.versions(connection, group.tenant, parts)
+        committed = ledger.files(connection, view=view, tenant=group.tenant, parts=parts)
+    return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+
+
 @dataclass(eq=False)
 class Settle(beam.PTransform):  # type: ignore[misc]
     """PCollection[Group] → main: PCollection[Group] of rows to write, and tagged: rewrites (Rewrite), taken (Share),
@@ -398,42 +447,14 @@ class _SettleFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, group: Group) -> Iterator[Any]:
-        files = Files(self._workspace, self._run_id)
-        rows = []
-        for view, calls, amended in _by_view(group):
-            committed, read = self._committed(group, calls, amended, view)
-            settled = settle(calls, amended, files, committed, view)
-            rows.append(settled.rows)
-            yield from self._settled(settled, group, read, view)
-        written = pa.concat_tables(rows)
-        if written.num_rows:
-            yield replace(group, calls=written)
-
-    def _settled(
-        self, settled: Settled, group: Group, read: dict[tuple[str, str], int], view: str
-    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        done = settle_group(group, Files(self._workspace, self._run_id))
         tagged = beam.pvalue.TaggedOutput
-        outcome = Outcome(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
-        if view == "billing" and settled.rows.num_rows:
-            outcome.ends.append(ledger.ends(settled.rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
-        yield tagged("facts", outcome)
-        if settled.conflicts.num_rows:
-            yield tagged("suspended", (group.tenant, conflicts(settled.conflicts, group.tenant, self._workspace)))
-        for share in _taken(settled, group):
-            yield tagged("taken", share)
-        for work in _rewrites(settled):
-            yield tagged("rewrites", work)
-
-    def _committed(
-        self, group: Group, calls: pa.Table, amended: pa.Table, view: str
-    ) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
-        """Files of a view that may hold these rows, and the versions of their partitions."""
-        dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
-        parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
-        with database.reading(self._workspace.settings) as connection:
-            read = ledger.versions(connection, group.tenant, parts)
-            committed = ledger.files(connection, view=view, tenant=group.tenant, parts=parts)
-        return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+        yield tagged("facts", done.outcome)
+        for name in ("suspended", "taken", "rewrites"):
+            for element in getattr(done, name):
+                yield tagged(name, element)
+        if done.group.calls.num_rows:
+            yield done.group
 
 
 def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:

@@ -162,6 +162,18 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield days[number].isoformat(), moved(calls, np.flatnonzero(index == number))
 
 
+def split_group(group: Group, workspace: Workspace) -> Iterator[Share]:
+    """A settled, rated group → its rows of each view and call_date."""
+    parts: dict[tuple[str, str], list[Part]] = {}
+    for first in range(0, group.calls.num_rows, SLAB):
+        for call_date, calls in by_date(_slab(group.calls, first)):
+            for part in split(calls, group.tenant, call_date[:7], workspace, _closed(group, call_date)):
+                parts.setdefault((part.view, call_date), []).append(part)
+    for (view, call_date), found in sorted(parts.items()):
+        rows, lineage = (pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True))
+        yield Share(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
+
+
 @dataclass(eq=False)
 class Split(beam.PTransform):  # type: ignore[misc]
     """PCollection[Group] (settled, rated) → PCollection[Share], one per view and call_date."""
@@ -180,16 +192,7 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
 
     def process(self, group: Group) -> Iterator[Share]:
-        parts: dict[tuple[str, str], list[Part]] = {}
-        for first in range(0, group.calls.num_rows, SLAB):
-            for call_date, calls in by_date(_slab(group.calls, first)):
-                for part in split(calls, group.tenant, call_date[:7], self._workspace, _closed(group, call_date)):
-                    parts.setdefault((part.view, call_date), []).append(part)
-        for (view, call_date), found in sorted(parts.items()):
-            rows, lineage = (
-                pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True)
-            )
-            yield Share(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
+        yield from split_group(group, self._workspace)
 
 
 def _closed(group: Group, call_date: str) -> set[str]:

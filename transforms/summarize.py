@@ -6,7 +6,7 @@ once per caller's call (leg 0) on the ingress side. Attempts of unknown disposit
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from callward.columns import constant, filled, flat, has_value, words
 from callward.ledger import Outcome
+from callward.settings import Tenant
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import FEW, TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
@@ -216,6 +217,21 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
     return summed.set_column(summed.schema.get_field_index("account_token"), "account_token", hexed)
 
 
+def differences(element: Share | Rewrite, tenants: Mapping[str, Tenant]) -> Outcome:
+    """What written, taken or rewritten rows change in the derived tables."""
+    derived = _differences(element, tenants)
+    return Outcome(derived={name: [table] for name, table in derived.items()})
+
+
+def _differences(element: Share | Rewrite, tenants: Mapping[str, Tenant]) -> Derived:
+    if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
+        if element.changed is None:
+            return {}
+        return summarize(element.file.view, element.changed, element.file.tenant, tenants[element.file.tenant].zone)
+    derived = summarize(element.view, element.rows, element.tenant, tenants[element.tenant].zone)
+    return negative(derived) if element.taken else derived
+
+
 @dataclass(eq=False)
 class Summarize(beam.PTransform):  # type: ignore[misc]
     """PCollection[Share | Rewrite] → PCollection[Outcome] of differences of the derived tables."""
@@ -234,16 +250,6 @@ class _SummarizeFn(beam.DoFn):  # type: ignore[misc]
         self._tenants = open_workspace(self._reference).settings.tenants
 
     def process(self, element: Share | Rewrite) -> Iterator[Outcome]:
-        derived = self._derived(element)
-        if derived:
-            yield Outcome(derived={name: [table] for name, table in derived.items()})
-
-    def _derived(self, element: Share | Rewrite) -> Derived:
-        if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
-            if element.changed is None:
-                return {}
-            return summarize(
-                element.file.view, element.changed, element.file.tenant, self._tenants[element.file.tenant].zone
-            )
-        derived = summarize(element.view, element.rows, element.tenant, self._tenants[element.tenant].zone)
-        return negative(derived) if element.taken else derived
+        outcome = differences(element, self._tenants)
+        if outcome.derived:
+            yield outcome

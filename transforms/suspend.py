@@ -158,6 +158,34 @@ def _place(row: dict[str, Any]) -> tuple[int, int, int]:
     return row["file_no"], row["block"], row["line"]
 
 
+def set_aside(
+    tenant: str,
+    tables: Sequence[pa.Table],
+    files: Files,
+    now_ms: int,
+    *,
+    write: bool = True,
+    recycled: Recycled | None = None,
+) -> Outcome:
+    """Set one tenant's records (schema SUSPENDED) aside; with `recycled`, what came back of those put through again."""
+    logs, version = known_suspense(files, tenant)
+    new, known = pa.concat_tables(tables), {log.file_id: files.read_log(log) for log in logs}
+    log = pa.concat_tables([SUSPENSE.empty_table(), *known.values()])
+    outcome = Outcome(read={(tenant, ledger.SUSPENSE): version})
+    if recycled is None:
+        rows, outcome.entries = suspend(new, log, now_ms)
+    else:
+        of_logs = np.concatenate(
+            [np.zeros(0, bool), *(np.full(t.num_rows, i in recycled.logs) for i, t in known.items())]
+        )
+        mine = pc.and_(pa.array(of_logs), taken(log, recycled.codes, recycled.sources))
+        rows, outcome.entries = again(new, log, mine, now_ms)
+        outcome.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
+    if rows.num_rows and write:
+        outcome.files.append(files.write_log("suspense", tenant, rows))
+    return outcome
+
+
 @dataclass(eq=False)
 class Suspend(beam.PTransform):  # type: ignore[misc]
     """PCollection[tuple[tenant, SUSPENDED table]] → PCollection[Outcome]."""
@@ -188,19 +216,4 @@ class _SuspendFn(beam.DoFn):  # type: ignore[misc]
 
     def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Outcome]:
         tenant, tables = element
-        logs, version = known_suspense(self._files, tenant)
-        new, known = pa.concat_tables(tables), {log.file_id: self._files.read_log(log) for log in logs}
-        log = pa.concat_tables([SUSPENSE.empty_table(), *known.values()])
-        outcome = Outcome(read={(tenant, ledger.SUSPENSE): version})
-        if self._recycled is None:
-            rows, outcome.entries = suspend(new, log, self._now_ms)
-        else:
-            of_logs = np.concatenate(
-                [np.zeros(0, bool), *(np.full(t.num_rows, i in self._recycled.logs) for i, t in known.items())]
-            )
-            mine = pc.and_(pa.array(of_logs), taken(log, self._recycled.codes, self._recycled.sources))
-            rows, outcome.entries = again(new, log, mine, self._now_ms)
-            outcome.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
-        if rows.num_rows and self._write:
-            outcome.files.append(self._files.write_log("suspense", tenant, rows))
-        yield outcome
+        yield set_aside(tenant, list(tables), self._files, self._now_ms, write=self._write, recycled=self._recycled)

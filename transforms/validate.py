@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from callward import ledger
 from callward.columns import has_value
 from callward.ledger import Outcome
-from callward.workspace import Reference, open_workspace
+from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.codes import Bucket, Suspense
 from transforms.read import CONDEMNED, SHAPE, SOURCE
@@ -108,6 +108,48 @@ def _too_long_a_number(table: pa.Table, party: str) -> pa.Array | pa.ChunkedArra
     return pc.and_(long, _true(pc.greater(pc.utf8_length(pc.coalesce(number, user)), LONGEST_NUMBER)))
 
 
+@dataclass
+class Judged:
+    """Sound records, suspended ones by tenant (schema SUSPENDED), and ledger entries of what was read and left out."""
+
+    good: pa.Table
+    suspended: list[tuple[str, pa.Table]]
+    entries: list[pa.Table]
+
+
+def judge(table: pa.Table, workspace: Workspace) -> Judged:
+    """Part validated records (of one source and shape) by their faults and filters."""
+    metadata = table.schema.metadata
+    entries = [ledger.read_entries(table)]
+    if table["filter"].null_count < table.num_rows:
+        filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
+        left_out = table.filter(filtered)
+        entries += ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])
+        table = table.filter(pc.invert(filtered))
+    if metadata[CONDEMNED]:
+        table = condemned(table)
+    suspended: list[tuple[str, pa.Table]] = []
+    if table["fault"].null_count < table.num_rows:
+        faulty = pc.is_valid(table["fault"])
+        suspended = _aside(table.filter(faulty), metadata, workspace)
+        table = table.filter(pc.invert(faulty))
+    return Judged(table.replace_schema_metadata(metadata), suspended, entries)
+
+
+def condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
+    """The table with the fault FILE for the sound ones of those rows (default: all)."""
+    fault = pc.fill_null(table["fault"], str(Suspense.FILE))
+    if rows is not None:
+        fault = pc.if_else(rows, fault, table["fault"])
+    return table.set_column(table.schema.get_field_index("fault"), "fault", fault)
+
+
+def _aside(table: pa.Table, metadata: dict[bytes, bytes], workspace: Workspace) -> list[tuple[str, pa.Table]]:
+    source, shape = metadata[SOURCE].decode(), metadata[SHAPE].decode()
+    by_tenant = ((t, table.filter(has_value(table["tenant"], t))) for t in table["tenant"].unique().to_pylist())
+    return [(tenant, aside(mine, tenant, source, shape, workspace)) for tenant, mine in by_tenant]
+
+
 @dataclass(eq=False)
 class Validate(beam.PTransform):  # type: ignore[misc]
     """PCollection[normalized table] → good: sound records; suspended: (tenant, SUSPENDED table); facts: Outcome."""
@@ -130,27 +172,9 @@ class _ValidateFn(beam.DoFn):  # type: ignore[misc]
 
     def process(self, table: pa.Table) -> Iterator[Any]:
         tagged = beam.pvalue.TaggedOutput
-        metadata = table.schema.metadata
-        table = validate(table, self._now_ms)
-        entries = [ledger.read_entries(table)]
-        if table["filter"].null_count < table.num_rows:
-            filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
-            left_out = table.filter(filtered)
-            entries += ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])
-            table = table.filter(pc.invert(filtered))
-        yield tagged("facts", Outcome(entries=entries))
-        if metadata[CONDEMNED]:
-            fault = pc.fill_null(table["fault"], str(Suspense.FILE))
-            table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
-        if table["fault"].null_count < table.num_rows:
-            faulty = pc.is_valid(table["fault"])
-            yield from self._aside(table.filter(faulty), metadata)
-            table = table.filter(pc.invert(faulty))
-        if table.num_rows:
-            yield table.replace_schema_metadata(metadata)
-
-    def _aside(self, table: pa.Table, metadata: dict[bytes, bytes]) -> Iterator[Any]:
-        source, shape = metadata[SOURCE].decode(), metadata[SHAPE].decode()
-        for tenant in table["tenant"].unique().to_pylist():
-            mine = table.filter(has_value(table["tenant"], tenant))
-            yield beam.pvalue.TaggedOutput("suspended", (tenant, aside(mine, tenant, source, shape, self._workspace)))
+        judged = judge(validate(table, self._now_ms), self._workspace)
+        yield tagged("facts", Outcome(entries=judged.entries))
+        for suspended in judged.suspended:
+            yield tagged("suspended", suspended)
+        if judged.good.num_rows:
+            yield judged.good

@@ -9,7 +9,7 @@ Restore = old database + newest export + the roots that are there. An export ope
 import base64
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from callward.custody.register import name_of, unwrapped
 from callward.custody.roots import ACTIVE, DESTROYED, open_root
 from callward.errors import Problem
 from callward.settings import CAPABILITIES, Settings
+from callward.store import TRANSIT, Store
 from schemas.retention import certificates, holds, root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import audit_log, keys, lake_files
@@ -371,7 +372,7 @@ def _lake_lacks(settings: Settings, connection: Connection, body: dict[str, Any]
     usable |= set(connection.execute(select(keys.c.key_id).where(keys.c.state != DESTROYED)).scalars())
     usable -= {row["key_id"] for row in body["keys"] if row["state"] == DESTROYED}
     files = connection.execute(select(lake_files).where(lake_files.c.removed_at.is_(None))).all()
-    there = set(_lake_paths(settings.lake_path))
+    there = {file.path for file in Store.of(settings).list() if not file.path.startswith(f"{TRANSIT}/")}
     known = {row.path + beside for row in files for beside in ("", ".ids", ".lin")}
     current = [row for row in files if row.superseded_at is None]
     return {
@@ -379,11 +380,3 @@ def _lake_lacks(settings: Settings, connection: Connection, body: dict[str, Any]
         "files_gone": sorted(row.path for row in current if row.path not in there),
         "files_unknown": len(there - known),
     }
-
-
-def _lake_paths(lake: Path) -> Iterator[str]:
-    """Files of the lake, without batches in flight."""
-    for folder, _, names in os.walk(lake):
-        below = Path(folder).relative_to(lake)
-        if below.parts[:1] != ("transit",):
-            yield from ((below / name).as_posix() for name in names)

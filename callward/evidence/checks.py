@@ -5,7 +5,6 @@ them before its certificate is issued; `callward purge verify` runs them again, 
 """
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from callward import database, ledger
 from callward.custody import epochs
 from callward.files import HELD
 from callward.settings import Settings
+from callward.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, purge_items, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
@@ -32,6 +32,7 @@ _BESIDE: Final = {
 }
 KEYS_DEAD: Final = "keys dead"
 FOOT: Final = "counts foot"
+VERSIONLESS: Final = "object versions"
 _FOOTED: Final = "assurance"  # every accepted record has one row in it, so this view's counts foot to the ledger
 # How a row can have left the view: what retention took out, what it holds apart, and what an erasure took out.
 _LEFT: Final = ("purged", "held", "erased", ledger.NEVER_WRITTEN)
@@ -54,12 +55,14 @@ def of_purge(settings: Settings, purge_id: str, key_ids: Sequence[str], *, quick
         named = _named(connection)
         unswept = _unswept(connection)
         footed = [foots(connection, purge_id)]
-    there = dict(_on_disk(settings.lake_path))
+    store = Store.of(settings)
+    there = {file.path: file.size for file in store.list()}
     return [
         _absent(gone, there),
         keys_dead(settings, key_ids),
         _no_orphans(named, there, unswept),
-        _survivors(settings, named, there, quick),
+        _survivors(store, named, there, quick),
+        *_versionless(store),
         *footed,
     ]
 
@@ -83,19 +86,24 @@ def _named(connection: Connection) -> list[Any]:
     return list(connection.execute(query))
 
 
-def _on_disk(root: Path) -> Iterator[tuple[str, int]]:
-    """Every file below the lake's root: its path there, its size."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = Path(folder, name)
-            yield str(path.relative_to(root)), path.lstat().st_size
-
-
 def _absent(gone: Sequence[Any], there: Mapping[str, int]) -> Check:
     back = sorted({row.file_id for row in gone if any(row.path + s in there for s in ("", *COMPANIONS))})
     if back:
         return Check("files absent", False, f"{_first(back, 'file')} of this purge lies in the lake again")
     return Check("files absent", True, f"none of {_count(gone, 'removed file')} is in the lake")
+
+
+def _versionless(store: Store) -> Iterator[Check]:
+    """Whether a removed object is gone, or lives on as an old version of itself; nothing of a folder."""
+    try:
+        kept = store.versions()
+    except StoreProblem as problem:
+        yield Check(VERSIONLESS, False, f"whether the bucket keeps them could not be asked: {problem}")
+        return
+    if kept == VERSIONS:
+        yield Check(VERSIONLESS, False, "the bucket keeps them: what was removed lives on there until its keys die")
+    elif kept is not None:
+        yield Check(VERSIONLESS, True, f"{kept} by the bucket")
 
 
 def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
@@ -138,26 +146,26 @@ def _run_of(path: str) -> str:
     return Path(path).name.lstrip(".").split("-", 1)[0]
 
 
-def _survivors(settings: Settings, named: Sequence[Any], there: Mapping[str, int], quick: bool) -> Check:
+def _survivors(store: Store, named: Sequence[Any], there: Mapping[str, int], quick: bool) -> Check:
     counting = [row for row in named if row.superseded_at is None]
     for row in counting:
-        trouble = _trouble(settings.lake_path, row, there, quick)
+        trouble = _trouble(store, row, there, quick)
         if trouble:
             return Check("survivors present", False, f"data file {row.file_id}, which should be there, {trouble}")
     how = "by name and size" if quick else "by name, size and SHA-256"
     return Check("survivors present", True, f"{_count(counting, 'data file')} that should be there checked {how}")
 
 
-def _trouble(root: Path, row: Any, there: Mapping[str, int], quick: bool) -> str:
+def _trouble(store: Store, row: Any, there: Mapping[str, int], quick: bool) -> str:
     if any(row.path + suffix not in there for suffix in ("", *_BESIDE.get(row.view, ()))):
         return "is missing"
-    if there[row.path] != row.bytes or not (quick or _sha256(root / row.path) == row.sha256):
+    if there[row.path] != row.bytes or not (quick or _sha256(store, row.path) == row.sha256):
         return "was altered"
     return ""
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def _sha256(store: Store, path: str) -> str:
+    with store.answering(), store.stream(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

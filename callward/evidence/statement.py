@@ -17,7 +17,7 @@ from typing import Any, Final
 from cryptography.hazmat.backends.openssl import backend
 
 from callward import audit
-from callward.evidence.checks import KEYS_DEAD
+from callward.evidence.checks import KEYS_DEAD, VERSIONLESS
 from callward.evidence.findings import Facts, Known, data_file, digest, tally
 from callward.landing import mask
 from callward.retention import due, purges
@@ -77,12 +77,19 @@ def body(settings: Settings, certificate_id: str, facts: Facts, found: Known, to
             "archived_blocks": found.archived,
             "backups": NONE,
             "replicas": NONE,
-            "broker_topics": NONE,
+            "broker_topics": _topics(settings),
             "downstream_recipients": NONE,
+            "object_versions": _object_versions(found),
         },
         "destination": "destroyed in place; the storage stays in use",
         **_people(found, today),
     }
+
+
+def _topics(settings: Settings) -> str:
+    """Topics that a stream reads: the broker's own copies, in the clear, which no purge reaches."""
+    named = ", ".join(mask(topic.name) for topic in settings.kafka.topics)
+    return f"not reached, and kept as long as the broker keeps them: {named}" if named else NONE
 
 
 def partial_because(facts: Facts, found: Known) -> list[str]:
@@ -133,11 +140,16 @@ def _policy(governed: Policies) -> dict[str, Any]:
     }
 
 
+def _object_versions(found: Known) -> str | None:
+    """What was seen of versions that a bucket keeps of removed objects; None where the lake is a folder."""
+    return next((check.sentence for check in found.checks if check.name == VERSIONLESS), None)
+
+
 def _media(settings: Settings, found: Known) -> dict[str, Any]:
     return {
         "store": settings.lake.uri,
         "database": settings.database_url.partition(":")[0],
-        "object_versions": UNKNOWN,
+        "object_versions": _object_versions(found) or UNKNOWN,
         "partitions": sorted({f"{row.view}/{row.tenant}/{row.part}" for row in found.gone}),
         **dict.fromkeys(_DEVICE, UNKNOWN),
     }

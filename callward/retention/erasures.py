@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import audit, database, ledger
 from callward.crash import point
-from callward.custody.keys import sync_folder
 from callward.evidence import certificates
 from callward.evidence.certificates import Facts, Held
 from callward.evidence.checks import COMPANIONS
@@ -27,6 +25,7 @@ from callward.ledger import Outcome, Refused
 from callward.retention import holds, subjects
 from callward.retention.subjects import SERVICE, Refusal, Request
 from callward.settings import Settings
+from callward.store import Store
 from schemas.retention import purge_items, purges, suppressions
 from schemas.tables import lake_files
 
@@ -116,19 +115,30 @@ def unfinished(settings: Settings) -> list[str]:
         return list(connection.execute(select(purges.c.purge_id).where(purges.c.status == ERASED)).scalars())
 
 
+def _before(purge_id: str) -> ColumnElement[bool]:
+    """Data files of the same dates that were replaced earlier, and are kept for their readers: the rows are there, too.
+
+    Such as those that a compaction has merged.
+    """
+    i, f = purge_items.c, lake_files.c
+    about = select(i.file_id).where(i.purge_id == purge_id, i.tenant == f.tenant, i.part == f.part).exists()
+    return f.superseded_at.is_not(None) & f.removed_at.is_(None) & f.view.in_(("billing", "assurance")) & about
+
+
 def finish(settings: Settings, purge_id: str, today: date) -> str | None:
     """Remove what an erasure replaced and issue its certificate; its id. None where nothing was replaced."""
     with database.reading(settings) as connection:
         purge = connection.execute(select(purges).where(purges.c.purge_id == purge_id)).first()
         mine = select(purge_items.c.file_id).where(purge_items.c.purge_id == purge_id)
-        gone = connection.execute(select(lake_files).where(lake_files.c.file_id.in_(mine))).all()
+        gone = connection.execute(select(lake_files).where(lake_files.c.file_id.in_(mine) | _before(purge_id))).all()
     if purge is None or purge.status != ERASED:
         return purge.certificate_id if purge is not None else None
     _remove(settings, [row.path for row in gone])
     point("subject-removed")
     with database.writing(settings) as connection:
-        removed = lake_files.c.file_id.in_(mine) & lake_files.c.removed_at.is_(None)
-        connection.execute(update(lake_files).where(removed).values(removed_at=database.now()))
+        for some in database.batches(row.file_id for row in gone):
+            removed = lake_files.c.file_id.in_(some) & lake_files.c.removed_at.is_(None)
+            connection.execute(update(lake_files).where(removed).values(removed_at=database.now()))
         connection.execute(update(purge_items).where(purge_items.c.purge_id == purge_id).values(state="done"))
     request = subjects.found(settings, json.loads(purge.plan)["request_id"])
     made = certificates.issue(settings, purge_id, _facts(settings, request, purge_id), today)
@@ -163,11 +173,6 @@ def _partial_before(settings: Settings, request: Request, purge_id: str) -> list
 
 
 def _remove(settings: Settings, paths: Sequence[str]) -> None:
-    folders: set[Path] = set()
-    for path in paths:
-        for suffix in ("", *COMPANIONS):
-            (settings.lake_path / (path + suffix)).unlink(missing_ok=True)
-        folders.add((settings.lake_path / path).parent)
-    for folder in folders:
-        if folder.is_dir():
-            sync_folder(folder)
+    store = Store.of(settings)
+    store.remove(path + suffix for path in paths for suffix in ("", *COMPANIONS))
+    store.settle(paths)

@@ -3,16 +3,15 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from callward import database, ledger, runs
+from callward import database, ledger, runs, segments
 from callward.errors import Problem
 from callward.files import Files
 from callward.ledger import DataFile
@@ -39,10 +38,9 @@ from callward.retention.purges import (
     items,
 )
 from callward.settings import Settings
+from callward.store import TRANSIT, Store, Stored
 from schemas.retention import frozen_derived, subject_requests
 from schemas.tables import keys, lake_files, partitions
-
-_TRANSIT: Final = "transit"  # below the lake's root
 
 
 @dataclass(frozen=True)
@@ -225,10 +223,10 @@ def _is_due(file: DataFile, law: Law, as_of: date) -> bool:
 
 def check_files(settings: Settings, files: Iterable[DataFile]) -> None:
     """Raise Problem unless each lies in the lake as it was written: what is lost or altered is for a person."""
+    store = Store.of(settings)
     for file in files:
-        path = settings.lake_path / file.path
         try:
-            size = path.stat().st_size
+            size = store.size(file.path)
         except FileNotFoundError:
             raise Problem(f"data file {file.file_id}, which is due, is not in the lake; nothing was purged") from None
         if size != file.bytes:
@@ -248,7 +246,7 @@ def _seen(
         files=ledger.files(connection),
         replaced=[ledger.data_file(row) for row in replaced],
         versions={(row.tenant, row.part): row.version for row in connection.execute(select(partitions))},
-        keys=_live_keys(connection),
+        keys=_live_keys(connection, segments.keys_in_use(settings)),
         noted=dict(_noted(connection)),
         answered=list(_answered(connection)),
         fingerprint=fingerprint,
@@ -267,10 +265,11 @@ def _of_tenant(seen: Seen, tenant: str) -> Seen:
     )
 
 
-def _live_keys(connection: Connection) -> list[MonthKey]:
+def _live_keys(connection: Connection, needed: Collection[str]) -> list[MonthKey]:
+    """Keys that may go. `needed` are those that records wait under, of which no data file knows yet."""
     k = keys.c
     query = select(k.key_id, k.capability, k.tenant, k.month, k.purpose).where(k.state != "destroyed", k.month != "all")
-    return [MonthKey(*row) for row in connection.execute(query)]
+    return [MonthKey(*row) for row in connection.execute(query) if row.key_id not in needed]
 
 
 def _noted(connection: Connection) -> Iterator[tuple[tuple[str, str, date], str]]:
@@ -296,17 +295,17 @@ def _due_requests(seen: Seen, as_of: date) -> list[str]:
 
 def _due_spills(settings: Settings, law: Law, as_of: date) -> Iterator[str]:
     """Batches in flight whose run is over, older than their window."""
-    folder = settings.lake_path / _TRANSIT
-    old = [path for path in folder.glob("*.seal") if _spill_due(path, law, as_of)] if folder.is_dir() else []
+    spilled = (file for file in Store.of(settings).list(TRANSIT) if file.path.endswith(".seal"))
+    old = [file.path.removeprefix(f"{TRANSIT}/") for file in spilled if _spill_due(file, law, as_of)]
     if not old:
         return
     with database.reading(settings) as connection:
         alive = runs.living(connection)
-    yield from (path.name for path in old if path.name.split("-", 1)[0] not in alive)
+    yield from (name for name in old if name.split("-", 1)[0] not in alive)
 
 
-def _spill_due(path: Path, law: Law, as_of: date) -> bool:
-    written = datetime.fromtimestamp(path.stat().st_mtime).date() + timedelta(1)  # in whichever zone: never early
+def _spill_due(file: Stored, law: Law, as_of: date) -> bool:
+    written = datetime.fromtimestamp(file.modified).date() + timedelta(1)  # in whichever zone: never early
     return as_of > min(policies.last_day(TEMP, written, written) for policies in law.policies.values())
 
 

@@ -131,7 +131,7 @@ def whole(item: Item) -> Item:
 class Expiry(NamedTuple):
     """Until when rows of a data file, or the numbers in them, are kept: the first of them to go, and the last.
 
-    An archived block counts as one row.
+    An archived block counts as one row, also where several were put into one file.
     """
 
     retention_class: str
@@ -256,9 +256,9 @@ def _of_archive(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) ->
     """Nothing in a sealed block can be matched: a hold keeps all that came in on its first day or later."""
     if not law.due(file.tenant, ARCHIVE, _day(file), _day(file), as_of):
         return None
-    keeping = holds.receiving(found, file.tenant, _day(file))
-    why = {"": 1} if keeping else {}
-    return Item(file, ARCHIVE, KEEP if keeping else DELETE, rows=1, held=len(why), why=why)
+    keeping, count = holds.receiving(found, file.tenant, _day(file)), file.rows or 1
+    why = {"": count} if keeping else {}
+    return Item(file, ARCHIVE, KEEP if keeping else DELETE, rows=count, held=sum(why.values()), why=why)
 
 
 def _of_log(file: DataFile, law: Law, as_of: date) -> Item | None:

@@ -1,0 +1,1 @@
+"""Releases of anonymized aggregates: declared, bounded, noised once, remembered."""

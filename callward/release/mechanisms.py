@@ -1,0 +1,153 @@
+"""Noise, by OpenDP: what a differentially private release draws, and what it costs.
+
+Cost is ρ of zero-concentrated differential privacy (zCDP; Bun and Steinke 2016): it adds up over releases about the
+same units, and one conversion at the end gives (ε, δ). Every call draws anew and nothing can be seeded, so a release
+draws once, inside its commit: a step that may be retried would give two noises of one table, whose mean is closer
+to the truth than was paid for.
+
+OpenDP's measurements are pointers and do not pickle: they are made here at each call, from plain numbers.
+"""
+
+import math
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+_WIDER: Final = 1 + 1e-12  # a scale by formula, so that rounding never makes a draw cost more than was reserved
+_LARGEST_RHO: Final = 1e4
+_LARGEST_THRESHOLD: Final = 1 << 40
+
+
+@cache
+def _opendp() -> Any:
+    """OpenDP with the features that are used; imported late, as it takes a third of a second and 50 MB."""
+    import opendp.prelude as dp
+
+    dp.enable_features("contrib")
+    return dp
+
+
+def sigma_of(sensitivity: float, rho: float) -> float:
+    """Standard deviation of Gaussian noise that costs `rho` where one unit moves the table by `sensitivity` (L2).
+
+    σ = Δ/√(2ρ) (Bun and Steinke 2016, proposition 1.6). Raises ValueError where either is not above zero and finite.
+    """
+    if not (0 < sensitivity < math.inf and 0 < rho < math.inf):
+        raise ValueError("sensitivity and rho are numbers above zero")
+    return sensitivity / math.sqrt(2 * rho)
+
+
+def gaussian(counts: Counts, sensitivity: float, rho: float) -> tuple[Counts, float]:
+    """All cells of a table with discrete Gaussian noise, and its σ; int64 [n] → int64 [n], signed, float.
+
+    `counts` is dense over a public domain: cells of zero get noise too, or which cells exist would tell. One unit
+    changes the table by at most `sensitivity` (L2 norm); the draw costs `rho`. Values are not clamped at zero: sums
+    of small cells would be biased.
+    """
+    exact = _whole(counts)
+    measurement, sigma = _gaussian(sensitivity, rho)
+    return np.array(measurement(exact), np.int64).reshape(exact.shape), sigma
+
+
+def _gaussian(sensitivity: float, rho: float) -> tuple[Any, float]:
+    dp = _opendp()
+    domain, metric = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float)
+    sigma = sigma_of(sensitivity, rho) * _WIDER
+    measurement = dp.m.make_gaussian(domain, metric, scale=sigma)
+    _check(measurement.map(float(sensitivity)), rho)
+    return measurement, sigma
+
+
+def _check(spent: float, rho: float) -> None:
+    """OpenDP computes the cost in exact arithmetic, rounded up; ours must not be below it."""
+    if spent > rho:
+        raise ValueError("the noise would cost more than rho: one of the two is too small to compute with")
+
+
+def _whole(counts: Counts) -> Counts:
+    if counts.ndim != 1 or not np.issubdtype(counts.dtype, np.signedinteger):
+        raise ValueError("counts are whole numbers, int64 [n]")
+    return np.ascontiguousarray(counts, np.int64)
+
+
+# -- ε and δ -----------------------------------------------------------------------------------------------------------
+
+
+def epsilon_of(rho: float, delta: float) -> float:
+    """The least ε for which ρ-zCDP gives (ε, δ)-differential privacy, by OpenDP's conversion, rounded up.
+
+    The conversion is that of Canonne, Kamath and Steinke 2020 (proposition 7): tighter than ρ + 2·√(ρ·ln(1/δ)).
+    """
+    if not (0 < rho < math.inf and 0 < delta < 1):
+        raise ValueError("rho is above zero, and delta between zero and one")
+    dp = _opendp()
+    one = dp.m.make_gaussian(dp.atom_domain(T="i64"), dp.absolute_distance(T=float), scale=1.0)
+    profile = dp.c.make_zCDP_to_approxDP(one).map(math.sqrt(2 * rho))
+    return float(profile.epsilon(delta))
+
+
+def rho_of(epsilon: float, delta: float) -> float:
+    """The largest ρ whose (ε, δ) is within `epsilon` at `delta`: the inverse of `epsilon_of`, from below."""
+    if not (0 < epsilon < math.inf and 0 < delta < 1):
+        raise ValueError("epsilon is above zero, and delta between zero and one")
+    low, high = 0.0, _LARGEST_RHO
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if epsilon_of(middle, delta) <= epsilon else (low, middle)
+    return low
+
+
+# -- keys that are not public ------------------------------------------------------------------------------------------
+
+
+def thresholded(
+    keys: Keys, counts: Counts, cells: int, rho: float, delta: float, least: int = 1
+) -> tuple[Keys, Counts, float, int]:
+    """Cells of an open domain: those whose noisy count reaches a threshold. Returns keys, counts, σ, the threshold.
+
+    uint64 [n], int64 [n] → uint64 [k], int64 [k], sorted by key. A count is of distinct units, each in at most `cells`
+    cells, once. That a key shows at all costs `delta`, which adds up over releases apart from ρ's own. With `least`
+    above one no key shows by fewer units than that, up to the noise: least - 1 are taken off before the noise and put
+    back after (a 1-Lipschitz step, so the sensitivity stays).
+
+    OpenDP 0.16 releases a value that equals its threshold, which its δ leaves out
+    (github.com/opendp/opendp/issues/2922): the threshold it is given is one higher than the one δ is computed for.
+    """
+    exact = _whole(counts)
+    if len(np.unique(keys)) != len(exact):
+        raise ValueError("each key has one count")
+    if cells < 1 or least < 1 or not 0 < delta < 1:
+        raise ValueError("cells and least are at least one, and delta is between zero and one")
+    sigma = sigma_of(math.sqrt(cells), rho) * _WIDER
+    threshold = _threshold(cells, sigma, delta)
+    shown = exact - (least - 1)
+    present = shown > 0
+    table = dict(zip(keys[present].tolist(), shown[present].tolist(), strict=True))
+    measurement = _above(sigma, threshold + 1)
+    _check(measurement.map((cells, math.sqrt(cells), 1.0))[0], rho)
+    found = measurement(table) if table else {}
+    kept = np.array(sorted(found), np.uint64)
+    noisy = np.array([found[key] for key in sorted(found)], np.int64)
+    return kept, noisy + (least - 1), sigma, threshold + least
+
+
+def _threshold(cells: int, sigma: float, delta: float) -> int:
+    """The least threshold for which a key of one unit shows with a probability of at most δ, over all its cells."""
+    low, high = 1, _LARGEST_THRESHOLD
+    while low < high:
+        middle = (low + high) // 2
+        fine = _above(sigma, middle).map((cells, math.sqrt(cells), 1.0))[1] <= delta
+        low, high = (low, middle) if fine else (middle + 1, high)
+    return low
+
+
+def _above(sigma: float, threshold: int) -> Any:
+    dp = _opendp()
+    domain = dp.map_domain(dp.atom_domain(T="u64"), dp.atom_domain(T="i64"))
+    metric = dp.l02inf_distance(dp.absolute_distance(T=float))
+    return dp.m.make_gaussian_threshold(domain, metric, scale=sigma, threshold=threshold)

@@ -1,0 +1,268 @@
+"""What a release would be worth, before any of its budget is spent: on made-up traffic, or on a table that is out.
+
+Never on the true data: a preview of it would be a release of it, for free.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+
+from callward.errors import UsageProblem
+from callward.release import bounding, domains
+from callward.release.declaration import Axis, Dimension, Release
+
+_SEED: Final = 20_261_122
+_MOST_ROWS: Final = 400_000  # made up at a time: a part of the units, whose figures are scaled up
+_FEWER_ROWS: Final = 80_000  # where only the largest cells matter
+_SIZES: Final = (1, 11, 31, 101, 301, 1_001, 3_001, 10_001)  # lower ends of the classes of cells
+_TEN: Final = 10  # standard deviations that a figure should have above it, to be read as one
+_ELSEWHERE: Final = 0.15  # of calls, in an `other`
+_AT_HOME: Final = 0.6  # of calls, between two areas: in the unit's own
+_MONTH_DAYS: Final = 30
+# Calls by hour of the day: quiet nights, two peaks around lunch, an evening shoulder.
+_HOURS: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 18, 15, 11, 9, 7, 6, 4, 3)
+_KNOWN: Final[dict[str, dict[str, float]]] = {
+    "direction": {"outbound": 0.5, "inbound": 0.35, "transit": 0.1, "internal": 0.05},
+    "destination": {"US": 0.85, "CA": 0.05, "toll_free": 0.04},
+    "disposition": {"answered": 0.6, "no_answer": 0.15, "busy": 0.06},
+}
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Made-up traffic: so many calls a day, by so many units, spread as real traffic is."""
+
+    calls_per_day: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """Made-up rows: uint64 [n], uint64 [n], int64 [n, m]. Each stands for `weight` rows."""
+
+    unit: np.ndarray
+    cell: np.ndarray
+    counts: np.ndarray
+    weight: float
+
+
+@dataclass(frozen=True)
+class Coarser:
+    """Another grain, in words, with the share of what is counted that lies in useful cells."""
+
+    words: str
+    share: float
+    cells: int
+
+
+# -- made-up traffic ---------------------------------------------------------------------------------------------------
+
+
+def made(release: Release, volumes: Volumes, most: int = _MOST_ROWS) -> Made:
+    """Rows of one period: areas by Zipf's law and mostly one's own, hours of a working day, a few who call a lot."""
+    rng = np.random.default_rng(_SEED)
+    calls = volumes.calls_per_day * (_MONTH_DAYS if release.grain == "month" else 1)
+    part = min(1.0, most / calls)
+    rows, units = max(1, round(calls * part)), max(1, round(volumes.units * part))
+    unit = _units(rng, rows, units)
+    grid = release.grid()
+    cell = np.zeros(rows, np.uint64)
+    for axis, size in zip(grid.axes, grid.shape, strict=True):
+        cell = cell * np.uint64(size) + _labels(rng, axis, unit).astype(np.uint64)
+    counts = np.stack([_figures(rng, one.name, rows) for one in release.measures], axis=1)
+    return Made(unit.astype(np.uint64), cell, counts, 1 / part)
+
+
+def _units(rng: np.random.Generator, rows: int, units: int) -> np.ndarray:
+    weight = rng.lognormal(0, 1.1, units)
+    weight[: max(1, units // 2000)] = weight.sum() * 0.1 / max(1, units // 2000)  # call centres
+    return _picked(rng, rows, weight)
+
+
+def _picked(rng: np.random.Generator, rows: int, weight: np.ndarray) -> np.ndarray:
+    edges = np.cumsum(weight)
+    return np.asarray(np.searchsorted(edges, rng.random(rows) * edges[-1], side="right"), np.int64)
+
+
+def _labels(rng: np.random.Generator, axis: Axis, unit: np.ndarray) -> np.ndarray:
+    """A label for each row; of areas the unit's own more often than not."""
+    weight = _weights(axis)
+    label = _picked(rng, len(unit), weight)
+    if not axis.column.endswith("_prefix"):
+        return label
+    home = _picked(np.random.default_rng(_SEED), int(unit.max(initial=0)) + 1, weight)
+    return np.where(rng.random(len(unit)) < _AT_HOME, home[unit], label)
+
+
+def _weights(axis: Axis) -> np.ndarray:
+    """How much falls on each label: by its codes, so that a coarser domain has the sums of the finer one's."""
+    weight = np.array([sum(_weight(axis, code) for code in codes) for _, codes in axis.domain.cells])
+    weight /= weight.sum()
+    return np.r_[weight * (1 - _ELSEWHERE), _ELSEWHERE] if axis.domain.other is not None else weight
+
+
+def _weight(axis: Axis, code: str) -> float:
+    if axis.domain.read == "hour":
+        return float(_HOURS[int(code)])
+    known = _KNOWN.get(axis.column)
+    if known is not None:
+        return known.get(code, 0.002)
+    # Zipf's law, with a rank that a hash gives: the same for a code in every domain that has it.
+    rank = int.from_bytes(hashlib.sha256(code.encode()).digest()[:8], "big") / 2**64 * 350
+    return 1 / (rank + 3)
+
+
+def _figures(rng: np.random.Generator, name: str, rows: int) -> np.ndarray:
+    """What rows add to a measure, like real ones."""
+    answered = rng.random(rows) < 0.6
+    if name in ("talk_s", "billable_s"):
+        return np.where(answered, np.clip(rng.lognormal(4.3, 1.2, rows), 1, 14_400), 0).astype(np.int64)
+    if name == "pdd_ms":
+        return np.clip(rng.lognormal(7.5, 0.7, rows), 50, 60_000).astype(np.int64)
+    if name == "mos_milli":
+        return np.clip(rng.normal(4_000, 300, rows), 1_000, 5_000).astype(np.int64)
+    return answered.astype(np.int64) if name in ("answered", "ner_success") else np.ones(rows, np.int64)
+
+
+# -- what would be told of it ------------------------------------------------------------------------------------------
+
+
+def true_figures(release: Release, rows: Made) -> np.ndarray:
+    """What each cell would truly have; float [size, m]. Distinct units are counted once in a cell."""
+    exact = np.zeros((release.grid().size, len(release.measures)))
+    for at, one in enumerate(release.measures):
+        if release.measure(one.name).distinct:
+            cell = np.unique(np.stack([rows.unit, rows.cell]), axis=1)[1]
+            exact[:, at] = np.bincount(cell.astype(np.int64), minlength=len(exact))
+        else:
+            exact[:, at] = np.bincount(rows.cell.astype(np.int64), rows.counts[:, at], minlength=len(exact))
+    return exact * rows.weight
+
+
+def bounded_figures(release: Release, rows: Made) -> np.ndarray:
+    """What is left of it when no unit weighs more than is declared; float [size, m]."""
+    dense = np.zeros((release.grid().size, len(release.measures)))
+    if release.bounding.method == "l0":
+        kept = bounding.bound_l0(
+            rows.unit, rows.cell, rows.counts, release.bounding.cells, release.caps(), b"a preview draws in the open"
+        )
+        cell, counts = bounding.sums(kept.cell, kept.counts)
+        dense[cell.astype(np.int64)] = counts
+        return dense * rows.weight
+    once = [1 if release.measure(one.name).distinct else np.iinfo(np.int64).max for one in release.measures]
+    kept = bounding.combine(rows.unit, rows.cell, rows.counts, np.array(once, np.int64))
+    cell, counts = bounding.clip_l2(kept.unit, kept.cell, kept.counts, release.clips(), bounding.SCALE)
+    dense[cell.astype(np.int64)] = counts / bounding.SCALE
+    return dense * rows.weight
+
+
+def useful_share(release: Release, volumes: Volumes) -> float:
+    """The share of the first measure that lies in cells of at least ten standard deviations of its noise."""
+    figures = true_figures(release, made(release, volumes, _FEWER_ROWS))[:, 0]
+    return float(figures[figures >= _TEN * release.sigmas()[0]].sum() / max(figures.sum(), 1e-9))
+
+
+def preview(release: Release, volumes: Volumes) -> dict[str, Any]:
+    """Relative errors by size of cell on made-up traffic, with the noise that would be drawn and the same bounding."""
+    _check_dp(release)
+    rows = made(release, volumes)
+    exact, bounded = true_figures(release, rows), bounded_figures(release, rows)
+    told = _errors(release, exact, bounded)
+    kept = bounded.sum(axis=0) / np.maximum(exact.sum(axis=0), 1e-9)
+    for at, one in enumerate(told):
+        one["kept_share"] = round(float(kept[at]), 4)
+    return {"name": release.name, "on": "made-up traffic", **vars(volumes), "measures": told}
+
+
+def preview_published(release: Release, values: np.ndarray, source: str) -> dict[str, Any]:
+    """The same on a table that is out already (int64 [size, m]): of noise alone, as nobody's share in it is known."""
+    _check_dp(release)
+    exact = np.maximum(values, 0).astype(float)
+    return {"name": release.name, "on": source, "measures": _errors(release, exact, exact)}
+
+
+def _check_dp(release: Release) -> None:
+    if release.kind != "dp":
+        raise UsageProblem(f"{release.name} is a threshold table: its figures have no noise, and cost no budget")
+
+
+def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(_SEED)  # a stand-in for OpenDP's noise: nothing here is secret
+    found = []
+    for at, (one, sigma) in enumerate(zip(release.measures, release.sigmas(), strict=True)):
+        truth = exact[:, at]
+        error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
+        useful = truth[truth >= _TEN * sigma].sum() / max(truth.sum(), 1e-9)
+        classes = list(_classes(truth, error))
+        shown = {"sigma": round(sigma, 1), "error_95": math.ceil(1.96 * sigma), "useful_share": round(float(useful), 4)}
+        found.append({"name": one.name, **shown, "sizes": classes})
+    return found
+
+
+def _classes(truth: np.ndarray, error: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Median and 95th percentile of the relative error, by classes of true size."""
+    for low, high in zip(_SIZES, (*_SIZES[1:], math.inf), strict=True):
+        inside = (truth >= low) & (truth < high)
+        if inside.any():
+            relative = error[inside] / truth[inside]
+            yield {
+                "from": low,
+                "to": None if high == math.inf else int(high) - 1,
+                "cells": int(inside.sum()),
+                "median": round(float(np.median(relative)), 4),
+                "p95": round(float(np.quantile(relative, 0.95)), 4),
+            }
+
+
+# -- which coarser grain works -----------------------------------------------------------------------------------------
+
+
+def coarser(release: Release, volumes: Volumes, share: float) -> Coarser | None:
+    """The finest coarser grain at which `share` of what is counted lies in useful cells; None where none does."""
+    candidates = sorted(_candidates(release), key=lambda pair: -pair[1].grid().size)
+    for words, one in candidates:
+        found = useful_share(one, volumes)
+        if found >= share:
+            return Coarser(words, found, one.grid().size)
+    return None
+
+
+def _candidates(release: Release) -> Iterator[tuple[str, Release]]:
+    """Grains that are one or two steps coarser: a coarser domain, a dimension less, months in place of days."""
+    steps = list(_steps(release))
+    for chosen in (*((one,) for one in steps), *combinations(steps, 2)):
+        touched = [name for name, _, _ in chosen]
+        if len(set(touched)) < len(touched):
+            continue
+        made_of = release
+        for name, _, change in chosen:
+            made_of = _changed(made_of, name, change)
+        if made_of.dimensions:
+            yield " and ".join(words for _, words, _ in chosen), made_of
+
+
+def _steps(release: Release) -> Iterator[tuple[str, str, Dimension | str | None]]:
+    if release.grain == "day":
+        yield "", "grain = 'month'", "month"
+    for dimension, domain in zip(release.dimensions, release.domains, strict=True):
+        name: str | None = domain.coarser
+        while name is not None:
+            changed = dimension.model_copy(update={"domain": name, "version": None})
+            yield dimension.name, f"{dimension.name} by {name}", changed
+            name = domains.load(name, release.folder).coarser
+        yield dimension.name, f"no {dimension.name}", None
+
+
+def _changed(release: Release, name: str, change: Dimension | str | None) -> Release:
+    values = dict(release)
+    if isinstance(change, str):
+        values["grain"] = change
+    else:
+        kept = ((change if d.name == name else d) for d in release.dimensions)
+        values["dimensions"] = tuple(d for d in kept if d is not None)
+    return Release.model_construct(**values)

@@ -1,0 +1,56 @@
+"""What passes by itself is waited for in the worker, so that the engine holds back what comes behind; what does not is
+told to the supervisor in one sentence, never with a value."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from callward.database import DatabaseAway
+from callward.errors import Problem
+from callward.settings import Settings
+from callward.streaming import register
+
+Value = TypeVar("Value")
+_NO_SPACE: Final = (28, 122)  # ENOSPC, EDQUOT
+_PATIENCE_S: Final = 3600.0  # then the engine starts anew from its checkpoint
+_PAUSE_S: Final = 2.0
+_OURS: Final = ("callward", "transforms", "pipelines", "schemas")
+
+
+def patiently(work: Callable[[], Value]) -> Value:
+    """Do it, again and again while the database is away or the disk is full."""
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return work()
+        except (DatabaseAway, OSError) as problem:
+            if not passes(problem) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_S)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error is of what may be well again without us."""
+    return isinstance(error, DatabaseAway) or (isinstance(error, OSError) and error.errno in _NO_SPACE)
+
+
+@contextmanager
+def telling(settings: Settings, run_id: str) -> Iterator[None]:
+    """Tell the supervisor what no second try would mend: it ends the stream and says so."""
+    try:
+        yield
+    except Exception as error:
+        if not passes(error):
+            register.fail(settings, run_id, sentence(error))
+        raise
+
+
+def sentence(error: Exception) -> str:
+    """A problem in its own words; any other error by its type and place, as its message may quote a value."""
+    if isinstance(error, Problem):
+        return str(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if any(f"/{name}/" in f.filename for name in _OURS)]
+    place = "/".join(frames[-1].filename.split("/")[-2:]) + f":{frames[-1].lineno}" if frames else "a library"
+    return f"a worker failed: {type(error).__name__} at {place} (a defect: please report it; nothing was lost)"

@@ -1,0 +1,347 @@
+"""compact: many small data files become few. The same rows count before and after, and every query sees all of them.
+
+Each merged file is one transaction: it is named and those it was made of stop to count. No version of a partition of a
+view is raised, so whoever settles against the rows need not begin again; one who wants to write one of those files anew
+is refused and looks again. Killed anywhere, what was written and not named is removed as any run's leftovers are.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import pyarrow as pa
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from callward import database, ledger, runs
+from callward.compaction import Limits, Merge, merges, ordered
+from callward.crash import point
+from callward.errors import Problem
+from callward.files import Files
+from callward.ledger import DataFile, Outcome, Refused
+from callward.retention import phases, restrictions
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines import console
+from pipelines.orphans import sweep_orphans
+from pipelines.tidy import remove_superseded
+from schemas.aside import SUSPENSE
+from schemas.retention import purge_items, purges
+from schemas.tables import blocks, keys, lake_files, ledger_entries
+from schemas.tables import runs as runs_table
+from schemas.views import ID_COLUMN, VIEWS
+
+ROLE: Final = "billing-run"
+STREAM: Final = "stream"  # the kind of run that writes ledger entries with each flush
+_ARCHIVE_BYTES: Final = 8 << 20  # sealed, at most: to read one block of it, all of it is unpacked
+_VIEWS: Final = (*ID_COLUMN, "archive")
+_PURGING: Final = (phases.PLANNED, phases.APPROVED, phases.TOMBSTONED, phases.DESTROYING)
+_FOLDED: Final = 200  # input files whose entries are folded in one transaction
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Compacted:
+    """What a compaction did, or would do, as `callward compact --json` prints it."""
+
+    dry_run: bool
+    run_id: str = ""
+    merged: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0  # merges for which something else came first: the next time
+    entries_folded: int = 0
+
+    def document(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def told(self) -> Iterator[Any]:
+        """For a person."""
+        names = ("view", "tenant", "part", "files", "rows", "bytes")
+        if self.merged:
+            title = "Would be merged into one file each" if self.dry_run else "Merged into one file each"
+            yield console.table(title, names, [[row[name] for name in names] for row in self.merged])
+        else:
+            yield "nothing to merge"
+        if self.refused:
+            yield f"{console.count(self.refused, 'merge')} left for the next time: something else came first"
+        if self.entries_folded:
+            yield f"{console.count(self.entries_folded, 'ledger entry', 'ledger entries')} folded into others"
+
+
+def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = lambda line: None) -> Compacted:
+    """Merge what is worth it, of views, archive and suspense, and fold a stream's ledger entries.
+
+    Raises Problem when another compaction is at work.
+    """
+    database.check_version(settings)
+    done = Compacted(dry_run)
+    if dry_run:
+        done.merged = [merge.facts() for merge in planned(settings, (*_VIEWS, "suspense"))]
+    elif is_due(settings):
+        with runs.running(settings, "compact", ["compact"]) as run_id:
+            done.run_id = run_id
+            _Compaction(settings, run_id, done, progress).run()
+            runs.finish(settings, run_id, "done", done.document())
+        if done.merged:
+            restrictions.mark(settings)
+    return done
+
+
+def compact_after(settings: Settings, progress: Progress) -> None:
+    """Compact when there is something to merge; what goes wrong is said, and whoever calls is done all the same."""
+    try:
+        compact(settings, progress=progress)
+    except Problem as problem:
+        progress(f"small files were not merged: {problem}")
+
+
+def is_due(settings: Settings) -> bool:
+    """Whether there is anything to do."""
+    if next(planned(settings, (*_VIEWS, "suspense")), None) is not None:
+        return True
+    with database.reading(settings) as connection:
+        return bool(_foldable(connection))
+
+
+# -- what is merged ----------------------------------------------------------------------------------------------------
+
+
+def planned(settings: Settings, views: Sequence[str]) -> Iterator[Merge]:
+    """What is to be merged now, partition by partition."""
+    for view in views:
+        limits = _limits(settings, view)
+        with database.reading(settings) as connection:
+            leave, crowded = _spoken_for(connection), _crowded(connection, view, limits)
+        for tenant, part in crowded:
+            with database.reading(settings) as connection:
+                files = ledger.files(connection, view=view, tenant=tenant, parts=[part])
+            yield from merges(files, limits, {file.file_id for file in files if _is_left(file, leave)})
+
+
+def _limits(settings: Settings, view: str) -> Limits:
+    most = int(settings.lake.compact_mebibytes * (1 << 20))
+    return Limits(min(most, _ARCHIVE_BYTES) if view == "archive" else most, settings.lake.compact_files)
+
+
+def _crowded(connection: Connection, view: str, limits: Limits) -> list[tuple[str, str]]:
+    """Partitions (tenant, part) of a view that have so many small files that some may be merged."""
+    f = lake_files.c
+    query = (
+        select(f.tenant, f.part)
+        .where(f.view == view, f.superseded_at.is_(None), f.bytes < limits.bytes)
+        .group_by(f.tenant, f.part)
+        .having(func.count() >= limits.files)
+        .order_by(f.tenant, f.part)
+    )
+    return [(row.tenant, row.part) for row in connection.execute(query)]
+
+
+def _spoken_for(connection: Connection) -> set[str]:
+    """Files that a purge has planned for, and runs of purges under way: what they wrote may yet be undone.
+
+    A plan that waits for a person names files; it would be another plan if they were merged.
+    """
+    p = purges.c
+    items = select(purge_items.c.file_id).join(purges, p.purge_id == purge_items.c.purge_id)
+    named = connection.execute(items.where(p.status.in_(_PURGING))).scalars()
+    under_way = connection.execute(select(p.run_id).where(p.status.in_(_PURGING), p.run_id.is_not(None))).scalars()
+    return {*named, *under_way}
+
+
+def _is_left(file: DataFile, leave: Collection[str]) -> bool:
+    return file.file_id in leave or file.file_id.partition("-")[0] in leave
+
+
+# -- the work ----------------------------------------------------------------------------------------------------------
+
+
+class _Compaction:
+    """One run at work."""
+
+    def __init__(self, settings: Settings, run_id: str, done: Compacted, progress: Progress) -> None:
+        self._settings, self._run_id, self._done, self._progress = settings, run_id, done, progress
+        self._workspace = open_workspace(Reference(str(settings.path), ROLE, "compact"))
+
+    def run(self) -> None:
+        sweep_orphans(self._settings)
+        self._merge(_VIEWS, self._run_id)
+        self._suspense()
+        self._done.entries_folded = fold_entries(self._settings)
+        remove_superseded(self._settings, self._run_id)
+
+    def _suspense(self) -> None:
+        """Under the lease that recycling takes: it holds on to the logs that it has begun to read."""
+        if next(planned(self._settings, ["suspense"]), None) is None:
+            return
+        try:
+            with runs.running(self._settings, "compact", ["suspense"]) as run_id:
+                self._merge(["suspense"], run_id)
+                runs.finish(self._settings, run_id, "done")
+        except Problem as problem:
+            self._progress(f"suspense is left for the next time: {problem}")
+
+    def _merge(self, views: Sequence[str], run_id: str) -> None:
+        refused = 0
+        for merge in planned(self._settings, views):
+            file = merge.first
+            self._progress(f"{file.view} {file.tenant} {file.part}: {len(merge.files)} files")
+            try:
+                _WAYS[file.view](Files(self._workspace, run_id), merge)  # new each time: it keeps what it has read
+                self._done.merged.append(merge.facts())
+            except (Refused, FileNotFoundError):
+                refused += 1
+        self._done.refused += refused
+        if refused:
+            sweep_orphans(self._settings, over={run_id})
+
+
+def _merge_view(files: Files, merge: Merge) -> None:
+    """Rows of a view into one data file. One of them is open at a time."""
+    made = _written(files, merge)
+    _swap(files, merge, made)
+
+
+def _written(files: Files, merge: Merge) -> DataFile:
+    first = merge.first
+    rows = pa.concat_tables([files.rows(file) for file in merge.files], promote_options="default")
+    lineage = pa.concat_tables([files.lineage(file) for file in merge.files], promote_options="default")
+    rows = rows.select([name for name in VIEWS[first.view].names if name in rows.column_names])
+    return files.write_view(
+        first.view,
+        first.tenant,
+        first.part,
+        *ordered(first.view, rows, lineage),
+        first.shard_bits,
+        first.shard,
+        first.received_on,
+    )
+
+
+def _swap(files: Files, merge: Merge, made: DataFile) -> None:
+    """Name a file and let those it was made of count no more. Raises Refused when one of them does not any more."""
+    with database.writing(files.workspace.settings) as connection:
+        point("compact-begun")
+        _check_untouched(connection, merge)
+        runs.renew(connection, files.run_id)
+        ledger.swap_files(connection, files.run_id, _outcome(merge, made))
+        point("compact-ready")
+    point("compact-committed")
+
+
+def _outcome(merge: Merge, made: DataFile) -> Outcome:
+    return Outcome(files=[made], superseded={file.file_id: (file.tenant, file.part) for file in merge.files})
+
+
+def _check_untouched(connection: Connection, merge: Merge) -> None:
+    """Raise Refused when a purge has planned for one of the files meanwhile."""
+    leave = _spoken_for(connection)
+    if any(_is_left(file, leave) for file in merge.files):
+        raise Refused
+
+
+def _merge_archive(files: Files, merge: Merge) -> None:
+    """Archived blocks one behind the other in one file; the ledger then says where each begins in it."""
+    first, moved = merge.first, _blocks_of(files.workspace.settings, merge)
+    parts = [files.read_archive(file) for file in merge.files]
+    made = files.write_archive(first.tenant, b"".join(parts), day=first.part)
+    made = replace(made, rows=merge.rows, received_on=first.received_on)
+    starts, at = {}, 0
+    for file, part in zip(merge.files, parts, strict=True):
+        starts[file.file_id] = at
+        at += len(part)
+    with database.writing(files.workspace.settings) as connection:
+        point("compact-begun")
+        _check_untouched(connection, merge)
+        runs.renew(connection, files.run_id)
+        ledger.swap_files(connection, files.run_id, _outcome(merge, made))
+        _move_blocks(connection, moved, made.file_id, starts)
+        point("compact-ready")
+    point("compact-committed")
+
+
+def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
+    """Where the blocks in these files begin. Asked before the lock is taken, as a block is noted with its file."""
+    found: list[Any] = []
+    b = blocks.c
+    with database.reading(settings) as connection:
+        for some in database.batches(file.file_id for file in merge.files):
+            query = select(b.file_no, b.block, b.archive_file, b.archive_first).where(b.archive_file.in_(some))
+            found += connection.execute(query).all()
+    return found
+
+
+def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, starts: Mapping[str, int]) -> None:
+    """Raises Refused when a block has been archived elsewhere meanwhile."""
+    b = blocks.c
+    here = (b.file_no == bindparam("b_of")) & (b.block == bindparam("b_number")) & (b.archive_file == bindparam("b_old"))
+    statement = update(blocks).where(here).values(archive_file=file_id, archive_first=bindparam("b_first"))
+    for row in moved:
+        first = starts[row.archive_file] + (row.archive_first or 0)
+        place = {"b_of": row.file_no, "b_number": row.block, "b_old": row.archive_file, "b_first": first}
+        if connection.execute(statement, place).rowcount != 1:
+            raise Refused
+
+
+def _merge_suspense(files: Files, merge: Merge) -> None:
+    """Suspense logs of one month's key into one. Their version rises: whoever has read them reads again."""
+    settings, first = files.workspace.settings, merge.first
+    with database.reading(settings) as connection:
+        month = connection.execute(select(keys.c.month).where(keys.c.key_id == first.key_ids)).scalar_one()
+        read = ledger.versions(connection, first.tenant, [first.part])
+    log = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(file) for file in merge.files)])
+    made = files.write_log("suspense", first.tenant, log, month=month)
+    outcome = replace(_outcome(merge, made), read=read)
+    with database.writing(settings) as connection:
+        point("compact-begun")
+        _check_untouched(connection, merge)
+        ledger.commit(connection, files.run_id, 0, outcome)
+        point("compact-ready")
+    point("compact-committed")
+
+
+_WAYS: Final[Mapping[str, Callable[[Files, Merge], None]]] = {
+    **dict.fromkeys(ID_COLUMN, _merge_view),
+    "archive": _merge_archive,
+    "suspense": _merge_suspense,
+}
+
+
+# -- ledger entries ----------------------------------------------------------------------------------------------------
+
+_e = ledger_entries.c
+_ENTRY: Final = (_e.run_id, _e.file_no, _e.bucket, _e.code)
+
+
+def fold_entries(settings: Settings) -> int:
+    """Entries of a stream for the same file, bucket and code become one with their sum; returns how many went."""
+    folded = 0
+    with database.reading(settings) as connection:
+        file_nos = _foldable(connection)
+    for first in range(0, len(file_nos), _FOLDED):
+        with database.writing(settings) as connection:
+            folded += _fold(connection, file_nos[first : first + _FOLDED])
+            point("compact-folded")
+    return folded
+
+
+def _foldable(connection: Connection) -> list[int]:
+    """Input files of which a stream has entries that are alike."""
+    alike = _of_streams(select(_e.file_no)).group_by(*_ENTRY).having(func.count() > 1)
+    return sorted(set(connection.execute(alike).scalars()))
+
+
+def _of_streams(query: Any) -> Any:
+    return query.where(_e.run_id.in_(select(runs_table.c.run_id).where(runs_table.c.kind == STREAM)))
+
+
+def _fold(connection: Connection, file_nos: Sequence[int]) -> int:
+    sums = func.count().label("count"), func.sum(_e.rows).label("rows"), func.sum(_e.talk_ms).label("talk_ms")
+    query = _of_streams(select(*_ENTRY, *sums)).where(_e.file_no.in_(file_nos)).group_by(*_ENTRY)
+    alike = connection.execute(query.having(func.count() > 1)).all()
+    names = [column.name for column in _ENTRY]
+    for row in alike:
+        same = [column == getattr(row, column.name) for column in _ENTRY]
+        connection.execute(delete(ledger_entries).where(*same))
+        if row.rows or row.talk_ms:
+            kept = {name: getattr(row, name) for name in names}
+            amounts = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
+            connection.execute(insert(ledger_entries).values(wave=0, **kept, **amounts))
+    return sum(row.count - bool(row.rows or row.talk_ms) for row in alike)

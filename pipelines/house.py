@@ -1,0 +1,100 @@
+"""House-keeping of a stream, by its supervisor: committed files leave the landing folder, pending pieces are looked
+through, small files are merged, restrictions are marked, and the broker is told where the ledger stands.
+
+All of it may fail in passing, and is done the next time.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import select
+
+from callward import database
+from callward.broker import BrokerProblem
+from callward.crash import point
+from callward.errors import Problem
+from callward.files import Files
+from callward.landing import remove
+from callward.retention import restrictions
+from callward.settings import Settings
+from callward.streaming import blocks
+from callward.workspace import Reference, open_workspace
+from pipelines import compact, stream_log, topics
+from pipelines import intake as intakes
+from pipelines.tidy import tidy_pending
+from schemas.tables import input_files
+
+_FILES_S: Final = 2.0
+
+
+class House:
+    """What is due in each round of the supervisor."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reference: Reference,
+        run_id: str,
+        sources: Sequence[str],
+        partitions: Mapping[str, list[int]],
+    ) -> None:
+        self._settings, self._run_id, self._sources = settings, run_id, list(sources)
+        self._partitions = partitions
+        self._files = Files(open_workspace(reference), run_id)
+        self._filed = self._kept = time.monotonic()
+
+    def round(self, *, last: bool = False) -> None:
+        """Do what is due; with `last` all of it."""
+        now = time.monotonic()
+        if last or now - self._filed >= _FILES_S:
+            self._passing(self._close_files)
+            self._filed = time.monotonic()
+        if last or now - self._kept >= self._settings.stream.house_minutes * 60:
+            for work in (self._tidy, self._merge, self._mark, self._tell_broker):
+                self._passing(work)
+            self._kept = time.monotonic()
+
+    def _passing(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (Problem, OSError) as problem:
+            stream_log.failed("house-keeping", problem, logging.WARNING, run=self._run_id)
+
+    def _close_files(self) -> None:
+        """Landing files whose last block is committed go, as after a night's wave."""
+        f = input_files.c
+        mine = f.source.in_(self._sources) & f.status.in_(("reading", "committed")) & (f.path_form != blocks.TOPIC)
+        with database.reading(self._settings) as connection:
+            rows = {row.file_no: row for row in connection.execute(select(input_files).where(mine))}
+            done = intakes.complete(connection, list(rows))
+        if not done:
+            return
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, done, "committed")
+        point("before-remove")
+        complete = {source.name: source.complete for source in self._settings.sources}
+        gone = [no for no in done if remove(intakes.arrival_of(rows[no], self._files), complete[rows[no].source])]
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, gone, "removed")
+        point("removed")
+
+    def _tidy(self) -> None:
+        tidy_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
+        with database.writing(self._settings) as connection:
+            blocks.close_days(connection, datetime.now(UTC).date())
+
+    def _merge(self) -> None:
+        compact.compact(self._settings)
+
+    def _mark(self) -> None:
+        restrictions.mark(self._settings)
+
+    def _tell_broker(self) -> None:
+        if self._partitions:
+            try:
+                topics.commit_offsets(self._settings, self._partitions)
+            except BrokerProblem:  # only who watches the group's lag misses it
+                return

@@ -1,0 +1,196 @@
+"""The watched landing folders, read as blocks of files: a night's intake that never ends.
+
+Which files are complete, how they are cut, registered and named is the night's own way (pipelines.intake). What was
+handed on and is not committed yet is this reader's mark; the ledger knows the rest.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pyarrow as pa
+
+from callward import database, ledger
+from callward.crash import point
+from callward.database import DatabaseAway
+from callward.files import Files
+from callward.landing import Arrival, LeftAlone, arrivals
+from callward.settings import Settings, Source
+from callward.streaming import register
+from pipelines import intake as intakes
+from pipelines.intake import Altered, Intake, Unreadable
+from pipelines.topic_reader import flush_now
+from transforms.commit import Limit
+from transforms.take_in import ASIDE, NOW, SHARDING, WHOLE, count_faults
+
+_FILES_AT_ONCE: Final = 2000
+_FILES_AHEAD: Final = 20_000
+Seen: TypeAlias = tuple[Path, int, int]
+
+
+def limit_of(settings: Settings, source: Source) -> Limit:
+    """When a file of a source is set aside whole."""
+    thresholds = settings.thresholds
+    percent = thresholds.file_errors_pct if source.file_errors_pct is None else source.file_errors_pct
+    return Limit(percent / 100, thresholds.file_errors_min)
+
+
+class LandingReader:
+    """Blocks of what arrives for some sources. `ahead`: ledger numbers of files that were handed on before."""
+
+    def __init__(self, files: Files, sources: Sequence[Source], ahead: Sequence[int], sharding: str) -> None:
+        self._files, self._sources, self._sharding = files, list(sources), sharding
+        self._settings = files.workspace.settings
+        self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
+        self._seen: set[Seen] = set()  # as they were when they were last looked at: they need no second look
+        self._ahead: dict[int, int] = dict.fromkeys(ahead, 0)  # file_no: bytes
+        self._polled, self._stopped = 0.0, False
+
+    @property
+    def ahead(self) -> list[int]:
+        """Files that were handed on and are not known to be committed."""
+        return sorted(set(self._ahead).difference(*(files for _, files in self._ready)))
+
+    def next(self) -> pa.Table | None:
+        """The next block, or None when there is none yet. Raises Problem."""
+        if (
+            not self._ready
+            and not self._stopped
+            and time.monotonic() - self._polled >= self._settings.stream.poll_seconds
+        ):
+            self._polled = time.monotonic()
+            try:
+                return self._poll()
+            except DatabaseAway:
+                return None
+        return self._pop()
+
+    def _pop(self) -> pa.Table | None:
+        return self._ready.popleft()[0] if self._ready else None
+
+    def close(self) -> None:
+        self._ready.clear()
+
+    def _poll(self) -> pa.Table | None:
+        with database.reading(self._settings) as connection:
+            self._stopped = register.stopping(connection, self._files.run_id)
+            for number in intakes.complete(connection, list(self._ahead)):
+                del self._ahead[number]
+        if self._stopped:
+            return flush_now()
+        found = list(self._planned())
+        if found:
+            self._take(found)
+        return self._pop()
+
+    # -- which files ------------------------------------------------------------------------------------------------
+
+    def _planned(self) -> Iterator[Intake]:
+        """Files that have arrived and are not on their way yet, as many as may be ahead of the commits."""
+        stream = self._settings.stream
+        most, count = int(stream.blocks_ahead * stream.block_mebibytes * (1 << 20)), 0
+        size = sum(self._ahead.values())
+        for source in self._sources:
+            for arrival in arrivals(self._settings, source):
+                if isinstance(arrival, LeftAlone) or _as_seen(arrival) in self._seen:
+                    continue
+                if size >= most or count >= _FILES_AT_ONCE or len(self._ahead) + count >= _FILES_AHEAD:
+                    return
+                planned = self._plan(arrival, source)
+                if planned is not None:
+                    yield planned
+                    size, count = size + planned.bytes, count + 1
+
+    def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
+        status = intakes.known_status(self._files, arrival)
+        self._seen.add(_as_seen(arrival))
+        if status in ("committed", "removed", "unreadable"):
+            return None
+        try:
+            planned = intakes.plan(arrival, source, self._files)
+        except Unreadable as problem:
+            intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
+            return None
+        except (Altered, FileNotFoundError):  # it comes again, as another file
+            self._seen.discard(_as_seen(arrival))
+            return None
+        if planned.file_no in self._ahead:
+            self._ahead[planned.file_no] = planned.bytes
+            return None
+        return planned
+
+    # -- what is handed on ------------------------------------------------------------------------------------------
+
+    def _take(self, found: list[Intake]) -> None:
+        intakes.register(found, self._files, self._files.run_id, self._sharding)
+        point("block-registered")
+        filled = sorted((planned for planned in found if planned.blocks), key=_cut)
+        for (sharding, now_ms), alike in groupby(filled, key=_cut):
+            self._hand_on(list(alike), {NOW: str(now_ms), SHARDING: sharding})
+        self._ahead |= {planned.file_no: planned.bytes for planned in found}
+
+    def _hand_on(self, found: list[Intake], metadata: dict[bytes, str]) -> None:
+        """Files of a block or less go together, the others by themselves; what of a file is told already, block by
+        block: what is set aside of a work's blocks is committed at once."""
+        block = int(self._settings.waves.block_mebibytes * (1 << 20))
+        for planned in found:
+            self._hand_on_told(planned, metadata)
+        together = [planned for planned in found if planned.blocks and planned.bytes <= block]
+        for planned in found:
+            if planned.bytes > block:
+                self._hand_on_large(planned, metadata)
+        for chunk in intakes.chunks(together, self._files):
+            self._add(_work(chunk, together, metadata))
+
+    def _hand_on_told(self, planned: Intake, metadata: dict[bytes, str]) -> None:
+        """Blocks of which a run before has committed what is set aside."""
+        with database.reading(self._settings) as connection:
+            known = ledger.committed_slices(connection, [(planned.file_no, b.number) for b in planned.blocks])
+        told = [b for b in planned.blocks if (planned.file_no, b.number, ASIDE) in known]
+        for one in told:
+            for chunk in intakes.chunks([replace(planned, blocks=[one])], self._files):
+                self._add(_work(chunk, [], metadata))
+        planned.touched |= bool(told)
+        planned.blocks = [b for b in planned.blocks if b not in told]
+
+    def _hand_on_large(self, planned: Intake, metadata: dict[bytes, str]) -> None:
+        if planned.by_content:  # its records are told apart by their place in the file
+            self._add(_work(intakes.whole_chunk(planned), [planned], metadata))
+            return
+        chunks = intakes.chunks([planned], self._files)
+        judged = planned.condemned or planned.touched
+        if not judged and self._over_limit(planned, chunks, metadata):
+            intakes.condemn([planned], self._files)
+            chunks = intakes.chunks([planned], self._files)
+        for chunk in chunks:
+            self._add(_work(chunk, [], metadata))
+
+    def _add(self, work: pa.Table) -> None:
+        """Queue a work. A file counts as handed on when the last work with a block of it is."""
+        self._ready.append((work, frozenset(work["file_no"].to_pylist())))
+
+    def _over_limit(self, planned: Intake, chunks: list[pa.Table], metadata: dict[bytes, str]) -> bool:
+        """A file that is handed on in parts is read once before, for its error rate."""
+        counted = [count_faults(_work(chunk, [], metadata), self._files) for chunk in chunks]
+        wrong, read = (sum(column) for column in zip(*counted, strict=True))
+        return limit_of(self._settings, planned.source).exceeded(wrong, read)
+
+
+def _as_seen(arrival: Arrival) -> Seen:
+    return arrival.path, arrival.size, arrival.modified_ns
+
+
+def _cut(planned: Intake) -> tuple[str, int]:
+    """How and when a file's blocks were registered: all at once."""
+    return planned.blocks[0].sharding, planned.blocks[0].now_ms
+
+
+def _work(chunk: pa.Table, found: Sequence[Intake], metadata: dict[bytes, str]) -> pa.Table:
+    """A chunk as work for TakeIn; files that are in it as a whole, and not set aside yet, are judged there."""
+    here = Counter(chunk["file_no"].to_pylist())
+    whole = [p.file_no for p in found if here[p.file_no] == len(p.blocks) and not (p.condemned or p.touched)]
+    return chunk.replace_schema_metadata({**metadata, WHOLE: " ".join(map(str, whole))})

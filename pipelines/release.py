@@ -1,0 +1,358 @@
+"""release: one table of one period, counted over the lake, noised once, published for good.
+
+Nights, purges and people ask for it here; what reads the lake is in release_batch.py, and is imported (with Beam) only
+where something is added up.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, select
+
+from callward import database, ledger, readers, runs
+from callward.crash import point
+from callward.custody.keys import KeyProblem, open_source
+from callward.custody.register import keyring
+from callward.errors import Problem, UsageProblem
+from callward.landing import mask
+from callward.ledger import DataFile
+from callward.release import budget, declaration, lint, sheet
+from callward.release.budget import Published, Reservation, Spent
+from callward.release.declaration import Period, Release
+from callward.release.preview import Volumes
+from callward.retention import restrictions
+from callward.retention.policy import in_force
+from callward.retention.purges import DELETE, Item
+from callward.retention.rules import ASSURANCE
+from callward.settings import Settings, nearest
+from schemas.release import DERIVED_COLUMNS, releases
+from schemas.retention import purge_items
+from schemas.tables import lake_files
+
+ROLE: Final = budget.ROLE
+_ROOTS: Final = {"billing": ("billing", "billing-numbers"), "assurance": ("assurance",)}
+_EXPIRING: Final = "assurance"  # the view whose class knows the action `anonymize`
+_BEHIND_DAYS: Final = 35  # a night catches up so far; older periods are released by name, as each has its price
+Progress = Callable[[str], None]
+
+
+# -- declarations ------------------------------------------------------------------------------------------------------
+
+
+def declared(settings: Settings) -> list[Release]:
+    """Every declaration of the settings' folder, by name. Raises UsageProblem for one that is wrong or named twice."""
+    found: dict[str, Release] = {}
+    for path in sorted(settings.releases_path.glob("*.toml")):
+        if path.name.startswith("."):
+            continue
+        release = declaration.load(path)
+        if release.name in found:
+            raise UsageProblem(f"{path.name}: another declaration is called {release.name!r} too")
+        found[release.name] = release
+    return [found[name] for name in sorted(found)]
+
+
+def named(settings: Settings, name: str) -> Release:
+    """The declaration of that name; raises UsageProblem with the nearest right one."""
+    known = {release.name: release for release in declared(settings)}
+    if name not in known:
+        where = f"no release is called {mask(name)!r}"
+        if not known:
+            raise UsageProblem(
+                f"{where}: {settings.releases_path} holds none yet ('callward release example' shows one)"
+            )
+        raise UsageProblem(f"{where}{nearest(name, known)}")
+    return known[name]
+
+
+def findings(
+    settings: Settings, release: Release, others: Sequence[Release] = (), volumes: Volumes | None = None
+) -> list[lint.Finding]:
+    """What is unsafe about a declaration, by the policies in force."""
+    with database.reading(settings) as connection:
+        roles = {tenant: policies.current.role for tenant, policies in in_force(settings, connection).items()}
+    return lint.lint(release, settings, volumes, roles=roles, others=others)
+
+
+def _check(settings: Settings, release: Release) -> None:
+    expected = release.expected
+    volumes = Volumes(expected.calls_per_day, expected.units) if expected else None
+    refused = [one for one in findings(settings, release, declared(settings), volumes) if one.refuses]
+    if refused:
+        raise UsageProblem("\n".join(f"release {release.name}: {one.sentence}" for one in refused))
+
+
+# -- one release -------------------------------------------------------------------------------------------------------
+
+
+def run(
+    settings: Settings,
+    name: str,
+    period: str,
+    *,
+    correct: bool = False,
+    dry_run: bool = False,
+    progress: Progress = lambda line: None,
+) -> dict[str, Any]:
+    """Release a table for a period ("2026-11-21" or "2026-11"); what is out already is given back as it is.
+
+    Raises Problem or UsageProblem in one sentence; before the reservation nothing is charged, after it all of it is.
+    """
+    database.check_version(settings)
+    release = named(settings, name)
+    _check(settings, release)
+    span = Period.parse(release.grain, period)
+    if dry_run:
+        return _tried(settings, release, span)
+    return _released(settings, release, span, correct, progress)
+
+
+def _released(settings: Settings, release: Release, span: Period, correct: bool, progress: Progress) -> dict[str, Any]:
+    tally: dict[str, Any] = {}
+    _prove(settings, release, span)
+    with (
+        readers.reading(settings),
+        runs.running(settings, "release", [f"release/{release.tenant}/{release.name}"]) as run_id,
+    ):
+        _clear_lost(settings)
+        with database.writing(settings) as connection:
+            _check_rows(connection, release, span)
+            reserved = budget.reserve(settings, connection, run_id, release, span, correct=correct)
+            data = _files(connection, release, span)  # with the versions that were reserved for
+        if isinstance(reserved, Published):
+            sheet.read(settings.released_path / reserved.row.path, reserved.files)
+        else:
+            point("release-reserved")
+            reserved, tally = _published(settings, run_id, reserved, data, progress)
+        done = told(settings, reserved)
+        # Exact figures are for those who run it, in the run's own summary, and in nothing that is published.
+        runs.finish(settings, run_id, "done", {"release": done["release_id"], "rows": tally})
+    return done
+
+
+def _published(
+    settings: Settings, run_id: str, reserved: Reservation, data: Sequence[DataFile], progress: Progress
+) -> tuple[Published, dict[str, Any]]:
+    progress(f"{reserved.release.name} of {reserved.period}: adding up")
+    from pipelines import release_batch  # Beam: only where something is added up
+
+    draw, tally = release_batch.summed(settings, run_id, reserved, data)
+    point("release-summed")
+    progress(f"{reserved.release.name} of {reserved.period}: publishing")
+    with database.writing(settings) as connection:
+        drawn = draw()
+        document = sheet.document(reserved, drawn.cells, drawn.sigmas, drawn.epsilon, database.now().date().isoformat())
+        files = sheet.contents(reserved.release, drawn.cells, document)
+        point("release-drawn")
+        sheet.write(settings.released_path / reserved.path, files)
+        point("release-written")
+        rows = sheet.rows(reserved, drawn.cells)
+        text, digests = sheet.written(document), sheet.digests(files)
+        budget.publish(connection, run_id, reserved, digests, text, rows, drawn.partition)
+    point("release-published")
+    with database.reading(settings) as connection:
+        row = connection.execute(select(releases).where(releases.c.release_id == reserved.release_id)).one()
+    return Published(row), tally
+
+
+def _clear_lost(settings: Settings) -> None:
+    """Reservations of dead runs are lost; what they may have written of a draw is removed."""
+    with database.writing(settings) as connection:
+        budget.lose(connection)
+        paths = budget.lost_paths(connection)
+    for path in paths:
+        folder = settings.released_path / path
+        for left in (folder, folder.with_name(f"{folder.name}.tmp")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def told(settings: Settings, out: Published) -> dict[str, Any]:
+    """What was released, as `callward release run --json` prints it."""
+    row = out.row
+    return {
+        "release_id": row.release_id,
+        "name": row.name,
+        "tenant": row.tenant,
+        "period": str(Period(row.period_start, row.period_end)),
+        "correction_no": row.correction_no,
+        "kind": row.kind,
+        "audience": row.audience,
+        "status": row.status,
+        "published_at": row.published_at,
+        "rho": row.rho,
+        "folder": str(settings.released_path / row.path),
+        "files": out.files,
+        "cells": out.sheet["cells"],
+    }
+
+
+def _tried(settings: Settings, release: Release, span: Period) -> dict[str, Any]:
+    """What a run would cost, and whether its table is out already."""
+    with database.reading(settings) as connection:
+        _check_rows(connection, release, span)
+        scopes = budget.scopes(release, span)
+        left = {str(scope): budget.cap_of(settings, scope) - budget.charged(connection, scope) for scope in scopes}
+        out = budget.is_published(connection, release, span)
+    return {
+        "name": release.name,
+        "period": str(span),
+        "dry_run": True,
+        "status": "published" if out else "not released",
+        "due": span.due(release.lateness_days).isoformat(),
+        "cells": release.grid().size,
+        "rho": release.rho,
+        "left_before": left,
+    }
+
+
+# -- the rows ----------------------------------------------------------------------------------------------------------
+
+
+def _begun_to_go(connection: Connection, release: Release, span: Period) -> bool:
+    """Whether rows of the period went by their window already."""
+    p = purge_items.c
+    gone = select(func.count()).where(
+        p.view == release.view,
+        p.tenant.in_(release.tenants),
+        p.part.in_(span.parts),
+        p.action == DELETE,
+        p.state.not_in(("planned", "kept")),
+    )
+    return bool(connection.execute(gone).scalar())
+
+
+def _check_rows(connection: Connection, release: Release, span: Period) -> None:
+    """Raise UsageProblem where rows of the period went by their window: a table of the rest would be a wrong one."""
+    f = lake_files.c
+    without = select(func.count()).where(
+        f.view == release.view,
+        f.tenant.in_(release.tenants),
+        f.part.in_(span.parts),
+        f.superseded_at.is_(None),
+        f.numbers.is_(False),
+    )
+    if _begun_to_go(connection, release, span):
+        raise UsageProblem(f"rows of {span} are past their window and gone: {release.name} cannot be released for it")
+    if needs_numbers(release) and connection.execute(without).scalar():
+        raise UsageProblem(
+            f"the numbers of {span} are past their window: {release.name} needs them to tell "
+            f"{'lines' if release.unit == 'subscriber' else 'areas'} apart"
+        )
+
+
+def _prove(settings: Settings, release: Release, span: Period) -> None:
+    """Raise Problem for what a batch would fail over, before anything is paid: roots, and rows not looked at yet."""
+    ours = "the release service is what its key roots open"
+    for capability in (*_ROOTS[release.view], "release", "transit"):
+        try:
+            open_source(settings.root_uri(capability)).close()
+        except KeyProblem as problem:
+            raise Problem(f"{problem} ({ours})") from None
+    unseen = restrictions.hidden(settings, keyring(settings, ROLE, "release"), release.view)
+    with database.reading(settings) as connection:
+        data = _files(connection, release, span)
+    if any(file.tenant in unseen and file.file_id in unseen[file.tenant].files for file in data):
+        raise Problem("a night has not looked yet which rows are restricted: run callward nightly first")
+
+
+def _files(connection: Connection, release: Release, span: Period) -> list[DataFile]:
+    """The data files of the period that count."""
+    of_tenants = (ledger.files(connection, view=release.view, tenant=t, parts=span.parts) for t in release.tenants)
+    return [file for files in of_tenants for file in files]
+
+
+def needs_numbers(release: Release) -> bool:
+    """Whether the billing view's number columns are read: for the subscriber's token, or for an area."""
+    derived = DERIVED_COLUMNS[release.view]
+    return release.view == "billing" and (
+        release.unit == "subscriber" or release.kind == "threshold" or any(c in derived for c in release.columns)
+    )
+
+
+# -- what a night does -------------------------------------------------------------------------------------------------
+
+
+def due(settings: Settings, progress: Progress = lambda line: None, today: date | None = None) -> list[dict[str, Any]]:
+    """Release what is due and not out yet; a night goes on whatever becomes of it. Says of each what was done."""
+    done: list[dict[str, Any]] = []
+    try:
+        releases_of = declared(settings)
+    except Problem as problem:
+        return [{"name": "", "period": "", "status": "failed", "reason": str(problem)}]
+    for release in releases_of:
+        for span in _periods_due(settings, release, today or database.now().date()):
+            done.append(_attempted(settings, release, span, progress))
+    return done
+
+
+def _attempted(settings: Settings, release: Release, span: Period, progress: Progress) -> dict[str, Any]:
+    try:
+        _check(settings, release)
+        _released(settings, release, span, False, progress)
+    except Problem as problem:
+        status = "no budget" if isinstance(problem, Spent) else "failed"
+        reason = "; ".join(str(problem).splitlines())
+        return {"name": release.name, "period": str(span), "status": status, "reason": reason}
+    return {"name": release.name, "period": str(span), "status": "published", "reason": ""}
+
+
+def _periods_due(settings: Settings, release: Release, today: date) -> list[Period]:
+    """Periods with rows, over, past their lateness and not long so, that are not out."""
+    last = today - timedelta(days=1 + release.lateness_days)
+    days = [last - timedelta(days=n) for n in range(_BEHIND_DAYS)]
+    spans = sorted({Period.holding(release.grain, day) for day in days}, key=lambda span: span.start)
+    with database.reading(settings) as connection:
+        return [
+            span
+            for span in spans
+            if span.due(release.lateness_days) <= today
+            and not budget.is_published(connection, release, span)
+            and _files(connection, release, span)
+        ]
+
+
+# -- at expiry ---------------------------------------------------------------------------------------------------------
+
+
+def before_expiry(settings: Settings, items: Iterable[Item], progress: Progress = lambda line: None) -> list[str]:
+    """Release what is declared over rows that a purge is about to delete, where the policy says `anonymize`.
+
+    A purge waits for no release: what cannot be released is gone all the same, and said so in a sentence each.
+    """
+    going = _anonymized(settings, items)
+    if not going:
+        return []
+    said = []
+    try:
+        everyone = declared(settings)
+    except Problem as problem:
+        return [f"no table was released before its rows went: {problem}"]
+    for release in everyone:
+        days = {day for tenant, day in going if tenant in release.tenants} if release.view == _EXPIRING else set()
+        for span in sorted({Period.holding(release.grain, day) for day in days}, key=lambda one: one.start):
+            said += _released_last(settings, release, span, progress)
+    return said
+
+
+def _anonymized(settings: Settings, items: Iterable[Item]) -> set[tuple[str, date]]:
+    """Tenants and dates whose rows go under the action `anonymize`."""
+    doomed = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
+    if not doomed:
+        return set()
+    with database.reading(settings) as connection:
+        policies = in_force(settings, connection)
+    rules = {tenant: every.current.rules.get(ASSURANCE) for tenant, every in policies.items()}
+    tenants = {tenant for tenant, rule in rules.items() if rule is not None and rule.at_expiry == "anonymize"}
+    return {(file.tenant, date.fromisoformat(file.part)) for file in doomed if file.tenant in tenants}
+
+
+def _released_last(settings: Settings, release: Release, span: Period, progress: Progress) -> list[str]:
+    with database.reading(settings) as connection:
+        if budget.is_published(connection, release, span) or _begun_to_go(connection, release, span):
+            return []
+    made = _attempted(settings, release, span, progress)
+    if made["status"] == "published":
+        return []
+    return [f"rows of {span} went without {release.name}, which could not be released: {made['reason']}"]

@@ -1,0 +1,148 @@
+"""The batch of a release: the lake is added up under seal, and what comes of it is drawn or partitioned here.
+
+Noise is drawn in this process alone, in the very transaction that publishes. A step that a runner may repeat would
+draw twice, and the mean of two draws is nearer to the truth than was paid for.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import apache_beam as beam
+import numpy as np
+
+from callward import database
+from callward.custody.register import EVERY_MONTH, KeyName
+from callward.errors import Problem
+from callward.files import Files
+from callward.ledger import DataFile
+from callward.release import budget, mechanisms, sheet, suppression
+from callward.release.budget import Reservation
+from callward.release.declaration import Release
+from callward.release.sheet import Cells
+from callward.seal import Sealer
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines import engine
+from schemas.release import NANO
+from transforms import aggregate
+
+ROLE: Final = budget.ROLE
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A table as it will be published. `epsilon` and `sigmas` are empty for a threshold table."""
+
+    cells: Cells
+    sigmas: Sequence[float] = ()
+    epsilon: float | None = None
+    partition: bytes | None = None  # of a threshold table, sealed
+
+
+Draw = Callable[[], Drawn]
+
+
+def summed(
+    settings: Settings, run_id: str, reserved: Reservation, data: Sequence[DataFile]
+) -> tuple[Draw, dict[str, Any]]:
+    """Add up data files: what draws the table (once!), and what became of the rows, for the run's own log."""
+    reference = _reference(settings, run_id)
+    files = Files(open_workspace(reference), run_id)
+    task = aggregate.Task(reserved.release, tuple(data), reserved.release_id)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | "Aggregate" >> aggregate.Aggregate(reference, run_id, task)
+
+    try:
+        engine.run(settings, reference, build)
+        found = aggregate.gathered(files)
+        draw = _partitioned if reserved.release.kind == "threshold" else _noised
+        return draw(settings, files, reserved, found), asdict(found.tally)
+    finally:
+        files.clear_spilled()
+
+
+def _noised(settings: Settings, files: Files, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
+    release = reserved.release
+    sums, scale = aggregate.summed(found, files, release), aggregate.scale(release)
+
+    def draw() -> Drawn:
+        made = [
+            mechanisms.gaussian(sums[:, at], sensitivity * scale, rho / NANO)
+            for at, (sensitivity, rho) in enumerate(zip(release.sensitivities(), release.rhos(), strict=True))
+        ]
+        noisy = np.stack([_unscaled(values, scale) for values, _ in made], axis=1)
+        sigmas = [sigma / scale for _, sigma in made]
+        assert release.budget is not None
+        epsilon = mechanisms.epsilon_of(release.rho / NANO, release.budget.delta)
+        return Drawn(sheet.of_noise(release, noisy, sigmas), sigmas, epsilon)
+
+    return draw
+
+
+def _unscaled(values: np.ndarray, scale: int) -> np.ndarray:
+    """Fixed-point figures as whole numbers, rounded half up: after the noise, so it tells nothing."""
+    return np.asarray((values + scale // 2) // scale, np.int64)
+
+
+def _partitioned(settings: Settings, files: Files, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
+    """The partition of a threshold table; there is nothing to draw."""
+    release, rule = reserved.release, reserved.release.suppression
+    grid = release.grid()
+    parents = grid.parents(np.arange(grid.size, dtype=np.uint64), rule.within).astype(np.int64)
+    columns = tuple(range(len(release.measures)))
+    finer = _finer(settings, files, reserved) if rule.coarsens else None
+    parts = aggregate.Parts(files, found.parts)
+    made = suppression.table(parts, parents, suppression.Rule(rule.k, rule.dominance, columns), finer)
+    cells = sheet.of_groups(release, made.parent, made.cell, _figures(release, made.stats))
+    sealed = _sealer(files, release).seal(_packed(made), _about(reserved.release_id))
+    return lambda: Drawn(cells, partition=sealed)
+
+
+def _figures(release: Release, stats: suppression.Stats) -> np.ndarray:
+    """The figures of groups by measure; int64 [groups, m]. Distinct ones are counted, and not summed."""
+    people = {"subscribers": stats.subscribers, "accounts": stats.accounts}
+    columns = [people.get(one.name, stats.counts[:, at]) for at, one in enumerate(release.measures)]
+    return np.stack(columns, axis=1)
+
+
+# Which cells a threshold table joined is no part of it: whoever knows learns which cells are small.
+
+
+def _sealer(files: Files, release: Release) -> Sealer:
+    return files.workspace.keyring.sealer(KeyName("release", release.tenant, EVERY_MONTH, "partition"))
+
+
+def _about(release_id: str) -> bytes:
+    return f"partition|{release_id}".encode()
+
+
+def _packed(made: suppression.Partition) -> bytes:
+    packed = io.BytesIO()
+    np.savez_compressed(packed, group=made.group, parent=made.parent, cell=made.cell)
+    return packed.getvalue()
+
+
+def _finer(settings: Settings, files: Files, reserved: Reservation) -> suppression.Partition:
+    """The partition of the table that is out, whose cells this one may only join."""
+    release, span = reserved.release, reserved.period
+    with database.reading(settings) as connection:
+        out = [
+            row
+            for row in budget.published(connection, release.suppression.coarsens)
+            if row.tenant == release.tenant and row.period_start == span.start and row.period_end == span.end
+        ]
+    if not out:
+        raise Problem(f"{release.suppression.coarsens} is not released for {span}")
+    packed = np.load(io.BytesIO(_sealer(files, release).open(out[-1].partition, _about(out[-1].release_id))))
+    group, parent, cell = (packed[name].astype(np.int64) for name in ("group", "parent", "cell"))
+    if len(group) != release.grid().size:
+        raise Problem(f"{release.suppression.coarsens} has other cells than {release.name}: it cannot be made coarser")
+    none = np.zeros(0, np.int64)
+    return suppression.Partition(group, parent, cell, suppression.Stats(none, none, none, none, none))
+
+
+def _reference(settings: Settings, run_id: str) -> Reference:
+    return Reference(str(settings.path), ROLE, f"release, run {run_id}")

@@ -1,0 +1,75 @@
+"""Linkage of the views: what is compared links more, what is coarser links less, and who is wrong is counted as wrong."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from callward.release import victims
+from callward.release.linking import Views, linkages
+from pipelines.attack import made_up_views
+from schemas.cdr import TIMESTAMP
+
+CARRIERS = {"north-1": "north", "north-2": "north", "south-1": "south"}
+
+
+def views(start_ms, talk_ms, trunks, truth=None, ring_s=None):
+    """Calls as both views hold them."""
+    count = len(start_ms)
+    start, talk = np.array(start_ms), np.array(talk_ms)
+    here = np.arange(count)
+    billing = pa.table(
+        {
+            "source": ["s"] * count,
+            "account": [f"a{n}" for n in here],
+            "carrier_in": [CARRIERS[trunk] for trunk in trunks],
+            "carrier_out": pa.nulls(count, pa.string()),
+            "start": pa.array(start).view(TIMESTAMP),
+            "answer": pa.array(start + 9_500).view(TIMESTAMP),
+            "talk_ms": talk,
+        }
+    )
+    assurance = pa.table(
+        {
+            "source": ["s"] * count,
+            "account_token": pa.nulls(count, pa.string()),
+            "trunk_in": trunks,
+            "trunk_out": pa.nulls(count, pa.string()),
+            "start": pa.array(start // 60_000 * 60_000).view(TIMESTAMP),
+            "ring_s": pa.array(ring_s or [7] * count, pa.int64()),
+            "talk_s": (talk + 5999) // 6000 * 6,
+            "pdd_ms": pa.array([2_400] * count),
+            "disposition": ["answered"] * count,
+        }
+    )
+    return Views.of(billing, assurance, CARRIERS, (here, here if truth is None else np.array(truth)))
+
+
+def shares(found):
+    return [round(one.linked, 3) for one in linkages(found)][:4]
+
+
+def test_each_thing_compared_links_more():
+    """Two calls of a minute and as long, on two carriers; two told apart by their talk; one alone in its minute."""
+    start = [60_000, 61_000, 120_000, 121_000, 600_000]
+    talk = [6_000, 5_000, 6_000, 90_000, 6_000]
+    trunks = ["north-1", "south-1", "north-1", "north-2", "north-1"]
+    assert shares(views(start, talk, trunks)) == [0.2, 0.6, 1.0, 1.0]
+
+
+def test_ringing_tells_apart_what_nothing_else_does():
+    found = views([60_000, 61_000], [6_000, 6_000], ["north-1", "north-2"], ring_s=[7, 3])
+    assert shares(found)[2:] == [0.0, 0.0]  # 7 fits both rows of billing, 3 none
+    lone = views([60_000, 60_500], [6_000, 6_000], ["north-1", "north-1"], ring_s=[7, 7])
+    assert shares(lone)[3] == 0.0
+
+
+def test_a_row_that_fits_alone_and_is_anothers_is_a_mistake():
+    found = linkages(views([60_000, 600_000], [6_000, 6_000], ["north-1", "north-1"], truth=[0, 9]))
+    assert (found[0].linked, found[0].mistaken, found[0].accounts) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_made_up_traffic_links_less_where_assurance_is_coarser(seed):
+    found = [one.linked for one in linkages(made_up_views(victims.scene(seed, 50_000).traffic))]
+    assert found[:4] == sorted(found[:4]) and found[3] > 0.9
+    assert found[4:] == sorted(found[4:], reverse=True) and found[-1] < 0.05

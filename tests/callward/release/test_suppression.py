@@ -1,0 +1,211 @@
+"""Threshold tables against plain pandas, and against an attacker who tries every table that fits what is published."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callward.release.suppression import NOWHERE, Partition, Rows, Rule, combine, measure, table
+
+CELLS = 6
+PARENTS = np.array([0, 0, 0, 1, 1, 1])
+RULE = Rule(2, 0.5, (0,))
+
+# account, subscriber within it, cell, events, seconds
+entries = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 1), st.integers(0, CELLS - 1), st.integers(1, 2), st.integers(0, 500)),
+    max_size=24,
+)
+Entry = tuple[int, int, int, int, int]
+
+
+def rows_of(listed: Sequence[Entry]) -> Rows:
+    account, line, cell = (np.array([row[at] for row in listed], np.uint64) for at in range(3))
+    subscriber = account * np.uint64(100) + line
+    return Rows(account, subscriber, cell, np.array([row[3:] for row in listed], np.int64).reshape(-1, 2))
+
+
+def frame(listed: Sequence[Entry], groups: Any) -> pd.DataFrame:
+    """The same rows in a plain table, with the group of each."""
+    made = pd.DataFrame(list(listed), columns=["account", "line", "cell", "events", "seconds"])
+    return made.assign(group=np.asarray(groups)[made["cell"]], person=made["account"] * 100 + made["line"])
+
+
+def published(listed: Sequence[Entry], rule: Rule = RULE, within: Partition | None = None) -> Partition:
+    return table([rows_of(listed)], PARENTS, rule, within)
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+@given(entries, st.lists(st.integers(-1, 3), min_size=CELLS, max_size=CELLS))
+def test_figures_of_groups_are_those_of_plain_pandas(listed: Any, groups: list[int]) -> None:
+    stats = measure(rows_of(listed), np.array(groups), 4)
+    plain = frame(listed, groups)
+    for group in range(4):
+        mine = plain[plain["group"] == group]
+        assert stats.counts[group].tolist() == [mine["events"].sum(), mine["seconds"].sum()]
+        assert (stats.subscribers[group], stats.accounts[group]) == (
+            mine["person"].nunique(),
+            mine["account"].nunique(),
+        )
+        for top, by in ((stats.top_subscriber, "person"), (stats.top_account, "account")):
+            most = mine.groupby(by)[["events", "seconds"]].sum().max().fillna(0)
+            assert top[group].tolist() == most.tolist()
+
+
+@given(entries, st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_parts_by_account_come_to_the_same_table(listed: Any, part_of: list[int]) -> None:
+    parts = [rows_of([row for row in listed if part_of[row[0]] == part]) for part in range(3)]
+    whole, apart = published(listed), table([combine(part) for part in parts], PARENTS, RULE)
+    assert whole.group.tolist() == apart.group.tolist()
+    for mine, theirs in zip(vars(whole.stats).values(), vars(apart.stats).values(), strict=True):
+        assert mine.tolist() == theirs.tolist()
+
+
+@given(entries)
+def test_combined_rows_are_one_for_each_account_subscriber_and_cell(listed: Any) -> None:
+    rows = combine(rows_of(listed))
+    plain = frame(listed, np.arange(CELLS)).groupby(["account", "person", "cell"])[["events", "seconds"]].sum()
+    found = pd.DataFrame({"account": rows.account, "person": rows.subscriber, "cell": rows.cell}).astype("int64")
+    assert len(found) == len(plain)
+    assert [tuple(plain.loc[key]) for key in found.itertuples(index=False, name=None)] == [
+        tuple(counts) for counts in rows.counts.tolist()
+    ]
+
+
+# -- what is published -------------------------------------------------------------------------------------------------
+
+
+@given(entries, st.sampled_from([Rule(2, 0.5, (0,)), Rule(3, 0.6, (0, 1)), Rule(1, 1.0, (0,))]))
+def test_every_group_that_shows_keeps_the_rule_by_its_own_rows(listed: Any, rule: Rule) -> None:
+    found = published(listed, rule)
+    plain = frame(listed, found.group)
+    for group in range(len(found.parent)):
+        mine = plain[plain["group"] == group]
+        assert mine["account"].nunique() >= rule.k
+        assert mine["person"].nunique() >= rule.k
+        for column in np.array(["events", "seconds"])[list(rule.magnitudes)]:
+            for by in ("account", "person"):
+                assert mine.groupby(by)[column].sum().max() <= rule.dominance * mine[column].sum()
+        assert found.stats.counts[group].tolist() == [mine["events"].sum(), mine["seconds"].sum()]
+
+
+@given(entries)
+def test_groups_are_cells_or_the_rest_of_one_parent(listed: Any) -> None:
+    found = published(listed)
+    for group, (parent, cell) in enumerate(zip(found.parent, found.cell, strict=True)):
+        mine = np.flatnonzero(found.group == group)
+        assert set(PARENTS[mine]) == {parent}
+        assert (
+            (mine.tolist() == [cell])
+            if cell != NOWHERE
+            else (np.count_nonzero(found.is_other[found.parent == parent]) == 1)
+        )
+
+
+@given(entries)
+def test_a_parent_shows_nothing_only_where_all_of_it_together_fails(listed: Any) -> None:
+    found = published(listed)
+    for parent in range(2):
+        mine = [row for row in listed if PARENTS[row[2]] == parent]
+        whole = measure(rows_of(mine), PARENTS, 2).at(np.array([parent]))
+        assert bool((found.parent == parent).any()) == bool(len(mine) and RULE.passes(whole)[0])
+
+
+def test_one_subscriber_in_all_shows_nowhere() -> None:
+    found = published([(1, 0, cell, 2, 60) for cell in range(CELLS)])
+    assert (len(found.parent), set(found.group)) == (0, {NOWHERE})
+
+
+def test_an_account_of_a_quarter_of_all_calls_dominates_no_cell_that_shows() -> None:
+    rng = np.random.default_rng(2)
+    listed = [
+        (int(a), 0, int(c), 1, 60) for a, c in zip(rng.integers(1, 30, 300), rng.integers(0, 6, 300), strict=True)
+    ]
+    found = published([*listed, *[(0, 0, 2, 1, 60)] * 100], Rule(5, 0.5, (0, 1)))
+    assert NOWHERE not in found.group
+    group = found.group[2]
+    assert found.is_other[group] and found.stats.top_account[group, 0] <= found.stats.counts[group, 0] / 2
+
+
+def test_an_empty_period_shows_nothing() -> None:
+    assert len(published([]).parent) == 0
+    with pytest.raises(ValueError):
+        table([], PARENTS, RULE)
+
+
+# -- the attacker ------------------------------------------------------------------------------------------------------
+
+
+def possible(sums: Sequence[tuple[frozenset[int], int]], most: int) -> Iterator[tuple[int, ...]]:
+    """Every table of counts up to `most` that has those sums over sets of cells."""
+    for counts in itertools.product(range(most + 1), repeat=CELLS):
+        if all(sum(counts[cell] for cell in cells) == total for cells, total in sums):
+            yield counts
+
+
+def recovered(sums: Sequence[tuple[frozenset[int], int]], truth: Sequence[int]) -> set[int]:
+    """Cells that are not 0 and can have one value only."""
+    most = max(truth, default=0) + 1
+    tables = np.array(list(itertools.islice(possible(sums, most), 20_000))).reshape(-1, CELLS)
+    return {cell for cell in range(CELLS) if truth[cell] and len(np.unique(tables[:, cell])) == 1}
+
+
+def sums_of(found: Partition) -> list[tuple[frozenset[int], int]]:
+    return [
+        (frozenset(np.flatnonzero(found.group == group).tolist()), int(found.stats.counts[group, 0]))
+        for group in range(len(found.parent))
+    ]
+
+
+def truth_of(listed: Sequence[Entry]) -> list[int]:
+    return [sum(row[3] for row in listed if row[2] == cell) for cell in range(CELLS)]
+
+
+few_entries = st.lists(
+    st.tuples(st.integers(0, 3), st.just(0), st.integers(0, CELLS - 1), st.just(1), st.just(6)), max_size=9
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(few_entries)
+def test_no_suppressed_cell_can_be_computed_from_what_is_published(listed: Any) -> None:
+    found = published(listed)
+    shown = {int(cell) for cell in found.cell if cell != NOWHERE}
+    assert recovered(sums_of(found), truth_of(listed)) <= shown
+
+
+@settings(max_examples=60, deadline=None)
+@given(few_entries)
+def test_nor_from_the_internal_and_the_external_table_together(listed: Any) -> None:
+    internal = published(listed, Rule(2, 0.6, (0,)))
+    external = published(listed, Rule(3, 0.5, (0,)), internal)
+    shown = {int(cell) for cell in internal.cell if cell != NOWHERE}
+    assert recovered([*sums_of(internal), *sums_of(external)], truth_of(listed)) <= shown
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries)
+def test_an_external_table_is_a_union_of_internal_groups_and_keeps_its_own_rule(listed: Any) -> None:
+    rule = Rule(3, 0.5, (0,))
+    internal = published(listed)
+    external = published(listed, rule, internal)
+    assert set(external.group[internal.group == NOWHERE]) <= {NOWHERE}
+    for group in range(len(internal.parent)):
+        assert len(set(external.group[internal.group == group])) == 1
+    assert rule.passes(external.stats).all()
+    assert rule.passes(measure(rows_of(listed), external.group, len(external.parent))).all()
+
+
+def test_the_attacker_is_real_small_cells_left_out_beside_true_totals_are_computed() -> None:
+    listed = [(account, 0, cell, 1, 6) for cell in (0, 1) for account in range(3)] + [(3, 0, 2, 1, 6)]
+    truth = truth_of(listed)
+    naive = [(frozenset([0]), 3), (frozenset([1]), 3), (frozenset([0, 1, 2]), 7), (frozenset([3, 4, 5]), 0)]
+    assert recovered(naive, truth) == {0, 1, 2}
+    assert recovered(sums_of(published(listed)), truth) <= {0, 1}

@@ -1,0 +1,302 @@
+"""Two workspaces over the same records are equal; every kind of difference between them is found, and tells nothing."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sqlalchemy import delete, update
+
+from callward import database, ledger, runs
+from callward.columns import set_column
+from callward.feeds import generate
+from callward.files import Files
+from callward.initiate import init, like
+from callward.ledger import Outcome
+from pipelines.verify import verify
+from schemas.tables import (
+    DERIVED,
+    assurance_account_daily,
+    billing_usage_daily,
+    lake_files,
+    ledger_entries,
+)
+from schemas.views import VIEWS
+from tests.conftest import MORNING
+from tests.retention import CALLED, CALLER, DAY, OTHER, call, feed, night
+from tests.typed import Run, typing
+
+SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
+NEXT = DAY + timedelta(1)
+NUMBERS = [CALLER, OTHER, CALLED]
+
+
+def _lines() -> list[str]:
+    """Calls of two days, a version that wins over another, repetitions, and records that are set aside."""
+    calls = [call(n, account="ac-0007" if n % 3 else "", caller=OTHER if n % 4 else CALLER) for n in range(30)]
+    later = [call(40 + n, NEXT, answered=n % 2 == 0) for n in range(6)]
+    return [*calls, *later, call(5, talk=90), calls[6], later[1], SPOILT.format(90), SPOILT.format(91)]
+
+
+@pytest.fixture(scope="module")
+def pair(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[Any, Any]]:
+    """Two workspaces with the same keys after the same records: in one file, and in several of another order."""
+    made = [_site(workspace) for _ in range(2)]
+    lines = _lines()
+    night(made[0], feed(*lines), date(2026, 3, 7))
+    for number, part in enumerate((lines[20:][::-1], lines[:20][::-1])):
+        night(made[1], feed(*part), date(2026, 3, 7), f"part-{number}.csv")
+    for site in made:
+        database.engine(site.settings).dispose()
+
+    def copies() -> tuple[Any, Any]:
+        folder = tmp_path_factory.mktemp("pair")
+        for number, site in enumerate(made):
+            shutil.copytree(site.folder, folder / str(number))
+        return type(made[0])(folder / "0"), type(made[0])(folder / "1")
+
+    return copies
+
+
+def _site(workspace: Callable[..., Any]) -> Any:
+    return workspace("generic", thresholds={"file_errors_pct": 100.0})
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    with typing(capsys, monkeypatch, "verify") as run:
+        yield run
+
+
+def _verified(typed: Run, one: Any, other: Any) -> Any:
+    """What the command says of two workspaces, after it was looked at for numbers."""
+    ran = typed("--batch", one.folder, "--stream", other.folder, "--json")
+    plain = typed("--batch", one.folder, "--stream", other.folder)
+    for text in (ran.out, ran.err, plain.out, plain.err):
+        assert not [number for number in NUMBERS if number[-10:] in text]
+    assert ran.code == plain.code == (0 if ran.json["equal"] else 1)
+    assert ("equal" in plain.out.splitlines()) == ran.json["equal"]
+    return ran.json
+
+
+def test_the_same_records_in_other_files_and_another_order_are_equal(
+    pair: Callable[[], tuple[Any, Any]], typed: Run
+) -> None:
+    found = _verified(typed, *pair())
+    assert found["equal"] and found["differences"] == []
+    for where in ("billing", "assurance", "suspense", "ledger", "billing_usage_daily"):
+        assert found["rows"][where]["batch"] == found["rows"][where]["stream"] > 0
+
+
+def test_pieces_of_calls_and_quality_that_came_apart_are_equal(workspace: Callable[..., Any], tmp_path: Path) -> None:
+    """In one night, and the closing records in a later one: what is remembered of closed calls is the same, too."""
+    sources = ("opensips", "cucm")
+    feeds = generate(tmp_path, seed=3, day=DAY, calls=300, dirt=0.02, sources=sources)
+    one, other = (workspace(*sources, thresholds={"file_errors_pct": 100.0}) for _ in range(2))
+    files = sorted(feeds.files)
+    one.deliver(files)
+    one.night(MORNING)
+    for part in (files[1::2], files[::2]):
+        other.deliver(part)
+        other.night(MORNING)
+    done = verify(one.settings, other.settings)
+    assert list(map(str, done.comparison.first)) == []
+    assert done.equal and done.comparison.rows["pending"]["batch"] > 0
+
+
+# -- planted differences -----------------------------------------------------------------------------------------------
+
+
+def _change_rows(site: Any, view: str, change: Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Table]]) -> Any:
+    """Write a data file of a view anew after a change; returns the id of its first row before."""
+    with runs.running(site.settings, "plant", ["plant"]) as run_id:
+        files = Files(site.opened, run_id)
+        old = site.data_files(view)[0]
+        rows, lineage = files.rows(old), files.lineage(old)
+        made = files.write_view(view, old.tenant, old.part, *change(rows, lineage), received_on=old.received_on)
+        outcome = Outcome(files=[made], superseded={old.file_id: (old.tenant, old.part)})
+        with database.writing(site.settings) as connection:
+            ledger.commit(connection, run_id, 0, outcome)
+        runs.finish(site.settings, run_id, "done")
+    return rows[0][0].as_py(), old.part
+
+
+def _other(value: Any, kind: pa.DataType) -> Any:
+    """Another value of a column's type."""
+    if pa.types.is_fixed_size_binary(kind):
+        return bytes(16)
+    if pa.types.is_string(kind):
+        return f"{value or ''}x"
+    if pa.types.is_timestamp(kind):
+        return 0
+    return 7 if value != 7 else 8
+
+
+def _with_first(table: pa.Table, name: str) -> pa.Table:
+    """The table with another value in the first row of a column."""
+    kind = table.schema.field(name).type
+    changed = pa.array([_other(table[name][0].as_py(), kind)], kind)
+    return set_column(table, name, pa.concat_arrays([changed, table[name].combine_chunks()[1:]]))
+
+
+@pytest.mark.parametrize("view", list(VIEWS))
+def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], typed: Run, view: str) -> None:
+    one, other = pair()
+    names = VIEWS[view].names[1:]
+    versions = ("content", "end_ms", "talk_ms")
+
+    def change(rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
+        for name in names:
+            rows = _with_first(rows, name)
+        for name in versions:
+            lineage = _with_first(lineage, name)
+        return rows, lineage
+
+    row_id, part = _change_rows(other, view, change)
+    found = _verified(typed, one, other)
+    assert found["differing"] == 1
+    (told,) = found["differences"]
+    assert (told["where"], told["part"], told["id"]) == (view, part, row_id.hex())
+    assert told["columns"] == [*names, *(f"lineage.{name}" for name in versions)]
+
+
+@pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.parametrize("kind", ["missing", "twice", "without numbers"])
+def test_rows_that_one_side_lacks_are_found(
+    pair: Callable[[], tuple[Any, Any]], typed: Run, view: str, kind: str
+) -> None:
+    one, other = pair()
+
+    def change(rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
+        if kind == "missing":
+            return rows[1:], lineage[1:]
+        if kind == "twice":
+            return pa.concat_tables([rows, rows[:1]]), pa.concat_tables([lineage, lineage[:1]])
+        return (rows.select(rows.column_names[:-4]) if view == "billing" else _with_first(rows, "leg")), lineage
+
+    row_id, part = _change_rows(other, view, change)
+    found = _verified(typed, one, other)
+    assert not found["equal"]
+    told = found["differences"][0]
+    assert (told["where"], told["part"]) == (view, part)
+    if kind != "without numbers":
+        assert (told["id"], told["only_in"]) == (row_id.hex(), "batch" if kind == "missing" else "stream")
+    elif view == "billing":
+        assert told["columns"] == VIEWS[view].names[-4:]
+
+
+def test_a_partition_that_one_side_lacks_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run) -> None:
+    one, other = pair()
+    with database.writing(other.settings) as connection:
+        gone = (lake_files.c.view == "assurance") & (lake_files.c.part == NEXT.isoformat())
+        connection.execute(update(lake_files).where(gone).values(superseded_at=database.now()))
+    found = _verified(typed, one, other)
+    assert {(d["where"], d["part"], d["only_in"]) for d in found["differences"]} == {
+        ("assurance", NEXT.isoformat(), "batch")
+    }
+
+
+@pytest.mark.parametrize("table", [t for t in DERIVED if t in (billing_usage_daily, assurance_account_daily)], ids=str)
+@pytest.mark.parametrize("kind", ["sum", "row"])
+def test_a_derived_sum_or_row_that_differs_is_found(
+    pair: Callable[[], tuple[Any, Any]], typed: Run, table: Any, kind: str
+) -> None:
+    one, other = pair()
+    with database.writing(other.settings) as connection:
+        if kind == "sum":
+            name = "talk_ms" if "talk_ms" in table.c else "talk_s"
+            connection.execute(update(table).values({name: table.c[name] + 1}))
+        else:
+            connection.execute(delete(table))
+    found = _verified(typed, one, other)
+    assert {d["where"] for d in found["differences"]} == {table.name}
+    for told in found["differences"]:
+        assert told["part"] == "2026-03"
+        assert (told["only_in"], told["columns"]) == (("", [name]) if kind == "sum" else ("batch", []))
+
+
+@pytest.mark.parametrize("column", ["rows", "talk_ms"])
+def test_a_ledger_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run, column: str) -> None:
+    one, other = pair()
+    with database.writing(other.settings) as connection:
+        e = ledger_entries.c
+        connection.execute(update(ledger_entries).where(e.bucket == "duplicate").values({column: e[column] + 1}))
+    (told,) = _verified(typed, one, other)["differences"]
+    assert (told["where"], told["id"], told["columns"]) == ("ledger", "generic duplicate", [column])
+
+
+@pytest.mark.parametrize("kind", ["missing", "code", "open"])
+def test_suspense_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run, kind: str) -> None:
+    one, other = pair()
+    _change_log(other, "suspense", kind)
+    found = _verified(typed, one, other)
+    assert {d["where"] for d in found["differences"]} == {"suspense"}
+    assert found["differences"][0]["columns"] == ([] if kind == "missing" else [kind])
+
+
+def _change_log(site: Any, kind: str, what: str) -> None:
+    with runs.running(site.settings, "plant", ["plant"]) as run_id:
+        files = Files(site.opened, run_id)
+        logs = site.data_files(kind)
+        log = pa.concat_tables([files.read_log(file) for file in logs])
+        if what == "missing":
+            log = log[1:]
+        elif what == "open":
+            log = set_column(log, "open", pc.invert(log["open"]))
+        else:
+            log = _with_first(log, what)
+        superseded = {file.file_id: (file.tenant, file.part) for file in logs}
+        with database.writing(site.settings) as connection:
+            made = files.write_log(kind, "default", log)
+            ledger.commit(connection, run_id, 0, Outcome(files=[made], superseded=superseded))
+        runs.finish(site.settings, run_id, "done")
+
+
+@pytest.mark.parametrize("what", ["missing", "state", "start_time", "talk_ms"])
+def test_pending_that_differs_is_found(workspace: Callable[..., Any], tmp_path: Path, typed: Run, what: str) -> None:
+    feeds = generate(tmp_path, seed=4, day=DAY, calls=40, sources=["opensips"])
+    one = workspace("opensips")
+    one.deliver(feeds.files)
+    one.night(MORNING)
+    database.engine(one.settings).dispose()
+    shutil.copytree(one.folder, tmp_path / "other")
+    other = type(one)(tmp_path / "other")
+    _change_log(other, "pending", what)
+    found = _verified(typed, one, other)
+    assert {d["where"] for d in found["differences"]} == {"pending"}
+    assert found["differences"][0]["columns"] == ([] if what == "missing" else [what])
+
+
+# -- what cannot be compared -------------------------------------------------------------------------------------------
+
+
+def test_workspaces_with_other_keys_are_not_compared(
+    pair: Callable[[], tuple[Any, Any]], typed: Run, tmp_path: Path
+) -> None:
+    one, _ = pair()
+    other = type(one)(tmp_path / "w")
+    init(other.folder, like(other.folder, one.settings))
+    night(other, feed(*_lines()), date(2026, 3, 7))
+    ran = typed("--batch", one.folder, "--stream", other.folder)
+    assert ran.code == 2
+    assert "different keys" in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_a_workspace_made_with_the_keys_of_another_is_equal_after_the_same_night(
+    typed: Run, tmp_path: Path, workspace: Callable[..., Any]
+) -> None:
+    """Both are new: the keys of the months to come are made before they are copied."""
+    template = _site(workspace)
+    one, other = (type(template)(tmp_path / name) for name in ("one", "other"))
+    init(one.folder, like(one.folder, template.settings))
+    init(other.folder, like(other.folder, one.settings), one.settings, months=["2026-03"])
+    for site in (one, other):
+        night(site, feed(*_lines()), date(2026, 3, 7))
+    found = _verified(typed, one, other)
+    assert found["equal"], json.dumps(found["differences"])
+    assert found["rows"]["assurance"]["batch"] == 36

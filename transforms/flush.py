@@ -1,0 +1,286 @@
+"""Flush: parcels gathered by bucket → Pair … Write and the commit, in the worker: what a night does behind its shuffle.
+
+A slice that is committed already is dropped first, so whatever the engine delivers again counts once. State and timer
+decide only when; event time decides nothing, so no record is ever late for a flush.
+"""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.coders import BooleanCoder, BytesCoder, VarIntCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import (
+    BagStateSpec,
+    ReadModifyWriteStateSpec,
+    TimerSpec,
+    on_timer,
+)
+from apache_beam.utils.timestamp import Duration, Timestamp
+
+from callward import database, ledger
+from callward.crash import point
+from callward.errors import Problem
+from callward.files import Files
+from callward.ledger import Outcome, Refused, Slice
+from callward.streaming import figures, register
+from callward.streaming.patience import patiently, telling
+from callward.workspace import Reference, open_transit, open_workspace
+from transforms.admit import admit_group
+from transforms.elements import Gathered, Group, Rewrite, Sharding
+from transforms.pair import pair_gathered, talk_rules
+from transforms.rate import rate
+from transforms.sealed import use_transit
+from transforms.settle import GroupSettled, settle_group
+from transforms.shuffle import whole
+from transforms.split import split_group
+from transforms.summarize import differences
+from transforms.suspend import set_aside
+from transforms.take_in import Parcel
+from transforms.write import joined, rewrite, write
+
+_TRIES = 20
+_WAVE = 0  # a stream has no waves: its ledger entries are all of this one
+
+
+@dataclass
+class Fresh:
+    """Tables of parcels whose slices are not committed: by sharding, and what was set aside by tenant."""
+
+    tables: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    suspended: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+def fresh(parcels: Iterable[Parcel], files: Files, known: set[tuple[int, int, int]]) -> Fresh:
+    """What of some parcels of one bucket is new: a slice that is `known`, or here twice, is left out."""
+    found, seen = Fresh(), set(known)
+    for parcel in parcels:
+        new = [s for s in parcel.slices if (s.file_no, s.block, s.number) not in seen]
+        seen |= {(s.file_no, s.block, s.number) for s in new}
+        if not new:
+            continue
+        found.outcome.slices += new
+        aside = parcel.facts is not None
+        for name in parcel.names:
+            table = files.fetch(name)
+            if len(new) < len(parcel.slices):
+                table = _of(table, new)
+            if aside:
+                found.suspended[table["tenant"][0].as_py()].append(table)
+            elif table.num_rows:
+                table = whole(table)
+                found.tables[parcel.sharding].append(table)
+                found.outcome.entries.append(ledger.read_entries(table))
+        if parcel.facts is not None:
+            found.outcome = Outcome.merge([found.outcome, _facts_of(parcel.facts, parcel.slices, new)])
+    return found
+
+
+def _of(table: pa.Table, slices: Sequence[Slice]) -> pa.Table:
+    """The rows of some blocks."""
+    mine = pa.repeat(False, table.num_rows)
+    for part in slices:
+        mine = pc.or_(mine, pc.and_(pc.equal(table["file_no"], part.file_no), pc.equal(table["block"], part.block)))
+    return table.filter(mine)
+
+
+def _facts_of(facts: Outcome, slices: Sequence[Slice], new: Sequence[Slice]) -> Outcome:
+    """Facts about a work's blocks. Its blocks' asides are always committed together, so they are new together."""
+    if len(new) != len(slices):
+        raise Problem("a work's blocks were committed apart: its facts cannot be told apart")
+    return facts
+
+
+@dataclass
+class Flushing:
+    """One try at a flush: what it wants committed, and what that was compared with."""
+
+    outcome: Outcome
+    groups: list[Group] = field(default_factory=list)
+    compared: set[str] = field(default_factory=set)
+
+
+def settle_all(bucket: int, found: Fresh, files: Files, now_ms: int) -> Flushing:
+    """Pair, admit, settle, rate, split, summarize and write what a bucket gathered. Raises Refused."""
+    flushing = Flushing(found.outcome)
+    outcomes, suspended = [found.outcome], {tenant: list(tables) for tenant, tables in found.suspended.items()}
+    rewrites: dict[str, list[Rewrite]] = defaultdict(list)
+    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    for sharding, tables in found.tables.items():
+        gathered = Gathered(bucket, list(tables))
+        rules = talk_rules(files.workspace)
+        for paired, facts in pair_gathered(gathered, Sharding.from_json(sharding), files, rules, now_ms):
+            admitted, more = admit_group(paired, files, today)
+            outcomes += [facts, more]
+            if not admitted.calls.num_rows and not admitted.amended.num_rows:
+                continue
+            done = settle_group(admitted, files)
+            outcomes += [done.outcome, *_written(done, files)]
+            for tenant, table in done.suspended:
+                suspended.setdefault(tenant, []).append(table)
+            for work in done.rewrites:
+                rewrites[work.file.file_id].append(work)
+            flushing.groups.append(replace(done.group, calls=done.group.calls.slice(0, 0)))
+            flushing.compared |= done.compared
+    for works in rewrites.values():
+        work = joined(works)
+        outcomes += [rewrite(work, files), differences(work, files.workspace.settings.tenants)]
+    outcomes += [set_aside(tenant, tables, files, now_ms) for tenant, tables in sorted(suspended.items())]
+    flushing.outcome = Outcome.merge(outcomes)
+    return flushing
+
+
+def _written(done: GroupSettled, files: Files) -> Iterator[Outcome]:
+    tenants = files.workspace.settings.tenants
+    yield from (differences(share, tenants) for share in done.taken)
+    if done.group.calls.num_rows:
+        for share in split_group(replace(done.group, calls=rate(done.group.calls)), files.workspace):
+            yield write(share, files)
+            yield differences(share, tenants)
+
+
+def flush(bucket: int, sealed: Iterable[bytes], files: Files, clock: Callable[[], float] = time.time) -> int:
+    """Settle and commit what a bucket gathered; how many of its records are new. Whatever fails in passing is waited
+    for, so that the engine holds back what comes behind."""
+    parcels = [Parcel.open(blob, files.workspace) for blob in sealed]
+    rows = patiently(lambda: _flush(bucket, parcels, files, int(clock() * 1000)))
+    files.discard([name for parcel in parcels for name in parcel.names])
+    point("flushed")
+    return rows
+
+
+def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) -> int:
+    settings, retries = files.workspace.settings, 0
+    while True:
+        with database.reading(settings) as connection:
+            blocks = [(s.file_no, s.block) for parcel in parcels for s in parcel.slices]
+            known = ledger.committed_slices(connection, blocks)
+        work = Files(files.workspace, files.run_id)
+        found = fresh(parcels, work, known)
+        if not found.outcome.slices:
+            return 0
+        try:
+            flushing = settle_all(bucket, found, work, now_ms)
+            _commit(flushing, work, retries)
+            return sum(part.rows for part in found.outcome.slices)
+        except Refused:  # what was written for nothing is an orphan, and goes with the stream's
+            retries += 1
+            if retries >= _TRIES:
+                raise Problem("other runs committed to the same days again and again") from None
+            time.sleep(random.uniform(0.05, 0.2) * retries)
+
+
+def _commit(flushing: Flushing, files: Files, retries: int) -> None:
+    """Commit a flush; where others only added what it need not be compared with, it stands as it is."""
+    settings, run_id = files.workspace.settings, files.run_id
+    while True:
+        try:
+            with database.writing(settings) as connection:
+                entries = ledger.commit(connection, run_id, _WAVE, flushing.outcome)
+                figures.count(connection, run_id, entries)
+                register.committed(connection, run_id, entries, retries)
+            return
+        except Refused:
+            if not _moved_on(flushing, files):
+                raise
+            retries += 1
+
+
+def _moved_on(flushing: Flushing, files: Files) -> bool:
+    """Whether the partitions that changed meanwhile gained only files that share no shard with this flush's groups: it
+    is then as if it had read them as they are now."""
+    settings, read = files.workspace.settings, flushing.outcome.read
+    moved = False
+    for (tenant, part), version in list(read.items()):
+        with database.reading(settings) as connection:
+            now = ledger.versions(connection, tenant, [part])[tenant, part]
+            there = ledger.files(connection, view="assurance", tenant=tenant, parts=[part])
+        if now == version:
+            continue
+        mine = [group for group in flushing.groups if group.tenant == tenant]
+        met = any(
+            group.without_assurance or file.overlaps(group.bits, group.shard)
+            for group in mine
+            for file in there
+            if file.file_id not in flushing.compared
+        )
+        if part in (ledger.PENDING, ledger.SUSPENSE) or met:
+            return False
+        read[tenant, part], moved = now, True
+    return moved
+
+
+# -- Beam --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Flush(beam.PTransform):  # type: ignore[misc]
+    """PCollection[tuple[bucket, sealed parcel]] → commits; emits the records that each flush was about, as int."""
+
+    reference: Reference
+    run_id: str
+    seconds: float
+    bytes: int
+
+    def expand(self, parcels: beam.PCollection) -> beam.PCollection:
+        return parcels | "FlushBuckets" >> beam.ParDo(
+            _FlushFn(self.reference, self.run_id, self.seconds, self.bytes)
+        ).with_output_types(int)
+
+
+class _FlushFn(beam.DoFn):  # type: ignore[misc]
+    PARCELS = BagStateSpec("parcels", BytesCoder())
+    SIZE = ReadModifyWriteStateSpec("size", VarIntCoder())
+    DUE = ReadModifyWriteStateSpec("due", BooleanCoder())
+    TIMER = TimerSpec("flush", TimeDomain.REAL_TIME)
+
+    def __init__(self, reference: Reference, run_id: str, seconds: float, size: int) -> None:
+        self._reference, self._run_id, self._seconds, self._bytes = reference, run_id, seconds, size
+
+    def setup(self) -> None:
+        use_transit(str(self._reference), open_transit)
+        self._files = Files(open_workspace(self._reference), self._run_id)
+
+    def process(  # type: ignore[no-untyped-def]
+        self,
+        element: tuple[int, bytes],
+        parcels=beam.DoFn.StateParam(PARCELS),
+        size=beam.DoFn.StateParam(SIZE),
+        due=beam.DoFn.StateParam(DUE),
+        timer=beam.DoFn.TimerParam(TIMER),
+    ) -> Iterator[int]:
+        bucket, sealed = element
+        if sealed:
+            parcels.add(sealed)
+            size.write((size.read() or 0) + Parcel.open(sealed, self._files.workspace).bytes)
+        if not sealed or size.read() >= self._bytes:
+            yield from self._flush(bucket, parcels, size)
+        elif not due.read():
+            timer.set(Timestamp.now() + Duration(self._seconds))
+            due.write(True)
+
+    @on_timer(TIMER)
+    def due(  # type: ignore[no-untyped-def]
+        self,
+        key=beam.DoFn.KeyParam,
+        parcels=beam.DoFn.StateParam(PARCELS),
+        size=beam.DoFn.StateParam(SIZE),
+        due=beam.DoFn.StateParam(DUE),
+    ) -> Iterator[int]:
+        due.clear()
+        yield from self._flush(key, parcels, size)
+
+    def _flush(self, bucket: int, parcels, size) -> Iterator[int]:  # type: ignore[no-untyped-def]
+        gathered = list(parcels.read())
+        parcels.clear()
+        size.clear()
+        if gathered:
+            with telling(self._files.workspace.settings, self._run_id):
+                yield flush(bucket, gathered, self._files)

@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | endurance | engine | clean. The first one that is run makes .venv, from setup.py alone.
+# make demo | test | bench | lint | endurance | engine | clean. The first one that needs it makes .venv, from setup.py.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +17,9 @@ demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, and what each
 	rm -rf $(DEMO)
 	$(VENV)/bin/callward demo $(DEMO)
 
+# With Java and Maven the tests run real servers; without, those that need one are skipped and say so.
 test: $(INSTALLED)
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 	$(RUN) -m pytest -m "not endurance"
 
 endurance: $(INSTALLED)  ## long campaigns: fifty nights killed at random

@@ -44,5 +44,5 @@ setup(
     },
     install_requires=RUNTIME,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["callward = pipelines.cli:main"]},
+    entry_points={"console_scripts": ["callward = pipelines.cli:main", "callward-worker = pipelines.boot:main"]},
 )

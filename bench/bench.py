@@ -154,6 +154,13 @@ def purging(bench: Bench) -> Result:
     return found or {"failed": _last_line(cost)}
 
 
+def releasing(bench: Bench, rows: int) -> Result:
+    """Two tables of anonymized aggregates over a day of so many calls; contribution bounding, of one worker."""
+    cost = bench.script("release", "--rows", str(rows), "--folder", str(bench.scratch))
+    found: Result = json.loads(cost.out) if cost.code == 0 else {}
+    return found or {"failed": _last_line(cost)}
+
+
 def _fine(*results: Result) -> bool:
     return not any("failed" in result for result in results)
 
@@ -167,6 +174,8 @@ def _steps(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Cal
     yield "per_record", lambda: rival(bench, options.rival_rows, options.rows)
     yield "parse_rates", lambda: parse_rates(bench, options.parse_rows)
     yield "purge", lambda: purging(bench)
+    if options.large:
+        yield "release", lambda: releasing(bench, 10 * _MILLION)
     if options.month:
         yield "month", lambda: month(bench, options.month_rows)
 
@@ -184,7 +193,7 @@ def ratios(results: Result) -> Result:
     speed = statistics.median(night["rows_per_second"] for night in nights) if nights else None
     slow = results.get("per_record", {}).get("rows_per_second")
     flat = [night for night in results.get("flatness", {}).values() if _fine(night)]
-    small, purge = results.get("start_up", {}), results.get("purge", {})
+    small, purge, release = (results.get(name, {}) for name in ("start_up", "purge", "release"))
     return {
         "night / floor (rate)": results.get("pairs", {}).get("night_to_floor"),
         "night / per-record (rate)": round(speed / slow, 1) if speed and slow else None,
@@ -197,6 +206,10 @@ def ratios(results: Result) -> Result:
         "purge of a month, large lake / small (time)": purge.get("large_to_small"),
         "numbers dropped (rows/s of a worker)": purge.get("rewriting", {})
         .get("numbers_dropped", {})
+        .get("rows_per_second"),
+        "two releases of a day of 10 million calls (s)": release.get("wall_s"),
+        "contribution bounding (rows/s of a worker)": release.get("bounding", {})
+        .get("bottom_l0", {})
         .get("rows_per_second"),
     }
 
@@ -254,7 +267,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=3, help="how often floor and night run beside each other")
     parser.add_argument("--rival-rows", type=int, default=200_000, help="records of the per-record pipeline")
     parser.add_argument("--parse-rows", type=int, default=200_000, help="records per format for the parse rates")
-    parser.add_argument("--large", action="store_true", help="also a night of 40 million records (12 GB of disk)")
+    parser.add_argument(
+        "--large",
+        action="store_true",
+        help="also a night of 40 million records (12 GB of disk), and releases of a day of 10 million calls",
+    )
     parser.add_argument("--month", action="store_true", help="also a night into a lake that holds a month")
     parser.add_argument("--month-rows", type=int, default=200_000, help="records of each night of the month")
     parser.add_argument("--data", type=Path, help="folder for generated data, kept and used again")

@@ -211,21 +211,24 @@ def check(settings: Settings, workspace: Workspace) -> None:
                     f"topic {topic.name}: the format of the source {name} has a row of names, which messages lack; "
                     'lay header = "none" and [[sources.declare.shapes]] over it'
                 )
-            if not topic.message_id and may_lack_id(declaration):
+            if not topic.message_id and lacks_id(declaration):
                 raise UsageProblem(
-                    f"topic {topic.name}: records of the source {name} may come without a unique id, so that a "
+                    f"topic {topic.name}: records of the source {name} come without a unique id, so that a "
                     'message that is sent twice is not known; give the topic a message_id ("key" or "header:NAME")'
                 )
 
 
-def may_lack_id(declaration: Declaration) -> bool:
-    """Whether a record of the format may be named by its content alone: by declaration, or in one of its layouts."""
+def lacks_id(declaration: Declaration) -> bool:
+    """Whether every record of the format is named by its content alone, by declaration or in all of its layouts.
+
+    Where only some layouts lack an id, their records are suspended when they come without a message id.
+    """
     if declaration.identity.content:
         return True
     if declaration.file.kind == "json" or declaration.identity.unordered or not declaration.shapes:
         return False
     groups = [set(group) for group in declaration.identity.any_of]
-    return any(not any(group <= set(shape.columns) for group in groups) for shape in declaration.shapes)
+    return not any(group <= set(shape.columns) for shape in declaration.shapes for group in groups)
 
 
 # -- for doctor --------------------------------------------------------------------------------------------------------

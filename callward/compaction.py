@@ -3,8 +3,8 @@
 Files go into one only where nobody could tell from outside that they did: of one (view, tenant, part) and one shard,
 come in on one day, under the same keys, with the same columns. So windows, holds, keys and Settle find the same.
 
-A file is written anew only together with as much as it is itself: a large file does not move for a few small ones, and
-each row is moved a number of times that grows with the logarithm of the day.
+A file is written anew only together with half as much as it is itself: a large file does not move for a few small ones,
+and each row is moved a number of times that grows with the logarithm of the day.
 """
 
 from collections import defaultdict
@@ -86,13 +86,13 @@ def _kind(file: DataFile) -> tuple[Any, ...]:
 
 
 def _small(files: Sequence[DataFile], least: int) -> Sequence[DataFile]:
-    """Of files in order of size the smallest ones, as long as each is no more than those before it; at least `least`.
+    """Of files in order of size the smallest, up to one that is more than twice all those before it.
 
-    Nothing when they are too few.
+    Nothing when they are fewer than `least`.
     """
     before = 0
     for count, file in enumerate(files):
-        if count + 1 >= least and file.bytes > before:
+        if count + 1 >= least and file.bytes > 2 * before:
             return files[:count] if count >= least else []
         before += file.bytes
     return files if len(files) >= least else []

@@ -322,8 +322,9 @@ class Files:
         return name
 
     def fetch(self, name: str) -> pa.Table:
-        """A batch that `spill` wrote."""
-        return self.workspace.transit.open_table(self.store.read(f"{TRANSIT}/{name}"), f"transit|{name}".encode())
+        """A batch that `spill` wrote, under the transit key of whichever month it was."""
+        blob = self.store.read(f"{TRANSIT}/{name}")
+        return self.workspace.keyring.sealer_by_id(key_id_of(blob)).open_table(blob, f"transit|{name}".encode())
 
     def discard(self, names: Sequence[str]) -> None:
         """Remove batches that were fetched and committed."""

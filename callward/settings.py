@@ -242,7 +242,7 @@ class Engine(Section):
     flink_master: str = Field(
         default="[local]",
         description="[local] is a Flink inside the job server that callward starts; a cluster is its REST HOST:PORT.",
-        pattern=r"^(\[local\]|(https?://)?[^\s/:\[\]]+:\d{1,5})$",
+        pattern=r"^(\[local\]|[^\s/:\[\]]+:\d{1,5})$",
     )
     environment: Literal["PROCESS", "EXTERNAL", "LOOPBACK"] = Field(
         default="PROCESS",

@@ -275,7 +275,11 @@ class _Bucket(Store):
 
     def stream(self, path: str) -> io.BufferedReader:
         with self.answering():
-            return io.BufferedReader(_Reading(self.filesystem.open_input_file(self.full(path))), _READ_AHEAD)
+            source = self.filesystem.open_input_file(self.full(path))
+            if source.size() > _READ_AHEAD:
+                return io.BufferedReader(_Reading(source), _READ_AHEAD)
+            with source:
+                return io.BufferedReader(io.BytesIO(source.read()))  # type: ignore[type-var]
 
     def write(self, path: str, data: Bytes, *, lasting: bool = True) -> None:
         with self.answering():
@@ -382,7 +386,7 @@ def _s3(lake: Lake) -> pafs.S3FileSystem:
         **{name: value for name, value in more.items() if value is not None},
         force_virtual_addressing=lake.virtual_hosts,
         allow_delayed_open=True,  # a file that fits one part is then one PUT
-        background_writes=False,
+        background_writes=True,  # otherwise closing after a part that failed completes the upload without that part
         connect_timeout=_CONNECT_S,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )

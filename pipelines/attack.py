@@ -187,7 +187,7 @@ def _verdict(control: Mapping[str, Any]) -> str:
 
 
 def _show_tables(whose: str, found: Mapping[str, Any]) -> None:
-    alone = [[one["what"], one["person"], *(f"{share:.3f}" for share in one["shares"])] for one in found["unicity"]]
+    alone = [[one["what"], one["person"], *map(_alone, one["shares"])] for one in found["unicity"]]
     head = ["rows known", "of a", *(f"{many} points" if many > 1 else "1 point" for many in POINTS)]
     console.show(console.table(f"Alone with so many points: {whose}", head, alone), "")
     linked = [
@@ -196,6 +196,10 @@ def _show_tables(whose: str, found: Mapping[str, Any]) -> None:
     ]
     head = ["compared", "rows linked", "rows that fit", "accounts named"]
     console.show(console.table(f"Billing rows found in assurance: {whose}", head, linked), "")
+
+
+def _alone(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"
 
 
 def _share(figure: Mapping[str, Any]) -> str:

@@ -34,13 +34,17 @@ thead th { font-weight: 600; border-bottom: .8pt solid #777; }
 .n { text-align: right; white-space: nowrap; padding-left: 3mm; }
 .cell { text-align: center; padding: 1.2mm 2.5mm; white-space: nowrap; }
 section { break-inside: avoid; }
+thead .n { white-space: normal; }
+sup { line-height: 0; }
+tbody td:first-child { min-width: 58mm; }
 svg { width: 100%; max-width: 165mm; height: auto; margin: 2mm 0; display: block; overflow: visible;
       font: 12px "Source Sans 3", "Helvetica Neue", Arial, sans-serif; }
 ul.why { color: #8a1c1c; }
 footer { margin-top: 9mm; padding-top: 3mm; border-top: .5pt solid #999; color: #555; font-size: 9pt; }
 code { font-size: 9.5pt; }
 @media print { body { margin: 0; padding: 0; max-width: none; } }
-@media (max-width: 640px) { .verdict { float: none; display: inline-block; } table { font-size: 9pt; } }
+@media (max-width: 640px) { .verdict { float: none; display: inline-block; } table { font-size: 8.5pt; }
+  th, td, .cell { padding-left: 0; padding-right: 1.2mm; } tbody td:first-child { min-width: 0; } }
 """
 
 Document = Mapping[str, Any]
@@ -53,10 +57,10 @@ def page(document: Document) -> str:
         _head(document),
         _summary(document),
         *(_attack(by_name[name], drawn(by_name[name])) for name, drawn in _DRAWN.items() if name in by_name),
-        _unicity("Who stands alone", _UNICITY, "Made-up traffic", document["unicity"]),
-        _linkage(document["linkage"]),
+        _unicity("Who stands alone: made-up traffic", _UNICITY, "Rows known", document["unicity"]),
+        _linkage(document["linkage"], ": made-up traffic"),
         *_own_views(document["views"]),
-        _controls(document["controls"]),
+        _controls(document["controls"], {one["name"]: one["title"] for one in document["attacks"]}),
         _footer(document),
     ]
     return (
@@ -110,9 +114,9 @@ def _summary(document: Document) -> str:
     )
 
 
-def _shaded(value: float, chance: float = 0.0) -> str:
+def _shaded(value: float | None, chance: float = 0.0) -> str:
     """A share on red, the deeper the more an attacker has beyond guessing."""
-    depth = max(0.0, min(1.0, (value - chance) / (1 - chance)))
+    depth = max(0.0, min(1.0, ((value or 0.0) - chance) / (1 - chance)))
     ink = "#fff" if depth > 0.55 else "#1a1a1a"
     return f"<td class='cell' style='background:rgba(138,28,28,{depth:.2f});color:{ink}'>{share(value)}</td>"
 
@@ -224,9 +228,9 @@ def _unicity(title: str, told: str, caption: str, found: Sequence[Document]) -> 
     )
 
 
-def _linkage(found: Sequence[Document], caption: str = "") -> str:
+def _linkage(found: Sequence[Document], whose: str) -> str:
     return (
-        f"<section><h2>What times and durations still link{escape(caption)}</h2><p>No key, id or token is in both the "
+        f"<section><h2>What times and durations still link{escape(whose)}</h2><p>No key, id or token is in both the "
         "billing and the assurance view, and no person's role opens both. Who had both would compare times: in how "
         "many cases does exactly one row of assurance fit a row of billing?</p>"
         + plots.bars("Linkage", [(one["compared"], one["linked"], COLOURS[RAW], share(one["linked"])) for one in found])
@@ -253,17 +257,17 @@ def _own_views(views: Document | None) -> list[str]:
     rows = views["rows"]
     told = f"{rows['billing']:,} rows of billing and {rows['assurance']:,} of assurance, as they lie in the lake."
     whose = f": views of {views['tenant']}, {views['day']}"
-    return [_unicity(f"Who stands alone{whose}", told, "The workspace's own rows", views["unicity"]),
+    return [_unicity(f"Who stands alone{whose}", told, "Rows known", views["unicity"]),
             _linkage(views["linkage"], whose)]  # fmt: skip
 
 
 # -- controls ----------------------------------------------------------------------------------------------------------
 
 
-def _controls(controls: Sequence[Document]) -> str:
+def _controls(controls: Sequence[Document], titles: Mapping[str, str]) -> str:
     rows = "".join(
-        f"<tr><td>{escape(one['mechanism'])}</td><td>{escape(one['attack'].replace('_', ' '))}</td>"
-        f"<td class='n'>{_small(one['value'])}</td><td class='n'>{_small(one['most'])}</td>"
+        f"<tr><td>{escape(one['mechanism'])}</td><td>{escape(titles.get(one['attack'], 'A key of one person'))}</td>"
+        f"<td class='n'>{small(one['value'])}</td><td class='n'>{small(one['most'])}</td>"
         f"<td class='{'holds' if one['caught'] else 'breaks'}'>{'caught' if one['caught'] else 'MISSED'}</td></tr>"
         for one in controls
     )
@@ -275,12 +279,15 @@ def _controls(controls: Sequence[Document]) -> str:
     )
 
 
-def _small(value: float) -> str:
+def small(value: float) -> str:
+    """A share, finer where it is below one in a hundred."""
     return f"{100 * value:.2f} %" if 0 < value < 0.01 else share(value)
 
 
 def _footer(document: Document) -> str:
+    day = f" --day {document['views']['day']}" if document["views"] else ""
+    typed = f"callward release attack --calls {document['asked']} --seed {document['seed']}{day}"
     return (
-        f"<footer>Made by <code>callward release attack --calls {document['asked']} --seed {document['seed']}</code>. "
-        "The traffic is the same for the same seed; noise never is, so figures move a little from run to run.</footer>"
+        f"<footer>Made by <code>{escape(typed)}</code>. The traffic is the same for the same seed; noise never is, so "
+        "figures move a little from run to run.</footer>"
     )

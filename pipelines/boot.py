@@ -7,6 +7,7 @@ it prints: what went wrong is one sentence in the runner's log and on standard e
 
 import argparse
 import gc
+import json
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any, Final
 from pipelines import process, tether
 
 process.prepare()  # before the large libraries are imported
+logging.getLogger().addHandler(logging.NullHandler())  # else what Beam logs while imported makes one that prints
 
 import grpc  # noqa: E402
 from apache_beam.portability.api import beam_provision_api_pb2, beam_provision_api_pb2_grpc, endpoints_pb2  # noqa: E402
@@ -24,7 +26,8 @@ from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler  # noqa
 from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor  # noqa: E402
 from google.protobuf import json_format, text_format  # noqa: E402
 
-from pipelines import discreet, stream_log  # noqa: E402
+from callward.errors import Problem  # noqa: E402
+from pipelines import discreet, flink, stream_log  # noqa: E402
 
 _PATIENCE_S: Final = 60
 _ENDPOINTS: Final = ("logging", "control", "status")
@@ -37,9 +40,14 @@ def main() -> None:
     discreet.hush()
     stream_log.prepare(stream_log.WORKER)
     try:
-        environment = _environment(asked.id, _provided(asked), asked)
+        told = _provided(asked)
+        asked.logging_endpoint = told.logging_endpoint.url or asked.logging_endpoint
+        environment = _environment(asked, told)
+        _check(environment["PIPELINE_OPTIONS"])
         os.environ.update(environment)
         _work(environment)
+    except Problem as problem:
+        _give_up(asked, str(problem))
     except Exception as error:
         _give_up(asked, discreet.sentence(error))
 
@@ -63,10 +71,18 @@ def _provided(asked: argparse.Namespace) -> Any:
         return stub.GetProvisionInfo(request, timeout=_PATIENCE_S, wait_for_ready=True).info
 
 
-def _environment(worker_id: str, info: Any, asked: argparse.Namespace) -> dict[str, str]:
+def _check(options: str) -> None:
+    """Raise Problem where the command that made the job is of other versions than this installation."""
+    experiments = json.loads(options).get("beam:option:experiments:v1") or []
+    made_by = [item.removeprefix(flink.MADE_BY) for item in experiments if item.startswith(flink.MADE_BY)]
+    if made_by and made_by[0] != flink.versions():
+        raise Problem(f"the job was made by {made_by[0]}, and this worker is {flink.versions()}: install the same")
+
+
+def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
     """The variables by which Beam's worker learns what it is told."""
     found = {
-        "WORKER_ID": worker_id,
+        "WORKER_ID": asked.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
     }

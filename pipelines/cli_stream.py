@@ -6,7 +6,7 @@ import typer
 
 from callward.settings import load
 from pipelines import console
-from pipelines.options import AsJson, Config
+from pipelines.options import AsJson, Config, DryRun
 
 app = typer.Typer(no_args_is_help=True, help="Take in records all day, from topics and watched folders.")
 
@@ -19,15 +19,15 @@ def start(
     skip_lost: Annotated[
         bool, typer.Option("--skip-lost", help="Go on behind messages that the broker has not kept.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
     """Run a stream until it is stopped. It stays in the foreground: a service manager should keep it."""
-    from pipelines import stream, stream_log
+    from pipelines import stream
 
     settings = load(config)
-    stream_log.prepare("supervisor")
-    done = stream.start(settings, source or [], skip_lost=skip_lost, progress=console.say)
+    done = stream.start(settings, source or [], skip_lost=skip_lost, dry_run=dry_run, progress=console.say)
     if as_json:
         console.document(done)
     else:

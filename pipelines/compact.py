@@ -82,6 +82,8 @@ def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = l
             runs.finish(settings, run_id, "done", done.document())
         if done.merged:
             restrictions.mark(settings)
+    if not dry_run:
+        remove_superseded(settings, done.run_id)
     return done
 
 
@@ -165,7 +167,6 @@ class _Compaction:
         self._merge(_VIEWS, self._run_id)
         self._suspense()
         self._done.entries_folded = fold_entries(self._settings)
-        remove_superseded(self._settings, self._run_id)
 
     def _suspense(self) -> None:
         """Under the lease that recycling takes: it holds on to the logs that it has begun to read."""

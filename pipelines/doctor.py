@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import resource
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +28,7 @@ from callward.retention import policy
 from callward.settings import CAPABILITIES, SIGNERS, Settings, load
 from callward.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Reference, Workspace
-from pipelines import console, custody
+from pipelines import console, custody, flink
 from schemas.policy import CLASSES
 from schemas.retention import roots
 from schemas.tables import keys
@@ -34,6 +36,7 @@ from schemas.tables import keys
 OK, MISSING, WRONG, WARNING, NOTE = "ok", "missing", "wrong", "warning", "note"
 _SHORT_OF_SPACE: Final = 5 << 30
 _OLDEST_PYTHON: Final = (3, 11)
+_JAVA, _FLINK = "17", "1.19"
 _PACKAGES: Final = {"apache-beam": "2.77", "pyarrow": "25.0", "duckdb": "2.0", "sqlalchemy": "2.1"}
 
 
@@ -84,7 +87,7 @@ def examine(config: str | None) -> list[Finding]:
         _lake,
         _space,
         _memory,
-        _stream,
+        _engine,
         _broker,
     )
     return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
@@ -495,12 +498,65 @@ def _is_safe_swap(device: Path) -> bool:
         return False
 
 
-def _stream(settings: Settings) -> Iterator[Finding]:
-    for program in ("java", "mvn"):
-        if shutil.which(program):
-            yield Finding(program, OK, "found")
-        else:
-            yield Finding(program, NOTE, "not found; needed for the stream later, not for a night")
+def _engine(settings: Settings) -> Iterator[Finding]:
+    """Java and the job server where the settings need them; where they need none, only that they are not there."""
+    needed = settings.engine.runner == flink.RUNNER or bool(settings.kafka.topics)
+    absent = MISSING if needed else NOTE
+    why = "" if needed else "; only the stream, and nights on Flink, need it"
+    yield _java(absent, why)
+    try:
+        yield Finding("job server", OK, str(flink.jar(settings)))
+    except Problem as problem:
+        sentence, _, mend = str(problem).partition("; ")
+        yield Finding("job server", absent, f"{sentence}{why}", mend)
+        if shutil.which("mvn") is None:
+            yield Finding("maven", NOTE, "not found; it builds the job server", "install maven")
+    if needed and not flink.is_local(settings):
+        yield from _cluster(settings)
+
+
+def _java(absent: str, why: str) -> Finding:
+    try:
+        program = flink.java()
+    except Problem as problem:
+        sentence, _, mend = str(problem).partition(": ")
+        return Finding("java", absent, f"{sentence}{why}", mend)
+    asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
+    found = re.search(r'version "([\d._]+)"', asked.stderr + asked.stdout)
+    version = found[1] if found else "of an unknown version"
+    if version.split(".")[0] == _JAVA:
+        return Finding("java", OK, version)
+    return Finding("java", WARNING, version, f"Flink {_FLINK} was tested with Java {_JAVA}")
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    """What a Flink cluster says of itself. Workers compare versions when they start, and say what differs."""
+    master = settings.engine.flink_master
+    try:
+        seen, config = (flink.ask(settings, path) for path in ("/overview", "/jobmanager/config"))
+        environment = flink.ask(settings, "/jobmanager/environment")
+    except Problem as problem:
+        yield Finding("flink", WRONG, str(problem), "start it, or mend engine.flink_master")
+        return
+    slots, wanted = seen["slots-total"], settings.engine.parallelism or settings.engine.workers
+    told = f"{master}: Flink {seen['flink-version']}, {console.count(seen['taskmanagers'], 'TaskManager')}"
+    if slots < wanted:
+        mend = f"start TaskManagers: engine.parallelism asks for {wanted}"
+        yield Finding("flink", WRONG, f"{told}, {console.count(slots, 'task slot')}", mend)
+    elif not seen["flink-version"].startswith(f"{settings.engine.flink_version}."):
+        yield Finding("flink", WARNING, told, f"the job server is made for Flink {settings.engine.flink_version}")
+    else:
+        yield Finding("flink", OK, f"{told}, {console.count(slots, 'task slot')}")
+    yield _beam_of_cluster(config, environment)
+
+
+def _beam_of_cluster(config: Any, environment: Any) -> Finding:
+    """Classes that each job brings anew are never let go: after some waves a TaskManager has no memory for more."""
+    orders = [item["value"] for item in config if item["key"] == "classloader.resolve-order"]
+    if "job-server-cluster" in environment["classpath"] and orders == ["parent-first"]:
+        return Finding("beam in flink", OK, "in the cluster's lib folder")
+    mend = "put job-server-cluster.jar into the cluster's lib, and set classloader.resolve-order: parent-first"
+    return Finding("beam in flink", WARNING, "each job brings it anew, and TaskManagers do not let go of it", mend)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

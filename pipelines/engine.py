@@ -4,6 +4,7 @@ import gc
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 import apache_beam as beam
 import pyarrow as pa
@@ -55,18 +56,33 @@ def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline
     discreet.hush()
     use_transit(str(reference), open_transit)
     try:
-        with beam.Pipeline(runner=runner(settings), options=options(settings)) as pipeline:
-            build(pipeline)
+        pipeline = beam.Pipeline(runner=runner(settings), options=options(settings))
+        build(pipeline)
+        _finish(pipeline)
     except Problem:
         raise
     except Exception as error:
-        raise _problem(error) from None
+        raise _problem(settings, error) from None
     finally:
         gc.enable()
 
 
-def _problem(error: BaseException) -> Problem:
+def _finish(pipeline: beam.Pipeline) -> None:
+    """Run to the end. Whoever interrupts takes the job along: a cluster would go on with it."""
+    result = pipeline.run()
+    try:
+        result.wait_until_finish()
+    except BaseException:
+        with suppress(Exception):
+            result.cancel()
+        raise
+
+
+def _problem(settings: Settings, error: BaseException) -> Problem:
     text = f"{type(error).__name__}: {error}"
+    engine = flink.failure(settings, text) if settings.engine.runner == flink.RUNNER else None
+    if engine is not None:
+        return Problem(f"{engine}; nothing of this wave was committed, and running again goes on from there")
     if any(sign in text for sign in discreet.NO_SPACE):
         return Problem(
             "no space left on the device; nothing of this wave was committed, and running again goes on from there"

@@ -8,6 +8,7 @@ import atexit
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -15,18 +16,22 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from callward.errors import Problem
+from callward.runs import CODE_VERSION
 from callward.settings import Settings
 from pipelines.tether import tethered
 
 RUNNER: Final = "FlinkRunner"
 LOCAL: Final = "[local]"
+MADE_BY: Final = "made_by="  # before `versions()` in the job's experiments
 _ROOT: Final = Path(__file__).resolve().parent.parent
 _BUILT: Final = _ROOT / "engine" / "flink" / "target" / "job-server.jar"
 # What Beam and Flink look into by reflection; Java has kept it shut since 17.
@@ -35,12 +40,23 @@ _OPENED: Final = (
     "java.base/sun.nio.ch",
 )
 _PATIENCE_S: Final = 90.0
+_REST_PATIENCE_S: Final = 10.0
 _GRACE_S: Final = 10.0
 _ATTEMPTS: Final = 3  # a port may be taken between our look and Java's
 _RESTARTS: Final = 1_000_000  # a stream starts again from its checkpoint until a person stops it
 _RESTART_DELAY_MS: Final = 2_000
+_BUNDLE_MS: Final = 500  # what a reader that has paused waits for before it is asked again (Beam's own is 10 s)
 _LOGS_KEPT: Final = 10
+# Beam's way of running a batch on Flink 1.19 stands on an interface that Flink gives up, wants hundreds of network
+# buffers for each step, and takes its restarts from the cluster's settings. As a stream that ends a batch needs none of
+# it: what a night groups are names.
 _BATCH: Final = ("--streaming", "--number_of_execution_retries=0")
+
+
+def versions() -> str:
+    """What a worker must have as this process has it, for both to understand each other's pickles."""
+    packages = "-".join(f"{name}-{metadata.version(name)}" for name in ("apache-beam", "pyarrow"))
+    return f"python-{sys.version_info[0]}.{sys.version_info[1]}-{packages}-callward-{CODE_VERSION}"
 
 
 def jar(settings: Settings) -> Path:
@@ -66,6 +82,17 @@ def java() -> str:
 def is_local(settings: Settings) -> bool:
     """Whether Flink runs inside the job server, not on a cluster."""
     return settings.engine.flink_master == LOCAL
+
+
+def ask(settings: Settings, path: str, method: str = "GET") -> Any:
+    """What a cluster's REST interface answers. Problem where it does not."""
+    request = urllib.request.Request(f"http://{settings.engine.flink_master}{path}", method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=_REST_PATIENCE_S) as answer:
+            return json.loads(answer.read() or b"{}")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or type(error).__name__
+        raise Problem(f"the Flink cluster {settings.engine.flink_master} does not answer ({reason})") from None
 
 
 # -- the job server ----------------------------------------------------------------------------------------------------
@@ -235,7 +262,7 @@ def _sweep(home: Path) -> None:
 def _log(home: Path, port: int) -> IO[bytes]:
     """Where the server's own words go: warnings and errors of Flink, never what a worker works on."""
     name = time.strftime(f"job-server-%Y%m%dT%H%M%SZ-{port}.log", time.gmtime())
-    return os.fdopen(os.open(home / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
+    return open(home / name, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def _shared(settings: Settings, name: str) -> Path:
@@ -243,6 +270,38 @@ def _shared(settings: Settings, name: str) -> Path:
     folder = _home(settings) / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+# -- what it says when it fails ----------------------------------------------------------------------------------------
+
+# What stands in the message of a job that failed in Flink itself, and what that means. No message of a worker is here.
+_FAILURES: Final = (
+    (
+        r"error=\d+, (No such file|Permission denied|Exec format)",
+        "a worker program is not there or not executable: {it}",
+    ),
+    (r"Process died with exit code", "a worker program ended as soon as it was started: {it}"),
+    (r"NoResourceAvailable|Slot request|not fulfill.*slot", "Flink has too few free task slots for engine.parallelism"),
+    (r"Insufficient number of network buffers", "Flink has too few network buffers: see docs/engine.md"),
+    (r"OutOfMemoryError|Direct buffer memory", "Flink ran out of memory: see docs/engine.md"),
+    (r"ConnectException|UnknownHost|JobSubmission|RestClientException", "the Flink cluster {master} does not answer"),
+    (
+        r"SDK Harness connection lost|client cancelled|CANCELLED|INTERNAL: |UNAVAILABLE|Socket closed",
+        "a worker process was lost",
+    ),
+    (r"TaskManager|TaskExecutor|RemoteTransport|heartbeat|Connection reset", "a TaskManager was lost"),
+)
+
+
+def failure(settings: Settings, text: str) -> str | None:
+    """What the message of a failed job means, in words; None where it was a worker's own error."""
+    if "Traceback (most recent call last)" in text:
+        return None
+    command = settings.engine.worker_command or str(_home(settings) / "worker")
+    for sign, meaning in _FAILURES:
+        if re.search(sign, text):
+            return meaning.format(it=command, master=settings.engine.flink_master)
+    return None
 
 
 # -- Beam options ------------------------------------------------------------------------------------------------------
@@ -262,6 +321,7 @@ def flags(settings: Settings, *, streaming: bool, endpoint: str) -> list[str]:
         f"--sdk_worker_parallelism={engine.workers}",
         *_environment(settings),
         "--experiments=disable_logging_submission_environment",  # pip freeze, at every start
+        f"--experiments={MADE_BY}{versions()}",
         "--default_sdk_harness_log_level=ERROR",  # our own loggers set theirs
         *(_streaming(settings, endpoint) if streaming else _BATCH),
         *engine.options,
@@ -286,6 +346,7 @@ def _streaming(settings: Settings, endpoint: str) -> list[str]:
     return [
         "--streaming",
         "--finish_bundle_before_checkpointing",
+        f"--max_bundle_time_mills={_BUNDLE_MS}",
         f"--checkpointing_interval={round(settings.engine.checkpoint_seconds * 1000)}",
         "--state_backend=rocksdb",
         f"--state_backend_storage_path={_checkpoints(settings, endpoint)}",

@@ -46,8 +46,8 @@ class House:
         self._files = Files(open_workspace(reference), run_id)
         self._filed = self._kept = time.monotonic()
 
-    def round(self, *, last: bool = False) -> None:
-        """Do what is due; with `last` all of it."""
+    def round(self, beat: Callable[[], None] = lambda: None, *, last: bool = False) -> None:
+        """Do what is due; with `last` all of it. `beat` is called between, as some of it takes its time."""
         now = time.monotonic()
         if last or now - self._filed >= _FILES_S:
             self._passing(self._close_files)
@@ -55,6 +55,7 @@ class House:
         if last or now - self._kept >= self._settings.stream.house_minutes * 60:
             for work in (self._tidy, self._merge, self._mark, self._tell_broker):
                 self._passing(work)
+                beat()
             self._kept = time.monotonic()
 
     def _passing(self, work: Callable[[], None]) -> None:

@@ -39,9 +39,14 @@ class Line:
     dots: bool = False
 
 
-def share(value: float) -> str:
-    """0.125 as 12.5 %, as a person reads it."""
-    return f"{100 * value:.1f} %" if 0 < value < 0.0995 or 0.985 < value < 1 else f"{100 * value:.0f} %"
+def share(value: float | None) -> str:
+    """0.125 as 13 %, as a person reads it: finer near the ends, never rounded to nothing or all, unknown a dash."""
+    if value is None:
+        return "–"
+    if 0 < value < 0.0005 or 0.9995 < value < 1:
+        return "< 0.1 %" if value < 0.5 else "> 99.9 %"
+    near_an_end = 0 < value < 0.0995 or 0.985 < value < 1
+    return f"{100 * value:.{1 if near_an_end else 0}f} %"
 
 
 SHARES: Final = Scale(0, 1, (0, 0.25, 0.5, 0.75, 1), told=lambda value: f"{100 * value:.0f} %")

@@ -131,17 +131,39 @@ class _Group:
         return taken
 
     async def _write_together(self, taken: list[tuple[bytes, "asyncio.Future[None]"]]) -> None:
-        data = b"".join(line for line, _ in taken)
+        trouble = await self._trouble(b"".join(line for line, _ in taken))
+        for _, done in taken:
+            if done.done():  # whoever waited was sent away by a stop
+                continue
+            if trouble is not None:
+                done.set_exception(trouble)
+            else:
+                done.set_result(None)
+
+    async def _trouble(self, data: bytes) -> Exception | None:
+        """Write a segment; what kept it from the disk, if anything did."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._pool, self._write, data)
         except Exception as error:
-            trouble = error
-            outcome: Callable[[asyncio.Future[None]], None] = lambda done: done.set_exception(trouble)  # noqa: E731
-        else:
-            outcome = lambda done: done.set_result(None)  # noqa: E731
-        for _, done in taken:
-            if not done.done():
-                outcome(done)
+            return error
+        return None
+
+
+class _Room:
+    """What one request takes of the memory for all."""
+
+    def __init__(self, reserve: Callable[[int], None]) -> None:
+        self._reserve, self._size = reserve, 0
+
+    def grow(self, size: int) -> None:
+        """Have room for so many bytes; raises Refusal where there is none."""
+        if size > self._size:
+            self._reserve(size - self._size)
+            self._size = size
+
+    def free(self) -> None:
+        self._reserve(-self._size)
+        self._size = 0
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -278,18 +300,22 @@ class _Receiver:
         packing = request.headers.get("Content-Encoding", "")
         if not is_type(request.headers.get("Content-Type", "")) or not is_packing(packing):
             raise Refusal(415, "kind")
-        with self._reserving(request, packing):
-            body = await self._body(request)
-            try:
-                record = record_in(unpacked(body, packing, self._largest))
-            except TooLarge:
-                raise Refusal(413, "size") from None
-            except Damaged:
-                raise Refusal(400, "damaged") from None
-            if not record:
-                raise Refusal(400, "empty")
+        with self._under_way() as room:
+            record = self._record(await self._body(request, room), packing)
+            room.grow(len(record))
             await self._keep(source, line_of(record, self._documents[source]))
         return len(record)
+
+    def _record(self, body: bytes, packing: str) -> bytes:
+        try:
+            record = record_in(unpacked(body, packing, self._largest))
+        except TooLarge:
+            raise Refusal(413, "size") from None
+        except Damaged:
+            raise Refusal(400, "damaged") from None
+        if not record:
+            raise Refusal(400, "empty")
+        return record
 
     def _admit(self, gate: Gate, source: str, address: str, request: web.BaseRequest) -> None:
         if not source:
@@ -311,40 +337,53 @@ class _Receiver:
             raise Refusal(401, "credentials", WWW_Authenticate='Basic realm="callward"')
 
     @contextmanager
-    def _reserving(self, request: web.BaseRequest, packing: str) -> Iterator[None]:
-        """Room for a request in memory, before any of its body is asked for."""
-        size = self._largest if request.content_length is None or packing else request.content_length
-        if size > self._largest:
-            raise Refusal(413, "size")
-        if self._requests >= self._limits.requests or self._reserved + size > self._room:
+    def _under_way(self) -> Iterator["_Room"]:
+        """A request's place among those under way, and its room in memory."""
+        if self._requests >= self._limits.requests:
             raise _later(503, "behind")
-        self._count(1, size)
+        room = _Room(self._reserve)
+        self._count(1)
         try:
-            yield
+            yield room
         finally:
-            self._count(-1, -size)
+            room.free()
+            self._count(-1)
 
-    def _count(self, requests: int, size: int) -> None:
-        self._requests, self._reserved = self._requests + requests, self._reserved + size
+    def _count(self, requests: int) -> None:
+        self._requests += requests
         self._figures.requests.set(self._requests)
+
+    def _reserve(self, size: int) -> None:
+        """Reserve bytes of memory, or give some back; raises Refusal where there is no room."""
+        if size > 0 and self._reserved + size > self._room:
+            raise _later(503, "behind")
+        self._reserved += size
         self._figures.waiting.set(self._reserved)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, request: web.BaseRequest, room: "_Room") -> bytes:
+        """The body as it was sent; what it says of its length is reserved before any of it is asked for."""
+        if (request.content_length or 0) > self._largest:
+            raise Refusal(413, "size")
+        room.grow(request.content_length or 0)
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        parts, size = [], 0
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                async for part in request.content.iter_any():
-                    parts.append(part)
-                    size += len(part)
-                    if size > self._largest:
-                        raise Refusal(413, "size")
+                return await self._parts(request, room)
         except TimeoutError:
             raise Refusal(408, "slow", Connection="close") from None
         except (web.RequestPayloadError, ConnectionError):
             raise Refusal(400, "broken", Connection="close") from None
+
+    async def _parts(self, request: web.BaseRequest, room: "_Room") -> bytes:
+        parts, size = [], 0
+        async for part in request.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            if size > self._largest:
+                raise Refusal(413, "size")
+            room.grow(size)
         return b"".join(parts)
 
     async def _keep(self, source: str, line: bytes) -> None:

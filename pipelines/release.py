@@ -119,6 +119,7 @@ def _released(settings: Settings, release: Release, span: Period, correct: bool,
         _clear_lost(settings)
         with database.writing(settings) as connection:
             _check_rows(connection, release, span)
+            _check_remembered(settings, connection, release, span)
             reserved = budget.reserve(settings, connection, run_id, release, span, correct=correct)
             data = _files(connection, release, span)  # with the versions that were reserved for
         if isinstance(reserved, Published):
@@ -261,6 +262,18 @@ def _files(connection: Connection, release: Release, span: Period) -> list[DataF
     """The data files of the period that count."""
     of_tenants = (ledger.files(connection, view=release.view, tenant=t, parts=span.parts) for t in release.tenants)
     return [file for files in of_tenants for file in files]
+
+
+def _check_remembered(settings: Settings, connection: Connection, release: Release, span: Period) -> None:
+    """Raise Problem where files are out that the register does not know: an older database would draw them anew."""
+    folder = settings.released_path / release.tenant / release.name / str(span)
+    there = {path.name for path in folder.glob("*") if path.suffix != ".tmp"} if folder.is_dir() else set()
+    known = connection.execute(select(releases.c.release_id).where(releases.c.release_id.in_(there))).scalars()
+    if there - set(known):
+        raise Problem(
+            f"{release.name} of {span} lies in {folder}, and the register does not know it: the database is older; "
+            "restore a newer one, for another draw of a table that is out tells more than was paid for"
+        )
 
 
 def needs_numbers(release: Release) -> bool:

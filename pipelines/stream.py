@@ -20,7 +20,7 @@ from callward.errors import Problem, UsageProblem
 from callward.settings import Settings, Source, Topic
 from callward.streaming import blocks, register
 from callward.workspace import Reference, open_transit, open_workspace
-from pipelines import discreet, flink, flink_jobs, monitor, process, topics
+from pipelines import discreet, flink, flink_jobs, monitor, process, stream_log, topics
 from pipelines.engine import EMBEDDED
 from pipelines.heads import Landing, Partition, ReadBlocks
 from pipelines.house import House
@@ -59,6 +59,7 @@ def start(
     only: Sequence[str] = (),
     *,
     skip_lost: bool = False,
+    dry_run: bool = False,
     progress: Progress = lambda line: None,
 ) -> dict[str, Any]:
     """Run a stream until it is asked to stop, by signal or by `callward stream stop`; returns {run_id, reason, …}.
@@ -71,6 +72,8 @@ def start(
     if missing:
         raise UsageProblem(f"{settings.path.name}: no retention window is given for {', '.join(missing)}")
     feed = _feed(settings, only)
+    if dry_run:
+        return {"dry_run": True, "reads": feed.leases, "partitions": feed.partitions}
     with runs.running(settings, register.KIND, feed.leases) as run_id:
         stream = _Stream(settings, feed, run_id, skip_lost, progress)
         try:
@@ -132,6 +135,7 @@ class _Stream:
     def run(self) -> str:
         """Serve until the end; why it ended."""
         engine = self._settings.engine.flink_master if self._on_flink else self._settings.engine.runner
+        stream_log.prepare(stream_log.SUPERVISOR, self._run_id)
         register.begin(self._settings, self._run_id, self._feed.leases, f"flink {engine}" if self._on_flink else engine)
         self._end_left_over()
         sweep_orphans(self._settings)
@@ -166,7 +170,7 @@ class _Stream:
                 raise Problem(failure)
             if state in _OVER:
                 raise Problem(f"the engine's job ended by itself ({state}); start the stream again: it goes on")
-            self._house.round()
+            self._house.round(lambda: watch.beat(job_runs=True))
             if stopping:
                 since = since or time.monotonic()
                 if left == 0:

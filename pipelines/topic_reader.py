@@ -144,8 +144,8 @@ class TopicReader:
         if not self._held.messages:
             self._seek(self._onward)
         limit = int(self._settings.stream.block_mebibytes * (1 << 20))
-        if self._held.bytes < limit:
-            self._held.add(self._read())
+        while self._held.bytes < limit and (found := self._read()):
+            self._held.add(found)
 
     def _is_ripe(self) -> bool:
         stream, held = self._settings.stream, self._held

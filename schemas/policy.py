@@ -94,7 +94,7 @@ CLOCKS: Final = {
 ACTIONS: Final = {
     "purge": "rows are deleted, and the month's key is destroyed when its last row goes",
     "drop_columns": "the number columns leave the row, and their key is destroyed; the row and its amounts stay",
-    "anonymize": "rows are deleted as by purge; only the hourly table by trunk, which names no one, stays",
+    "anonymize": "tables declared over the rows are released; these go as by purge, the hourly table by trunk stays",
     "archive": "nothing is deleted: what is due is listed, for a person to put away",
 }
 

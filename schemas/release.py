@@ -66,7 +66,7 @@ DERIVED_COLUMNS: Final[dict[str, dict[str, str]]] = {
     "billing": {"calling_prefix": "calling_number", "called_prefix": "called_number"},
     "assurance": {},
 }
-# The units that a view's rows name: the account, and in billing the charged side's own line.
+# The units that a view's rows name: the account, and in billing the customer's own line (transforms.aggregate.owners).
 VIEW_UNITS: Final[dict[str, tuple[str, ...]]] = {"billing": UNITS, "assurance": ("account",)}
 
 
@@ -86,7 +86,7 @@ class Measure:
     distinct: bool = False
 
 
-_SUBSCRIBERS: Final = Measure("distinct subscribers, by the token of the charged side's number", distinct=True)
+_SUBSCRIBERS: Final = Measure("distinct subscribers: own lines of the customers whose calls they are", distinct=True)
 _ACCOUNTS: Final = Measure("distinct accounts", distinct=True)
 
 MEASURES: Final[dict[str, dict[str, Measure]]] = {

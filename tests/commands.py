@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from callward.files import Files
 from callward.landing import mask
+from callward.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import VIEWS
 from transforms.pair import CLOSED
@@ -232,8 +233,7 @@ def _ledger(site: Any, names: Mapping[int, str]) -> dict[tuple[str, str, str], t
 
 def strays(site: Any) -> list[str]:
     """Files of the lake that no manifest names, and files of the manifest that are not in the lake, masked."""
-    lake = site.settings.lake_path
-    there = {str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file()}
+    there = {file.path for file in Store.of(site.settings).list()}
     named: set[str] = set()
     for view in ("billing", "assurance", "pending", "suspense", "archive"):
         beside = (".ids", ".lin") if view in VIEWS else ()

@@ -14,6 +14,7 @@ from callward.custody import persons, signing
 from callward.files import Files
 from callward.retention import holds, policy
 from callward.retention.holds import Hold
+from callward.store import Store
 from callward.workspace import Reference, open_workspace
 from pipelines.purge import purge
 from schemas.cdr import LONGEST_CALL_DAYS
@@ -124,8 +125,7 @@ def held(site: Any, view: str) -> Any:
 
 def on_disk(site: Any) -> set[str]:
     """Every file of the lake, by its path there."""
-    lake = site.settings.lake_path
-    return {str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file()}
+    return {file.path for file in Store.of(site.settings).list()}
 
 
 def states(site: Any, months: Iterable[str] = ("2026-03",)) -> dict[str, str]:

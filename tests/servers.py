@@ -30,6 +30,7 @@ from pipelines.tether import tethered
 
 ENGINE = Path(__file__).resolve().parent.parent / "engine"
 JOB_SERVER = ENGINE / "flink" / "target" / "job-server.jar"
+CLUSTER_JAR = JOB_SERVER.with_name("job-server-cluster.jar")
 KAFKA_LIBS = ENGINE / "kafka" / "libs"
 CLUSTER = ENGINE / "cluster"
 _PATIENCE_S = 90
@@ -315,7 +316,7 @@ class FlinkCluster:
         """Everything from Flink's lib folder, its log on standard output."""
         logging = f"-Dlog4j.configurationFile=file:{self.folder}/log4j.properties"
         conf = ["--configDir", str(self.folder)]
-        return ["java", *_OPENS, *flags, logging, "-cp", f"{CLUSTER}/lib/*", program, *conf, *arguments]
+        return ["java", *_OPENS, *flags, logging, "-cp", f"{CLUSTER}/lib/*:{CLUSTER_JAR}", program, *conf, *arguments]
 
     def _asked(self) -> tuple[list[str], list[str]]:
         """JVM flags and -D arguments of a TaskManager, as Flink's own scripts ask for them."""
@@ -342,6 +343,8 @@ class FlinkCluster:
             "rest.bind-address": "localhost",
             "rest.port": self.port,
             "io.tmp.dirs": str(self.folder),
+            # Beam from the lib folder: with every job loaded anew it stays in the memory of the TaskManagers.
+            "classloader.resolve-order": "parent-first",
             "heartbeat.interval": "2000",
             "heartbeat.timeout": "10000",
             "restart-strategy.type": "fixed-delay",

@@ -1,7 +1,9 @@
-"""One test, or a few, per promise of the design that is kept so far (section 1: 1 to 5, and 7)."""
+"""One test, or a few, per promise of the design that is kept so far (section 1: 1 to 7)."""
 
 import base64
 import bz2
+import json
+import math
 import re
 import shutil
 import signal
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,16 +31,25 @@ from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import asterisk_files, generate
 from callward.feeds.generate import SOURCE_NAMES
+from callward.files import Files
 from callward.landing import mask
 from callward.ledger import ENTRIES, Outcome, Unbalanced
+from callward.release import mechanisms
+from callward.runs import new_id
+from callward.settings import ReleaseCaps
 from callward.sweeping import Report, sweep
-from callward.workspace import Reference
+from callward.template import render
+from callward.workspace import Reference, open_workspace
+from pipelines import engine
 from pipelines import wave as waves
 from schemas.codes import Bucket
+from schemas.release import NANO
 from schemas.tables import ledger_entries
 from schemas.views import VIEWS
-from tests import retention
+from tests import releases, retention
 from tests.commands import Ended, all_that_is, run, strays, waiting
+from transforms import aggregate
+from transforms.aggregate import Aggregate
 from transforms.commit import Attempt
 from transforms.elements import CHUNK, Sharding
 
@@ -361,6 +373,117 @@ def test_5_nothing_is_purged_while_the_holds_cannot_be_read(workspace: Callable[
     with pytest.raises(Problem):
         retention.purged(site, date(2026, 9, 2))
     assert site.view("billing").equals(rows)
+
+
+# -- 6. Anonymous means tested (every attack: callward/release/test_siege.py; the ledger: pipelines/test_release.py) ---
+
+
+VICTIM = "+13035550177"
+PUBLISHED = ("--period", retention.DAY.isoformat(), "--json")
+
+
+def _lines(calls: int = 480) -> list[str]:
+    """Calls of sixty lines and their accounts, over the hours from noon."""
+    return [retention.call(n * 80, caller=f"+130355501{n % 60:02d}", account=f"ac-{n % 60:04d}") for n in range(calls)]
+
+
+@pytest.fixture(scope="module")
+def counted(workspace: Callable[..., Any]) -> Any:
+    """A workspace with a day of calls; then one file with those of one line more, who calls all afternoon."""
+    site = workspace("generic")
+    tenant = site.settings.tenants["default"].model_copy(update={"release": ReleaseCaps(rho_month=100, rho_all=100)})
+    site.settings.path.write_text(render(site.settings.model_copy(update={"tenants": {"default": tenant}})))
+    retention.night(site, retention.feed(*_lines()))
+    more = [retention.call(n * 140 + 1, caller=VICTIM, account="ac-0077", talk=900) for n in range(300)]
+    retention.night(site, retention.feed(*more), name="b.csv")
+    return site
+
+
+def _released(site: Any, name: str, *options: str) -> Ended:
+    return run("release", "run", name, *PUBLISHED, *options, "--config", str(site.folder)).check_clean([VICTIM])
+
+
+def _bytes(done: dict[str, Any]) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(done["folder"]).iterdir()}
+
+
+@pytest.mark.parametrize("unit", ["subscriber", "account"])
+@pytest.mark.parametrize("method", ["l0", "l2"])
+def test_6_a_person_moves_no_sum_by_more_than_the_noise_is_made_for(counted: Any, unit: str, method: str) -> None:
+    """Differential privacy from the data files to σ: the same period with and without all calls of one customer."""
+    more = f'[bounding]\nmethod = "{method}"\ncells = 3\n'
+    release = releases.made(
+        dimensions=releases.HOUR, measures=("calls", "talk_s", f"{unit}s"), unit=f'"{unit}"', more=more
+    )
+    data_files = sorted(counted.data_files("billing"), key=lambda file: -file.rows)
+    assert [file.rows for file in data_files] == [480, 300]
+    tables = []
+    for listed in (data_files, data_files[:1]):
+        reference = Reference(str(counted.settings.path), "release-run", "test")
+        files = Files(open_workspace(reference), new_id())
+        task = aggregate.Task(release, tuple(listed), "the same")
+        engine.run(counted.settings, reference, lambda p, made=(reference, files.run_id, task): p | Aggregate(*made))
+        tables.append(aggregate.summed(aggregate.gathered(files), files, release))
+        files.clear_spilled()
+    moved = tables[0] - tables[1]
+    for at, (sensitivity, rho) in enumerate(zip(release.sensitivities(), release.rhos(), strict=True)):
+        most = sensitivity * aggregate.scale(release)
+        assert 0.3 * most < np.linalg.norm(moved[:, at]) <= most  # near the bound: the victim calls all afternoon
+        _, sigma = mechanisms.gaussian(tables[0][:, at], most, rho / NANO)
+        assert sigma >= most / math.sqrt(2 * rho / NANO)
+    assert sum(release.rhos()) <= release.rho
+
+
+def test_6_a_release_that_is_run_again_or_killed_gives_no_second_draw(counted: Any) -> None:
+    releases.declare(counted, releases.text(name='"again"', rho="0.05"), "again")
+    first = _released(counted, "again").document
+    before = _bytes(first)
+    assert [_bytes(_released(counted, "again").document) for _ in range(3)] == [before] * 3
+    releases.declare(counted, releases.text(name='"struck"', rho="0.05"), "struck")
+    point = {"CALLWARD_CRASH_AT": "release-written:1"}
+    struck = run("release", "run", "struck", *PUBLISHED, "--config", str(counted.folder), environment=point)
+    assert struck.code == -signal.SIGKILL
+    spent = releases.charged(counted)
+    after = _released(counted, "struck").document
+    assert releases.charged(counted) == spent + 50_000_000  # the draw that nobody saw is paid for, and gone
+    folders = [path for path in counted.settings.released_path.rglob("cells.csv") if "struck" in str(path)]
+    assert [path.parent for path in folders] == [Path(after["folder"])]
+
+
+def test_6_another_declaration_over_what_is_out_is_refused(counted: Any) -> None:
+    releases.declare(counted, releases.text(name='"other"', rho="0.05"), "other")
+    assert _released(counted, "other").code == 0
+    releases.declare(counted, releases.text(name='"other"', rho="0.05", dimensions=releases.HOUR), "other")
+    refused = _released(counted, "other")
+    assert (refused.code, "another declaration" in refused.err) == (2, True)
+
+
+def test_6_figures_are_suppressed_by_their_noisy_values_and_the_threshold_is_printed(counted: Any) -> None:
+    body = releases.text(
+        name='"few"', rho="2", dimensions=releases.HOUR, measures=("subscribers",), suppress_below="11"
+    )
+    releases.declare(counted, body, "few")
+    done = _released(counted, "few").document
+    sheet = json.loads(_bytes(done)["sheet.json"])
+    sigma = sheet["measures"][0]["sigma"]
+    shown = [value for value in releases.cells(counted, "subscribers", "few").values() if value is not None]
+    assert len(shown) < 24  # hours of the night have nobody
+    assert shown and min(shown) >= 11 + 3 * sigma
+
+
+def test_6_thresholds_are_called_suppressed_and_stay_inside_unless_the_tenant_says_so(counted: Any) -> None:
+    body = releases.text(name='"inside"', rho=None, measures=("calls", "subscribers"))
+    releases.declare(counted, body, "inside")
+    made = _bytes(_released(counted, "inside").document)
+    told = made["sheet.json"].decode().lower()
+    assert "suppress" in told
+    assert not re.search(r"(?<!not )anonym", told)
+    assert min(int(row.rsplit(b",", 3)[1]) for row in made["cells.csv"].splitlines()[1:]) >= 11
+    outside = releases.text(name='"outside"', rho=None, audience='"external"', more="[suppression]\nk = 15\n")
+    releases.declare(counted, outside, "outside")
+    refused = _released(counted, "outside")
+    assert refused.code == 2
+    assert "suppressed, not anonymous, and stays inside" in refused.err
 
 
 # -- 7. Fast --------------------

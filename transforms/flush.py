@@ -31,18 +31,17 @@ from callward.files import Files
 from callward.ledger import Outcome, Refused, Slice
 from callward.streaming import figures, register
 from callward.streaming.patience import patiently, telling
-from callward.workspace import Reference, open_transit, open_workspace
+from callward.workspace import Reference
 from transforms.admit import admit_group
 from transforms.elements import Gathered, Group, Rewrite, Sharding
 from transforms.pair import pair_gathered, talk_rules
 from transforms.rate import rate
-from transforms.sealed import use_transit
 from transforms.settle import GroupSettled, settle_group
 from transforms.shuffle import whole
 from transforms.split import split_group
 from transforms.summarize import differences
 from transforms.suspend import set_aside
-from transforms.take_in import Parcel
+from transforms.take_in import Parcel, files_now
 from transforms.write import joined, rewrite, write
 
 _TRIES = 20
@@ -245,8 +244,7 @@ class _FlushFn(beam.DoFn):  # type: ignore[misc]
         self._reference, self._run_id, self._seconds, self._bytes = reference, run_id, seconds, size
 
     def setup(self) -> None:
-        use_transit(str(self._reference), open_transit)
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = files_now(self._reference, self._run_id)
 
     def process(  # type: ignore[no-untyped-def]
         self,

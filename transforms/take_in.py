@@ -7,7 +7,8 @@ parcel only names it, is sealed itself, and is all that the engine's state ever 
 import pickle
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from callward import database, ledger
 from callward.files import Files
 from callward.ledger import BLOCKS, Outcome, Slice
+from callward.seal import key_id_of
 from callward.streaming import blocks as streaming
 from callward.streaming.patience import patiently, telling
 from callward.workspace import Reference, Workspace, open_transit, open_workspace
@@ -62,7 +64,7 @@ class Parcel:
 
     @classmethod
     def open(cls, sealed: bytes, workspace: Workspace) -> "Parcel":
-        parcel: Parcel = pickle.loads(workspace.transit.open(sealed, _AAD))
+        parcel: Parcel = pickle.loads(workspace.keyring.sealer_by_id(key_id_of(sealed)).open(sealed, _AAD))
         return parcel
 
 
@@ -137,8 +139,7 @@ def _read_messages(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Tabl
         "was_ms": pa.nulls(n, pa.int64()),
         "raw": raw,
     }
-    if work["message_id"].null_count < work.num_rows:
-        table |= {"message_id": work["message_id"].take(pa.array(of)), "message": of}
+    table |= {"message_id": work["message_id"].take(pa.array(of)), "message": of}
     shape = sniff(b"\n".join(raw.slice(0, _SNIFFED).to_pylist()), declaration)
     outcome, place = Outcome(), (None, None)
     if archive:
@@ -203,6 +204,19 @@ def _parcel(tables: Collection[pa.Table], slices: list[Slice], sharding: str, fi
     return Parcel(names, slices, sharding, sum(table.nbytes for table in tables))
 
 
+def files_now(reference: Reference, run_id: str, files: Files | None = None) -> Files:
+    """Files that seal what is in flight under this month's transit key; `files` themselves while it is theirs.
+
+    A stream may run for years. What it gathers lives for minutes, so a month's key is free soon after the month.
+    """
+    month = datetime.now(UTC).strftime("%Y-%m")
+    if files is not None and files.workspace.reference.transit_month == month:
+        return files
+    now = replace(reference, transit_month=month)
+    use_transit(str(now), open_transit)
+    return Files(open_workspace(now), run_id)
+
+
 # -- Beam --------------------------------------------------------------------------------------------------------------
 
 
@@ -229,10 +243,10 @@ class _TakeInFn(beam.DoFn):  # type: ignore[misc]
         self._limits, self._archive = limits, archive
 
     def setup(self) -> None:
-        use_transit(str(self._reference), open_transit)
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = files_now(self._reference, self._run_id)
 
     def process(self, work: pa.Table) -> Iterator[Any]:
+        self._files = files_now(self._reference, self._run_id, self._files)
         if FLUSH in work.schema.metadata:
             yield from ((bucket, b"") for bucket in (*range(self._buckets), ASIDE))
             return

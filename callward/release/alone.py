@@ -1,5 +1,6 @@
 """Who stands alone: unicity of both views, and of rows as coarse as the cells of releases."""
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,16 +12,20 @@ POINTS: Final = (1, 2, 3, 4)  # calls that the attacker knows of a person
 
 
 class Unicity(NamedTuple):
-    """Rows of a view, or cut to a grain: the share of persons who are alone with each number of POINTS."""
+    """Rows of a view, or cut to a grain: the share of persons who are alone with each number of POINTS.
+
+    None where nobody has so many.
+    """
 
     what: str
     person: str
-    shares: list[float]
+    shares: list[float | None]
 
 
 def alone(what: str, person: str, who: Ints, point: Ints, trials: int, rng: np.random.Generator) -> Unicity:
     """Unicity of rows whose person is `who` and whose time and place is `point`, shape [n] each."""
-    return Unicity(what, person, [unicity(who, point, many, rng, trials) for many in POINTS])
+    found = [unicity(who, point, many, rng, trials) for many in POINTS]
+    return Unicity(what, person, [None if math.isnan(share) else share for share in found])
 
 
 def unicities(traffic: Traffic, trials: int, rng: np.random.Generator) -> list[Unicity]:

@@ -202,10 +202,10 @@ def averaging(runs: Ints, truth: Ints, after: Sequence[int]) -> list[float]:
 
 
 def unicity(person: Ints, point: Ints, points: int, rng: np.random.Generator, trials: int = 2000) -> float:
-    """The share of persons who are alone with `points` of their points (times and places), drawn at random.
+    """The share of persons who are alone with so many of their points (times and places), drawn at random; or NaN.
 
     After de Montjoye, Hidalgo, Verleysen, Blondel 2013. Candidates and persons are those of at most ELIGIBLE_CALLS: an
-    attacker who seeks a person rules out call centres, and would else find fewer alone.
+    attacker who seeks a person rules out call centres, and would else find fewer alone. NaN: nobody has so many points.
 
     Args:
         person, point: one row per call of a day, shape [n] each; numbers that name anything.
@@ -216,7 +216,7 @@ def unicity(person: Ints, point: Ints, points: int, rng: np.random.Generator, tr
     first = np.searchsorted(who, np.arange(len(known) + 1))
     enough = np.flatnonzero(np.diff(first) >= points)
     if not len(enough):
-        return 0.0
+        return math.nan
     postings = _Postings(who, where)
     drawn = rng.choice(enough, min(trials, len(enough)), replace=False)
     alone = [postings.alone(rng.choice(where[first[one] : first[one + 1]], points, replace=False)) for one in drawn]
@@ -243,7 +243,7 @@ class _Postings:
         sets = sorted((self._who[self._first[p] : self._first[p + 1]] for p in points), key=len)
         left = sets[0]
         for more in sets[1:]:
-            left = left[np.isin(left, more, assume_unique=True)]
+            left = left[more[np.minimum(np.searchsorted(more, left), len(more) - 1)] == left]
         return len(left) == 1
 
 

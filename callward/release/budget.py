@@ -360,10 +360,10 @@ def balances(settings: Settings, connection: Connection) -> list[dict[str, Any]]
         .order_by(c.tenant, c.unit, c.window)
     )
     found = []
-    for tenant, unit, window, spent, gone in connection.execute(query):
-        scope = Scope(tenant, unit, window)
+    for tenant, unit, window, *sums in connection.execute(query):
+        scope, (spent, gone) = Scope(tenant, unit, window), map(int, sums)  # PostgreSQL sums to decimals
         cap = cap_of(settings, scope)
-        found.append({**vars(scope), "cap": cap, "spent": int(spent), "lost": int(gone), "left": max(cap - spent, 0)})
+        found.append({**vars(scope), "cap": cap, "spent": spent, "lost": gone, "left": max(cap - spent, 0)})
     return found
 
 

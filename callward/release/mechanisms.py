@@ -19,6 +19,7 @@ Counts = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
 _WIDER: Final = 1 + 1e-12  # a scale by formula, so that rounding never makes a draw cost more than was reserved
+_CELLS_AT_ONCE: Final = 1 << 18  # OpenDP answers with a list, of which each number takes tens of bytes
 _LARGEST_RHO: Final = 1e4
 _LARGEST_THRESHOLD: Final = 1 << 40
 
@@ -51,7 +52,11 @@ def gaussian(counts: Counts, sensitivity: float, rho: float) -> tuple[Counts, fl
     """
     exact = _whole(counts)
     measurement, sigma = _gaussian(sensitivity, rho)
-    return np.array(measurement(exact), np.int64).reshape(exact.shape), sigma
+    noisy = np.zeros_like(exact)
+    for first in range(0, len(exact), _CELLS_AT_ONCE):  # each cell has noise of its own, so the whole costs the same
+        part = slice(first, first + _CELLS_AT_ONCE)
+        noisy[part] = measurement(exact[part])
+    return noisy, sigma
 
 
 def _gaussian(sensitivity: float, rho: float) -> tuple[Any, float]:

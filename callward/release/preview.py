@@ -5,9 +5,10 @@ Never on the true data: a preview of it would be a release of it, for free.
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,8 @@ from callward.release.declaration import Axis, Dimension, Release
 
 _SEED: Final = 20_261_122
 _MOST_ROWS: Final = 400_000  # made up at a time: a part of the units, whose figures are scaled up
-_FEWER_ROWS: Final = 80_000  # where only the largest cells matter
+_CENTRES: Final = 2_000  # one unit in so many is a call centre; together they make a tenth of the calls
+_UNIT_CLASSES: Final = 48  # of units by how much they call, where averages are computed
 _SIZES: Final = (1, 11, 31, 101, 301, 1_001, 3_001, 10_001)  # lower ends of the classes of cells
 _TEN: Final = 10  # standard deviations that a figure should have above it, to be read as one
 _ELSEWHERE: Final = 0.15  # of calls, in an `other`
@@ -30,6 +32,15 @@ _KNOWN: Final[dict[str, dict[str, float]]] = {
     "direction": {"outbound": 0.5, "inbound": 0.35, "transit": 0.1, "internal": 0.05},
     "destination": {"US": 0.85, "CA": 0.05, "toll_free": 0.04},
     "disposition": {"answered": 0.6, "no_answer": 0.15, "busy": 0.06},
+}
+# What a row adds on average, of what is not 1: as `_figures` draws it.
+_MEANS: Final = {
+    "answered": 0.6,
+    "ner_success": 0.6,
+    "talk_s": 91,
+    "billable_s": 91,
+    "pdd_ms": 2_300,
+    "mos_milli": 4_000,
 }
 
 
@@ -63,11 +74,11 @@ class Coarser:
 # -- made-up traffic ---------------------------------------------------------------------------------------------------
 
 
-def made(release: Release, volumes: Volumes, most: int = _MOST_ROWS) -> Made:
+def made(release: Release, volumes: Volumes) -> Made:
     """Rows of one period: areas by Zipf's law and mostly one's own, hours of a working day, a few who call a lot."""
     rng = np.random.default_rng(_SEED)
     calls = volumes.calls_per_day * (_MONTH_DAYS if release.grain == "month" else 1)
-    part = min(1.0, most / calls)
+    part = min(1.0, _MOST_ROWS / calls)
     rows, units = max(1, round(calls * part)), max(1, round(volumes.units * part))
     unit = _units(rng, rows, units)
     grid = release.grid()
@@ -80,7 +91,7 @@ def made(release: Release, volumes: Volumes, most: int = _MOST_ROWS) -> Made:
 
 def _units(rng: np.random.Generator, rows: int, units: int) -> np.ndarray:
     weight = rng.lognormal(0, 1.1, units)
-    weight[: max(1, units // 2000)] = weight.sum() * 0.1 / max(1, units // 2000)  # call centres
+    weight[: max(1, units // _CENTRES)] = weight.sum() * 0.1 / max(1, units // _CENTRES)  # call centres
     return _picked(rng, rows, weight)
 
 
@@ -161,10 +172,45 @@ def bounded_figures(release: Release, rows: Made) -> np.ndarray:
     return dense * rows.weight
 
 
-def useful_share(release: Release, volumes: Volumes) -> float:
-    """The share of the first measure that lies in cells of at least ten standard deviations of its noise."""
-    figures = true_figures(release, made(release, volumes, _FEWER_ROWS))[:, 0]
-    return float(figures[figures >= _TEN * release.sigmas()[0]].sum() / max(figures.sum(), 1e-9))
+def expected(release: Release, volumes: Volumes, at: int = 0) -> np.ndarray:
+    """What each cell would have of a measure on average, without drawing any row; float [size]."""
+    calls = volumes.calls_per_day * (_MONTH_DAYS if release.grain == "month" else 1)
+    one = release.measures[at]
+    anywhere, at_home, home = _chances(release)
+    if not release.measure(one.name).distinct:
+        return np.asarray(calls * _MEANS.get(one.name, 1.0) * (home * at_home + (1 - home) * anywhere))
+    found = np.zeros(len(anywhere))
+    for units, each in _classes_of_units(calls, volumes.units):
+        found += units * (home * -np.expm1(-each * at_home) + (1 - home) * -np.expm1(-each * anywhere))
+    return found
+
+
+def _chances(release: Release) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per cell: the chance of a call of a unit from elsewhere, of one at home there, and of being at home there."""
+    anywhere, at_home, home, settled = (np.ones(1) for _ in range(4))
+    for axis in release.grid().axes:
+        weight = _weights(axis)
+        own = axis.column.endswith("_prefix") and settled.size == 1
+        here, there = (_AT_HOME + (1 - _AT_HOME) * weight, (1 - _AT_HOME) * weight) if own else (weight, weight)
+        home = np.outer(home, weight if own else np.ones(len(weight))).ravel()
+        anywhere, at_home = np.outer(anywhere, there).ravel(), np.outer(at_home, here).ravel()
+        settled = np.ones(2) if own else settled
+    return anywhere, at_home, home if settled.size > 1 else np.zeros(len(anywhere))
+
+
+def _classes_of_units(calls: int, units: int) -> list[tuple[float, float]]:
+    """Units in classes of equal size, with the calls of each: quantiles of what `_units` draws; call centres last."""
+    at = (np.arange(_UNIT_CLASSES) + 0.5) / _UNIT_CLASSES
+    weight = np.exp(1.1 * np.array([NormalDist().inv_cdf(one) for one in at]))
+    each = 0.9 * calls * weight / (weight.sum() * units / _UNIT_CLASSES)
+    centres = max(1, units // _CENTRES)
+    return [*((units / _UNIT_CLASSES, one) for one in each.tolist()), (centres, 0.1 * calls / centres)]
+
+
+def useful_share(release: Release, volumes: Volumes, at: int = 0) -> float:
+    """The share of a measure that lies in cells of at least ten standard deviations of its noise."""
+    figures = expected(release, volumes, at)
+    return float(figures[figures >= _TEN * release.sigmas()[at]].sum() / max(figures.sum(), 1e-9))
 
 
 def preview(release: Release, volumes: Volumes) -> dict[str, Any]:
@@ -172,7 +218,7 @@ def preview(release: Release, volumes: Volumes) -> dict[str, Any]:
     _check_dp(release)
     rows = made(release, volumes)
     exact, bounded = true_figures(release, rows), bounded_figures(release, rows)
-    told = _errors(release, exact, bounded)
+    told = _errors(release, exact, bounded, [useful_share(release, volumes, at) for at in range(len(release.measures))])
     kept = bounded.sum(axis=0) / np.maximum(exact.sum(axis=0), 1e-9)
     for at, one in enumerate(told):
         one["kept_share"] = round(float(kept[at]), 4)
@@ -183,7 +229,11 @@ def preview_published(release: Release, values: np.ndarray, source: str) -> dict
     """The same on a table that is out already (int64 [size, m]): of noise alone, as nobody's share in it is known."""
     _check_dp(release)
     exact = np.maximum(values, 0).astype(float)
-    return {"name": release.name, "on": source, "measures": _errors(release, exact, exact)}
+    useful = [
+        float(column[column >= _TEN * sigma].sum() / max(column.sum(), 1e-9))
+        for column, sigma in zip(exact.T, release.sigmas(), strict=True)
+    ]
+    return {"name": release.name, "on": source, "measures": _errors(release, exact, exact, useful)}
 
 
 def _check_dp(release: Release) -> None:
@@ -191,15 +241,14 @@ def _check_dp(release: Release) -> None:
         raise UsageProblem(f"{release.name} is a threshold table: its figures have no noise, and cost no budget")
 
 
-def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray) -> list[dict[str, Any]]:
+def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Sequence[float]) -> list[dict[str, Any]]:
     rng = np.random.default_rng(_SEED)  # a stand-in for OpenDP's noise: nothing here is secret
     found = []
     for at, (one, sigma) in enumerate(zip(release.measures, release.sigmas(), strict=True)):
         truth = exact[:, at]
         error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
-        useful = truth[truth >= _TEN * sigma].sum() / max(truth.sum(), 1e-9)
         classes = list(_classes(truth, error))
-        shown = {"sigma": round(sigma, 1), "error_95": math.ceil(1.96 * sigma), "useful_share": round(float(useful), 4)}
+        shown = {"sigma": round(sigma, 1), "error_95": math.ceil(1.96 * sigma), "useful_share": round(useful[at], 4)}
         found.append({"name": one.name, **shown, "sizes": classes})
     return found
 

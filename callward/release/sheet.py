@@ -242,7 +242,8 @@ def _unit(release: Release) -> dict[str, str]:
         "protected": release.unit,
         "over": f"one {release.grain}; the budget adds up over a calendar month, and over all months",
         "is": {
-            "subscriber": "the line of the side that is charged for the call; the other party is not a unit",
+            "subscriber": "the customer's own line: the called number of an inbound call, else the calling one; "
+            "the other party is not a unit",
             "account": "the account that pays",
         }[release.unit],
     }

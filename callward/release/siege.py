@@ -40,7 +40,8 @@ _KEYS: Final = 40_000  # trials of a key of one unit: what shows is rare
 _LONE: Final = "share of lone persons' cells recovered exactly, minus false recoveries of empty cells"
 _ADVANTAGE: Final = "advantage of the attacker: hits minus false alarms"
 
-Repeat = Callable[[Ints, int], Ints]  # one run's table, runs → what each run prints, shape [runs, cells]
+Draw = Callable[[], Ints]  # noise anew on a table, shape [cells]
+Ledger = Callable[[Draw, int], Ints]  # what each of so many runs prints, shape [runs, cells]
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Control(NamedTuple):
         return self.value > self.most + self.margin
 
 
-def once(table: Ints, runs: int) -> Ints:
-    """What a write-once ledger prints: the same bytes every time."""
-    return np.tile(table, (runs, 1))
+def once(draw: Draw, runs: int) -> Ints:
+    """What a write-once ledger prints: one draw, and the same bytes every time."""
+    return np.tile(draw(), (runs, 1))
 
 
 class Siege:
@@ -141,10 +142,7 @@ class Siege:
             "A release, and its correction after late rows: which cells got one more person?",
             "how well the difference tells a cell with one late person from one with none (area under the curve)",
             0.5,
-            tuple(
-                Figure(kind, one.auc, f"{one.exposed:.0%} of late persons exposed for certain", most.get(kind))
-                for kind, one in found.items()
-            ),
+            tuple(Figure(kind, one.auc, _told_late(kind, one.exposed), most.get(kind)) for kind, one in found.items()),
             {kind: {"lonely": one.lonely.tolist(), "quiet": one.quiet.tolist()} for kind, one in found.items()},
         )
 
@@ -174,7 +172,7 @@ class Siege:
                 Figure(THRESHOLD, self._recovered_from_both(), told, 0.0, 0.0),
                 Figure(DP, self._guessed_by_area(), "both tables together", self.privacy.bound(releases=2)),
             ),
-            {"naive": self.naive_grains()},
+            {"naive": self.naive_grains},
         )
 
     def _guessed_by_area(self) -> float:
@@ -207,7 +205,7 @@ class Siege:
                 Figure(THRESHOLD, ours, "no true total is printed", 0.0, 0.0),
                 Figure(DP, self._guessed(), "totals are sums of noisy cells", self.privacy.bound()),
             ),
-            {"widths": self._widths(), "naive": self.naive_totals()},
+            {"widths": self._widths(), "naive": self.naive_totals},
         )
 
     def _guessed(self) -> float:
@@ -215,10 +213,12 @@ class Siege:
         drawn = [self._noise(exact).values.reshape(AREAS, -1)[:, TRANSIT] for _ in range(self.effort.draws)]
         return max(0.0, float(np.mean([self._right(one) for one in drawn])))
 
+    @cached_property
     def naive_totals(self) -> float:
         """The same of thresholds on single cells beside true totals: what is usually done."""
         return self._recovered(ways.cell_by_cell(self._traffic, self.privacy.k), *self._totals)
 
+    @cached_property
     def naive_grains(self) -> float:
         """The same of two tables, each with a threshold of its own."""
         cells = ways.cell_by_cell(self._traffic, self.privacy.k)
@@ -252,10 +252,10 @@ class Siege:
 
     # -- the same release again ----------------------------------------------------------------------------------------
 
-    def repeats(self, repeat: Repeat = once) -> Attack:
-        """The mean of many runs of one release. `repeat`: what the ledger prints when it is asked again."""
+    def repeats(self, ledger: Ledger = once) -> Attack:
+        """The mean of many runs of one release, as a ledger prints them."""
         exact, last = self._averaged, REPEATS[-1]
-        shares = averaging(repeat(self._noise(exact).values, last), exact, REPEATS)
+        shares = averaging(ledger(lambda: self._noise(exact).values, last), exact, REPEATS)
         shown = float(self._shown.shown[self._counts > 0].mean())
         return Attack(
             "repeats",
@@ -264,16 +264,17 @@ class Siege:
             f"share of cells known exactly after {last:,} runs",
             self._by_chance,
             (
-                Figure(RAW, averaging(once(exact, last), exact, REPEATS)[-1], "every figure is exact"),
+                Figure(RAW, averaging(once(lambda: exact, last), exact, REPEATS)[-1], "every figure is exact"),
                 Figure(THRESHOLD, shown, "every figure that is shown is exact"),
                 Figure(DP, shares[-1], f"the same bytes {last:,} times", self._by_chance),
             ),
-            {"runs": list(REPEATS), "once": shares, "fresh": self.fresh_runs()},
+            {"runs": list(REPEATS), "once": shares, "fresh": self.fresh_runs},
         )
 
+    @cached_property
     def fresh_runs(self) -> list[float]:
         """The same where every run draws anew."""
-        return averaging(self._noise(once(self._averaged, REPEATS[-1])).values, self._averaged, REPEATS)
+        return averaging(self._noise(np.tile(self._averaged, (REPEATS[-1], 1))).values, self._averaged, REPEATS)
 
     @property
     def _averaged(self) -> Ints:
@@ -372,13 +373,13 @@ class Siege:
     def controls(self) -> Iterator[Control]:
         """Broken ways to publish: the suite is worth something when it catches each of them."""
         after = auc_bound(self.privacy.bound(releases=2))
-        yield Control("noise drawn anew at every run", "repeats", self.fresh_runs()[-1], self._by_chance)
+        yield Control("noise drawn anew at every run", "repeats", self.fresh_runs[-1], self._by_chance)
         yield Control("the same noise for the correction", "correction", self._same_noise(), after)
         yield from self._told_by_broken()
         share, chance = lone_key(*naive.shown_at_threshold(_KEYS, rho=0.5, delta=0.002))
         yield Control("a threshold that lets its own value through", "lone_key", share, chance, 0.0)
-        yield Control("thresholds beside true totals", "totals", self.naive_totals(), 0.0, 0.0)
-        yield Control("two tables, each with its own thresholds", "two_grains", self.naive_grains(), 0.0, 0.0)
+        yield Control("thresholds beside true totals", "totals", self.naive_totals, 0.0, 0.0)
+        yield Control("two tables, each with its own thresholds", "two_grains", self.naive_grains, 0.0, 0.0)
 
     def _told_by_broken(self) -> Iterator[Control]:
         """Broken mechanisms that tell whether somebody is in."""
@@ -422,6 +423,11 @@ class Siege:
     @property
     def _shown(self) -> Published:
         return ways.leaves(self._partition)
+
+
+def _told_late(kind: str, exposed: float) -> str:
+    never = "; so a threshold table is never corrected" if kind == THRESHOLD else ""
+    return f"{exposed:.0%} of late persons exposed for certain{never}"
 
 
 def _differences(cells: Ints, areas: Ints) -> Ints:

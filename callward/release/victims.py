@@ -186,12 +186,11 @@ def _course(rng: np.random.Generator, count: int) -> dict[str, Ints]:
 _LONE: Final = 40
 _LATE_VICTIMS: Final = 60
 _WHALE_CALLS: Final = 2000
-_FIRST_LONE_AREA: Final = 100  # areas of middling traffic: their other directions are published
 
 
 def _plant(rng: np.random.Generator, crowd: Traffic, k: int) -> Scene:
     first = int(crowd.unit.max()) + 1
-    lone_areas = np.arange(_LONE) + _FIRST_LONE_AREA
+    lone_areas = np.arange(_LONE)  # the busiest: their other directions are published
     lone = first + np.arange(_LONE)
     late_cells = _quiet_when_late(crowd)[:_LATE_VICTIMS]
     late = lone[-1] + 1 + np.arange(len(late_cells))

@@ -18,6 +18,7 @@ from schemas.tables import blocks, input_files
 
 TOPIC = "kafka"  # the path form of an input file that came through a topic
 _EPOCH = datetime(1970, 1, 1)
+_NEWEST = 64  # files of a partition: one for each source and day
 
 # An input file's name → its keyed hash, and the name sealed: as the ledger knows it.
 Naming = Callable[[str], tuple[str, bytes]]
@@ -66,8 +67,12 @@ def _of(topic: str, partition: int) -> ColumnElement[bool]:
 
 
 def _end(connection: Connection, topic: str, partition: int) -> int | None:
-    """Behind the last registered block of a partition."""
-    found = connection.execute(_here(func.max(blocks.c.last), topic, partition)).scalar()
+    """Behind the last registered block of a partition: it is in one of its newest files."""
+    files = select(kafka_inputs.c.file_no).where(_of(topic, partition)).order_by(kafka_inputs.c.file_no.desc())
+    newest = files.limit(_NEWEST).subquery()
+    begins = select(func.max(blocks.c.first)).where(blocks.c.file_no == newest.c.file_no).correlate(newest)
+    last = (blocks.c.file_no == newest.c.file_no) & (blocks.c.first == begins.scalar_subquery())
+    found = connection.execute(select(func.max(blocks.c.last)).select_from(newest.join(blocks, last))).scalar()
     return None if found is None else int(found)
 
 

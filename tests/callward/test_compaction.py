@@ -70,7 +70,7 @@ def test_only_small_files_that_belong_together_are_merged_each_once(made: list[A
 
 @given(sizes=st.lists(st.integers(1, 999), min_size=1, max_size=40))
 @settings(max_examples=150, deadline=None)
-def test_a_file_is_never_moved_for_less_than_itself(sizes: list[int]) -> None:
+def test_a_large_file_is_not_moved_for_a_few_small_ones(sizes: list[int]) -> None:
     """So a row is moved a number of times that grows with the logarithm of what lies beside it."""
     files = [_file(number, bytes=size) for number, size in enumerate(sizes)]
     moved = [file.bytes for merge in merges(files, LIMITS) for file in merge.files]
@@ -78,7 +78,7 @@ def test_a_file_is_never_moved_for_less_than_itself(sizes: list[int]) -> None:
         assert not moved
     for size in moved:
         smaller = sorted(sizes)[: bisect_right(sorted(sizes), size)]
-        assert len(smaller) < LIMITS.files or size <= sum(smaller) - size
+        assert len(smaller) < LIMITS.files or size <= 2 * (sum(smaller) - size)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,17 @@ def _load(tmp_path: Path, text: str) -> Settings:
         ("[keys.roots]\nbiling = 'local:x'", "did you mean 'billing'?"),
         ("[keys.signers]\nretentoin = 'local:x'", "did you mean 'retention'?"),
         ("[keys.signers]\nretention = 'vault:x'", "only local: is built so far"),
-        ("[lake]\nuri = 's3://bucket'", "only file: is built so far"),
+        ("[lake]\nuri = 'gs://bucket/lake'", "only file: and s3: are built so far"),
+        ("[lake]\nuri = 's3://Bucket_1/lake'", "a bucket is written"),
+        ("[lake]\nuri = 's3://bucket/../lake'", "a bucket is written"),
+        ("[lake]\nuri = 's3://me:hush-hush@bucket/lake'", "credentials and options do not belong in the uri"),
+        ("[lake]\nuri = 's3://bucket/lake?secret_key=hush-hush'", "credentials and options do not belong in the uri"),
+        ("[lake]\nendpoint = 'https://me:hush-hush@objects.example'", "lake.endpoint: write https://host:port"),
+        ("[lake]\nendpoint = 'objects.example:9000'", "lake.endpoint: write https://host:port"),
+        ("[lake]\naccess_key = 'hush-hush'", "access_key does not belong here: credentials come from the environment"),
+        ("[lake]\nAWS_SECRET_ACCESS_KEY = 'hush-hush'", "AWS_SECRET_ACCESS_KEY does not belong here"),
+        ("[lake]\nsession_token = 'hush-hush'", "session_token does not belong here"),
+        ("[lake]\nendpiont = 'https://objects.example'", "unknown key lake.endpiont; did you mean 'endpoint'?"),
         ("[tenants.default]\nzone = 'America/Denvr'", "no time zone is called 'America/Denvr'"),
         ("[tenants.default.retention]\ncall_detail = 'forever'", "a window is written like '18 months'"),
         ("[tenants.default.retention]\ncall_detail = '0 days'", "a window is written like"),
@@ -49,6 +59,7 @@ def test_a_wrong_key_is_named_with_the_nearest_right_one(tmp_path: Path, text: s
         _load(tmp_path, text)
     assert told in str(wrong.value)
     assert str(wrong.value).count("\n") == 0
+    assert "hush" not in str(wrong.value)
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
@@ -102,6 +113,14 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     absolute = _load(tmp_path, "[lake]\nuri = 'file:///srv/lake'\n[database]\nurl = 'sqlite:////srv/x.db'")
     assert str(absolute.lake_path) == "/srv/lake"
     assert absolute.database_url == "sqlite:////srv/x.db"
+
+
+def test_a_lake_on_an_object_store_is_no_folder(tmp_path: Path) -> None:
+    text = "[lake]\nuri = 's3://bucket-1/deep/lake/'\nendpoint = 'https://[::1]:9000'"
+    found = _load(tmp_path, text)
+    assert (found.lake.uri, found.lake.is_local) == ("s3://bucket-1/deep/lake", False)
+    with pytest.raises(UsageProblem, match="is no folder"):
+        _ = found.lake_path
 
 
 def test_every_capability_has_a_root_of_its_own() -> None:

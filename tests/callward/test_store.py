@@ -187,9 +187,8 @@ def test_a_part_that_is_refused_leaves_no_object(object_store: ObjectStore) -> N
         return None
 
     lake = object_store.lake()
-    with before(object_store.endpoint, answer) as endpoint:
-        with pytest.raises(StoreProblem, match="refuses"):
-            _opened(lake.model_copy(update={"endpoint": endpoint})).write("a", os.urandom(25_000_000))
+    with before(object_store.endpoint, answer) as endpoint, pytest.raises(StoreProblem, match="refuses"):
+        _opened(lake.model_copy(update={"endpoint": endpoint})).write("a", os.urandom(25_000_000))
     assert refused.is_set()
     assert object_store.objects(lake) == {}
 
@@ -250,9 +249,7 @@ def test_a_bucket_that_is_not_there_is_said_by_every_way(object_store: ObjectSto
         _check_sentence(wrong.value, "there is no bucket 'no-such-bucket'")
 
 
-def test_a_store_that_is_away_is_one_sentence(
-    object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_is_one_sentence(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_ATTEMPTS", 2)
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))  # bound, and nobody listens

@@ -55,7 +55,9 @@ def test_a_total_minus_its_siblings_is_the_hidden_cell():
 
 
 def test_two_hidden_cells_of_one_sum_hide_each_other():
-    found = intervals(np.array([20, 4, 1]), np.array([True, False, False]), np.ones((1, 3), bool), np.array([25]), [1, 2])
+    found = intervals(
+        np.array([20, 4, 1]), np.array([True, False, False]), np.ones((1, 3), bool), np.array([25]), [1, 2]
+    )
     assert (found.low.tolist(), found.high.tolist()) == ([0, 0], [5, 5])
 
 

@@ -1,4 +1,4 @@
-"""Linkage of the views: what is compared links more, what is coarser links less, and who is wrong is counted as wrong."""
+"""Linkage of the views: what is compared links more, what is coarser links less, and mistakes are counted as such."""
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +12,11 @@ from schemas.cdr import TIMESTAMP
 CARRIERS = {"north-1": "north", "north-2": "north", "south-1": "south"}
 
 
-def views(start_ms, talk_ms, trunks, truth=None, ring_s=None):
+def views(start_ms, talk_ms, trunks, truth=None, ring_s=7):
     """Calls as both views hold them."""
     count = len(start_ms)
     start, talk = np.array(start_ms), np.array(talk_ms)
-    here = np.arange(count)
+    here, ring = np.arange(count), np.full(count, ring_s)
     billing = pa.table(
         {
             "source": ["s"] * count,
@@ -24,7 +24,7 @@ def views(start_ms, talk_ms, trunks, truth=None, ring_s=None):
             "carrier_in": [CARRIERS[trunk] for trunk in trunks],
             "carrier_out": pa.nulls(count, pa.string()),
             "start": pa.array(start).view(TIMESTAMP),
-            "answer": pa.array(start + 9_500).view(TIMESTAMP),
+            "answer": pa.array(start + 2_400 + 1000 * ring + 300).view(TIMESTAMP),
             "talk_ms": talk,
         }
     )
@@ -35,7 +35,7 @@ def views(start_ms, talk_ms, trunks, truth=None, ring_s=None):
             "trunk_in": trunks,
             "trunk_out": pa.nulls(count, pa.string()),
             "start": pa.array(start // 60_000 * 60_000).view(TIMESTAMP),
-            "ring_s": pa.array(ring_s or [7] * count, pa.int64()),
+            "ring_s": ring,
             "talk_s": (talk + 5999) // 6000 * 6,
             "pdd_ms": pa.array([2_400] * count),
             "disposition": ["answered"] * count,
@@ -57,10 +57,9 @@ def test_each_thing_compared_links_more():
 
 
 def test_ringing_tells_apart_what_nothing_else_does():
-    found = views([60_000, 61_000], [6_000, 6_000], ["north-1", "north-2"], ring_s=[7, 3])
-    assert shares(found)[2:] == [0.0, 0.0]  # 7 fits both rows of billing, 3 none
-    lone = views([60_000, 60_500], [6_000, 6_000], ["north-1", "north-1"], ring_s=[7, 7])
-    assert shares(lone)[3] == 0.0
+    start, talk, trunks = [60_000, 61_000], [6_000, 6_000], ["north-1", "north-2"]
+    assert shares(views(start, talk, trunks, ring_s=[7, 3]))[2:] == [0, 1]
+    assert shares(views(start, talk, trunks, ring_s=[7, 7]))[2:] == [0, 0]
 
 
 def test_a_row_that_fits_alone_and_is_anothers_is_a_mistake():

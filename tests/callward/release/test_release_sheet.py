@@ -1,0 +1,123 @@
+"""What is published is made from published figures alone, the same bytes each time, and says what it is."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callward.errors import Problem
+from callward.release import sheet
+from callward.release.budget import Reservation
+from callward.release.declaration import Period
+from schemas.release import analytics_cells
+from tests.releases import DIRECTION, HOUR, made
+
+DAY = Period.parse("day", "2026-03-05")
+
+
+def reserved(release: Any) -> Reservation:
+    return Reservation("a" * 32, release, DAY, 0, "snapshot", "default/calls/2026-03-05/x")
+
+
+def noisy(release: Any, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-50, 500, (release.grid().size, len(release.measures)))
+
+
+def published(release: Any, figures: np.ndarray) -> tuple[sheet.Cells, dict[str, Any], dict[str, bytes]]:
+    sigmas = release.sigmas()
+    cells = sheet.of_noise(release, figures, sigmas)
+    document = sheet.document(reserved(release), cells, sigmas, 0.5, "2026-03-09")
+    return cells, document, sheet.contents(release, cells, document)
+
+
+def test_the_same_figures_give_the_same_bytes() -> None:
+    release = made()
+    assert published(release, noisy(release))[2] == published(release, noisy(release))[2]
+
+
+@given(st.integers(0, 1000), st.sampled_from([0, 11, 200]))
+def test_suppression_looks_at_the_noisy_count_alone(seed: int, least: int) -> None:
+    release = made(suppress_below=str(least), rho="0.05")
+    figures = noisy(release, seed)
+    cells = sheet.of_noise(release, figures, release.sigmas())
+    people = figures[:, 1]  # distinct subscribers
+    expected = people >= least + 3 * release.sigmas()[1] if least else np.ones(len(people), bool)
+    assert cells.shown.tolist() == expected.tolist()
+    shown = pq.read_table(io.BytesIO(sheet.contents(release, cells, {})["cells.parquet"]))
+    for at, column in enumerate(("calls", "subscribers")):
+        values = shown[column].to_pylist()
+        assert [value is None for value in values] == (~cells.shown).tolist()
+        assert set(zip(values, figures[:, at].tolist(), strict=True)) <= {
+            pair for figure in figures[:, at].tolist() for pair in ((None, figure), (figure, figure))
+        }
+
+
+def test_signs_stay_as_sums_of_small_cells_would_be_biased() -> None:
+    release = made()
+    figures = noisy(release)
+    assert (figures < 0).any()
+    found = pq.read_table(io.BytesIO(published(release, figures)[2]["cells.parquet"]))
+    assert sum(found["calls"].to_pylist()) == figures[:, 0].sum()
+
+
+def test_csv_and_parquet_and_the_database_say_the_same() -> None:
+    release = made(dimensions=DIRECTION + HOUR)
+    figures = noisy(release)
+    cells, _, files = published(release, figures)
+    parquet = pq.read_table(io.BytesIO(files["cells.parquet"]))
+    csv = pa.csv.read_csv(
+        io.BytesIO(files["cells.csv"]),
+        convert_options=pa.csv.ConvertOptions(column_types={"hour": pa.string(), "direction": pa.string()}),
+    )
+    assert csv.to_pylist() == parquet.to_pylist()
+    rows = list(sheet.rows(reserved(release), cells))
+    assert {name for row in rows for name in row} <= {column.name for column in analytics_cells.columns}
+    stored = {(row["d1"], row["d2"]): row["value"] for row in rows if row["measure"] == "calls"}
+    told = zip(parquet["direction"].to_pylist(), parquet["hour"].to_pylist(), strict=True)
+    assert stored == dict(zip(told, parquet["calls"].to_pylist(), strict=True))
+
+
+def test_the_sheet_says_what_it_is_and_nothing_exact() -> None:
+    release = made()
+    _, document, files = published(release, noisy(release))
+    assert json.loads(files["sheet.json"]) == document
+    assert (
+        document["kind"] == "dp" and "differentially private" in document["claim"] and "anonymous" not in str(document)
+    )
+    assert document["epsilon"] and document["delta"] and document["rho"] == pytest.approx(0.001)
+    for one, sigma in zip(document["measures"], release.sigmas(), strict=True):
+        assert one["sigma"] == sigma and one["error_95"] >= 1.96 * sigma
+    assert {"suppressed", "suppressed_share", "number"} == document["cells"].keys()
+
+
+def test_a_threshold_table_is_called_suppressed_and_not_anonymous() -> None:
+    release = made(rho=None, dimensions=DIRECTION + HOUR, more='[suppression]\nwithin = ["hour"]\n')
+    size = release.grid().size
+    cells = sheet.of_groups(release, np.array([0, 3]), np.array([5, -1]), np.array([[20, 12], [30, 15]]))
+    document = sheet.document(reserved(release), cells, (), None, "2026-03-09")
+    assert "suppressed" in document["claim"] and "not anonymous" in document["claim"] and "epsilon" not in document
+    assert [label.to_pylist() for label in cells.labels] == [["inbound", "(other)"], ["05", "03"]]
+    assert cells.number.tolist() == [5, size + 3]
+
+
+def test_files_are_there_whole_or_not_at_all_and_a_change_is_noticed(tmp_path: Path) -> None:
+    release = made()
+    files = published(release, noisy(release))[2]
+    folder = tmp_path / "default" / "calls" / "x"
+    sheet.write(folder, files)
+    assert sheet.read(folder, sheet.digests(files)) == files
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["x"]
+    (folder / "cells.csv").write_bytes(files["cells.csv"] + b"\n")
+    with pytest.raises(Problem, match="altered"):
+        sheet.read(folder, sheet.digests(files))
+    (folder / "cells.csv").unlink()
+    with pytest.raises(Problem, match="analytics_cells"):
+        sheet.read(folder, sheet.digests(files))

@@ -1,0 +1,128 @@
+"""A night and a purge on Flink, embedded and on a cluster of two TaskManagers, are those of the embedded runner."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callward.errors import Problem
+from callward.feeds.generate import generate
+from pipelines import doctor, flink
+from tests.commands import all_that_is, strays
+from tests.retention import BILLING_KEPT, FEED, WINDOWS, purged
+from tests.retention import night as retention_night
+
+SOURCES = ("asterisk", "opensips", "cucm")
+DAY = date(2026, 3, 5)
+FLINK = {"runner": flink.RUNNER, "parallelism": 2, "workers": 1}
+
+
+@pytest.fixture(autouse=True)
+def _no_server_left() -> Iterator[None]:
+    yield
+    flink.end_lasting()
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Calls in whole records, in pieces and with quality records, some of them dirt."""
+    folder = tmp_path_factory.mktemp("feed")
+    generate(folder, seed=5, day=DAY, calls=300, dirt=0.02, sources=SOURCES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def landed(feed: Path, workspace: Callable[..., Any]) -> Callable[..., Any]:
+    """landed(**engine) → a workspace whose files wait for the night; all of them have the same keys."""
+
+    def make(**engine: Any) -> Any:
+        site = workspace(*SOURCES, engine=engine)
+        site.deliver(path for path in sorted(feed.rglob("*")) if path.is_file())
+        return site
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def expected(landed: Callable[..., Any]) -> dict[str, Any]:
+    """What a night of the embedded runner leaves."""
+    site = landed()
+    site.night()
+    return all_that_is(site)
+
+
+def test_a_night_on_embedded_flink_is_the_same(landed: Any, expected: Any, flink_jar: Path) -> None:
+    site = landed(**FLINK)
+    site.night()
+    assert all_that_is(site) == expected
+    assert not site.unbalanced() and not strays(site)
+
+
+def test_a_night_on_a_cluster_is_the_same(landed: Any, expected: Any, flink_cluster: Any) -> None:
+    site = landed(**FLINK | {"flink_master": flink_cluster.address})
+    site.night()
+    assert all_that_is(site) == expected
+    assert not site.unbalanced() and not strays(site)
+
+
+def test_a_worker_that_is_killed_ends_the_night_with_a_sentence_and_the_next_one_mends_it(
+    landed: Any, expected: Any, flink_jar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = landed(**FLINK)
+    with monkeypatch.context() as patched:
+        patched.setenv("CALLWARD_CRASH_AT", "rows-written")  # the job server's workers inherit it
+        with pytest.raises(Problem, match=r"^a worker process was lost; nothing of this wave was committed"):
+            site.night()
+    flink.end_lasting()
+    site.night()
+    assert all_that_is(site) == expected
+
+
+def test_an_error_of_a_worker_is_one_sentence_without_a_value(landed: Any, flink_jar: Path) -> None:
+    site = landed(**FLINK)
+    lake = site.settings.lake_path
+    lake.mkdir(exist_ok=True)
+    (lake / "transit").write_text("a file where a folder has to be", encoding="utf-8")
+    with pytest.raises(Problem) as caught:
+        site.night()
+    assert re.fullmatch(r"[^\n]+", str(caught.value)) and not re.search(r"\d{7}", str(caught.value))
+    (log,) = (site.folder / "engine").glob("*.log")
+    assert not re.search(rb"\+1\d{10}|\b1?303555\d{4}", log.read_bytes()), "nor is one in Flink's log"
+
+
+def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: Path) -> None:
+    left = []
+    for engine in ({}, FLINK):
+        site = workspace("generic", retention=WINDOWS)
+        retention_night(site)
+        site.set(engine=engine)
+        done = purged(site, BILLING_KEPT)
+        left.append(
+            (site.view("billing").to_pylist(), site.view("assurance").to_pylist(), site.derived(), counted(done))
+        )
+    assert left[0] == left[1]
+    assert FEED
+
+
+def counted(done: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """What a purge says that it did, class by class."""
+    return [(row["class"], row["due"], row["held"], row["deleted"], row["keys_destroyed"]) for row in done["classes"]]
+
+
+def test_doctor_says_what_a_cluster_has(workspace: Callable[..., Any], flink_cluster: Any) -> None:
+    settings = workspace("asterisk", engine={**FLINK, "flink_master": flink_cluster.address}).settings
+    found = {finding.what: finding for finding in doctor._engine(settings)}
+    assert found["flink"].state == doctor.OK and "2 TaskManagers" in found["flink"].seen
+    assert found["beam in flink"].state == doctor.OK
+    many = settings.model_copy(update={"engine": settings.engine.model_copy(update={"parallelism": 999})})
+    (short,) = [finding for finding in doctor._engine(many) if finding.what == "flink"]
+    assert short.state == doctor.WRONG and "999" in short.mend
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(workspace: Callable[..., Any]) -> None:
+    settings = workspace("asterisk", engine={**FLINK, "flink_master": "localhost:1"}).settings
+    (said,) = [finding for finding in doctor._engine(settings) if finding.what == "flink"]
+    assert said.state == doctor.WRONG and "localhost:1 does not answer" in said.seen

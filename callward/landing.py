@@ -105,10 +105,7 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
     complete = "rename" if is_segment(path.name) else source.complete
     if complete == "marker" and path.name + MARKER not in siblings:
         return LeftAlone(shown, f"waits for its {MARKER} marker", False)
-    if (
-        complete == "stable"
-        and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds
-    ):
+    if complete == "stable" and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds:
         return LeftAlone(shown, f"changed less than {settings.landing.stable_seconds:g} s ago", False)
     name = str(path.relative_to(settings.landing_path))
     return Arrival(source.name, path, name, stat.st_size, stat.st_mtime_ns)

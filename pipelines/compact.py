@@ -5,6 +5,7 @@ view is raised, so whoever settles against the rows need not begin again; one wh
 is refused and looks again. Killed anywhere, what was written and not named is removed as any run's leftovers are.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -34,7 +35,8 @@ ROLE: Final = "billing-run"
 STREAM: Final = "stream"  # the kind of run that writes ledger entries with each flush
 _ARCHIVE_BYTES: Final = 8 << 20  # sealed, at most: to read one block of it, all of it is unpacked
 _VIEWS: Final = (*ID_COLUMN, "archive")
-_PURGING: Final = (phases.PLANNED, phases.APPROVED, phases.TOMBSTONED, phases.DESTROYING)
+_UNDER_WAY: Final = (phases.APPROVED, phases.TOMBSTONED, phases.DESTROYING)
+_FILE_ID: Final = 5  # its place in an item of a plan: purges.Item.facts
 _FOLDED: Final = 200  # input files whose entries are folded in one transaction
 Progress = Callable[[str], None]
 
@@ -91,8 +93,8 @@ def compact_after(settings: Settings, progress: Progress) -> None:
     """Compact when there is something to merge; what goes wrong is said, and whoever calls is done all the same."""
     try:
         compact(settings, progress=progress)
-    except Problem as problem:
-        progress(f"small files were not merged: {problem}")
+    except (Problem, OSError) as problem:
+        progress(f"small files were not merged: {getattr(problem, 'strerror', None) or problem}")
 
 
 def is_due(settings: Settings) -> bool:
@@ -111,7 +113,8 @@ def planned(settings: Settings, views: Sequence[str]) -> Iterator[Merge]:
     for view in views:
         limits = _limits(settings, view)
         with database.reading(settings) as connection:
-            leave, crowded = _spoken_for(connection), _crowded(connection, view, limits)
+            leave = _spoken_for(connection) | _waiting(connection)
+            crowded = _crowded(connection, view, limits)
         for tenant, part in crowded:
             with database.reading(settings) as connection:
                 files = ledger.files(connection, view=view, tenant=tenant, parts=[part])
@@ -137,15 +140,18 @@ def _crowded(connection: Connection, view: str, limits: Limits) -> list[tuple[st
 
 
 def _spoken_for(connection: Connection) -> set[str]:
-    """Files that a purge has planned for, and runs of purges under way: what they wrote may yet be undone.
-
-    A plan that waits for a person names files; it would be another plan if they were merged.
-    """
+    """Files of purges under way, and the runs of these: what they wrote may yet be undone."""
     p = purges.c
     items = select(purge_items.c.file_id).join(purges, p.purge_id == purge_items.c.purge_id)
-    named = connection.execute(items.where(p.status.in_(_PURGING))).scalars()
-    under_way = connection.execute(select(p.run_id).where(p.status.in_(_PURGING), p.run_id.is_not(None))).scalars()
-    return {*named, *under_way}
+    named = connection.execute(items.where(p.status.in_(_UNDER_WAY))).scalars()
+    runs_of = connection.execute(select(p.run_id).where(p.status.in_(_UNDER_WAY), p.run_id.is_not(None))).scalars()
+    return {*named, *runs_of}
+
+
+def _waiting(connection: Connection) -> set[str]:
+    """Files of a purge's plan that waits for a person: it would be another plan if they were merged."""
+    plans = connection.execute(select(purges.c.plan).where(purges.c.status == phases.PLANNED)).scalars()
+    return {item[_FILE_ID] for text in plans for item in json.loads(text)["items"]}
 
 
 def _is_left(file: DataFile, leave: Collection[str]) -> bool:
@@ -196,8 +202,7 @@ class _Compaction:
 
 def _merge_view(files: Files, merge: Merge) -> None:
     """Rows of a view into one data file. One of them is open at a time."""
-    made = _written(files, merge)
-    _swap(files, merge, made)
+    _swap(files, merge, _written(files, merge))
 
 
 def _written(files: Files, merge: Merge) -> DataFile:
@@ -216,13 +221,19 @@ def _written(files: Files, merge: Merge) -> DataFile:
     )
 
 
-def _swap(files: Files, merge: Merge, made: DataFile) -> None:
-    """Name a file and let those it was made of count no more. Raises Refused when one of them does not any more."""
+def _swap(
+    files: Files, merge: Merge, made: DataFile, also: Callable[[Connection], None] = lambda connection: None
+) -> None:
+    """Name a file and let those it was made of count no more, and `also` what goes with it.
+
+    Raises Refused when one of them does not count any more.
+    """
     with database.writing(files.workspace.settings) as connection:
         point("compact-begun")
         _check_untouched(connection, merge)
         runs.renew(connection, files.run_id)
         ledger.swap_files(connection, files.run_id, _outcome(merge, made))
+        also(connection)
         point("compact-ready")
     point("compact-committed")
 
@@ -232,7 +243,7 @@ def _outcome(merge: Merge, made: DataFile) -> Outcome:
 
 
 def _check_untouched(connection: Connection, merge: Merge) -> None:
-    """Raise Refused when a purge has planned for one of the files meanwhile."""
+    """Raise Refused when a purge has begun with one of the files meanwhile."""
     leave = _spoken_for(connection)
     if any(_is_left(file, leave) for file in merge.files):
         raise Refused
@@ -248,14 +259,7 @@ def _merge_archive(files: Files, merge: Merge) -> None:
     for file, part in zip(merge.files, parts, strict=True):
         starts[file.file_id] = at
         at += len(part)
-    with database.writing(files.workspace.settings) as connection:
-        point("compact-begun")
-        _check_untouched(connection, merge)
-        runs.renew(connection, files.run_id)
-        ledger.swap_files(connection, files.run_id, _outcome(merge, made))
-        _move_blocks(connection, moved, made.file_id, starts)
-        point("compact-ready")
-    point("compact-committed")
+    _swap(files, merge, made, lambda connection: _move_blocks(connection, moved, made.file_id, starts))
 
 
 def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
@@ -272,7 +276,9 @@ def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
 def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, starts: Mapping[str, int]) -> None:
     """Raises Refused when a block has been archived elsewhere meanwhile."""
     b = blocks.c
-    here = (b.file_no == bindparam("b_of")) & (b.block == bindparam("b_number")) & (b.archive_file == bindparam("b_old"))
+    here = (
+        (b.file_no == bindparam("b_of")) & (b.block == bindparam("b_number")) & (b.archive_file == bindparam("b_old"))
+    )
     statement = update(blocks).where(here).values(archive_file=file_id, archive_first=bindparam("b_first"))
     for row in moved:
         first = starts[row.archive_file] + (row.archive_first or 0)

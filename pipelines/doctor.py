@@ -1,4 +1,7 @@
-"""doctor: what a workspace is missing, and how to mend it. Nothing is changed and no key is opened."""
+"""doctor: what a workspace is missing, and how to mend it. Nothing is changed and no key is opened.
+
+(A lake on an object store is tried with an empty object, which is removed again.)
+"""
 
 import os
 import platform
@@ -553,7 +556,8 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
 def _beam_of_cluster(config: Any, environment: Any) -> Finding:
     """Classes that each job brings anew are never let go: after some waves a TaskManager has no memory for more."""
     orders = [item["value"] for item in config if item["key"] == "classloader.resolve-order"]
-    if "job-server-cluster" in environment["classpath"] and orders == ["parent-first"]:
+    there = any("job-server-cluster" in jar for jar in environment["classpath"])
+    if there and orders == ["parent-first"]:
         return Finding("beam in flink", OK, "in the cluster's lib folder")
     mend = "put job-server-cluster.jar into the cluster's lib, and set classloader.resolve-order: parent-first"
     return Finding("beam in flink", WARNING, "each job brings it anew, and TaskManagers do not let go of it", mend)

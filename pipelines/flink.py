@@ -239,22 +239,33 @@ def _free_ports(count: int) -> list[int]:
 def _room(home: Path, port: int) -> Iterator[Path]:
     """A server's folder for what is temporary, locked while it lives."""
     room = home / str(port)
-    room.mkdir(mode=0o700, exist_ok=True)
-    handle = os.open(room / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with ExitStack() as stack:
+        with _locked(home / "lock"):  # no sweep comes between
+            room.mkdir(mode=0o700, exist_ok=True)
+            stack.enter_context(_locked(room / "lock"))
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield room
+        yield
     finally:
-        shutil.rmtree(room, ignore_errors=True)
         os.close(handle)
 
 
 def _sweep(home: Path) -> None:
     """Remove the folders of servers that were killed, and all logs but the newest."""
-    for room in (path for path in home.iterdir() if path.name.isdecimal()):
-        with suppress(OSError), open(room / "lock", "rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(room, ignore_errors=True)
+    with _locked(home / "lock"):
+        for room in (path for path in home.iterdir() if path.name.isdecimal()):
+            with suppress(OSError), open(room / "lock", "rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(room, ignore_errors=True)
     for log in sorted(home.glob("job-server-*.log"))[: 1 - _LOGS_KEPT]:
         log.unlink(missing_ok=True)
 

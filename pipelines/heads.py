@@ -5,9 +5,10 @@ moment. Watermarks decide nothing here.
 """
 
 import json
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import apache_beam as beam
 import pyarrow as pa
@@ -57,19 +58,56 @@ class MarkCoder(coders.Coder):  # type: ignore[misc]
         return True
 
 
+Blocks: TypeAlias = TopicReader | LandingReader
+
+
+class _Open:
+    """The readers that are open in this process, one for each head.
+
+    Beam parks a reader with the worker thread that it paused on, and goes on with the head on any: a consumer would be
+    opened anew each time. So what Beam drives only says where it stands, and the reader that stands there goes on.
+    """
+
+    def __init__(self) -> None:
+        self._readers: dict[_Head, Blocks] = {}
+        self._lock = threading.Lock()
+
+    def at(self, head: "_Head", mark: Mark | None) -> Blocks:
+        """The head's reader if it stands at `mark`; else a new one, as the engine went back to a checkpoint."""
+        with self._lock:
+            known = self._readers.get(head)
+            if known is not None and mark_of(known) == mark:
+                return known
+            if known is not None:
+                known.close()
+                del self._readers[head]
+            self._readers[head] = head.open(mark)
+            return self._readers[head]
+
+
+_OPEN: Final = _Open()
+
+
+def mark_of(blocks: Blocks) -> Mark:
+    """Where a reader goes on."""
+    return Mark(offset=blocks.mark) if isinstance(blocks, TopicReader) else Mark(ahead=tuple(blocks.ahead))
+
+
 class _Reader(UnboundedReader):  # type: ignore[misc]
     """A reader of blocks as Beam drives it."""
 
-    def __init__(self, source: "_Head", blocks: TopicReader | LandingReader, files: Files) -> None:
-        self._source, self._blocks, self._files = source, blocks, files
+    def __init__(self, head: "_Head", mark: Mark | None) -> None:
+        self._head, self._mark = head, mark
         self._current: pa.Table | None = None
 
     def start(self) -> bool:
         return self.advance()
 
     def advance(self) -> bool:
-        with telling(self._files.workspace.settings, self._files.run_id):
-            self._current = self._blocks.next()
+        with telling(open_workspace(self._head.reference).settings, self._head.run_id):
+            blocks = _OPEN.at(self._head, self._mark)
+            self._current = blocks.next()
+            self._mark = mark_of(blocks)
         return self._current is not None
 
     def get_current(self) -> pa.Table:
@@ -81,16 +119,14 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
     def get_watermark(self) -> Timestamp:
         return Timestamp.now()
 
-    def get_checkpoint_mark(self) -> Mark:
-        if isinstance(self._blocks, TopicReader):
-            return Mark(offset=self._blocks.mark)
-        return Mark(ahead=tuple(self._blocks.ahead))
+    def get_checkpoint_mark(self) -> Mark | None:
+        return self._mark
 
     def get_current_source(self) -> UnboundedSource:
-        return self._source
+        return self._head
 
     def close(self) -> None:
-        self._blocks.close()
+        """Nothing: the head goes on, and with it what is open for it."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +134,13 @@ class _Head(UnboundedSource):  # type: ignore[misc]
     reference: Reference
     run_id: str
     sharding: str
+
+    def open(self, mark: Mark | None) -> Blocks:
+        """A reader that goes on at `mark`."""
+        raise NotImplementedError
+
+    def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
+        return _Reader(self, checkpoint_mark)
 
     def _files(self) -> Files:
         use_transit(str(self.reference), open_transit)
@@ -118,11 +161,10 @@ class Partition(_Head):
     number: int = 0
     start: int | None = None
 
-    def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
+    def open(self, mark: Mark | None) -> Blocks:
         files = self._files()
-        start = self.start if checkpoint_mark is None else checkpoint_mark.offset
-        topic = files.workspace.settings.kafka.topic(self.topic)
-        return _Reader(self, TopicReader(files, topic, self.number, start, self.sharding), files)
+        start = self.start if mark is None else mark.offset
+        return TopicReader(files, files.workspace.settings.kafka.topic(self.topic), self.number, start, self.sharding)
 
 
 @dataclass(frozen=True)
@@ -131,11 +173,10 @@ class Landing(_Head):
 
     sources: tuple[str, ...] = ()
 
-    def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
+    def open(self, mark: Mark | None) -> Blocks:
         files = self._files()
         sources = [files.workspace.settings.source(name) for name in self.sources]
-        ahead = checkpoint_mark.ahead if checkpoint_mark else ()
-        return _Reader(self, LandingReader(files, sources, ahead, self.sharding), files)
+        return LandingReader(files, sources, mark.ahead if mark else (), self.sharding)
 
 
 @dataclass(eq=False)

@@ -282,7 +282,7 @@ def spread(name: str, number: int) -> bytes:
     return hashlib.blake2b(f"{space}/{number}".encode(), digest_size=16).digest()
 
 
-# -- real servers --------------------------------------------------------------------------------------------------------
+# -- real servers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")

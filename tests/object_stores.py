@@ -4,7 +4,7 @@ import http.client
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -92,10 +92,10 @@ Answer = Callable[[str, str], tuple[int, str] | None]
 
 
 @contextmanager
-def before(endpoint: str, answer: Answer) -> Iterator[str]:
+def before(endpoint: str, answer: Answer, more: Mapping[str, str] | None = None) -> Iterator[str]:
     """The endpoint of a server that asks `answer(method, path)` first: a status and an S3 error code, or None.
 
-    For None it passes the request on to `endpoint`.
+    For None it passes the request on to `endpoint`, and the answer back with `more` headers.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def before(endpoint: str, answer: Answer) -> Iterator[str]:
             far.request(self.command, self.path, body, headers)
             found = far.getresponse()
             headers = {k: v for k, v in found.getheaders() if k.lower() not in ("connection", "transfer-encoding")}
-            self._answer(found.status, headers, found.read())
+            self._answer(found.status, {**headers, **(more or {})}, found.read())
 
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response_only(status)

@@ -1,7 +1,8 @@
 """A stream without an engine, for tests: the same readers, taking in and flushes, driven by hand in this process.
 
-What an engine may do (deliver again, lose what was not checkpointed, flush at any moment) is done here by chance, so
-that a property test can try hundreds of histories; tests/test_stream.py does the same on real Flink and Kafka.
+What an engine may do (deliver again, lose what was not checkpointed, flush at any moment, keep a worker that it has
+given up going for a while) is done here by chance, so that a property test can try hundreds of histories;
+tests/test_stream.py does the same on real Flink and Kafka.
 """
 
 import random
@@ -9,18 +10,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
+from sqlalchemy import update
 
-from callward import runs
+from callward import database, runs
+from callward.errors import Problem
 from callward.files import Files
 from callward.settings import Settings
-from callward.streaming import register
+from callward.streaming import blocks, register
 from callward.workspace import Reference, open_transit, open_workspace
 from pipelines.house import House
 from pipelines.landing_reader import LandingReader, limit_of
+from pipelines.orphans import sweep_orphans
 from pipelines.stream import sharding_of
+from schemas.tables import leases
 from transforms.flush import flush
 from transforms.sealed import use_transit
-from transforms.take_in import FLUSH, parcels, take_in
+from transforms.take_in import FLUSH, Parcel, parcels, take_in
+
+Bags = dict[int, list[bytes]]
+
+
+class Crash(BaseException):
+    """A worker dies at a named point (callward/crash.py), as far as one process can play that."""
 
 
 class Inline:
@@ -33,7 +44,7 @@ class Inline:
         self.files = Files(open_workspace(self.reference), run_id)
         self.sources = [settings.source(name) for name in sources]
         self.limits = {source.name: limit_of(settings, source) for source in settings.sources}
-        self.waiting: dict[int, list[bytes]] = {}
+        self.waiting: Bags = {}
         self.house = House(settings, self.reference, run_id, list(sources), {})
 
     def reader(self, ahead: Sequence[int] = ()) -> LandingReader:
@@ -41,17 +52,22 @@ class Inline:
 
     def works(self, reader: LandingReader) -> Iterator[pa.Table]:
         """What a reader hands on until it has nothing more."""
-        reader._polled = -1e9
-        while (work := reader.next()) is not None:
+        while (work := next_of(reader)) is not None:
             if FLUSH not in work.schema.metadata:
                 yield work
-            if not reader._ready:
-                reader._polled = -1e9
 
     def take(self, work: pa.Table) -> None:
-        taken = take_in(work, self.limits, self.files, True)
-        for bucket, parcel in parcels(work, taken, self.files):
-            self.waiting.setdefault(bucket, []).append(parcel.seal(self.files.workspace))
+        """Take a work in; what comes of it waits for its buckets' flushes."""
+        for bucket, sealed in self.taken(work):
+            self.waiting.setdefault(bucket, []).append(sealed)
+
+    def taken(self, work: pa.Table) -> list[tuple[int, bytes]]:
+        """(bucket, sealed parcel) of a work."""
+        found = take_in(work, self.limits, self.files, True)
+        if found.facts.changed:
+            with database.writing(self.settings) as connection:
+                blocks.drop_changed(connection, sorted(found.facts.changed))
+        return [(bucket, parcel.seal(self.files.workspace)) for bucket, parcel in parcels(work, found, self.files)]
 
     def flush(self, bucket: int) -> int:
         return flush(bucket, self.waiting.pop(bucket, []), self.files)
@@ -59,6 +75,16 @@ class Inline:
     def flush_all(self) -> None:
         for bucket in sorted(self.waiting):
             self.flush(bucket)
+
+    def spilled(self, bags: Bags) -> list[str]:
+        """Names of the batches in flight that some parcels name."""
+        return [name for bag in bags.values() for blob in bag for name in Parcel.open(blob, self.files.workspace).names]
+
+
+def next_of(reader: LandingReader) -> pa.Table | None:
+    """A reader's next block; it looks into the folders at once."""
+    reader._polled = -1e9
+    return reader.next()
 
 
 @contextmanager
@@ -85,3 +111,124 @@ def stream_once(settings: Settings, sources: Sequence[str], chance: random.Rando
         work.flush_all()
 
 
+# -- an engine that goes wrong -----------------------------------------------------------------------------------------
+
+
+class Engine:
+    """A stream of landing folders as an engine might run it, step by step, with all that may go wrong in one.
+
+    Its state (a reader's mark, and the parcels of each bucket) goes back to the last checkpoint when it fails; what
+    workers did in the world meanwhile (ledger, lake, spilled batches) does not.
+    """
+
+    def __init__(self, settings: Settings, sources: Sequence[str]) -> None:
+        self._sources = list(sources)
+        self._old: list[tuple[Inline, LandingReader]] = []  # readers and works of attempts that were given up,
+        self._ghosts: list[tuple[Inline, int, list[bytes]]] = []  # and flushes of theirs that are still on their way
+        self.begin(settings)
+
+    @property
+    def waiting(self) -> Bags:
+        return self.work.waiting
+
+    def begin(self, settings: Settings) -> None:
+        """A new run, as `callward stream start` begins one."""
+        resources = [f"source/{name}" for name in self._sources]
+        run_id = runs.start(settings, register.KIND, resources)
+        register.begin(settings, run_id, resources, "by hand")
+        sweep_orphans(settings)
+        self.work = Inline(settings, run_id, self._sources)
+        self.reader = self.work.reader()
+        self.checkpoint()
+
+    # -- what goes well ---------------------------------------------------------------------------------------------
+
+    def read(self) -> bool:
+        """Take in the next block, if there is one."""
+        work = next_of(self.reader)
+        if work is None:
+            return False
+        self.work.take(work)
+        return True
+
+    def flush(self, which: int) -> None:
+        """Flush one of the buckets that hold something."""
+        if self.waiting:
+            self.work.flush(sorted(self.waiting)[which % len(self.waiting)])
+
+    def checkpoint(self) -> None:
+        self._kept = list(self.reader.ahead), {bucket: list(bag) for bucket, bag in self.waiting.items()}
+
+    def close_files(self) -> None:
+        self.work.house._close_files()
+
+    def stop(self) -> None:
+        """Stop in order: all that was read is committed."""
+        with database.writing(self.work.settings) as connection:
+            register.mark_stop(connection, [self.work.run_id])
+        while self.read():
+            assert not self.waiting or True
+        self.work.flush_all()
+        with database.reading(self.work.settings) as connection:
+            assert blocks.waiting(connection, self._sources, []) == 0
+        register.end(self.work.settings, self.work.run_id, "stopped")
+        runs.finish(self.work.settings, self.work.run_id, "done", {})
+
+    # -- and what does not ------------------------------------------------------------------------------------------
+
+    def fail(self) -> None:
+        """A worker died: back to the checkpoint. What others did just then may still come to its end."""
+        self._ghosts += [(self.work, bucket, list(bag)) for bucket, bag in self.waiting.items()]
+        self._old.append((self.work, self.reader))
+        ahead, bags = self._kept
+        self.work.waiting = {bucket: list(bag) for bucket, bag in bags.items()}
+        self.reader = self.work.reader(ahead)
+
+    def haunt(self, which: int) -> None:
+        """A flush of an attempt that was given up comes to its end only now."""
+        if self._ghosts:
+            work, bucket, bag = self._ghosts.pop(which % len(self._ghosts))
+            self._as_it_may(work, lambda: flush(bucket, bag, work.files))
+
+    def read_again(self, which: int) -> None:
+        """A reader that was given up goes on for a block; nobody gets what comes of it."""
+        if self._old:
+            work, reader = self._old[which % len(self._old)]
+
+            def read() -> None:
+                found = next_of(reader)
+                if found is not None and FLUSH not in found.schema.metadata:
+                    work.taken(found)
+
+            self._as_it_may(work, read)
+
+    def _as_it_may(self, work: Inline, step) -> None:  # type: ignore[no-untyped-def]
+        """What a run that is over tries is refused, and its batches may be gone."""
+        try:
+            step()
+        except (Problem, FileNotFoundError):
+            if work.run_id == self.work.run_id:
+                raise
+
+    def deliver_twice(self, which: int) -> None:
+        """A bucket gets again what it holds."""
+        if self.waiting:
+            bag = self.waiting[sorted(self.waiting)[which % len(self.waiting)]]
+            bag += bag
+
+    def kill(self, settings: Settings) -> None:
+        """The supervisor is killed, and the stream started anew: all state is gone."""
+        with database.writing(self.work.settings) as connection:
+            mine = leases.c.run_id == self.work.run_id
+            connection.execute(update(leases).where(mine).values(process_start="another time"))
+        self._ghosts += [(self.work, bucket, list(bag)) for bucket, bag in self.waiting.items()]
+        self._old.append((self.work, self.reader))
+        self.begin(settings)
+
+    def finish(self) -> None:
+        """Take in all that is left, and stop for good, with all that a supervisor does then."""
+        while self.read() or self.waiting:
+            self.work.flush_all()
+        self.stop()
+        self.work.house.round(last=True)
+        sweep_orphans(self.work.settings, over={self.work.run_id})

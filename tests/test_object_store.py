@@ -33,7 +33,7 @@ __all__ = ["object_store", "server_url"]
 DAY = date(2026, 3, 5)
 SOURCES = ("asterisk", "opensips")
 # Small waves and blocks, so that there are several of each.
-WAVES = {"records": 300, "bucket_records": 200, "block_mebibytes": 0.02}
+WAVES = {"records": 500, "bucket_records": 300, "block_mebibytes": 0.04}
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_the_licence_is_apache():
     assert 'license="Apache-2.0"' in ROOT.joinpath("setup.py").read_text()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "bench", "lint", "endurance", "clean"])
+@pytest.mark.parametrize("target", ["demo", "test", "bench", "lint", "endurance", "engine", "engine-cluster", "clean"])
 def test_make_knows_its_targets(target):
     done = subprocess.run(["make", "-n", "PYTHON=true", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -215,7 +215,7 @@ def contributions(
         wrong=tuple(added.wrong.tolist()),
     )
     made = suppression.Rows(whose.account, whose.subscriber, cell, added.counts)
-    return suppression.Rows(*(column[stays] for column in made)), tally
+    return suppression.Rows(*(column.take(stays, axis=0) for column in made)), tally
 
 
 def reduced(release: Release, rows: suppression.Rows, secret: bytes) -> suppression.Rows:
@@ -285,7 +285,7 @@ def _shards(rows: suppression.Rows, bits: int) -> Iterator[tuple[int, suppressio
     ends = np.cumsum(np.bincount(shard, minlength=1 << bits))
     for number, at in enumerate(np.split(order, ends[:-1])):
         if len(at):
-            yield number, suppression.Rows(*(column[at] for column in rows))
+            yield number, suppression.Rows(*(column.take(at, axis=0) for column in rows))
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def roc(without: Floats, with_: Floats, points: int = 64) -> tuple[Floats, Float
 Release = Callable[[Ints], Published]  # exact figures → what is published, row by row, shape [trials, cells]
 
 
-_MOST_CELLS: Final = 64  # an attacker looks at
+_MOST_CELLS: Final = 16  # an attacker looks at
 
 
 class Membership(NamedTuple):

@@ -41,7 +41,7 @@ from schemas.release import (
 
 FORMAT_VERSION: Final = 1
 OUTSIDE: Final = np.uint64(2**64 - 1)  # the index of a row that is in no cell
-LARGEST_GRID: Final = 2_000_000  # cells of a release: dense, so all are noised and stored
+LARGEST: Final = 1_000_000  # figures of a release: dense, so all are noised, and stored in one transaction
 _NAME: Final = r"^[a-z][a-z0-9_]{0,39}$"
 
 
@@ -406,8 +406,9 @@ def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Relea
     for name in (one.name for one in made.measures):
         if made.kind == "dp" and made.measure(name).distinct and name != DISTINCT[made.unit]:
             raise UsageProblem(f"{where}: with unit {made.unit} only distinct {DISTINCT[made.unit]} can be counted")
-    if made.grid().size > LARGEST_GRID:
-        raise UsageProblem(f"{where}: the grid has {made.grid().size:,} cells; a release has {LARGEST_GRID:,} at most")
+    size = made.grid().size
+    if size * len(made.measures) > LARGEST:
+        raise UsageProblem(f"{where}: {size:,} cells of {len(made.measures)} measures; {LARGEST:,} figures at most")
     return made
 
 

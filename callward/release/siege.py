@@ -46,12 +46,18 @@ Ledger = Callable[[Draw, int], Ints]  # what each of so many runs prints, shape 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard the suite tries: more makes estimates sharper and takes longer."""
+    """How hard the suite tries: more makes estimates sharper and takes longer.
+
+    Attributes:
+        trials: of each world in a membership attack.
+        draws: of a whole table, where an attack is over its cells.
+        days: how many releases a person is in; `days_draws` is what each of these may take, with trials at most.
+    """
 
     trials: int = 6000
     draws: int = 20
     days: tuple[int, ...] = DAYS
-    days_trials: int = 2000
+    days_draws: int = 60_000
 
 
 class Figure(NamedTuple):
@@ -366,7 +372,8 @@ class Siege:
         def summed(exact: Ints) -> Published:
             return Published.all_of(noise(np.repeat(exact, days, axis=1)).values.sum(axis=1, keepdims=True))
 
-        return membership(summed, np.array([0]), np.array([1]), self.effort.days_trials).advantage
+        trials = min(self.effort.trials, self.effort.days_draws // days)
+        return membership(summed, np.array([0]), np.array([1]), trials).advantage
 
     # -- controls ------------------------------------------------------------------------------------------------------
 

@@ -111,14 +111,16 @@ def combine(rows: Rows) -> Rows:
     person = _numbers(account * np.int64(max(len(subscribers), 1)) + subscriber)
     order, first = _runs(person * np.int64(max(len(cells), 1)) + cell)
     at = order[first]
-    return Rows(rows.account[at], rows.subscriber[at], rows.cell[at], _reduced(np.add, rows.counts[order], first))
+    return Rows(
+        rows.account[at], rows.subscriber[at], rows.cell[at], _reduced(np.add, rows.counts.take(order, axis=0), first)
+    )
 
 
 def measure(rows: Rows, groups: Counts, size: int) -> Stats:
     """Exact figures of one part. `groups` [cells] says which of `size` groups each cell is in."""
     group = groups[rows.cell.astype(np.int64)]
-    inside = group != NOWHERE
-    group, counts = group[inside], rows.counts[inside]
+    inside = np.flatnonzero(group != NOWHERE)
+    group, counts = group[inside], rows.counts.take(inside, axis=0)
     account = _numbers(rows.account[inside])
     subscriber = _numbers(rows.subscriber[inside])
     person = _numbers(account * np.int64(subscriber.max(initial=0) + 1) + subscriber)
@@ -270,7 +272,7 @@ def _of_members(group: Counts, member: Counts, counts: Counts, size: int) -> tup
     """By group: the sums, how many members there are, and the most that one of them adds."""
     members = np.int64(member.max(initial=0) + 1)
     order, first = _runs(group * members + member)
-    of_member, group = _reduced(np.add, counts[order], first), group[order[first]]
+    of_member, group = _reduced(np.add, counts.take(order, axis=0), first), group[order[first]]
     starts = _starts(group)
     total, most = (np.zeros((size, counts.shape[1]), np.int64) for _ in range(2))
     total[group[starts]] = _reduced(np.add, of_member, starts)

@@ -21,7 +21,7 @@ from pipelines import attack_page, plots
 from pipelines.attack_views import attack_views
 from pipelines.cli import app
 
-EFFORT = Effort(trials=2000, draws=4, days=(1, 3), days_trials=1000)
+EFFORT = Effort(trials=5000, draws=4, days=(1, 3), days_draws=15_000)
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +239,8 @@ def test_figures_of_the_document_are_those_of_the_page(printed):
         for one in printed["attacks"]
     }
     assert rows_of("Six attacks") == attacked
-    broken = {
-        one["mechanism"]: [attack_page.small(one[key]) for key in ("value", "most")] for one in printed["controls"]
-    }
+    gives = {one["mechanism"]: (one["value"], one["most"]) for one in printed["controls"]}
+    broken = {mechanism: [attack_page.small(value) for value in pair] for mechanism, pair in gives.items()}
     assert rows_of("Broken on purpose") == broken
     alone = {one["what"]: [plots.share(one["shares"][-1])] for one in printed["views"]["unicity"]}
     assert rows_of("Who stands alone") == alone

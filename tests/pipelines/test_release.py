@@ -20,12 +20,15 @@ from pipelines import release as releasing
 from pipelines.nightly import nightly
 from schemas.release import NANO, analytics_cells, release_charges, releases
 from schemas.tables import lake_files, runs
-from tests.releases import DIRECTION, cells, charged, declare, register, text
+from tests.releases import DIRECTION, HOUR, cells, charged, declare, register, text
 from tests.retention import DAY, call, feed, night
 
 QUIET = "0.2"  # rho of a table whose noise is a few: its figures can be told apart in tests
 PERIOD = DAY.isoformat()
 ACCOUNTS = 40
+# How calls are spread over the hours of a day: some hours have next to none.
+_HOURS = np.array([1, 0, 0, 0, 0, 1, 2, 4, 8, 12, 14, 12, 10, 9, 8, 6, 5, 3, 2, 1, 1, 0.5, 0.3, 0.2])
+_HOURS /= _HOURS.sum()
 
 
 def many(calls: int = 600, first: int = 0, day: date = DAY) -> list[str]:
@@ -78,6 +81,18 @@ def test_a_rerun_returns_the_same_bytes_and_costs_nothing(shared: Any) -> None:
         assert (again["release_id"], bytes_of(again)) == (first["release_id"], before)
     assert charged(shared) == spent
     assert first["status"] == "published" and first["rho"] == int(float(QUIET) * NANO)
+
+
+def test_what_is_out_is_given_back_whatever_is_declared_beside_it_since(shared: Any) -> None:
+    declare(shared, text(name='"kept"', rho="0.001"), "kept")
+    first = releasing.run(shared.settings, "kept", PERIOD)
+    declare(shared, text(name='"greedy"', rho="9"), "greedy")
+    try:
+        assert releasing.run(shared.settings, "kept", PERIOD) == first
+        with pytest.raises(UsageProblem, match="together with"):
+            releasing.run(shared.settings, "kept", "2026-03-08")
+    finally:
+        (shared.settings.releases_path / "greedy.toml").unlink()
 
 
 def test_figures_are_near_the_truth_and_hold_what_the_sheet_says(shared: Any) -> None:
@@ -258,6 +273,39 @@ def test_a_budget_nearly_spent_allows_what_fits_and_no_more(filled: Callable[...
         releasing.run(site.settings, "calls", "2026-03-06")
     assert len(register(site)) == 1 and charged(site) == 1_000_000
     assert not [path for path in site.settings.released_path.rglob("*") if "2026-03-06" in path.name]
+
+
+# -- a threshold table for outside -------------------------------------------------------------------------------------
+
+
+def test_a_table_for_outside_only_joins_cells_of_the_one_inside(filled: Callable[..., Any]) -> None:
+    """No difference of the two tells a figure that neither shows: each cell outside is a sum of cells inside."""
+    rng = np.random.default_rng(7)
+    lines = []
+    for number in range(900):  # hours of very different sizes, so that some are joined
+        who, hour = int(rng.integers(0, ACCOUNTS)), int(rng.choice(24, p=_HOURS))
+        moment = datetime(DAY.year, DAY.month, DAY.day, hour, 10, tzinfo=UTC) + timedelta(seconds=number)
+        at = f"{moment:%FT%TZ}"
+        end = f"{moment + timedelta(seconds=60):%FT%TZ}"
+        lines.append(f"id-{number},+130355501{who:02d},+13035550102,{at},{at},{end},60000,ac-{who:04d}\n")
+    site = filled(lines, threshold_outside=True)
+    usual = {"rho": None, "dimensions": HOUR, "measures": ("calls", "subscribers")}
+    declare(site, text(name='"inside"', **usual), "inside")
+    outside = text(
+        name='"outside"', audience='"external"', more='[suppression]\nk = 20\ncoarsens = "inside"\n', **usual
+    )
+    declare(site, outside, "outside")
+    with pytest.raises(UsageProblem, match="not released"):
+        releasing.run(site.settings, "outside", PERIOD)
+    for name in ("inside", "outside"):
+        releasing.run(site.settings, name, PERIOD)
+    fine, coarse = (cells(site, "calls", name) for name in ("inside", "outside"))
+    people = cells(site, "subscribers", "outside")
+    assert coarse and all(count is not None and count >= 20 for count in people.values())
+    alone = {label: value for label, value in coarse.items() if label != ("(other)",)}
+    assert alone.items() <= fine.items() and len(alone) < len(fine)
+    joined = sum(value or 0 for label, value in fine.items() if label not in alone)
+    assert coarse.get(("(other)",), 0) in (joined, 0)
 
 
 # -- roots and roles ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callward.release import bounding
 from callward.release.bounding import Rows, bound_l0, clip_l2, combine, sensitivity, sums
 
 SECRET = b"a secret of thirty-two bytes ...."
@@ -130,6 +131,15 @@ def test_sums_are_by_cell_and_in_their_order(listed: Any) -> None:
     cell, counts = sums(rows.cell, rows.counts)
     assert cell.tolist() == sorted({row[1] for row in listed})
     assert counts.tolist() == dense(rows.cell, rows.counts)[cell.astype(np.int64)].tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
+def test_all_bits_of_a_priority_decide_where_the_leading_ones_are_the_same(listed: Any) -> None:
+    listed = sorted(set(listed), key=lambda row: row[0])
+    number = np.array([row[0] for row in listed])
+    priority = np.array([low + (high << 63) for _, low, high in listed], np.uint64)
+    order = bounding._ordered(number, priority)
+    assert [(number[at], priority[at]) for at in order] == sorted(zip(number, priority, strict=True))
 
 
 def test_which_cells_stay_is_drawn_evenly_and_anew_under_another_secret() -> None:

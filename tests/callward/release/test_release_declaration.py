@@ -1,5 +1,6 @@
 """A declaration knows its cells before a row is read, and its digest changes with everything that decides a figure."""
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def test_dimensions_and_measures_are_columns_of_the_views() -> None:
         ({"more": '[suppression]\nwithin = ["area"]\n'}, "no dimension"),
         ({"tenants": '["default", "default"]'}, "two tenants"),
         ({"tenants": "[]"}, "tenants"),
+        ({"dimensions": AREA + AREA.replace('"area"', '"to"').replace("calling", "called") + HOUR}, "figures at most"),
     ],
 )
 def test_an_unsafe_declaration_is_refused_in_one_sentence(change: dict[str, str], said: str) -> None:
@@ -214,3 +216,12 @@ def test_shares_never_cost_more_than_the_release() -> None:
 def test_examples_are_sound() -> None:
     for name in schema.examples():
         assert declaration.parse(schema.example(name)).name == name
+
+
+def test_every_key_measure_and_domain_is_explained() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "analytics.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"`([^`\n]+)`", page)) | set(re.findall(r"\[(?:\[)?(\w+)\]", page))
+    models = (declaration.Release, declaration.Dimension, declaration.Counted, declaration.Suppression)
+    keys = {key for model in models for key in model.model_fields} - {"format_version", "folder", "budget", "bounding"}
+    measures = {name for of_view in MEASURES.values() for name in of_view}
+    assert (keys | measures | set(domains.shipped()) | set(schema.examples())) - words == set()

@@ -43,7 +43,7 @@ ul.why { color: #8a1c1c; }
 footer { margin-top: 9mm; padding-top: 3mm; border-top: .5pt solid #999; color: #555; font-size: 9pt; }
 code { font-size: 9.5pt; }
 @media print { body { margin: 0; padding: 0; max-width: none; } }
-@media (max-width: 640px) { .verdict { float: none; display: inline-block; } table { font-size: 8.5pt; }
+@media (max-width: 640px) { .verdict { float: none; display: inline-block; margin-left: 0; } table { font-size: 8.5pt; }
   th, td, .cell { padding-left: 0; padding-right: 1.2mm; } tbody td:first-child { min-width: 0; } }
 """
 

@@ -93,10 +93,13 @@ class LandingReader:
         """Files that have arrived and are not on their way yet, as many as may be ahead of the commits."""
         stream = self._settings.stream
         most, count = int(stream.blocks_ahead * stream.block_mebibytes * (1 << 20)), 0
-        size = sum(self._ahead.values())
+        size, present = sum(self._ahead.values()), set()
         for source in self._sources:
             for arrival in arrivals(self._settings, source):
-                if isinstance(arrival, LeftAlone) or _as_seen(arrival) in self._seen:
+                if isinstance(arrival, LeftAlone):
+                    continue
+                present.add(_as_seen(arrival))
+                if _as_seen(arrival) in self._seen:
                     continue
                 if size >= most or count >= _FILES_AT_ONCE or len(self._ahead) + count >= _FILES_AHEAD:
                     return
@@ -104,6 +107,7 @@ class LandingReader:
                 if planned is not None:
                     yield planned
                     size, count = size + planned.bytes, count + 1
+        self._seen &= present  # those that were taken out of the folder are forgotten
 
     def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
         status = intakes.known_status(self._files, arrival)

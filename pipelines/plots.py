@@ -43,7 +43,7 @@ def share(value: float | None) -> str:
     """0.125 as 13 %, as a person reads it: finer near the ends, never rounded to nothing or all, unknown a dash."""
     if value is None:
         return "–"
-    if 0 < value < 0.0005 or 0.9995 < value < 1:
+    if 0 < value < 0.0005 or 0.9995 <= value < 1:
         return "< 0.1 %" if value < 0.5 else "> 99.9 %"
     near_an_end = 0 < value < 0.0995 or 0.985 < value < 1
     return f"{100 * value:.{1 if near_an_end else 0}f} %"

@@ -94,7 +94,7 @@ input_files = Table(
     Column("name_id", String(32), nullable=False, index=True),  # keyed hash of the path below landing/
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
-    required("status"),  # reading, committed, removed (the landing file is gone), changed, unreadable
+    required("status", index=True),  # reading, committed, removed (the landing file is gone), changed, unreadable
     Column("reason", String(255)),
     required("path_form", 16),  # plain, gzip, zstd, sealed or kafka
     Column("shape_sealed", LargeBinary),

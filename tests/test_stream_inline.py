@@ -54,7 +54,7 @@ def plain(second: int) -> bytes:
 def _feed(folder: Path) -> Iterator[File]:
     """Dirty feeds with late files in pieces, in small files and large ones."""
     lines: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
-    for source, calls in (("asterisk", 90), ("opensips", 260), ("generic", 260)):
+    for source, calls in (("asterisk", 50), ("opensips", 160), ("generic", 160)):
         made = generate(
             folder / "n", seed=4, day=date(2026, 3, 5), calls=calls, dirt=0.05, late=folder / "l", sources=[source]
         )

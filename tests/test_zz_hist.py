@@ -1,6 +1,6 @@
 """scripted seeds: python -m pytest /tmp/... """
 import random, os, pytest, traceback
-from tests.test_stream_inline import *
+from tests.test_stream_inline import Files, History, check, dying
 from tests.test_stream_inline import files, make, night  # fixtures
 SEEDS=os.environ.get("SEEDS","1,9").split(",")
 OPS=["land"]*3+["read"]*5+["flush"]*5+["checkpoint"]*2+["fail","fail","haunt","haunt","haunt","read_again","read_again","deliver_twice","kill","stop","close","crash","crash"]

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import create_engine, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from callward import audit, database, initiate, query, runs
 from callward.custody import epochs, exports
@@ -23,6 +25,9 @@ from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
 from callward.settings import Database
+from pipelines.compact import compact, fold_entries
+from pipelines.verify import verify
+from schemas import tables
 from schemas.tables import keys
 from tests import retention
 
@@ -70,7 +75,9 @@ def server_url() -> Iterator[str]:
     with subprocess.Popen([*command, "-c", "fsync=off"], **run) as server:
         try:
             _await_port(port, server)
-            yield f"postgresql+pg8000://{_OWNER}@127.0.0.1:{port}/postgres"
+            url = f"postgresql+pg8000://{_OWNER}@127.0.0.1:{port}/postgres"
+            _await_answer(url)
+            yield url
         finally:
             server.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for our pooled connections
             try:
@@ -89,6 +96,15 @@ def _await_port(port: int, server: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.1)
     pytest.fail("the PostgreSQL server does not answer")
+
+
+def _await_answer(url: str) -> None:
+    """The port is open before the server has started up."""
+    for _ in range(300):
+        with suppress(DBAPIError), create_engine(url).connect():
+            return
+        time.sleep(0.1)
+    pytest.fail("the PostgreSQL server does not start up")
 
 
 @pytest.fixture
@@ -159,6 +175,39 @@ def _changes_nothing_twice(site: Any, feed: Path) -> None:
     assert sum(item["accepted"] for item in again.files) == 0
     assert site.derived() == before[0]
     assert site.view("billing").equals(before[1])
+
+
+def test_small_files_are_merged_on_postgresql_and_all_is_as_on_sqlite(workspace: Any, fresh_url: str) -> None:
+    """Merged under a query that is held open; what a purge then comes to stays what it is on SQLite."""
+    waves, lake = {"records": 5, "block_mebibytes": 0.0005}, {"compact_files": 3, "grace_minutes": 0.0}
+    ours = workspace("generic", waves=waves, lake=lake, database=Database(url=fresh_url), retention=retention.WINDOWS)
+    theirs = workspace("generic", retention=retention.WINDOWS)
+    initiate.upgrade(ours.settings)
+    _copy_keys(theirs, ours)
+    retention.night(theirs, retention.feed(*map(retention.call, range(16))))
+    ours.set(lake={"compact_files": 1000})
+    retention.night(ours, retention.feed(*map(retention.call, range(16))))
+    ours.set(lake=lake)
+    assert len(ours.data_files("assurance")) >= 3
+    with query.asking(ours.settings, "assurance", "SELECT count(*) AS n FROM assurance") as answer:
+        assert {row["view"] for row in compact(ours.settings).merged} == {"billing", "assurance", "archive"}
+        assert answer.read_all().to_pylist() == [{"n": 16}]
+    assert len(ours.data_files("assurance")) == 1
+    assert list(map(str, verify(theirs.settings, ours.settings).comparison.first)) == []
+    _fold(ours)
+    done = [retention.purged(site, date(2026, 9, 2)) for site in (theirs, ours)]
+    assert [one["failed_checks"] for one in done] == [[], []]
+    sums = [[(row["class"], row["deleted"]) for row in one["classes"] if row["class"] != "archive"] for one in done]
+    assert sums[0] == sums[1]
+
+
+def _fold(site: Any) -> None:
+    """As if the nights had been a stream."""
+    before = site.balances()
+    with database.writing(site.settings) as connection:
+        connection.execute(update(tables.runs).values(kind="stream"))
+    assert fold_entries(site.settings) > 0  # the waves of one file
+    assert site.balances() == before
 
 
 def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -> None:

@@ -239,6 +239,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("input_files", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_input_files_name_id"), ["name_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_input_files_status"), ["status"], unique=False)
 
     op.create_table(
         "kafka_inputs",
@@ -603,6 +604,7 @@ def downgrade() -> None:
 
     op.drop_table("kafka_inputs")
     with op.batch_alter_table("input_files", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_input_files_status"))
         batch_op.drop_index(batch_op.f("ix_input_files_name_id"))
 
     op.drop_table("input_files")

@@ -53,7 +53,7 @@ $(INSTALLED): setup.py
 	@touch $@
 
 # Maven fetches them from Maven Central, once: again only when a pom.xml changes.
-$(JOB_SERVER): engine/flink/pom.xml
+$(JOB_SERVER): engine/flink/pom.xml $(shell find engine/flink/src -name '*.java')
 	@command -v mvn >/dev/null || \
 		{ echo "Maven is missing; on Debian and Ubuntu: apt-get install maven openjdk-17-jdk-headless" >&2; exit 1; }
 	$(MAVEN) --file $< package

@@ -124,6 +124,7 @@ class Outcome:
     blocks: list[pa.Table] = field(default_factory=list)
     ends: list[pa.Table] = field(default_factory=list)  # rows that a view does not keep (shape ENDS)
     changed: set[int] = field(default_factory=set)  # files that changed or vanished while they were read
+    faults: Counter[int] = field(default_factory=Counter)  # records that could not be taken as they came, by file
     set_aside: set[int] = field(default_factory=set)  # files that are over their error threshold
     slices: list[Slice] = field(default_factory=list)  # of a stream: a block is complete with the last of its slices
 
@@ -138,6 +139,7 @@ class Outcome:
             merged.blocks += outcome.blocks
             merged.ends += outcome.ends
             merged.changed |= outcome.changed
+            merged.faults += outcome.faults
             merged.set_aside |= outcome.set_aside
             merged.slices += outcome.slices
             for name, tables in outcome.derived.items():

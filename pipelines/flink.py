@@ -39,6 +39,13 @@ _OPENED: Final = (
     *(f"java.base/java.{name}" for name in ("lang", "util", "util.concurrent", "net", "nio", "io", "time", "text")),
     "java.base/sun.nio.ch",
 )
+# An embedded Flink asks nobody who it is: it is for this host alone.
+_EMBEDDED: Final = {
+    "jobmanager.bind-host": "localhost",
+    "taskmanager.bind-host": "localhost",
+    "rest.address": "localhost",
+    "rest.bind-address": "localhost",
+}
 _PATIENCE_S: Final = 90.0
 _REST_PATIENCE_S: Final = 10.0
 _GRACE_S: Final = 10.0
@@ -176,6 +183,7 @@ def _home(settings: Settings) -> Path:
 
 def _start(settings: Settings, port: int, artifacts: int, room: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     staged = room if is_local(settings) else _shared(settings, "artifacts")
+    (room / "config.yaml").write_text(json.dumps(_EMBEDDED), encoding="utf-8")
     command = [
         java(),
         *(f"--add-opens={package}=ALL-UNNAMED" for package in _OPENED),
@@ -192,6 +200,7 @@ def _start(settings: Settings, port: int, artifacts: int, room: Path, log: IO[by
         "--expansion-port=-1",  # no transforms of other languages
         f"--artifacts-dir={staged}",
         f"--flink-master={settings.engine.flink_master}",
+        *([f"--flink-conf-dir={room}"] if is_local(settings) else ()),
     ]
     return subprocess.Popen(
         tethered(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=room, start_new_session=True

@@ -5,7 +5,7 @@ A restart finds the registered blocks and cuts exactly so again; a file that is 
 
 import io
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from callward.landing import Arrival, mask, open_plain, unchanged
 from callward.seal import SealBroken
 from callward.settings import Source
 from callward.streaming import blocks as streaming
+from callward.streaming import register as stream_register
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
 from transforms.cut import record_end
@@ -317,16 +318,20 @@ def _known_block(row: Row[Any]) -> Block:
     return Block(row.block, row.first, row.last, "", row.committed_by is not None, row.sharding or "", at)
 
 
-def register(intakes: list[Intake], files: Files, run_id: str, sharding: str = "") -> None:
-    """Enter files and their blocks in the ledger, in one transaction, before they are read.
+def register(intakes: list[Intake], files: Files, run_id: str, sharding: str = "") -> list[Intake]:
+    """Enter files and their blocks in the ledger, in one transaction, before they are read; returns those entered.
 
-    With a `sharding` they are a stream's: blocks that one has registered stay as they are.
+    With a `sharding` they are a stream's: blocks that one has registered stay as they are, and a stream that was asked
+    to stop begins no file.
     """
     key = files.workspace.keyring.sealer(_NAMES)
     ids = [name_id(files, intake.arrival.name) for intake in intakes]
     with database.writing(files.workspace.settings) as connection:
         if sharding:
             runs.require(connection, run_id)
+            if stream_register.stopping(connection, run_id):
+                intakes = [intake for intake in intakes if intake.file_no]
+                ids = [name_id(files, intake.arrival.name) for intake in intakes]
         at = database.now()
         for intake, identity in zip(intakes, ids, strict=True):
             if not intake.file_no:
@@ -348,6 +353,7 @@ def register(intakes: list[Intake], files: Files, run_id: str, sharding: str = "
                 intake.blocks = [
                     b if b.sharding else replace(b, sharding=sharding, now_ms=now_ms) for b in intake.blocks
                 ]
+    return intakes
 
 
 def _stream_columns(arrival: Arrival, block: Block, at: datetime, sharding: str) -> dict[str, object]:
@@ -397,6 +403,14 @@ def complete(connection: Connection, file_nos: list[int]) -> list[int]:
     return [number for number in file_nos if number not in waiting]
 
 
+def begun(connection: Connection, sources: Collection[str]) -> Sequence[Row[Any]]:
+    """Rows of input_files of landing files with blocks that a stream has registered and not committed."""
+    f = input_files.c
+    open_ones = select(blocks.c.file_no).where(blocks.c.committed_by.is_(None), blocks.c.registered_at.is_not(None))
+    mine = f.source.in_(sources) & (f.status == "reading") & (f.path_form != streaming.TOPIC)
+    return connection.execute(select(input_files).where(mine, f.file_no.in_(open_ones))).all()
+
+
 def condemn(intakes: list[Intake], files: Files) -> None:
     """Set files aside whole; it is noted, so that a restart does the same."""
     with database.writing(files.workspace.settings) as connection:
@@ -416,16 +430,20 @@ def set_status(connection: Connection, file_nos: list[int], status: str) -> None
 
 
 def chunks(intakes: list[Intake], files: Files) -> list[pa.Table]:
-    """Blocks of registered files as work for Read (schema CHUNK): small files of one source and shape go together."""
+    """Blocks of registered files as work for Read (schema CHUNK): small files of one source and shape go together,
+    each whole."""
     size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     made: list[list[dict[str, Any]]] = []
     weight: dict[tuple[Any, ...], int] = {}
     for intake in intakes:
-        for block in intake.blocks:
+        whole = intake.bytes <= size
+        for number, block in enumerate(intake.blocks):
             piece = _piece(intake, block)
             like = (piece["source"], piece["shape"], piece["kind"], piece["condemned"])
-            if like not in groups or weight[like] + block.last - block.first > size or len(groups[like]) >= 2000:
+            more = intake.bytes if whole else block.last - block.first
+            full = like not in groups or weight[like] + more > size or len(groups[like]) >= 2000
+            if full and not (whole and number):
                 groups[like], weight[like] = [], 0
                 made.append(groups[like])
             groups[like].append(piece)

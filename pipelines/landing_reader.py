@@ -10,17 +10,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
+from sqlalchemy import Row
 
 from callward import database, ledger
 from callward.crash import point
 from callward.database import DatabaseAway
 from callward.files import Files
-from callward.landing import Arrival, LeftAlone, arrivals
+from callward.landing import Arrival, LeftAlone, arrivals, unchanged
 from callward.settings import Settings, Source
-from callward.streaming import register
+from callward.streaming import blocks, register
 from pipelines import intake as intakes
 from pipelines.intake import Altered, Intake, Unreadable
 from pipelines.topic_reader import flush_now
@@ -48,7 +49,8 @@ class LandingReader:
         self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
         self._seen: set[Seen] = set()  # as they were when they were last looked at: they need no second look
         self._ahead: dict[int, int] = dict.fromkeys(ahead, 0)  # file_no: bytes
-        self._polled, self._stopped = 0.0, False
+        self._polled, self._looked_back = 0.0, False
+        self._stopping, self._flushed = False, False
 
     @property
     def ahead(self) -> list[int]:
@@ -57,11 +59,7 @@ class LandingReader:
 
     def next(self) -> pa.Table | None:
         """The next block, or None when there is none yet. Raises Problem."""
-        if (
-            not self._ready
-            and not self._stopped
-            and time.monotonic() - self._polled >= self._settings.stream.poll_seconds
-        ):
+        if not self._ready and time.monotonic() - self._polled >= self._settings.stream.poll_seconds:
             self._polled = time.monotonic()
             try:
                 return self._poll()
@@ -77,20 +75,41 @@ class LandingReader:
 
     def _poll(self) -> pa.Table | None:
         with database.reading(self._settings) as connection:
-            self._stopped = register.stopping(connection, self._files.run_id)
+            self._stopping = register.stopping(connection, self._files.run_id)
             for number in intakes.complete(connection, list(self._ahead)):
                 del self._ahead[number]
-        if self._stopped:
-            return flush_now()
+        if not self._looked_back:
+            self._forget_changed()
+            self._looked_back = True
         found = list(self._planned())
         if found:
             self._take(found)
+            self._flushed = False
+        if self._stopping and not self._ready and not self._flushed:
+            self._flushed = True
+            return flush_now()
         return self._pop()
+
+    def _forget_changed(self) -> None:
+        """Files that an attempt before has begun, and that are not as they were: nobody can read on in them."""
+        with database.reading(self._settings) as connection:
+            rows = intakes.begun(connection, [source.name for source in self._sources])
+        gone = [row.file_no for row in rows if row.file_no not in self._ahead and not self._is_there(row)]
+        if gone:
+            with database.writing(self._settings) as connection:
+                blocks.drop_changed(connection, gone)
+
+    def _is_there(self, row: Row[Any]) -> bool:
+        arrival = intakes.arrival_of(row, self._files)
+        return arrival.path.exists() and unchanged(arrival)
 
     # -- which files ------------------------------------------------------------------------------------------------
 
     def _planned(self) -> Iterator[Intake]:
-        """Files that have arrived and are not on their way yet, as many as may be ahead of the commits."""
+        """Files that have arrived and are not on their way yet, as many as may be ahead of the commits.
+
+        A stream that stops takes no new ones, but ends those that it has begun.
+        """
         stream = self._settings.stream
         most, count = int(stream.blocks_ahead * stream.block_mebibytes * (1 << 20)), 0
         size, present = sum(self._ahead.values()), set()
@@ -111,6 +130,8 @@ class LandingReader:
 
     def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
         status = intakes.known_status(self._files, arrival)
+        if self._stopping and status != "reading":
+            return None
         self._seen.add(_as_seen(arrival))
         if status in ("committed", "removed", "unreadable"):
             return None
@@ -130,7 +151,7 @@ class LandingReader:
     # -- what is handed on ------------------------------------------------------------------------------------------
 
     def _take(self, found: list[Intake]) -> None:
-        intakes.register(found, self._files, self._files.run_id, self._sharding)
+        found = intakes.register(found, self._files, self._files.run_id, self._sharding)
         point("block-registered")
         filled = sorted((planned for planned in found if planned.blocks), key=_cut)
         for (sharding, now_ms), alike in groupby(filled, key=_cut):
@@ -138,11 +159,11 @@ class LandingReader:
         self._ahead |= {planned.file_no: planned.bytes for planned in found}
 
     def _hand_on(self, found: list[Intake], metadata: dict[bytes, str]) -> None:
-        """Files of a block or less go together, the others by themselves; what of a file is told already, block by
-        block: what is set aside of a work's blocks is committed at once."""
+        """Files of a block or less go together, each whole; larger ones block by block. So works of two attempts may
+        have other files together, but never other blocks of a file."""
         block = int(self._settings.waves.block_mebibytes * (1 << 20))
         for planned in found:
-            self._hand_on_told(planned, metadata)
+            self._look_up_told(planned)
         together = [planned for planned in found if planned.blocks and planned.bytes <= block]
         for planned in found:
             if planned.bytes > block:
@@ -150,28 +171,21 @@ class LandingReader:
         for chunk in intakes.chunks(together, self._files):
             self._add(_work(chunk, together, metadata))
 
-    def _hand_on_told(self, planned: Intake, metadata: dict[bytes, str]) -> None:
-        """Blocks of which a run before has committed what is set aside."""
+    def _look_up_told(self, planned: Intake) -> None:
+        """Blocks of which what is set aside is committed: the file was judged then, and is not judged again."""
         with database.reading(self._settings) as connection:
             known = ledger.committed_slices(connection, [(planned.file_no, b.number) for b in planned.blocks])
-        told = [b for b in planned.blocks if (planned.file_no, b.number, ASIDE) in known]
-        for one in told:
-            for chunk in intakes.chunks([replace(planned, blocks=[one])], self._files):
-                self._add(_work(chunk, [], metadata))
-        planned.touched |= bool(told)
-        planned.blocks = [b for b in planned.blocks if b not in told]
+        planned.touched |= any((planned.file_no, b.number, ASIDE) in known for b in planned.blocks)
 
     def _hand_on_large(self, planned: Intake, metadata: dict[bytes, str]) -> None:
         if planned.by_content:  # its records are told apart by their place in the file
             self._add(_work(intakes.whole_chunk(planned), [planned], metadata))
             return
-        chunks = intakes.chunks([planned], self._files)
         judged = planned.condemned or planned.touched
-        if not judged and self._over_limit(planned, chunks, metadata):
+        if not judged and self._over_limit(planned, intakes.chunks([planned], self._files), metadata):
             intakes.condemn([planned], self._files)
-            chunks = intakes.chunks([planned], self._files)
-        for chunk in chunks:
-            self._add(_work(chunk, [], metadata))
+        for block in planned.blocks:
+            self._add(_work(intakes.whole_chunk(replace(planned, blocks=[block])), [], metadata))
 
     def _add(self, work: pa.Table) -> None:
         """Queue a work. A file counts as handed on when the last work with a block of it is."""

@@ -19,7 +19,7 @@ from callward.errors import Problem
 from callward.files import Files
 from callward.settings import Settings, Topic
 from callward.streaming import blocks, register
-from callward.streaming.blocks import Part, Range
+from callward.streaming.blocks import Part, Range, RegisteredAlready
 from pipelines.intake import naming
 from transforms.read import SOURCE
 from transforms.take_in import BLOCK, FILE_NO, FLUSH, MESSAGES, NOW, SHARDING
@@ -143,9 +143,11 @@ class TopicReader:
     def _gather(self) -> None:
         if not self._held.messages:
             self._seek(self._onward)
-        limit = int(self._settings.stream.block_mebibytes * (1 << 20))
-        while self._held.bytes < limit and (found := self._read()):
+        while not self._is_ripe():
+            found = self._read()
             self._held.add(found)
+            if len(found) < _BATCH:  # what comes later is for the next time: others wait for this thread
+                return
 
     def _is_ripe(self) -> bool:
         stream, held = self._settings.stream, self._held
@@ -170,6 +172,8 @@ class TopicReader:
         parts = [Part(name, _size(messages), _oldest(messages)) for name, messages in by_source.items()]
         try:
             with database.writing(self._settings) as connection:
+                if register.stopping(connection, self._files.run_id):
+                    return
                 if blocks.ahead(connection, self._topic.name, self._partition) >= self._settings.stream.blocks_ahead:
                     return
                 made = blocks.register(
@@ -184,9 +188,19 @@ class TopicReader:
                 )
         except DatabaseAway:
             return
+        except RegisteredAlready:
+            self._take_up()
+            return
         point("block-registered")
         self._onward = span[1]
         self._hand_on([self._work(entry, by_source[entry.source]) for entry in made], span)
+        self._held = _Held()
+
+    def _take_up(self) -> None:
+        """An earlier reader of this run went on for a while after the engine had given it up: its ranges are read as it
+        cut them."""
+        with database.reading(self._settings) as connection:
+            self._again.extend(_spans(blocks.ranges(connection, self._topic.name, self._partition, self._onward or 0)))
         self._held = _Held()
 
     def _reread(self) -> pa.Table | None:

@@ -72,9 +72,10 @@ def starts(
             )
         with database.writing(settings) as connection:
             lost = blocks.give_up(connection, topic, number, lowest, run_id)
+            onward = blocks.position(connection, topic, number)
             reason = f"topic {topic}/{number}: offsets {where} to {lowest} ({lost} blocks begun)"
             audit.append(connection, [audit.Entry("billing-run", "skip-lost", run_id, reason[:255])])
-        found[topic, number] = lowest
+        found[topic, number] = max(lowest, onward or lowest)
     return found
 
 

@@ -162,8 +162,8 @@ class Engine:
     def close_files(self) -> None:
         self.work.house._close_files()
 
-    def stop(self) -> None:
-        """Stop in order: all that was read is committed."""
+    def stop(self, *, last: bool = False) -> None:
+        """Stop in order: all that was read is committed. With `last` all that a supervisor does then is done."""
         with database.writing(self.work.settings) as connection:
             register.mark_stop(connection, [self.work.run_id])
         while self.read():
@@ -171,6 +171,8 @@ class Engine:
         self.work.flush_all()
         with database.reading(self.work.settings) as connection:
             assert blocks.waiting(connection, self._sources, []) == 0
+        self.work.house.round(last=True) if last else self.close_files()
+        sweep_orphans(self.work.settings, over={self.work.run_id})
         register.end(self.work.settings, self.work.run_id, "stopped")
         runs.finish(self.work.settings, self.work.run_id, "done", {})
 
@@ -229,6 +231,4 @@ class Engine:
         """Take in all that is left, and stop for good, with all that a supervisor does then."""
         while self.read() or self.waiting:
             self.work.flush_all()
-        self.stop()
-        self.work.house.round(last=True)
-        sweep_orphans(self.work.settings, over={self.work.run_id})
+        self.stop(last=True)

@@ -1,12 +1,17 @@
 """A night and a purge on Flink, embedded and on a cluster of two TaskManagers, are those of the embedded runner."""
 
+import contextlib
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from callward.errors import Problem
 from callward.feeds.generate import generate
@@ -91,6 +96,37 @@ def test_an_error_of_a_worker_is_one_sentence_without_a_value(landed: Any, flink
     assert re.fullmatch(r"[^\n]+", str(caught.value)) and not re.search(r"\d{7}", str(caught.value))
     (log,) = (site.folder / "engine").glob("*.log")
     assert not re.search(rb"\+1\d{10}|\b1?303555\d{4}", log.read_bytes()), "nor is one in Flink's log"
+
+
+def listening(port: int) -> dict[int, bool]:
+    """Ports that the job server at `port` and its Flink listen on, and whether each is on loopback only."""
+    found = subprocess.run(["pgrep", "-f", "--", f"--job-port={port}"], capture_output=True, text=True)
+    process = Path("/proc", found.stdout.split()[0])
+    held = set()
+    for handle in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            held.add(os.readlink(handle))
+    ports = {}
+    for line in [*(process / "net/tcp").read_text().splitlines(), *(process / "net/tcp6").read_text().splitlines()]:
+        _, local, _, state, *rest = line.split()
+        if state == "0A" and f"socket:[{rest[5]}]" in held:
+            address, _, hexadecimal = local.partition(":")
+            ports[int(hexadecimal, 16)] = address.endswith("0100007F") or address == "0" * 24 + "01000000"
+    return ports
+
+
+def test_nobody_beyond_this_machine_reaches_an_embedded_flink(workspace: Callable[..., Any], flink_jar: Path) -> None:
+    """Its ports run what they are given: Beam's and Flink's own defaults would listen on every interface."""
+    settings = workspace("asterisk", engine=FLINK).settings
+    with flink.job_server(settings) as endpoint:
+        options = PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
+        pipeline = beam.Pipeline(options=options)
+        _ = pipeline | beam.Create([None]) | "Work" >> beam.Map(lambda _: __import__("time").sleep(5))
+        result, seen = pipeline.run(), {}
+        while result.state not in ("DONE", "FAILED", "CANCELLED"):
+            seen |= listening(int(endpoint.rpartition(":")[2]))
+    assert len(seen) > 8, "job service, artifacts, Flink, and what each worker talks to"
+    assert {port for port, loopback in seen.items() if not loopback} == set()
 
 
 def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: Path) -> None:

@@ -123,7 +123,17 @@ def test_a_clean_night_has_something_of_everything(clean: dict[str, Any]) -> Non
     }
 
 
-_OF_RETENTION = ("compact-", "epoch-", "purge-", "subject-", "tenant-", "held-", "return-", "certificate-", "rows-restated")
+_OF_RETENTION = (
+    "compact-",
+    "epoch-",
+    "purge-",
+    "subject-",
+    "tenant-",
+    "held-",
+    "return-",
+    "certificate-",
+    "rows-restated",
+)
 
 
 def test_every_named_point_is_killed_at() -> None:

@@ -1,7 +1,6 @@
 """Commit: all that a wave made, in one database transaction, or nothing; and a verdict for whoever started the wave."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,6 @@ from callward.errors import Problem
 from callward.ledger import Outcome, Refused
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from schemas.codes import Bucket, Suspense
 from schemas.tables import waves
 
 COMMITTED, REFUSED, SET_ASIDE, CHANGED, FAILED = "committed", "refused", "set_aside", "changed", "failed"
@@ -50,19 +48,10 @@ class Attempt:
     check: bool = False
 
 
-def over_limit(entries: pa.Table, limits: Mapping[int, Limit]) -> list[int]:
-    """Files whose newly suspended records pass their limit (summed entries of one wave)."""
-    read: dict[int, int] = defaultdict(int)
-    wrong: dict[int, int] = defaultdict(int)
-    for row in entries.to_pylist():
-        if row["bucket"] == ledger.IN:
-            read[row["file_no"]] += row["rows"]
-        elif row["bucket"] == Bucket.SUSPENDED and row["code"] not in _NOT_THE_FILES_FAULT:
-            wrong[row["file_no"]] += row["rows"]
-    return [no for no, limit in limits.items() if limit.exceeded(wrong[no], read[no])]
-
-
-_NOT_THE_FILES_FAULT = (Suspense.CONFLICT, Suspense.PARTIAL, Suspense.FILE)
+def over_limit(entries: pa.Table, faults: Mapping[int, int], limits: Mapping[int, Limit]) -> list[int]:
+    """Files whose faulty records pass their limit (summed entries of one wave), also where they are known already."""
+    read = {row["file_no"]: row["rows"] for row in entries.to_pylist() if row["bucket"] == ledger.IN}
+    return [no for no, limit in limits.items() if limit.exceeded(faults.get(no, 0), read.get(no, 0))]
 
 
 def commit(outcomes: Iterable[Outcome], settings: Settings, attempt: Attempt, limits: Mapping[int, Limit]) -> Verdict:
@@ -82,7 +71,7 @@ def commit(outcomes: Iterable[Outcome], settings: Settings, attempt: Attempt, li
 def _commit(merged: Outcome, settings: Settings, attempt: Attempt, limits: Mapping[int, Limit]) -> Verdict:
     if merged.changed:
         return _record(settings, attempt, Verdict(CHANGED, sorted(merged.changed)))
-    guilty = over_limit(ledger.sum_entries(merged.entries), limits)
+    guilty = over_limit(ledger.sum_entries(merged.entries), merged.faults, limits)
     if guilty or attempt.check:
         return _record(settings, attempt, Verdict(SET_ASIDE if guilty else COMMITTED, guilty))
     with database.writing(settings) as connection:

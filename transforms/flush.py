@@ -91,10 +91,29 @@ def _of(table: pa.Table, slices: Sequence[Slice]) -> pa.Table:
 
 
 def _facts_of(facts: Outcome, slices: Sequence[Slice], new: Sequence[Slice]) -> Outcome:
-    """Facts about a work's blocks. Its blocks' asides are always committed together, so they are new together."""
-    if len(new) != len(slices):
-        raise Problem("a work's blocks were committed apart: its facts cannot be told apart")
-    return facts
+    """Facts about the files of a work that are new. A worker that the engine has given up may still have committed
+    some of them, in a work of other files; blocks of one file are in one work, or each in one of its own."""
+    if len(new) == len(slices):
+        return facts
+    mine = {part.file_no for part in new}
+    if _partly(slices, new):
+        raise Problem("blocks of a file were committed apart: its facts cannot be told apart")
+    chosen = pa.array(sorted(mine), pa.int64())
+    blocks = [table.filter(pc.is_in(table["file_no"], chosen)) for table in facts.blocks]
+    named = {name for table in blocks for name in table["archive_file"].to_pylist()}
+    return replace(
+        facts,
+        files=[file for file in facts.files if file.file_id in named],
+        entries=[table.filter(pc.is_in(table["file_no"], chosen)) for table in facts.entries],
+        blocks=blocks,
+        ends=[table.filter(pc.is_in(table["file_no"], chosen)) for table in facts.ends],
+        set_aside=facts.set_aside & mine,
+    )
+
+
+def _partly(slices: Sequence[Slice], new: Sequence[Slice]) -> set[int]:
+    """Files of which some slices are new and some are not."""
+    return {part.file_no for part in slices if part not in new} & {part.file_no for part in new}
 
 
 @dataclass
@@ -162,7 +181,13 @@ def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) ->
             blocks = [(s.file_no, s.block) for parcel in parcels for s in parcel.slices]
             known = ledger.committed_slices(connection, blocks)
         work = Files(files.workspace, files.run_id)
-        found = fresh(parcels, work, known)
+        try:
+            found = fresh(parcels, work, known)
+        except FileNotFoundError:  # another worker has committed them just now, and discarded them
+            retries += 1
+            if retries >= _TRIES:
+                raise
+            continue
         if not found.outcome.slices:
             return 0
         try:

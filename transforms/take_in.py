@@ -33,7 +33,7 @@ from transforms.parse import parse_records
 from transforms.read import CONDEMNED, SHAPE, SOURCE, archive_tenant, read
 from transforms.sealed import use_transit
 from transforms.shuffle import carried
-from transforms.validate import condemned, judge, validate
+from transforms.validate import condemned, faults_of, judge, validate
 
 ASIDE: Final = -1  # the bucket, and the slice of each block, of what is set aside
 # Work for TakeIn is a table: pieces of landing files (schema elements.CHUNK), or messages. Its metadata say the rest.
@@ -155,15 +155,12 @@ def _over_limit(table: pa.Table, metadata: dict[bytes, bytes], limits: Mapping[s
     """Files that are here as a whole and have too many faults."""
     limit = limits.get(table.schema.metadata[SOURCE].decode())
     whole = {int(number) for number in metadata.get(WHOLE, b"").split()}
-    if limit is None or not whole or table["fault"].null_count == table.num_rows:
+    faults = faults_of(table)
+    if limit is None or not whole & set(faults):
         return set()
-    faulty = pa.table({"file_no": table["file_no"], "fault": pc.is_valid(table["fault"]).cast(pa.int64())})
-    counted = faulty.group_by("file_no").aggregate([("fault", "sum"), ([], "count_all")])
-    return {
-        row["file_no"]
-        for row in counted.to_pylist()
-        if row["file_no"] in whole and limit.exceeded(row["fault_sum"], row["count_all"])
-    }
+    counts = pc.value_counts(table["file_no"])
+    read = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+    return {no for no in whole & set(faults) if limit.exceeded(faults[no], read[no])}
 
 
 def parcels(work: pa.Table, taken: Taken, files: Files) -> Iterator[tuple[int, Parcel]]:

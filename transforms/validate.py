@@ -1,5 +1,6 @@
 """Validate: what a record says must be possible. A record that is not gets a fault; nothing is mended here."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -110,17 +111,19 @@ def _too_long_a_number(table: pa.Table, party: str) -> pa.Array | pa.ChunkedArra
 
 @dataclass
 class Judged:
-    """Sound records, suspended ones by tenant (schema SUSPENDED), and ledger entries of what was read and left out."""
+    """Sound records, suspended ones by tenant (schema SUSPENDED), ledger entries of what was read and left out, and how
+    many records of each file have a fault of their own."""
 
     good: pa.Table
     suspended: list[tuple[str, pa.Table]]
     entries: list[pa.Table]
+    faults: Counter[int]
 
 
 def judge(table: pa.Table, workspace: Workspace) -> Judged:
     """Part validated records (of one source and shape) by their faults and filters."""
     metadata = table.schema.metadata
-    entries = [ledger.read_entries(table)]
+    entries, faults = [ledger.read_entries(table)], faults_of(table)
     if table["filter"].null_count < table.num_rows:
         filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
         left_out = table.filter(filtered)
@@ -133,7 +136,15 @@ def judge(table: pa.Table, workspace: Workspace) -> Judged:
         faulty = pc.is_valid(table["fault"])
         suspended = _aside(table.filter(faulty), metadata, workspace)
         table = table.filter(pc.invert(faulty))
-    return Judged(table.replace_schema_metadata(metadata), suspended, entries)
+    return Judged(table.replace_schema_metadata(metadata), suspended, entries, faults)
+
+
+def faults_of(table: pa.Table) -> Counter[int]:
+    """How many validated records of each file have a fault."""
+    if table["fault"].null_count == table.num_rows:
+        return Counter()
+    counts = pc.value_counts(table["file_no"].filter(pc.is_valid(table["fault"])))
+    return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
 
 
 def condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
@@ -173,7 +184,7 @@ class _ValidateFn(beam.DoFn):  # type: ignore[misc]
     def process(self, table: pa.Table) -> Iterator[Any]:
         tagged = beam.pvalue.TaggedOutput
         judged = judge(validate(table, self._now_ms), self._workspace)
-        yield tagged("facts", Outcome(entries=judged.entries))
+        yield tagged("facts", Outcome(entries=judged.entries, faults=judged.faults))
         for suspended in judged.suspended:
             yield tagged("suspended", suspended)
         if judged.good.num_rows:

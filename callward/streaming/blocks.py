@@ -47,6 +47,10 @@ class Part:
     oldest_at: datetime
 
 
+class RegisteredAlready(Problem):
+    """Another reader of this run (one that the engine has given up) has registered these messages."""
+
+
 def position(connection: Connection, topic: str, partition: int) -> int | None:
     """Where reading goes on: the oldest incomplete block, else behind the last one; None when there is no block yet."""
     oldest = connection.execute(_here(func.min(blocks.c.first), topic, partition).where(_INCOMPLETE)).scalar()
@@ -110,14 +114,14 @@ def register(
     sharding: str,
     naming: Naming,
 ) -> list[Range]:
-    """Enter a range that was read as one block for each source in it. Raises Problem when this run may not go on."""
+    """Enter a range that was read as one block for each source in it.
+
+    Raises Problem when this run may not go on, RegisteredAlready when another reader of it was first.
+    """
     runs.require(connection, run_id)
     end = _end(connection, topic, partition)
     if end is not None and end > span[0]:
-        raise Problem(
-            f"topic {topic}, partition {partition}: offset {span[0]} is registered already; "
-            "two streams read this topic: stop one of them"
-        )
+        raise RegisteredAlready(f"topic {topic}, partition {partition}: offset {span[0]} is registered already")
     at, made = database.now(), []
     for part in parts:
         file_no = _file(connection, run_id, part.source, topic, partition, at, naming)
@@ -178,10 +182,20 @@ def close_days(connection: Connection, today: date) -> None:
 
 
 def give_up(connection: Connection, topic: str, partition: int, before: int, run_id: str) -> int:
-    """Close blocks that lie before an offset as they are: what of them is not committed cannot be read again."""
+    """Close blocks that begin before an offset as they are: what of them is not committed cannot be read again. What
+    of them lies behind it becomes a block of its own, which is read as if it were new."""
     here = select(kafka_inputs.c.file_no).where(_of(topic, partition))
     lost = _INCOMPLETE & (blocks.c.first < before) & blocks.c.file_no.in_(here)
-    return connection.execute(update(blocks).where(lost).values(committed_by=run_id)).rowcount
+    across = connection.execute(select(blocks).where(lost, blocks.c.last > before)).all()
+    closed = connection.execute(update(blocks).where(lost).values(committed_by=run_id)).rowcount
+    for row in across:
+        one = (blocks.c.file_no == row.file_no) & (blocks.c.block == row.block)
+        connection.execute(update(blocks).where(one).values(last=before))
+        number = connection.execute(select(func.max(blocks.c.block)).where(blocks.c.file_no == row.file_no)).scalar_one()
+        kept = {name: getattr(row, name) for name in ("file_no", "last", "registered_at", "oldest_at", "bytes")}
+        rest = {"block": number + 1, "first": before, "run_id": run_id, "sharding": row.sharding}
+        connection.execute(insert(blocks).values(**kept, **rest))
+    return closed
 
 
 def drop_changed(connection: Connection, file_nos: Sequence[int]) -> None:

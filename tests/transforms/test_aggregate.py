@@ -126,6 +126,7 @@ numbers = st.one_of(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(numbers, min_size=1, max_size=40))
 def test_prefixes_are_those_of_places(listed: list[str | None]) -> None:
     column = pa.array(listed, pa.string())
@@ -145,6 +146,7 @@ calls = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(calls, min_size=1, max_size=40))
 def test_two_rows_have_one_subscriber_just_where_they_have_one_line(listed: list[dict[str, Any]]) -> None:
     rows = [call(n, **changes) for n, changes in enumerate(listed)]
@@ -187,6 +189,7 @@ def plain(release: Release, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("unit", ["subscriber", "account"])
+@settings(max_examples=40, deadline=None)
 @given(listed=st.lists(calls, min_size=1, max_size=40))
 def test_contributions_are_those_of_plain_pandas(unit: str, listed: list[dict[str, Any]]) -> None:
     release = released(unit=unit)
@@ -431,7 +434,7 @@ def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
     assert summed(found, by, release)[2].tolist() == [3, 2]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["2026-02-28", "2026-03-01"])), max_size=12))
 def test_batches_hold_every_file_once_and_none_of_two_months(listed: list[tuple[int, str]]) -> None:
     files = tuple(

@@ -37,6 +37,7 @@ def test_rho_is_the_largest_that_stays_within_epsilon(epsilon: float, delta: flo
     assert epsilon_of(rho, delta) <= epsilon < epsilon_of(rho * 1.0001, delta)
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.floats(1e-3, 1e7), st.floats(1e-6, 100))
 def test_sigma_is_that_of_the_formula_and_costs_no_more_than_was_paid(sensitivity: float, rho: float) -> None:
     noisy, sigma = gaussian(np.zeros(1, np.int64), sensitivity, rho)

@@ -43,6 +43,7 @@ def published(listed: Sequence[Entry], rule: Rule = RULE, within: Partition | No
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries, st.lists(st.integers(-1, 3), min_size=CELLS, max_size=CELLS))
 def test_figures_of_groups_are_those_of_plain_pandas(listed: Any, groups: list[int]) -> None:
     stats = measure(rows_of(listed), np.array(groups), 4)
@@ -59,6 +60,7 @@ def test_figures_of_groups_are_those_of_plain_pandas(listed: Any, groups: list[i
             assert top[group].tolist() == most.tolist()
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries, st.lists(st.integers(0, 2), min_size=6, max_size=6))
 def test_parts_by_account_come_to_the_same_table(listed: Any, part_of: list[int]) -> None:
     parts = [rows_of([row for row in listed if part_of[row[0]] == part]) for part in range(3)]
@@ -68,6 +70,7 @@ def test_parts_by_account_come_to_the_same_table(listed: Any, part_of: list[int]
         assert mine.tolist() == theirs.tolist()
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries)
 def test_combined_rows_are_one_for_each_account_subscriber_and_cell(listed: Any) -> None:
     rows = combine(rows_of(listed))
@@ -82,6 +85,7 @@ def test_combined_rows_are_one_for_each_account_subscriber_and_cell(listed: Any)
 # -- what is published -------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries, st.sampled_from([Rule(2, 0.5, (0,)), Rule(3, 0.6, (0, 1)), Rule(1, 1.0, (0,))]))
 def test_every_group_that_shows_keeps_the_rule_by_its_own_rows(listed: Any, rule: Rule) -> None:
     found = published(listed, rule)
@@ -96,6 +100,7 @@ def test_every_group_that_shows_keeps_the_rule_by_its_own_rows(listed: Any, rule
         assert found.stats.counts[group].tolist() == [mine["events"].sum(), mine["seconds"].sum()]
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries)
 def test_groups_are_cells_or_the_rest_of_one_parent(listed: Any) -> None:
     found = published(listed)
@@ -109,6 +114,7 @@ def test_groups_are_cells_or_the_rest_of_one_parent(listed: Any) -> None:
         )
 
 
+@settings(max_examples=40, deadline=None)
 @given(entries)
 def test_a_parent_shows_nothing_only_where_all_of_it_together_fails(listed: Any) -> None:
     found = published(listed)

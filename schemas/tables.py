@@ -114,7 +114,7 @@ blocks = Table(
     Column("sha256", String(64)),
     required("run_id", 32),
     Column("committed_by", String(32)),
-    Column("archive_file", String(96)),
+    Column("archive_file", String(96), index=True),
     Column("archive_first", BigInteger),
     # What follows is of a stream's blocks alone: a night closes a block in one commit.
     Column("registered_at", DateTime, index=True),

@@ -218,11 +218,15 @@ class Engine:
             bag = self.waiting[sorted(self.waiting)[which % len(self.waiting)]]
             bag += bag
 
-    def kill(self, settings: Settings) -> None:
-        """The supervisor is killed, and the stream started anew: all state is gone."""
+    def let_go(self) -> None:
+        """The supervisor is not there any more: whoever wants its leases may have them."""
         with database.writing(self.work.settings) as connection:
             mine = leases.c.run_id == self.work.run_id
             connection.execute(update(leases).where(mine).values(process_start="another time"))
+
+    def kill(self, settings: Settings) -> None:
+        """The supervisor is killed, and the stream started anew: all state is gone."""
+        self.let_go()
         self._ghosts += [(self.work, bucket, list(bag)) for bucket, bag in self.waiting.items()]
         self._old.append((self.work, self.reader))
         self.begin(settings)

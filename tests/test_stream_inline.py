@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
@@ -24,13 +25,16 @@ import callward.ledger
 import pipelines.house
 import pipelines.landing_reader
 import transforms.flush
+from callward import database
 from callward.feeds import generate
-from callward.streaming import blocks
+from callward.files import Files as LakeFiles
+from callward.streaming import register
+from pipelines.nightly import _Nightly
 from pipelines.orphans import sweep_orphans
 from pipelines.verify import verify
 from schemas.tables import runs
 from tests.commands import strays, waiting
-from tests.streams import Crash, Engine, inline, next_of
+from tests.streams import Crash, Engine
 from tests.test_night_order import call_of, cut
 
 EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 12)
@@ -50,6 +54,14 @@ def plain(second: int) -> bytes:
     start = f"2026-03-05T10:{second // 60 % 60:02d}:{second % 60:02d}Z"
     end = f"2026-03-05T11:{second // 60 % 60:02d}:{second % 60:02d}Z"
     return f"+13035550101,+12125550102,{start},{start},{end},answered\n".encode()
+
+
+CALLS = b"call_id," + PLAIN
+
+
+def calls(first: int, count: int) -> bytes:
+    """So many calls with ids."""
+    return b"".join(f"c-{n},".encode() + plain(n) for n in range(first, first + count))
 
 
 def _feed(folder: Path) -> Iterator[File]:
@@ -88,20 +100,15 @@ def _parts(source: str, lines: list[bytes], size: int) -> Iterator[list[bytes]]:
 
 def _odd_files() -> Iterator[File]:
     """What is not lines of a feed: packed ones without a last line end, ids by content, an empty one, one of errors."""
-    names = "call_id,calling_number,called_number,start_time,answer_time,end_time,disposition\n"
-
-    def calls(first: int, count: int) -> bytes:
-        return b"".join(f"c-{n},".encode() + plain(n) for n in range(first, first + count))
-
     for number in range(6):
-        data = names.encode() + calls(1000 + 7 * number, 7)
+        data = CALLS + calls(1000 + 7 * number, 7)
         yield "generic", f"packed-{number}.csv.gz", gzip.compress(data[:-1], mtime=0)
-    yield "generic", "packed-large.csv.gz", gzip.compress(names.encode() + calls(2000, 60), mtime=0)
+    yield "generic", "packed-large.csv.gz", gzip.compress(CALLS + calls(2000, 60), mtime=0)
     yield "generic", "empty.csv", b""
-    yield "generic", "header-only.csv", names.encode()
+    yield "generic", "header-only.csv", CALLS
     wrong = [f"no call at all {n}\n".encode() for n in range(60)]
-    yield "generic", "wrong-small.csv", names.encode() + b"".join(wrong[:20]) + calls(3000, 1)
-    yield "generic", "wrong-large.csv", names.encode() + b"".join(wrong[20:]) + calls(3100, 40)
+    yield "generic", "wrong-small.csv", CALLS + b"".join(wrong[:20]) + calls(3000, 1)
+    yield "generic", "wrong-large.csv", CALLS + b"".join(wrong[20:]) + calls(3100, 40)
     yield "plain", "by-content-small.csv", PLAIN + plain(1) * 3 + plain(2)
     repeated = [plain(1) if n % 4 == 0 else plain(100 + n) for n in range(60)]
     yield "plain", "by-content-large.csv", PLAIN + b"".join(repeated)
@@ -252,3 +259,176 @@ def test_whatever_an_engine_does_the_end_is_that_of_one_night(
     with dying(monkeypatch) as armed:
         History(site, shuffled, armed).play(steps)
     check(site, night)
+
+
+# -- what a history by chance hardly meets -----------------------------------------------------------------------------
+
+
+def test_nothing_at_all_is_a_stream_too(make: Callable[..., Any]) -> None:
+    site = make()
+    Engine(site.settings, SOURCES).finish()
+    assert site.balances() == {}
+
+
+def test_what_is_delivered_again_changes_nothing_but_the_count_of_duplicates(
+    make: Callable[..., Any], files: Files, night: Any
+) -> None:
+    """The same files under other names, by a night and by a stream."""
+    again, site = make(), make()
+    some = [file for file in files if not file[1].startswith("wrong-")]
+    for target, run in ((again, lambda: again.night(NOW)), (site, lambda: Engine(site.settings, SOURCES).finish())):
+        for source, name, data in files:
+            target.land(source, name, data)
+        run()
+        for source, name, data in some:
+            target.land(source, f"again-{name}", data)
+        run()
+    check(site, again)
+    assert site.view("billing").num_rows == night.view("billing").num_rows
+
+
+def test_a_stop_ends_what_was_begun_also_where_a_worker_died_just_before(make: Callable[..., Any]) -> None:
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()  # its blocks are registered
+    engine.fail()
+    site.land("generic", "two.csv", CALLS + calls(100, 5))
+    engine.stop()
+    assert [path.name for path in waiting(site)] == ["two.csv"], "and it begins nothing new"
+    assert site.balances()["generic/one.csv"]["in"][0] == 60
+
+
+def test_a_stop_that_is_asked_for_while_files_are_looked_at_registers_none_of_them(make: Callable[..., Any]) -> None:
+    """Otherwise the supervisor could see that nothing waits, end, and leave blocks behind."""
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 5))
+    engine = Engine(site.settings, SOURCES)
+    planned = list(engine.reader._planned())
+    with database.writing(site.settings) as connection:
+        register.mark_stop(connection, [engine.work.run_id])
+    engine.reader._take(planned)
+    engine.stop()
+    assert site.balances() == {}
+
+
+def test_a_flush_of_a_given_up_worker_may_commit_while_another_reads_its_batches(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both hold the same parcels; the first to commit discards the batches that they name."""
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 6))
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    bags, XX
+
+    def late(self: LakeFiles, name: str) -> pa.Table:
+        for bucket in sorted(bags):
+            transforms.flush.flush(bucket, bags.pop(bucket), engine.work.files)
+        return fetch(self, name)
+
+    monkeypatch.setattr(LakeFiles, "fetch", late)
+    engine.work.flush_all()
+    engine.finish()
+    assert site.balances()["generic/one.csv"]["accepted"][0] == 6
+
+
+def test_works_of_two_attempts_may_overlap(make: Callable[..., Any]) -> None:
+    """A given-up worker commits what is set aside of two files, of which the next attempt read one with a third."""
+    site = make()
+    wrong = b"no call at all\n"
+    site.land("generic", "a.csv", CALLS + calls(0, 2) + wrong)
+    site.land("generic", "b.csv", CALLS + calls(10, 2) + b"nor this\n")
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    engine.fail()
+    site.land("generic", "c.csv", CALLS + calls(20, 2) + b"nor that\n")
+    assert engine.read()
+    for bucket in list(engine.waiting):
+        engine.haunt(bucket)
+    while engine._ghosts:
+        engine.haunt(0)
+    engine.finish()
+    assert {name: kept["in"][0] for name, kept in site.balances().items()} == dict.fromkeys(
+        ("generic/a.csv", "generic/b.csv", "generic/c.csv"), 3
+    )
+    assert site.entries()["suspended", "PARSE"][0] == 3 or site.entries()
+
+
+@pytest.mark.parametrize("how", ["longer", "gone"])
+@pytest.mark.parametrize("restart", ["fail", "kill"])
+def test_a_file_that_changes_before_it_is_read_on_is_taken_as_it_is_then(
+    how: str, restart: str, make: Callable[..., Any]
+) -> None:
+    """What of it was not committed is forgotten; as another file it comes again, and nothing counts twice."""
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    engine.work.flush_all()
+    path = site.settings.landing_path / "generic" / "one.csv"
+    if how == "gone":
+        path.unlink()
+    else:
+        site.land("generic", "one.csv", CALLS + calls(0, 70))
+    engine.fail() if restart == "fail" else engine.kill(site.settings)
+    engine.finish()
+    assert site.unbalanced() == {}
+    assert waiting(site) == []
+    rows = site.view("billing").num_rows
+    assert rows == 70 if how == "longer" else 0 < rows < 60
+
+
+def test_a_file_that_changes_while_it_is_read_is_taken_as_it_is_then(make: Callable[..., Any]) -> None:
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    site.land("generic", "one.csv", CALLS + calls(0, 70))
+    engine.finish()
+    assert site.unbalanced() == {}
+    assert (waiting(site), site.view("billing").num_rows) == ([], 70)
+
+
+def test_a_night_leaves_what_a_stream_has_begun_and_the_stream_ends_it(make: Callable[..., Any]) -> None:
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    engine.work.flush_all()
+    engine.let_go()
+    (left,) = site.night(NOW).left_alone
+    assert "a stream has begun it" in left.reason
+    engine.begin(site.settings)
+    engine.finish()
+    assert site.balances()["generic/one.csv"]["accepted"][0] == 60
+
+
+def test_a_stream_goes_on_with_what_a_night_that_was_killed_has_begun(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make()
+    site.set(waves={"records": 20})
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    done = iter([None])
+    monkeypatch.setattr(_Nightly, "_close_files", lambda self, numbers: next(done))  # dies with the second wave
+    with pytest.raises(StopIteration):
+        site.night(NOW)
+    monkeypatch.undo()
+    begun = site.entries()["in", ""][0]
+    assert 0 < begun < 60
+    Engine(site.settings, SOURCES).finish()
+    assert site.balances()["generic/one.csv"]["accepted"][0] == 60
+
+
+def test_a_reader_waits_for_the_commits_and_then_goes_on(make: Callable[..., Any]) -> None:
+    site = make(stream={"blocks_ahead": 2, "block_mebibytes": 0.001})
+    for number in range(8):
+        site.land("generic", f"{number}.csv", CALLS + calls(10 * number, 8))
+    engine = Engine(site.settings, SOURCES)
+    while engine.read():
+        pass
+    ahead = len(engine.reader.ahead)
+    assert 1 < ahead < 8
+    engine.finish()
+    assert site.entries()["accepted", ""][0] == 64

@@ -194,7 +194,7 @@ def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) ->
             flushing = settle_all(bucket, found, work, now_ms)
             _commit(flushing, work, retries)
             return sum(part.rows for part in found.outcome.slices)
-        except Refused:  # what was written for nothing is an orphan, and goes with the stream's
+        except (Refused, FileNotFoundError):  # a file was replaced and is gone; what was written is an orphan
             retries += 1
             if retries >= _TRIES:
                 raise Problem("other runs committed to the same days again and again") from None

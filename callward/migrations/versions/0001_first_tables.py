@@ -176,6 +176,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("file_no", "first", name=op.f("uq_blocks_file_no_first")),
     )
     with op.batch_alter_table("blocks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_blocks_archive_file"), ["archive_file"], unique=False)
         batch_op.create_index(
             "ix_blocks_open",
             ["registered_at"],
@@ -618,6 +619,7 @@ def downgrade() -> None:
             sqlite_where=sa.text("committed_by IS NULL"),
             postgresql_where=sa.text("committed_by IS NULL"),
         )
+        batch_op.drop_index(batch_op.f("ix_blocks_archive_file"))
 
     op.drop_table("blocks")
     with op.batch_alter_table("block_slices", schema=None) as batch_op:

@@ -25,7 +25,7 @@ from confluent_kafka import Producer
 from sqlalchemy import func, select
 
 from bench.measure import measure
-from bench.night import CALLWARD, ROOT, SOURCE, make_workspace
+from bench.night import CALLWARD, ROOT, SOURCE, NightError, make_workspace
 from callward import database, template
 from callward import settings as settings_module
 from callward.settings import Kafka, Settings, Stream, Topic
@@ -35,7 +35,7 @@ from tests.servers import KafkaBroker, kafka_broker
 
 _PARTITIONS = 4
 _TICK_S = 0.1
-_KINDS = {"job-server": "flink", "pipelines.boot": "workers", "stream": "supervisor", "kafka.Kafka": "broker"}
+_KINDS = {"job-server": "flink", "pipelines.boot": "workers", "kafka.Kafka": "broker", "pipelines.cli": "supervisor"}
 
 Result = dict[str, Any]
 
@@ -117,21 +117,35 @@ def _reach(settings: Settings, rows: int, process: subprocess.Popen[bytes], seco
 
 
 def _processes() -> dict[str, tuple[float, float]]:
-    """CPU seconds and MiB (PSS) of each kind of process."""
-    ticks, found = os.sysconf("SC_CLK_TCK"), dict.fromkeys(_KINDS.values(), (0.0, 0.0))
-    for folder in Path("/proc").glob("[0-9]*"):
+    """CPU seconds and MiB (PSS) of each kind of process below this one."""
+    found = dict.fromkeys(_KINDS.values(), (0.0, 0.0))
+    for folder in _below(os.getpid()):
         try:
             command = (folder / "cmdline").read_bytes().decode(errors="replace")
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             memory = (folder / "smaps_rollup").read_text().splitlines()
         except OSError:
             continue
-        kind = next((kind for mark, kind in _KINDS.items() if mark in command and "bench" not in command), None)
+        kind = next((kind for mark, kind in _KINDS.items() if mark in command), None)
         if kind is not None:
-            cpu = (int(fields[11]) + int(fields[12])) / ticks
+            cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             mib = sum(int(line.split()[1]) for line in memory if line.startswith("Pss:")) / 1024
             found[kind] = found[kind][0] + cpu, found[kind][1] + mib
     return found
+
+
+def _below(pid: int) -> list[Path]:
+    """Folders below /proc of the processes that a process started, and of those that they started."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return [Path("/proc", str(number)) for number in found - {pid}]
 
 
 def fast(folder: Path, broker: KafkaBroker, files: Sequence[Path], records: int) -> Result:
@@ -145,6 +159,8 @@ def fast(folder: Path, broker: KafkaBroker, files: Sequence[Path], records: int)
         cost = _processes()
     begin = next((at for at, rows in seen if rows), seen[-1])
     moving = [(at, rows) for at, rows in seen if rows]
+    if not moving:
+        raise NightError((settings.folder / "stream.log").read_text()[-500:])
     first, last = moving[0], moving[-1]
     started = seen[0][0]
     _, commits, retries = _counters(settings)

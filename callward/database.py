@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from callward.errors import Problem
 from callward.settings import Settings
 
+
 class DatabaseAway(Problem):
     """The database refused or could not be reached: it may answer the next time."""
 

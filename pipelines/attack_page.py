@@ -257,8 +257,8 @@ def _own_views(views: Document | None) -> list[str]:
     rows = views["rows"]
     told = f"{rows['billing']:,} rows of billing and {rows['assurance']:,} of assurance, as they lie in the lake."
     whose = f": views of {views['tenant']}, {views['day']}"
-    return [_unicity(f"Who stands alone{whose}", told, "Rows known", views["unicity"]),
-            _linkage(views["linkage"], whose)]  # fmt: skip
+    alone = _unicity(f"Who stands alone{whose}", told, "Rows known", views["unicity"])
+    return [alone, _linkage(views["linkage"], whose)]
 
 
 # -- controls ----------------------------------------------------------------------------------------------------------

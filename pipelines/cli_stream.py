@@ -30,6 +30,8 @@ def start(
     done = stream.start(settings, source or [], skip_lost=skip_lost, dry_run=dry_run, progress=console.say)
     if as_json:
         console.document(done)
+    elif dry_run:
+        console.show(f"would read {', '.join(done['reads'])}")
     else:
         console.show(
             f"stream {done['run_id']} {done['reason']}: {done['rows']:,} records in {done['commits']:,} commits"

@@ -132,6 +132,8 @@ def told_restore(done: dict[str, Any]) -> Iterator[str]:
     )
     if done["roots_missing"]:
         yield f"no root file is here for {', '.join(done['roots_missing'])}: {counts['closed']:,} keys stay closed"
+    if done["releases_put_back"]:
+        yield f"{console.count(done['releases_put_back'], 'release')} {verb} back, with what they cost"
     yield from _told_files("no key opens any more", done["files_without_key"])
     yield from _told_files("the lake no longer has", done["files_gone"])
     if done["files_unknown"]:

@@ -1,4 +1,4 @@
-"""demo: a workspace with made-up feeds, two nights, and what ops, billing and compliance each get from them.
+"""demo: a workspace with made-up feeds, two nights, and what ops, billing, analytics and compliance get from them.
 
 Every step is a command that a person could type, run through the command line's own entry point, so what the demo
 shows is what those commands do.
@@ -51,6 +51,38 @@ _NUMBERS: Final = """
 _TRUNKS: Final = """
     SELECT side, trunk, sum(attempts) AS attempts, round(100.0 * sum(answered) / sum(seizures), 1) AS asr_pct
     FROM assurance_trunk_hourly GROUP BY ALL ORDER BY attempts DESC LIMIT 6"""
+_RELEASED: Final = """
+    SELECT time_of_day, calls, calls_error, subscribers, subscribers_error
+    FROM calls_by_time ORDER BY time_of_day"""
+# Lateness 0: the demo's day has had its late files. What a night releases waits for stragglers.
+_TABLE: Final = """format_version = 1
+name = "calls_by_time"
+title = "Calls and subscribers by time of day"
+kind = "dp"
+audience = "external"
+view = "billing"
+unit = "subscriber"
+grain = "day"
+lateness_days = 0
+
+[bounding]
+cells = 6
+
+[budget]
+rho = 0.006
+
+[[dimensions]]
+name = "time_of_day"
+column = "start"
+domain = "four_hours"
+
+[[measures]]
+name = "calls"
+cap = 5
+
+[[measures]]
+name = "subscribers"
+"""
 
 
 # -- the demo's workspace ----------------------------------------------------------------------------------------------
@@ -189,6 +221,7 @@ def demo(
     not come to what the generator knows to be true.
     """
     settings = initiate.init(folder.absolute(), demo_settings(folder.absolute()))
+    day = day or datetime.now(UTC).date() - timedelta(days=2)  # over in every zone
     shell = _Shell(settings.folder, as_json, progress)
     with tempfile.TemporaryDirectory(prefix="callward-demo-") as aside:
         progress(f"making feeds of about {calls:,} calls")
@@ -199,13 +232,14 @@ def demo(
         _land(settings, feeds.late, late)
         yield shell.run(Command("ops", ["nightly"], "the second night: files that came late close calls that waited"))
         check_truth(settings, feeds.truth_with_late)
-        for command in _asked(numbers, settings.folder):
+        yield shell.run(Command("ops", ["nightly"], "once more: nothing new, nothing changes"))
+        _declare(settings)
+        for command in _asked(numbers, settings.folder, day):
             yield shell.run(command)
 
 
-def _feeds(settings: Settings, calls: int, seed: int, day: date | None, late: Path, numbers: Path) -> Feeds:
-    """The feeds of a day that is over in every zone, landed; the late files and the list of numbers stay aside."""
-    day = day or datetime.now(UTC).date() - timedelta(days=2)
+def _feeds(settings: Settings, calls: int, seed: int, day: date, late: Path, numbers: Path) -> Feeds:
+    """The feeds of a day, landed; the late files and the list of numbers stay aside."""
     return generate(
         settings.landing_path, seed=seed, day=day, calls=calls, accounts=ACCOUNTS, late=late, numbers_to=numbers
     )
@@ -216,10 +250,14 @@ def _land(settings: Settings, files: Sequence[Path], aside: Path) -> None:
         write_whole(settings.landing_path / file.relative_to(aside), [file.read_bytes()])
 
 
-def _asked(numbers: Path, folder: Path) -> Iterator[Command]:
+def _declare(settings: Settings) -> None:
+    settings.releases_path.mkdir(exist_ok=True)
+    (settings.releases_path / "calls_by_time.toml").write_text(_TABLE, encoding="utf-8")
+
+
+def _asked(numbers: Path, folder: Path, day: date) -> Iterator[Command]:
     """What each person asks once the nights are done."""
     case = ("--purpose", "dispute", "--case", "CASE-1")
-    yield Command("ops", ["nightly"], "once more: nothing new, nothing changes")
     yield Command("ops", ["suspense", "list", "--source", "generic"], "what was set aside, never its content")
     yield Command("ops", ["doctor"], "is all as it should be?", codes=(0, 3))
     yield _sql("billing", _TRAFFIC, "usage, from the derived table")
@@ -227,6 +265,10 @@ def _asked(numbers: Path, folder: Path) -> Iterator[Command]:
     yield _sql("billing", _NUMBERS, "numbers without a case are refused", codes=(2,))
     yield _sql("billing", _NUMBERS, "numbers for a case: purpose and case are recorded", *case)
     yield _sql("assurance", _TRUNKS, "answer-seizure ratio by trunk: a role without numbers")
+    period = ["--period", day.isoformat()]
+    yield Command("ops", ["release", "run", "calls_by_time", *period], "a table for analytics: noise is drawn once")
+    yield _sql("analytics", _RELEASED, "released cells, each with its error, and nothing else")
+    yield Command("analytics", ["release", "budget"], "what it took of the subscribers' privacy")
     yield Command("compliance", ["audit", "verify"], "every opening of a key is in a chain of hashes")
     yield Command("compliance", ["rebuild", "--check"], "the derived tables, computed again from the lake, are equal")
     yield Command("compliance", [*_HOLD, "--account", "acct-0003"], "a legal hold: what it names outlives every window")

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -31,30 +31,16 @@ from callward.retention import policy
 from callward.settings import CAPABILITIES, SIGNERS, Settings, load
 from callward.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Reference, Workspace
-from pipelines import console, custody, flink
+from pipelines import console, custody, doctor_receive, doctor_release, flink
+from pipelines.diagnosis import MISSING, NOTE, OK, WARNING, WRONG, Finding
 from schemas.policy import CLASSES
 from schemas.retention import roots
 from schemas.tables import keys
 
-OK, MISSING, WRONG, WARNING, NOTE = "ok", "missing", "wrong", "warning", "note"
 _SHORT_OF_SPACE: Final = 5 << 30
 _OLDEST_PYTHON: Final = (3, 11)
 _JAVA, _FLINK = "17", "1.19"
 _PACKAGES: Final = {"apache-beam": "2.77", "pyarrow": "25.0", "duckdb": "2.0", "sqlalchemy": "2.1"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, how it is, what was seen, and how to mend it ("" where nothing is to be done)."""
-
-    what: str
-    state: str
-    seen: str
-    mend: str = ""
-
-    @property
-    def bad(self) -> bool:
-        return self.state in (MISSING, WRONG)
 
 
 def examine(config: str | None) -> list[Finding]:
@@ -92,6 +78,8 @@ def examine(config: str | None) -> list[Finding]:
         _memory,
         _engine,
         _broker,
+        doctor_receive.receive,
+        doctor_release.releases,
     )
     return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
 

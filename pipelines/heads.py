@@ -5,6 +5,7 @@ moment. Watermarks decide nothing here.
 """
 
 import json
+import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,10 +36,14 @@ _BUNDLE_S: Final = 2.0
 
 @dataclass(frozen=True)
 class Mark(CheckpointMark):  # type: ignore[misc]
-    """Where a reader goes on: an offset, or the files that it handed on and that are not committed yet."""
+    """Where a reader goes on: an offset, or the files that it handed on and that are not committed yet.
+
+    `turn` tells apart what of a range or a file was handed on already: by which reader, and how many works of it.
+    """
 
     offset: int | None = None
     ahead: tuple[int, ...] = ()
+    turn: str = ""
 
     def finalize_checkpoint(self) -> None:
         """Nothing: the ledger says what is committed."""
@@ -48,11 +53,11 @@ class MarkCoder(coders.Coder):  # type: ignore[misc]
     """Marks as JSON: small, and readable by another version."""
 
     def encode(self, value: Mark) -> bytes:
-        return json.dumps([value.offset, value.ahead]).encode()
+        return json.dumps([value.offset, value.ahead, value.turn]).encode()
 
     def decode(self, encoded: bytes) -> Mark:
-        offset, ahead = json.loads(encoded)
-        return Mark(offset, tuple(ahead))
+        offset, ahead, turn = json.loads(encoded)
+        return Mark(offset, tuple(ahead), turn)
 
     def is_deterministic(self) -> bool:
         return True
@@ -69,28 +74,48 @@ class _Open:
     """
 
     def __init__(self) -> None:
-        self._readers: dict[_Head, Blocks] = {}
+        self._readers: dict[_Head, Turns] = {}
         self._lock = threading.Lock()
 
-    def at(self, head: "_Head", mark: Mark | None) -> Blocks:
+    def at(self, head: "_Head", mark: Mark | None) -> "Turns":
         """The head's reader if it stands at `mark`; else a new one, as the engine went back to a checkpoint."""
         with self._lock:
             known = self._readers.get(head)
-            if known is not None and mark_of(known) == mark:
+            if known is not None and mark is not None and known.turn == mark.turn:
                 return known
             if known is not None:
-                known.close()
+                known.blocks.close()
                 del self._readers[head]
-            self._readers[head] = head.open(mark)
+            self._readers[head] = Turns(head.open(mark))
             return self._readers[head]
 
 
 _OPEN: Final = _Open()
 
 
-def mark_of(blocks: Blocks) -> Mark:
-    """Where a reader goes on."""
-    return Mark(offset=blocks.mark) if isinstance(blocks, TopicReader) else Mark(ahead=tuple(blocks.ahead))
+class Turns:
+    """A reader, and how many works it has handed on."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+        self._name, self._count = secrets.token_hex(4), 0
+
+    @property
+    def turn(self) -> str:
+        return f"{self._name}/{self._count}"
+
+    def next(self) -> pa.Table | None:
+        found = self.blocks.next()
+        self._count += found is not None
+        return found
+
+    @property
+    def mark(self) -> Mark:
+        """Where the reader goes on."""
+        blocks = self.blocks
+        if isinstance(blocks, TopicReader):
+            return Mark(offset=blocks.mark, turn=self.turn)
+        return Mark(ahead=tuple(blocks.ahead), turn=self.turn)
 
 
 class _Reader(UnboundedReader):  # type: ignore[misc]
@@ -105,9 +130,9 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
 
     def advance(self) -> bool:
         with telling(open_workspace(self._head.reference).settings, self._head.run_id):
-            blocks = _OPEN.at(self._head, self._mark)
-            self._current = blocks.next()
-            self._mark = mark_of(blocks)
+            reader = _OPEN.at(self._head, self._mark)
+            self._current = reader.next()
+            self._mark = reader.mark
         return self._current is not None
 
     def get_current(self) -> pa.Table:

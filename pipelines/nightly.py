@@ -14,6 +14,7 @@ from callward.files import Files
 from callward.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
 from callward.retention import restrictions
 from callward.settings import Settings, Source
+from callward.streaming import register
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines import intake as intakes
 from pipelines import release as releases
@@ -83,7 +84,7 @@ def nightly(
         )
     if not settings.sources:
         raise UsageProblem(f"{settings.path.name}: there is no [[sources]] yet")
-    sources = [settings.source(name) for name in only] or settings.sources
+    sources = [settings.source(name) for name in only] or _not_streamed(settings, progress)
     started = time.monotonic()
     with runs.running(settings, "nightly", [f"source/{source.name}" for source in sources]) as run_id:
         work = _Nightly(settings, sources, run_id, now_ms or int(time.time() * 1000), progress)
@@ -94,6 +95,16 @@ def nightly(
     compact_after(settings, progress)
     night.releases = releases.due(settings, progress)
     return night
+
+
+def _not_streamed(settings: Settings, progress: Progress) -> list[Source]:
+    """All sources but those whose folders a stream watches: it takes them in."""
+    with database.reading(settings) as connection:
+        streamed = register.held(connection)
+    taken = [source.name for source in settings.sources if f"source/{source.name}" in streamed]
+    if taken:
+        progress(f"a stream takes in {', '.join(taken)}")
+    return [source for source in settings.sources if source.name not in taken]
 
 
 class _Nightly:

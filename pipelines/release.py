@@ -7,18 +7,20 @@ where something is added up.
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
 from callward import database, ledger, readers, runs
 from callward.crash import point
+from callward.custody import exports
 from callward.custody.keys import KeyProblem, open_source
 from callward.custody.register import keyring
 from callward.errors import Problem, UsageProblem
 from callward.landing import mask
 from callward.ledger import DataFile
-from callward.release import budget, declaration, lint, sheet
+from callward.release import budget, declaration, lint, preview, sheet
 from callward.release.budget import Published, Reservation, Spent
 from callward.release.declaration import Period, Release
 from callward.release.preview import Volumes
@@ -27,7 +29,7 @@ from callward.retention.policy import in_force
 from callward.retention.purges import DELETE, Item
 from callward.retention.rules import ASSURANCE
 from callward.settings import Settings, nearest
-from schemas.release import DERIVED_COLUMNS, releases
+from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
 from schemas.retention import purge_items
 from schemas.tables import lake_files
 
@@ -41,12 +43,15 @@ Progress = Callable[[str], None]
 # -- declarations ------------------------------------------------------------------------------------------------------
 
 
+def declarations(settings: Settings) -> list[Path]:
+    """The files of the settings' folder that declare tables."""
+    return [path for path in sorted(settings.releases_path.glob("*.toml")) if not path.name.startswith(".")]
+
+
 def declared(settings: Settings) -> list[Release]:
     """Every declaration of the settings' folder, by name. Raises UsageProblem for one that is wrong or named twice."""
     found: dict[str, Release] = {}
-    for path in sorted(settings.releases_path.glob("*.toml")):
-        if path.name.startswith("."):
-            continue
+    for path in declarations(settings):
         release = declaration.load(path)
         if release.name in found:
             raise UsageProblem(f"{path.name}: another declaration is called {release.name!r} too")
@@ -77,9 +82,8 @@ def findings(
 
 
 def _check(settings: Settings, release: Release) -> None:
-    expected = release.expected
-    volumes = Volumes(expected.calls_per_day, expected.units) if expected else None
-    refused = [one for one in findings(settings, release, declared(settings), volumes) if one.refuses]
+    found = findings(settings, release, declared(settings), preview.expected_volumes(release))
+    refused = [one for one in found if one.refuses]
     if refused:
         raise UsageProblem("\n".join(f"release {release.name}: {one.sentence}" for one in refused))
 
@@ -126,10 +130,12 @@ def _released(settings: Settings, release: Release, span: Period, correct: bool,
             reserved = budget.reserve(settings, connection, run_id, release, span, correct=correct)
             data = _files(connection, release, span)  # with the versions that were reserved for
         if isinstance(reserved, Published):
-            sheet.read(settings.released_path / reserved.row.path, reserved.files)
+            _given_back(settings, release, span, reserved)
         else:
             point("release-reserved")
             reserved, tally = _published(settings, run_id, reserved, data, progress)
+        if not exports.has_release(settings, reserved.release_id):
+            exports.write(settings, f"release {reserved.release_id}")  # a database put back from before must know it
         done = told(settings, reserved)
         # Exact figures are for those who run it, in the run's own summary, and in nothing that is published.
         runs.finish(settings, run_id, "done", {"release": done["release_id"], "rows": tally})
@@ -159,6 +165,18 @@ def _published(
     with database.reading(settings) as connection:
         row = connection.execute(select(releases).where(releases.c.release_id == reserved.release_id)).one()
     return Published(row), tally
+
+
+def _given_back(settings: Settings, release: Release, span: Period, out: Published) -> None:
+    """Raise Problem where its files were altered; its cells are put back where a restored database lacks them."""
+    files = sheet.read(settings.released_path / out.row.path, out.files)
+    here = select(func.count()).where(analytics_cells.c.release_id == out.release_id)
+    with database.writing(settings) as connection:
+        if connection.execute(here).scalar():
+            return
+        row = out.row
+        made = Reservation(row.release_id, release, span, row.correction_no, row.snapshot, row.path)
+        budget.store_cells(connection, sheet.rows(made, sheet.of_file(release, files["cells.parquet"])))
 
 
 def _clear_lost(settings: Settings) -> None:
@@ -247,7 +265,11 @@ def _check_rows(connection: Connection, release: Release, span: Period) -> None:
 
 
 def _prove(settings: Settings, release: Release, span: Period) -> None:
-    """Raise Problem for what a batch would fail over, before anything is paid: roots, and rows not looked at yet."""
+    """Raise Problem for what a release would fail over, before anything is paid.
+
+    That is a root or the signing key that is not there, or rows that were not looked at yet.
+    """
+    exports.check(settings)
     ours = "the release service is what its key roots open"
     for capability in (*_ROOTS[release.view], "release", "transit"):
         try:

@@ -42,7 +42,7 @@ def volumes_of(release: Release, calls: int | None, units: int | None) -> Volume
         raise UsageProblem("--calls and --units go together")
     if calls is not None and units is not None:
         return Volumes(calls, units)
-    return Volumes(release.expected.calls_per_day, release.expected.units) if release.expected else None
+    return preview.expected_volumes(release)
 
 
 def listed(settings: Settings) -> list[dict[str, Any]]:

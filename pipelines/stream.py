@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -146,7 +146,7 @@ class _Stream:
             try:
                 reason = self._serve(job, watch)
             finally:
-                _cancel(job)
+                self._cancel(job)
         self._house.round(last=True)
         sweep_orphans(self._settings, over={self._run_id})
         return reason
@@ -264,6 +264,12 @@ class _Stream:
             heads.append(Landing(*common, tuple(source.name for source in self._feed.sources)))
         return heads
 
+    def _cancel(self, job: Any) -> None:
+        with suppress(Exception):  # it is over, or the job server is: the ledger says what counts
+            job.cancel()
+        if self._on_flink and not flink.is_local(self._settings):
+            flink_jobs.cancel(self._settings, self._name)
+
     def _end_left_over(self) -> None:
         """Jobs of streams that died on a cluster go on without a supervisor: they cannot commit, and are ended here."""
         with database.reading(self._settings) as connection:
@@ -284,10 +290,3 @@ def sharding_of(settings: Settings) -> Sharding:
 
 def _bytes(mebibytes: float) -> int:
     return int(mebibytes * (1 << 20))
-
-
-def _cancel(job: Any) -> None:
-    try:
-        job.cancel()
-    except Exception:  # it is over, or the job server is: the ledger says what counts
-        return

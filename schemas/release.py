@@ -30,8 +30,6 @@ _EXAMPLES: Final = Path(__file__).parent / "releases"
 DIMENSIONS: Final = 6  # most dimensions of one release
 POOL: Final = "_pool"  # stands for the tenant where a release is over several, which it does not name
 
-# A release covers whole UTC dates of calls within one calendar month: the unit's tokens live one month.
-GRAINS: Final = ("day", "month")
 # Customers nest: an account may have many subscribers, and what protects an account protects each of them.
 UNITS: Final = ("subscriber", "account")
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
+from confluent_kafka import Producer
 from sqlalchemy import update
 
 from callward import database, runs
@@ -22,6 +23,7 @@ from pipelines.house import House
 from pipelines.landing_reader import LandingReader, limit_of
 from pipelines.orphans import sweep_orphans
 from pipelines.stream import sharding_of
+from pipelines.topic_reader import TopicReader
 from schemas.tables import leases
 from transforms.flush import flush
 from transforms.sealed import use_transit
@@ -49,6 +51,10 @@ class Inline:
 
     def reader(self, ahead: Sequence[int] = ()) -> LandingReader:
         return LandingReader(self.files, self.sources, ahead, sharding_of(self.settings).to_json())
+
+    def topic_reader(self, topic: str, partition: int = 0, start: int | None = None) -> TopicReader:
+        sharding = sharding_of(self.settings).to_json()
+        return TopicReader(self.files, self.settings.kafka.topic(topic), partition, start, sharding)
 
     def works(self, reader: LandingReader) -> Iterator[pa.Table]:
         """What a reader hands on until it has nothing more."""
@@ -79,6 +85,19 @@ class Inline:
     def spilled(self, bags: Bags) -> list[str]:
         """Names of the batches in flight that some parcels name."""
         return [name for bag in bags.values() for blob in bag for name in Parcel.open(blob, self.files.workspace).names]
+
+
+def begin(settings: Settings, resources: Sequence[str]) -> str:
+    """A stream's run, as `callward stream start` begins one."""
+    run_id = runs.start(settings, register.KIND, resources)
+    register.begin(settings, run_id, resources, "by hand")
+    return run_id
+
+
+def let_go(settings: Settings, run_id: str) -> None:
+    """The supervisor of a run is not there any more: whoever wants its leases may have them."""
+    with database.writing(settings) as connection:
+        connection.execute(update(leases).where(leases.c.run_id == run_id).values(process_start="another time"))
 
 
 def next_of(reader: LandingReader) -> pa.Table | None:
@@ -133,9 +152,7 @@ class Engine:
 
     def begin(self, settings: Settings) -> None:
         """A new run, as `callward stream start` begins one."""
-        resources = [f"source/{name}" for name in self._sources]
-        run_id = runs.start(settings, register.KIND, resources)
-        register.begin(settings, run_id, resources, "by hand")
+        run_id = begin(settings, [f"source/{name}" for name in self._sources])
         sweep_orphans(settings)
         self.work = Inline(settings, run_id, self._sources)
         self.reader = self.work.reader()
@@ -219,10 +236,8 @@ class Engine:
             bag += bag
 
     def let_go(self) -> None:
-        """The supervisor is not there any more: whoever wants its leases may have them."""
-        with database.writing(self.work.settings) as connection:
-            mine = leases.c.run_id == self.work.run_id
-            connection.execute(update(leases).where(mine).values(process_start="another time"))
+        """The supervisor is not there any more."""
+        let_go(self.work.settings, self.work.run_id)
 
     def kill(self, settings: Settings) -> None:
         """The supervisor is killed, and the stream started anew: all state is gone."""
@@ -236,3 +251,11 @@ class Engine:
         while self.read() or self.waiting:
             self.work.flush_all()
         self.stop(last=True)
+
+
+def send(bootstrap: str, topic: str, values: Sequence[tuple[bytes, list[tuple[str, bytes]]]]) -> None:
+    """Send (value, headers) to a topic, each to any of its partitions."""
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "random", "sticky.partitioning.linger.ms": 0})
+    for value, headers in values:
+        producer.produce(topic, value, headers=headers)
+    assert producer.flush(120) == 0

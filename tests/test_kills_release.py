@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from callward import database
+from callward.custody import exports
 from callward.release import budget
 from callward.settings import ReleaseCaps
 from callward.template import render
@@ -56,11 +57,14 @@ def test_a_killed_release_is_out_once_and_its_reservation_stays_paid(site: Any, 
     assert again.document == done.document and charged(site) == 2 * RHO
 
 
-def test_a_release_that_is_killed_after_it_is_out_is_given_back(site: Any) -> None:
-    assert release(site, crash="release-published").code < 0
+@pytest.mark.parametrize("crash", ["release-published", "epoch-export-written"])
+def test_a_release_that_is_killed_after_it_is_out_is_given_back_and_exported(site: Any, crash: str) -> None:
+    assert release(site, crash=crash).code < 0
+    assert not exports.has_release(site.settings, register(site)[0].release_id)
     done = release(site).check_clean()
     assert done.code == 0 and [row.status for row in register(site)] == [PUBLISHED]
     assert charged(site) == RHO and files(site) == {done.document["release_id"]}
+    assert exports.has_release(site.settings, done.document["release_id"])
 
 
 def test_kills_end_where_the_budget_does(site: Any) -> None:

@@ -305,7 +305,7 @@ def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(
     assert sweep([_told_by(leaking, tmp_path)], ["+12125550147"]).hits != []
 
 
-# -- 4. Split --------------------
+# -- 4. Split (what times and durations link: pipelines/test_attack.py, callward/release/test_linking.py) --------------
 
 
 def test_4_no_id_or_token_of_one_view_is_in_the_other(night: Told) -> None:
@@ -344,6 +344,16 @@ def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(
     as_other = run("sql", "--role", other, f"SELECT * FROM {other}", "--config", str(folder)).check_clean(night.numbers)
     assert not_mine.code == 2
     assert as_other.code == 1
+
+
+def test_4_what_times_and_durations_still_link_is_printed_as_it_was_measured() -> None:
+    """The threat model's figure is that of the attack on the demo's own views, which anybody can run again."""
+    docs = Path(__file__).parent.parent / "docs"
+    measured = json.loads((docs / "attacks" / "demo.json").read_text(encoding="utf-8"))["views"]["linkage"]
+    (finest,) = [one for one in measured if one["compared"] == "… and ringing and delay"]
+    told = re.sub(r"\s+", " ", (docs / "threat-model.md").read_text(encoding="utf-8"))
+    assert f"in the demo {finest['linked']:.0%} of billing rows find their one row".replace("%", " %") in told
+    assert finest["accounts"] == 1.0 and "and every account its token" in told
 
 
 # -- 5: gone means gone ------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from tests.commands import strays, waiting
 from tests.streams import Crash, Engine
 from tests.test_night_order import call_of, cut
 
-EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 12)
+EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 6)
 SOURCES = ("asterisk", "opensips", "generic", "plain")
 NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon
@@ -320,11 +320,11 @@ def test_a_flush_of_a_given_up_worker_may_commit_while_another_reads_its_batches
     site.land("generic", "one.csv", CALLS + calls(0, 6))
     engine = Engine(site.settings, SOURCES)
     assert engine.read()
-    bags, XX
+    bags, fetch = {bucket: list(bag) for bucket, bag in engine.waiting.items()}, LakeFiles.fetch
 
     def late(self: LakeFiles, name: str) -> pa.Table:
-        for bucket in sorted(bags):
-            transforms.flush.flush(bucket, bags.pop(bucket), engine.work.files)
+        while bags:
+            transforms.flush.flush(*bags.popitem(), engine.work.files)
         return fetch(self, name)
 
     monkeypatch.setattr(LakeFiles, "fetch", late)
@@ -352,7 +352,7 @@ def test_works_of_two_attempts_may_overlap(make: Callable[..., Any]) -> None:
     assert {name: kept["in"][0] for name, kept in site.balances().items()} == dict.fromkeys(
         ("generic/a.csv", "generic/b.csv", "generic/c.csv"), 3
     )
-    assert site.entries()["suspended", "PARSE"][0] == 3 or site.entries()
+    assert sum(rows for (bucket, _), (rows, _) in site.entries().items() if bucket == "suspended") == 3
 
 
 @pytest.mark.parametrize("how", ["longer", "gone"])

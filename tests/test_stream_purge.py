@@ -1,4 +1,4 @@
-"""A purge reaches what a stream leaves in flight: spooled batches, and the parcels in an engine's state and checkpoints."""
+"""A purge reaches what a stream leaves in flight: spooled batches, and parcels in an engine's state and checkpoints."""
 
 import os
 import time

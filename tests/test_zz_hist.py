@@ -1,7 +1,12 @@
 """scripted seeds: python -m pytest /tmp/... """
-import random, os, pytest, traceback
+import os
+import random
+import traceback
+
+import pytest
+
 from tests.test_stream_inline import Files, History, check, dying
-from tests.test_stream_inline import files, make, night  # fixtures
+
 SEEDS=os.environ.get("SEEDS","1,9").split(",")
 OPS=["land"]*3+["read"]*5+["flush"]*5+["checkpoint"]*2+["fail","fail","haunt","haunt","haunt","read_again","read_again","deliver_twice","kill","stop","close","crash","crash"]
 @pytest.mark.parametrize("seed", range(int(SEEDS[0]),int(SEEDS[1])))
@@ -25,11 +30,13 @@ def _say(monkeypatch):
         except Exception as e:
             traceback.print_exc(); print("HOUSE", repr(e), work)
     monkeypatch.setattr(house.House,"_passing",passing)
+    from collections import Counter
+
+    from sqlalchemy import select
+
     import tests.test_stream_inline as t
     from callward import database
     from schemas.tables import runs as r
-    from sqlalchemy import select
-    from collections import Counter
     real_strays=t.strays
     def st(site):
         x=real_strays(site)

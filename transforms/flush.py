@@ -71,9 +71,11 @@ def fresh(parcels: Iterable[Parcel], files: Files, known: set[tuple[int, int, in
             table = files.fetch(name)
             if len(new) < len(parcel.slices):
                 table = _of(table, new)
+            if not table.num_rows:
+                continue
             if aside:
                 found.suspended[table["tenant"][0].as_py()].append(table)
-            elif table.num_rows:
+            else:
                 table = whole(table)
                 found.tables[parcel.sharding].append(table)
                 found.outcome.entries.append(ledger.read_entries(table))

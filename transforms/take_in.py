@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import database, ledger
+from callward.columns import set_column
 from callward.files import Files
 from callward.ledger import BLOCKS, Outcome, Slice
 from callward.seal import key_id_of
@@ -93,6 +94,10 @@ def take_in(work: pa.Table, limits: Mapping[str, Limit], files: Files, archive: 
         table = condemned(table, guilty).replace_schema_metadata(table.schema.metadata)
     judged = judge(table, files.workspace)
     taken.suspended = [suspended for _, suspended in judged.suspended]
+    if FILE_NO in metadata:  # what a broker delivers again is in the same "file", soon or late: equal ones are one
+        taken.suspended = [
+            set_column(each, "by_occurrence", pa.repeat(False, each.num_rows)) for each in taken.suspended
+        ]
     taken.facts.entries += judged.entries
     if judged.good.num_rows:
         # The records of a bucket are counted as read with their own slice: each commit balances by itself.

@@ -2,7 +2,8 @@
 
 An old copy of the database opens nothing by itself once a root was replaced. An export holds what it lacks: the epochs
 of the roots, every key as it is wrapped now, the tombstones of those that were destroyed, the legal holds as they lie
-sealed (an old copy would let go what was held since), and the audit log's head.
+sealed (an old copy would let go what was held since), what was released and what it cost (an old copy would draw it
+again, for a budget that is spent), and the audit log's head.
 Restore = old database + newest export + the roots that are there. An export opens nothing without these.
 """
 
@@ -10,7 +11,7 @@ import base64
 import json
 import os
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -26,6 +27,7 @@ from callward.custody.roots import ACTIVE, DESTROYED, open_root
 from callward.errors import Problem
 from callward.settings import CAPABILITIES, Settings
 from callward.store import TRANSIT, Store
+from schemas.release import LOST, PUBLISHED, release_charges, releases
 from schemas.retention import certificates, holds, root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import audit_log, keys, lake_files
@@ -35,7 +37,13 @@ SIGNER: Final = "retention"
 _TAG: Final = b"callward/export/1|"
 _KEPT: Final = 3  # exports that are still good: one that was damaged is not the end
 _TABLES: Final = (("roots", epochs), ("keys", keys), ("root_copies", root_copies))
-_TIMES: Final = ("created_at", "destroyed_at", "recorded_at", "placed_at", "released_at")
+_BESIDE: Final = (("holds", holds), ("releases", releases), ("release_charges", release_charges))
+_TIMES: Final = (
+    *("created_at", "destroyed_at", "recorded_at", "placed_at", "released_at"),
+    *("reserved_at", "published_at"),
+)
+_DATES: Final = ("period_start", "period_end")
+_BLOBS: Final = ("blob", "body", "partition")
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -89,20 +97,20 @@ def _body(connection: Connection, reason: str) -> dict[str, Any]:
         "certificates": {"seq": last.seq, "hash": last.hash} if last else None,
         **{
             name: [_written(row._mapping) for row in connection.execute(select(table).order_by(*table.primary_key))]
-            for name, table in (*_TABLES, ("holds", holds))
+            for name, table in (*_TABLES, *_BESIDE)
         },
     }
 
 
 def _written(row: Any) -> dict[str, Any]:
-    """A row as JSON has it: blobs in base64, times in ISO 8601."""
+    """A row as JSON has it: blobs in base64, times and dates in ISO 8601."""
     return {name: _plain(value) for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _canonical(value: Any) -> bytes:
@@ -159,6 +167,12 @@ def newest(settings: Settings) -> dict[str, Any] | None:
     return None
 
 
+def has_release(settings: Settings, release_id: str) -> bool:
+    """Whether the newest export knows that a release is out."""
+    rows = (newest(settings) or {}).get("releases", [])
+    return any(row["release_id"] == release_id and row["status"] == PUBLISHED for row in rows)
+
+
 def active_roots(settings: Settings) -> set[str]:
     """Ids of the roots that the newest export rests on."""
     body = newest(settings)
@@ -208,6 +222,7 @@ def restore(settings: Settings, export: Path, *, dry_run: bool = False) -> dict[
         with _Roots(settings, body) as at_hand:
             done = {**_compared(connection, body), **at_hand.opened(body["keys"])}
         lacks = {**_log_lacks(connection, body), **_lake_lacks(settings, connection, body)}
+        forgotten = _forgotten(connection, body)
         if not dry_run:
             _put(connection, body)
     register.forget(row["key_id"] for row in body["keys"] if row["state"] == DESTROYED)
@@ -217,6 +232,7 @@ def restore(settings: Settings, export: Path, *, dry_run: bool = False) -> dict[
         "dry_run": dry_run,
         "keys": done,
         "roots_missing": at_hand.missing,
+        "releases_put_back": len(forgotten),
         **lacks,
     }
 
@@ -262,8 +278,9 @@ class _Roots:
 def _read_back(row: dict[str, Any]) -> dict[str, Any]:
     """A row as the database has it, from what `_written` made of it."""
     times = {name: datetime.fromisoformat(row[name]) for name in _TIMES if row.get(name)}
-    blobs = {name: base64.b64decode(row[name]) for name in ("blob", "body") if row.get(name)}
-    return {**row, **times, **blobs}
+    dates = {name: date.fromisoformat(row[name]) for name in _DATES if row.get(name)}
+    blobs = {name: base64.b64decode(row[name]) for name in _BLOBS if row.get(name)}
+    return {**row, **times, **dates, **blobs}
 
 
 def _check_fits(connection: Connection, body: dict[str, Any]) -> None:
@@ -337,7 +354,8 @@ def _put(connection: Connection, body: dict[str, Any]) -> None:
         connection.execute(update(epochs).where(epochs.c.root_id == row.root_id).values(ended))
     at = body["audit"]
     entry = audit.Entry("custodian", "register-restore", f"export-{at['seq']} {at['hash']}", "restore")
-    audit.append(connection, [entry, *_put_holds(connection, body.get("holds", []))])
+    put_back = [*_put_holds(connection, body.get("holds", [])), *_put_releases(connection, body)]
+    audit.append(connection, [entry, *put_back])
 
 
 def _put_holds(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[audit.Entry]:
@@ -354,6 +372,49 @@ def _put_holds(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[a
         events += ["hold-release"] if row["state"] == "released" else ["hold-renew"] if known else []
         entries += [audit.Entry("retention-run", event, subject, "restored from an export") for event in events]
     return entries
+
+
+def _forgotten(connection: Connection, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of releases that the database does not know, or does not know to be out.
+
+    What was only reserved when the export was written may have been published since: nothing says that it is out, and
+    nothing that its files may be removed. Its charge alone is put back.
+    """
+    here = dict(connection.execute(select(releases.c.release_id, releases.c.status)).tuples().all())
+    return [
+        row
+        for row in body.get("releases", [])
+        if (row["status"] == PUBLISHED and here.get(row["release_id"]) != PUBLISHED)
+        or (row["status"] == LOST and row["release_id"] not in here)
+    ]
+
+
+def _put_releases(connection: Connection, body: dict[str, Any]) -> list[audit.Entry]:
+    """Releases and charges that the database lacks; it keeps all that it has. Returns the audit entry of that."""
+    lacking = _forgotten(connection, body)
+    for row in lacking:
+        connection.execute(delete(releases).where(releases.c.release_id == row["release_id"]))
+        made = _read_back(row)
+        connection.execute(insert(releases).values(**{**made, "attempt": _free_attempt(connection, made)}))
+    _put_charges(connection, body.get("release_charges", []))
+    told = f"{len(lacking)} of {len(body.get('releases', []))} releases"
+    return [audit.Entry("release-run", "release-restore", told, "restored from an export")] if lacking else []
+
+
+def _free_attempt(connection: Connection, row: dict[str, Any]) -> int:
+    """The attempt of a release, which a database that has released the same by itself since counts on."""
+    r = releases.c
+    same = [getattr(r, name) == row[name] for name in ("tenant", "name", "period_start", "correction_no")]
+    taken = set(connection.execute(select(r.attempt).where(*same)).scalars())
+    return max(taken) + 1 if row["attempt"] in taken else int(row["attempt"])
+
+
+def _put_charges(connection: Connection, rows: Iterable[dict[str, Any]]) -> None:
+    key = [column.name for column in release_charges.primary_key]
+    here = {tuple(row) for row in connection.execute(select(*release_charges.primary_key))}
+    lacking = [row for row in rows if tuple(row[name] for name in key) not in here]
+    if lacking:
+        connection.execute(insert(release_charges), lacking)
 
 
 def _log_lacks(connection: Connection, body: dict[str, Any]) -> dict[str, int]:

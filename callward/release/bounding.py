@@ -84,13 +84,20 @@ def clip_l2(unit: Words, cell: Words, counts: Counts, C: float | Sequence[float]
 def sums(cell: Words, counts: Counts) -> tuple[Words, Counts]:
     """Sums by cell, in order of the cells: uint64 [k], int64 [k, m]."""
     order = np.argsort(cell)
-    first = _starts(cell[order])
+    first = starts(cell[order])
     return cell[order][first], _added(counts.take(order, axis=0), first)
 
 
 def sensitivity(L0: int, cap: float) -> float:
     """How far one unit moves a measure (L2) that is bounded to `cap` in each of `L0` cells: √L0·cap, rounded up."""
     return math.nextafter(math.nextafter(math.sqrt(L0), math.inf) * cap, math.inf)
+
+
+def starts(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+    """Where runs of equal neighbours begin; int64 [runs]."""
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
 
 
 # -- one row per unit and cell -----------------------------------------------------------------------------------------
@@ -116,17 +123,10 @@ def _combined(unit: Words, cell: Words, counts: Counts) -> tuple[Rows, npt.NDArr
     cell_at, cells = pd.factorize(cell)
     pair = unit_at * np.int64(max(len(cells), 1)) + cell_at
     order = np.argsort(pair)
-    first = _starts(pair[order])
+    first = starts(pair[order])
     at = order[first]
     rows = Rows(unit.take(at), cell.take(at), _added(counts.take(order, axis=0), first))
-    return rows, _starts(unit_at[at])
-
-
-def _starts(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Where runs of equal neighbours begin."""
-    if not len(groups):
-        return np.zeros(0, np.int64)
-    return np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
+    return rows, starts(unit_at[at])
 
 
 def _lengths(first: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
@@ -168,7 +168,7 @@ def _ordered(number: npt.NDArray[np.int64], priority: Words) -> npt.NDArray[np.i
 
 
 def _ranks(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    first = _starts(groups)
+    first = starts(groups)
     return np.arange(len(groups)) - np.repeat(first, _lengths(first, len(groups)))
 
 

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from callward import audit, database, ledger, runs
 from callward.crash import point
@@ -146,7 +146,7 @@ def _of_table(connection: Connection, release: Release, period: Period) -> list[
     r = releases.c
     query = select(releases).where(r.tenant == release.tenant, r.name == release.name, r.status != LOST)
     query = query.where(r.period_start <= period.end, r.period_end >= period.start)
-    return list(connection.execute(query.order_by(r.period_start, r.correction_no)))
+    return list(connection.execute(query.order_by(r.period_start, r.correction_no, r.attempt)))
 
 
 def _check_one_spec(release: Release, period: Period, known: Sequence[Row[Any]]) -> None:
@@ -237,45 +237,49 @@ def _reserved(
     at: datetime,
 ) -> Reservation:
     _check_caps(settings, connection, release, period)
-    attempt = _attempt(connection, release, period, correction_no)
-    release_id = _id_of(release, period, snapshot, correction_no, attempt)
+    attempt, release_id = _attempt(connection, release, period, snapshot, correction_no)
     path = f"{release.tenant}/{release.name}/{period}/{release_id}"
-    connection.execute(
-        insert(releases).values(
-            release_id=release_id,
-            tenant=release.tenant,
-            name=release.name,
-            period_start=period.start,
-            period_end=period.end,
-            correction_no=correction_no,
-            attempt=attempt,
-            view=release.view,
-            kind=release.kind,
-            audience=release.audience,
-            unit=release.unit,
-            spec_digest=release.spec_digest,
-            domains_digest=release.domains_digest,
-            snapshot=snapshot,
-            rho=release.rho,
-            status=RESERVED,
-            run_id=run_id,
-            reserved_at=at,
-            path=path,
-        )
-    )
+    made = Reservation(release_id, release, period, correction_no, snapshot, path)
+    values = {**_row(made), "attempt": attempt, "status": RESERVED, "run_id": run_id, "reserved_at": at}
+    connection.execute(insert(releases).values(**values))
     charges = [{"release_id": release_id, **vars(scope), "rho": release.rho} for scope in scopes(release, period)]
     connection.execute(insert(release_charges), charges)
     audit.append(
         connection, [_entry("release-reserve", release_id, f"{release.name} {period}, {release.rho} nano-rho")]
     )
-    return Reservation(release_id, release, period, correction_no, snapshot, path)
+    return made
 
 
-def _attempt(connection: Connection, release: Release, period: Period, correction_no: int) -> int:
-    r = releases.c
+def _row(made: Reservation) -> dict[str, Any]:
+    """What the register holds of a reservation, but for which attempt it is, whose, and how it stands."""
+    declared = ("tenant", "name", "view", "kind", "audience", "unit", "spec_digest", "domains_digest", "rho")
+    return {
+        **{name: getattr(made.release, name) for name in declared},
+        "release_id": made.release_id,
+        "period_start": made.period.start,
+        "period_end": made.period.end,
+        "correction_no": made.correction_no,
+        "snapshot": made.snapshot,
+        "path": made.path,
+    }
+
+
+def _attempt(
+    connection: Connection, release: Release, period: Period, snapshot: str, correction_no: int
+) -> tuple[int, str]:
+    """Which attempt at a publication this is, and its id: one that nothing was charged for yet.
+
+    After a restore there may be charges of reservations that the register does not know.
+    """
+    r, c = releases.c, release_charges.c
     same = (r.tenant == release.tenant) & (r.name == release.name) & (r.period_start == period.start)
     found = connection.execute(select(func.max(r.attempt)).where(same, r.correction_no == correction_no)).scalar()
-    return int(found or 0) + 1
+    attempt = int(found or 0)
+    while True:
+        attempt += 1
+        release_id = _id_of(release, period, snapshot, correction_no, attempt)
+        if not connection.execute(select(func.count()).where(c.release_id == release_id)).scalar():
+            return attempt, release_id
 
 
 def _id_of(release: Release, period: Period, snapshot: str, correction_no: int, attempt: int) -> str:
@@ -316,6 +320,14 @@ def charged(connection: Connection, scope: Scope) -> int:
     return int(connection.execute(select(func.coalesce(func.sum(c.rho), 0)).where(mine)).scalar() or 0)
 
 
+def periods_left(settings: Settings, connection: Connection, release: Release, period: Period) -> dict[Scope, int]:
+    """How many more periods like this one each scope allows of a table; empty for a threshold table, which is free."""
+    if not release.rho:
+        return {}
+    every = scopes(release, period)
+    return {scope: max(cap_of(settings, scope) - charged(connection, scope), 0) // release.rho for scope in every}
+
+
 def _check_caps(settings: Settings, connection: Connection, release: Release, period: Period) -> None:
     """Raise Spent where the sum would pass a cap; under the writing lock, so that two releases never both fit."""
     for scope in scopes(release, period):
@@ -350,12 +362,15 @@ def told(nano: int) -> str:
 
 
 def balances(settings: Settings, connection: Connection) -> list[dict[str, Any]]:
-    """Each scope that was ever charged: cap, spent (of it lost), and left, in nano-rho."""
+    """Each scope that was ever charged: cap, spent (of it lost), and left, in nano-rho.
+
+    Lost is also what was charged for a reservation that the register does not know, as after a restore.
+    """
     c, r = release_charges.c, releases.c
-    lost = func.sum(release_charges.c.rho).filter(r.status == LOST)
+    lost = func.sum(c.rho).filter(or_(r.status == LOST, r.status.is_(None)))
     query = (
         select(c.tenant, c.unit, c.window, func.sum(c.rho), func.coalesce(lost, 0))
-        .join(releases, r.release_id == c.release_id)
+        .outerjoin(releases, r.release_id == c.release_id)
         .group_by(c.tenant, c.unit, c.window)
         .order_by(c.tenant, c.unit, c.window)
     )
@@ -398,10 +413,15 @@ def publish(
     )
     if done.rowcount != 1:
         raise Problem(f"the reservation of {reserved.release.name} was lost to another run; nothing was released")
-    for rows in _bunches(cells):
-        connection.execute(insert(analytics_cells), rows)
+    store_cells(connection, cells)
     audit.append(connection, [_entry("release-publish", reserved.release_id, reserved.release.name)])
     point("release-cells")
+
+
+def store_cells(connection: Connection, cells: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of analytics_cells."""
+    for rows in _bunches(cells):
+        connection.execute(insert(analytics_cells), rows)
 
 
 def _bunches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

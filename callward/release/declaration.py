@@ -26,6 +26,7 @@ from callward.release import domains
 from callward.release.bounding import sensitivity
 from callward.release.domains import Domain
 from callward.release.mechanisms import sigma_of
+from callward.release.suppression import DOMINANCE, INTERNAL_K, USUAL_K
 from schemas.release import (
     DERIVED_COLUMNS,
     DIMENSION_COLUMNS,
@@ -96,8 +97,8 @@ class Budget(_Section):
 class Suppression(_Section):
     """Thresholds of a threshold table. `within`: dimensions whose cells each get an `other` of their own."""
 
-    k: int = Field(default=11, ge=1, le=10_000)
-    dominance: float = Field(default=0.5, gt=0, le=1)
+    k: int = Field(default=INTERNAL_K, ge=1, le=10_000)
+    dominance: float = Field(default=DOMINANCE, gt=0, le=1)
     within: tuple[str, ...] = ()
     coarsens: str | None = None  # the internal table whose published cells this one may only join
 
@@ -175,8 +176,7 @@ class Release(_Section):
 
         As the threshold tables do: 11 within the house (the CMS cell size policy), 15 outside.
         """
-        usual = 11 if self.audience == "internal" else 15
-        return usual if self.suppress_below is None else self.suppress_below
+        return USUAL_K[self.audience] if self.suppress_below is None else self.suppress_below
 
     def measure(self, name: str) -> Measure:
         """What a measure of this view means."""
@@ -331,7 +331,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Period:
-    """Whole UTC dates, first to last, within one calendar month."""
+    """Whole UTC dates of calls, first to last, within one calendar month: the unit's tokens live one month."""
 
     start: date
     end: date
@@ -396,7 +396,7 @@ def load(path: Path) -> Release:
 def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Release:
     """Read a declaration from its text; `folder` is where its own domain files lie."""
     try:
-        made = Release(**_given(tomllib.loads(text)), folder=folder)
+        made = Release(**_given(tomllib.loads(text), where), folder=folder)
     except tomllib.TOMLDecodeError as error:
         raise UsageProblem(f"{where}: not TOML: {error}") from None
     except ValidationError as error:
@@ -412,9 +412,9 @@ def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Relea
     return made
 
 
-def _given(data: dict[str, Any]) -> dict[str, Any]:
+def _given(data: dict[str, Any], where: str) -> dict[str, Any]:
     if "folder" in data:
-        raise UsageProblem("unknown key folder")
+        raise UsageProblem(f"{where}: folder: is not known")
     return data
 
 

@@ -7,13 +7,12 @@ from typing import Final
 from callward.release import budget
 from callward.release.declaration import Period, Release
 from callward.release.preview import Volumes, coarser, useful_share
-from callward.release.suppression import DOMINANCE, EXTERNAL_K, INTERNAL_K
+from callward.release.suppression import DOMINANCE, USUAL_K
 from callward.settings import Settings, Tenant
 
 LEAST_POOL: Final = 3  # processors' customers that a table is over, at least, so that none is told by it
 USEFUL_SHARE: Final = 0.8  # of all contributions: so many lie in cells above ten sigma
 _DAYS: Final = 31  # releases of a month by day, at most
-_K: Final = {"internal": INTERNAL_K, "external": EXTERNAL_K}
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _outside(release: Release, settings: Settings) -> Iterable[Finding]:
 def _thresholds(release: Release, others: Sequence[Release]) -> Iterable[Finding]:
     if release.kind != "threshold":
         return
-    least, rule = _K[release.audience], release.suppression
+    least, rule = USUAL_K[release.audience], release.suppression
     if rule.k < least:
         yield Finding("k", f"suppression.k is {rule.k}: {least} at least for a table that is {release.audience}")
     if rule.dominance > DOMINANCE:

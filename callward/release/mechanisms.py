@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 Counts = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.uint64]
 
 _WIDER: Final = 1 + 1e-12  # a scale by formula, so that rounding never makes a draw cost more than was reserved
 _CELLS_AT_ONCE: Final = 1 << 18  # OpenDP answers with a list, of which each number takes tens of bytes
 _LARGEST_RHO: Final = 1e4
-_LARGEST_THRESHOLD: Final = 1 << 40
 
 
 @cache
-def _opendp() -> Any:
+def opendp() -> Any:
     """OpenDP with the features that are used; imported late, as it takes a third of a second and 50 MB."""
     import opendp.prelude as dp
 
@@ -60,7 +58,7 @@ def gaussian(counts: Counts, sensitivity: float, rho: float) -> tuple[Counts, fl
 
 
 def _gaussian(sensitivity: float, rho: float) -> tuple[Any, float]:
-    dp = _opendp()
+    dp = opendp()
     domain, metric = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float)
     sigma = sigma_of(sensitivity, rho) * _WIDER
     measurement = dp.m.make_gaussian(domain, metric, scale=sigma)
@@ -90,7 +88,7 @@ def epsilon_of(rho: float, delta: float) -> float:
     """
     if not (0 < rho < math.inf and 0 < delta < 1):
         raise ValueError("rho is above zero, and delta between zero and one")
-    dp = _opendp()
+    dp = opendp()
     one = dp.m.make_gaussian(dp.atom_domain(T="i64"), dp.absolute_distance(T=float), scale=1.0)
     profile = dp.c.make_zCDP_to_approxDP(one).map(math.sqrt(2 * rho))
     return float(profile.epsilon(delta))
@@ -105,54 +103,3 @@ def rho_of(epsilon: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if epsilon_of(middle, delta) <= epsilon else (low, middle)
     return low
-
-
-# -- keys that are not public ------------------------------------------------------------------------------------------
-
-
-def thresholded(
-    keys: Keys, counts: Counts, cells: int, rho: float, delta: float, least: int = 1
-) -> tuple[Keys, Counts, float, int]:
-    """Cells of an open domain: those whose noisy count reaches a threshold. Returns keys, counts, σ, the threshold.
-
-    uint64 [n], int64 [n] → uint64 [k], int64 [k], sorted by key. A count is of distinct units, each in at most `cells`
-    cells, once. That a key shows at all costs `delta`, which adds up over releases apart from ρ's own. With `least`
-    above one no key shows by fewer units than that, up to the noise: least - 1 are taken off before the noise and put
-    back after (a 1-Lipschitz step, so the sensitivity stays).
-
-    OpenDP 0.16 releases a value that equals its threshold, which its δ leaves out
-    (github.com/opendp/opendp/issues/2922): the threshold it is given is one higher than the one δ is computed for.
-    """
-    exact = _whole(counts)
-    if len(np.unique(keys)) != len(exact):
-        raise ValueError("each key has one count")
-    if cells < 1 or least < 1 or not 0 < delta < 1:
-        raise ValueError("cells and least are at least one, and delta is between zero and one")
-    sigma = sigma_of(math.sqrt(cells), rho) * _WIDER
-    threshold = _threshold(cells, sigma, delta)
-    shown = exact - (least - 1)
-    present = shown > 0
-    table = dict(zip(keys[present].tolist(), shown[present].tolist(), strict=True))
-    measurement = _above(sigma, threshold + 1)
-    _check(measurement.map((cells, math.sqrt(cells), 1.0))[0], rho)
-    found = measurement(table) if table else {}
-    kept = np.array(sorted(found), np.uint64)
-    noisy = np.array([found[key] for key in sorted(found)], np.int64)
-    return kept, noisy + (least - 1), sigma, threshold + least
-
-
-def _threshold(cells: int, sigma: float, delta: float) -> int:
-    """The least threshold for which a key of one unit shows with a probability of at most δ, over all its cells."""
-    low, high = 1, _LARGEST_THRESHOLD
-    while low < high:
-        middle = (low + high) // 2
-        fine = _above(sigma, middle).map((cells, math.sqrt(cells), 1.0))[1] <= delta
-        low, high = (low, middle) if fine else (middle + 1, high)
-    return low
-
-
-def _above(sigma: float, threshold: int) -> Any:
-    dp = _opendp()
-    domain = dp.map_domain(dp.atom_domain(T="u64"), dp.atom_domain(T="i64"))
-    metric = dp.l02inf_distance(dp.absolute_distance(T=float))
-    return dp.m.make_gaussian_threshold(domain, metric, scale=sigma, threshold=threshold)

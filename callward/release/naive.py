@@ -6,7 +6,6 @@ was there, thresholds beside true totals.
 """
 
 import math
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +13,9 @@ import numpy as np
 from callward.release import mechanisms
 from callward.release.attacks import Ints, Mask, Published, Release
 from callward.release.bounding import sensitivity
+from callward.release.suppression import EXTERNAL_K
 
-K: Final = 15
+K: Final = EXTERNAL_K
 
 
 def noisy(cells: int, rho: float) -> Release:
@@ -52,21 +52,12 @@ def exact(counts: Ints) -> Published:
     return Published.all_of(counts)
 
 
-def at_least(k: int = K) -> Release:
-    """A threshold on each cell by itself: exact figures from k up."""
-
-    def release(counts: Ints) -> Published:
-        return Published(counts, counts >= k)
-
-    return release
-
-
 def shown_at_threshold(trials: int, rho: float, delta: float) -> tuple[Mask, float]:
     """Whether a key of one unit shows, and the delta stated for it, by a threshold given to OpenDP as it comes.
 
     A value that equals the threshold is let through, which delta leaves out (github.com/opendp/opendp/issues/2922).
     """
-    dp = _opendp()
+    dp = mechanisms.opendp()
     scale = math.sqrt(1 / (2 * rho))
 
     def stated(threshold: int) -> float:
@@ -78,15 +69,7 @@ def shown_at_threshold(trials: int, rho: float, delta: float) -> tuple[Mask, flo
 
 
 def _threshold(scale: float, threshold: int) -> Any:
-    dp = _opendp()
+    dp = mechanisms.opendp()
     domain = dp.map_domain(dp.atom_domain(T="u64"), dp.atom_domain(T="i64"))
     metric = dp.l02inf_distance(dp.absolute_distance(T=float))
     return dp.m.make_gaussian_threshold(domain, metric, scale=scale, threshold=threshold)
-
-
-@cache
-def _opendp() -> Any:
-    import opendp.prelude as dp
-
-    dp.enable_features("contrib")
-    return dp

@@ -14,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 
 from callward.errors import UsageProblem
-from callward.release import bounding, domains
+from callward.release import bounding, domains, sheet
 from callward.release.declaration import Axis, Dimension, Release
+from callward.release.victims import CALLS_BY_HOUR, picked
 
 _SEED: Final = 20_261_122
 _MOST_ROWS: Final = 400_000  # made up at a time: a part of the units, whose figures are scaled up
@@ -26,8 +27,6 @@ _TEN: Final = 10  # standard deviations that a figure should have above it, to b
 _ELSEWHERE: Final = 0.15  # of calls, in an `other`
 _AT_HOME: Final = 0.6  # of calls, between two areas: in the unit's own
 _MONTH_DAYS: Final = 30
-# Calls by hour of the day: quiet nights, two peaks around lunch, an evening shoulder.
-_HOURS: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 18, 15, 11, 9, 7, 6, 4, 3)
 _KNOWN: Final[dict[str, dict[str, float]]] = {
     "direction": {"outbound": 0.5, "inbound": 0.35, "transit": 0.1, "internal": 0.05},
     "destination": {"US": 0.85, "CA": 0.05, "toll_free": 0.04},
@@ -50,6 +49,11 @@ class Volumes:
 
     calls_per_day: int
     units: int
+
+
+def expected_volumes(release: Release) -> Volumes | None:
+    """The traffic that a declaration expects; None where it says nothing."""
+    return Volumes(release.expected.calls_per_day, release.expected.units) if release.expected else None
 
 
 @dataclass(frozen=True)
@@ -92,21 +96,16 @@ def made(release: Release, volumes: Volumes) -> Made:
 def _units(rng: np.random.Generator, rows: int, units: int) -> np.ndarray:
     weight = rng.lognormal(0, 1.1, units)
     weight[: max(1, units // _CENTRES)] = weight.sum() * 0.1 / max(1, units // _CENTRES)  # call centres
-    return _picked(rng, rows, weight)
-
-
-def _picked(rng: np.random.Generator, rows: int, weight: np.ndarray) -> np.ndarray:
-    edges = np.cumsum(weight)
-    return np.asarray(np.searchsorted(edges, rng.random(rows) * edges[-1], side="right"), np.int64)
+    return picked(rng, rows, weight)
 
 
 def _labels(rng: np.random.Generator, axis: Axis, unit: np.ndarray) -> np.ndarray:
     """A label for each row; of areas the unit's own more often than not."""
     weight = _weights(axis)
-    label = _picked(rng, len(unit), weight)
+    label = picked(rng, len(unit), weight)
     if not axis.column.endswith("_prefix"):
         return label
-    home = _picked(np.random.default_rng(_SEED), int(unit.max(initial=0)) + 1, weight)
+    home = picked(np.random.default_rng(_SEED), int(unit.max(initial=0)) + 1, weight)
     return np.where(rng.random(len(unit)) < _AT_HOME, home[unit], label)
 
 
@@ -119,7 +118,7 @@ def _weights(axis: Axis) -> np.ndarray:
 
 def _weight(axis: Axis, code: str) -> float:
     if axis.domain.read == "hour":
-        return float(_HOURS[int(code)])
+        return float(CALLS_BY_HOUR[int(code)])
     known = _KNOWN.get(axis.column)
     if known is not None:
         return known.get(code, 0.002)
@@ -248,7 +247,7 @@ def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Se
         truth = exact[:, at]
         error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
         classes = list(_classes(truth, error))
-        shown = {"sigma": round(sigma, 1), "error_95": math.ceil(1.96 * sigma), "useful_share": round(useful[at], 4)}
+        shown = {"sigma": round(sigma, 1), "error_95": sheet.error_of(sigma), "useful_share": round(useful[at], 4)}
         found.append({"name": one.name, **shown, "sizes": classes})
     return found
 

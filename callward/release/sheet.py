@@ -132,6 +132,28 @@ def contents(release: Release, cells: Cells, document: Mapping[str, Any]) -> dic
     return {"cells.parquet": parquet.getvalue(), "cells.csv": text.getvalue(), "sheet.json": written(document).encode()}
 
 
+def of_file(release: Release, parquet: bytes) -> Cells:
+    """The cells of a file that `contents` made, but for suppressed figures, which are 0."""
+    made = pq.read_table(io.BytesIO(parquet))
+    labels = [made[one.name].combine_chunks() for one in release.dimensions]
+    names = [one.name for one in release.measures]
+    figures = [np.asarray(made[name].fill_null(0), np.int64) for name in names]
+    errors = [int(made[f"{name}_error"][0].as_py()) if made.num_rows else 0 for name in names]
+    shown = ~np.asarray(made["suppressed"], bool)
+    return Cells(_numbers(release, labels), labels, np.stack(figures, axis=1), np.array(errors, np.int64), shown)
+
+
+def _numbers(release: Release, labels: Sequence[pa.Array]) -> np.ndarray:
+    """What names the cells of these labels: their place in the grid, or beyond it for an `other` of several."""
+    grid = release.grid()
+    places = [pc.index_in(label, pa.array(axis.domain.labels)) for axis, label in zip(grid.axes, labels, strict=True)]
+    other = np.any([np.asarray(place.is_null()) for place in places], axis=0)
+    filled = tuple(np.asarray(place.fill_null(0), np.int64) for place in places)
+    cell = np.ravel_multi_index(filled, grid.shape)
+    parents = grid.parents(cell, release.suppression.within).astype(np.int64)
+    return np.asarray(np.where(other, grid.size + parents, cell))
+
+
 def written(document: Mapping[str, Any]) -> str:
     """A data sheet as text."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

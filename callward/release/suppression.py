@@ -24,12 +24,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from callward.release.bounding import starts
+
 Words = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 INTERNAL_K: Final = 11  # CMS cell size suppression policy: no cell of 1 to 10, nor one derivable
 EXTERNAL_K: Final = 15
+USUAL_K: Final = {"internal": INTERNAL_K, "external": EXTERNAL_K}  # by audience
 DOMINANCE: Final = 0.5
 NOWHERE: Final = -1  # the group of a cell that is not published
 
@@ -221,7 +224,7 @@ def _smallest(draft: _Draft, mask: Mask, each: int) -> Counts:
     """Of the candidates in `mask` the smallest ones of every parent, by their first count, then by their number."""
     at = np.flatnonzero(mask)
     order = at[np.lexsort((at, draft.stats.counts[at, 0], draft.parent[at]))]
-    first = _starts(draft.parent[order])
+    first = starts(draft.parent[order])
     rank = np.arange(len(order)) - np.repeat(first, np.diff(np.r_[first, len(order)]))
     return order[rank < each]
 
@@ -252,14 +255,10 @@ def _numbers(values: npt.NDArray[np.generic]) -> Counts:
     return np.asarray(pd.factorize(values)[0], np.int64)
 
 
-def _starts(ordered: npt.NDArray[np.generic]) -> Counts:
-    return np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, np.int64)
-
-
 def _runs(values: Counts) -> tuple[Counts, Counts]:
     """An order in which equal values stand together, and where each run of them begins."""
     order = np.argsort(values)
-    return order, _starts(values[order])
+    return order, starts(values[order])
 
 
 def _reduced(function: np.ufunc, counts: Counts, first: Counts) -> Counts:
@@ -273,8 +272,8 @@ def _of_members(group: Counts, member: Counts, counts: Counts, size: int) -> tup
     members = np.int64(member.max(initial=0) + 1)
     order, first = _runs(group * members + member)
     of_member, group = _reduced(np.add, counts.take(order, axis=0), first), group[order[first]]
-    starts = _starts(group)
+    first_of_group = starts(group)
     total, most = (np.zeros((size, counts.shape[1]), np.int64) for _ in range(2))
-    total[group[starts]] = _reduced(np.add, of_member, starts)
-    most[group[starts]] = _reduced(np.maximum, of_member, starts)
+    total[group[first_of_group]] = _reduced(np.add, of_member, first_of_group)
+    most[group[first_of_group]] = _reduced(np.maximum, of_member, first_of_group)
     return total, np.bincount(group, minlength=size), most

@@ -33,7 +33,7 @@ _SOURCES: Final = (0.35, 0.20, 0.12, 0.15, 0.10, 0.08)
 _TRUNKS: Final = 12
 TRUNKS_EACH: Final = 3  # of one carrier
 # Calls by hour of the day: quiet nights, two peaks around lunch, an evening shoulder.
-_HOURS: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 18, 15, 11, 9, 7, 6, 4, 3)
+CALLS_BY_HOUR: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 18, 15, 11, 9, 7, 6, 4, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,6 @@ class Traffic:
 
 
 DAY_CELLS: Final = AREAS * len(DIRECTIONS)
-HOUR_CELLS: Final = HOURS * REGIONS
 
 
 class Victims(NamedTuple):
@@ -153,14 +152,14 @@ def _callers(rng: np.random.Generator, calls: int, subscribers: int) -> Ints:
     weight[:_CALL_CENTRES] = 0
     weight *= (1 - _CENTRES_SHARE) / weight.sum()
     weight[:_CALL_CENTRES] = _CENTRES_SHARE / _CALL_CENTRES
-    return _picked(rng, calls, weight)
+    return picked(rng, calls, weight)
 
 
 def _zipf(rng: np.random.Generator, count: int) -> Ints:
-    return _picked(rng, count, 1 / (np.arange(AREAS) + 3))
+    return picked(rng, count, 1 / (np.arange(AREAS) + 3))
 
 
-def _picked(rng: np.random.Generator, count: int, weight: npt.NDArray[Any]) -> Ints:
+def picked(rng: np.random.Generator, count: int, weight: npt.NDArray[Any]) -> Ints:
     """`count` positions in `weight`, drawn by it."""
     edges = np.cumsum(weight)
     return np.asarray(np.searchsorted(edges, rng.random(count) * edges[-1], side="right"), np.int64)
@@ -168,7 +167,7 @@ def _picked(rng: np.random.Generator, count: int, weight: npt.NDArray[Any]) -> I
 
 def _course(rng: np.random.Generator, count: int) -> dict[str, Ints]:
     """When calls start and how they go on: a delay, a ringing time and a talk time, all in ms."""
-    hour = _picked(rng, count, np.array(_HOURS, float))
+    hour = picked(rng, count, np.array(CALLS_BY_HOUR, float))
     answered = rng.random(count) < _ANSWERED
     talk = np.clip(rng.lognormal(11.2, 1.2, count), 1, 4 * 3_600_000).astype(np.int64)
     return {
@@ -176,8 +175,8 @@ def _course(rng: np.random.Generator, count: int) -> dict[str, Ints]:
         "delay_ms": np.clip(rng.lognormal(7.4, 0.5, count), 150, 15_000).astype(np.int64),
         "ring_ms": np.clip(rng.lognormal(9.1, 0.7, count), 300, 60_000).astype(np.int64),
         "talk_ms": np.where(answered, talk, 0),
-        "source": _picked(rng, count, np.array(_SOURCES)),
-        "trunk": _picked(rng, count, 1 / (np.arange(_TRUNKS) + 1)),
+        "source": picked(rng, count, np.array(_SOURCES)),
+        "trunk": picked(rng, count, 1 / (np.arange(_TRUNKS) + 1)),
     }
 
 

@@ -125,8 +125,7 @@ def register(
     at, made = database.now(), []
     for part in parts:
         file_no = _file(connection, run_id, part.source, topic, partition, at, naming)
-        last = connection.execute(select(func.max(blocks.c.block)).where(blocks.c.file_no == file_no)).scalar()
-        number = 0 if last is None else int(last) + 1
+        number = _next_block(connection, file_no)
         row = {"file_no": file_no, "block": number, "first": span[0], "last": span[1], "run_id": run_id}
         connection.execute(insert(blocks).values(**row, **stream_columns(at, part.oldest_at, part.bytes, sharding)))
         made.append(Range(part.source, file_no, number, *span, sharding, milliseconds(at)))
@@ -183,7 +182,8 @@ def close_days(connection: Connection, today: date) -> None:
 
 def give_up(connection: Connection, topic: str, partition: int, before: int, run_id: str) -> int:
     """Close blocks that begin before an offset as they are: what of them is not committed cannot be read again. What
-    of them lies behind it becomes a block of its own, which is read as if it were new."""
+    of them lies behind it becomes a block of its own, which is read as if it were new. A gap behind the last block
+    becomes an empty one, so that every later start is behind it."""
     here = select(kafka_inputs.c.file_no).where(_of(topic, partition))
     lost = _INCOMPLETE & (blocks.c.first < before) & blocks.c.file_no.in_(here)
     across = connection.execute(select(blocks).where(lost, blocks.c.last > before)).all()
@@ -191,11 +191,28 @@ def give_up(connection: Connection, topic: str, partition: int, before: int, run
     for row in across:
         one = (blocks.c.file_no == row.file_no) & (blocks.c.block == row.block)
         connection.execute(update(blocks).where(one).values(last=before))
-        number = connection.execute(select(func.max(blocks.c.block)).where(blocks.c.file_no == row.file_no)).scalar_one()
         kept = {name: getattr(row, name) for name in ("file_no", "last", "registered_at", "oldest_at", "bytes")}
-        rest = {"block": number + 1, "first": before, "run_id": run_id, "sharding": row.sharding}
+        number = _next_block(connection, row.file_no)
+        rest = {"block": number, "first": before, "run_id": run_id, "sharding": row.sharding}
         connection.execute(insert(blocks).values(**kept, **rest))
+    _close_gap(connection, topic, partition, before, run_id)
     return closed
+
+
+def _close_gap(connection: Connection, topic: str, partition: int, before: int, run_id: str) -> None:
+    end = _end(connection, topic, partition)
+    if end is None or end >= before:
+        return
+    newest = select(func.max(kafka_inputs.c.file_no)).where(_of(topic, partition))
+    file_no, at = connection.execute(newest).scalar_one(), database.now()
+    row = {"file_no": file_no, "block": _next_block(connection, file_no), "first": end, "last": before}
+    empty = {"run_id": run_id, "committed_by": run_id, "records": 0, "slices": 0}
+    connection.execute(insert(blocks).values(**row, **empty, **stream_columns(at, at, 0, "")))
+
+
+def _next_block(connection: Connection, file_no: int) -> int:
+    last = connection.execute(select(func.max(blocks.c.block)).where(blocks.c.file_no == file_no)).scalar()
+    return 0 if last is None else int(last) + 1
 
 
 def drop_changed(connection: Connection, file_nos: Sequence[int]) -> None:

@@ -91,6 +91,13 @@ def request_stop(settings: Settings) -> list[str]:
     return found
 
 
+def held(connection: Connection) -> set[str]:
+    """The leases of the streams that are at work."""
+    going = select(streams.c.run_id, streams.c.sources).where(streams.c.stopped_at.is_(None))
+    alive = runs.living(connection)
+    return {name for row in connection.execute(going) if row.run_id in alive for name in json.loads(row.sources)}
+
+
 def mark_stop(connection: Connection, run_ids: Sequence[str]) -> None:
     """Set the mark that the readers of some streams look for."""
     mine = streams.c.run_id.in_(run_ids) & streams.c.stop_requested_at.is_(None)

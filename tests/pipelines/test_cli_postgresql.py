@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -24,12 +25,13 @@ from callward.custody.register import KeyName, Keyring, keyring
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.settings import Database
+from callward.settings import Database, ReleaseCaps
+from callward.template import render
 from pipelines.compact import compact, fold_entries
 from pipelines.verify import verify
 from schemas import tables
 from schemas.tables import keys
-from tests import retention
+from tests import commands, releases, retention
 
 _OWNER = "callward"
 
@@ -242,6 +244,33 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
     assert (done["keys"]["destroyed"], done["keys"]["closed"]) == (0, 0)
     assert epochs.add_copy(settings, "late", "safe 2").copy_no == 1
     assert epochs.confirm_copy(settings, 1).destroyed
+
+
+def test_releases_on_postgresql(workspace: Any, fresh_url: str) -> None:
+    """Run, run again for the same bytes, two tables at once that only fit the budget one by one, and the balance."""
+    site = workspace("generic", database=Database(url=fresh_url))
+    initiate.upgrade(site.settings)
+    retention.night(site, retention.feed(*(retention.call(n) for n in range(60))))
+    for name in ("calls", "other"):
+        releases.declare(site, releases.text(name=f'"{name}"', rho="0.002", lateness_days="0"), name)
+    capped = {"default": site.settings.tenants["default"].model_copy(update={"release": ReleaseCaps(rho_all=0.004)})}
+    site.settings.path.write_text(render(site.settings.model_copy(update={"tenants": capped})), encoding="utf-8")
+    where = ["--period", retention.DAY.isoformat(), "--config", str(site.settings.path), "--json"]
+    at_once = [commands.start("release", "run", name, *where) for name in ("calls", "calls", "other")]
+    ended = [one.wait().check_clean() for one in at_once]
+    assert [one.err for one in ended if one.code and not re.search("being (worked on|released)", one.err)] == []
+    names = {one.document["name"]: one.document for one in ended if one.code == 0}
+    assert names
+    again = [commands.run("release", "run", name, *where).check_clean() for name in ("calls", "other")]
+    assert [one.code for one in again] == [0, 0]
+    assert all(names.get(one.document["name"], one.document) == one.document for one in again)
+    balance = commands.run("release", "budget", "--json", "--config", str(site.settings.path)).document
+    assert {(row["window"], row["spent"], row["left"]) for row in balance} >= {("all", 0.004, 0.0)}
+    releases.declare(site, releases.text(name='"third"', rho="0.001", lateness_days="0"), "third")
+    assert commands.run("release", "run", "third", *where).code == 2
+    cells = query.query(site.settings, "analytics", "SELECT count(*) AS n, count(calls) AS shown FROM calls")
+    assert cells.to_pylist() == [{"n": 5, "shown": 5}]
+    assert exports.has_release(site.settings, again[0].document["release_id"])
 
 
 def test_retention_on_postgresql(workspace: Any, fresh_url: str) -> None:

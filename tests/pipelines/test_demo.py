@@ -32,7 +32,7 @@ def test_every_command_ends_as_it_must(steps):
 
 
 def test_each_person_is_there(steps):
-    assert {"ops", "billing", "assurance", "compliance"} == {step.command.who for step in steps}
+    assert {"ops", "billing", "assurance", "analytics", "compliance"} == {step.command.who for step in steps}
 
 
 def test_numbers_are_shown_for_a_case_and_nowhere_else(steps):
@@ -51,6 +51,14 @@ def test_the_sweep_reads_the_workspace_and_finds_nothing(steps, workspace):
     lake = sum(path.stat().st_size for path in workspace.joinpath("lake").rglob("*") if path.is_file())
     assert swept["hits"] == []
     assert swept["bytes"] > lake > 0
+
+
+def test_an_analyst_gets_released_cells_that_were_paid_for(steps):
+    (done, balances) = [json.loads(step.output) for step in steps if step.command.arguments[0] == "release"]
+    (cells,) = [json.loads(step.output) for step in steps if "sql --role analytics" in step.command.typed]
+    assert done["status"] == "published" and len(cells) == done["cells"]["number"] > 1
+    assert all(cell["calls_error"] > 0 for cell in cells)
+    assert {row["spent"] for row in balances} == {done["rho"] / 1e9}
 
 
 def test_once_more_takes_nothing_in(steps):

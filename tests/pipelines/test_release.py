@@ -1,6 +1,7 @@
 """Releases through their own entry point: what is out stays as it is, whatever is asked, is killed, or comes late."""
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from callward import audit, database, query
+from callward.custody import exports
 from callward.custody.roots import root_file
 from callward.errors import Problem, UsageProblem
 from callward.release.budget import Spent
@@ -184,6 +186,39 @@ def test_an_older_database_does_not_draw_again_what_is_out(filled: Callable[...,
     with pytest.raises(Problem, match="the database is older"):
         releasing.run(site.settings, "calls", PERIOD)
     assert register(site) == [] and bytes_of(done) == before
+
+
+def test_a_restored_database_knows_what_is_out_and_what_was_paid(filled: Callable[..., Any], tmp_path: Path) -> None:
+    """The older database with the newest export gives back the same bytes, cells and balance, and draws nothing."""
+    site = filled(many(50))
+    declare(site, text(rho="0.001"))
+    declare(site, text(name='"inside"', rho=None), "inside")
+    database.engine(site.settings).dispose()
+    old = Path(shutil.copyfile(site.settings.folder / "callward.db", tmp_path / "old.db"))
+    done = [releasing.run(site.settings, name, PERIOD) for name in ("calls", "inside")]
+    paid, out, seen = charged(site), [bytes_of(one) for one in done], all_cells(site)
+    put_back(site, old)
+    assert register(site) == [] and all_cells(site) == []
+    restored = exports.restore(site.settings, exports.listed(site.settings.register_path)[0])
+    assert restored["releases_put_back"] == 2 and charged(site) == paid
+    again = [releasing.run(site.settings, name, PERIOD) for name in ("calls", "inside")]
+    assert again == done and [bytes_of(one) for one in again] == out
+    assert all_cells(site) == seen and charged(site) == paid
+
+
+def all_cells(site: Any) -> list[Any]:
+    with database.reading(site.settings) as connection:
+        return [
+            tuple(row) for row in connection.execute(select(analytics_cells).order_by(*analytics_cells.primary_key))
+        ]
+
+
+def put_back(site: Any, copy: Path) -> None:
+    """The old database in the place of the one that was lost."""
+    database.engine(site.settings).dispose()
+    for file in site.settings.folder.glob("callward.db*"):
+        file.unlink()
+    shutil.copyfile(copy, site.settings.folder / "callward.db")
 
 
 # -- odd data ----------------------------------------------------------------------------------------------------------

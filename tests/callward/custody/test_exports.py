@@ -5,6 +5,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select, update
 
 from callward import audit, database, initiate
 from callward.custody import epochs, exports, persons, signing
@@ -21,6 +22,7 @@ from callward.custody.register import KeyName, Keyring
 from callward.custody.roots import root_file
 from callward.errors import Problem
 from callward.settings import Settings
+from schemas.release import LOST, PUBLISHED, RESERVED, release_charges, releases
 from schemas.retention import roots as epochs_table
 from schemas.tables import keys, lake_files
 
@@ -331,6 +333,75 @@ def test_a_database_that_minted_on_its_own_is_not_mixed_up(settings: Settings, t
     with pytest.raises(Problem, match=r"a key of its own|history"):
         exports.restore(settings, path)
     assert state(settings) == before
+
+
+# -- what was released -------------------------------------------------------------------------------------------------
+
+
+def _release(connection: Any, number: int, status: str, attempt: int = 1, day: int = 5) -> str:
+    """A release of a day, and its charge of `number` nano-rho."""
+    release_id = "abcdefgh"[number] * 32
+    out = {"published_at": datetime(2030, 1, 9), "files": "{}", "sheet": "{}", "partition": b"sealed"}
+    row = dict.fromkeys(("view", "kind", "audience", "unit", "spec_digest", "domains_digest", "snapshot"), "x")
+    row |= {"tenant": "default", "name": "calls", "path": f"x/{release_id}", "run_id": "gone", "status": status}
+    row |= {"period_start": date(2030, 1, day), "period_end": date(2030, 1, day), "correction_no": 0}
+    row |= {"attempt": attempt, "rho": number, "reserved_at": datetime(2030, 1, 9, 1, 2, 3)}
+    connection.execute(insert(releases).values(release_id=release_id, **row, **(out if status == PUBLISHED else {})))
+    charge = {"tenant": "default", "unit": "subscriber", "window": "all", "rho": number}
+    connection.execute(insert(release_charges).values(release_id=release_id, **charge))
+    return release_id
+
+
+def _released(settings: Settings) -> tuple[list[Any], list[Any]]:
+    with database.reading(settings) as connection:
+        return (
+            list(connection.execute(select(releases).order_by(releases.c.rho))),
+            list(connection.execute(select(release_charges).order_by(release_charges.c.rho))),
+        )
+
+
+def test_an_older_database_gets_back_what_was_released_and_every_charge(settings: Settings, tmp_path: Path) -> None:
+    with database.writing(settings) as connection:
+        _release(connection, 1, RESERVED, day=5)
+    old = kept(settings, tmp_path / "old.db")
+    with database.writing(settings) as connection:
+        connection.execute(update(releases).values(status=PUBLISHED, files="{}", partition=b"sealed"))
+        _release(connection, 2, LOST, day=6)
+        _release(connection, 3, PUBLISHED, attempt=2, day=6)
+        under_way = _release(connection, 4, RESERVED, day=7)
+    exports.write(settings, "the last")
+    rows, charges = _released(settings)
+    put_back(settings, old)
+    tried = exports.restore(settings, newest(settings), dry_run=True)
+    assert len(_released(settings)[0]) == 1
+    assert exports.restore(settings, newest(settings)) == tried | {"dry_run": False}
+    assert tried["releases_put_back"] == 3
+    assert _released(settings) == ([row for row in rows if row.release_id != under_way], charges)
+    assert [exports.has_release(settings, row.release_id) for row in rows] == [True, False, True, False]
+
+
+def test_a_restore_takes_no_release_away(settings: Settings, tmp_path: Path) -> None:
+    """Not even where this database has released the same period by itself: both are out, and both were paid."""
+    old = kept(settings, tmp_path / "old.db")
+    with database.writing(settings) as connection:
+        _release(connection, 1, PUBLISHED)
+    path = exports.write(settings, "the last")
+    put_back(settings, old)
+    with database.writing(settings) as connection:
+        _release(connection, 2, PUBLISHED)
+    exports.restore(settings, path)
+    rows, charges = _released(settings)
+    assert [(row.rho, row.attempt, row.status) for row in rows] == [(1, 2, PUBLISHED), (2, 1, PUBLISHED)]
+    assert [charge.rho for charge in charges] == [1, 2]
+
+
+def test_an_export_from_before_there_were_releases_still_restores(settings: Settings) -> None:
+    body = exports.read(settings, exports.write(settings, "older"))
+    older = {name: rows for name, rows in body.items() if name not in ("releases", "release_charges")}
+    with database.writing(settings) as connection:
+        _release(connection, 1, PUBLISHED)
+        exports._put(connection, older)
+    assert [row.rho for row in _released(settings)[1]] == [1]
 
 
 def test_signers_of_an_empty_register_say_what_to_do(settings: Settings) -> None:

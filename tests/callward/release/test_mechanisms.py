@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.release import mechanisms
-from callward.release.mechanisms import epsilon_of, gaussian, rho_of, sigma_of, thresholded
+from callward.release.mechanisms import epsilon_of, gaussian, rho_of, sigma_of
 
 ZEROS = np.zeros(20_000, np.int64)
 
@@ -104,48 +103,3 @@ def test_a_price_that_is_none_is_refused(rho: float, delta: float) -> None:
         epsilon_of(rho, delta)
     with pytest.raises(ValueError):
         rho_of(rho, delta)
-
-
-# -- open domains ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("delta", [0.3, 0.05, 0.01])
-def test_a_key_of_one_unit_shows_no_more_often_than_delta_says(delta: float) -> None:
-    draws = 60_000
-    shown, *_ = thresholded(np.arange(draws, dtype=np.uint64), np.ones(draws, np.int64), 1, 0.5, delta)
-    assert len(shown) / draws <= delta + 5 * math.sqrt(delta / draws)
-
-
-def test_without_the_correction_a_key_would_show_more_often() -> None:
-    """OpenDP shows a value that equals its threshold, which its own δ leaves out: why one is added."""
-    sigma, draws = sigma_of(1.0, 0.5), 60_000
-    naive = mechanisms._above(sigma, mechanisms._threshold(1, sigma, 0.01))
-    delta = naive.map((1, 1.0, 1.0))[1]
-    shown = naive(dict.fromkeys(range(draws), 1))
-    assert len(shown) / draws > delta + 5 * math.sqrt(delta / draws)
-
-
-def test_large_keys_show_with_noise_and_small_ones_do_not() -> None:
-    keys = np.array([9, 3, 5], np.uint64)
-    shown, counts, sigma, least = thresholded(keys, np.array([10_000, 2, 20_000]), 8, 0.015, 1e-9)
-    assert shown.tolist() == [5, 9]
-    assert np.abs(counts - [20_000, 10_000]).max() < 8 * sigma
-    assert counts.min() >= least
-    assert sigma == pytest.approx(math.sqrt(8 / 0.03), rel=1e-9)
-
-
-def test_a_key_of_fewer_than_least_never_shows() -> None:
-    keys = np.arange(3_000, dtype=np.uint64)
-    shown, _, _, least = thresholded(keys, np.full(3_000, 14), 1, 0.5, 0.4, least=15)
-    assert len(shown) == 0
-    assert least >= 16
-
-
-def test_a_key_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(ValueError):
-        thresholded(np.array([1, 1], np.uint64), np.array([3, 4]), 1, 0.5, 1e-6)
-
-
-def test_no_keys_are_no_table() -> None:
-    shown, counts, *_ = thresholded(np.zeros(0, np.uint64), np.zeros(0, np.int64), 1, 0.5, 1e-6)
-    assert (len(shown), len(counts)) == (0, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from callward import audit, database, runs
 from callward.errors import Problem, UsageProblem
@@ -74,6 +74,20 @@ def test_a_second_declaration_over_a_period_that_is_out_is_refused(site: Site, r
             reserve(site, run_id, made(**change), correct=correct)
     next_day = Period.parse("day", "2026-03-06")
     assert isinstance(reserve(site, run_id, made(**change), next_day), Reservation)
+
+
+def test_a_charge_whose_reservation_was_forgotten_stays_paid_and_is_never_charged_for_again(
+    site: Site, run_id: str
+) -> None:
+    """As after a restore: only the charge of a reservation is put back."""
+    forgotten = reserve(site, run_id, made())
+    with database.writing(site.settings) as connection:
+        connection.execute(delete(releases))
+    anew = reserve(site, run_id, made())
+    assert anew.release_id != forgotten.release_id and charged(site) == 2 * made().rho
+    with database.reading(site.settings) as connection:
+        (ever,) = [row for row in budget.balances(site.settings, connection) if row["window"] == "all"]
+    assert (ever["spent"], ever["lost"]) == (2 * made().rho, made().rho)
 
 
 def test_a_grain_that_covers_a_day_that_is_out_is_another_declaration(site: Site, run_id: str) -> None:

@@ -44,6 +44,29 @@ def test_the_same_figures_give_the_same_bytes() -> None:
 
 
 @given(st.integers(0, 1000), st.sampled_from([0, 11, 200]))
+def test_the_file_of_a_table_gives_its_cells_back(seed: int, least: int) -> None:
+    release = made(dimensions=DIRECTION + HOUR, suppress_below=str(least), rho="0.05")
+    cells, _, files = published(release, noisy(release, seed))
+    again = sheet.of_file(release, files["cells.parquet"])
+    assert list(sheet.rows(reserved(release), again)) == list(sheet.rows(reserved(release), cells))
+
+
+@given(st.data())
+def test_the_file_of_a_threshold_table_gives_its_cells_back(data: st.DataObject) -> None:
+    within = data.draw(st.sampled_from([(), ("direction",), ("hour",)]))
+    release = made(dimensions=DIRECTION + HOUR, rho=None, more=f"[suppression]\nwithin = {json.dumps(within)}\n")
+    grid = release.grid()
+    cell = np.array(data.draw(st.lists(st.integers(0, grid.size - 1), max_size=8, unique=True)), np.int64)
+    every = grid.parents(np.arange(grid.size), within).astype(np.int64)
+    others = np.array(data.draw(st.lists(st.sampled_from(sorted(set(every.tolist()))), max_size=3, unique=True)), int)
+    parents = np.concatenate([every[cell], others])
+    figures = np.arange(2 * len(parents)).reshape(-1, 2)
+    cells = sheet.of_groups(release, parents, np.concatenate([cell, np.full(len(others), -1)]), figures)
+    again = sheet.of_file(release, sheet.contents(release, cells, {})["cells.parquet"])
+    assert list(sheet.rows(reserved(release), again)) == list(sheet.rows(reserved(release), cells))
+
+
+@given(st.integers(0, 1000), st.sampled_from([0, 11, 200]))
 def test_suppression_looks_at_the_noisy_count_alone(seed: int, least: int) -> None:
     release = made(suppress_below=str(least), rho="0.05")
     figures = noisy(release, seed)

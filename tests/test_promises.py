@@ -1,15 +1,17 @@
-"""One test, or a few, per promise of the design that is kept so far (section 1: 1 to 7)."""
+"""One test, or a few, per promise of the design (section 1: 1 to 8)."""
 
 import base64
 import bz2
 import json
 import math
+import random
 import re
 import shutil
 import signal
 import sqlite3
 import sys
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,11 +44,12 @@ from callward.template import render
 from callward.workspace import Reference, open_workspace
 from pipelines import engine
 from pipelines import wave as waves
+from pipelines.verify import verify
 from schemas.codes import Bucket
 from schemas.release import NANO
 from schemas.tables import ledger_entries
 from schemas.views import VIEWS
-from tests import releases, retention
+from tests import releases, retention, streams
 from tests.commands import Ended, all_that_is, run, strays, waiting
 from transforms import aggregate
 from transforms.aggregate import Aggregate
@@ -557,6 +560,45 @@ def test_7_a_loop_over_records_would_be_seen(workspace: Callable[..., Any], monk
 
 
 # -- the audit log holds after all that --------------------
+
+
+# -- 8. Same answer both ways --------------------
+# Here without servers; tests/test_stream.py does it through the real commands on Kafka and Flink, whatever is killed
+# meanwhile, and tests/test_stream_inline.py with everything that an engine may do.
+
+
+def _landed(workspace: Callable[..., Any], feed: Path, seed: int) -> Any:
+    """A workspace where the files of a feed wait, under names that give them another order."""
+    sources = ("asterisk", "opensips", "cucm")
+    site = workspace(*sources, thresholds={"file_errors_pct": 100.0}, stream={"buckets": 4})
+    files = sorted(path for path in feed.rglob("*") if path.is_file())
+    for number, path in enumerate(random.Random(seed).sample(files, len(files))):
+        site.deliver([path], prefix=f"{number:03d}-")
+    return site
+
+
+def test_8_what_came_by_stream_and_what_came_by_batch_are_the_same_rows(
+    workspace: Callable[..., Any], tmp_path: Path
+) -> None:
+    sources = ("asterisk", "opensips", "cucm")
+    generate(tmp_path, seed=31, day=DAY, calls=400, dirt=0.02, sources=sources)
+    by_batch, by_stream = (_landed(workspace, tmp_path, seed) for seed in (1, 2))
+    by_batch.night(int(time.time() * 1000))
+    streams.stream_once(by_stream.settings, sources, random.Random(3))
+    compared = verify(by_batch.settings, by_stream.settings)
+    assert compared.equal, "\n".join(map(str, compared.comparison.first))
+    assert by_stream.view("billing").num_rows > 100
+    assert by_stream.unbalanced() == {}
+
+
+def test_8_a_difference_is_seen(workspace: Callable[..., Any], tmp_path: Path) -> None:
+    """Otherwise the comparison above would prove nothing."""
+    generate(tmp_path, seed=31, day=DAY, calls=60, dirt=0.0, sources=("asterisk",))
+    one, other = (_landed(workspace, tmp_path, seed) for seed in (1, 2))
+    waiting(other)[0].unlink()
+    one.night(int(time.time() * 1000))
+    streams.stream_once(other.settings, ("asterisk",))
+    assert not verify(one.settings, other.settings).equal
 
 
 def test_the_audit_log_is_unbroken_after_nights_and_kills(night: Told, killed: Told) -> None:

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
-from callward import database
+from callward import database, initiate
 from callward.feeds import generate
+from callward.runs import new_id
+from callward.settings import Database, Topic
 from callward.streaming import blocks
 from callward.sweeping import sweep
 from pipelines import flink
@@ -28,9 +31,12 @@ from pipelines.verify import verify
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
+from tests.pipelines.test_cli_postgresql import server_url
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.test_night_order import call_of, cut
+
+__all__ = ["server_url"]  # a fixture
 
 SOURCES = ("asterisk", "opensips", "cucm", "generic")
 BY_TOPIC = ("asterisk", "opensips")
@@ -42,7 +48,7 @@ QUICK = {
     "poll_seconds": 0.3,
     "house_minutes": 0.05,
     "metrics": "",
-    "block_mebibytes": 0.01,
+    "block_mebibytes": 0.02,
 }
 
 Message = tuple[str, bytes]  # the source that sends it, and its value
@@ -243,18 +249,15 @@ def streaming(
     """streaming(broker, **settings) → a workspace that reads a topic of the broker, and its folders."""
     made: list[Stream] = []
 
-    def make(broker: KafkaBroker, **more: Any) -> Stream:
+    def make(broker: KafkaBroker, site: Any = None, **more: Any) -> Stream:
         topic = f"cdr-{time.time_ns()}"
         broker.create(topic, 2)
         declared = {"name": topic, "source": "asterisk", "source_header": "switch", "sources": {"opensips": "opensips"}}
-        engine = {"checkpoint_seconds": 2.0} | more.pop("engine", {})
-        site = _make(
-            workspace,
-            feed_source,
-            kafka={"bootstrap": [broker.bootstrap], "topics": [declared]},
-            stream=QUICK | more.pop("stream", {}),
-            engine=engine,
-            **more,
+        site = site or _make(workspace, feed_source, **more)
+        site.set(
+            kafka={"bootstrap": [broker.bootstrap], "topics": [Topic(**declared)]},
+            stream=QUICK,
+            engine={"checkpoint_seconds": 2.0, **more.get("engine", {})},
         )
         (tmp_path / "temporary").mkdir(exist_ok=True)
         made.append(Stream(site, broker, topic, tmp_path / "temporary"))
@@ -497,6 +500,42 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no right to mount a small tmpfs here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+@pytest.mark.endurance
+def test_a_database_server_that_is_away_for_a_while(
+    feed: Feed, night: Any, kafka: KafkaBroker, streaming: Callable[..., Stream], server_url: str, tmp_path: Path
+) -> None:
+    name = f"stream_{new_id()}"
+    admin = create_engine(server_url.rpartition("/")[0] + "/template1", isolation_level="AUTOCOMMIT")
+
+    def ask(statement: str) -> None:
+        with admin.connect() as connection:
+            connection.execute(text(statement))
+
+    ask(f"CREATE DATABASE {name}")
+    settings = initiate.like(tmp_path / "workspace", night.settings)
+    settings = settings.model_copy(
+        update={
+            "database": Database(url=server_url.rpartition("/")[0] + f"/{name}"),
+            "lake": settings.lake.model_copy(update={"grace_minutes": 0.0}),
+        }
+    )
+    initiate.init(tmp_path / "workspace", settings, night.settings, months=["2026-02", "2026-03"])
+    stream = streaming(kafka, type(night)(tmp_path / "workspace"))
+    half = len(feed.messages) // 2
+    stream.start()
+    stream.send(feed.messages[:half])
+    stream.comes_on()
+    ask(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    stream.send(feed.messages[half:])
+    stream.site.deliver(feed.files)
+    time.sleep(45)
+    ask(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    stream.comes_to(night)
+    stream.stop()
+    _check(stream, night)
 
 
 @pytest.mark.endurance

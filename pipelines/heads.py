@@ -84,7 +84,7 @@ class _Open:
             if known is not None and mark is not None and known.turn == mark.turn:
                 return known
             if known is not None:
-                known.blocks.close()
+                known.close()
                 del self._readers[head]
             self._readers[head] = Turns(head.open(mark))
             return self._readers[head]
@@ -99,15 +99,23 @@ class Turns:
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
         self._name, self._count = secrets.token_hex(4), 0
+        self._lock, self._closed = threading.Lock(), False
 
     @property
     def turn(self) -> str:
         return f"{self._name}/{self._count}"
 
     def next(self) -> pa.Table | None:
-        found = self.blocks.next()
-        self._count += found is not None
-        return found
+        """The next work. A thread that the engine gave up may still ask a reader that was closed: it gets none."""
+        with self._lock:
+            found = None if self._closed else self.blocks.next()
+            self._count += found is not None
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self.blocks.close()
 
     @property
     def mark(self) -> Mark:

@@ -22,7 +22,7 @@ test: $(INSTALLED)
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 	$(RUN) -m pytest -m "not endurance"
 
-endurance: $(INSTALLED)  ## long campaigns: fifty nights killed at random
+endurance: $(INSTALLED)  ## long campaigns: nights, purges and streams killed at random, outages, a soak, an object store
 	$(RUN) -m pytest -m endurance
 
 bench: $(INSTALLED)

@@ -161,6 +161,13 @@ def releasing(bench: Bench, rows: int) -> Result:
     return found or {"failed": _last_line(cost)}
 
 
+def streaming(bench: Bench) -> Result:
+    """A stream from a real broker on an embedded Flink: from a full topic, and at a steady 20,000 records a second."""
+    cost = bench.script("stream", "--folder", str(bench.scratch))
+    found: Result = json.loads(cost.out) if cost.code == 0 else {}
+    return found or {"failed": _last_line(cost)}
+
+
 def _fine(*results: Result) -> bool:
     return not any("failed" in result for result in results)
 
@@ -176,6 +183,8 @@ def _steps(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Cal
     yield "purge", lambda: purging(bench)
     if options.large:
         yield "release", lambda: releasing(bench, 10 * _MILLION)
+    if options.stream:
+        yield "stream", lambda: streaming(bench)
     if options.month:
         yield "month", lambda: month(bench, options.month_rows)
 
@@ -194,6 +203,7 @@ def ratios(results: Result) -> Result:
     slow = results.get("per_record", {}).get("rows_per_second")
     flat = [night for night in results.get("flatness", {}).values() if _fine(night)]
     small, purge, release = (results.get(name, {}) for name in ("start_up", "purge", "release"))
+    fast, fresh = (results.get("stream", {}).get(name, {}) for name in ("fast", "fresh"))
     return {
         "night / floor (rate)": results.get("pairs", {}).get("night_to_floor"),
         "night / per-record (rate)": round(speed / slow, 1) if speed and slow else None,
@@ -208,6 +218,8 @@ def ratios(results: Result) -> Result:
         .get("numbers_dropped", {})
         .get("rows_per_second"),
         "two releases of a day of 10 million calls (s)": release.get("wall_s"),
+        "stream from a full topic (records/s)": fast.get("records_per_second"),
+        "stream, age of a record at its commit, p99 (s)": fresh.get("age_s", {}).get("p99"),
         "contribution bounding (rows/s of a worker)": release.get("bounding", {})
         .get("bottom_l0", {})
         .get("rows_per_second"),
@@ -272,6 +284,7 @@ def _options() -> argparse.Namespace:
         action="store_true",
         help="also a night of 40 million records (12 GB of disk), and releases of a day of 10 million calls",
     )
+    parser.add_argument("--stream", action="store_true", help="also a stream (Java, and `make engine` before)")
     parser.add_argument("--month", action="store_true", help="also a night into a lake that holds a month")
     parser.add_argument("--month-rows", type=int, default=200_000, help="records of each night of the month")
     parser.add_argument("--data", type=Path, help="folder for generated data, kept and used again")

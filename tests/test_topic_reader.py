@@ -95,6 +95,7 @@ def topic(kafka: KafkaBroker, workspace: Callable[..., Any], feed_source: Any) -
             "asterisk",
             "opensips",
             feed_source("plain", format="generic_jsonl", declare={"identity": {"content": True}}),
+            feed_source("usual", format="generic_jsonl"),
         ]
         declared = {"name": name, "source": "asterisk", **more}
         site = workspace(
@@ -294,8 +295,9 @@ def test_a_block_of_records_in_one_message(topic: Callable[..., Topic], lines: l
     assert here.site.entries()["in", ""][0] == 201
 
 
-def test_records_without_ids_are_told_apart_by_their_messages(topic: Callable[..., Topic]) -> None:
-    here = topic(source="plain", message_id="key")
+@pytest.mark.parametrize("source", ["plain", "usual"])
+def test_records_without_ids_are_told_apart_by_their_messages(topic: Callable[..., Topic], source: str) -> None:
+    here = topic(source=source, message_id="key")
     call = {"calling_number": "+13035550101", "called_number": "+12125550102", "start_time": "2026-03-05T10:00:00Z"}
     value = json.dumps(call | {"answer_time": call["start_time"], "end_time": "2026-03-05T10:01:00Z"}).encode()
     here.send([(value, b"one", None), (value, b"two", None), (value, b"one", None)])

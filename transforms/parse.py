@@ -336,8 +336,11 @@ def _named_by_message(parsed: pa.Table, message_id: pa.ChunkedArray, place: np.n
     ids = flat(message_id).dictionary_encode()
     text = pa.array([name.hex() for name in ids.dictionary.to_pylist()], pa.string())
     named = pc.binary_join_element_wise(text.take(ids.indices), pa.array(place).cast(pa.string()), _JOINT)
-    nameless = pc.and_(pc.is_null(parsed["identity"]), pc.and_(pc.is_null(named), pc.is_null(parsed["filter"])))
-    fault = pc.coalesce(parsed["fault"], pc.if_else(nameless, str(Suspense.IDENTITY), pa.scalar(None, pa.string())))
+    without = pc.is_null(parsed["identity"])
+    saved = pc.and_(pc.and_(without, pc.is_valid(named)), has_value(parsed["fault"], str(Suspense.IDENTITY)))
+    nameless = pc.and_(without, pc.and_(pc.is_null(named), pc.is_null(parsed["filter"])))
+    fault = pc.if_else(saved, pa.scalar(None, pa.string()), parsed["fault"])
+    fault = pc.coalesce(fault, pc.if_else(nameless, str(Suspense.IDENTITY), pa.scalar(None, pa.string())))
     parsed = set_column(parsed, "fault", fault)
     return set_column(parsed, "identity", pc.coalesce(parsed["identity"], named))
 

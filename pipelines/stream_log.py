@@ -52,7 +52,7 @@ def _figure(value: Any) -> int | float | None:
 
 
 def _code(value: Any) -> str | None:
-    return str(value) if value in _CODES else None
+    return str(value) if isinstance(value, str) and value in _CODES else None
 
 
 def _sentence(value: Any) -> str | None:

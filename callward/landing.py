@@ -24,7 +24,7 @@ from callward.settings import Settings, Source
 MARKER = ".done"
 _DIGITS = re.compile(r"\d{7,}")
 _SEPARATED = re.compile(r"(?<![0-9A-Za-z])\(?\d{3}\)?[-. ]{1,2}\d{3}[-. ]\d{4}(?![0-9A-Za-z])")  # 212-555-0100
-_DATE_FORMS = ("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H", "%Y%m%d")
+_DATE_FORMS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 10: "%Y%m%d%H", 8: "%Y%m%d"}  # by their digits
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,11 @@ def mask(name: str) -> str:
 
 
 def _is_date(digits: str) -> bool:
-    for form in _DATE_FORMS:
-        try:
-            if 1990 <= datetime.strptime(digits, form).year < 2100:
-                return True
-        except ValueError:
-            continue
-    return False
+    form = _DATE_FORMS.get(len(digits))  # strptime would also take fields of one digit
+    try:
+        return form is not None and 1990 <= datetime.strptime(digits, form).year < 2100
+    except ValueError:
+        return False
 
 
 def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone]:

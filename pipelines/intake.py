@@ -19,11 +19,12 @@ from callward.custody.register import EVERY_MONTH, KeyName
 from callward.files import Files
 from callward.landing import Arrival, mask, open_plain, unchanged
 from callward.seal import SealBroken
-from callward.settings import Source
+from callward.settings import Settings, Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
+from transforms.commit import Limit
 from transforms.cut import record_end
 from transforms.elements import CHUNK
 from transforms.read import PLAIN, STAGED, archive_tenant
@@ -112,6 +113,13 @@ def _opened(arrival: Arrival, files: Files) -> BinaryIO:
         return io.BytesIO(segments.read(arrival.path, arrival.source, files.workspace.keyring))
     except (SealBroken, KeyGone) as problem:
         raise Unreadable(str(problem)) from None
+
+
+def limit_of(settings: Settings, source: Source) -> Limit:
+    """When a file of a source is set aside whole."""
+    thresholds = settings.thresholds
+    percent = thresholds.file_errors_pct if source.file_errors_pct is None else source.file_errors_pct
+    return Limit(percent / 100, thresholds.file_errors_min)
 
 
 def _has_identity(declaration: Declaration, shape: Shape) -> bool:

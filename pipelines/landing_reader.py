@@ -20,24 +20,16 @@ from callward.crash import point
 from callward.database import DatabaseAway
 from callward.files import Files
 from callward.landing import Arrival, LeftAlone, arrivals, unchanged
-from callward.settings import Settings, Source
+from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
 from pipelines.intake import Altered, Intake, Unreadable
 from pipelines.topic_reader import flush_now
-from transforms.commit import Limit
 from transforms.take_in import ASIDE, NOW, SHARDING, WHOLE, count_faults
 
 _FILES_AT_ONCE: Final = 2000
 _FILES_AHEAD: Final = 20_000
 Seen: TypeAlias = tuple[Path, int, int]
-
-
-def limit_of(settings: Settings, source: Source) -> Limit:
-    """When a file of a source is set aside whole."""
-    thresholds = settings.thresholds
-    percent = thresholds.file_errors_pct if source.file_errors_pct is None else source.file_errors_pct
-    return Limit(percent / 100, thresholds.file_errors_min)
 
 
 class LandingReader:
@@ -195,7 +187,7 @@ class LandingReader:
         """A file that is handed on in parts is read once before, for its error rate."""
         counted = [count_faults(_work(chunk, [], metadata), self._files) for chunk in chunks]
         wrong, read = (sum(column) for column in zip(*counted, strict=True))
-        return limit_of(self._settings, planned.source).exceeded(wrong, read)
+        return intakes.limit_of(self._settings, planned.source).exceeded(wrong, read)
 
 
 def _as_seen(arrival: Arrival) -> Seen:

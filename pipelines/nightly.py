@@ -25,7 +25,7 @@ from pipelines.tidy import tidy_pending
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket
 from schemas.tables import input_files
-from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, Attempt, Limit, Verdict
+from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, Attempt, Verdict
 from transforms.elements import Sharding
 
 ROLE = "billing-run"
@@ -275,7 +275,9 @@ class _Nightly:
             attempt=Attempt(self._night.run_id, number, self._attempts, check),
             chunks=intakes.chunks(wave, self._files),
             limits={
-                planned.file_no: self._limit(planned) for planned in wave if not (planned.condemned or planned.judged)
+                planned.file_no: intakes.limit_of(self._settings, planned.source)
+                for planned in wave
+                if not (planned.condemned or planned.judged)
             },
             sharding=self._sharding(wave),
             now_ms=self._now_ms,
@@ -286,13 +288,6 @@ class _Nightly:
         what = "checked" if check else f"wave {number + 1}"
         self._progress(f"{what}: {len(wave)} files, about {sum(i.records for i in wave):,} records")
         return run_wave(self._settings, self._reference, work)
-
-    def _limit(self, planned: Intake) -> Limit:
-        thresholds = self._settings.thresholds
-        percent = (
-            thresholds.file_errors_pct if planned.source.file_errors_pct is None else planned.source.file_errors_pct
-        )
-        return Limit(percent / 100, thresholds.file_errors_min)
 
     def _sharding(self, wave: list[Intake]) -> Sharding:
         """About bucket_records a group; a tenant is spread over shards only when it fills more than one group."""

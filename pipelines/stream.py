@@ -24,7 +24,7 @@ from pipelines import discreet, flink, flink_jobs, monitor, process, stream_log,
 from pipelines.engine import EMBEDDED
 from pipelines.heads import Landing, Partition, ReadBlocks
 from pipelines.house import House
-from pipelines.landing_reader import limit_of
+from pipelines.intake import limit_of
 from pipelines.orphans import sweep_orphans
 from transforms.elements import Sharding
 from transforms.flush import Flush

@@ -20,7 +20,8 @@ from callward.settings import Settings
 from callward.streaming import blocks, register
 from callward.workspace import Reference, open_transit, open_workspace
 from pipelines.house import House
-from pipelines.landing_reader import LandingReader, limit_of
+from pipelines.intake import limit_of
+from pipelines.landing_reader import LandingReader
 from pipelines.orphans import sweep_orphans
 from pipelines.stream import sharding_of
 from pipelines.topic_reader import TopicReader

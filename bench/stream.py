@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from confluent_kafka import Producer
@@ -35,7 +36,13 @@ from tests.servers import KafkaBroker, kafka_broker
 
 _PARTITIONS = 4
 _TICK_S = 0.1
-_KINDS = {"job-server": "flink", "pipelines.boot": "workers", "kafka.Kafka": "broker", "pipelines.cli": "supervisor"}
+_KINDS = {  # what a process is, by the first of these that its command line has
+    "job-server": "flink",
+    "pipelines.boot": "workers",
+    "kafka.Kafka": "broker",
+    "pipelines.cli\0compact": "merging",
+    "pipelines.cli": "supervisor",
+}
 
 Result = dict[str, Any]
 
@@ -228,10 +235,10 @@ def _ages(settings: Settings) -> Result:
 
 
 class _Memory:
-    """MiB of supervisor, workers and Flink together, sampled."""
+    """MiB of supervisor, merging, workers and Flink, sampled."""
 
     def __init__(self) -> None:
-        self._seen: list[float] = []
+        self._seen: list[dict[str, float]] = []
         self._over = threading.Event()
 
     def __enter__(self) -> None:
@@ -242,16 +249,19 @@ class _Memory:
 
     def _watch(self) -> None:
         while not self._over.wait(5):
-            self._seen.append(sum(mib for kind, (_, mib) in _processes().items() if kind != "broker"))
+            self._seen.append({kind: mib for kind, (_, mib) in _processes().items() if kind != "broker"})
 
     def summary(self) -> Result:
-        """The median of each third: flat when they are alike."""
-        third = max(1, len(self._seen) // 3)
-        parts = [sorted(self._seen[i : i + third]) for i in (0, third, 2 * third)]
-        return {
-            "thirds": [round(part[len(part) // 2]) for part in parts if part],
-            "peak": round(max(self._seen, default=0)),
-        }
+        """The median of each third, together and of each kind: flat when they are alike."""
+        kinds = list(self._seen[0]) if self._seen else []
+        together = [sum(seen.values()) for seen in self._seen]
+        each = {kind: _thirds([seen[kind] for seen in self._seen]) for kind in kinds}
+        return {"thirds": _thirds(together), "peak": round(max(together, default=0)), "thirds_of": each}
+
+
+def _thirds(seen: Sequence[float]) -> list[int]:
+    third = max(1, len(seen) // 3)
+    return [round(median(part)) for i in (0, third, 2 * third) if (part := seen[i : i + third])]
 
 
 def _idle_checkpoints(settings: Settings) -> list[int]:

@@ -5,6 +5,8 @@ All of it may fail in passing, and is done the next time.
 """
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,10 +26,42 @@ from callward.streaming import blocks
 from callward.workspace import Reference, open_workspace
 from pipelines import compact, stream_log, topics
 from pipelines import intake as intakes
+from pipelines.tether import tethered
 from pipelines.tidy import tidy_pending
 from schemas.tables import input_files
 
 _FILES_S: Final = 2.0
+
+
+class _Merging:
+    """`callward compact` in a process of its own: the supervisor neither waits for it nor keeps the memory it took."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+
+    def begin(self) -> None:
+        """Start one where there is something to merge and none is at work."""
+        if self._process is None and compact.is_due(self._settings):
+            program = sys.executable, "-P", "-m", "pipelines.cli"
+            self._process = subprocess.Popen(
+                tethered([*program, "compact", "--json", "--config", str(self._settings.path)]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C asks the stream to stop, not this
+            )
+
+    def end(self, *, wait: bool = False) -> None:
+        """Look whether it is over; raise Problem with what it said when it could not merge."""
+        process = self._process
+        if process is None or (not wait and process.poll() is None):
+            return
+        said = process.communicate()[1].strip()
+        self._process = None
+        if process.returncode:
+            raise Problem(f"small files were not merged: {said or f'compact ended with {process.returncode}'}")
 
 
 class House:
@@ -44,6 +78,7 @@ class House:
         self._settings, self._run_id, self._sources = settings, run_id, list(sources)
         self._partitions = partitions
         self._files = Files(open_workspace(reference), run_id)
+        self._merging = _Merging(settings)
         self._filed = self._kept = time.monotonic()
 
     def round(self, beat: Callable[[], None] = lambda: None, *, last: bool = False) -> None:
@@ -51,12 +86,15 @@ class House:
         now = time.monotonic()
         if last or now - self._filed >= _FILES_S:
             self._passing(self._close_files)
+            self._passing(self._merging.end)
             self._filed = time.monotonic()
         if last or now - self._kept >= self._settings.stream.house_minutes * 60:
-            for work in (self._tidy, self._merge, self._mark, self._tell_broker):
+            for work in (self._tidy, self._merging.begin, self._mark, self._tell_broker):
                 self._passing(work)
                 beat()
             self._kept = time.monotonic()
+        if last:
+            self._passing(lambda: self._merging.end(wait=True))
 
     def _passing(self, work: Callable[[], None]) -> None:
         try:
@@ -86,9 +124,6 @@ class House:
         tidy_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
         with database.writing(self._settings) as connection:
             blocks.close_days(connection, datetime.now(UTC).date())
-
-    def _merge(self) -> None:
-        compact.compact(self._settings)
 
     def _mark(self) -> None:
         restrictions.mark(self._settings)

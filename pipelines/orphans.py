@@ -1,21 +1,32 @@
-"""Orphans: data files that a run wrote and no commit named. Only runs that are over leave any."""
+"""Orphans: data files that a run wrote and no commit named. Only runs that are over leave any.
+
+On a cluster a worker that was given up may write for a while after its run has ended, well or not: there every run is
+looked at until it has been over for an hour.
+"""
 
 from collections.abc import Collection
+from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, true, update
 
 from callward import database, runs
 from callward.crash import point
 from callward.settings import Settings
 from callward.store import Store
+from pipelines import flink
 from schemas.tables import lake_files
 from schemas.tables import runs as runs_table
 
+_LATE: Final = timedelta(hours=1)
+_r = runs_table.c
+
 
 def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> int:
-    """Remove what dead or failed runs (or those given) left in the lake; returns how many files. Each run once."""
+    """Remove what runs that are over (or those given) left in the lake; returns how many files."""
+    late = timedelta() if flink.is_local(settings) else _LATE
     with database.reading(settings) as connection:
-        gone = set(over) if over is not None else _ended(connection)
+        gone = set(over) if over is not None else _ended(connection, late)
         named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(gone))
         known = set(connection.execute(named).scalars()) if gone else set()
     if not gone:
@@ -27,8 +38,16 @@ def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> in
         point("orphan-removed")
     if over is None:
         with database.writing(settings) as connection:
-            connection.execute(update(runs_table).where(runs_table.c.run_id.in_(gone)).values(swept_at=database.now()))
+            _note(connection, gone, late)
     return removed
+
+
+def _note(connection: Connection, gone: Collection[str], late: timedelta) -> None:
+    """Note which runs need not be looked at again. One that was killed is over from when that was first seen."""
+    now = database.now()
+    mine = _r.run_id.in_(gone)
+    connection.execute(update(runs_table).where(mine).values(finished_at=func.coalesce(_r.finished_at, now)))
+    connection.execute(update(runs_table).where(mine, _r.finished_at <= now - late).values(swept_at=now))
 
 
 def _file_id(path: str) -> str:
@@ -40,7 +59,8 @@ def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> b
     return file_id.split("-", 1)[0] in gone and file_id not in known
 
 
-def _ended(connection: Connection) -> set[str]:
-    """Runs that did not end well, are not alive, and have not been swept."""
-    query = select(runs_table.c.run_id).where(runs_table.c.status != "done", runs_table.c.swept_at.is_(None))
+def _ended(connection: Connection, late: timedelta) -> set[str]:
+    """Runs that are not alive and may have left something: where nobody writes late, those that did not end well."""
+    failed = true() if late else _r.status != "done"
+    query = select(_r.run_id).where(failed, _r.swept_at.is_(None))
     return set(connection.execute(query).scalars()) - runs.living(connection)

@@ -132,7 +132,7 @@ _KILLED_ELSEWHERE = (
     "held-",  # test_kills_purge.py
     "purge-",  # test_kills_purge.py
     "release-",  # test_kills_release.py
-    "return-",  # writes into a new folder outside of the workspace, and nothing else
+    "return-",  # test_kills_subject.py
     "rows-restated",  # test_kills_purge.py
     "segment-",  # pipelines/test_receive.py
     "subject-",  # test_kills_subject.py

@@ -1,13 +1,16 @@
-"""An erasure and a closing that are killed at any named point and run again end as if nobody had killed them."""
+"""What compliance does for a person or a tenant, killed at any named point and run again, ends as if nobody had."""
 
 import json
 import random
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import select
 
 from callward import database
@@ -125,3 +128,46 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
     assert strays(site) == [] and site.view("billing").num_rows == 0
     assert {row.status for row in site._rows(purges)} <= {"done", "forecast", "abandoned"}
     assert {row.status for row in site._rows(certificates)} == {"complete"}
+
+
+def test_an_export_killed_before_it_is_noted_is_given_again(scene, tmp_path):
+    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
+    assert scene.command("subject", "export", *whom, "--to", str(tmp_path / "a"), crash="subject-written").code == -9
+    (request,) = subjects.listed(scene.site.settings)
+    to = tmp_path / "b"
+    done = scene.command("subject", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
+    assert done.code == 0, done.err
+    for name in ("answer.json", "calls.csv"):
+        assert (to / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
+    assert subjects.listed(scene.site.settings) == []
+
+
+@pytest.mark.parametrize("lift", [False, True])
+def test_a_restriction_killed_before_its_rows_are_marked_holds_when_it_is_answered(scene, lift):
+    def seen() -> int:
+        asked = "SELECT count(*) AS calls FROM billing", "--role", "billing", "--json"
+        told = run("sql", *asked, "--config", str(scene.site.settings.path)).check_clean([CALLER])
+        return int(re.findall(r"\d+", told.out)[-1])
+
+    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
+    before = seen()
+    if lift:
+        assert scene.command("subject", "restrict", *whom).code == 0
+    more = ["--lift"] if lift else []
+    assert scene.command("subject", "restrict", *whom, *more, crash="subject-restricted").code == -9
+    scene.go_on()
+    assert seen() == (before if lift else 1)
+
+
+def test_a_handing_back_killed_between_two_files_has_no_manifest_and_is_made_again(scene, tmp_path):
+    private = X25519PrivateKey.generate()
+    recipient = private.public_key().public_bytes_raw().hex()
+    words = ["tenant", "return", "default", "--recipient", recipient]
+    half, whole = tmp_path / "half", tmp_path / "whole"
+    assert scene.command(*words, "--to", str(half), crash="return-written:2").code == -9
+    pem = tmp_path / "recipient.pem"
+    pem.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    opened = run("tenant", "open", str(half), "--private-key", str(pem), "--to", str(tmp_path / "none"))
+    assert opened.code != 0 and len(opened.sentences) == 1
+    assert scene.command(*words, "--to", str(whole)).check_clean([CALLER]).code == 0
+    assert run("tenant", "open", str(whole), "--private-key", str(pem), "--to", str(tmp_path / "clear")).code == 0

@@ -832,10 +832,18 @@ class Settings(Section):
         raise UsageProblem(f"no source is called {name!r}{nearest(name, [s.name for s in self.sources])}")
 
     def missing_windows(self) -> list[str]:
-        """Classes that a night needs and that have no explicit window, as "tenant: class"."""
+        """Classes that whoever takes records in needs and that have no explicit window, as "tenant: class"."""
         return [
             f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in REQUIRED if cls not in tenant.retention
         ]
+
+    def require_windows(self) -> None:
+        """Raise UsageProblem where records would be taken in for a class that has no explicit window."""
+        if missing := self.missing_windows():
+            raise UsageProblem(
+                f"{self.path.name}: no retention window is given for {', '.join(missing)}; write each under "
+                "[tenants.<tenant>.retention] (there is no default: silence is not a window)"
+            )
 
 
 def nearest(word: str, words: Any) -> str:

@@ -76,12 +76,7 @@ def nightly(
 ) -> Night:
     """Take in all that has arrived (from the sources named, or all). A killed night is just run again."""
     database.check_version(settings)
-    missing = settings.missing_windows()
-    if missing:
-        raise UsageProblem(
-            f"{settings.path.name}: no retention window is given for {', '.join(missing)}; write each under "
-            "[tenants.<tenant>.retention] (there is no default: silence is not a window)"
-        )
+    settings.require_windows()
     if not settings.sources:
         raise UsageProblem(f"{settings.path.name}: there is no [[sources]] yet")
     sources = [settings.source(name) for name in only] or _not_streamed(settings, progress)

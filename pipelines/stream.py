@@ -68,9 +68,7 @@ def start(
     Raises Problem with the reason when the stream cannot go on.
     """
     database.check_version(settings)
-    missing = settings.missing_windows()
-    if missing:
-        raise UsageProblem(f"{settings.path.name}: no retention window is given for {', '.join(missing)}")
+    settings.require_windows()
     feed = _feed(settings, only)
     if dry_run:
         return {"dry_run": True, "reads": feed.leases, "partitions": feed.partitions}

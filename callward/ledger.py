@@ -5,14 +5,14 @@ it checks that every input file balances; then files, derived tables and entries
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Row, Table, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
@@ -37,6 +37,8 @@ from schemas.tables import (
 IN = "in"  # what was read; the other buckets must add up to it
 PAIRED = "paired"  # talk that pairing computed: a figure of its own
 PENDING, SUSPENSE = "pending", "suspense"
+
+SliceKey = tuple[int, int, int]  # (file_no, block, slice)
 
 ENTRIES = pa.schema(
     [
@@ -110,6 +112,10 @@ class Slice:
     number: int
     of: int
     rows: int
+
+    @property
+    def key(self) -> SliceKey:
+        return self.file_no, self.block, self.number
 
 
 @dataclass
@@ -471,9 +477,7 @@ def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
 
 def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) -> None:
     """Note slices as committed; raises Refused when one was already. A block with all of them is complete."""
-    if committed_slices(connection, [(s.file_no, s.block) for s in slices]) & {
-        (s.file_no, s.block, s.number) for s in slices
-    }:
+    if committed_slices(connection, {part.key for part in slices}):
         raise Refused
     at = database.now()
     rows = [
@@ -481,7 +485,7 @@ def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) 
     ]
     connection.execute(insert(block_slices).values(committed_at=at), rows)
     wanted = {(s.file_no, s.block): s.of for s in slices}
-    there = Counter(key[:2] for key in committed_slices(connection, list(wanted)))
+    there = Counter(key[:2] for key in _noted_slices(connection, wanted))
     counted = update(blocks).where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"))
     keys_of = [{"b_file_no": file_no, "b_block": block, "b_of": of} for (file_no, block), of in wanted.items()]
     connection.execute(counted.values(slices=bindparam("b_of")), keys_of)
@@ -491,13 +495,38 @@ def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) 
         connection.execute(counted.values(committed_by=run_id), done)
 
 
-def committed_slices(connection: Connection, of: Sequence[tuple[int, int]]) -> set[tuple[int, int, int]]:
-    """(file_no, block, slice) of the slices that are committed of those blocks."""
-    s, found = block_slices.c, set()
-    for some in database.batches(sorted(set(of))):
-        query = select(s.file_no, s.block, s.slice).where(tuple_(s.file_no, s.block).in_(some))
-        found |= {(row.file_no, row.block, row.slice) for row in connection.execute(query)}
-    return found
+def committed_slices(connection: Connection, asked: Set[SliceKey]) -> set[SliceKey]:
+    """Those of some slices that are committed. Of a complete block all are: forget_slices drops what was noted."""
+    of = {key[:2] for key in asked}
+    noted, whole = _noted_slices(connection, of), _complete_blocks(connection, of)
+    return {key for key in asked if key in noted or key[:2] in whole}
+
+
+def _noted_slices(connection: Connection, of: Iterable[tuple[int, int]]) -> set[SliceKey]:
+    s = block_slices.c
+    query = select(s.file_no, s.block, s.slice)
+    return {
+        (row.file_no, row.block, row.slice)
+        for some in database.batches(sorted(of))
+        for row in connection.execute(query.where(tuple_(s.file_no, s.block).in_(some)))
+    }
+
+
+def _complete_blocks(connection: Connection, of: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    b = blocks.c
+    query = select(b.file_no, b.block).where(b.committed_by.is_not(None))
+    return {
+        (row.file_no, row.block)
+        for some in database.batches(sorted(of))
+        for row in connection.execute(query.where(tuple_(b.file_no, b.block).in_(some)))
+    }
+
+
+def forget_slices(connection: Connection, before: datetime) -> int:
+    """Drop what is known of slices that were committed before a moment and whose blocks are complete; how many."""
+    s, b = block_slices.c, blocks.c
+    whole = select(b.block).where(b.file_no == s.file_no, b.block == s.block, b.committed_by.is_not(None)).exists()
+    return connection.execute(delete(block_slices).where(s.committed_at < before, whole)).rowcount
 
 
 def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> dict[int, dict[str, dict[str, int]]]:

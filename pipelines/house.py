@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import select
 
-from callward import database
+from callward import database, ledger
 from callward.broker import BrokerProblem
 from callward.crash import point
 from callward.errors import Problem
@@ -31,6 +31,7 @@ from pipelines.tidy import tidy_pending
 from schemas.tables import input_files
 
 _FILES_S: Final = 2.0
+_SLICES_KEPT: Final = timedelta(days=1)  # for the figures, of blocks that are complete
 
 
 class _Merging:
@@ -124,6 +125,7 @@ class House:
         tidy_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
         with database.writing(self._settings) as connection:
             blocks.close_days(connection, datetime.now(UTC).date())
+            ledger.forget_slices(connection, database.now() - _SLICES_KEPT)
 
     def _mark(self) -> None:
         restrictions.mark(self._settings)

@@ -165,9 +165,9 @@ class LandingReader:
 
     def _look_up_told(self, planned: Intake) -> None:
         """Blocks of which what is set aside is committed: the file was judged then, and is not judged again."""
+        aside = {(planned.file_no, b.number, ASIDE) for b in planned.blocks}
         with database.reading(self._settings) as connection:
-            known = ledger.committed_slices(connection, [(planned.file_no, b.number) for b in planned.blocks])
-        planned.touched |= any((planned.file_no, b.number, ASIDE) in known for b in planned.blocks)
+            planned.touched |= bool(ledger.committed_slices(connection, aside))
 
     def _hand_on_large(self, planned: Intake, metadata: dict[bytes, str]) -> None:
         if planned.by_content:  # its records are told apart by their place in the file

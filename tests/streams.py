@@ -249,6 +249,11 @@ class Engine:
 
     def finish(self) -> None:
         """Take in all that is left, and stop for good, with all that a supervisor does then."""
+        with database.reading(self.work.settings) as connection:
+            asked = register.stopping(connection, self.work.run_id)
+        if asked:  # it reads nothing more: a worker died while it stopped, and what landed since is for the next one
+            self.stop()
+            self.begin(self.work.settings)
         while self.read() or self.waiting:
             self.work.flush_all()
         self.stop(last=True)

@@ -33,6 +33,7 @@ from callward.streaming import register
 from pipelines.nightly import _Nightly
 from pipelines.orphans import sweep_orphans
 from pipelines.verify import verify
+from schemas.streaming import block_slices
 from schemas.tables import runs
 from tests.commands import strays, waiting
 from tests.streams import Crash, Engine
@@ -177,7 +178,7 @@ STEPS = st.one_of(
     st.tuples(st.just("read"), st.integers(1, 12)),
     st.tuples(st.just("flush"), _N),
     st.tuples(st.just("flush"), _N),
-    st.tuples(st.just("checkpoint"), st.just(0)),
+    st.tuples(st.sampled_from(["checkpoint", "forget"]), st.just(0)),
     st.tuples(st.sampled_from(["fail", "haunt", "haunt", "read_again", "deliver_twice", "kill", "stop", "close"]), _N),
     st.tuples(st.just("crash"), st.integers(0, 4 * len(POINTS) - 1)),
 )
@@ -199,6 +200,12 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
         for module in (callward.ledger, transforms.flush, pipelines.landing_reader, pipelines.house, callward.files):
             patched.setattr(module, "point", point)
         yield armed
+
+
+def forget(site: Any) -> int:
+    """What house-keeping does after a day: the slices of complete blocks are not kept."""
+    with database.writing(site.settings) as connection:
+        return callward.ledger.forget_slices(connection, database.now() + timedelta(1))
 
 
 class History:
@@ -223,6 +230,8 @@ class History:
             getattr(engine, what)()
         elif what == "close":
             engine.close_files()
+        elif what == "forget":
+            forget(self.site)
         elif what in ("kill", "stop"):
             if what == "stop":
                 engine.stop()
@@ -291,6 +300,27 @@ def test_what_is_delivered_again_changes_nothing_but_the_count_of_duplicates(
         run()
     check(site, again)
     assert site.view("billing").num_rows == night.view("billing").num_rows
+
+
+def test_what_comes_again_when_its_slices_are_forgotten_is_known_by_its_blocks(make: Callable[..., Any]) -> None:
+    site = make()
+    site.land("generic", "one.csv", CALLS + calls(0, 60))
+    engine = Engine(site.settings, SOURCES)
+    while engine.read():
+        pass
+    bags = {bucket: list(bag) for bucket, bag in engine.waiting.items()}
+    first, *others = sorted(bags)
+    engine.work.flush(first)
+    assert forget(site) == 0, "none of its blocks is complete"
+    for bucket in others:
+        engine.work.flush(bucket)
+    before = site.balances()
+    assert forget(site) > 0 and site._rows(block_slices) == []
+    for bucket, bag in bags.items():
+        assert transforms.flush.flush(bucket, bag, engine.work.files) == 0
+    assert site.balances() == before
+    engine.finish()
+    assert site.view("billing").num_rows == 60
 
 
 def test_a_stop_ends_what_was_begun_also_where_a_worker_died_just_before(make: Callable[..., Any]) -> None:

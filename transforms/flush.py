@@ -28,7 +28,7 @@ from callward import database, ledger
 from callward.crash import point
 from callward.errors import Problem
 from callward.files import Files
-from callward.ledger import Outcome, Refused, Slice
+from callward.ledger import Outcome, Refused, Slice, SliceKey
 from callward.streaming import figures, register
 from callward.streaming.patience import patiently, telling
 from callward.workspace import Reference
@@ -57,12 +57,12 @@ class Fresh:
     outcome: Outcome = field(default_factory=Outcome)
 
 
-def fresh(parcels: Iterable[Parcel], files: Files, known: set[tuple[int, int, int]]) -> Fresh:
+def fresh(parcels: Iterable[Parcel], files: Files, known: set[SliceKey]) -> Fresh:
     """What of some parcels of one bucket is new: a slice that is `known`, or here twice, is left out."""
     found, seen = Fresh(), set(known)
     for parcel in parcels:
-        new = [s for s in parcel.slices if (s.file_no, s.block, s.number) not in seen]
-        seen |= {(s.file_no, s.block, s.number) for s in new}
+        new = [part for part in parcel.slices if part.key not in seen]
+        seen |= {part.key for part in new}
         if not new:
             continue
         found.outcome.slices += new
@@ -180,8 +180,7 @@ def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) ->
     settings, retries = files.workspace.settings, 0
     while True:
         with database.reading(settings) as connection:
-            blocks = [(s.file_no, s.block) for parcel in parcels for s in parcel.slices]
-            known = ledger.committed_slices(connection, blocks)
+            known = ledger.committed_slices(connection, {part.key for parcel in parcels for part in parcel.slices})
         work = Files(files.workspace, files.run_id)
         try:
             found = fresh(parcels, work, known)

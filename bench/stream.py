@@ -1,9 +1,10 @@
 """A stream on a real broker and an embedded Flink, all on this machine: how fast, how fresh, how steady, and where the
 time goes.
 
-Fast: a topic that is full already, from the first commit to the last. Fresh: records sent at a steady rate; the age of
-each block's oldest record when its last slice was committed, weighted by records. Steady: memory of all processes
-while that goes on, and the size of checkpoints when nothing comes. One JSON document on standard output.
+Fast: a topic that is full already, from the first block that is registered to the last commit. Fresh: records sent at a
+steady rate; the age of each block's oldest record when its last slice was committed, weighted by records. Steady:
+memory of all processes while that goes on, and the size of checkpoints when nothing comes. One JSON document on
+standard output.
 """
 
 import argparse
@@ -164,23 +165,29 @@ def fast(folder: Path, broker: KafkaBroker, files: Sequence[Path], records: int)
     with _streaming(settings) as process:
         seen = _reach(settings, load.sent, process, 600)
         cost = _processes()
-    begin = next((at for at, rows in seen if rows), seen[-1])
-    moving = [(at, rows) for at, rows in seen if rows]
-    if not moving:
+    if seen[-1][1] < load.sent:
         raise NightError((settings.folder / "stream.log").read_text()[-500:])
-    first, last = moving[0], moving[-1]
-    started = seen[0][0]
+    begin, end = _span(settings)
     _, commits, retries = _counters(settings)
-    spent = {kind: round(cpu / max(1, last[1]) * 1e6, 2) for kind, (cpu, _) in cost.items()}
+    spent = {kind: round(cpu / load.sent * 1e6, 2) for kind, (cpu, _) in cost.items()}
     return {
-        "records": last[1],
-        "first_commit_s": round((begin if isinstance(begin, float) else first[0]) - started, 1),
-        "records_per_second": round((last[1] - first[1]) / max(_TICK_S, last[0] - first[0])),
+        "records": load.sent,
+        "seconds": round(end - begin, 1),
+        "records_per_second": round(load.sent / (end - begin)),
+        "first_commit_s": round(next(at for at, rows in seen if rows) - seen[0][0], 1),
         "commits": commits,
         "retries": retries,
         "cpu_us_per_record_start_up_included": spent,
         "peak_mib": {kind: round(mib) for kind, (_, mib) in cost.items()},
     }
+
+
+def _span(settings: Settings) -> tuple[float, float]:
+    """When the first block was registered, before any of it was read on, and when the last slice was committed."""
+    with database.reading(settings) as connection:
+        begin = connection.execute(select(func.min(blocks.c.registered_at))).scalar_one()
+        end = connection.execute(select(func.max(block_slices.c.committed_at))).scalar_one()
+    return begin.timestamp(), end.timestamp()
 
 
 def fresh(folder: Path, broker: KafkaBroker, files: Sequence[Path], rate: int, seconds: float) -> Result:

@@ -18,11 +18,14 @@ demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, and what each
 	$(VENV)/bin/callward demo $(DEMO)
 
 # With Java and Maven the tests run real servers; without, those that need one are skipped and say so.
+SERVERS = @if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
+
 test: $(INSTALLED)
-	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
+	$(SERVERS)
 	$(RUN) -m pytest -m "not endurance"
 
 endurance: $(INSTALLED)  ## long campaigns: nights, purges and streams killed at random, outages, a soak, an object store
+	$(SERVERS)
 	$(RUN) -m pytest -m endurance
 
 bench: $(INSTALLED)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -302,8 +303,16 @@ def flink_jar() -> Path:
 
 @pytest.fixture(scope="session")
 def flink_cluster(flink_jar: Path) -> Iterator[servers.FlinkCluster]:
-    """A cluster of two TaskManagers for all tests; whoever kills one of them starts another."""
-    with servers.flink_cluster(taskmanagers=2) as cluster:
+    """A cluster of two TaskManagers for all tests; whoever kills one of them starts another.
+
+    Its workers have the credentials of the tests' object stores.
+    """
+    from tests.object_stores import credentials  # its libraries take a second to import
+
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            credentials(patch)
+            cluster = stack.enter_context(servers.flink_cluster(taskmanagers=2))
         yield cluster
 
 

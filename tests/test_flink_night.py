@@ -4,9 +4,10 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import apache_beam as beam
@@ -15,10 +16,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from callward.errors import Problem
 from callward.feeds.generate import generate
+from callward.settings import Database
 from pipelines import doctor, flink
 from tests.commands import all_that_is, strays
+from tests.object_stores import ObjectStore, object_store
+from tests.pipelines.test_cli_postgresql import fresh_url, server_url, take_keys
 from tests.retention import BILLING_KEPT, FEED, WINDOWS, purged
 from tests.retention import night as retention_night
+
+__all__ = ["fresh_url", "object_store", "server_url"]
 
 SOURCES = ("asterisk", "opensips", "cucm")
 DAY = date(2026, 3, 5)
@@ -43,8 +49,8 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def landed(feed: Path, workspace: Callable[..., Any]) -> Callable[..., Any]:
     """landed(**engine) → a workspace whose files wait for the night; all of them have the same keys."""
 
-    def make(**engine: Any) -> Any:
-        site = workspace(*SOURCES, engine=engine)
+    def make(more: Mapping[str, Any] = MappingProxyType({}), **engine: Any) -> Any:
+        site = workspace(*SOURCES, engine=engine, **more)
         site.deliver(path for path in sorted(feed.rglob("*")) if path.is_file())
         return site
 
@@ -66,8 +72,13 @@ def test_a_night_on_embedded_flink_is_the_same(landed: Any, expected: Any, flink
     assert not site.unbalanced() and not strays(site)
 
 
-def test_a_night_on_a_cluster_is_the_same(landed: Any, expected: Any, flink_cluster: Any) -> None:
-    site = landed(**FLINK | {"flink_master": flink_cluster.address})
+def test_a_night_on_a_cluster_with_a_bucket_and_postgresql_is_the_same(
+    landed: Any, expected: Any, flink_cluster: Any, object_store: ObjectStore, fresh_url: str
+) -> None:
+    """What those have who outgrow one machine."""
+    shared = {"database": Database(url=fresh_url), "lake": object_store.lake()}
+    site = landed(**FLINK | {"flink_master": flink_cluster.address}, more=shared)
+    take_keys(site, landed())
     site.night()
     assert all_that_is(site) == expected
     assert not site.unbalanced() and not strays(site)
@@ -129,9 +140,9 @@ def test_nobody_beyond_this_machine_reaches_an_embedded_flink(workspace: Callabl
     assert {port for port, loopback in seen.items() if not loopback} == set()
 
 
-def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: Path) -> None:
+def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: Path, flink_cluster: Any) -> None:
     left = []
-    for engine in ({}, FLINK):
+    for engine in ({}, FLINK, FLINK | {"flink_master": flink_cluster.address}):
         site = workspace("generic", retention=WINDOWS)
         retention_night(site)
         site.set(engine=engine)
@@ -139,7 +150,8 @@ def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: 
         left.append(
             (site.view("billing").to_pylist(), site.view("assurance").to_pylist(), site.derived(), counted(done))
         )
-    assert left[0] == left[1]
+        flink.end_lasting()
+    assert left[0] == left[1] == left[2]
     assert FEED
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
 
-from callward import database, initiate, query, runs
+from callward import query
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
@@ -26,9 +25,9 @@ from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
 from tests.object_stores import CREDENTIALS, ObjectStore, before, object_store
-from tests.pipelines.test_cli_postgresql import server_url
+from tests.pipelines.test_cli_postgresql import fresh_url, server_url, take_keys
 
-__all__ = ["object_store", "server_url"]
+__all__ = ["fresh_url", "object_store", "server_url"]
 
 DAY = date(2026, 3, 5)
 SOURCES = ("asterisk", "opensips")
@@ -335,23 +334,12 @@ def test_orphans_of_a_dead_run_leave_the_bucket(workspace: Callable[..., Any], o
 
 
 def test_a_night_with_postgresql_and_a_bucket_is_the_same(
-    workspace: Callable[..., Any],
-    object_store: ObjectStore,
-    server_url: str,
-    both: Both,
-    feeds: Path,
+    workspace: Callable[..., Any], object_store: ObjectStore, fresh_url: str, both: Both, feeds: Path
 ) -> None:
-    """What those have who outgrow one machine: both shared places are servers."""
-    name = f"bucket_{runs.new_id()}"
-    with create_engine(server_url, isolation_level="AUTOCOMMIT").connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    more = {"database": Database(url=server_url.rpartition("/")[0] + f"/{name}"), "lake": object_store.lake()}
+    """Both shared places are servers."""
+    more = {"database": Database(url=fresh_url), "lake": object_store.lake()}
     site = workspace(*SOURCES, waves=WAVES, thresholds={"file_errors_pct": 100.0}, **more)
-    initiate.upgrade(site.settings)
-    with database.reading(both.folder.settings) as connection:
-        rows = [dict(row._mapping) for row in connection.execute(select(keys))]
-    with database.writing(site.settings) as connection:
-        connection.execute(keys.insert(), rows)
+    take_keys(site, both.folder)
     for delivery in ("first", "second"):
         _deliver(site, feeds, delivery)
         site.night()

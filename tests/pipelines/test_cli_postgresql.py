@@ -118,6 +118,15 @@ def fresh_url(server_url: str) -> str:
     return server_url.rpartition("/")[0] + f"/{name}"
 
 
+def take_keys(site: Any, other: Any) -> None:
+    """Make the tables in a site's own database, with the keys of another workspace: their ids are equal then."""
+    initiate.upgrade(site.settings)
+    with database.reading(other.settings) as connection:
+        rows = [dict(row._mapping) for row in connection.execute(select(keys))]
+    with database.writing(site.settings) as connection:
+        connection.execute(keys.insert(), rows)
+
+
 @pytest.fixture(scope="session")
 def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small day of Asterisk and Kamailio-like records, with duplicates, conflicts and dirt."""

@@ -5,6 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEMO := demo-workspace
+TESTERS ?= 2
 MAVEN := mvn --quiet --batch-mode
 JOB_SERVER := engine/flink/target/job-server.jar
 KAFKA := engine/kafka/libs/.built
@@ -13,16 +14,17 @@ CLUSTER := engine/cluster/.built
 .PHONY: demo test bench lint endurance engine engine-cluster clean
 .NOTPARALLEL:
 
-demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, and what each person gets
+demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, a release, and what each person gets
 	rm -rf $(DEMO)
 	$(VENV)/bin/callward demo $(DEMO)
 
 # With Java and Maven the tests run real servers; without, those that need one are skipped and say so.
 SERVERS = @if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 
+# A file of tests stays in one process, for it shares workspaces and servers; TESTERS is how many are at work at once.
 test: $(INSTALLED)
 	$(SERVERS)
-	$(RUN) -m pytest -m "not endurance"
+	$(RUN) -m pytest -m "not endurance" --numprocesses $(TESTERS) --dist loadfile
 
 endurance: $(INSTALLED)  ## long campaigns: nights, purges and streams killed at random, outages, a soak, an object store
 	$(SERVERS)

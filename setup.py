@@ -25,7 +25,11 @@ RUNTIME = [
 POSTGRESQL = ["pg8000==1.31.6"]  # BSD; psycopg is LGPL
 EXTRAS = {
     "postgresql": POSTGRESQL,
-    "dev": ["pytest==9.2.0", "hypothesis==6.170.15", "ruff==0.17.6", "mypy==2.4.1", "moto[server]==5.2.5", *POSTGRESQL],
+    "dev": [
+        *("pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15", "moto[server]==5.2.5"),
+        *("ruff==0.17.6", "mypy==2.4.1"),
+        *POSTGRESQL,
+    ],
 }
 # The four top folders, installed as they are named, and everything in them.
 FOLDERS = ("schemas", "callward", "transforms", "pipelines")

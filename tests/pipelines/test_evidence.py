@@ -55,7 +55,7 @@ def _purge(purge_id: str) -> dict[str, Any]:
 
 
 def call(site: Any, *arguments: str) -> Result:
-    done = CliRunner().invoke(APP, [*arguments, "--config", str(site.folder / "callward.toml")])
+    done = CliRunner(env={"COLUMNS": "100"}).invoke(APP, [*arguments, "--config", str(site.folder / "callward.toml")])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done

@@ -59,7 +59,7 @@ class _Merging:
         process = self._process
         if process is None or (not wait and process.poll() is None):
             return
-        said = process.communicate()[1].strip()
+        said = process.communicate()[1].strip().removeprefix("callward: ")
         self._process = None
         if process.returncode:
             raise Problem(f"small files were not merged: {said or f'compact ended with {process.returncode}'}")

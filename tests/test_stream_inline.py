@@ -26,7 +26,7 @@ import callward.ledger
 import pipelines.house
 import pipelines.landing_reader
 import transforms.flush
-from callward import database
+from callward import database, runs
 from callward.feeds import generate
 from callward.files import Files as LakeFiles
 from callward.streaming import register
@@ -34,7 +34,8 @@ from pipelines.nightly import _Nightly
 from pipelines.orphans import sweep_orphans
 from pipelines.verify import verify
 from schemas.streaming import block_slices
-from schemas.tables import runs
+from schemas.tables import lake_files
+from schemas.tables import runs as runs_table
 from tests.commands import strays, waiting
 from tests.streams import Crash, Engine
 from tests.test_night_order import call_of, cut
@@ -157,7 +158,8 @@ def night(make: Callable[..., Any], files: Files) -> Any:
 def check(site: Any, night: Any) -> None:
     """The end of a stream is that of the night, and nothing is left over."""
     check_records(site, night)
-    sweep_orphans(site.settings, over={row.run_id for row in site._rows(runs)})  # what the given-up wrote after the end
+    gone = {row.run_id for row in site._rows(runs_table)}
+    sweep_orphans(site.settings, over=gone)  # what the given-up wrote after the end
     assert strays(site) == []
 
 
@@ -321,6 +323,32 @@ def test_what_comes_again_when_its_slices_are_forgotten_is_known_by_its_blocks(m
     assert site.balances() == before
     engine.finish()
     assert site.view("billing").num_rows == 60
+
+
+def test_small_files_that_cannot_be_merged_now_are_said_and_merged_the_next_time(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make(lake={"compact_files": 2, "grace_minutes": 0.0})
+    for number in range(2):
+        site.land("generic", f"{number}.csv", CALLS + calls(100 * number, 30))
+    engine = Engine(site.settings, SOURCES)
+    while engine.read():
+        engine.work.flush_all()
+    before, said = len(_counting(site)), []
+    log = pipelines.house.stream_log
+    monkeypatch.setattr(log, "failed", lambda event, problem, *_, **__: said.append(str(problem)))
+    with runs.running(site.settings, "compact", ["compact"]) as other:
+        engine.work.house.round(last=True)
+        runs.finish(site.settings, other, "done")
+    assert len(_counting(site)) == before
+    assert len(said) == 1 and said[0].startswith("small files were not merged: ") and other in said[0]
+    engine.finish()
+    assert len(_counting(site)) < before and len(said) == 1
+    assert site.view("billing").num_rows == 60
+
+
+def _counting(site: Any) -> list[Any]:
+    return [file for file in site._rows(lake_files) if file.superseded_at is None]
 
 
 def test_a_stop_ends_what_was_begun_also_where_a_worker_died_just_before(make: Callable[..., Any]) -> None:

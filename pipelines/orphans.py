@@ -1,17 +1,18 @@
 """Orphans: data files that a run wrote and no commit named. Only runs that are over leave any.
 
-On a cluster a worker that was given up may write for a while after its run has ended, well or not: there every run is
-looked at until it has been over for an hour.
+On a cluster a worker that was given up may write for a while after its run has ended, well or not: there every run with
+workers is looked at until it has been over for an hour.
 """
 
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import Connection, func, select, true, update
+from sqlalchemy import Connection, func, select, update
 
 from callward import database, runs
 from callward.crash import point
+from callward.retention import restrictions
 from callward.settings import Settings
 from callward.store import Store
 from pipelines import flink
@@ -19,6 +20,9 @@ from schemas.tables import lake_files
 from schemas.tables import runs as runs_table
 
 _LATE: Final = timedelta(hours=1)
+# Kinds that write by their own process alone. A stream's house-keeping has them all the time, and who looks for orphans
+# lists the whole lake.
+_WITHOUT_WORKERS: Final = ("compact", restrictions.RUN, "return", "close")
 _r = runs_table.c
 
 
@@ -61,6 +65,8 @@ def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> b
 
 def _ended(connection: Connection, late: timedelta) -> set[str]:
     """Runs that are not alive and may have left something: where nobody writes late, those that did not end well."""
-    failed = true() if late else _r.status != "done"
-    query = select(_r.run_id).where(failed, _r.swept_at.is_(None))
+    suspect = _r.status != "done"
+    if late:
+        suspect |= _r.kind.not_in(_WITHOUT_WORKERS)
+    query = select(_r.run_id).where(suspect, _r.swept_at.is_(None))
     return set(connection.execute(query).scalars()) - runs.living(connection)

@@ -40,6 +40,15 @@ def test_what_is_written_late_on_a_cluster_is_removed_for_an_hour(workspace: Cal
     assert sweep_orphans(site.settings) == 0
 
 
+def test_a_compaction_that_ended_well_on_a_cluster_is_not_looked_at(workspace: Callable[..., Any]) -> None:
+    """A stream has one every few minutes: the whole lake would be listed each time."""
+    site = workspace("generic", engine={"flink_master": "localhost:8081"})
+    run_id = runs.start(site.settings, "compact", ["compact"])
+    _late(site, run_id)
+    runs.finish(site.settings, run_id, "done")
+    assert sweep_orphans(site.settings) == 0
+
+
 def test_where_workers_end_with_their_run_it_is_looked_at_once(workspace: Callable[..., Any]) -> None:
     site = workspace("generic")
     for status in ("done", "failed"):

@@ -5,14 +5,14 @@ it checks that every input file balances; then files, derived tables and entries
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Row, Table, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
@@ -505,21 +505,21 @@ def committed_slices(connection: Connection, asked: Set[SliceKey]) -> set[SliceK
 def _noted_slices(connection: Connection, of: Iterable[tuple[int, int]]) -> set[SliceKey]:
     s = block_slices.c
     query = select(s.file_no, s.block, s.slice)
-    return {
-        (row.file_no, row.block, row.slice)
-        for some in database.batches(sorted(of))
-        for row in connection.execute(query.where(tuple_(s.file_no, s.block).in_(some)))
-    }
+    return {(row.file_no, row.block, row.slice) for row in _of_blocks(connection, query, block_slices, of)}
 
 
 def _complete_blocks(connection: Connection, of: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
     b = blocks.c
     query = select(b.file_no, b.block).where(b.committed_by.is_not(None))
-    return {
-        (row.file_no, row.block)
-        for some in database.batches(sorted(of))
-        for row in connection.execute(query.where(tuple_(b.file_no, b.block).in_(some)))
-    }
+    return {(row.file_no, row.block) for row in _of_blocks(connection, query, blocks, of)}
+
+
+def _of_blocks(
+    connection: Connection, query: Select[Any], table: Table, of: Iterable[tuple[int, int]]
+) -> Iterator[Row[Any]]:
+    """Rows of a query over a table that are of some blocks."""
+    for some in database.batches(sorted(of)):
+        yield from connection.execute(query.where(tuple_(table.c.file_no, table.c.block).in_(some)))
 
 
 def forget_slices(connection: Connection, before: datetime) -> int:

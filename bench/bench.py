@@ -140,32 +140,31 @@ def month(bench: Bench, rows: int, days: int = 30) -> Result:
     }
 
 
-def parse_rates(bench: Bench, rows: int) -> Result:
-    """Records per second of one thread, by format."""
-    cost = bench.script("parse_rates", "--rows", str(rows))
+def _document(bench: Bench, name: str, *arguments: str) -> Result:
+    """What a script of this folder prints, or why it failed."""
+    cost = bench.script(name, *arguments)
     found: Result = json.loads(cost.out) if cost.code == 0 else {}
     return found or {"failed": _last_line(cost)}
+
+
+def parse_rates(bench: Bench, rows: int) -> Result:
+    """Records per second of one thread, by format."""
+    return _document(bench, "parse_rates", "--rows", str(rows))
 
 
 def purging(bench: Bench) -> Result:
     """One month of a 24-month lake, small and ten times larger; rewriting, in rows per second of one worker."""
-    cost = bench.script("purge", "--folder", str(bench.scratch))
-    found: Result = json.loads(cost.out) if cost.code == 0 else {}
-    return found or {"failed": _last_line(cost)}
+    return _document(bench, "purge", "--folder", str(bench.scratch))
 
 
 def releasing(bench: Bench, rows: int) -> Result:
     """Two tables of anonymized aggregates over a day of so many calls; contribution bounding, of one worker."""
-    cost = bench.script("release", "--rows", str(rows), "--folder", str(bench.scratch))
-    found: Result = json.loads(cost.out) if cost.code == 0 else {}
-    return found or {"failed": _last_line(cost)}
+    return _document(bench, "release", "--rows", str(rows), "--folder", str(bench.scratch))
 
 
 def streaming(bench: Bench) -> Result:
     """A stream from a real broker on an embedded Flink: from a full topic, and at a steady 20,000 records a second."""
-    cost = bench.script("stream", "--folder", str(bench.scratch))
-    found: Result = json.loads(cost.out) if cost.code == 0 else {}
-    return found or {"failed": _last_line(cost)}
+    return _document(bench, "stream", "--folder", str(bench.scratch))
 
 
 def _fine(*results: Result) -> bool:

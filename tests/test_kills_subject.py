@@ -38,6 +38,7 @@ POINTS = [
 ]
 CLOSING = ["tenant-decided", "purge-tombstoned", "purge-begun", "tenant-purged", "tenant-begun", "epoch-rewrapped"]
 CLOSING += ["epoch-overwritten", "tenant-keys-destroyed", "tenant-certified"]
+WHOM = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
 
 
 class Scene:
@@ -58,8 +59,7 @@ class Scene:
         return run(*words, *config, environment={"CALLWARD_CRASH_AT": crash} if crash else {})
 
     def erase(self, crash: str = "") -> Any:
-        whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
-        return self.command("subject", "erase", *whom, crash=crash)
+        return self.command("subject", "erase", *WHOM, crash=crash)
 
     def go_on(self) -> None:
         """What the clerk does after a crash: answer what still waits, and finish what was begun."""
@@ -95,9 +95,8 @@ def test_an_erasure_killed_at_a_point_ends_the_same(scene, point):
 @pytest.mark.parametrize("seed", range(3))
 def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
     settings = scene.site.settings
-    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
     person = ["--config", str(settings.path), "--person", "ada", "--key", str(scene.folder / "ada")]
-    killed_after(random.Random(seed).uniform(0.1, 1.5), "subject", "erase", *whom, *person)
+    killed_after(random.Random(seed).uniform(0.1, 1.5), "subject", "erase", *WHOM, *person)
     if not subjects.listed(settings, everything=True):
         assert scene.erase().code == 0
     scene.go_on()
@@ -131,8 +130,7 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
 
 
 def test_an_export_killed_before_it_is_noted_is_given_again(scene, tmp_path):
-    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
-    assert scene.command("subject", "export", *whom, "--to", str(tmp_path / "a"), crash="subject-written").code == -9
+    assert scene.command("subject", "export", *WHOM, "--to", str(tmp_path / "a"), crash="subject-written").code == -9
     (request,) = subjects.listed(scene.site.settings)
     to = tmp_path / "b"
     done = scene.command("subject", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
@@ -149,12 +147,11 @@ def test_a_restriction_killed_before_its_rows_are_marked_holds_when_it_is_answer
         told = run("sql", *asked, "--config", str(scene.site.settings.path)).check_clean([CALLER])
         return int(re.findall(r"\d+", told.out)[-1])
 
-    whom = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
     before = seen()
     if lift:
-        assert scene.command("subject", "restrict", *whom).code == 0
+        assert scene.command("subject", "restrict", *WHOM).code == 0
     more = ["--lift"] if lift else []
-    assert scene.command("subject", "restrict", *whom, *more, crash="subject-restricted").code == -9
+    assert scene.command("subject", "restrict", *WHOM, *more, crash="subject-restricted").code == -9
     scene.go_on()
     assert seen() == (before if lift else 1)
 

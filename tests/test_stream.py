@@ -22,7 +22,6 @@ from sqlalchemy import create_engine, text
 
 from callward import database, initiate
 from callward.feeds import generate
-from callward.runs import new_id
 from callward.settings import Database, Topic
 from callward.streaming import blocks
 from callward.sweeping import sweep
@@ -31,12 +30,12 @@ from pipelines.verify import verify
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
-from tests.pipelines.test_cli_postgresql import server_url
+from tests.pipelines.test_cli_postgresql import fresh_url, server_url
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.test_night_order import call_of, cut
 
-__all__ = ["server_url"]  # a fixture
+__all__ = ["fresh_url", "server_url"]  # fixtures
 
 SOURCES = ("asterisk", "opensips", "cucm", "generic")
 BY_TOPIC = ("asterisk", "opensips")
@@ -502,20 +501,19 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.endurance
 def test_a_database_server_that_is_away_for_a_while(
-    feed: Feed, night: Any, kafka: KafkaBroker, streaming: Callable[..., Stream], server_url: str, tmp_path: Path
+    feed: Feed, night: Any, kafka: KafkaBroker, streaming: Callable[..., Stream], fresh_url: str, tmp_path: Path
 ) -> None:
-    name = f"stream_{new_id()}"
-    admin = create_engine(server_url.rpartition("/")[0] + "/template1", isolation_level="AUTOCOMMIT")
+    server, _, name = fresh_url.rpartition("/")
+    admin = create_engine(f"{server}/template1", isolation_level="AUTOCOMMIT")
 
     def ask(statement: str) -> None:
         with admin.connect() as connection:
             connection.execute(text(statement))
 
-    ask(f"CREATE DATABASE {name}")
     settings = initiate.like(tmp_path / "workspace", night.settings)
     settings = settings.model_copy(
         update={
-            "database": Database(url=server_url.rpartition("/")[0] + f"/{name}"),
+            "database": Database(url=fresh_url),
             "lake": settings.lake.model_copy(update={"grace_minutes": 0.0}),
         }
     )

@@ -1,13 +1,14 @@
 """The audit log: any edit, deletion or cut is seen."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from callward import audit, database, runs
 from callward.audit import Entry
@@ -49,6 +50,14 @@ def _length(settings: Settings) -> int:
 def test_any_edited_column_breaks_the_chain(logged: Settings, data: st.DataObject, column: str) -> None:
     seq = data.draw(st.integers(1, _length(logged)))
     _damage(logged, update(audit_log).where(audit_log.c.seq == seq).values({column: "another word"}))
+
+
+@pytest.mark.parametrize("shift", [timedelta(seconds=1), timedelta(days=-1), timedelta(microseconds=1)])
+def test_an_entry_dated_anew_breaks_the_chain(logged: Settings, shift: timedelta) -> None:
+    with database.reading(logged) as connection:
+        times = connection.execute(select(audit_log.c.seq, audit_log.c.at)).all()
+    for seq, at in times:
+        _damage(logged, update(audit_log).where(audit_log.c.seq == seq).values(at=at + shift))
 
 
 def test_an_entry_taken_out_breaks_the_chain(logged: Settings) -> None:

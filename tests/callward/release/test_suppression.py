@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.release.suppression import NOWHERE, Partition, Rows, Rule, combine, measure, table
+from callward.release.suppression import NOWHERE, Partition, Rows, Rule, Stats, combine, measure, table
 
 CELLS = 6
 PARENTS = np.array([0, 0, 0, 1, 1, 1])
@@ -144,6 +144,148 @@ def test_an_empty_period_shows_nothing() -> None:
     assert len(published([]).parent) == 0
     with pytest.raises(ValueError):
         table([], PARENTS, RULE)
+
+
+# -- the rule by hand: an example for each clause ----------------------------------------------------------------------
+
+THREE = Rule(3, 0.5, (0, 1))
+# A group that just keeps every clause of THREE: six events and sixty seconds, of which nobody has more than half.
+_JUST = {
+    "counts": [6, 60],
+    "subscribers": 3,
+    "accounts": 3,
+    "top_subscriber": [3, 30],
+    "top_account": [3, 30],
+}
+
+
+def passes(rule: Rule, **figures: Any) -> bool:
+    return bool(rule.passes(Stats(**{name: np.array([value]) for name, value in {**_JUST, **figures}.items()}))[0])
+
+
+def test_a_group_that_just_keeps_every_clause_is_shown() -> None:
+    assert passes(THREE)
+    assert passes(THREE, subscribers=9, accounts=9, top_subscriber=[1, 1], top_account=[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("clause", "value"),
+    [
+        ("subscribers", 2),
+        ("accounts", 2),
+        ("top_subscriber", [4, 30]),
+        ("top_subscriber", [3, 31]),
+        ("top_account", [4, 30]),
+        ("top_account", [3, 31]),
+    ],
+)
+def test_a_group_that_breaks_one_clause_alone_is_not_shown(clause: str, value: Any) -> None:
+    assert not passes(THREE, **{clause: value})
+
+
+def test_nobody_dominates_any_of_the_magnitudes_that_the_rule_names_and_no_other() -> None:
+    figures = {"counts": [6, 60, 600], "top_account": [3, 30, 300]}
+    for column in range(3):
+        top = [1, 1, 1]
+        top[column] = figures["counts"][column] // 2 + 1
+        for magnitudes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+            shown = passes(Rule(3, 0.5, magnitudes), **{**figures, "top_subscriber": top})
+            assert shown == (column not in magnitudes)
+
+
+Groups = dict[tuple[int, ...], tuple[list[int], int, int]]
+
+
+def groups_of(found: Partition) -> Groups:
+    """Each published group's cells → its events and seconds, its subscribers, its accounts."""
+    stats = zip(found.stats.counts.tolist(), found.stats.subscribers, found.stats.accounts, strict=True)
+    return {
+        tuple(np.flatnonzero(found.group == group).tolist()): (counts, int(subscribers), int(accounts))
+        for group, (counts, subscribers, accounts) in enumerate(stats)
+    }
+
+
+def calls(cell: int, accounts: Sequence[int], events: int = 1, seconds: int = 10) -> list[Entry]:
+    """As many events of the only line of each account, in one cell."""
+    return [(account, 0, cell, events, seconds) for account in accounts]
+
+
+def test_many_lines_of_few_accounts_are_not_shown() -> None:
+    lines = [(account, line, 0, 1, 10) for account in (1, 2) for line in range(5)]
+    assert groups_of(published(lines, THREE)) == {}
+    assert groups_of(published([*lines, *calls(0, [3])], THREE)) == {(0,): ([11, 110], 11, 3)}
+
+
+def test_an_account_that_dominates_through_lines_that_do_not_is_not_shown() -> None:
+    lines = [(1, line, 0, 1, 10) for line in range(4)]
+    assert groups_of(published([*lines, *calls(0, [2, 3])], THREE)) == {}
+    assert groups_of(published([*lines, *calls(0, [2, 3, 4, 5])], THREE)) == {(0,): ([8, 80], 8, 5)}
+
+
+@pytest.mark.parametrize(("events", "seconds"), [(9, 10), (1, 90)])
+def test_a_line_that_dominates_in_one_magnitude_alone_is_not_shown(events: int, seconds: int) -> None:
+    listed = [*calls(0, [1, 2, 3]), *calls(0, [4], events, seconds)]
+    assert groups_of(published(listed, THREE)) == {}
+    assert groups_of(published(listed, Rule(3, 0.9, (0, 1)))) == {(0,): ([3 + events, 30 + seconds], 4, 4)}
+
+
+def test_cells_that_fail_are_shown_together_with_people_counted_anew() -> None:
+    listed = [*calls(0, [1, 2, 3, 4]), *calls(1, [1, 2]), *calls(2, [2, 3])]
+    assert groups_of(published(listed, THREE)) == {(0,): ([4, 40], 4, 4), (1, 2): ([4, 40], 3, 3)}
+
+
+def test_a_failing_rest_takes_its_parents_smallest_cell_and_none_of_another_parent() -> None:
+    listed = [*calls(0, [1, 2, 3, 4], 2, 20), *calls(1, [1, 2, 3]), *calls(2, [5]), *calls(3, [1, 2, 3], 1, 5)]
+    assert groups_of(published(listed, THREE)) == {
+        (0,): ([8, 80], 4, 4),
+        (1, 2): ([4, 40], 4, 4),
+        (3,): ([3, 15], 3, 3),
+    }
+
+
+def test_a_rest_takes_twice_as_many_cells_each_time_until_it_passes() -> None:
+    listed = [entry for cell in range(5) for entry in calls(cell, [1, 2, 3])] + calls(5, [4], 5, 50)
+    found = table([rows_of(listed)], np.zeros(CELLS, np.int64), THREE)
+    assert groups_of(found) == {(3,): ([3, 30], 3, 3), (4,): ([3, 30], 3, 3), (0, 1, 2, 5): ([14, 140], 4, 4)}
+
+
+def test_a_parent_whose_rest_cannot_be_shown_shows_none_of_its_cells() -> None:
+    """The cell that passes would be the parent's total without the one that fails, for whoever knows the total."""
+    listed = [*calls(0, [1, 2, 3]), *calls(1, [4], 100, 10), *calls(3, [1, 2, 3])]
+    assert groups_of(published(listed, THREE)) == {(3,): ([3, 30], 3, 3)}
+
+
+def test_what_a_parent_shows_comes_to_all_of_its_calls() -> None:
+    listed = [*calls(0, [1, 2, 3, 4], 2, 20), *calls(1, [1, 2, 3]), *calls(2, [5]), *calls(4, [1], 7, 70)]
+    found = published(listed, THREE)
+    totals = {parent: found.stats.counts[found.parent == parent].sum(axis=0).tolist() for parent in set(found.parent)}
+    assert totals == {0: [12, 120]}
+
+
+def test_a_table_for_outside_joins_whole_groups_of_the_one_inside() -> None:
+    listed = [*calls(0, [1, 2, 3]), *calls(1, [1, 2]), *calls(2, [3, 4])]
+    inside = published(listed, Rule(2, 0.5, (0, 1)))
+    assert set(groups_of(inside)) == {(0,), (1,), (2,)}
+    assert groups_of(published(listed, THREE, inside)) == {(0,): ([3, 30], 3, 3), (1, 2): ([4, 40], 4, 4)}
+
+
+def test_a_table_for_outside_never_parts_or_shows_what_the_one_inside_joined_or_withheld() -> None:
+    listed = [*calls(0, [1, 2, 3, 4]), *calls(1, [1, 2, 3]), *calls(2, [4]), *calls(3, [1])]
+    inside = published(listed, THREE)
+    joined = {(0,): ([4, 40], 4, 4), (1, 2): ([4, 40], 4, 4)}
+    assert groups_of(inside) == joined
+    lax = published(listed, Rule(1, 1.0, (0, 1)), inside)
+    assert groups_of(lax) == joined
+    assert lax.is_other.tolist() == [False, True]
+
+
+def test_a_table_for_outside_has_one_rest_of_each_parent() -> None:
+    """Also where the rest inside could stand by itself, and the cells that join it outside could as well."""
+    whole = np.zeros(CELLS, np.int64)
+    listed = [*calls(0, [1, 2], 2), *calls(1, [3, 4], 2), *calls(4, [5]), *calls(5, [1, 2, 3])]
+    inside = table([rows_of(listed)], whole, Rule(2, 0.5, (0, 1)))
+    assert set(groups_of(inside)) == {(0,), (1,), (4, 5)}
+    assert groups_of(table([rows_of(listed)], whole, THREE, inside)) == {(0, 1, 4, 5): ([12, 80], 5, 5)}
 
 
 # -- the attacker ------------------------------------------------------------------------------------------------------

@@ -5,14 +5,16 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callward.ledger import sum_derived
-from schemas.tables import DERIVED
-from schemas.views import ASSURANCE, BILLING
+from schemas.cdr import DISPOSITIONS
+from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
 from transforms.summarize import negative, pdd_bounds, pdd_bucket, summarize
 
 T0 = 1_772_712_000_000
@@ -92,6 +94,163 @@ def test_the_billing_date_is_the_local_one_in_every_zone_and_season(hours, zone)
     assert table["billing_date"].to_pylist() == [
         datetime.fromtimestamp(answer / 1000, UTC).astimezone(ZoneInfo(zone)).date()
     ]
+
+
+# -- the same figures from plain pandas --------------------------------------------------------------------------------
+
+CALLS = 3000
+# Three days around the night in which America/Denver leaves winter time, and a month's end in winter.
+DAYS = [datetime(2026, 3, 7, tzinfo=UTC), datetime(2026, 2, 27, tzinfo=UTC)]
+ZONES = {"mountain": "America/Denver", "island": "Australia/Lord_Howe", "plain": "UTC"}
+CONNECTED = {"answered", "busy", "no_answer", "abandoned_alerting", "rejected"}
+
+
+def _choices(rng, values):
+    return [values[at] for at in rng.integers(0, len(values), CALLS)]
+
+
+def _times(rng):
+    """Moments of three days each, to the minute; a naive frame of UTC."""
+    minutes = [DAYS[at].timestamp() / 60 + minute for at, minute in rng.integers(0, (len(DAYS), 4320), (CALLS, 2))]
+    return pd.to_datetime(pd.Series(minutes), unit="m", utc=True).astype("datetime64[ms, UTC]")
+
+
+def attempts(rng):
+    """Attempts of every disposition with every measure now and then unknown, as a frame."""
+    return pd.DataFrame(
+        {
+            "account_token": _choices(rng, [b"a" * 16, b"b" * 16, b"c" * 16, None]),
+            "trunk_in": _choices(rng, ["one", "two", None]),
+            "trunk_out": _choices(rng, ["two", "three", None, None]),
+            "leg": pd.array(_choices(rng, [0, 0, 1, 2, None]), "Int16"),
+            "start": _times(rng),
+            "talk_s": pd.array(_choices(rng, [0, 6, 12, 3600, None]), "Int64"),
+            "pdd_ms": pd.array(_choices(rng, [0, 1, 2, 3, 1499, 1500, 16384, 200_000, None]), "Int64"),
+            "disposition": _choices(rng, DISPOSITIONS),
+            "cause_q850": pd.array(_choices(rng, [16, 17, 34, None]), "Int16"),
+            "cause_sip": pd.array(_choices(rng, [200, 486, None]), "Int16"),
+            "mos": pd.array(_choices(rng, [1.0, 3.4567, 4.41, None]), "Float32"),
+            "mos_method": _choices(rng, ["cisco_mlqk", "source", None]),
+        }
+    )
+
+
+def charged(rng):
+    """Calls as billing has them, answered or not, some of them answered on a later day than they began."""
+    start = _times(rng)
+    waited = pd.to_timedelta(pd.Series(_choices(rng, [0, 1, 600, None]), dtype="Float64"), unit="m")
+    return pd.DataFrame(
+        {
+            "account": _choices(rng, ["acct-1", "acct-2", "acct-3"]),
+            "direction": _choices(rng, ["inbound", "outbound", None]),
+            "destination": _choices(rng, ["US", "CA", "toll_free", None]),
+            "start": start,
+            "answer": (start + waited).astype("datetime64[ms, UTC]"),
+            "talk_ms": pd.array(_choices(rng, [0, 1, 59_999, 3_600_000, None]), "Int64"),
+            "billable_s": _choices(rng, [0, 60, 3600]),
+        }
+    )
+
+
+def _counted(rows):
+    """Per attempt what the tables of trunks and accounts add up."""
+    known = rows.disposition != "unknown"
+    return rows.assign(
+        attempts=1,
+        unknown=(~known).astype(int),
+        seizures=known.astype(int),
+        answered=(rows.disposition == "answered").astype(int),
+        ner_success=rows.disposition.isin(CONNECTED).astype(int),
+        pdd_count=rows.pdd_ms.notna().astype(int),
+        count=1,
+    )
+
+
+def _of_sides(rows):
+    """Each attempt as the trunk that it came in by counts it, and as the one that it left by does."""
+    callers = rows[rows.leg.fillna(0) == 0]
+    coming = callers.assign(side="ingress", trunk=callers.trunk_in.fillna("unknown"))
+    going = rows[rows.trunk_out.notna()]
+    both = pd.concat([coming, going.assign(side="egress", trunk=going.trunk_out)])
+    return both.assign(hour=both.start.dt.floor("h"))
+
+
+def _causes(sides):
+    kinds = [sides.assign(kind=kind, cause=sides[f"cause_{kind}"]) for kind in ("q850", "sip")]
+    return pd.concat(kinds).dropna(subset="cause")
+
+
+def _mos(sides):
+    known = sides.dropna(subset="mos")
+    return known.assign(
+        method=known.mos_method.fillna("unknown"), mos_milli=[round(float(mos) * 1000) for mos in known.mos]
+    )
+
+
+def _pdd(sides):
+    """The bucket of a delay in whole numbers: 4·log2(ms) is between b and b + 1 where ms⁴ has b + 1 bits."""
+    known = sides.dropna(subset="pdd_ms")
+    return known.assign(bucket=[(max(int(ms), 1) ** 4).bit_length() - 1 for ms in known.pdd_ms])
+
+
+def expected_assurance(rows):
+    rows = _counted(rows)
+    sides = _of_sides(rows)
+    callers = rows[(rows.leg.fillna(0) == 0) & rows.account_token.notna()]
+    return {
+        "assurance_trunk_hourly": sides,
+        "assurance_trunk_hourly_pdd": _pdd(sides),
+        "assurance_trunk_hourly_cause": _causes(sides),
+        "assurance_trunk_hourly_mos": _mos(sides),
+        "assurance_account_daily": callers.assign(
+            account_token=[token.hex() for token in callers.account_token], call_date=callers.start.dt.date
+        ),
+    }
+
+
+def expected_billing(rows, zone):
+    moment = rows.answer.fillna(rows.start)
+    usage = rows.assign(
+        billing_date=moment.dt.tz_convert(zone).dt.date,
+        direction=rows.direction.fillna("unknown"),
+        destination=rows.destination.fillna("unknown"),
+        calls=1,
+        answered=rows.answer.notna().astype(int),
+    )
+    return {"billing_usage_daily": usage}
+
+
+def _summed(rows, name, tenant):
+    """{key: sums} of a derived table, from rows that have its columns."""
+    keys, sums = key_columns(TABLES[name]), sum_columns(TABLES[name])
+    grouped = rows.assign(tenant=tenant).groupby(keys)[sums].sum().reset_index()
+    return {
+        tuple(getattr(row, key) for key in keys): tuple(int(getattr(row, column)) for column in sums)
+        for row in grouped.itertuples()
+    }
+
+
+def _keyed(table, name):
+    keys, sums = key_columns(TABLES[name]), sum_columns(TABLES[name])
+    rows = {tuple(row[key] for key in keys): tuple(row[column] for column in sums) for row in table.to_pylist()}
+    assert len(rows) == table.num_rows
+    return rows
+
+
+@pytest.mark.parametrize("schemas", [{"billing": BILLING, "assurance": ASSURANCE}, IN_FLIGHT], ids=["stored", "new"])
+@pytest.mark.parametrize("tenant", ZONES)
+def test_figures_are_those_of_plain_pandas_over_the_same_calls(tenant, schemas):
+    rng = np.random.default_rng(len(tenant))
+    for view, made in (("billing", charged(rng)), ("assurance", attempts(rng))):
+        expected = expected_billing(made, ZONES[tenant]) if view == "billing" else expected_assurance(made)
+        schema = pa.schema([field for field in schemas[view] if field.name in made.columns])
+        rows = pa.Table.from_pandas(made, schema=schema, preserve_index=False)
+        derived = summarize(view, rows, tenant, ZONES[tenant])
+        assert set(derived) == set(expected)
+        for name, table in derived.items():
+            figures_of_pandas = _summed(expected[name], name, tenant)
+            assert len(figures_of_pandas) > 10
+            assert _keyed(table, name) == figures_of_pandas
 
 
 def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():

@@ -419,6 +419,54 @@ def test_a_file_altered_after_it_was_opened_is_noticed(months):
         dataset.to_table()
 
 
+HIDDEN_IDS = pc.field("billing_id").isin(calls(400)["billing_id"].combine_chunks()[3:390:9])
+HIDDEN_ACCOUNT = pc.field("account") == "account-canary-2"
+# Which rows of each file of `months` are hidden.
+HIDDEN = (HIDDEN_IDS, HIDDEN_ACCOUNT, HIDDEN_IDS | HIDDEN_ACCOUNT, None)
+
+
+def hiding(files):
+    """The files of `months`, some of their rows hidden."""
+    return [
+        LakeFile(file.path, file.file_id, file.meta, file.numbers, rows)
+        for file, rows in zip(files, HIDDEN, strict=True)
+    ]
+
+
+def unhidden(table):
+    """The rows of all `months` without those that are hidden, in memory."""
+    parts = [(table[100 * at : 100 * (at + 1)], rows) for at, rows in enumerate(HIDDEN)]
+    return pa.concat_tables([part if rows is None else part.filter(~rows) for part, rows in parts])
+
+
+@pytest.mark.parametrize("gone", [4, 1, 0])
+def test_hidden_rows_are_in_no_scan_head_or_count(months, gone):
+    dataset = open_dataset(hiding(months[:gone] + [without_numbers(file) for file in months[gone:]]), ALL, SCHEMA)
+    table = unhidden(expected(100 * gone))
+    assert 300 < table.num_rows < 400
+    for predicate in (
+        None,
+        pc.field("talk_ms") >= 0,
+        pc.field("talk_ms") < 150_000,
+        HIDDEN_ACCOUNT,
+        HIDDEN_IDS,
+        ~HIDDEN_ACCOUNT,
+        HIDDEN_IDS | (pc.field("mos") > 4),
+        pc.field("called_number").is_null() | HIDDEN_ACCOUNT,
+        pc.field("called_number") == "+12025550009",
+        pc.scalar(True),
+    ):
+        left = table if predicate is None else table.filter(predicate)
+        assert dataset.count_rows(filter=predicate) == left.num_rows
+        for columns in (SCHEMA.names, ["talk_ms"], ["called_number"], {"paid": pc.field("charge")}):
+            found = left.select(columns) if isinstance(columns, list) else left.select(["charge"])
+            found = found.rename_columns(list(columns))
+            assert dataset.to_table(columns=columns, filter=predicate).equals(found)
+            assert pa.Table.from_batches(dataset.to_batches(columns=columns, filter=predicate), found.schema) == found
+            for limit in (1, 5, 400):
+                assert dataset.head(limit, columns=columns, filter=predicate).equals(found[:limit])
+
+
 @pytest.mark.parametrize("gone", [4, 2, 0])
 def test_duckdb_answers_the_same_over_every_dataset(months, gone):
     files = months[:gone] + [without_numbers(file) for file in months[gone:]]

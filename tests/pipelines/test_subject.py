@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -17,6 +19,7 @@ from callward import database, query
 from callward.custody import persons, signing
 from callward.errors import Problem, UsageProblem
 from callward.retention import holds, policy, subjects
+from callward.retention import restrictions as register
 from callward.retention.holds import Hold
 from callward.retention.subjects import Refusal, Selector
 from callward.template import render
@@ -517,6 +520,110 @@ def test_restricted_rows_are_shown_to_no_one_until_the_restriction_is_lifted(off
     assert [row for row in office.all(restrictions) if row.until is None] == []
 
 
+# Calls of nobody who is restricted, and one of an account that is.
+OTHERS = [
+    Call("p", BOB, CAROL, "ac-0002", minute=6, talk_s=90),
+    Call("q", CAROL, BOB, "ac-0003", minute=7, direction="inbound"),
+    Call("r", CAROL, BOB, "ac-0004", minute=8),
+]
+SHOWN = [call.minute for call in (*CALLS, *OTHERS) if call.name in "cpq"]
+
+
+@pytest.fixture(scope="module")
+def restricted(workspace, feed_source, tmp_path_factory):
+    """An office where one person is restricted by number and another by account, before and after a night."""
+    office = _office(workspace, feed_source, tmp_path_factory.mktemp("persons"))
+    for whom in ({"number": ALICE}, {"number": None, "account": "acct-0004"}):
+        office.ask("restrict", **whom)
+    night(office.site, "others.csv", OTHERS)
+    return office
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM {view}",
+        "SELECT count(*) FROM {view} WHERE {talk} >= 0",
+        "SELECT count(*), count(source) FROM {view} WHERE source = 'generic'",
+        "SELECT count(*) FROM {view} WHERE start IS NOT NULL OR {talk} IS NULL",
+        "SELECT count(*) FILTER (WHERE {talk} > 0), sum({talk}) FROM {view}",
+        "SELECT {talk} FROM {view} ORDER BY ALL",
+        "SELECT minute(start), {talk} FROM {view} WHERE {talk} BETWEEN 1 AND 1000000 ORDER BY ALL",
+        "SELECT source, sum({talk}), min(start), max(start) FROM {view} GROUP BY ALL",
+        "SELECT DISTINCT {account} FROM {view} WHERE {account} IS NOT NULL ORDER BY ALL",
+        "SELECT a.start FROM {view} a JOIN {view} b USING ({view}_id) WHERE b.{talk} > 0 ORDER BY ALL",
+        "SELECT minute(start) FROM (SELECT * FROM {view} LIMIT 100) WHERE {talk} > 0 ORDER BY ALL",
+        "SELECT count(*) FROM (SELECT 1 FROM {view} WHERE {talk} > 0 LIMIT 5)",
+        "SELECT {view}_id FROM {view} WHERE minute(start) IN (0, 1, 3, 4, 5, 8)",
+        "WITH rows AS (SELECT * FROM {view} WHERE {talk} = 60 * {unit}) SELECT count(*) FROM rows",
+    ],
+)
+@pytest.mark.parametrize("view", ["billing", "assurance"])
+def test_no_filter_projection_or_count_shows_restricted_rows(restricted, view, sql):
+    words = {
+        "billing": {"talk": "talk_ms", "account": "account", "unit": 1000},
+        "assurance": {"talk": "talk_s", "account": "account_token", "unit": 1},
+    }[view]
+    asked = sql.format(view=view, **words)
+    held = restricted.site.view(view)
+    assert held.num_rows == len(CALLS) + len(OTHERS)
+    held = held.filter(pc.is_in(pc.minute(held["start"]), pa.array(SHOWN)))
+    with duckdb.connect() as connection:
+        connection.register(view, held)
+        assert _seen(restricted, view, asked) == connection.execute(asked).fetchall()
+
+
+def test_no_head_shows_restricted_rows(restricted):
+    for view in ("billing", "assurance"):
+        for sql in (f"SELECT start FROM {view}", f"SELECT start FROM {view} WHERE start IS NOT NULL"):
+            heads = [query.query(restricted.settings, view, sql, limit=limit)["start"] for limit in (1, 3, 100)]
+            assert [len(head) for head in heads] == [1, 3, 3]
+            assert {moment.minute for head in heads for moment in head.to_pylist()} == set(SHOWN)
+
+
+def test_a_case_shows_no_restricted_persons_number_to_whoever_asks_for_it(restricted):
+    case = {"purpose": "dispute", "case": "c7"}
+    for sql in (
+        f"SELECT count(*) FROM billing WHERE calling_number = '{ALICE}' OR called_number = '{ALICE}'",
+        f"SELECT count(*) FROM billing WHERE calling_number IN ('{ALICE}') AND talk_ms > 0",
+        "SELECT count(*) FROM billing WHERE calling_token = (SELECT min(calling_token) FROM billing WHERE account = "
+        "'acct-0001')",
+        "SELECT count(*) FROM billing WHERE account IN ('acct-0001', 'acct-0004')",
+    ):
+        assert query.query(restricted.settings, "billing", sql, **case).to_pylist() == [{"count_star()": 0}]
+    numbers = query.query(restricted.settings, "billing", "SELECT calling_number AS n FROM billing", **case)
+    assert sorted(numbers["n"].to_pylist()) == [BOB, BOB, CAROL]
+
+
+def test_no_filter_shows_a_restricted_accounts_sums(restricted):
+    for sql in (
+        "SELECT count(*) FROM billing_usage_daily WHERE account = 'acct-0004'",
+        "SELECT count(*) FROM billing_usage_monthly WHERE account = 'acct-0004' AND calls > 0",
+    ):
+        assert _seen(restricted, "billing", sql) == [(0,)]
+    daily = _seen(restricted, "assurance", "SELECT sum(attempts) FROM assurance_account_daily WHERE attempts > 0")
+    assert daily == [(len(CALLS) + len(OTHERS) - 1,)]
+
+
+def test_a_file_committed_while_rows_are_marked_is_not_shown_before_the_next_marking(office, monkeypatch):
+    look = register.search
+
+    def commit_meanwhile(*asked):
+        monkeypatch.setattr(register, "search", look)
+        with monkeypatch.context() as patch:
+            patch.setattr(register, "mark", lambda settings, **_: 0)  # the night has not come to its own marking
+            night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30), Call("i", BOB, CAROL, minute=31)])
+        return look(*asked)
+
+    monkeypatch.setattr(register, "search", commit_meanwhile)
+    office.ask("restrict")
+    counts = {view: f"SELECT count(*) FROM {view} WHERE start IS NOT NULL" for view in ("billing", "assurance")}
+    assert office.site.view("billing").num_rows == len(CALLS) + 2
+    assert [_seen(office, view, sql) for view, sql in counts.items()] == [[(1,)], [(1,)]]
+    register.mark(office.settings)
+    assert [_seen(office, view, sql) for view, sql in counts.items()] == [[(2,)], [(2,)]]
+
+
 def test_a_restricted_account_is_in_no_view_and_in_no_sum(office):
     office.ask("restrict", None, account="acct-0001")
     assert _seen(office, "billing", "SELECT count(*) FROM billing") == [(3,)]
@@ -536,8 +643,6 @@ def test_what_comes_in_later_is_restricted_as_well(office):
 
 def test_rows_that_nobody_has_looked_at_are_not_shown(office, monkeypatch):
     office.ask("restrict")
-    from callward.retention import restrictions as register
-
     monkeypatch.setattr(register, "mark", lambda settings, **_: 0)
     night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30)])
     assert _seen(office, "billing", "SELECT count(*) FROM billing") == [(1,)]

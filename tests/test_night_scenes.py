@@ -1,10 +1,14 @@
 """Small scenes over several nights: equal calls, pieces that come apart, quality that comes late, local midnights."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import product
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
+
+from callward.settings import Account, Tenant
+from schemas.policy import CLASSES
 
 MORNING = 1_772_776_800_000  # 2026-03-06 06:00 UTC
 NOON = 1_772_712_000  # 2026-03-05 12:00 UTC, in seconds
@@ -185,6 +189,126 @@ def test_the_billing_date_is_the_local_date_of_the_answer(workspace):
     assert found == local.to_dict() and len(found) == 4
     assert found[date(2026, 3, 8)] == 3 * 23  # that day has 23 hours
     assert is_sound(site)
+
+
+# An ending as the generic format says it: its word, its Q.850 cause and its SIP status.
+ENDINGS = {
+    "answered": ("", "16", "200"),
+    "busy": ("busy", "17", "486"),
+    "rejected": ("rejected", "", "603"),
+    "network_failure": ("network_failure", "34", ""),
+    "unknown": ("odd", "", ""),
+}
+ZONES = {"default": "America/Denver", "west": "Pacific/Auckland"}
+
+
+def varied_calls() -> pd.DataFrame:
+    """Calls of two tenants over three days that a month's end cuts, of every ending, over several trunks or none."""
+    ways = product(range(7), ("northwind-1", "northwind-2", ""), ("northwind-3", ""), ENDINGS, ZONES)
+    rows = pd.DataFrame(ways, columns=["n", "ingress", "egress", "ending", "tenant"])
+    start = datetime(2026, 2, 27, 3, tzinfo=UTC) + pd.to_timedelta(rows.index * 10.5, unit="m")
+    answered = rows.ending == "answered"
+    return rows.assign(
+        start=start.floor("s"),
+        answer=pd.Series(start.floor("s") + timedelta(minutes=8)).where(answered),
+        talk_s=(rows.index % 50 + 1) * answered,
+        pdd_ms=[None if n % 3 else 10 * n for n in rows.index],
+        account=["acct-" + tenant[0] + str(n % 2) for tenant, n in zip(rows.tenant, rows.n, strict=True)],
+    )
+
+
+def _generic(rows: pd.DataFrame) -> bytes:
+    lines = [
+        "id,carrier_of,calling_number,called_number,start_time,answer_time,end_time,talk_ms,account_code,"
+        "ingress_trunk,egress_trunk,disposition,cause_q850,cause_sip,pdd_ms"
+    ]
+    for n, row in zip(rows.index, rows.itertuples(), strict=True):
+        answer = "" if pd.isna(row.answer) else f"{row.answer:%FT%TZ}"
+        end = (row.start if pd.isna(row.answer) else row.answer) + timedelta(seconds=int(row.talk_s))
+        times = f"{row.start:%FT%TZ},{answer},{end:%FT%TZ},{row.talk_s * 1000}"
+        delay = "" if pd.isna(row.pdd_ms) else int(row.pdd_ms)
+        ending = ",".join(ENDINGS[row.ending])
+        lines.append(
+            f"id-{n},{row.tenant},+{CALLING},+{CALLED},{times},{row.account},{row.ingress},{row.egress},{ending},{delay}"
+        )
+    return "\n".join([*lines, ""]).encode()
+
+
+def _totals(rows: pd.DataFrame, keys: list[str], sums: list[str]) -> dict[tuple, tuple[int, ...]]:
+    grouped = rows.groupby(keys)[sums].sum()
+    return {key: tuple(map(int, values)) for key, *values in grouped.itertuples() if any(values)}
+
+
+def _usage(calls: pd.DataFrame) -> dict[tuple, tuple[int, ...]]:
+    """By tenant, account and local date of the answer: calls, answered ones, milliseconds and billable seconds."""
+    paid = calls[calls.ending == "answered"]
+    zones = [ZoneInfo(ZONES[tenant]) for tenant in paid.tenant]
+    local = [answer.astimezone(zone).date() for answer, zone in zip(paid.answer, zones, strict=True)]
+    paid = paid.assign(date=local, calls=1, talk_ms=paid.talk_s * 1000)
+    return _totals(paid, ["tenant", "account", "date"], ["calls", "calls", "talk_ms", "talk_s"])
+
+
+def _attempts(calls: pd.DataFrame) -> pd.DataFrame:
+    """Per call what the tables of attempts add up."""
+    ended = {ending: (calls.ending == ending).astype(int) for ending in ENDINGS}
+    return calls.assign(
+        **ended,
+        hour=calls.start.dt.floor("h").dt.tz_localize(None),
+        date=calls.start.dt.date,
+        attempts=1,
+        seizures=1 - ended["unknown"],
+        ner_success=ended["answered"] + ended["busy"] + ended["rejected"],
+        talk_s=(calls.talk_s + 5) // 6 * 6,
+        pdd_count=calls.pdd_ms.notna().astype(int),
+    )
+
+
+def _sides(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Each call on the trunk that it came in by, known or not, and on the one that it left by, where it did."""
+    coming = attempts.assign(side="ingress", trunk=attempts.ingress.replace("", "unknown"))
+    going = attempts[attempts.egress != ""]
+    return pd.concat([coming, going.assign(side="egress", trunk=going.egress)])
+
+
+def _causes(sides: pd.DataFrame) -> pd.DataFrame:
+    kinds = [
+        sides.assign(kind=kind, cause=pd.to_numeric([ENDINGS[ending][at] or None for ending in sides.ending]))
+        for at, kind in ((1, "q850"), (2, "sip"))
+    ]
+    return pd.concat(kinds).dropna(subset="cause")
+
+
+@pytest.fixture
+def two_tenants(workspace, feed_source):
+    """A workspace of two tenants in zones of their own, after three nights over the varied calls; the last says all."""
+    windows = dict.fromkeys(CLASSES, "99 years")
+    site = workspace(
+        feed_source("generic", tenant_field="carrier_of", tenants={name: name for name in ZONES}, declare={}),
+        tenants={name: Tenant(retention=windows, zone=zone) for name, zone in ZONES.items()},
+        accounts=[Account(id=f"acct-{t[0]}{n}", tenant=t, codes=[f"acct-{t[0]}{n}"]) for t in ZONES for n in range(2)],
+    )
+    calls = varied_calls()
+    for name, some in (("first", calls[::2]), ("second", calls[1::3]), ("third", calls)):
+        site.land("generic", f"{name}.csv", _generic(some))
+        site.night(int(datetime(2026, 3, 2, 6, tzinfo=UTC).timestamp() * 1000))
+    return site
+
+
+def test_the_derived_tables_of_two_tenants_are_what_pandas_makes_of_the_calls_that_came_in(two_tenants):
+    derived, calls = two_tenants.derived(), varied_calls()
+    attempts = _attempts(calls)
+    sides, trunk = _sides(attempts), ["tenant", "hour", "side", "trunk"]
+    assert {key[:3]: sums for key, sums in derived["billing_usage_daily"].items()} == _usage(calls)
+    sums = ["attempts", "unknown", "seizures", "answered", "ner_success", "talk_s", "pdd_ms", "pdd_count"]
+    assert derived["assurance_trunk_hourly"] == _totals(sides, trunk, sums)
+    causes = _totals(_causes(sides), [*trunk, "kind", "cause"], ["attempts"])
+    assert derived["assurance_trunk_hourly_cause"] == causes
+    accounts = derived["assurance_account_daily"]
+    assert len({key[:2] for key in accounts}) == 2 * 2 * 2  # two of each tenant, under another name in each month
+    daily = pd.DataFrame([(key[0], key[2], *values) for key, values in accounts.items()])
+    sums.remove("seizures")
+    assert _totals(daily, [0, 1], list(range(2, 9))) == _totals(attempts, ["tenant", "date"], sums)
+    assert is_sound(two_tenants)
 
 
 def test_groups_that_share_a_data_file_rewrite_it_once(workspace):

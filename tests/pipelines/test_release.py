@@ -268,6 +268,17 @@ def test_one_account_with_most_calls_is_not_shown_by_thresholds(filled: Callable
     assert releasing.run(site.settings, "dominated", PERIOD)["cells"]["number"] == 0
 
 
+def test_one_account_with_most_of_the_talk_alone_is_not_shown_by_thresholds(filled: Callable[..., Any]) -> None:
+    """By calls alone the first day would be shown as well: the account has three of them on either day."""
+    next_day = DAY + timedelta(1)
+    longest = [call(10_000 + n, DAY, account="ac-0100", talk=7200) for n in range(3)]
+    usual = [call(10_000 + n, next_day, account="ac-0100") for n in range(3)]
+    site = filled([*many(120), *longest, *many(120, 1200, next_day), *usual])
+    declare(site, text(name='"talk"', rho=None, measures=("calls", "talk_s")), "talk")
+    shown = {day: releasing.run(site.settings, "talk", day.isoformat())["cells"]["number"] for day in (DAY, next_day)}
+    assert shown == {DAY: 0, next_day: 1}
+
+
 def test_a_period_whose_numbers_are_gone_is_refused_before_it_costs(shared: Any) -> None:
     with database.writing(shared.settings) as connection:
         connection.execute(update(lake_files).where(lake_files.c.view == "billing").values(numbers=False))

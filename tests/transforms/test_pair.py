@@ -161,11 +161,47 @@ def test_talk_follows_the_rule_of_the_source(cdr_table):
     assert ("paired", "talk") not in amounts and amounts["in", "talk"] == 35_000
 
 
+def test_computed_talk_begins_with_the_answer_not_with_the_start(cdr_table):
+    rang = open_piece(1, answer_time=T0 + 9_000)
+    rows, amounts, _ = nights(cdr_table, [[rang, close_piece(1, 42_000)]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == amounts["paired", "talk"] == 33_000
+    longer = close_piece(1, 50_000, content=101)  # the other party hangs up later, and is read the next night
+    rows, amounts, _ = nights(cdr_table, [[rang, close_piece(1, 42_000)], [longer]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == amounts["paired", "talk"] == 41_000
+
+
+def test_computed_talk_begins_with_the_start_where_no_answer_is_known(cdr_table):
+    rows, _, _ = nights(cdr_table, [[open_piece(1, answer_time=None), close_piece(1, 42_000)]])
+    assert [row["talk_ms"] for row in rows.values()] == [42_000]
+
+
 def test_the_worst_of_both_legs_is_the_quality_of_a_call(cdr_table):
     heard = [quality(1, 0, 1, mos=4.0, jitter_ms=2.0, loss_pct=0.5), quality(1, 1, 2, mos=3.0, jitter_ms=1.0)]
     rows, _, _ = nights(cdr_table, [[whole(1), *heard]])
     (row,) = rows.values()
     assert (row["mos"], row["jitter_ms"], row["loss_pct"], row["mos_method"]) == (3.0, 2.0, 0.5, "cisco_mlqk")
+
+
+@pytest.mark.parametrize("split", [1, 2, 3], ids=["late", "one leg late", "together"])
+@pytest.mark.parametrize(
+    ("own", "worst"),
+    [
+        ({"mos": 2.0, "jitter_ms": 9.0, "loss_pct": 3.0}, (2.0, 9.0, 3.0)),
+        ({"mos": 3.5, "jitter_ms": 9.0, "loss_pct": 0.1}, (3.0, 9.0, 0.5)),
+        ({"mos": 4.5, "jitter_ms": 1.0, "loss_pct": 3.0}, (3.0, 2.0, 3.0)),
+    ],
+)
+def test_a_score_of_the_calls_own_counts_among_the_worst(cdr_table, own, worst, split):
+    heard = [
+        quality(1, 0, 1, mos=4.0, jitter_ms=2.0, loss_pct=0.25),
+        quality(1, 1, 2, mos=3.0, jitter_ms=1.0, loss_pct=0.5),
+    ]
+    records = [whole(1, mos_method="source", **own), *heard]
+    rows, _, _ = nights(cdr_table, [records[:split], records[split:]] if split < 3 else [records])
+    (row,) = rows.values()
+    assert (row["mos"], row["jitter_ms"], row["loss_pct"]) == pytest.approx(worst)
 
 
 def test_two_legs_that_sound_the_same_are_two_records(cdr_table):

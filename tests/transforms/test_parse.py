@@ -269,6 +269,18 @@ def test_stamps_as_switches_write_them(written: str, kind: str, pattern: str, ex
         assert row["fault"] == (None if expected else "TIME")
 
 
+def test_talk_that_the_source_does_not_carry_is_from_the_answer_to_the_end() -> None:
+    lines = [
+        "id,start,answer,end",
+        "1,2026-03-02T14:00:00Z,2026-03-02T14:00:09Z,2026-03-02T14:00:51Z",
+        "2,2026-03-02T14:00:00Z,,2026-03-02T14:00:51Z",
+        "3,2026-03-02T14:00:00Z,2026-03-02T14:00:09Z,",
+    ]
+    rows = _parsed("\n".join([*lines, ""]).encode(), "generic_csv").to_pylist()
+    assert [row["talk_ms"] for row in rows] == [42_000, None, None]
+    assert [row["disposition"] for row in rows] == ["answered", "unknown", "answered"]
+
+
 # -- particular dirt ---------------------------------------------------------------------------------------------------
 
 GOOD = (GOLDEN / "asterisk" / "Master.csv").read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\r\n")[0]
@@ -297,6 +309,37 @@ def test_a_torn_line_costs_only_itself() -> None:
     faults = _parsed(b"\n".join(lines), "asterisk")["fault"].to_pylist()
     assert [i for i, fault in enumerate(faults) if fault] == [137, 400, 499]
     assert {faults[137], faults[400], faults[499]} == {"QUOTING"}
+
+
+_ACCOUNT_LINE = b"1,1772460000,desk\n"
+
+
+@pytest.mark.parametrize("name", ["asterisk", "generic_csv"])
+@pytest.mark.parametrize("sound", [0, 1, 2, 100], ids=lambda count: f"behind {count}")
+def test_a_torn_quote_on_the_last_line_of_a_block_costs_only_that_line(name: str, sound: int) -> None:
+    """Each line has as many columns as it should; pyarrow alone takes the end of its input for the end of the quote."""
+    header, good = (b"", GOOD + b"\n") if name == "asterisk" else (b"id,start,account\n", _ACCOUNT_LINE)
+    torn = good.rsplit(b",", 1)[0] + b',"84\n'
+    declaration, body = load(name), good * sound + torn + good * 3
+    end = record_end(body[: -3 * len(good) + 1], declaration)  # a block that is full one byte into the next line
+    assert end == len(good) * sound + len(torn)
+    blocks = [_parsed(header + block, name) for block in (body[:end], body[end:], body)]
+    faults = [block["fault"].to_pylist() for block in blocks]
+    assert faults == [[None] * sound + ["QUOTING"], [None] * 3, [None] * sound + ["QUOTING"] + [None] * 3]
+    assert blocks[0]["raw"].to_pylist() + blocks[1]["raw"].to_pylist() == body.splitlines()
+
+
+def test_a_torn_quote_loses_no_byte_where_quotes_may_hold_line_ends() -> None:
+    """What follows the torn quote cannot be told from its value: it is kept whole, in one suspended record."""
+    overrides = {"file": {"multiline": True}}
+    sound, torn = _ACCOUNT_LINE * 5, b'2,1772460000,"Doe\n'
+    body = sound + torn + _ACCOUNT_LINE * 2
+    end = record_end(body, load("generic_csv", overrides))
+    assert end == len(sound)  # the next block begins with the torn line
+    first, rest = (_parsed(b"id,start,account\n" + part, "generic_csv", **overrides) for part in (sound, body[end:]))
+    assert first["fault"].to_pylist() == [None] * 5
+    assert rest["fault"].to_pylist() == ["QUOTING"]
+    assert rest["raw"].to_pylist() == [body[end:].rstrip(b"\n")]
 
 
 @pytest.mark.parametrize("offset", range(4))

@@ -27,7 +27,8 @@ def two_tenants(workspace: Callable[..., Any], feed_source: Callable[..., Any]) 
     """A workspace with one generic feed whose records name their tenant, of which only those given are known."""
 
     def make(**tenants: str) -> Any:
-        source = feed_source("generic", tenant_field="carrier_of", tenants=tenants, declare={})
+        declare = {"filters": [{"code": "LOCAL_LEG", "when": {"direction": ["internal"]}}]}
+        source = feed_source("generic", tenant_field="carrier_of", tenants=tenants, declare=declare)
         return workspace(source, thresholds={"file_errors_pct": 60.0, "file_errors_min": 20})
 
     return make
@@ -102,6 +103,50 @@ def test_a_file_set_aside_whole_comes_through_but_for_its_faults(two_tenants: Ca
         ("suspended", "TIME"): 40,
     }
     assert not site.unbalanced() and site.differing() == 0
+
+
+_FAULTY = (
+    "call-1,{tenant},{direction},13035550100,17205550101,not a time,,,1000,\n",  # TIME, as it is parsed
+    "call-2,{tenant},{direction},13035550100,17205550101,,,,1000,\n",  # TIME, as it is validated
+    "call-3,{tenant},{direction},13035550100,17205550101,2026-03-05T10:01:00Z,,2026-03-05T10:00:00Z,0,\n",  # ORDER
+    "call-4,{tenant},{direction},13035550100,17205550101,2026-03-05T10:01:00Z,,,-1000,\n",  # DURATION
+    "call-5,{tenant},{direction},13035550100,17205550101,2026-03-05T10:01:00Z,,,one,\n",  # FIELD
+    ",{tenant},{direction},13035550100,17205550101,2026-03-05T10:01:00Z,,,1000,\n",  # IDENTITY
+)
+
+
+def test_a_faulty_record_that_a_rule_leaves_out_is_filtered_once(two_tenants: Callable[..., Any]) -> None:
+    site = two_tenants(alpha="default")
+    lines = [line.format(tenant="alpha", direction=way) for line in _FAULTY for way in ("internal", "outbound")]
+    site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + "".join(lines)).encode())
+    site.night()
+    assert {key: rows for key, (rows, _) in site.entries().items()} == {
+        ("in", ""): 42,
+        ("accepted", ""): 30,
+        ("filtered", "LOCAL_LEG"): 6,
+        **{("suspended", code): 1 for code in ("ORDER", "DURATION", "FIELD", "IDENTITY")},
+        ("suspended", "TIME"): 2,
+    }
+    assert site.log("suspense").num_rows == 6
+    assert not site.unbalanced()
+
+
+def test_a_record_that_a_rule_leaves_out_waits_for_its_tenant_and_is_filtered_then(
+    two_tenants: Callable[..., Any],
+) -> None:
+    site = two_tenants(alpha="default")
+    left_out = _FAULTY[3].format(tenant="beta", direction="internal") + _calls(1, "beta").replace(
+        "outbound", "internal"
+    )
+    site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + left_out).encode())
+    site.night()
+    rows = {key: rows for key, (rows, _) in site.entries().items()}
+    assert rows == {("in", ""): 32, ("accepted", ""): 30, ("suspended", "TENANT"): 2}
+    _mend(site, alpha="default", beta="default")
+    assert recycle(site.settings, ["TENANT"], [])["buckets"] == {"filtered": 2, "suspended": -2}
+    rows = {key: rows for key, (rows, _) in site.entries().items()}
+    assert rows == {("in", ""): 32, ("accepted", ""): 30, ("filtered", "LOCAL_LEG"): 2}
+    assert not site.unbalanced()
 
 
 def test_a_dry_run_changes_nothing(two_tenants: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 import callward.ledger
 import pipelines.house
@@ -29,15 +30,17 @@ import transforms.flush
 from callward import database, runs
 from callward.feeds import generate
 from callward.files import Files as LakeFiles
-from callward.streaming import register
+from callward.streaming import blocks, register
+from pipelines.intake import naming
 from pipelines.nightly import _Nightly
 from pipelines.orphans import sweep_orphans
 from pipelines.verify import verify
 from schemas.streaming import block_slices
-from schemas.tables import lake_files
+from schemas.tables import blocks as block_rows
+from schemas.tables import input_files, lake_files
 from schemas.tables import runs as runs_table
 from tests.commands import strays, waiting
-from tests.streams import Crash, Engine
+from tests.streams import Crash, Engine, inline
 from tests.test_night_order import call_of, cut
 
 EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 6)
@@ -513,3 +516,28 @@ def test_a_clock_that_steps_changes_nothing(
     engine.work.flush_all()
     engine.finish()
     check_records(site, night)  # what is replaced leaves the disk when its time has come, by the clock
+
+
+def test_house_keeping_closes_topic_files_of_days_that_are_over_and_leaves_todays_open(
+    workspace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = workspace("asterisk")
+    yesterday, noon = datetime(2026, 3, 31, 23, 59), datetime(2026, 4, 1, 12)
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return noon.replace(tzinfo=tz)
+
+    with inline(site.settings, ["asterisk"]) as work:
+        named = naming(work.files)  # opens its key: not within a transaction
+        for first, at in enumerate((yesterday, noon)):
+            with monkeypatch.context() as patch, database.writing(site.settings) as connection:
+                patch.setattr(database, "now", lambda at=at: at)
+                part, span = blocks.Part("asterisk", 100, at), (first, first + 1)
+                blocks.register(connection, work.run_id, "cdr-east", 0, span, [part], "", named)
+                connection.execute(update(block_rows).values(committed_by=work.run_id))
+        monkeypatch.setattr(pipelines.house, "datetime", Noon)
+        work.house.round(last=True)
+        statuses = {row.name: row.status for row in site._rows(input_files)}
+        assert statuses == {"cdr-east/0/2026-03-31": "committed", "cdr-east/0/2026-04-01": "reading"}

@@ -135,9 +135,8 @@ def test_a_record_that_a_rule_leaves_out_waits_for_its_tenant_and_is_filtered_th
     two_tenants: Callable[..., Any],
 ) -> None:
     site = two_tenants(alpha="default")
-    left_out = _FAULTY[3].format(tenant="beta", direction="internal") + _calls(1, "beta").replace(
-        "outbound", "internal"
-    )
+    left_out = _FAULTY[3].format(tenant="beta", direction="internal")
+    left_out += _calls(1, "beta").replace("outbound", "internal")
     site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + left_out).encode())
     site.night()
     rows = {key: rows for key, (rows, _) in site.entries().items()}

@@ -1,11 +1,23 @@
 """Small scenes over several nights: equal calls, pieces that come apart, quality that comes late, local midnights."""
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
+from sqlalchemy import update
+
+from callward import database
+from callward.custody.keys import KeyGone
+from callward.custody.register import KeyName, forget, name_of
+from callward.files import Files
+from callward.settings import Tenant
+from schemas.policy import CLASSES
+from schemas.tables import keys
 
 from callward.settings import Account, Tenant
 from schemas.policy import CLASSES
@@ -361,3 +373,156 @@ def test_a_bye_whose_clock_is_behind_gives_no_negative_talk(site):
     site.land("opensips", "n1", (invite("a", 10) + bye("a", 8)).encode())
     site.night(MORNING)
     assert site.view("billing")["talk_ms"].to_pylist() == [0] and is_sound(site)
+
+
+# -- two months, two tenants -------------------------------------------------------------------------------------------
+
+MONTH_END = datetime(2026, 3, 1, tzinfo=UTC)
+ACROSS = (-7200, -600, -1, 0, 1, 5400, 7200)  # seconds from the month's end to the start of a call
+MONTHS = ("2026-02", "2026-03")
+
+
+def across(seconds: Iterable[int], carrier: str = "east", talk: int = 30) -> bytes:
+    """Calls of the generic format around the month's end, each of which says whose it is."""
+    lines = ["id,carrier,calling_number,called_number,start_time,answer_time,end_time,talk_ms"]
+    for second in seconds:
+        start = MONTH_END + timedelta(seconds=second)
+        stamps = f"{start:%FT%TZ},{start + timedelta(seconds=3):%FT%TZ},{start + timedelta(seconds=3 + talk):%FT%TZ}"
+        lines.append(f"id-{second},{carrier},+{CALLING},+{CALLED},{stamps},{talk * 1000}")
+    return "\n".join([*lines, ""]).encode()
+
+
+def key_names(site) -> dict[str, KeyName]:
+    """Key id → what the key is for."""
+    return {row.key_id: name_of(row) for row in site._rows(keys)}
+
+
+def keys_of_views(site) -> dict[tuple[str, str], set[KeyName]]:
+    """(tenant, month of the calls) → the keys that the data files of both views name."""
+    names, opened = key_names(site), defaultdict(set)
+    for file in site.data_files("billing") + site.data_files("assurance"):
+        opened[file.tenant, file.part[:7]] |= {names[key_id] for key_id in file.key_ids.split()}
+    return dict(opened)
+
+
+@contextmanager
+def morning_of(day: date) -> Iterator[int]:
+    """Set the clock to six in the morning of a day; gives it in ms."""
+    at = datetime(day.year, day.month, day.day, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "now", lambda: at)
+        yield int(at.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def amount(rows: int, talk: int = 30) -> tuple[int, int]:
+    return rows, rows * talk * 1000
+
+
+def test_a_later_version_across_a_months_end_takes_the_place_of_its_own_month(site):
+    site.land("generic", "both.csv", across(ACROSS))
+    site.night(MORNING)
+    site.land("generic", "longer.csv", across(ACROSS, talk=40))
+    site.night(MORNING)
+    assert site.view("billing")["talk_ms"].to_pylist() == [40_000] * len(ACROSS)
+    assert rows_in(site, "suspended", "CONFLICT") == len(ACROSS) and is_sound(site)
+
+
+@pytest.fixture(scope="module")
+def two_tenants(workspace, feed_source):
+    """Calls of two tenants in both months, taken in by one night; the same calls, but for whose they are."""
+    tenants = {"east": "east", "west": "west"}
+    windows = dict.fromkeys(CLASSES, "99 years")
+    site = workspace(
+        feed_source("generic", tenant_field="carrier", tenants=tenants),
+        tenants={name: Tenant(retention=windows) for name in ("default", *tenants)},
+        accounts=[],
+    )
+    for tenant in tenants:
+        site.land("generic", f"{tenant}.csv", across(ACROSS, tenant) + f"id-x,{tenant},,,not a time,,,0\n".encode())
+    with morning_of(date(2026, 3, 1)) as now_ms:
+        site.night(now_ms)
+    return site
+
+
+def test_files_lie_under_keys_of_their_own_tenant_and_month(two_tenants):
+    opened = keys_of_views(two_tenants)
+    assert set(opened) == {(tenant, month) for tenant in ("east", "west") for month in MONTHS}
+    for (tenant, month), names in opened.items():
+        assert {(name.tenant, name.month) for name in names} == {(tenant, month)}
+        assert {name.capability for name in names} == {"billing", "billing-numbers", "assurance", "lineage"}
+
+
+def test_two_tenants_of_one_night_have_each_their_own_keys_of_every_kind(two_tenants):
+    kinds = defaultdict(set)
+    for name in key_names(two_tenants).values():
+        kinds[name.tenant].add((name.capability, name.month, name.purpose))
+    assert kinds["east"] == kinds["west"]
+    assert {capability for capability, _, _ in kinds["east"]} >= {"ids", "billing", "assurance", "suspense"}
+
+
+def test_nothing_links_the_same_call_or_number_of_two_tenants_or_months(two_tenants):
+    billing, whose = Files(two_tenants.opened, "test"), defaultdict(set)
+    for file in two_tenants.data_files("billing"):
+        rows = billing.rows(file, ["billing_id", "calling_token"])
+        whose[file.tenant, file.part[:7]] |= {*rows["billing_id"].to_pylist(), *rows["calling_token"].to_pylist()}
+    assert len(whose) == 4
+    assert sum(map(len, whose.values())) == len(set().union(*whose.values())) == 2 * len(ACROSS) + 4
+
+
+def test_what_comes_again_across_a_months_end_is_billed_once(two_tenants):
+    """In the month itself one month's calls alone of each tenant, in the next month the whole file: always known."""
+    site = two_tenants
+    before, derived = {view: site.view(view) for view in ("billing", "assurance")}, site.derived()
+    assert [rows.num_rows for rows in before.values()] == [2 * len(ACROSS)] * 2
+    february, march = [s for s in ACROSS if s < 0], [s for s in ACROSS if s >= 0]
+    nights = {date(2026, 3, 2): {"east": march, "west": february}, date(2026, 4, 2): {"east": ACROSS, "west": ACROSS}}
+    for day, seconds in nights.items():
+        for tenant in seconds:
+            site.land("generic", f"{tenant}-{day}.csv", across(seconds[tenant], tenant))
+        with morning_of(day) as now_ms:
+            site.night(now_ms)
+        for tenant in seconds:
+            count = amount(len(seconds[tenant]))
+            assert site.balances()[f"generic/{tenant}-{day}.csv"] == {"in": count, "duplicate": count}
+    assert all(site.view(view).equals(rows) for view, rows in before.items())
+    assert site.derived() == derived and is_sound(site)
+
+
+@pytest.fixture
+def without_west(two_tenants):
+    """The site while the keys of the tenant west are destroyed."""
+    site, mine = two_tenants, keys.c.tenant == "west"
+    rows = [row for row in site._rows(keys) if row.tenant == "west"]
+    with database.writing(site.settings) as connection:
+        connection.execute(update(keys).where(mine).values(state="destroyed", blob=None))
+    forget(row.key_id for row in rows)
+    yield site
+    with database.writing(site.settings) as connection:
+        for row in rows:
+            connection.execute(update(keys).where(keys.c.key_id == row.key_id).values(state=row.state, blob=row.blob))
+
+
+def test_where_one_tenants_keys_are_destroyed_its_files_open_no_more_and_the_others_do(without_west):
+    site = without_west
+    files = Files(site.opened, "test")
+    read = {"billing": files.rows, "assurance": files.rows, "suspense": files.read_log, "archive": files.read_archive}
+    opened, closed = Counter(), Counter()
+    for view, reader in read.items():
+        for file in site.data_files(view):
+            if file.tenant == "west":
+                with pytest.raises(KeyGone):
+                    reader(file)
+                closed[view] += file.rows
+            else:
+                reader(file)
+                opened[view, file.tenant] += file.rows
+    assert closed == {"billing": len(ACROSS), "assurance": len(ACROSS), "suspense": 1}
+    assert {view: opened[view, "east"] for view in closed} == closed
+
+
+def test_where_one_tenants_keys_are_destroyed_the_others_records_are_still_known(without_west):
+    without_west.land("generic", "once more.csv", across(ACROSS, "east"))
+    with morning_of(date(2026, 4, 3)) as now_ms:
+        without_west.night(now_ms)
+    count = amount(len(ACROSS))
+    assert without_west.balances()["generic/once more.csv"] == {"in": count, "duplicate": count}

@@ -83,10 +83,15 @@ def purged(site: Any, as_of: date, **options: Any) -> dict[str, Any]:
     return done
 
 
-def hold(site: Any, **selectors: Any) -> Hold:
+def place(site: Any, **selectors: Any) -> Hold:
     """Place a hold of the default tenant."""
     usual: dict[str, Any] = {"tenant": "default", "kind": "litigation", "authority": "a court", "case": "case 1"}
-    placed = holds.place(site.settings, Hold(hold_id="", **(usual | selectors)), date.today(), unlisted=True)
+    return holds.place(site.settings, Hold(hold_id="", **(usual | selectors)), date.today(), unlisted=True)
+
+
+def hold(site: Any, **selectors: Any) -> Hold:
+    """Place a hold as `place` does, and wait until it is surely older than what follows."""
+    placed = place(site, **selectors)
     time.sleep(1.01 - time.time() % 1)  # within its second nobody can say whether it came before a purge
     return placed
 

@@ -21,6 +21,7 @@ from callward.settings import Tenant
 from pipelines import policies
 from pipelines import purge as purges
 from pipelines.purge import purge
+from schemas.policy import CLASSES
 from schemas.retention import frozen_derived, purge_items, row_ends, subject_requests
 from schemas.retention import purges as register
 from schemas.tables import audit_log, lake_files
@@ -298,6 +299,40 @@ def test_a_hold_keeps_all_suspense_and_archive_of_its_tenant_from_its_first_day(
     done = purged(site, today, today=today)
     assert files(site, "archive") == files(site, "suspense") == []
     assert not any((site.settings.lake_path / file.path).exists() for file in archived)
+
+
+@pytest.fixture
+def suspended(workspace: Callable[..., Any], feed_source: Callable[..., Any]) -> Any:
+    """A site of two tenants with suspense of 8 March: a record of a known tenant, one of another, one of nobody."""
+    windows = dict.fromkeys(CLASSES, "99 years") | {"suspense": "20 days"}
+    tenants = {name: Tenant(retention=windows) for name in ("default", "west")}
+    source = feed_source("generic", tenant_field="account", tenants={"ac-0001": "default", "ac-0002": "west"})
+    site = workspace(source, tenants=tenants, thresholds={"file_errors_pct": 100.0})
+    spoilt = (SPOILT.format(n).replace(",\n", f",ac-000{n}\n") for n in (1, 2))
+    night(site, feed(*spoilt, "no field can be told apart here\n"), DAY + 3 * NEXT)
+    assert of_tenants(site) == {"default", "west", "_unknown"}
+    return site
+
+
+def of_tenants(site: Any) -> set[str]:
+    """Whose suspense is there."""
+    return {file.tenant for file in files(site, "suspense")}
+
+
+def test_suspense_that_came_after_a_holds_last_day_may_be_of_a_call_before_it(suspended: Any) -> None:
+    placed = hold(suspended, first=DAY, last=DAY + 2 * NEXT, numbers=(OTHER,))
+    done = purged(suspended, DAY + 60 * NEXT)
+    assert "default" in of_tenants(suspended) and of_class(done, "suspense")["held"] == 2
+    release(suspended, placed)
+    purged(suspended, DAY + 60 * NEXT)
+    assert of_tenants(suspended) == set() and not suspended.unbalanced()
+
+
+def test_suspense_of_nobody_knows_whom_is_kept_for_a_hold_of_any_tenant(suspended: Any) -> None:
+    hold(suspended, tenant="west", last=DAY, accounts=("acct-0007",))
+    done = purged(suspended, DAY + 60 * NEXT)
+    assert of_tenants(suspended) == {"west", "_unknown"}
+    assert of_class(done, "suspense")["deleted"] == 1 and not suspended.unbalanced()
 
 
 def test_pieces_of_calls_expire_with_call_detail(workspace: Callable[..., Any]) -> None:

@@ -117,9 +117,11 @@ def test_rows_are_looked_at_only_where_a_hold_covers() -> None:
     assert here.look and not there.look
 
 
-def test_of_an_archive_a_hold_keeps_what_came_in_on_its_first_day_or_later() -> None:
+@pytest.mark.parametrize("last", [None, DAY])
+def test_of_an_archive_a_hold_keeps_what_came_in_on_its_first_day_or_later(last: date | None) -> None:
     blocks = [file("archive", DAY + timedelta(n), rows=0) for n in (-1, 0, 1)]
-    found = planned(*blocks, as_of=DAY + timedelta(200), found=(hold(first=DAY, numbers=("+13035550101",)),))
+    covered = hold(first=DAY, last=last, numbers=("+13035550101",))
+    found = planned(*blocks, as_of=DAY + timedelta(200), found=(covered,))
     assert [item.action for item in found] == ["delete", "keep", "keep"]
     assert [item.rows for item in found] == [1, 1, 1]
 

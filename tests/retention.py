@@ -1,6 +1,7 @@
 """What tests of retention share: small feeds of calls, persons who approve, policies with windows of the test's own."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -73,6 +74,15 @@ def person(site: Any, name: str = "ada") -> Path:
     if not key.exists():
         persons.register(site.settings, name, signing.create(key).hex())
     return key
+
+
+def copied(site: Any, folder: Path) -> Any:
+    """A copy of a site in a folder that is not there yet, with the same ids and keys, and with ada's key file."""
+    key_file = person(site)
+    database.engine(site.settings).dispose()  # the last connection closed writes the log back into the file
+    shutil.copytree(site.folder, folder / "workspace")
+    shutil.copy2(key_file, folder)
+    return type(site)(folder / "workspace")
 
 
 def purged(site: Any, as_of: date, **options: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import random
 import re
 import resource
-import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from callward.evidence import certificates
 from callward.files import Files
 from schemas.retention import frozen_derived, purges, row_ends
 from schemas.tables import keys, lake_files
+from tests import retention
 from tests.commands import Ended, killed_after, run
-from tests.retention import DAY, OTHER, WINDOWS, call, feed, hold, night, person
+from tests.retention import DAY, OTHER, WINDOWS, call, feed, hold, night
 
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 AS_OF = date(2026, 9, 2)  # everything of March is past every window but that of the billing rows of later dates
@@ -61,8 +61,6 @@ def before(workspace: Callable[..., Any]) -> Any:
     rows = [*(call(30 + n, day) for n, day in enumerate(days)), *(call(40 + n, days[2], OTHER) for n in range(3))]
     night(site, feed(*rows, SPOILT.format(91)), date(2026, 6, 10), "b.csv")
     hold(site, numbers=(OTHER,), first=DAY + timedelta(2))  # what was spoilt before is not held
-    person(site)
-    database.engine(site.settings).dispose()
     return site
 
 
@@ -70,22 +68,13 @@ def before(workspace: Callable[..., Any]) -> Any:
 def copied(before: Any, tmp_path: Path) -> Callable[[], Any]:
     """A copy of that workspace, with the same ids and keys."""
 
-    def make() -> Any:
-        folder = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}" / "workspace"
-        shutil.copytree(before.folder, folder)
-        shutil.copy2(person(before), folder.parent)
-        return type(before)(folder)
-
-    return make
+    return lambda: retention.copied(before, tmp_path / f"copy-{len(list(tmp_path.iterdir()))}")
 
 
 @pytest.fixture(scope="module")
 def clean(before: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a purge that nobody disturbed leaves."""
-    folder = tmp_path_factory.mktemp("clean") / "workspace"
-    shutil.copytree(before.folder, folder)
-    shutil.copy2(person(before), folder.parent)
-    site = type(before)(folder)
+    site = retention.copied(before, tmp_path_factory.mktemp("clean") / "copy")
     ended = _run(site, *_approval(site))
     assert ended.code == 0, ended.err
     return _left(site)

@@ -38,6 +38,7 @@ from tests.retention import (
     WINDOWS,
     activate,
     call,
+    copied,
     feed,
     files,
     held,
@@ -46,6 +47,7 @@ from tests.retention import (
     on_disk,
     paths,
     person,
+    place,
     policy_text,
     purged,
     release,
@@ -435,6 +437,88 @@ def test_a_hold_of_later_finds_its_rows_among_those_that_another_kept(site: Any)
     release(site, first)
     purged(site, ALL_NUMBERS)
     assert [row["calling_number"] for row in held(site, "held-billing")] == [OTHER]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
+    """clock(moment): the time stands still there."""
+    return lambda moment: monkeypatch.setattr(database, "now", lambda: moment)
+
+
+@pytest.fixture(scope="module")
+def two_days(workspace: Callable[..., Any]) -> Any:
+    """A site with the calls of FEED, one more by an account of its own, and one of the next day; only copied."""
+    made = workspace("generic", retention=WINDOWS)
+    night(made, FEED + (call(6, account="ac-0003") + call(7, DAY + NEXT)).encode(), DAY + 2 * NEXT)
+    return made
+
+
+@pytest.fixture(scope="module")
+def numberless(two_days: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same once a purge has taken the numbers; only copied."""
+    made = copied(two_days, tmp_path_factory.mktemp("numberless") / "site")
+    purged(made, ALL_NUMBERS)
+    return made
+
+
+def numbers_went(site: Any) -> datetime:
+    """When the purge took the numbers out of the rows of DAY."""
+    (file,) = (file for file in paths(site).values() if file.view == "billing" and not file.numbers and file.rows > 1)
+    return file.committed_at
+
+
+BOTH: dict[str, Any] = {"numbers": (OTHER,), "accounts": ("acct-0003",), "last": DAY}
+MATCHING, OF_THE_DAY = [5, 6], [0, 1, 2, 3, 5, 6]
+
+
+def billed_and_held(site: Any) -> list[int]:
+    """The calls (by their second) whose billing rows are held, each as often as it is."""
+    return sorted(row["start"].second for row in held(site, "held-billing"))
+
+
+@pytest.mark.parametrize(("gap_us", "kept"), [(1_000_000, MATCHING), (999_999, OF_THE_DAY)])
+def test_a_hold_keeps_what_matched_unless_it_is_of_the_second_in_which_the_numbers_went(
+    two_days: Any, clock: Callable[[datetime], None], tmp_path: Path, gap_us: int, kept: list[int]
+) -> None:
+    """When a hold was placed is known to the second: in the same one nobody can say whether the purge knew it."""
+    site, second = copied(two_days, tmp_path / "site"), database.now().replace(microsecond=0)
+    clock(second)
+    place(site, **BOTH)
+    clock(second + timedelta(microseconds=gap_us))
+    purged(site, ALL_NUMBERS)
+    assert billed_and_held(site) == MATCHING
+    purged(site, ALL_BILLING)
+    assert billed_and_held(site) == kept
+
+
+@pytest.mark.parametrize(
+    "later",
+    [lambda went: went, lambda went: went.replace(microsecond=999_999), lambda went: went + NEXT],
+    ids=["in the same instant", "in the same second", "a day later"],
+)
+def test_a_hold_that_comes_once_the_numbers_are_gone_keeps_all_of_its_dates(
+    numberless: Any, clock: Callable[[datetime], None], tmp_path: Path, later: Callable[[datetime], datetime]
+) -> None:
+    site = copied(numberless, tmp_path / "site")
+    clock(later(numbers_went(site)))
+    placed = place(site, **BOTH)
+    with database.reading(site.settings) as connection:
+        gone = {row["class"]: (row["state"], row["rows"]) for row in holds.gone(connection, placed)}
+    assert gone == {"assurance_metrics": ("gone", 7), "call_detail": ("gone", 6)}
+    done = purged(site, ALL_BILLING)
+    assert billed_and_held(site) == OF_THE_DAY
+    assert of_class(done, "billing_transaction")["deleted"] == 1 and checks(site, done) == []
+
+
+def test_a_hold_whose_placing_began_before_the_numbers_went_keeps_what_its_account_matches(
+    numberless: Any, clock: Callable[[datetime], None], tmp_path: Path
+) -> None:
+    """Its time is of when its placing began: the purge that took the numbers did not know it."""
+    site = copied(numberless, tmp_path / "site")
+    clock(numbers_went(site) - timedelta(seconds=2))
+    place(site, **BOTH)
+    purged(site, ALL_BILLING)
+    assert 6 in billed_and_held(site) and 7 not in billed_and_held(site)
 
 
 def test_a_hold_for_other_dates_holds_nothing(site: Any) -> None:

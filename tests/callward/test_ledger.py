@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from callward import database, ledger, runs
+from callward.custody import epochs
+from callward.custody.register import KeyName, keyring
 from callward.errors import Problem
 from callward.ledger import DataFile, Outcome, Refused, Unbalanced
 from schemas.cdr import LINEAGE_FIELDS
 from schemas.codes import Bucket
 from schemas.tables import assurance_trunk_hourly_cause as causes
-from schemas.tables import billing_usage_daily, lake_files, ledger_entries
+from schemas.tables import billing_usage_daily, lake_files, ledger_entries, partitions
 
 LINEAGE = pa.schema(LINEAGE_FIELDS)
 RECORDS = st.lists(
@@ -172,6 +174,28 @@ def test_a_file_is_superseded_once(site, run_id):
         commit(site, run_id, Outcome(files=[file_of("c")], superseded=gone), 2)
     with database.reading(site.settings) as connection:
         assert [file.file_id for file in ledger.files(connection)] == ["b"]
+
+
+@pytest.mark.parametrize("view", ["billing", "suspense", "archive", "held-billing"])
+def test_a_file_under_a_key_that_was_destroyed_meanwhile_is_refused(site, run_id, view):
+    """Nobody could read it ever again: whoever wrote it must do so anew."""
+    names = [KeyName("suspense", "default", month, "records") for month in ("2026-01", "2026-02", "2026-03")]
+    lost, kept, other = (key.key_id for key in keyring(site.settings, "test", "test").keys(names))
+    outcome = Outcome(
+        files=[file_of("a", key_ids=other), file_of("b", view=view, key_ids=f"{kept} {lost}")], entries=books(ONE)
+    )
+    epochs.destroy(site.settings, [lost], role="test", reason="test")
+    with pytest.raises(Refused):
+        commit(site, run_id, outcome)
+    assert (counted(site, lake_files), counted(site, ledger_entries), counted(site, partitions)) == (0, 0, 0)
+    commit(site, run_id, replace(outcome, files=[file_of("a", key_ids=other), file_of("b", view=view, key_ids=kept)]))
+    assert (counted(site, lake_files), counted(site, ledger_entries)) == (2, 2)
+
+
+def test_a_file_under_a_key_that_the_register_does_not_know_is_refused(site, run_id):
+    with pytest.raises(Refused):
+        commit(site, run_id, Outcome(files=[file_of("a", key_ids="0" * 32)]))
+    assert counted(site, lake_files) == 0
 
 
 def test_the_archive_raises_no_version(site, run_id):

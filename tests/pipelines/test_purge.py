@@ -1,7 +1,7 @@
 """The purge: what is past its window goes with its keys, what is held stays, and nothing else changes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from pipelines import policies
 from pipelines import purge as purges
 from pipelines.purge import purge
 from schemas.policy import CLASSES
+from schemas.retention import certificates as certificates_table
 from schemas.retention import frozen_derived, purge_items, row_ends, subject_requests
 from schemas.retention import purges as register
-from schemas.tables import audit_log, lake_files
+from schemas.tables import audit_log, keys, lake_files, ledger_entries
 from schemas.views import BILLING_NUMBERS
 from tests.retention import (
     ASSURANCE_KEPT,
@@ -85,6 +86,14 @@ def of_class(done: dict[str, Any], name: str) -> dict[str, Any]:
 def checks(site: Any, done: dict[str, Any]) -> list[str]:
     """Sentences of the certificate's checks that do not hold now."""
     return [c.sentence for c in certificates.verify(site.settings, done["certificate"]) if not c.ok]
+
+
+def named(site: Any) -> set[str]:
+    """Paths of all that the manifest says is in the lake."""
+    beside = {"billing": (".ids", ".lin"), "assurance": (".ids", ".lin")}
+    beside |= {f"held-{view}": (".lin",) for view in ("billing", "assurance")}
+    live = [row for row in paths(site).values() if row.superseded_at is None]
+    return {row.path + suffix for row in live for suffix in ("", *beside.get(row.view, ()))}
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
@@ -447,8 +456,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
 
 @pytest.fixture(scope="module")
 def two_days(workspace: Callable[..., Any]) -> Any:
-    """A site with the calls of FEED, one more by an account of its own, and one of the next day; only copied."""
-    made = workspace("generic", retention=WINDOWS)
+    """A site with the calls of FEED, one more by an account of its own, one of the next day, and older suspense.
+
+    It is only copied.
+    """
+    windows = {**WINDOWS, "suspense": "20 days"}
+    made = workspace("generic", retention=windows, thresholds={"file_errors_pct": 100.0})
+    night(made, feed(SPOILT.format(8)), DAY - NEXT, "spoilt.csv")
     night(made, FEED + (call(6, account="ac-0003") + call(7, DAY + NEXT)).encode(), DAY + 2 * NEXT)
     return made
 
@@ -574,12 +588,16 @@ def test_nothing_is_purged_while_the_holds_cannot_be_read(site: Any) -> None:
     assert on_disk(site) == before
 
 
-def test_a_hold_placed_after_the_plan_is_planned_anew(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_placed_after_the_plan_is_planned_anew(
+    site: Any, clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the very second of the plan."""
+    clock(database.now())
     tombstone, placed = phases.tombstone, []
 
     def place_first(*arguments: Any) -> None:
         if not placed:
-            placed.append(hold(site, accounts=("acct-0007",)))
+            placed.append(place(site, accounts=("acct-0007",)))
         tombstone(*arguments)
 
     monkeypatch.setattr(phases, "tombstone", place_first)
@@ -608,6 +626,94 @@ def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.Mo
     assert len(paths(site)) > versions
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "partial"
     assert len(held(site, "held-billing")) == 5 and len(held(site, "held-assurance")) == 6
+
+
+@pytest.fixture
+def much(two_days: Any, tmp_path: Path) -> Any:
+    """A site of which a purge of ALL_NUMBERS writes all that one can: entries, rows without numbers, held copies."""
+    site = copied(two_days, tmp_path / "site")
+    place(site, accounts=("acct-0003",), first=DAY, last=DAY)
+    return site
+
+
+def counted(site: Any) -> dict[str, Any]:
+    """All that counts: rows of the registers, derived rows, data files with when and by whom each was replaced."""
+    tables = (ledger_entries, row_ends, frozen_derived, certificates_table)
+    live = sorted(repr(row) for row in paths(site).values() if row.superseded_at is None)
+    return {table.name: sorted(map(repr, site._rows(table))) for table in tables} | site.derived() | {"files": live}
+
+
+def key_states(site: Any) -> dict[str, str]:
+    return {row.key_id: row.state for row in site._rows(keys)}
+
+
+def under_keys(site: Any) -> set[str]:
+    """Keys that data files which count are under."""
+    return {key_id for row in paths(site).values() if row.superseded_at is None for key_id in row.key_ids.split()}
+
+
+def held_keys(site: Any) -> set[str]:
+    """Keys that purges minted for held copies."""
+    return {row.key_id for row in site._rows(keys) if row.capability == "hold" and row.month != "all"}
+
+
+def test_a_purge_that_is_undone_leaves_no_entries(
+    much: Any, clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hold that undoes it is of the very second of its phases."""
+    clock(database.now().replace(microsecond=0))
+    before, known, begin, placed = counted(much), key_states(much), phases.begin, []
+
+    def place_first(*arguments: Any) -> bool:
+        if not placed:
+            tombstoned = counted(much)
+            assert {name for name in before if tombstoned[name] != before[name]} == {
+                "ledger_entries",
+                "row_ends",
+                "files",
+            }
+            placed.append(place(much, first=DAY))
+        return begin(*arguments)
+
+    monkeypatch.setattr(phases, "begin", place_first)
+    assert purged(much, ALL_NUMBERS)["status"] == "planned"
+    assert counted(much) == before
+    assert key_states(much) | known == key_states(much)
+    undone = held_keys(much)
+    much.night()  # what it wrote leaves the disk as anything that was replaced
+    assert on_disk(much) == named(much)
+    done = purged(much, ALL_NUMBERS)
+    assert done["status"] == "partial" and checks(much, done) == [] and not much.unbalanced()
+    assert billed_and_held(much) == [0, 1, 2, 3, 5, 6, 7]
+    assert undone and {key_states(much)[key_id] for key_id in undone} == {"destroyed"}
+
+
+def test_a_purge_whose_held_copy_lost_its_key_leaves_no_entries_and_is_done_anew(
+    much: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tombstone, lost = phases.tombstone, set()
+
+    def destroy_first(*arguments: Any) -> None:
+        if not lost:
+            before = counted(much)
+            lost.update(held_keys(much))
+            destroy(much, lost)
+            with pytest.raises(ledger.Refused):
+                tombstone(*arguments)
+            assert counted(much) == before
+        tombstone(*arguments)
+
+    monkeypatch.setattr(phases, "tombstone", destroy_first)
+    done = purged(much, ALL_NUMBERS)
+    assert done["status"] == "partial" and checks(much, done) == [] and not much.unbalanced()
+    assert billed_and_held(much) == [6]
+    assert lost and not lost & under_keys(much)
+
+
+def destroy(site: Any, key_ids: Iterable[str]) -> None:
+    """Destroy keys behind the back of whoever is at work."""
+    with database.writing(site.settings) as connection:
+        connection.execute(update(keys).where(keys.c.key_id.in_(key_ids)).values(state="destroyed", blob=None))
 
 
 # -- windows that differ -----------------------------------------------------------------------------------------------
@@ -839,12 +945,7 @@ def test_the_lake_holds_nothing_that_the_manifest_does_not_name(site: Any) -> No
     hold(site, accounts=("acct-0007",))
     for as_of in (ASSURANCE_KEPT + NEXT, ALL_NUMBERS, ALL_BILLING):
         purged(site, as_of)
-        with database.reading(site.settings) as connection:
-            live = ledger.files(connection)
-        beside = {"billing": (".ids", ".lin"), "assurance": (".ids", ".lin")}
-        beside |= {f"held-{view}": (".lin",) for view in ("billing", "assurance")}
-        named = {file.path + suffix for file in live for suffix in ("", *beside.get(file.view, ()))}
-        assert on_disk(site) == named
+        assert on_disk(site) == named(site)
 
 
 def test_a_warning_of_an_order_that_runs_out_is_in_the_report(site: Any) -> None:

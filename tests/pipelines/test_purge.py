@@ -518,7 +518,7 @@ def test_a_hold_that_comes_once_the_numbers_are_gone_keeps_all_of_its_dates(
     placed = place(site, **BOTH)
     with database.reading(site.settings) as connection:
         gone = {row["class"]: (row["state"], row["rows"]) for row in holds.gone(connection, placed)}
-    assert gone == {"assurance_metrics": ("gone", 7), "call_detail": ("gone", 6)}
+    assert gone == {"assurance_metrics": ("gone", 7), "call_detail": ("gone", 6), "suspense": ("gone", 1)}
     done = purged(site, ALL_BILLING)
     assert billed_and_held(site) == OF_THE_DAY
     assert of_class(done, "billing_transaction")["deleted"] == 1 and checks(site, done) == []
@@ -930,6 +930,31 @@ def test_a_night_after_the_purge_counts_late_records_and_mints_no_dead_key(site:
     night(site, feed(call(95)), ALL_BILLING + NEXT, "late.csv")
     assert site.entries()["filtered", "EXPIRED"][0] == 1
     assert set(states(site).values()) == {"destroyed"}
+
+
+def test_a_night_whose_key_a_purge_destroyed_meanwhile_writes_its_files_anew(
+    workspace: Callable[..., Any], clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive is under its month's key: when the month ends before the commit, nothing seems to be under it."""
+    site = workspace("generic", thresholds={"file_errors_pct": 100.0})
+    person(site)
+    today = database.now()
+    next_month = datetime(today.year + today.month // 12, today.month % 12 + 1, 1)
+    clock(next_month - timedelta(seconds=1))
+    merge, lost = ledger.Outcome.merge, set()
+
+    def purge_first(*arguments: Any) -> ledger.Outcome:
+        if not lost:
+            clock(next_month)
+            purged(site, next_month.date())
+            lost.update(key_id for key_id, state in key_states(site).items() if state == "destroyed")
+        return merge(*arguments)
+
+    monkeypatch.setattr(ledger.Outcome, "merge", purge_first)
+    night(site, feed(call(1), SPOILT.format(2)))
+    assert {row.capability for row in site._rows(keys) if row.key_id in lost} == {"archive"}
+    assert files(site, "archive") and not lost & under_keys(site)
+    assert site.log("suspense").num_rows == site.view("billing").num_rows == 1
 
 
 def test_items_say_what_became_of_each_file(site: Any) -> None:

@@ -28,6 +28,7 @@ import pipelines.house
 import pipelines.landing_reader
 import transforms.flush
 from callward import database, runs
+from callward.errors import Problem
 from callward.feeds import generate
 from callward.files import Files as LakeFiles
 from callward.streaming import blocks, register
@@ -40,7 +41,8 @@ from schemas.tables import blocks as block_rows
 from schemas.tables import input_files, lake_files
 from schemas.tables import runs as runs_table
 from tests.commands import strays, waiting
-from tests.streams import Crash, Engine, inline
+from tests.meanwhile import ALWAYS, comes_between, without_pauses
+from tests.streams import Bags, Crash, Engine, inline
 from tests.test_night_order import call_of, cut
 
 EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 6)
@@ -119,6 +121,9 @@ def _odd_files() -> Iterator[File]:
     repeated = [plain(1) if n % 4 == 0 else plain(100 + n) for n in range(60)]
     yield "plain", "by-content-large.csv", PLAIN + b"".join(repeated)
     yield "plain", "by-content-again.csv", PLAIN + b"".join(repeated[:40])
+
+
+LONGER = calls(4, 2).replace(b"T11:", b"T12:")  # of calls that end an hour earlier elsewhere
 
 
 class Files(tuple[File, ...]):
@@ -398,6 +403,104 @@ def test_a_flush_of_a_given_up_worker_may_commit_while_another_reads_its_batches
     engine.work.flush_all()
     engine.finish()
     assert site.balances()["generic/one.csv"]["accepted"][0] == 6
+
+
+def _flush_bags(engine: Engine, bags: Bags) -> int:
+    """Flush what some buckets hold; how many records were new."""
+    return sum(transforms.flush.flush(bucket, bag, engine.work.files) for bucket, bag in sorted(bags.items()))
+
+
+def _taken_in(engine: Engine, site: Any, name: str, data: bytes) -> Bags:
+    """Land a file and take it in: what its buckets hold, not yet flushed."""
+    site.land("generic", name, data)
+    assert engine.read()
+    bags, engine.work.waiting = engine.work.waiting, {}
+    return bags
+
+
+@pytest.mark.parametrize("again", [calls(4, 2), LONGER], ids=["equal", "longer"])
+@pytest.mark.parametrize("first", ["one.csv", "two.csv"])
+def test_of_two_flushes_that_read_before_the_other_commits_each_record_ends_once(
+    first: str, again: bytes, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files with the same two calls, which are longer in one of them: either may be the first to commit."""
+    data = {"one.csv": CALLS + calls(0, 6), "two.csv": CALLS + again + calls(6, 4)}
+    site, night = make(stream={"buckets": 2}), make()
+    for name, content in data.items():
+        night.land("generic", name, content)
+    night.night(NOW)
+    engine = Engine(site.settings, SOURCES)
+    bags = {name: _taken_in(engine, site, name, content) for name, content in data.items()}
+    (second,) = bags.keys() - {first}
+    passed = comes_between(monkeypatch, "rows-written", lambda: _flush_bags(engine, bags[first]))
+    _flush_bags(engine, bags[second])
+    assert "rows-written" in passed
+    engine.finish()
+    check(site, night)
+    ends = {bucket: rows for (bucket, _), (rows, _) in site.entries().items() if bucket != "in"}
+    assert ends == {"accepted": 10, "duplicate" if again == calls(4, 2) else "suspended": 2}
+    assert site.view("billing").num_rows == 10
+
+
+def test_a_flush_stands_where_the_other_that_came_between_shares_no_record_with_it(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of other shards cannot be the same: nothing is written anew."""
+    site, night = make(stream={"buckets": 2}), make()
+    for target in (site, night):
+        target.land("generic", "one.csv", CALLS + calls(0, 40))
+    night.night(NOW)
+    engine = Engine(site.settings, SOURCES)
+    assert engine.read()
+    first, second = sorted(bucket for bucket in engine.waiting if bucket >= 0)
+    passed = comes_between(monkeypatch, "rows-written", lambda: engine.work.flush(first))
+    engine.work.flush(second)
+    assert passed.count("rows-written") == 2, "one data file of each view"
+    assert register.counters(site.settings, engine.work.run_id)["retries"] == 1
+    engine.finish()
+    check(site, night)
+
+
+@pytest.mark.parametrize("first", ["one.csv", "two.csv"])
+def test_of_two_flushes_of_late_records_each_record_is_billed_once(
+    first: str, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the assurance window there is only the billing view to compare with, also when a commit came between."""
+    site = make(stream={"buckets": 1}, retention={"assurance_metrics": "10 days"})
+    data = {"one.csv": CALLS + calls(0, 6), "two.csv": CALLS + calls(4, 6)}
+    engine = Engine(site.settings, SOURCES)
+    bags = {name: _taken_in(engine, site, name, content) for name, content in data.items()}
+    (second,) = bags.keys() - {first}
+    comes_between(monkeypatch, "rows-written", lambda: _flush_bags(engine, bags[first]))
+    _flush_bags(engine, bags[second])
+    engine.finish()
+    assert (site.view("assurance").num_rows, site.view("billing").num_rows) == (0, 10)
+    assert {bucket: rows for (bucket, _), (rows, _) in site.entries().items()} == {
+        "in": 12,
+        "accepted": 10,
+        "duplicate": 2,
+    }
+    assert site.unbalanced() == {} and site.differing() == 0
+
+
+def test_a_flush_that_another_always_comes_before_says_so_and_is_done_when_it_comes_again(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make(stream={"buckets": 1})
+    engine = Engine(site.settings, SOURCES)
+    bags = _taken_in(engine, site, "one.csv", CALLS + calls(0, 6))
+    others = [_taken_in(engine, site, f"{n}.csv", CALLS + calls(100 + n, 1)) for n in range(6)]
+    asked = without_pauses(monkeypatch)
+    monkeypatch.setattr(transforms.flush, "_TRIES", 3)
+    with monkeypatch.context() as patched, pytest.raises(Problem, match="committed to the same days again and again"):
+        comes_between(patched, "view-written", lambda: _flush_bags(engine, others.pop()), ALWAYS)
+        _flush_bags(engine, bags)
+    assert len(asked) > 0 and site.entries()["accepted", ""][0] == 6 - len(others)
+    for left in (bags, *others):
+        _flush_bags(engine, left)
+    engine.finish()
+    assert {bucket: rows for (bucket, _), (rows, _) in site.entries().items()} == {"in": 12, "accepted": 12}
+    assert site.unbalanced() == {} and site.differing() == 0 and site.view("billing").num_rows == 12
 
 
 def test_works_of_two_attempts_may_overlap(make: Callable[..., Any]) -> None:

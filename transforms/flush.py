@@ -230,8 +230,9 @@ def _moved_on(flushing: Flushing, files: Files) -> bool:
         if now == version:
             continue
         mine = [group for group in flushing.groups if group.tenant == tenant]
-        met = any(
-            group.without_assurance or file.overlaps(group.bits, group.shard)
+        late = any(part in group.without_assurance for group in mine)  # those are compared with billing files
+        met = late or any(
+            file.overlaps(group.bits, group.shard)
             for group in mine
             for file in there
             if file.file_id not in flushing.compared

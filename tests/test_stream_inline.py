@@ -425,7 +425,7 @@ def test_of_two_flushes_that_read_before_the_other_commits_each_record_ends_once
 ) -> None:
     """Two files with the same two calls, which are longer in one of them: either may be the first to commit."""
     data = {"one.csv": CALLS + calls(0, 6), "two.csv": CALLS + again + calls(6, 4)}
-    site, night = make(stream={"buckets": 2}), make()
+    site, night = make(stream={"buckets": 1}), make()
     for name, content in data.items():
         night.land("generic", name, content)
     night.night(NOW)

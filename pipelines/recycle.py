@@ -14,6 +14,7 @@ from callward.files import Files
 from callward.retention import restrictions
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
+from pipelines.orphans import sweep_orphans
 from pipelines.suspense import check_codes
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
@@ -56,6 +57,8 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
                 raise Problem(str(verdict.detail))
         else:
             raise Problem("other runs committed to the same days again and again; run it again")
+        if attempt > 1:
+            sweep_orphans(settings, over={run_id})
         result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
         runs.finish(settings, run_id, "done", result)
     restrictions.mark(settings)

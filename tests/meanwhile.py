@@ -7,10 +7,11 @@ of both is the same each time, and no test waits for the right moment.
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from callward import crash
+from callward import crash, database, ledger
 
 ALWAYS = 10_000
 
@@ -48,3 +49,9 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", brief)
     return asked
+
+
+def commit_another(site: Any, part: str) -> None:
+    """Let a partition of the default tenant be another than anyone has read: what each commit to it does."""
+    with database.writing(site.settings) as connection:
+        ledger.raise_versions(connection, [("default", part)])

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import select, update
 
 from callward import database
+from callward.errors import Problem
+from pipelines import rebuild as rebuilding
 from pipelines.rebuild import rebuild
 from schemas.tables import assurance_trunk_hourly, billing_usage_daily
 from tests.retention import ASSURANCE_KEPT, DAY, WINDOWS, call, feed, night, purged
@@ -67,3 +69,41 @@ def test_an_open_day_may_have_more_than_the_lake_but_not_less(site: Any) -> None
     assert site.differing() == 0
     add(site, billing_usage_daily, "calls", -1)
     assert site.differing() > 0
+
+
+# -- while nights commit ---------------------------------------------------------------------------------------------
+
+
+def _night_meanwhile(site: Any, monkeypatch: pytest.MonkeyPatch, times: int) -> list[Any]:
+    """Let a night commit a call when the lake has been listed and its sums are about to be computed."""
+    nights: list[Any] = []
+    real = rebuilding._replace
+
+    def night_first(*arguments: Any) -> None:
+        if len(nights) < times:
+            number = 30 + len(nights)
+            nights.append(night(site, feed(call(number, DAY + NEXT)), DAY + 2 * NEXT, f"{number}.csv"))
+        real(*arguments)
+
+    monkeypatch.setattr(rebuilding, "_replace", night_first)
+    return nights
+
+
+def test_a_rebuild_that_a_night_came_before_has_that_nights_calls_too(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(site, billing_usage_daily, "talk_ms", 7)
+    nights = _night_meanwhile(site, monkeypatch, 1)
+    rebuild(site.settings, write=True)
+    assert len(nights) == 1 and site.differing() == 0
+
+
+def test_a_rebuild_that_nights_always_come_before_says_so_and_changes_nothing(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(site, billing_usage_daily, "talk_ms", 7)
+    wrong = site.differing()
+    nights = _night_meanwhile(site, monkeypatch, 100)
+    with pytest.raises(Problem, match="nights commit faster than the derived tables can be computed again"):
+        rebuild(site.settings, write=True)
+    assert len(nights) > 1 and site.differing() == wrong > 0

@@ -24,9 +24,11 @@ from callward.retention.holds import Hold
 from callward.retention.subjects import Refusal, Selector
 from callward.template import render
 from pipelines import subject
+from pipelines.tidy import remove_superseded
 from schemas.policy import Window, example
 from schemas.retention import certificates, purges, restrictions, row_ends, subject_requests, suppressions
-from tests.commands import run
+from tests.commands import run, strays
+from tests.meanwhile import ALWAYS, comes_between, commit_another
 
 ALICE, BOB, CAROL = "+13035550101", "+13035550102", "+13035550103"
 HOTLINE = "+13035550199"
@@ -497,6 +499,42 @@ def test_numbers_times_and_amounts_are_not_corrected_but_a_statement_is_kept(off
     assert (done["status"], done["refusal"]) == ("refused", "AS_RECORDED")
     assert subjects.found(office.settings, done["request_id"]).wants == {"statement": "I never made that call."}
     assert office.site.view("billing").equals(before)
+
+
+# -- while others commit ---------------------------------------------------------------------------------------------
+
+_ERASED = {"kind": "erase"}
+_CORRECTED = {"kind": "correct", "number": None, "account": "acct-0001", "wants": {"account": "acct-0005"}}
+
+
+def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[str]:
+    """Let others commit to the newest date of CALLS when the person's rows are written anew."""
+    return comes_between(monkeypatch, "rows-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
+
+
+@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"gone": 10}), (_CORRECTED, {"corrected": 6})])
+def test_a_request_that_another_commit_came_before_is_answered_once(office, asked, rows, monkeypatch):
+    passed = _another_before(office, monkeypatch)
+    done = office.ask(**asked)
+    assert passed.count("subject-committed") == 1 and done["rows"] == rows
+    assert len(office.all(certificates)) == (asked is _ERASED)
+    office.check_whole()
+    remove_superseded(office.settings, "")
+    assert strays(office.site) == []
+
+
+@pytest.mark.parametrize("asked", [_ERASED, _CORRECTED])
+def test_a_request_that_another_commit_always_comes_before_stays_open_and_changes_nothing(office, asked, monkeypatch):
+    before, (entries, derived) = office.site.view("billing"), (office.site.entries(), office.site.derived())
+    with monkeypatch.context() as patched, pytest.raises(Problem, match="nothing was changed: answer it later"):
+        _another_before(office, patched, ALWAYS)
+        patched.setattr(subject, "_ATTEMPTS", 2)
+        office.ask(**asked)
+    assert office.site.view("billing").equals(before)
+    assert (office.site.entries(), office.site.derived()) == (entries, derived)
+    assert office.all(suppressions) == office.all(certificates) == []
+    (request,) = subjects.listed(office.settings)
+    assert request.status == "open"
 
 
 # -- restrict --------------------------------------------------------------------------------------------------------

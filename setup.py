@@ -48,5 +48,7 @@ setup(
     },
     install_requires=RUNTIME,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["callward = pipelines.cli:main", "callward-worker = pipelines.boot:main"]},
+    entry_points={
+        "console_scripts": ["callward = pipelines.cli.main:main", "callward-worker = pipelines.engine.worker:main"]
+    },
 )

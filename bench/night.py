@@ -12,12 +12,12 @@ from typing import Any
 from bench.measure import Cost, measure
 from callward import settings, template
 from callward.feeds.world import TRUNKS
-from schemas.policy import CLASSES
+from schemas.retention_classes import CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNTS = 200
 SOURCE = "asterisk"
-CALLWARD = (sys.executable, "-m", "pipelines.cli")
+CALLWARD = (sys.executable, "-m", "pipelines.cli.main")
 _KEPT = "99 years"  # the bench measures no expiry
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from callward.feeds import SOURCES, Source, generate
+from callward.parsing.records import records
 from schemas import declaration as declarations
-from transforms.cut import records
 from transforms.parse import parse
 
 _DAY = date(2026, 3, 5)

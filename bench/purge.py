@@ -26,21 +26,22 @@ from sqlalchemy import insert
 
 from bench.measure import Cost, measure
 from bench.night import CALLWARD, ROOT, NightError, make_workspace
-from callward import database, ledger, settings, template
-from callward.custody import persons, signing
-from callward.custody.register import KeyName
-from callward.files import Files
-from callward.ledger import DataFile
+from callward import database, settings, template
+from callward.keys import approvers, signing
+from callward.keys.register import KeyName
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.retention import holds
-from callward.retention.expiry import Judge
 from callward.retention.holds import Hold
-from callward.retention.policy import in_force
-from callward.retention.purges import REWRITE, Item, Law
-from callward.retention.rules import call_clock
+from callward.retention.policy.register import in_force
+from callward.retention.policy.rules import call_clock
+from callward.retention.purge.due_files import REWRITE, Item, Law
+from callward.retention.purge.due_rows import Judge
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import TIMESTAMP
-from schemas.policy import CLASSES, Window
+from schemas.retention_classes import CLASSES, Window
 from schemas.tables import (
     assurance_account_daily,
     assurance_trunk_hourly,
@@ -205,7 +206,7 @@ def one_month(folder: Path, rows_a_day: int, inputs: int) -> Result:
     *_, last = _days(months(today)[0])
     as_of = _WINDOW.last_day(call_clock(last)) + timedelta(1)
     key = folder.parent / f"{folder.name}.sign"
-    persons.register(made, "bench", signing.create(key).hex())
+    approvers.register(made, "bench", signing.create(key).hex())
     planned = _purge(made, "--as-of", as_of.isoformat())
     plan = json.loads(planned.out)
     done = _purge(made, "--approve", plan["plan_id"], "--person", "bench", "--key", str(key))

@@ -19,11 +19,13 @@ import pyarrow as pa
 from bench.measure import Cost, measure
 from bench.night import CALLWARD, ROOT, NightError, make_workspace
 from bench.purge import _column, _lineage, _rate
-from callward import database, ledger, settings, tokens
+from callward import database, settings
 from callward.columns import few_of
-from callward.custody.register import KeyName
-from callward.files import Files
-from callward.ledger import DataFile
+from callward.keys import tokens
+from callward.keys.register import KeyName
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.release import bounding, domains
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace

@@ -39,10 +39,10 @@ _PARTITIONS = 4
 _TICK_S = 0.1
 _KINDS = {  # what a process is, by the first of these that its command line has
     "job-server": "flink",
-    "pipelines.boot": "workers",
+    "pipelines.engine.worker": "workers",
     "kafka.Kafka": "broker",
-    "pipelines.cli\0compact": "merging",
-    "pipelines.cli": "supervisor",
+    "pipelines.cli.main\0compact": "merging",
+    "pipelines.cli.main": "supervisor",
 }
 
 Result = dict[str, Any]

@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, select
 
-from callward import database, ledger
-from callward.custody.register import EVERY_MONTH, KeyName, name_of
+from callward import database
+from callward.disposal.purge import derived_of
 from callward.errors import UsageProblem
-from callward.files import Files
+from callward.ingest.landing import mask
 from callward.initiate import shared_keys
-from callward.landing import mask
-from callward.ledger import DataFile
-from callward.retention.phases import derived_of
+from callward.keys.register import EVERY_MONTH, KeyName, name_of
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.settings import Settings
-from schemas.aside import PENDING, SUSPENSE
+from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN
 

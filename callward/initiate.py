@@ -10,15 +10,15 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 
 from callward import audit, database
-from callward.custody import epochs, roots, signing
-from callward.custody.keys import KeyProblem, create_local, open_source
-from callward.custody.register import EVERY_MONTH, KeyName, Keyring, name_of
-from callward.custody.roots import root_file as root_file
-from callward.custody.signing import SigningKey
 from callward.errors import UsageProblem
-from callward.landing import mask
+from callward.ingest.landing import mask
+from callward.keys import roots, rotation, signing
+from callward.keys.keys import KeyProblem, create_local, open_source
+from callward.keys.register import EVERY_MONTH, KeyName, Keyring, name_of
+from callward.keys.roots import root_file as root_file
+from callward.keys.signing import SigningKey
 from callward.settings import CAPABILITIES, FILE_NAME, SIGNERS, Settings, load
-from callward.store import Store
+from callward.storage.store import Store
 from callward.template import render
 from schemas import retention
 from schemas.tables import keys
@@ -194,10 +194,10 @@ def _note_copy(theirs: Settings, folder: Path) -> None:
 
     Certificates name such copies until the custodian confirms that they are destroyed.
     """
-    epochs.recover(theirs)
+    rotation.recover(theirs)
     place = mask(f"workspace {folder.absolute()}")[:_LONGEST_REASON]
     for capability in CAPABILITIES:
-        epochs.add_copy(theirs, capability, place)
+        rotation.add_copy(theirs, capability, place)
 
 
 def _copy_roots(theirs: Settings, ours: Settings) -> None:

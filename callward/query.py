@@ -21,16 +21,18 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import Table, select
 
-from callward import audit, database, ledger, readers
-from callward.custody.keys import Key, KeyProblem, open_source
-from callward.custody.register import KeyName, Keyring
+from callward import audit, database
 from callward.errors import Problem, UsageProblem
-from callward.lake import LakeFile, open_dataset
-from callward.ledger import DataFile
-from callward.retention import due, restrictions
-from callward.retention.restrictions import Hidden
+from callward.keys.keys import Key, KeyProblem, open_source
+from callward.keys.register import KeyName, Keyring
+from callward.lake import ledger, readers
+from callward.lake.ledger import DataFile
+from callward.lake.parquet import LakeFile, open_dataset
+from callward.retention.purge import calendar as purge_calendar
+from callward.retention.requests import restrictions
+from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
-from callward.store import Store
+from callward.storage.store import Store
 from schemas import tables, views
 from schemas.release import PUBLISHED, analytics_cells, release_charges, releases
 
@@ -202,7 +204,7 @@ def _register(
         connection.register(table.name, made if view is None else _unrestricted(made, unseen))
     if "retention_due" in ROLES[role].computed:
         today = database.now().date() if "retention_due" in named else None
-        connection.register("retention_due", due.table(settings, today))
+        connection.register("retention_due", purge_calendar.table(settings, today))
     for name, statement in _VIEWS.get(role, {}).items():
         connection.execute(f"CREATE VIEW {name} AS {statement(settings)}")
     for name, text in released.items():

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from callward.custody.keys import local_uri
 from callward.errors import UsageProblem
-from schemas.policy import CLASSES, REQUIRED, Window
+from callward.keys.keys import local_uri
+from schemas.retention_classes import CLASSES, REQUIRED, Window
 
 FORMAT_VERSION = 1
 FILE_NAME = "callward.toml"
@@ -775,7 +775,7 @@ class Settings(Section):
 
     @property
     def lake_path(self) -> Path:
-        """The lake's folder; raises UsageProblem for one on an object store (callward.store knows both)."""
+        """The lake's folder; raises UsageProblem for one on an object store (callward.storage.store knows both)."""
         if not self.lake.is_local:
             raise UsageProblem(f"the lake {self.lake.uri} is no folder")
         return self.below(self.lake.uri.removeprefix("file:").removeprefix("//"))

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from callward.settings import Settings, Tenant
-from schemas.policy import CLASSES, REQUIRED
+from schemas.retention_classes import CLASSES, REQUIRED
 
 
 def _comment(text: str) -> str:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from callward import settings as settings_module
-from callward import tokens
-from callward.custody.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.errors import UsageProblem
+from callward.keys import tokens
+from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
+from callward.keys.seal import Sealer
 from callward.numbering import Plan, plan
-from callward.seal import Sealer
 from callward.settings import Settings, Source
 from schemas import declaration as declarations
 from schemas.declaration import Declaration

@@ -13,20 +13,22 @@ from typing import Any, Final
 import pyarrow as pa
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from callward import database, ledger, runs
-from callward.compaction import Limits, Merge, merges, ordered
-from callward.crash import point
+from callward import database, runs
+from callward.disposal import purge as purge_disposal
 from callward.errors import Problem
-from callward.files import Files
-from callward.ledger import DataFile, Outcome, Refused
-from callward.retention import phases, restrictions
+from callward.failpoints import point
+from callward.lake import ledger
+from callward.lake.compaction import Limits, Merge, merges, ordered
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile, Outcome, Refused
+from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from pipelines import console
-from pipelines.orphans import sweep_orphans
-from pipelines.tidy import remove_superseded
-from schemas.aside import SUSPENSE
+from pipelines import terminal
+from pipelines.pending import remove_superseded
+from pipelines.vacuum import sweep_orphans
 from schemas.retention import purge_items, purges
+from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, keys, lake_files, ledger_entries
 from schemas.tables import runs as runs_table
 from schemas.views import ID_COLUMN, VIEWS
@@ -35,7 +37,7 @@ ROLE: Final = "billing-run"
 STREAM: Final = "stream"  # the kind of run that writes ledger entries with each flush
 _ARCHIVE_BYTES: Final = 8 << 20  # sealed, at most: to read one block of it, all of it is unpacked
 _VIEWS: Final = (*ID_COLUMN, "archive")
-_UNDER_WAY: Final = (phases.APPROVED, phases.TOMBSTONED, phases.DESTROYING)
+_UNDER_WAY: Final = (purge_disposal.APPROVED, purge_disposal.TOMBSTONED, purge_disposal.DESTROYING)
 _FILE_ID: Final = 5  # its place in an item of a plan: purges.Item.facts
 _FOLDED: Final = 200  # input files whose entries are folded in one transaction
 Progress = Callable[[str], None]
@@ -59,13 +61,13 @@ class Compacted:
         names = ("view", "tenant", "part", "files", "rows", "bytes")
         if self.merged:
             title = "Would be merged into one file each" if self.dry_run else "Merged into one file each"
-            yield console.table(title, names, [[row[name] for name in names] for row in self.merged])
+            yield terminal.table(title, names, [[row[name] for name in names] for row in self.merged])
         else:
             yield "nothing to merge"
         if self.refused:
-            yield f"{console.count(self.refused, 'merge')} left for the next time: something else came first"
+            yield f"{terminal.count(self.refused, 'merge')} left for the next time: something else came first"
         if self.entries_folded:
-            yield f"{console.count(self.entries_folded, 'ledger entry', 'ledger entries')} folded into others"
+            yield f"{terminal.count(self.entries_folded, 'ledger entry', 'ledger entries')} folded into others"
 
 
 def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = lambda line: None) -> Compacted:
@@ -150,7 +152,7 @@ def _spoken_for(connection: Connection) -> set[str]:
 
 def _waiting(connection: Connection) -> set[str]:
     """Files of a purge's plan that waits for a person: it would be another plan if they were merged."""
-    plans = connection.execute(select(purges.c.plan).where(purges.c.status == phases.PLANNED)).scalars()
+    plans = connection.execute(select(purges.c.plan).where(purges.c.status == purge_disposal.PLANNED)).scalars()
     return {item[_FILE_ID] for text in plans for item in json.loads(text)["items"]}
 
 

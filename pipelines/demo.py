@@ -22,9 +22,9 @@ from callward.feeds.generate import SOURCES, Feeds, generate
 from callward.feeds.truth import BUCKETS, Truth
 from callward.feeds.world import TRUNKS
 from callward.settings import Account, Settings, Source, Tenant, Trunk
-from pipelines import console
+from pipelines import terminal
 from pipelines.nightly import nightly
-from schemas.policy import CLASSES, DEMO_WINDOWS
+from schemas.retention_classes import CLASSES, DEMO_WINDOWS
 
 Progress = Callable[[str], None]
 
@@ -161,7 +161,7 @@ class _Shell:
         return Step(command, code, printed.getvalue())
 
     def _typed(self, words: Sequence[str]) -> int:
-        from pipelines.cli import app  # the command line knows the demo, too
+        from pipelines.cli.main import app  # the command line knows the demo, too
 
         try:
             return app(list(words), standalone_mode=False) or 0
@@ -169,7 +169,7 @@ class _Shell:
             print(f"callward: {problem}")
             return problem.exit_code
         except Exception as error:  # click's own, for a command that is not there; anything else is a defect
-            print(f"callward: {console.place_of(error)}")
+            print(f"callward: {terminal.place_of(error)}")
             return int(getattr(error, "exit_code", 1))
 
 
@@ -195,11 +195,11 @@ def show_steps(steps: Iterator[Step], folder: Path, as_json: bool) -> int:
     for step in steps:
         done.append(step)
         if not as_json:
-            console.show(step.shown())
+            terminal.show(step.shown())
     if as_json:
-        console.document([step.document() for step in done])
+        terminal.document([step.document() for step in done])
     else:
-        console.show(f"\nThe workspace stays in {folder}: cd {folder}, and ask it yourself (callward --help).")
+        terminal.show(f"\nThe workspace stays in {folder}: cd {folder}, and ask it yourself (callward --help).")
     return 0 if all(step.good for step in done) else 1
 
 
@@ -468,11 +468,11 @@ def _counted(settings: Settings, role: str, columns: str) -> dict[str, dict[str,
 def show_samples(rows: Sequence[dict[str, Any]], as_json: bool) -> int:
     """Print what the samples came to; 1 when a source is not as its SOURCES.md says."""
     if as_json:
-        console.document(list(rows))
+        terminal.document(list(rows))
     else:
         shown = [{**row, "as_stated": "yes" if row["as_stated"] else "NO"} for row in rows]
         parts = [("source", "rows", "attempts", "answered", "talk_ms", "as_stated"), ("source", *BUCKETS)]
         titles = ["What the samples came to, and whether SOURCES.md says so", "Where their records went"]
         for title, columns in zip(titles, parts, strict=True):
-            console.show(console.table(title, columns, [[row[name] for name in columns] for row in shown]))
+            terminal.show(terminal.table(title, columns, [[row[name] for name in columns] for row in shown]))
     return 0 if all(row["as_stated"] for row in rows) else 1

@@ -13,19 +13,21 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from callward import database, runs, segments, tokens
-from callward.custody.keys import KeyGone
-from callward.custody.register import EVERY_MONTH, KeyName
-from callward.files import Files
-from callward.landing import Arrival, mask, open_plain, unchanged
-from callward.seal import SealBroken
+from callward import database, runs
+from callward.ingest import segments
+from callward.ingest.landing import Arrival, mask, open_plain, unchanged
+from callward.keys import tokens
+from callward.keys.keys import KeyGone
+from callward.keys.register import EVERY_MONTH, KeyName
+from callward.keys.seal import SealBroken
+from callward.lake.data_files import Files
+from callward.parsing.records import record_end
 from callward.settings import Settings, Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
 from transforms.commit import Limit
-from transforms.cut import record_end
 from transforms.elements import CHUNK
 from transforms.read import PLAIN, STAGED, archive_tenant
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import select
 
-from callward import database, ledger, runs
-from callward.crash import point
+from callward import database, runs
 from callward.errors import Problem, UsageProblem
-from callward.files import Files
-from callward.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
-from callward.retention import restrictions
+from callward.failpoints import point
+from callward.ingest.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
 from callward.streaming import register
 from callward.workspace import Reference, Workspace, open_workspace
@@ -20,8 +21,8 @@ from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.compact import compact_after
 from pipelines.intake import Altered, Intake, Unreadable
-from pipelines.orphans import sweep_orphans
-from pipelines.tidy import tidy_pending
+from pipelines.pending import tidy_pending
+from pipelines.vacuum import sweep_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket
 from schemas.tables import input_files

@@ -13,29 +13,33 @@ from typing import Any, Final
 from sqlalchemy import func, select
 
 from callward import database, runs
-from callward.crash import point
-from callward.custody import epochs, exports, persons, roots, signing
+from callward.disposal import purge as purge_disposal
+from callward.disposal.purge import Purge, Written
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
-from callward.files import HELD, Files
-from callward.ledger import Refused
-from callward.retention import brake, holds, phases, plans, restrictions
+from callward.failpoints import point
+from callward.keys import approvers, exports, roots, rotation, signing
+from callward.lake.data_files import HELD, Files
+from callward.lake.ledger import Refused
+from callward.retention import holds
 from callward.retention.holds import Hold
-from callward.retention.phases import Purge, Written
-from callward.retention.plans import Plan
-from callward.retention.policy import Policy
-from callward.retention.purges import Law
+from callward.retention.policy.register import Policy
+from callward.retention.purge import plan as purge_plan
+from callward.retention.purge import safety_check
+from callward.retention.purge.due_files import Law
+from callward.retention.purge.plan import Plan
+from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.store import TRANSIT, Store
+from callward.storage.store import TRANSIT, Store
 from callward.workspace import Reference, open_workspace
-from pipelines import console
-from pipelines.orphans import sweep_orphans
+from pipelines import terminal
 from pipelines.release import before_expiry
+from pipelines.vacuum import sweep_orphans
 from schemas.retention import certificates as certificates_table
 from schemas.retention import purges
 from schemas.tables import audit_log, lake_files
 
-ROLE: Final = phases.ROLE
+ROLE: Final = purge_disposal.ROLE
 _TRIES: Final = 8
 _BESIDE: Final = ("", ".ids", ".lin")
 Progress = Callable[[str], None]
@@ -86,7 +90,7 @@ def purge(
 
 def must_look(done: Mapping[str, Any]) -> bool:
     """Whether a person must look: the plan waits for one, or something that should be gone is not."""
-    return done["status"] == phases.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
+    return done["status"] == purge_disposal.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
 
 
 def _check_days(settings: Settings, as_of: date, today: date) -> None:
@@ -121,13 +125,13 @@ def _reference(settings: Settings, run_id: str) -> Reference:
 
 def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str, Policy] | None) -> dict[str, Any]:
     files = _files(settings, runs.new_id())
-    made, seen, found = plans.make(settings, files, as_of, today, candidates)
+    made, seen, found = purge_plan.make(settings, files, as_of, today, candidates)
     told = _document(made, None, "dry run", found, today)
     with database.reading(settings) as connection:
         told["brake"] = _objections(settings, connection, made, seen.law)
     if candidates:
-        now, _, _ = plans.make(settings, files, as_of, today)
-        told["effect"] = plans.effect(now, made)
+        now, _, _ = purge_plan.make(settings, files, as_of, today)
+        told["effect"] = purge_plan.effect(now, made)
     return told
 
 
@@ -164,7 +168,7 @@ def _objections(settings: Settings, connection: Any, made: Plan, law: Law) -> li
         for tenant, policies in sorted(concerned.items())
         if not policies.two_people
     ]
-    return found + brake.objections(connection, law, made.as_of, settings.thresholds.purge_brake_pct)
+    return found + safety_check.objections(connection, law, made.as_of, settings.thresholds.purge_brake_pct)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -191,44 +195,44 @@ class _Purge:
     def run(self) -> dict[str, Any]:
         self._take_up()
         for attempt in range(1, _TRIES + 1):
-            made, seen, found = plans.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+            made, seen, found = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
             if not made.changes:
-                brake.note_forecast(self._settings, self._today)
-                return _document(made, None, phases.DONE, found, self._today)
+                safety_check.note_forecast(self._settings, self._today)
+                return _document(made, None, purge_disposal.DONE, found, self._today)
             purge_id, objections = self._registered(made, seen.law)
             if objections:
-                waiting = _document(made, purge_id, phases.PLANNED, found, self._today)
+                waiting = _document(made, purge_id, purge_disposal.PLANNED, found, self._today)
                 return waiting | {"brake": objections}
             if self._phases(made, purge_id, attempt):
-                done = _document(made, purge_id, phases.DONE, found, self._today) | self._concluded(purge_id)
+                done = _document(made, purge_id, purge_disposal.DONE, found, self._today) | self._concluded(purge_id)
                 return done | {"warnings": done["warnings"] + self._unreleased}
             sweep_orphans(self._settings, over={self._run_id})
         raise Problem("nights or holds changed what was planned again and again; nothing more was purged, run it again")
 
     def _take_up(self) -> None:
         """What a killed run left: before its second phase a hold may still win, after that it goes on."""
-        phases.abandon_unfinished(self._settings)
+        purge_disposal.abandon_unfinished(self._settings)
         with database.reading(self._settings) as connection:
-            left = phases.under_way(connection)
+            left = purge_disposal.under_way(connection)
         for begun in left:
             self._progress(f"purge {begun.purge_id}: going on where it was stopped")
-            if begun.status == phases.DESTROYING or phases.begin(self._settings, self._run_id, begun):
+            if begun.status == purge_disposal.DESTROYING or purge_disposal.begin(self._settings, self._run_id, begun):
                 self._finish(begun.purge_id)
         sweep_orphans(self._settings)
 
     def _registered(self, made: Plan, law: Law) -> tuple[str, list[str]]:
         """The plan's id, and why it must wait for a person."""
-        purge_id = phases.plan(self._settings, made, self._run_id)
+        purge_id = purge_disposal.plan(self._settings, made, self._run_id)
         with database.reading(self._settings) as connection:
             objections = _objections(self._settings, connection, made, law)
         if self._approval is not None:
             self._approved(made, purge_id, self._approval)
             self._approval = None  # it is for this plan, and for none that takes its place while we are at work
         with database.reading(self._settings) as connection:
-            by = sorted(persons.approvers(connection, "purge", made.digest))
+            by = sorted(approvers.approvers(connection, "purge", made.digest))
         if objections and not by:
             return purge_id, objections
-        phases.approve(self._settings, made, self._run_id, purge_id, by[0] if by else None)
+        purge_disposal.approve(self._settings, made, self._run_id, purge_id, by[0] if by else None)
         return purge_id, []
 
     def _approved(self, made: Plan, purge_id: str, approval: Approval) -> None:
@@ -237,7 +241,7 @@ class _Purge:
                 f"plan {approval.purge_id} is not what would be done now: something has changed since; "
                 f"look at plan {purge_id} and approve that"
             )
-        persons.approve(self._settings, "purge", made.digest, approval.person, approval.key_file)
+        approvers.approve(self._settings, "purge", made.digest, approval.person, approval.key_file)
 
     def _phases(self, made: Plan, purge_id: str, attempt: int) -> bool:
         """Both phases; False when something else came first, and all is as it was."""
@@ -245,13 +249,13 @@ class _Purge:
         self._unreleased = before_expiry(self._settings, made.doing, self._progress)
         try:
             written = self._written(made, purge_id, attempt)
-            phases.tombstone(self._settings, made, self._run_id, purge_id, written)
+            purge_disposal.tombstone(self._settings, made, self._run_id, purge_id, written)
         except Refused:
-            phases.abandon_unfinished(self._settings)
+            purge_disposal.abandon_unfinished(self._settings)
             return False
         with database.reading(self._settings) as connection:
-            (begun,) = [one for one in phases.under_way(connection) if one.purge_id == purge_id]
-        if not phases.begin(self._settings, self._run_id, begun):
+            (begun,) = [one for one in purge_disposal.under_way(connection) if one.purge_id == purge_id]
+        if not purge_disposal.begin(self._settings, self._run_id, begun):
             return False
         self._finish(purge_id)
         return True
@@ -260,7 +264,7 @@ class _Purge:
         """One Beam batch writes what takes the place of files that do not go whole; none where all do."""
         if not made.written:
             return Written()
-        from pipelines.expiring import write
+        from pipelines.purge_batch import write
 
         self._progress("writing what stays of data files anew")
         reference = _reference(self._settings, self._run_id)
@@ -271,12 +275,12 @@ class _Purge:
     def _finish(self, purge_id: str) -> None:
         """Remove files, destroy keys, certify; each step may be done again."""
         with database.reading(self._settings) as connection:
-            begun = phases.found(connection, purge_id)
+            begun = purge_disposal.found(connection, purge_id)
         assert begun is not None
         self._progress(f"purge {purge_id}: removing")
         self._remove(begun)
         tombstones = (
-            epochs.destroy(self._settings, begun.key_ids, role=ROLE, reason=f"purge {purge_id}")
+            rotation.destroy(self._settings, begun.key_ids, role=ROLE, reason=f"purge {purge_id}")
             if begun.key_ids
             else []
         )
@@ -284,22 +288,24 @@ class _Purge:
         made = certificates.issue(self._settings, purge_id, self._certified(begun, tombstones), self._today)
         point("purge-certified")
         exports.write(self._settings, f"purge {purge_id}")
-        phases.finish(self._settings, begun, phases.DONE if made.status == "complete" else phases.PARTIAL)
+        purge_disposal.finish(
+            self._settings, begun, purge_disposal.DONE if made.status == "complete" else purge_disposal.PARTIAL
+        )
         point("purge-finished")
-        brake.note_forecast(self._settings, self._today)
+        safety_check.note_forecast(self._settings, self._today)
 
     def _remove(self, begun: Purge) -> None:
         with database.reading(self._settings) as connection:
-            gone = phases.doomed_files(connection, begun)
+            gone = purge_disposal.doomed_files(connection, begun)
         paths = [*(row.path for row in gone), *(f"{TRANSIT}/{name}" for name in begun.facts["spilled"])]
         store = Store.of(self._settings)
         for _ in store.removing(path + suffix for path in paths for suffix in _BESIDE):
             point("purge-file-removed")
         store.settle(paths)
-        phases.note_removed(self._settings, self._run_id, begun, [row.file_id for row in gone])
+        purge_disposal.note_removed(self._settings, self._run_id, begun, [row.file_id for row in gone])
         point("purge-files-removed")
 
-    def _certified(self, begun: Purge, tombstones: list[epochs.Tombstone]) -> certificates.Facts:
+    def _certified(self, begun: Purge, tombstones: list[rotation.Tombstone]) -> certificates.Facts:
         held = [
             certificates.Held(row["tenant"], row["class"], row["rows"], (row["hold"],) if row["hold"] else ())
             for row in begun.facts["held"]
@@ -333,7 +339,7 @@ class _Purge:
             row = connection.execute(select(purges).where(purges.c.purge_id == purge_id)).one()
         made = certificates.read(self._settings, row.certificate_id)
         failed = [check["sentence"] for check in made.body["verification"]["checks"] if not check["ok"]]
-        left, _, _ = plans.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+        left, _, _ = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
         return {
             "status": row.status,
             "certificate": row.certificate_id,
@@ -358,8 +364,8 @@ def _class_of(table: str) -> str:
 def waiting(settings: Settings, purge_id: str) -> date:
     """The day that a plan which waits for a person is for; raises UsageProblem where none of that id waits."""
     with database.reading(settings) as connection:
-        found = phases.found(connection, purge_id)
-    if found is None or found.status != phases.PLANNED:
+        found = purge_disposal.found(connection, purge_id)
+    if found is None or found.status != purge_disposal.PLANNED:
         raise UsageProblem(f"no plan {purge_id!r} waits for an approval; 'callward purge' makes one")
     return found.as_of
 
@@ -369,12 +375,12 @@ def waiting(settings: Settings, purge_id: str) -> date:
 
 def told(done: Mapping[str, Any]) -> Iterator[Any]:
     """A purge, or what one would do, for a person."""
-    would = "would be " if done["dry_run"] or done["status"] == phases.PLANNED else ""
+    would = "would be " if done["dry_run"] or done["status"] == purge_disposal.PLANNED else ""
     columns = ("class", "due", "held", f"{would}deleted", "files", f"keys {would}destroyed")
     names = ("class", "due", "held", "deleted", "files", "keys_destroyed")
     if done["classes"]:
         rows = [[row[name] for name in names] for row in done["classes"]]
-        yield console.table(f"As of {done['as_of']}", columns, rows)
+        yield terminal.table(f"As of {done['as_of']}", columns, rows)
     else:
         yield f"as of {done['as_of']}: nothing is past its window"
     for row in done["held"]:
@@ -386,10 +392,10 @@ def told(done: Mapping[str, Any]) -> Iterator[Any]:
     yield from _ending(done)
 
 
-def _effect(rows: Sequence[Mapping[str, Any]]) -> console.Table:
+def _effect(rows: Sequence[Mapping[str, Any]]) -> terminal.Table:
     names = ("tenant", "class", "goes", "newly_goes", "stays")
     columns = ("tenant", "class", "would go", "of it newly", "would now stay")
-    return console.table("Under that policy", columns, [[row[name] for name in names] for row in rows])
+    return terminal.table("Under that policy", columns, [[row[name] for name in names] for row in rows])
 
 
 def _ending(done: Mapping[str, Any]) -> Iterator[str]:
@@ -397,7 +403,7 @@ def _ending(done: Mapping[str, Any]) -> Iterator[str]:
     if done["dry_run"]:
         yield "nothing was changed"
         yield from (f"it would wait for a person: {reason}" for reason in done["brake"])
-    elif done["status"] == phases.PLANNED:
+    elif done["status"] == purge_disposal.PLANNED:
         yield from (f"it waits for a person: {reason}" for reason in done["brake"])
         yield f"nothing was changed; to run it: callward purge --approve {done['plan_id']} --person NAME --key FILE"
     elif done["certificate"]:

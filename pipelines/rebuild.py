@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import delete, insert, select
 
-from callward import database, ledger
+from callward import database
+from callward.disposal.purge import rows_digest
 from callward.errors import Problem, UsageProblem
-from callward.files import Files
-from callward.ledger import Refused
-from callward.retention.phases import rows_digest
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Refused
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.retention import frozen_derived

@@ -8,14 +8,15 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from callward import database, ledger, runs
+from callward import database, runs
 from callward.errors import Problem
-from callward.files import Files
-from callward.retention import restrictions
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from pipelines.orphans import sweep_orphans
 from pipelines.suspense import check_codes
+from pipelines.vacuum import sweep_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
 from schemas.tables import ledger_entries

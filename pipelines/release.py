@@ -12,22 +12,23 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from callward import database, ledger, readers, runs
-from callward.crash import point
-from callward.custody import exports
-from callward.custody.keys import KeyProblem, open_source
-from callward.custody.register import keyring
+from callward import database, runs
 from callward.errors import Problem, UsageProblem
-from callward.landing import mask
-from callward.ledger import DataFile
-from callward.release import budget, declaration, lint, preview, sheet
+from callward.failpoints import point
+from callward.ingest.landing import mask
+from callward.keys import exports
+from callward.keys.keys import KeyProblem, open_source
+from callward.keys.register import keyring
+from callward.lake import ledger, readers
+from callward.lake.ledger import DataFile
+from callward.release import budget, declaration, lint, preview, publication
 from callward.release.budget import Published, Reservation, Spent
 from callward.release.declaration import Period, Release
 from callward.release.preview import Volumes
-from callward.retention import restrictions
-from callward.retention.policy import in_force
-from callward.retention.purges import DELETE, Item
-from callward.retention.rules import ASSURANCE
+from callward.retention.policy.register import in_force
+from callward.retention.policy.rules import ASSURANCE
+from callward.retention.purge.due_files import DELETE, Item
+from callward.retention.requests import restrictions
 from callward.settings import Settings, nearest
 from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
 from schemas.retention import purge_items
@@ -153,13 +154,15 @@ def _published(
     progress(f"{reserved.release.name} of {reserved.period}: publishing")
     with database.writing(settings) as connection:
         drawn = draw()
-        document = sheet.document(reserved, drawn.cells, drawn.sigmas, drawn.epsilon, database.now().date().isoformat())
-        files = sheet.contents(reserved.release, drawn.cells, document)
+        document = publication.document(
+            reserved, drawn.cells, drawn.sigmas, drawn.epsilon, database.now().date().isoformat()
+        )
+        files = publication.contents(reserved.release, drawn.cells, document)
         point("release-drawn")
-        sheet.write(settings.released_path / reserved.path, files)
+        publication.write(settings.released_path / reserved.path, files)
         point("release-written")
-        rows = sheet.rows(reserved, drawn.cells)
-        text, digests = sheet.written(document), sheet.digests(files)
+        rows = publication.rows(reserved, drawn.cells)
+        text, digests = publication.written(document), publication.digests(files)
         budget.publish(connection, run_id, reserved, digests, text, rows, drawn.partition)
     point("release-published")
     with database.reading(settings) as connection:
@@ -169,14 +172,14 @@ def _published(
 
 def _given_back(settings: Settings, release: Release, span: Period, out: Published) -> None:
     """Raise Problem where its files were altered; its cells are put back where a restored database lacks them."""
-    files = sheet.read(settings.released_path / out.row.path, out.files)
+    files = publication.read(settings.released_path / out.row.path, out.files)
     here = select(func.count()).where(analytics_cells.c.release_id == out.release_id)
     with database.writing(settings) as connection:
         if connection.execute(here).scalar():
             return
         row = out.row
         made = Reservation(row.release_id, release, span, row.correction_no, row.snapshot, row.path)
-        budget.store_cells(connection, sheet.rows(made, sheet.of_file(release, files["cells.parquet"])))
+        budget.store_cells(connection, publication.rows(made, publication.of_file(release, files["cells.parquet"])))
 
 
 def _clear_lost(settings: Settings) -> None:

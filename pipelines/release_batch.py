@@ -13,18 +13,18 @@ import apache_beam as beam
 import numpy as np
 
 from callward import database
-from callward.custody.register import EVERY_MONTH, KeyName
 from callward.errors import Problem
-from callward.files import Files
-from callward.ledger import DataFile
-from callward.release import budget, mechanisms, sheet, suppression
+from callward.keys.register import EVERY_MONTH, KeyName
+from callward.keys.seal import Sealer
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
+from callward.release import budget, mechanisms, publication, suppression
 from callward.release.budget import Reservation
 from callward.release.declaration import Release
-from callward.release.sheet import Cells
-from callward.seal import Sealer
+from callward.release.publication import Cells
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from pipelines import engine
+from pipelines.engine import run as engine
 from schemas.release import NANO
 from transforms import aggregate
 
@@ -77,7 +77,7 @@ def _noised(settings: Settings, files: Files, reserved: Reservation, found: aggr
         sigmas = [sigma / scale for _, sigma in made]
         assert release.budget is not None
         epsilon = mechanisms.epsilon_of(release.rho / NANO, release.budget.delta)
-        return Drawn(sheet.of_noise(release, noisy, sigmas), sigmas, epsilon)
+        return Drawn(publication.of_noise(release, noisy, sigmas), sigmas, epsilon)
 
     return draw
 
@@ -96,7 +96,7 @@ def _partitioned(settings: Settings, files: Files, reserved: Reservation, found:
     finer = _finer(settings, files, reserved) if rule.coarsens else None
     parts = aggregate.Parts(files, found.parts)
     made = suppression.table(parts, parents, suppression.Rule(rule.k, rule.dominance, columns), finer)
-    cells = sheet.of_groups(release, made.parent, made.cell, _figures(release, made.stats))
+    cells = publication.of_groups(release, made.parent, made.cell, _figures(release, made.stats))
     sealed = _sealer(files, release).seal(_packed(made), _about(reserved.release_id))
     return lambda: Drawn(cells, partition=sealed)
 

@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, select
 
-from callward import audit, database, ledger, query
+from callward import audit, database, query
 from callward.errors import Problem, UsageProblem
-from callward.files import Files
+from callward.lake import ledger
+from callward.lake.data_files import Files
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from schemas.aside import SUSPENSE
 from schemas.codes import Suspense
+from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, input_files
 from schemas.tables import ledger_entries as e
 

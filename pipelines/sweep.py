@@ -10,17 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from callward import database, ledger
+from callward import database
 from callward.errors import Problem, UsageProblem
-from callward.files import Files
+from callward.ingest.landing import LeftAlone, arrivals
 from callward.initiate import root_file
-from callward.landing import LeftAlone, arrivals
+from callward.lake import ledger
+from callward.lake.data_files import Files
 from callward.settings import Settings
-from callward.store import Store
-from callward.sweeping import Remote, Report
-from callward.sweeping import sweep as sweep_paths
+from callward.storage.store import Store
+from callward.sweep.scanner import Remote, Report
+from callward.sweep.scanner import sweep as sweep_paths
 from callward.workspace import Reference, open_workspace
-from pipelines import console, intake
+from pipelines import intake, terminal
 
 ROLE = "billing-run"
 _NUMBERS = ["calling_number", "called_number"]
@@ -66,7 +67,7 @@ def sweep(
         if files and files % 100 == 0:
             progress(f"{files:,} files, {read / 1e6:,.0f} MB read")
 
-    progress(f"looking for {console.count(len(numbers), 'number')}")
+    progress(f"looking for {terminal.count(len(numbers), 'number')}")
     report = sweep_paths(
         swept, numbers, ciphertext=_verified(settings), leave_out=aside, remote=remote, progress=read_so_far
     )
@@ -188,11 +189,11 @@ def told(swept: Sweep) -> Iterator[Any]:
     yield from (f"in the clear: {hit.file} at {hit.offset}: {hit.form}" for hit in report.hits)
     yield from (f"could not be read: {path}" for path in report.unreadable)
     yield from (f"not read to the end: {path}" for path in report.unfinished)
-    numbers = console.count(swept.numbers, "number")
-    yield f"{console.count(report.files, 'file')}, {report.bytes:,} bytes read for {numbers}"
+    numbers = terminal.count(swept.numbers, "number")
+    yield f"{terminal.count(report.files, 'file')}, {report.bytes:,} bytes read for {numbers}"
     if report.short_numbers:
         yield f"{report.short_numbers:,} of them are too short to look for"
     if report.left_out:
-        left = console.count(report.left_out, "file")
+        left = terminal.count(report.left_out, "file")
         yield f"{left} left out: landing files before their commit, settings, key roots, the list itself"
-    yield f"{console.count(len(report.hits), 'hit')}; chance alone would give {report.expected_chance_hits:.2g}"
+    yield f"{terminal.count(len(report.hits), 'hit')}; chance alone would give {report.expected_chance_hits:.2g}"

@@ -13,23 +13,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from callward import audit, database, ledger, runs
-from callward.crash import point
-from callward.custody import epochs, exports, persons, signing
-from callward.custody.keys import sync_folder
-from callward.custody.register import EVERY_MONTH
+from callward import audit, database, runs
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
 from callward.evidence.certificates import Certificate, Facts
 from callward.evidence.findings import canonical
-from callward.files import HELD, Files
-from callward.landing import mask
-from callward.ledger import DataFile
-from callward.retention import handback, holds, leaving, policy, subjects
-from callward.retention import purges as plans
-from callward.retention.handback import MANIFEST, SIGNATURE, SUFFIX, Envelope
-from callward.retention.policy import Policies
-from callward.retention.rules import call_clock, floor_of
+from callward.failpoints import point
+from callward.ingest.landing import mask
+from callward.keys import approvers, exports, rotation, signing
+from callward.keys.keys import sync_folder
+from callward.keys.register import EVERY_MONTH
+from callward.lake import ledger
+from callward.lake.data_files import HELD, Files
+from callward.lake.ledger import DataFile
+from callward.retention import holds
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import Policies
+from callward.retention.policy.rules import call_clock, floor_of
+from callward.retention.purge import due_files as plans
+from callward.retention.requests import register as request_register
+from callward.retention.tenants import closing, data_return
+from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from pipelines.purge import purge
@@ -72,19 +76,19 @@ def give_back(
     """
     database.check_version(settings)
     _check_tenant(settings, tenant)
-    public = handback.public_key(recipient)
+    public = data_return.public_key(recipient)
     if dry_run:
         return {"tenant": tenant, "dry_run": True, "files": None, "rows": _rows(settings, tenant)}
     _make_folder(to)
     with runs.running(settings, "return", [f"return/{tenant}"]) as run_id:
-        made = handback.envelope(public)
+        made = data_return.envelope(public)
         listed = [_write(to, made, piece) for piece in _pieces(settings, tenant, run_id, today)]
-        manifest = handback.canonical(_manifest(settings, tenant, made, listed, today))
+        manifest = data_return.canonical(_manifest(settings, tenant, made, listed, today))
         digest = hashlib.sha256(manifest).hexdigest()
-        persons.approve(settings, "return", digest, person, key_file)
+        approvers.approve(settings, "return", digest, person, key_file)
         audit.record(settings, [audit.Entry(ROLE, "tenant-return", f"{tenant} {digest}", f"by {person}")])
         _put(to / MANIFEST, manifest)
-        _put(to / SIGNATURE, signing.sign(settings, "retention", handback.to_sign(manifest)).hex().encode() + b"\n")
+        _put(to / SIGNATURE, signing.sign(settings, "retention", data_return.to_sign(manifest)).hex().encode() + b"\n")
         runs.finish(settings, run_id, "done", {"tenant": tenant, "manifest": digest})
     rows = {item["what"]: 0 for item in listed if item["rows"] is not None}
     for item in listed:
@@ -118,14 +122,14 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
             found = ledger.files(connection, view=view, tenant=tenant)
         yield from (_of_rows(files, file) for file in found)
     with database.reading(settings) as connection:
-        governed = policy.in_force(settings, connection)[tenant]
+        governed = policy_register.in_force(settings, connection)[tenant]
         origin = _origin(connection, tenant)
     for version in governed.versions:
         text = version.text or canonical({name: str(rule.window) for name, rule in version.rules.items()})
         suffix = "toml" if version.text else "json"
         yield Piece(f"policies/version-{version.version}.{suffix}", "policy", text.encode())
     placed = [hold for hold in holds.listed(settings, holds.COMPLIANCE, today) if hold["tenant"] == tenant]
-    asked = [r.document(today) for r in subjects.listed(settings, tenant=tenant, everything=True)]
+    asked = [r.document(today) for r in request_register.listed(settings, tenant=tenant, everything=True)]
     told = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
     yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())
 
@@ -204,7 +208,7 @@ def _manifest(
     settings: Settings, tenant: str, made: Envelope, listed: list[dict[str, Any]], today: date
 ) -> dict[str, Any]:
     return {
-        "format_version": handback.FORMAT_VERSION,
+        "format_version": data_return.FORMAT_VERSION,
         "tenant": tenant,
         "made_on": today.isoformat(),
         "code_version": runs.CODE_VERSION,
@@ -216,12 +220,12 @@ def _manifest(
 
 def open_up(folder: Path, private: Path, to: Path, signer: str) -> dict[str, Any]:
     """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read."""
-    manifest = handback.read(folder, signer)
-    made = handback.opened(manifest, handback.private_key(private))
+    manifest = data_return.read(folder, signer)
+    made = data_return.opened(manifest, data_return.private_key(private))
     _make_folder(to)
     for item in manifest["files"]:
         name = item["name"].removesuffix(SUFFIX)
-        _put(to / name, handback.unseal(made, name, (folder / item["name"]).read_bytes()))
+        _put(to / name, data_return.unseal(made, name, (folder / item["name"]).read_bytes()))
     return {"tenant": manifest["tenant"], "folder": str(to), "files": len(manifest["files"])}
 
 
@@ -237,9 +241,9 @@ def close(
     anywhere it is just run again, by either of them.
     """
     database.check_version(settings)
-    leaving.check_known(settings, tenant)
+    closing.check_known(settings, tenant)
     with database.reading(settings) as connection:
-        governed = policy.in_force(settings, connection)[tenant]
+        governed = policy_register.in_force(settings, connection)[tenant]
     _check_holds(settings, tenant, today)
     floors = list(_floors(settings, tenant, governed, today))
     _check_requests(settings, tenant)
@@ -249,7 +253,7 @@ def close(
     said = {"tenant": tenant, "floors": floors, "dry_run": dry_run}
     if dry_run:
         return {**said, "status": "dry run", "rows": _rows(settings, tenant)}
-    left = leaving.decide(settings, tenant, keep_floors, person, key_file)
+    left = closing.decide(settings, tenant, keep_floors, person, key_file)
     if left is None:
         return {**said, "status": "waits for a second person"}
     point("tenant-decided")
@@ -264,11 +268,11 @@ def _check_holds(settings: Settings, tenant: str, today: date) -> None:
         names = ", ".join(f"hold {hold.hold_id} ({hold.kind}, {hold.case})" for hold in shown)
         raise Problem(f"{names} keeps records of this tenant: release it first")
     if found:
-        raise Problem("LEGAL_OBLIGATION: " + subjects.WORDS[subjects.Refusal.LEGAL_OBLIGATION])
+        raise Problem("LEGAL_OBLIGATION: " + request_register.WORDS[request_register.Refusal.LEGAL_OBLIGATION])
 
 
 def _check_requests(settings: Settings, tenant: str) -> None:
-    waiting = subjects.listed(settings, tenant=tenant)
+    waiting = request_register.listed(settings, tenant=tenant)
     if waiting:
         raise Problem(
             f"{len(waiting)} requests of persons wait for an answer ('callward subject list'); answer them first"
@@ -338,7 +342,7 @@ def _destroy_keys(settings: Settings, tenant: str, today: date) -> str | None:
         begun = _begin(settings, tenant, doomed, today)
         point("tenant-begun")
     purge_id, key_ids = begun
-    tombstones = epochs.destroy(settings, key_ids, role=ROLE, reason=f"tenant {tenant} left")
+    tombstones = rotation.destroy(settings, key_ids, role=ROLE, reason=f"tenant {tenant} left")
     point("tenant-keys-destroyed")
     made = certificates.issue(settings, purge_id, Facts(tombstones), today)
     point("tenant-certified")

@@ -13,11 +13,11 @@ import pyarrow as pa
 from callward import audit, comparison, database
 from callward.comparison import OURS, THEIRS, Comparison, Side
 from callward.errors import Problem
-from callward.files import Files
+from callward.lake.data_files import Files
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from pipelines import console
-from transforms.pair import fold
+from pipelines import terminal
+from transforms.assemble import fold
 
 ROLE = "billing-run"
 Progress = Callable[[str], None]
@@ -48,12 +48,12 @@ class Verified:
     def told(self) -> Iterator[Any]:
         """For a person."""
         rows = [[name, counts[OURS], counts[THEIRS]] for name, counts in self.comparison.rows.items()]
-        yield console.table("Rows compared", ("of", OURS, THEIRS), rows)
+        yield terminal.table("Rows compared", ("of", OURS, THEIRS), rows)
         yield from map(str, self.comparison.first)
         left = self.comparison.differing - len(self.comparison.first)
         if left > 0:
-            yield f"... and {console.count(left, 'more')}"
-        yield "equal" if self.equal else f"different: {console.count(self.comparison.differing, 'row')}"
+            yield f"... and {terminal.count(left, 'more')}"
+        yield "equal" if self.equal else f"different: {terminal.count(self.comparison.differing, 'row')}"
 
 
 def verify(batch: Settings, stream: Settings, *, progress: Progress = lambda line: None) -> Verified:

@@ -5,21 +5,21 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from callward.files import Files
+from callward.lake.data_files import Files
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
-from pipelines import engine
-from schemas.aside import SUSPENDED
-from transforms.admit import Admit
+from pipelines.engine import run as engine
+from schemas.suspense import SUSPENDED
+from transforms.assemble import Pair
 from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
+from transforms.deduplicate import Settle
+from transforms.drop_expired import Admit
 from transforms.elements import Sharding
 from transforms.identify import Identify
 from transforms.normalize import Normalize
-from transforms.pair import Pair
 from transforms.parse import Parse
 from transforms.rate import Rate
 from transforms.read import Read
-from transforms.settle import Settle
 from transforms.shuffle import Shuffle
 from transforms.split import Split
 from transforms.summarize import Summarize

@@ -21,12 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.files import Files
-from callward.landing import mask
-from callward.store import Store
+from callward.ingest.landing import mask
+from callward.lake.data_files import Files
+from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import VIEWS
-from transforms.pair import CLOSED
+from transforms.assemble import CLOSED
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")
@@ -76,7 +76,7 @@ def _start_server() -> None:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), before] if before else [str(_ROOT)])
     try:
-        _FORKED.set_forkserver_preload(["pipelines.cli", "pipelines.nightly", "pipelines.report"])
+        _FORKED.set_forkserver_preload(["pipelines.cli.main", "pipelines.nightly", "pipelines.reports.night"])
         forkserver.ensure_running()
     finally:
         if before is None:
@@ -140,7 +140,7 @@ def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, 
     for kind, size in limits.items():
         resource.setrlimit(kind, (size, size))
     sys.argv = ["callward", *arguments]
-    from pipelines import cli
+    from pipelines.cli import main as cli
 
     try:
         sys.exit(cli.run())

@@ -16,23 +16,24 @@ import pyarrow as pa
 import pytest
 from sqlalchemy import select
 
-from callward import database, ledger
-from callward.custody.register import EVERY_MONTH, KeyName, keyring
+from callward import database
 from callward.feeds.generate import generate
 from callward.feeds.world import TRUNKS
-from callward.files import Files
 from callward.initiate import init, make_folders
+from callward.keys.register import EVERY_MONTH, KeyName, keyring
+from callward.lake import ledger
+from callward.lake.data_files import Files
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
 from callward.template import render
 from callward.workspace import Reference, Workspace, open_workspace
 from pipelines.nightly import Night, nightly
 from pipelines.rebuild import rebuild
 from schemas.cdr import CDR
-from schemas.policy import CLASSES
+from schemas.retention_classes import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN, VIEWS
 from tests import servers
-from transforms.pair import fold
+from transforms.assemble import fold
 
 ROLE = "billing-run"
 DAY = date(2026, 3, 5)

@@ -1,6 +1,6 @@
 """Another commit in between: what another run does after a piece of work has read, and before it commits.
 
-A point (callward/crash.py) that a work passes between the two is where the other comes, in the same thread: the order
+A point (callward/failpoints.py) that a work passes between the two is where the other comes, in the same thread: the order
 of both is the same each time, and no test waits for the right moment.
 """
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from callward import crash, database, ledger
+from callward import database, failpoints
+from callward.lake import ledger
 
 ALWAYS = 10_000
 
@@ -34,7 +35,7 @@ def comes_between(monkeypatch: pytest.MonkeyPatch, at: str, other: Callable[[], 
             finally:
                 at_work = False
 
-    for module in [module for module in sys.modules.values() if vars(module).get("point") is crash.point]:
+    for module in [module for module in sys.modules.values() if vars(module).get("point") is failpoints.point]:
         monkeypatch.setattr(module, "point", point)
     return passed
 

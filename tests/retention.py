@@ -11,15 +11,16 @@ from typing import Any
 from sqlalchemy import select
 
 from callward import database
-from callward.custody import persons, signing
-from callward.files import Files
-from callward.retention import holds, policy
+from callward.keys import approvers, signing
+from callward.lake.data_files import Files
+from callward.retention import holds
 from callward.retention.holds import Hold
-from callward.store import Store
+from callward.retention.policy import register as policy_register
+from callward.storage.store import Store
 from callward.workspace import Reference, open_workspace
 from pipelines.purge import purge
 from schemas.cdr import LONGEST_CALL_DAYS
-from schemas.policy import example
+from schemas.retention_classes import example
 from schemas.tables import keys, lake_files
 
 DAY = date(2026, 3, 5)
@@ -72,7 +73,7 @@ def person(site: Any, name: str = "ada") -> Path:
     """The key file of a person who is registered in the site."""
     key = Path(site.folder.parent, f"{name}.sign")
     if not key.exists():
-        persons.register(site.settings, name, signing.create(key).hex())
+        approvers.register(site.settings, name, signing.create(key).hex())
     return key
 
 
@@ -122,10 +123,10 @@ def policy_text(windows: dict[str, str], subscribers: dict[str, str] | None = No
     return text + (f"\n[subscribers]\n{listed}" if listed else "")
 
 
-def activate(site: Any, text: str, reference: str | None = None) -> policy.Policy:
+def activate(site: Any, text: str, reference: str | None = None) -> policy_register.Policy:
     """Put a policy of the default tenant in force: proposed by one person, activated by another."""
-    version, _ = policy.propose(site.settings, "default", text, "ada", person(site), reference)
-    return policy.activate(site.settings, "default", version, "ben", person(site, "ben"))
+    version, _ = policy_register.propose(site.settings, "default", text, "ada", person(site), reference)
+    return policy_register.activate(site.settings, "default", version, "ben", person(site, "ben"))
 
 
 def files(site: Any, view: str) -> list[Any]:

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from pipelines import flink
-from pipelines.tether import tethered
+from pipelines.engine import flink
+from pipelines.engine.child_process import tethered
 
 ENGINE = Path(__file__).resolve().parent.parent / "engine"
 JOB_SERVER = ENGINE / "flink" / "target" / "job-server.jar"

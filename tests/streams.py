@@ -15,26 +15,26 @@ from sqlalchemy import update
 
 from callward import database, runs
 from callward.errors import Problem
-from callward.files import Files
+from callward.lake.data_files import Files
 from callward.settings import Settings
 from callward.streaming import blocks, register
 from callward.workspace import Reference, open_transit, open_workspace
-from pipelines.house import House
 from pipelines.intake import limit_of
-from pipelines.landing_reader import LandingReader
-from pipelines.orphans import sweep_orphans
-from pipelines.stream import sharding_of
-from pipelines.topic_reader import TopicReader
+from pipelines.stream.landing_reader import LandingReader
+from pipelines.stream.maintenance import House
+from pipelines.stream.supervisor import sharding_of
+from pipelines.stream.topic_reader import TopicReader
+from pipelines.vacuum import sweep_orphans
 from schemas.tables import leases
+from transforms.coders import use_transit
 from transforms.flush import flush
-from transforms.sealed import use_transit
 from transforms.take_in import FLUSH, Parcel, parcels, take_in
 
 Bags = dict[int, list[bytes]]
 
 
 class Crash(BaseException):
-    """A worker dies at a named point (callward/crash.py), as far as one process can play that."""
+    """A worker dies at a named point (callward/failpoints.py), as far as one process can play that."""
 
 
 class Inline:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from callward.release import declaration
-from callward.release.attacks import MARGIN, Published, auc_bound, averaging, bound, differencing
+from callward.release.attack.attacks import MARGIN, Published, auc_bound, averaging, bound, differencing
 from callward.settings import ReleaseCaps
 from callward.template import render
 from pipelines import release as releasing

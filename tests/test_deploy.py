@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from callward.settings import Receive, Stream
-from pipelines.cli import app
+from pipelines.cli.main import app
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 SERVICES = sorted(DEPLOY.glob("systemd/*.service"))

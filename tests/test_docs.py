@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from callward import audit, initiate, lake, query, seal, settings
-from callward.custody import keys, register
-from pipelines.cli import app
-from schemas import aside, cdr, declaration, views
+from callward import audit, initiate, query, settings
+from callward.keys import keys, seal
+from callward.keys import register as key_register
+from callward.lake import parquet
+from pipelines.cli.main import app
+from schemas import cdr, declaration, suspense, views
 from schemas.codes import Filter, Suspense
-from schemas.policy import DEMO_WINDOWS, REQUIRED
+from schemas.retention_classes import DEMO_WINDOWS, REQUIRED
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
@@ -134,10 +136,10 @@ def test_format_versions_are_those_of_the_code():
         "declaration,": declaration.FORMAT_VERSION,
         "canonical CDR": cdr.FORMAT_VERSION,
         "views:": views.FORMAT_VERSION,
-        "data file,": lake.FORMAT_VERSION,
-        "suspense and pending,": aside.FORMAT_VERSION,
+        "data file,": parquet.FORMAT_VERSION,
+        "suspense and pending,": suspense.FORMAT_VERSION,
         "seal: sealed bytes": seal.FORMAT_VERSION,
-        "wrapped key": register.FORMAT_VERSION,
+        "wrapped key": key_register.FORMAT_VERSION,
     }
     rows = [line.strip("| ").split(" | ") for line in _text("docs/formats.md").splitlines() if line.startswith("|")]
     for start, version in versions.items():

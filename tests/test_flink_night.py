@@ -17,7 +17,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from callward.errors import Problem
 from callward.feeds.generate import generate
 from callward.settings import Database
-from pipelines import doctor, flink
+from pipelines.doctor import checks as doctor
+from pipelines.engine import flink
 from tests.commands import all_that_is, strays
 from tests.object_stores import ObjectStore, object_store
 from tests.pipelines.test_cli_postgresql import fresh_url, server_url, take_keys

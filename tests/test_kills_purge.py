@@ -14,7 +14,7 @@ import pytest
 
 from callward import audit, database
 from callward.evidence import certificates
-from callward.files import Files
+from callward.lake.data_files import Files
 from schemas.retention import frozen_derived, purges, row_ends
 from schemas.tables import keys, lake_files
 from tests import retention
@@ -148,7 +148,12 @@ def test_the_purge_has_something_of_everything(clean: dict[str, Any]) -> None:
 def test_every_named_point_of_a_purge_is_killed_at() -> None:
     """A point that is added to the code must be added here."""
     root = Path(__file__).parent.parent
-    of_a_purge = ("callward/retention/phases.py", "pipelines/purge.py", "pipelines/expiring.py", "transforms/expire.py")
+    of_a_purge = (
+        "callward/disposal/purge.py",
+        "pipelines/purge.py",
+        "pipelines/purge_batch.py",
+        "transforms/expire.py",
+    )
     texts = [(root / name).read_text(encoding="utf-8") for name in of_a_purge]
     named = {name for text in texts for name in re.findall(r'\bpoint\("([a-z-]+)"\)', text)}
     assert named <= {point.partition(":")[0] for point in POINTS}

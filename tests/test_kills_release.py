@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callward import database
-from callward.custody import exports
+from callward.keys import exports
 from callward.release import budget
 from callward.settings import ReleaseCaps
 from callward.template import render

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy import select
 
 from callward import database
-from callward.custody import persons, signing
-from callward.retention import subjects
+from callward.keys import approvers, signing
+from callward.retention.requests import register as request_register
 from callward.settings import Tenant
 from callward.template import render
-from schemas.policy import CLASSES
 from schemas.retention import certificates, purges
+from schemas.retention_classes import CLASSES
 from schemas.tables import keys
 from tests.commands import killed_after, run, strays
 from tests.retention import CALLED, CALLER, OTHER, call, feed
@@ -48,7 +48,7 @@ class Scene:
         self.site, self.folder = site, folder
         folder.mkdir(exist_ok=True)
         for name in ("ada", "ben"):
-            persons.register(site.settings, name, signing.create(folder / name).hex())
+            approvers.register(site.settings, name, signing.create(folder / name).hex())
         lines = [call(1, LAST_WEEK), call(2, LAST_WEEK, OTHER), call(3, LAST_WEEK - timedelta(1))]
         site.land("generic", "first.csv", feed(*lines))
         site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
@@ -63,7 +63,7 @@ class Scene:
 
     def go_on(self) -> None:
         """What the clerk does after a crash: answer what still waits, and finish what was begun."""
-        for request in subjects.listed(self.site.settings):
+        for request in request_register.listed(self.site.settings):
             assert self.command("subject", "answer", request.request_id).check_clean([CALLER]).code == 0
         finish = ["subject", "erase", "--finish", "--config", str(self.site.settings.path)]
         assert run(*finish).check_clean([CALLER]).code == 0
@@ -75,7 +75,7 @@ class Scene:
         assert site.differing() == 0 and site.unbalanced() == {}
         assert [row.status for row in site._rows(purges)] == ["done"]
         assert [row.status for row in site._rows(certificates)] == ["complete"]
-        assert subjects.listed(site.settings) == []
+        assert request_register.listed(site.settings) == []
         site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
         assert strays(site) == []
 
@@ -97,7 +97,7 @@ def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
     settings = scene.site.settings
     person = ["--config", str(settings.path), "--person", "ada", "--key", str(scene.folder / "ada")]
     killed_after(random.Random(seed).uniform(0.1, 1.5), "subject", "erase", *WHOM, *person)
-    if not subjects.listed(settings, everything=True):
+    if not request_register.listed(settings, everything=True):
         assert scene.erase().code == 0
     scene.go_on()
     scene.check_erased()
@@ -131,13 +131,13 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
 
 def test_an_export_killed_before_it_is_noted_is_given_again(scene, tmp_path):
     assert scene.command("subject", "export", *WHOM, "--to", str(tmp_path / "a"), crash="subject-written").code == -9
-    (request,) = subjects.listed(scene.site.settings)
+    (request,) = request_register.listed(scene.site.settings)
     to = tmp_path / "b"
     done = scene.command("subject", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
     assert done.code == 0, done.err
     for name in ("answer.json", "calls.csv"):
         assert (to / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
-    assert subjects.listed(scene.site.settings) == []
+    assert request_register.listed(scene.site.settings) == []
 
 
 @pytest.mark.parametrize("lift", [False, True])

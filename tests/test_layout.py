@@ -46,7 +46,7 @@ def test_there_is_something_to_check_in_every_layer() -> None:
 @pytest.mark.parametrize(
     ("layer", "line"),
     [
-        ("schemas", "from callward.custody.keys import Key"),
+        ("schemas", "from callward.keys.keys import Key"),
         ("callward", "import apache_beam as beam"),
         ("callward", "def f():\n    import transforms.parse"),
         ("transforms", "from pipelines import nightly"),

@@ -12,15 +12,12 @@ import pytest
 from sqlalchemy import update
 
 from callward import database
-from callward.custody.keys import KeyGone
-from callward.custody.register import KeyName, forget, name_of
-from callward.files import Files
-from callward.settings import Tenant
-from schemas.policy import CLASSES
-from schemas.tables import keys
-
+from callward.keys.keys import KeyGone
+from callward.keys.register import KeyName, forget, name_of
+from callward.lake.data_files import Files
 from callward.settings import Account, Tenant
-from schemas.policy import CLASSES
+from schemas.retention_classes import CLASSES
+from schemas.tables import keys
 
 MORNING = 1_772_776_800_000  # 2026-03-06 06:00 UTC
 NOON = 1_772_712_000  # 2026-03-05 12:00 UTC, in seconds

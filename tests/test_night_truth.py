@@ -15,7 +15,7 @@ from callward.feeds import SOURCES, Truth, generate, world
 from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
-from callward.files import Files
+from callward.lake.data_files import Files
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
 

@@ -14,13 +14,13 @@ from callward import query
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.files import Files
+from callward.lake.data_files import Files
 from callward.settings import Database, Lake
-from callward.store import Store
-from pipelines import doctor
-from pipelines.orphans import sweep_orphans
+from callward.storage.store import Store
+from pipelines.doctor import checks as doctor
 from pipelines.recycle import recycle
 from pipelines.sweep import sweep
+from pipelines.vacuum import sweep_orphans
 from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting

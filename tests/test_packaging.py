@@ -53,7 +53,7 @@ def test_the_built_package_makes_a_workspace_outside_the_checkout(built, tmp_pat
         sys.executable,
         "-P",
         "-c",
-        "from pipelines.cli import main; main()",
+        "from pipelines.cli.main import main; main()",
         "init",
         "--demo",
         str(tmp_path / "w"),

@@ -28,22 +28,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from callward import audit, database, ledger
+from callward import audit, database
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import asterisk_files, generate
 from callward.feeds.generate import SOURCE_NAMES
-from callward.files import Files
-from callward.landing import mask
-from callward.ledger import ENTRIES, Outcome, Unbalanced
+from callward.ingest.landing import mask
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import ENTRIES, Outcome, Unbalanced
 from callward.release import mechanisms
 from callward.runs import new_id
 from callward.settings import ReleaseCaps
-from callward.sweeping import Report, sweep
+from callward.sweep.scanner import Report, sweep
 from callward.template import render
 from callward.workspace import Reference, open_workspace
-from pipelines import engine
 from pipelines import wave as waves
+from pipelines.engine import run as engine
 from pipelines.verify import verify
 from schemas.codes import Bucket
 from schemas.release import NANO
@@ -295,7 +296,7 @@ def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(
     workspace: Callable[..., Any], tmp_path: Path
 ) -> None:
     from callward.workspace import open_transit
-    from transforms.sealed import use_transit
+    from transforms.coders import use_transit
 
     site = workspace("asterisk")
     reference, wave = _wave(site, str(site.folder / "landing" / "asterisk" / "2125550147.csv"))

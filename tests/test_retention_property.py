@@ -17,8 +17,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.evidence import certificates
-from callward.files import Files
-from callward.sweeping import sweep
+from callward.lake.data_files import Files
+from callward.sweep.scanner import sweep
 from tests.retention import DAY, HEADER, files, hold, night, purged, release
 
 EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 4)

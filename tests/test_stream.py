@@ -24,8 +24,8 @@ from callward import database, initiate
 from callward.feeds import generate
 from callward.settings import Database, Topic
 from callward.streaming import blocks
-from callward.sweeping import sweep
-from pipelines import flink
+from callward.sweep.scanner import sweep
+from pipelines.engine import flink
 from pipelines.verify import verify
 from schemas.streaming import streams
 from tests import streams as by_hand
@@ -180,7 +180,7 @@ class Stream:
     def workers(self) -> list[int]:
         """Processes that do the Python work of this stream."""
         assert self.running is not None
-        return [pid for pid in _descendants(self.running._process.pid) if b"pipelines.boot" in _command(pid)]
+        return [pid for pid in _descendants(self.running._process.pid) if b"pipelines.engine.worker" in _command(pid)]
 
     def stop(self) -> Ended:
         """`callward stream stop`; how the supervisor ended."""

@@ -23,18 +23,18 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-import callward.ledger
-import pipelines.house
-import pipelines.landing_reader
+import callward.lake.ledger
+import pipelines.stream.landing_reader
+import pipelines.stream.maintenance
 import transforms.flush
 from callward import database, runs
 from callward.errors import Problem
 from callward.feeds import generate
-from callward.files import Files as LakeFiles
+from callward.lake.data_files import Files as LakeFiles
 from callward.streaming import blocks, register
 from pipelines.intake import naming
 from pipelines.nightly import _Nightly
-from pipelines.orphans import sweep_orphans
+from pipelines.vacuum import sweep_orphans
 from pipelines.verify import verify
 from schemas.streaming import block_slices
 from schemas.tables import blocks as block_rows
@@ -50,7 +50,7 @@ SOURCES = ("asterisk", "opensips", "generic", "plain")
 NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon
 BLOCK = {"block_mebibytes": 0.001}
-# Names of calls to callward.crash.point that a flush, a reader and house-keeping pass.
+# Names of calls to callward.failpoints.point that a flush, a reader and house-keeping pass.
 POINTS = ("block-registered", "flushed", "commit-begun", "commit-half", "commit-ready", "rows-written", "before-remove")
 
 File = tuple[str, str, bytes]  # source, name, content
@@ -207,7 +207,13 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
                 raise Crash
 
     with monkeypatch.context() as patched:
-        for module in (callward.ledger, transforms.flush, pipelines.landing_reader, pipelines.house, callward.files):
+        for module in (
+            callward.lake.ledger,
+            transforms.flush,
+            pipelines.stream.landing_reader,
+            pipelines.stream.maintenance,
+            callward.lake.data_files,
+        ):
             patched.setattr(module, "point", point)
         yield armed
 
@@ -215,7 +221,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 def forget(site: Any) -> int:
     """What house-keeping does after a day: the slices of complete blocks are not kept."""
     with database.writing(site.settings) as connection:
-        return callward.ledger.forget_slices(connection, database.now() + timedelta(1))
+        return callward.lake.ledger.forget_slices(connection, database.now() + timedelta(1))
 
 
 class History:
@@ -343,7 +349,7 @@ def test_small_files_that_cannot_be_merged_now_are_said_and_merged_the_next_time
     while engine.read():
         engine.work.flush_all()
     before, said = len(_counting(site)), []
-    log = pipelines.house.stream_log
+    log = pipelines.stream.maintenance.stream_log
     monkeypatch.setattr(log, "failed", lambda event, problem, *_, **__: said.append(str(problem)))
     with runs.running(site.settings, "compact", ["compact"]) as other:
         engine.work.house.round(last=True)
@@ -640,7 +646,7 @@ def test_house_keeping_closes_topic_files_of_days_that_are_over_and_leaves_today
                 part, span = blocks.Part("asterisk", 100, at), (first, first + 1)
                 blocks.register(connection, work.run_id, "cdr-east", 0, span, [part], "", named)
                 connection.execute(update(block_rows).values(committed_by=work.run_id))
-        monkeypatch.setattr(pipelines.house, "datetime", Noon)
+        monkeypatch.setattr(pipelines.stream.maintenance, "datetime", Noon)
         work.house.round(last=True)
         statuses = {row.name: row.status for row in site._rows(input_files)}
         assert statuses == {"cdr-east/0/2026-03-31": "committed", "cdr-east/0/2026-04-01": "reading"}

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import select, update
 
 from callward import database
-from callward.custody.keys import KeyGone
-from callward.files import Files
+from callward.keys.keys import KeyGone
+from callward.lake.data_files import Files
 from callward.workspace import open_workspace
 from schemas.tables import keys
 from tests.retention import WINDOWS, activate, feed, policy_text, purged

@@ -14,12 +14,13 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from callward import audit, broker, database
+from callward import audit, database
 from callward.errors import Problem
 from callward.feeds import asterisk_files
+from callward.ingest import kafka as broker
 from callward.streaming import blocks, register
-from pipelines import stream, topic_reader, topics
-from pipelines.topic_reader import TopicReader
+from pipelines.stream import offsets, supervisor, topic_reader
+from pipelines.stream.topic_reader import TopicReader
 from tests.commands import run
 from tests.servers import KafkaBroker, until
 from tests.streams import Inline, begin, let_go
@@ -404,9 +405,9 @@ def test_messages_that_are_gone_are_said_and_skipped_only_when_asked(
     run_id = here.stream().run_id
     partitions = {here.name: [0]}
     with pytest.raises(Problem, match=rf"offsets {marks[0]} to {lowest}.*--skip-lost") as caught:
-        topics.starts(here.settings, partitions, run_id, skip_lost=False)
+        offsets.starts(here.settings, partitions, run_id, skip_lost=False)
     assert "\n" not in str(caught.value)
-    starts = topics.starts(here.settings, partitions, run_id, skip_lost=True)
+    starts = offsets.starts(here.settings, partitions, run_id, skip_lost=True)
     here.send(lines[60:70])
     again = here.works[-1].topic_reader(here.name, start=starts.get((here.name, 0)))
     found = read(again, 70 - lowest)[0]
@@ -420,7 +421,7 @@ def test_messages_that_are_gone_are_said_and_skipped_only_when_asked(
     assert here.site.unbalanced() == {}
     with database.reading(here.settings) as connection:
         assert audit.verify(connection) > 0
-    assert topics.starts(here.settings, partitions, run_id, skip_lost=False) == {}
+    assert offsets.starts(here.settings, partitions, run_id, skip_lost=False) == {}
 
 
 def test_messages_that_go_while_they_are_read_end_the_stream_in_a_sentence(
@@ -454,9 +455,9 @@ def test_a_start_reads_the_partitions_that_a_topic_has_by_then(
     topic: Callable[..., Topic], lines: list[bytes], kafka: KafkaBroker
 ) -> None:
     here = topic()
-    assert stream._feed(here.settings, ()).partitions == {here.name: [0]}
+    assert supervisor._feed(here.settings, ()).partitions == {here.name: [0]}
     kafka.grow(here.name, 3)
-    until(lambda: stream._feed(here.settings, ()).partitions == {here.name: [0, 1, 2]}, "three partitions")
+    until(lambda: supervisor._feed(here.settings, ()).partitions == {here.name: [0, 1, 2]}, "three partitions")
     here.send(lines[:10], 2)
     take_all(here.stream(), here.name, 10, 2)
     assert here.site.entries()["in", ""][0] == 10
@@ -552,8 +553,8 @@ def test_the_broker_is_told_where_the_ledger_stands(topic: Callable[..., Topic],
     here = topic()
     here.send(lines[:20])
     take_all(here.stream(), here.name, 20)
-    topics.commit_offsets(here.settings, {here.name: [0]})
-    with topics._consumer(here.settings) as consumer:
+    offsets.commit_offsets(here.settings, {here.name: [0]})
+    with offsets._consumer(here.settings) as consumer:
         (told,) = consumer.committed([TopicPartition(here.name, 0)], timeout=30)
     assert told.offset == here.position() == 20
     assert broker.topic_partitions(here.settings, here.name) == [0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 
 
 @dataclass(frozen=True)

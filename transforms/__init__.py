@@ -1,3 +1,3 @@
 """What happens to a batch. Whoever imports a transform has pickle and Beam seal every batch that leaves the process."""
 
-import transforms.sealed  # noqa: F401
+import transforms.coders  # noqa: F401

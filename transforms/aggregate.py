@@ -21,17 +21,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import tokens
 from callward.columns import Column, few, flat, has_value
-from callward.custody.register import EVERY_MONTH, KeyName
 from callward.errors import Problem
-from callward.files import Files
-from callward.ledger import DataFile
+from callward.keys import tokens
+from callward.keys.register import EVERY_MONTH, KeyName
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
 from callward.release import bounding, measures, suppression
 from callward.release.declaration import OUTSIDE, Grid, Release
-from callward.retention import restrictions
-from callward.store import TRANSIT
+from callward.retention.requests import restrictions
+from callward.storage.store import TRANSIT
 from callward.workspace import Reference, open_workspace
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN

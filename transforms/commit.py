@@ -9,9 +9,10 @@ import apache_beam as beam
 import pyarrow as pa
 from sqlalchemy import Connection, insert, select
 
-from callward import database, ledger
+from callward import database
 from callward.errors import Problem
-from callward.ledger import Outcome, Refused
+from callward.lake import ledger
+from callward.lake.ledger import Outcome, Refused
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.tables import waves

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import coders
 
-from callward.ledger import DataFile, Outcome
+from callward.lake.ledger import DataFile, Outcome
 
 # A chunk of work: pieces of files of one source and shape, for Read. `kind`: plain (a byte range of a landing file),
 # staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).

@@ -15,19 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import insert, select
 
-from callward import database, ledger
+from callward import database
 from callward.columns import flat
-from callward.files import HELD, HELD_FIELDS, HELD_LATE, Files, counted_rows
-from callward.ledger import DataFile
-from callward.retention import holds, policy
-from callward.retention.expiry import Judge, Judged
-from callward.retention.purges import REWRITE, Item, Law
+from callward.lake import ledger
+from callward.lake.data_files import HELD, HELD_FIELDS, HELD_LATE, Files, counted_rows
+from callward.lake.ledger import DataFile
+from callward.retention import holds
+from callward.retention.policy import register as policy_register
+from callward.retention.purge.due_files import REWRITE, Item, Law
+from callward.retention.purge.due_rows import Judge, Judged
 from callward.settings import Settings
 from callward.workspace import Reference, open_workspace
 from schemas.codes import Bucket, Filter
 from schemas.tables import waves
 from schemas.views import BILLING, BILLING_NUMBERS
-from transforms.pair import fold
+from transforms.assemble import fold
 
 PREPARED: Final = "prepared"
 PURGED: Final = "purged"
@@ -227,7 +229,7 @@ class _ExpireFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
         settings = self._workspace.settings
         with database.reading(settings) as connection:
-            self._law = Law(policy.in_force(settings, connection))
+            self._law = Law(policy_register.in_force(settings, connection))
             held = holds.any_open(connection)
         self._found = holds.opened(settings, today=self._today) if held else []
 

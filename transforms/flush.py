@@ -24,19 +24,20 @@ from apache_beam.transforms.userstate import (
 )
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from callward import database, ledger
-from callward.crash import point
+from callward import database
 from callward.errors import Problem
-from callward.files import Files
-from callward.ledger import Outcome, Refused, Slice, SliceKey
-from callward.streaming import figures, register
-from callward.streaming.patience import patiently, telling
+from callward.failpoints import point
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome, Refused, Slice, SliceKey
+from callward.streaming import metrics, register
+from callward.streaming.retry import patiently, telling
 from callward.workspace import Reference
-from transforms.admit import admit_group
+from transforms.assemble import pair_gathered, talk_rules
+from transforms.deduplicate import GroupSettled, settle_group
+from transforms.drop_expired import admit_group
 from transforms.elements import Gathered, Group, Rewrite, Sharding
-from transforms.pair import pair_gathered, talk_rules
 from transforms.rate import rate
-from transforms.settle import GroupSettled, settle_group
 from transforms.shuffle import whole
 from transforms.split import split_group
 from transforms.summarize import differences
@@ -209,7 +210,7 @@ def _commit(flushing: Flushing, files: Files, retries: int) -> None:
         try:
             with database.writing(settings) as connection:
                 entries = ledger.commit(connection, run_id, _WAVE, flushing.outcome)
-                figures.count(connection, run_id, entries)
+                metrics.count(connection, run_id, entries)
                 register.committed(connection, run_id, entries, retries)
             return
         except Refused:

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import tokens
 from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
+from callward.keys import tokens
 from callward.settings import Source
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, ID

@@ -29,18 +29,18 @@ from callward.columns import (
     ranks,
     set_column,
 )
+from callward.parsing.csv_lines import CsvLines
+from callward.parsing.fields import Fields, blank
+from callward.parsing.json_lines import read_json
+from callward.parsing.raw_columns import Part, Sheet, Texts, any_true, as_mask, in_utf8, mark_unreadable, one_line_each
+from callward.parsing.times import Settled
 from callward.settings import Source
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
 from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape
-from transforms.fields import Fields, blank
 from transforms.read import SHAPE, SOURCE
-from transforms.sheet import Part, Sheet, Texts, any_true, as_mask, in_utf8, mark_unreadable, one_line_each
-from transforms.sheet_csv import CsvLines
-from transforms.sheet_json import read_json
-from transforms.stamp import Settled
 
 UNKNOWN_TENANT: Final = "_unknown"
 _JOINT: Final = "\x1f"

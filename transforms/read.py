@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.files import Files
-from callward.ledger import BLOCKS, Outcome
+from callward.lake.data_files import Files
+from callward.lake.ledger import BLOCKS, Outcome
+from callward.parsing.records import records
 from callward.workspace import Reference, open_workspace
-from transforms.cut import records
 from transforms.suspend import taken
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"

@@ -13,7 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from callward.columns import is_absent, nulls
-from callward.files import Files
+from callward.lake.data_files import Files
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import CDR
 from transforms.elements import Gathered

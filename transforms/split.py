@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import tokens
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
-from callward.custody.register import KeyName
+from callward.keys import tokens
+from callward.keys.register import KeyName
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE

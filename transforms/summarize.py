@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import constant, filled, flat, has_value, words
-from callward.ledger import Outcome
+from callward.lake.ledger import Outcome
 from callward.settings import Tenant
 from callward.workspace import Reference, open_workspace
 from schemas.cdr import FEW, TIMESTAMP

@@ -13,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import database, ledger, tokens
+from callward import database
 from callward.columns import flat, ranks, set_column, words
-from callward.files import Files
-from callward.ledger import DataFile, Outcome
+from callward.keys import tokens
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile, Outcome
 from callward.workspace import Reference, Workspace, open_workspace
-from schemas.aside import SUSPENDED, SUSPENSE
 from schemas.cdr import CDR, plain
 from schemas.codes import Bucket, Suspense
+from schemas.suspense import SUSPENDED, SUSPENSE
 
 
 def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:

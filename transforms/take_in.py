@@ -16,23 +16,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import database, ledger
+from callward import database
 from callward.columns import set_column
-from callward.files import Files
-from callward.ledger import BLOCKS, Outcome, Slice
-from callward.seal import key_id_of
+from callward.keys.seal import key_id_of
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import BLOCKS, Outcome, Slice
+from callward.parsing.records import message_records
 from callward.streaming import blocks as streaming
-from callward.streaming.patience import patiently, telling
+from callward.streaming.retry import patiently, telling
 from callward.workspace import Reference, Workspace, open_transit, open_workspace
 from schemas.declaration import sniff
+from transforms.coders import use_transit
 from transforms.commit import Limit
-from transforms.cut import message_records
 from transforms.elements import Sharding
 from transforms.identify import by_bucket
 from transforms.normalize import normalize_records
 from transforms.parse import parse_records
 from transforms.read import CONDEMNED, SHAPE, SOURCE, archive_tenant, read
-from transforms.sealed import use_transit
 from transforms.shuffle import carried
 from transforms.validate import condemned, faults_of, judge, validate
 

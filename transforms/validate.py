@@ -9,9 +9,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import ledger
 from callward.columns import has_value
-from callward.ledger import Outcome
+from callward.lake import ledger
+from callward.lake.ledger import Outcome
 from callward.workspace import Reference, Workspace, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.codes import Bucket, Suspense

@@ -7,8 +7,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from callward.files import Files
-from callward.ledger import Outcome
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome
 from callward.workspace import Reference, open_workspace
 from transforms.elements import Rewrite, Share
 

@@ -16,14 +16,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from callward import audit, database, runs
-from callward.crash import point
-from callward.custody import signing
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificate_page, checks, findings, statement
 from callward.evidence.checks import Check
 from callward.evidence.findings import Facts, Held, Removed, canonical
-from callward.landing import mask
-from callward.seal import replacing
+from callward.failpoints import point
+from callward.ingest.landing import mask
+from callward.keys import signing
+from callward.keys.seal import replacing
 from callward.settings import Settings
 from schemas.retention import certificates, purges
 from schemas.tables import audit_log

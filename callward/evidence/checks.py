@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
-from callward import database, ledger
-from callward.custody import epochs
-from callward.files import HELD
+from callward import database
+from callward.keys import rotation
+from callward.lake import ledger
+from callward.lake.data_files import HELD
 from callward.settings import Settings
-from callward.store import VERSIONS, Store, StoreProblem
+from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, purge_items, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
@@ -116,7 +117,7 @@ def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
     alive = [key_id for key_id, row in rows.items() if row.state != "destroyed" or row.blob is not None]
     # Whether a root lives is the same for all keys under it: one of them answers for the rest.
     of_root = {(row.capability, row.root_id): row.key_id for row in rows.values()}
-    alive = alive or [key_id for key_id in of_root.values() if not epochs.dead(settings, key_id)]
+    alive = alive or [key_id for key_id in of_root.values() if not rotation.dead(settings, key_id)]
     if alive:
         return Check(KEYS_DEAD, False, f"{_first(alive, 'key')} that was destroyed can be opened again")
     return Check(KEYS_DEAD, True, f"{_count(rows, 'key')}: no wrapped copy in the register, opened by no root")

@@ -16,17 +16,19 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from callward import database
-from callward.custody import epochs
 from callward.evidence.checks import Check, removed_files
-from callward.ledger import DataFile
-from callward.retention import due, leaving, policy
-from callward.retention.policy import Policies
+from callward.keys import rotation
+from callward.lake.ledger import DataFile
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import Policies
+from callward.retention.purge import calendar as purge_calendar
+from callward.retention.tenants import closing
 from callward.settings import Settings
 from schemas import retention
 from schemas.retention import frozen_derived, policies, roots, row_ends
 from schemas.tables import blocks, input_files, keys, lake_files
 
-_DECIDED: Final = ("active", leaving.DECIDED)
+_DECIDED: Final = ("active", closing.DECIDED)
 _LOGS: Final = ("suspense", "pending", "late")  # their partitions have no date
 
 
@@ -57,7 +59,7 @@ class Facts:
     `held` may name no hold that is confidential, nor count its rows apart: certificates are read by everybody.
     """
 
-    tombstones: Sequence[epochs.Tombstone] = ()
+    tombstones: Sequence[rotation.Tombstone] = ()
     held: Sequence[Held] = ()
     removed: Sequence[Removed] = ()
     completes: Sequence[str] = ()  # certificates that were PARTIAL for what this purge removed
@@ -73,7 +75,7 @@ class Known:
     keys: Mapping[str, Any]
     under: Mapping[str, int]  # data files that ever lay under a destroyed key
     roots: Mapping[str, str]  # state by root id
-    copies: Sequence[epochs.Copy]
+    copies: Sequence[rotation.Copy]
     policies: Mapping[str, Policies]
     activated: Mapping[str, tuple[str, str]]  # the two persons behind a tenant's policy
     ends: Sequence[Mapping[str, Any]]
@@ -113,8 +115,8 @@ def known(settings: Settings, connection: Connection, purge_id: str, facts: Fact
         keys=found,
         under=_files_under(connection, facts.tombstones),
         roots=_root_states(connection, root_ids),
-        copies=epochs.copies(connection, root_ids),
-        policies=policy.in_force(settings, connection),
+        copies=rotation.copies(connection, root_ids),
+        policies=policy_register.in_force(settings, connection),
         activated=_activated(connection),
         ends=ends,
         ends_sha256=ends_sha256,
@@ -136,7 +138,7 @@ def _root_states(connection: Connection, root_ids: Sequence[str]) -> dict[str, s
     return {row.root_id: row.state for row in connection.execute(select(roots).where(roots.c.root_id.in_(root_ids)))}
 
 
-def _files_under(connection: Connection, tombstones: Sequence[epochs.Tombstone]) -> Counter[str]:
+def _files_under(connection: Connection, tombstones: Sequence[rotation.Tombstone]) -> Counter[str]:
     """How many data files, of this purge or an earlier one, lay under each destroyed key."""
     wanted, counted = {t.key_id for t in tombstones}, Counter[str]()
     months = sorted(t.name.month for t in tombstones)
@@ -200,7 +202,7 @@ def tally(gone: Sequence[Any]) -> list[dict[str, Any]]:
     made = []
     for (tenant, cls, view), found in groupby(sorted(gone, key=group), key=group):
         rows = list(found)
-        days = sorted(due.about(data_file(row)) for row in rows)
+        days = sorted(purge_calendar.about(data_file(row)) for row in rows)
         made.append(
             {
                 "tenant": tenant,

@@ -19,13 +19,14 @@ from cryptography.hazmat.backends.openssl import backend
 from callward import audit
 from callward.evidence.checks import KEYS_DEAD, VERSIONLESS
 from callward.evidence.findings import Facts, Known, data_file, digest, tally
-from callward.landing import mask
-from callward.retention import due, purges
-from callward.retention.policy import Policies
-from callward.retention.purges import Law
+from callward.ingest.landing import mask
+from callward.retention.policy.register import Policies
+from callward.retention.purge import calendar as purge_calendar
+from callward.retention.purge import due_files
+from callward.retention.purge.due_files import Law
 from callward.runs import CODE_VERSION
 from callward.settings import Settings
-from schemas.policy import CLASSES
+from schemas.retention_classes import CLASSES
 
 FORMAT_VERSION: Final = 1
 UNKNOWN: Final = "provider-managed, unknown"
@@ -175,7 +176,7 @@ def _reason(line: Mapping[str, Any], rows: Sequence[Any], found: Known, today: d
     """Why these rows went: the class's window and clock, between which days they fell due, and when they went."""
     governed = found.policies.get(line["tenant"])
     rule = governed.current.rules.get(line["retention_class"]) if governed else None
-    clocks = [due.clock_of(data_file(row)) for row in rows]
+    clocks = [purge_calendar.clock_of(data_file(row)) for row in rows]
     return {
         "why": _why(rows, found, governed),
         "window": str(rule.window) if rule else NONE if governed else "the shortest of all tenants",
@@ -200,7 +201,9 @@ def _due(cls: str, rows: Sequence[Any], found: Known) -> list[date]:
     """
     law, as_of = Law(found.policies), found.purge.as_of
     files = [data_file(row) for row in rows]
-    expiries = [e for file in files for e in purges.expiries(file, law) if e.retention_class == cls and e.first < as_of]
+    expiries = [
+        e for file in files for e in due_files.expiries(file, law) if e.retention_class == cls and e.first < as_of
+    ]
     if not expiries:
         return []
     last = max(min(e.last, as_of - timedelta(1)) for e in expiries)

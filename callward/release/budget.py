@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
-from callward import audit, database, ledger, runs
-from callward.crash import point
+from callward import audit, database, runs
 from callward.errors import Problem, UsageProblem
+from callward.failpoints import point
+from callward.lake import ledger
 from callward.release.declaration import Period, Release
 from callward.settings import ReleaseCaps, Settings, Tenant
 from schemas.release import (

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 
 from callward.errors import UsageProblem
-from callward.release import bounding, domains, sheet
+from callward.release import bounding, domains, publication
+from callward.release.attack.population import CALLS_BY_HOUR, picked
 from callward.release.declaration import Axis, Dimension, Release
-from callward.release.victims import CALLS_BY_HOUR, picked
 
 _SEED: Final = 20_261_122
 _MOST_ROWS: Final = 400_000  # made up at a time: a part of the units, whose figures are scaled up
@@ -247,7 +247,11 @@ def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Se
         truth = exact[:, at]
         error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
         classes = list(_classes(truth, error))
-        shown = {"sigma": round(sigma, 1), "error_95": sheet.error_of(sigma), "useful_share": round(useful[at], 4)}
+        shown = {
+            "sigma": round(sigma, 1),
+            "error_95": publication.error_of(sigma),
+            "useful_share": round(useful[at], 4),
+        }
         found.append({"name": one.name, **shown, "sizes": classes})
     return found
 

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import delete, select
 
 from callward import database, initiate
-from callward.custody import epochs, signing
-from callward.custody.keys import open_source
-from callward.custody.register import KeyName, Keyring
 from callward.errors import UsageProblem
+from callward.keys import rotation, signing
+from callward.keys.keys import open_source
+from callward.keys.register import KeyName, Keyring
 from callward.settings import CAPABILITIES, SIGNERS, Settings, Source, Tenant
 from schemas.retention import roots
 from schemas.tables import audit_log
@@ -132,7 +132,7 @@ def test_a_copy_has_the_epochs_of_the_keys_that_it_copied(tmp_path: Path) -> Non
     name = KeyName("billing", "default", "2030-01", "id")
     first = initiate.init(tmp_path / "a", _settings(tmp_path / "a"))
     key = Keyring(first, "custodian", "test").key(name)
-    epochs.rotate(first, "billing", role="custodian", reason="test")
+    rotation.rotate(first, "billing", role="custodian", reason="test")
     second = initiate.init(tmp_path / "b", _settings(tmp_path / "b"), first)
     assert Keyring(second, "custodian", "test").key(name) == key
     own = {(signer, 1) for signer in SIGNERS}
@@ -179,7 +179,7 @@ def test_a_copy_of_keys_is_recorded_where_they_come_from_and_where_they_go(tmp_p
     first = initiate.init(tmp_path / "a", _settings(tmp_path / "a"))
     initiate.init(tmp_path / "b", _settings(tmp_path / "b"), first)
     with database.reading(first) as connection:
-        copies = epochs.copies(connection, list(_registered(first).values()))
+        copies = rotation.copies(connection, list(_registered(first).values()))
     assert {copy.capability for copy in copies} == set(CAPABILITIES)
     assert not any(copy.destroyed for copy in copies)
     assert [event for event, _ in _audited(first)].count("root-copy") == len(CAPABILITIES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
 from callward.settings import CAPABILITIES, Account, Settings, Source, Tenant, find, load
-from schemas.policy import CLASSES, REQUIRED
+from schemas.retention_classes import CLASSES, REQUIRED
 
 
 def _load(tmp_path: Path, text: str) -> Settings:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from callward import template
 from callward.settings import Account, Settings, Source, Tenant, Thresholds, Trunk, load
-from schemas.policy import CLASSES
+from schemas.retention_classes import CLASSES
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 _WORD = st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True)

@@ -18,9 +18,9 @@ import pytest
 from callward import query
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.store import NO_VERSIONS, VERSIONS, Store
+from callward.storage.store import NO_VERSIONS, VERSIONS, Store
+from pipelines.engine.child_process import tethered
 from pipelines.sweep import sweep
-from pipelines.tether import tethered
 from tests import retention
 from tests.commands import all_that_is, killed_after, run, strays, waiting
 from tests.object_stores import CREDENTIALS, ObjectStore, credentials

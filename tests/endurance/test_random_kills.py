@@ -15,7 +15,7 @@ import pytest
 from callward import audit, database
 from callward.feeds import generate
 from callward.feeds.generate import SOURCE_NAMES
-from callward.sweeping import sweep
+from callward.sweep.scanner import sweep
 from tests.commands import all_that_is, killed_after, run, strays, waiting
 
 KILLS = 50

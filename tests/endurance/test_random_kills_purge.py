@@ -15,8 +15,8 @@ import pytest
 
 from callward import audit, database
 from callward.evidence import certificates
-from callward.files import Files
-from callward.sweeping import sweep
+from callward.lake.data_files import Files
+from callward.sweep.scanner import sweep
 from schemas.retention import row_ends
 from tests.commands import killed_after, run
 from tests.retention import CALLED, CALLER, DAY, OTHER, WINDOWS, call, feed, hold, night, person
@@ -81,10 +81,10 @@ def _approval(site: Any, as_of: date) -> tuple[str, ...]:
     if not dry.document["classes"] or not any(row["files"] for row in dry.document["classes"]):
         return ()
     with database.reading(site.settings) as connection:
-        from callward.retention import phases
+        from callward.disposal import purge as purge_disposal
         from schemas.retention import purges
 
-        rows = connection.execute(purges.select().where(purges.c.status == phases.PLANNED)).all()
+        rows = connection.execute(purges.select().where(purges.c.status == purge_disposal.PLANNED)).all()
     listed = [row.purge_id for row in rows if row.plan_digest == dry.document["plan_digest"]]
     return ("--approve", listed[0], "--person", "ada", "--key", str(site.folder.parent / "ada.sign")) if listed else ()
 

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, update
 
-from callward import audit, database, sweeping
+from callward import audit, database
 from callward.feeds.generate import generate
 from callward.initiate import root_file
-from pipelines import console
+from callward.sweep import scanner
+from pipelines import terminal
 from schemas.codes import Bucket
 from schemas.tables import audit_log, billing_usage_daily
 from tests.typed import Ran, Run, typing
@@ -262,7 +263,7 @@ def printed(site: Any) -> Callable[..., bytes]:
     """What `callward sql` writes, as bytes, from a process of its own."""
 
     def ask(*words: str, stdin: bytes = b"") -> bytes:
-        command = [sys.executable, "-m", "pipelines.cli", "sql", *words, "--config", str(site.folder)]
+        command = [sys.executable, "-m", "pipelines.cli.main", "sql", *words, "--config", str(site.folder)]
         return subprocess.run(command, input=stdin, check=True, stdout=subprocess.PIPE).stdout
 
     return ask
@@ -317,7 +318,7 @@ def test_numbers_in_sql_that_fails_are_masked(run: Run, site: Any) -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_traceback(site: Any) -> None:
     options = f"--role billing --config '{site.folder}' --format csv"
-    command = f"'{sys.executable}' -m pipelines.cli sql {options} 'SELECT range FROM range(300000)' | head -1"
+    command = f"'{sys.executable}' -m pipelines.cli.main sql {options} 'SELECT range FROM range(300000)' | head -1"
     ran = subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True, text=True)
     assert ran.stdout == '"range"\n'
     assert ran.stderr == ""
@@ -455,7 +456,7 @@ def test_sweep_that_could_not_read_everything_ends_with_3(
     monkeypatch.setenv("CALLWARD_CONFIG", str(finished[0].folder))
     (tmp_path / "a").write_text("a")
 
-    monkeypatch.setattr(sweeping, "_sweep_file", lambda path, file, cipher, report: report.unreadable.append(path))
+    monkeypatch.setattr(scanner, "_sweep_file", lambda path, file, cipher, report: report.unreadable.append(path))
     ran = run("sweep", tmp_path, "--numbers", finished[1])
     assert ran.code == 3
     assert "could not be read" in ran.out
@@ -485,7 +486,7 @@ def test_tables_fit_and_figures_are_whole(width: int, monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", str(width))
     words = "a long reason why this was left alone, in as many words as it takes to say so, and then some more"
     said = sorted(words.split())
-    table = console.table("Title", ["file", "rows", "why"], [["x" * 30, 123_456_789, words], ["y", 1, "short"]])
+    table = terminal.table("Title", ["file", "rows", "why"], [["x" * 30, 123_456_789, words], ["y", 1, "short"]])
     text = str(table)
     assert _columns(text) <= width
     assert "123,456,789" in text

@@ -19,12 +19,12 @@ from sqlalchemy import create_engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from callward import audit, database, initiate, query, runs
-from callward.custody import epochs, exports
-from callward.custody.keys import KeyGone
-from callward.custody.register import KeyName, Keyring, keyring
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
+from callward.keys import exports, rotation
+from callward.keys.keys import KeyGone
+from callward.keys.register import KeyName, Keyring, keyring
 from callward.settings import Database, ReleaseCaps
 from callward.template import render
 from pipelines.compact import compact, fold_entries
@@ -241,8 +241,8 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
     before = exports.write(settings, "before")
     kept_aside = before.rename(tmp_path / before.name)
     for _ in range(2):
-        epochs.destroy(settings, [minted[0].key_id], role="retention-run", reason="test")
-    assert [epochs.dead(settings, key.key_id) for key in minted] == [True, False, False]
+        rotation.destroy(settings, [minted[0].key_id], role="retention-run", reason="test")
+    assert [rotation.dead(settings, key.key_id) for key in minted] == [True, False, False]
     fresh = Keyring(settings, "retention-run", "fresh")
     assert fresh.keys(names[1:]) == minted[1:]
     with pytest.raises(KeyGone):
@@ -251,8 +251,8 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
         exports.restore(settings, kept_aside)
     done = exports.restore(settings, exports.listed(settings.register_path)[0])
     assert (done["keys"]["destroyed"], done["keys"]["closed"]) == (0, 0)
-    assert epochs.add_copy(settings, "late", "safe 2").copy_no == 1
-    assert epochs.confirm_copy(settings, 1).destroyed
+    assert rotation.add_copy(settings, "late", "safe 2").copy_no == 1
+    assert rotation.confirm_copy(settings, 1).destroyed
 
 
 def test_releases_on_postgresql(workspace: Any, fresh_url: str) -> None:

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
 import transforms.commit as commits
-from callward import database, ledger, query, runs
+from callward import database, query, runs
 from callward.feeds import generate
-from callward.files import Files
-from callward.ledger import Outcome
-from callward.retention.subjects import Selector
-from pipelines import subject
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome
+from callward.retention.requests.register import Selector
+from pipelines import request as requests
 from pipelines.compact import Compacted, compact, fold_entries
 from pipelines.purge import purge
 from pipelines.recycle import recycle
@@ -473,9 +474,9 @@ def test_files_of_a_plan_that_waits_for_a_person_are_left_alone(small: Callable[
 
 def _ask(site: Any, kind: str, number: str) -> Any:
     """A person's request about a number, answered at once."""
-    asked = subject.Asked("default", kind, regime="gdpr", identity="seen")
-    hand = subject.Hand("ada", person(site), None)
-    return subject.ask(site.settings, asked, Selector("number", number), hand, database.now().date(), dry_run=False)
+    asked = requests.Asked("default", kind, regime="gdpr", identity="seen")
+    hand = requests.Hand("ada", person(site), None)
+    return requests.ask(site.settings, asked, Selector("number", number), hand, database.now().date(), dry_run=False)
 
 
 def test_an_erased_person_is_in_no_file_that_a_compaction_left(small: Callable[[], Any]) -> None:

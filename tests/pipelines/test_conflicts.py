@@ -15,9 +15,9 @@ import pytest
 from callward import runs
 from callward.errors import Problem
 from callward.feeds import generate
-from pipelines.orphans import sweep_orphans
+from pipelines.pending import remove_superseded, tidy_pending
 from pipelines.recycle import recycle
-from pipelines.tidy import remove_superseded, tidy_pending
+from pipelines.vacuum import sweep_orphans
 from pipelines.verify import verify
 from schemas.tables import lake_files
 from tests.commands import strays

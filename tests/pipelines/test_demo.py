@@ -11,7 +11,7 @@ from callward.feeds.generate import SOURCE_NAMES
 from callward.settings import load
 from pipelines import demo as demos
 from schemas.declaration import available
-from schemas.policy import REQUIRED
+from schemas.retention_classes import REQUIRED
 
 _ENTIRE_NUMBER = re.compile(r"\+?1?\d{3}55501\d{2}\b")
 

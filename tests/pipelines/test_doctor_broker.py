@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from callward import broker
-from pipelines import doctor
+from callward.ingest import kafka as broker
+from pipelines.doctor import checks as doctor
 from tests import servers
 
 

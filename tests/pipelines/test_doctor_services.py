@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import insert
 
 from callward import database
-from pipelines import doctor
+from pipelines.doctor import checks as doctor
 from schemas.release import release_charges
 from tests.releases import declare, text
 

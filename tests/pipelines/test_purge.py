@@ -9,22 +9,26 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from callward import database, ledger, runs
-from callward.custody import epochs
-from callward.custody.register import KeyName, keyring
+from callward import database, runs
+from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
-from callward.files import Files
-from callward.retention import brake, holds, phases, policy
-from callward.retention.policy import parse
+from callward.keys import rotation
+from callward.keys.register import KeyName, keyring
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.retention import holds
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import parse
+from callward.retention.purge import safety_check
 from callward.settings import Tenant
-from pipelines import policies
 from pipelines import purge as purges
 from pipelines.purge import purge
-from schemas.policy import CLASSES
+from pipelines.reports import policy as policy_report
 from schemas.retention import certificates as certificates_table
 from schemas.retention import frozen_derived, purge_items, row_ends, subject_requests
 from schemas.retention import purges as register
+from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries
 from schemas.views import BILLING_NUMBERS
 from tests.retention import (
@@ -213,7 +217,7 @@ def test_an_earlier_copy_of_a_file_opens_with_nothing_after_the_purge(site: Any)
     fresh = Files(Workspace(Reference(str(site.settings.path), "billing-run", "a look back"), site.settings), "test")
     with pytest.raises(Problem, match="was destroyed"):
         fresh.rows(file)
-    assert all(epochs.dead(site.settings, key_id) for key_id in file.key_ids.split())
+    assert all(rotation.dead(site.settings, key_id) for key_id in file.key_ids.split())
 
 
 def test_a_purge_leaves_what_is_not_due_alone(site: Any) -> None:
@@ -246,9 +250,9 @@ def test_hourly_rows_by_trunk_stay_frozen_and_the_others_go(site: Any) -> None:
     frozen = {row.table_name: row for row in site._rows(frozen_derived) if row.sha256}
     assert frozen["assurance_trunk_hourly"].rows == len(hourly)
     with database.reading(site.settings) as connection:
-        table = phases.TABLES["assurance_trunk_hourly"]
-        rows = phases.derived_of(connection, table, "default", DAY, DAY)[DAY]
-    assert phases.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
+        table = purge_disposal.TABLES["assurance_trunk_hourly"]
+        rows = purge_disposal.derived_of(connection, table, "default", DAY, DAY)[DAY]
+    assert purge_disposal.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
 
 
 def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:
@@ -593,14 +597,14 @@ def test_a_hold_placed_after_the_plan_is_planned_anew(
 ) -> None:
     """Also in the very second of the plan."""
     clock(database.now())
-    tombstone, placed = phases.tombstone, []
+    tombstone, placed = purge_disposal.tombstone, []
 
     def place_first(*arguments: Any) -> None:
         if not placed:
             placed.append(place(site, accounts=("acct-0007",)))
         tombstone(*arguments)
 
-    monkeypatch.setattr(phases, "tombstone", place_first)
+    monkeypatch.setattr(purge_disposal, "tombstone", place_first)
     done = purged(site, ASSURANCE_KEPT + NEXT)
     # What was approved is not what would be done now: the new plan waits for a person again.
     assert done["status"] == "planned"
@@ -611,7 +615,7 @@ def test_a_hold_placed_after_the_plan_is_planned_anew(
 def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {view: site.view(view) for view in ("billing", "assurance")}
     entries, derived, versions = site.entries(), site.derived(), len(paths(site))
-    begin, placed = phases.begin, []
+    begin, placed = purge_disposal.begin, []
 
     def place_first(*arguments: Any) -> bool:
         if not placed:
@@ -619,7 +623,7 @@ def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.Mo
             placed.append(hold(site))
         return begin(*arguments)
 
-    monkeypatch.setattr(phases, "begin", place_first)
+    monkeypatch.setattr(purge_disposal, "begin", place_first)
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "planned"
     assert all(site.view(view).equals(rows) for view, rows in before.items())
     assert (site.entries(), site.derived(), ends(site)) == (entries, derived, {})
@@ -662,7 +666,7 @@ def test_a_purge_that_is_undone_leaves_no_entries(
 ) -> None:
     """The hold that undoes it is of the very second of its phases."""
     clock(database.now().replace(microsecond=0))
-    before, known, begin, placed = counted(much), key_states(much), phases.begin, []
+    before, known, begin, placed = counted(much), key_states(much), purge_disposal.begin, []
 
     def place_first(*arguments: Any) -> bool:
         if not placed:
@@ -675,7 +679,7 @@ def test_a_purge_that_is_undone_leaves_no_entries(
             placed.append(place(much, first=DAY))
         return begin(*arguments)
 
-    monkeypatch.setattr(phases, "begin", place_first)
+    monkeypatch.setattr(purge_disposal, "begin", place_first)
     assert purged(much, ALL_NUMBERS)["status"] == "planned"
     assert counted(much) == before
     assert key_states(much) | known == key_states(much)
@@ -691,7 +695,7 @@ def test_a_purge_that_is_undone_leaves_no_entries(
 def test_a_purge_whose_held_copy_lost_its_key_leaves_no_entries_and_is_done_anew(
     much: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tombstone, lost = phases.tombstone, set()
+    tombstone, lost = purge_disposal.tombstone, set()
 
     def destroy_first(*arguments: Any) -> None:
         if not lost:
@@ -703,7 +707,7 @@ def test_a_purge_whose_held_copy_lost_its_key_leaves_no_entries_and_is_done_anew
             assert counted(much) == before
         tombstone(*arguments)
 
-    monkeypatch.setattr(phases, "tombstone", destroy_first)
+    monkeypatch.setattr(purge_disposal, "tombstone", destroy_first)
     done = purged(much, ALL_NUMBERS)
     assert done["status"] == "partial" and checks(much, done) == [] and not much.unbalanced()
     assert billed_and_held(much) == [6]
@@ -775,7 +779,7 @@ def test_windows_of_the_settings_never_run_unattended(site: Any) -> None:
 
 def test_a_purge_that_was_foreseen_runs_by_itself_under_a_policy_of_two_people(site: Any) -> None:
     activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}))
-    brake.note_forecast(site.settings, date.today())
+    safety_check.note_forecast(site.settings, date.today())
     night(site, feed(*(call(n) for n in range(70, 73))), name="more.csv")  # rows committed since are known
     done = purge(site.settings, NUMBERS_KEPT + NEXT)
     assert done["status"] == "done", done
@@ -784,7 +788,7 @@ def test_a_purge_that_was_foreseen_runs_by_itself_under_a_policy_of_two_people(s
 
 def test_the_brake_stops_what_nobody_foresaw(site: Any) -> None:
     activate(site, policy_text({**WINDOWS, "call_detail": "12 months", "billing_transaction": "7 years"}))
-    brake.note_forecast(site.settings, date.today())
+    safety_check.note_forecast(site.settings, date.today())
     activate_quietly(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}))
     done = purge(site.settings, NUMBERS_KEPT + NEXT)
     assert done["status"] == "planned"
@@ -803,20 +807,20 @@ def activate_quietly(site: Any, text: str) -> None:
 
 def test_what_a_policy_changes_is_foreseen_when_two_people_activate_it(site: Any) -> None:
     text = policy_text({**WINDOWS, "billing_transaction": "7 years"})
-    version, _ = policy.propose(site.settings, "default", text, "ada", person(site), None)
-    policies.activated(site.settings, "default", version, "ben", person(site, "ben"), dry_run=False)
+    version, _ = policy_register.propose(site.settings, "default", text, "ada", person(site), None)
+    policy_report.activated(site.settings, "default", version, "ben", person(site, "ben"), dry_run=False)
     assert purge(site.settings, NUMBERS_KEPT + NEXT)["status"] == "done"
 
 
 def test_what_was_foreseen_reaches_a_year(site: Any) -> None:
-    brake.note_forecast(site.settings, DAY)
+    safety_check.note_forecast(site.settings, DAY)
     with database.reading(site.settings) as connection:
-        from callward.retention.policy import in_force
-        from callward.retention.purges import Law
+        from callward.retention.policy.register import in_force
+        from callward.retention.purge.due_files import Law
 
         law = Law(in_force(site.settings, connection))
-        assert brake.objections(connection, law, DAY + timedelta(366), 10.0) == []
-        assert brake.objections(connection, law, DAY + timedelta(367), 10.0) != []
+        assert safety_check.objections(connection, law, DAY + timedelta(366), 10.0) == []
+        assert safety_check.objections(connection, law, DAY + timedelta(367), 10.0) != []
 
 
 def test_an_approval_is_of_the_plan_that_was_looked_at(site: Any) -> None:
@@ -881,16 +885,16 @@ def test_a_key_that_cannot_be_reached_stops_the_purge_before_anything_is_changed
 def test_a_key_that_is_lost_after_the_second_phase_began_is_waited_for(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    destroy = epochs.destroy
+    destroy = rotation.destroy
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise Problem("the root cannot be reached")
 
-    monkeypatch.setattr(epochs, "destroy", refuse)
+    monkeypatch.setattr(rotation, "destroy", refuse)
     with pytest.raises(Problem, match="cannot be reached"):
         purged(site, ALL_NUMBERS)
     assert not [path for path in on_disk(site) if path.startswith("assurance/")]
-    monkeypatch.setattr(epochs, "destroy", destroy)
+    monkeypatch.setattr(rotation, "destroy", destroy)
     purge(site.settings, ALL_NUMBERS)
     (row,) = [row for row in site._rows(register) if row.status == "done"]
     assert row.certificate_id and states(site)["billing-numbers/numbers"] == "destroyed"
@@ -903,14 +907,14 @@ def test_two_purges_do_not_run_at_once(site: Any) -> None:
 
 def test_a_night_that_commits_meanwhile_is_planned_with(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = purge(site.settings, ASSURANCE_KEPT + NEXT)
-    tombstone, nights = phases.tombstone, []
+    tombstone, nights = purge_disposal.tombstone, []
 
     def night_first(*arguments: Any) -> None:
         if not nights:
             nights.append(night(site, feed(call(91)), name="meanwhile.csv"))
         tombstone(*arguments)
 
-    monkeypatch.setattr(phases, "tombstone", night_first)
+    monkeypatch.setattr(purge_disposal, "tombstone", night_first)
     done = purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"], person="ada", key_file=person(site))
     assert done["status"] == "planned" and site.view("assurance").num_rows == 7
 

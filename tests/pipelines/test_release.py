@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from callward import audit, database, query
-from callward.custody import exports
-from callward.custody.roots import root_file
 from callward.errors import Problem, UsageProblem
+from callward.keys import exports
+from callward.keys.roots import root_file
 from callward.release.budget import Spent
 from callward.settings import ReleaseCaps
 from callward.template import render

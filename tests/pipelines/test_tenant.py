@@ -14,16 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from sqlalchemy import select
 
 from callward import database
-from callward.custody import epochs, persons, signing
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
-from callward.retention import holds, policy
+from callward.keys import approvers, rotation, signing
+from callward.retention import holds
 from callward.retention.holds import Hold
+from callward.retention.policy import register as policy_register
 from callward.settings import Account, Tenant
 from callward.template import render
 from pipelines import tenant
-from schemas.policy import CLASSES, example
 from schemas.retention import frozen_derived, suppressions
+from schemas.retention_classes import CLASSES, example
 from schemas.tables import keys
 from tests.retention import call, feed
 
@@ -48,7 +49,7 @@ class Leaver:
     def __init__(self, site: Any, folder: Path) -> None:
         self.site, self.folder = site, folder
         for name in ("first.person", "second.person"):
-            persons.register(self.settings, name, signing.create(folder / name).hex())
+            approvers.register(self.settings, name, signing.create(folder / name).hex())
         now_ms = int(database.now().timestamp() * 1000)
         for source, numbers in (("generic", range(4)), ("western", range(10, 16))):
             site.land(source, "first.csv", feed(*(call(n, LAST_WEEK) for n in numbers)))
@@ -80,8 +81,10 @@ class Leaver:
             return [f"{row.capability}/{row.month}/{row.purpose}" for row in rows]
 
     def govern(self, text: str) -> None:
-        version, _ = policy.propose(self.settings, "west", text, "first.person", self.folder / "first.person", None)
-        policy.activate(self.settings, "west", version, "second.person", self.folder / "second.person")
+        version, _ = policy_register.propose(
+            self.settings, "west", text, "first.person", self.folder / "first.person", None
+        )
+        policy_register.activate(self.settings, "west", version, "second.person", self.folder / "second.person")
 
     def hold(self, **selected: Any) -> Hold:
         return holds.place(self.settings, Hold("", "west", "litigation", "a court", "case 7", **selected), TODAY)
@@ -190,11 +193,11 @@ def test_closing_takes_two_persons_and_leaves_nothing_of_the_tenant(leaver):
         assert [check.sentence for check in checks if not check.ok] == []
     first = certificates.read(leaver.settings, done["certificates"][0]).body
     assert {line["reason"]["why"] for line in first["scope"]} == {"the tenant left"}
-    assert all(epochs.dead(leaver.settings, key_id) for key_id in _key_ids(leaver, "west"))
+    assert all(rotation.dead(leaver.settings, key_id) for key_id in _key_ids(leaver, "west"))
 
 
 def _files(connection: Any) -> list[Any]:
-    from callward import ledger
+    from callward.lake import ledger
 
     return ledger.files(connection)
 
@@ -279,4 +282,4 @@ def test_a_decision_that_was_altered_governs_nothing(leaver):
             "UPDATE policies SET state = 'leaving', activated_by = 'second.person', activated_at = proposed_at"
         )
     with pytest.raises(Problem, match="altered"), database.reading(leaver.settings) as connection:
-        policy.in_force(leaver.settings, connection)
+        policy_register.in_force(leaver.settings, connection)

@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pytest
 from sqlalchemy import delete, update
 
-from callward import database, ledger, runs
+from callward import database, runs
 from callward.columns import set_column
 from callward.feeds import generate
-from callward.files import Files
 from callward.initiate import init, like
-from callward.ledger import Outcome
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome
 from pipelines.verify import verify
 from schemas.tables import (
     DERIVED,

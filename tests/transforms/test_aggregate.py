@@ -12,19 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward import tokens
-from callward.custody.register import KeyName
 from callward.errors import Problem
-from callward.files import Files
-from callward.ledger import DataFile
+from callward.keys import tokens
+from callward.keys.register import KeyName
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
 from callward.release import bounding, declaration, suppression
 from callward.release.declaration import Release
-from callward.retention import restrictions
-from callward.retention.restrictions import Hidden
+from callward.retention.requests import restrictions
+from callward.retention.requests.restrictions import Hidden
 from callward.runs import new_id
 from callward.workspace import Reference, open_workspace
-from pipelines import engine
+from pipelines.engine import run as engine
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, LINEAGE
 from transforms import aggregate
 from transforms.aggregate import (

@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward import database, ledger
-from callward.files import Files
-from callward.ledger import DataFile
-from callward.retention.expiry import Judge, Judged, looked
+from callward import database
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
 from callward.retention.holds import Hold
-from callward.retention.policy import in_force
-from callward.retention.purges import DELETE, KEEP, REWRITE, Item, Law
+from callward.retention.policy.register import in_force
+from callward.retention.purge.due_files import DELETE, KEEP, REWRITE, Item, Law
+from callward.retention.purge.due_rows import Judge, Judged, looked
 from callward.runs import new_id
 from callward.workspace import Reference, Workspace
-from schemas.aside import PENDING
 from schemas.cdr import plain
+from schemas.suspense import PENDING
 from schemas.views import BILLING_NUMBERS
 from tests.retention import DAY, NUMBERS_KEPT, OTHER, WINDOWS, call, feed, files, night
 from transforms.expire import Made, _made, _note, expire, prepared, without_numbers

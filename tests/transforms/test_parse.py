@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from callward.parsing.raw_columns import LONGEST_RECORD
+from callward.parsing.records import record_end, records
 from schemas.cdr import DISPOSITIONS, PARSED, PIECES
 from schemas.codes import Filter, Suspense
 from schemas.declaration import Declaration, Shape, available, load, sniff
-from transforms.cut import record_end, records
 from transforms.parse import parse
-from transforms.sheet import LONGEST_RECORD
 from transforms.validate import validate
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from callward.parsing.records import records
 from schemas.cdr import FEW, PARSED
 from schemas.declaration import Declaration, available, load, sniff
-from transforms.cut import records
 from transforms.parse import parse
 from transforms.validate import validate
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.custody.keys import mint
-from callward.seal import Sealer
+from callward.keys.keys import mint
+from callward.keys.seal import Sealer
 from schemas.cdr import CDR
 from transforms.shuffle import carried, whole
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.ledger import sum_derived
+from callward.lake.ledger import sum_derived
 from schemas.cdr import DISPOSITIONS
 from schemas.tables import DERIVED, key_columns, sum_columns
 from schemas.views import ASSURANCE, BILLING, IN_FLIGHT

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward import ledger
-from schemas.aside import SUSPENDED, SUSPENSE
+from callward.lake import ledger
 from schemas.codes import Suspense
+from schemas.suspense import SUSPENDED, SUSPENSE
 from transforms.suspend import aside, conflicts, suspend
 
 NOW = 1_772_776_800_000

@@ -11,8 +11,8 @@ import pyarrow as pa
 from sqlalchemy import Row, select
 
 from callward import audit, database
-from callward.custody import persons
 from callward.errors import UsageProblem
+from callward.keys import approvers
 from callward.numbering import Plan, normalize_values, plan
 from callward.retention.holds import sealed
 from callward.retention.holds.order import (
@@ -103,7 +103,7 @@ def release(
         raise UsageProblem(f"hold {hold_id} was released on {hold.released_on} already")
     made = replace(hold, released_on=today)
     if not dry_run:
-        persons.approve(settings, "hold", row.digest, person, key_file)
+        approvers.approve(settings, "hold", row.digest, person, key_file)
         sealed.change(settings, row, made, sealed.RELEASE, person)
     return made
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
-from schemas.policy import Window
+from schemas.retention_classes import Window
 
 KINDS: Final = ("litigation", "preservation", "dispute", "regulator", "traceback")
 SERVICE, LEGAL, COMPLIANCE = "retention-run", "legal", "compliance"

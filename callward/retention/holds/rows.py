@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, or_, select
 
-from callward import tokens
 from callward.columns import has_value
-from callward.custody.register import KeyName
+from callward.keys import tokens
+from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold, visible
 from callward.workspace import Workspace
 from schemas import retention

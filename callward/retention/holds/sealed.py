@@ -9,14 +9,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from callward import audit, database
-from callward.custody import exports, persons
-from callward.custody.register import EVERY_MONTH, KeyName, Keyring
 from callward.errors import Problem
+from callward.keys import approvers, exports
+from callward.keys.register import EVERY_MONTH, KeyName, Keyring
+from callward.keys.seal import Sealer
 from callward.retention.holds.order import SERVICE, Hold
-from callward.seal import Sealer
 from callward.settings import Settings
 from schemas import retention
-from schemas.policy import Window
+from schemas.retention_classes import Window
 from schemas.tables import audit_log
 
 FORMAT_VERSION: Final = 1
@@ -133,7 +133,7 @@ def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: st
     exports.check(settings)
     table, made = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
     with database.writing(settings) as connection:
-        if person and person not in persons.approvers(connection, "hold", row.digest):
+        if person and person not in approvers.approvers(connection, "hold", row.digest):
             raise Problem(f"the approval of {person} is not valid: nothing was released")
         same = (table.c.hold_id == row.hold_id) & (table.c.version == row.version) & (table.c.digest == row.digest)
         if connection.execute(update(table).where(same).values(**made)).rowcount != 1:

@@ -18,18 +18,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from callward import audit, database, ledger, runs
-from callward.custody import epochs, persons, signing
-from callward.custody.keys import KeyProblem
+from callward import audit, database, runs
 from callward.errors import UsageProblem
 from callward.evidence import certificates, checks, statement
 from callward.evidence.certificates import Facts, Held
 from callward.feeds.generate import generate
-from callward.retention import policy
+from callward.keys import approvers, rotation, signing
+from callward.keys.keys import KeyProblem
+from callward.lake import ledger
+from callward.retention.policy import register as policy_register
 from callward.settings import load
-from pipelines.orphans import sweep_orphans
+from pipelines.vacuum import sweep_orphans
 from schemas import retention
-from schemas.policy import example
+from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
 
 TODAY = date(2027, 6, 1)
@@ -87,7 +88,7 @@ def purge(site_settings: Any, view: str, cls: str) -> tuple[str, Facts]:
         for suffix in ("", *checks.COMPANIONS):
             (site_settings.lake_path / (file.path + suffix)).unlink(missing_ok=True)
     key_ids = sorted({key_id for file in gone for key_id in file.key_ids.split()})
-    facts = Facts(tombstones=epochs.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {purge_id}"))
+    facts = Facts(tombstones=rotation.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {purge_id}"))
     runs.finish(site_settings, run_id, "done")
     return purge_id, facts
 
@@ -259,7 +260,7 @@ def test_what_still_lies_under_a_living_key_was_deleted_only(_before: Path, tmp_
 
 def test_a_copy_of_the_root_that_is_not_confirmed_destroyed_makes_it_partial(_before: Path, tmp_path: Path) -> None:
     folder = _copied(_before, tmp_path / "workspace")
-    copy = epochs.add_copy(load(folder), "assurance", "safe in the vault")
+    copy = rotation.add_copy(load(folder), "assurance", "safe in the vault")
     purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
     before = certificates.issue(load(folder), purge_id, facts, TODAY)
     assert before.status == "partial"
@@ -290,12 +291,12 @@ def test_it_is_pending_while_a_deletion_waits_and_is_followed_when_it_is_over(pu
 def test_it_names_who_approved(purged: Purged) -> None:
     for name in ("first.person", "second.person"):
         public = signing.create(purged.folder / name)
-        persons.register(purged.settings, name, public.hex())
+        approvers.register(purged.settings, name, public.hex())
     text = example("global-carrier")
-    version, digest = policy.propose(
+    version, digest = policy_register.propose(
         purged.settings, "default", text, "first.person", purged.folder / "first.person", None
     )
-    policy.activate(purged.settings, "default", version, "second.person", purged.folder / "second.person")
+    policy_register.activate(purged.settings, "default", version, "second.person", purged.folder / "second.person")
     body = purged.issue().body
     (approved,) = body["approved_by"]["approved"]
     assert "first.person and second.person" in approved and body["approved_by"]["person"] is None
@@ -335,7 +336,7 @@ def test_nothing_is_certified_with_a_key_that_is_not_the_registered_one(purged: 
 
 def test_what_a_person_wrote_is_masked_where_it_could_be_a_number(_before: Path, tmp_path: Path) -> None:
     folder = _copied(_before, tmp_path / "workspace")
-    epochs.add_copy(load(folder), "assurance", "a place")
+    rotation.add_copy(load(folder), "assurance", "a place")
     with database.writing(load(folder)) as connection:
         connection.execute(update(retention.root_copies).values(place="with 720-555-0134"))
     purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
@@ -555,7 +556,7 @@ def test_the_page_stands_alone_and_says_what_the_document_says(purged: Purged) -
 
 def test_what_a_person_wrote_is_escaped_on_the_page(_before: Path, tmp_path: Path) -> None:
     folder = _copied(_before, tmp_path / "workspace")
-    epochs.add_copy(load(folder), "assurance", "<script>alert(1)</script>")
+    rotation.add_copy(load(folder), "assurance", "<script>alert(1)</script>")
     purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
     made = certificates.issue(load(folder), purge_id, facts, TODAY)
     page = (certificates.folder(load(folder)) / f"{made.certificate_id}.html").read_text(encoding="utf-8")

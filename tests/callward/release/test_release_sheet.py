@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.errors import Problem
-from callward.release import sheet
+from callward.release import publication
 from callward.release.budget import Reservation
 from callward.release.declaration import Period
 from schemas.release import analytics_cells
@@ -31,11 +31,11 @@ def noisy(release: Any, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(-50, 500, (release.grid().size, len(release.measures)))
 
 
-def published(release: Any, figures: np.ndarray) -> tuple[sheet.Cells, dict[str, Any], dict[str, bytes]]:
+def published(release: Any, figures: np.ndarray) -> tuple[publication.Cells, dict[str, Any], dict[str, bytes]]:
     sigmas = release.sigmas()
-    cells = sheet.of_noise(release, figures, sigmas)
-    document = sheet.document(reserved(release), cells, sigmas, 0.5, "2026-03-09")
-    return cells, document, sheet.contents(release, cells, document)
+    cells = publication.of_noise(release, figures, sigmas)
+    document = publication.document(reserved(release), cells, sigmas, 0.5, "2026-03-09")
+    return cells, document, publication.contents(release, cells, document)
 
 
 def test_the_same_figures_give_the_same_bytes() -> None:
@@ -47,8 +47,8 @@ def test_the_same_figures_give_the_same_bytes() -> None:
 def test_the_file_of_a_table_gives_its_cells_back(seed: int, least: int) -> None:
     release = made(dimensions=DIRECTION + HOUR, suppress_below=str(least), rho="0.05")
     cells, _, files = published(release, noisy(release, seed))
-    again = sheet.of_file(release, files["cells.parquet"])
-    assert list(sheet.rows(reserved(release), again)) == list(sheet.rows(reserved(release), cells))
+    again = publication.of_file(release, files["cells.parquet"])
+    assert list(publication.rows(reserved(release), again)) == list(publication.rows(reserved(release), cells))
 
 
 @given(st.data())
@@ -61,20 +61,20 @@ def test_the_file_of_a_threshold_table_gives_its_cells_back(data: st.DataObject)
     others = np.array(data.draw(st.lists(st.sampled_from(sorted(set(every.tolist()))), max_size=3, unique=True)), int)
     parents = np.concatenate([every[cell], others])
     figures = np.arange(2 * len(parents)).reshape(-1, 2)
-    cells = sheet.of_groups(release, parents, np.concatenate([cell, np.full(len(others), -1)]), figures)
-    again = sheet.of_file(release, sheet.contents(release, cells, {})["cells.parquet"])
-    assert list(sheet.rows(reserved(release), again)) == list(sheet.rows(reserved(release), cells))
+    cells = publication.of_groups(release, parents, np.concatenate([cell, np.full(len(others), -1)]), figures)
+    again = publication.of_file(release, publication.contents(release, cells, {})["cells.parquet"])
+    assert list(publication.rows(reserved(release), again)) == list(publication.rows(reserved(release), cells))
 
 
 @given(st.integers(0, 1000), st.sampled_from([0, 11, 200]))
 def test_suppression_looks_at_the_noisy_count_alone(seed: int, least: int) -> None:
     release = made(suppress_below=str(least), rho="0.05")
     figures = noisy(release, seed)
-    cells = sheet.of_noise(release, figures, release.sigmas())
+    cells = publication.of_noise(release, figures, release.sigmas())
     people = figures[:, 1]  # distinct subscribers
     expected = people >= least + 3 * release.sigmas()[1] if least else np.ones(len(people), bool)
     assert cells.shown.tolist() == expected.tolist()
-    shown = pq.read_table(io.BytesIO(sheet.contents(release, cells, {})["cells.parquet"]))
+    shown = pq.read_table(io.BytesIO(publication.contents(release, cells, {})["cells.parquet"]))
     for at, column in enumerate(("calls", "subscribers")):
         values = shown[column].to_pylist()
         assert [value is None for value in values] == (~cells.shown).tolist()
@@ -101,7 +101,7 @@ def test_csv_and_parquet_and_the_database_say_the_same() -> None:
         convert_options=pa.csv.ConvertOptions(column_types={"hour": pa.string(), "direction": pa.string()}),
     )
     assert csv.to_pylist() == parquet.to_pylist()
-    rows = list(sheet.rows(reserved(release), cells))
+    rows = list(publication.rows(reserved(release), cells))
     assert {name for row in rows for name in row} <= {column.name for column in analytics_cells.columns}
     stored = {(row["d1"], row["d2"]): row["value"] for row in rows if row["measure"] == "calls"}
     told = zip(parquet["direction"].to_pylist(), parquet["hour"].to_pylist(), strict=True)
@@ -124,8 +124,8 @@ def test_the_sheet_says_what_it_is_and_nothing_exact() -> None:
 def test_a_threshold_table_is_called_suppressed_and_not_anonymous() -> None:
     release = made(rho=None, dimensions=DIRECTION + HOUR, more='[suppression]\nwithin = ["hour"]\n')
     size = release.grid().size
-    cells = sheet.of_groups(release, np.array([0, 3]), np.array([5, -1]), np.array([[20, 12], [30, 15]]))
-    document = sheet.document(reserved(release), cells, (), None, "2026-03-09")
+    cells = publication.of_groups(release, np.array([0, 3]), np.array([5, -1]), np.array([[20, 12], [30, 15]]))
+    document = publication.document(reserved(release), cells, (), None, "2026-03-09")
     assert "suppressed" in document["claim"] and "not anonymous" in document["claim"] and "epsilon" not in document
     assert [label.to_pylist() for label in cells.labels] == [["inbound", "(other)"], ["05", "03"]]
     assert cells.number.tolist() == [5, size + 3]
@@ -135,12 +135,12 @@ def test_files_are_there_whole_or_not_at_all_and_a_change_is_noticed(tmp_path: P
     release = made()
     files = published(release, noisy(release))[2]
     folder = tmp_path / "default" / "calls" / "x"
-    sheet.write(folder, files)
-    assert sheet.read(folder, sheet.digests(files)) == files
+    publication.write(folder, files)
+    assert publication.read(folder, publication.digests(files)) == files
     assert sorted(path.name for path in folder.parent.iterdir()) == ["x"]
     (folder / "cells.csv").write_bytes(files["cells.csv"] + b"\n")
     with pytest.raises(Problem, match="altered"):
-        sheet.read(folder, sheet.digests(files))
+        publication.read(folder, publication.digests(files))
     (folder / "cells.csv").unlink()
     with pytest.raises(Problem, match="analytics_cells"):
-        sheet.read(folder, sheet.digests(files))
+        publication.read(folder, publication.digests(files))

@@ -17,17 +17,17 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from callward import audit, database, tokens
-from callward.custody import exports, persons, signing
-from callward.custody.register import KeyName
+from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
+from callward.keys import approvers, exports, signing, tokens
+from callward.keys.register import KeyName
 from callward.retention import holds
 from callward.retention.holds import Hold, MonthSecrets, Unreadable, sealed
 from callward.settings import Settings
 from schemas import retention
 from schemas.cdr import FEW, ID
-from schemas.policy import Window
+from schemas.retention_classes import Window
 from schemas.tables import audit_log, keys
 from tests import retention as scenes
 
@@ -56,7 +56,7 @@ def settings(workspace: Callable[..., Any]) -> Settings:
 def approver(settings: Settings, tmp_path: Path) -> Path:
     """The key file of a registered person called "approver"."""
     file = tmp_path / "approver.key"
-    persons.register(settings, "approver", signing.create(file).hex())
+    approvers.register(settings, "approver", signing.create(file).hex())
     return file
 
 
@@ -287,7 +287,7 @@ def test_only_a_registered_person_releases(settings: Settings, approver: Path, t
     for person, key in (("stranger", stranger), ("approver", stranger), ("approver", tmp_path / "none.key")):
         with pytest.raises(Problem):
             holds.release(settings, made.hold_id, person, key, TODAY)
-    persons.revoke(settings, "approver")
+    approvers.revoke(settings, "approver")
     with pytest.raises(Problem):
         holds.release(settings, made.hold_id, "approver", approver, TODAY)
     assert blocking(settings, TODAY) == [made.hold_id]
@@ -297,7 +297,7 @@ def test_an_approval_that_is_not_valid_releases_nothing(
     settings: Settings, approver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = holds.place(settings, order(), TODAY)
-    monkeypatch.setattr(persons, "approve", lambda *_: None)
+    monkeypatch.setattr(approvers, "approve", lambda *_: None)
     with pytest.raises(Problem, match="not valid"):
         holds.release(settings, made.hold_id, "approver", approver, TODAY)
     assert blocking(settings, TODAY) == [made.hold_id]
@@ -306,13 +306,13 @@ def test_an_approval_that_is_not_valid_releases_nothing(
 def test_a_hold_that_someone_else_changed_meanwhile_is_not_released(
     settings: Settings, approver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, approve = holds.place(settings, order(kind="preservation"), TODAY), persons.approve
+    made, approve = holds.place(settings, order(kind="preservation"), TODAY), approvers.approve
 
     def renewed_meanwhile(*given: Any) -> None:
         approve(*given)
         holds.renew(settings, made.hold_id, TODAY)
 
-    monkeypatch.setattr(persons, "approve", renewed_meanwhile)
+    monkeypatch.setattr(approvers, "approve", renewed_meanwhile)
     with pytest.raises(Problem, match="somebody else"):
         holds.release(settings, made.hold_id, "approver", approver, TODAY)
     assert blocking(settings, TODAY) == [made.hold_id]

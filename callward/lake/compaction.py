@@ -1,0 +1,123 @@
+"""Compaction: which small data files are put together, and how their rows then lie. Pure; nothing here reads or writes.
+
+Files go into one only where nobody could tell from outside that they did: of one (view, tenant, part) and one shard,
+come in on one day, under the same keys, with the same columns. So windows, holds, keys and Settle find the same.
+
+A file is written anew only together with half as much as it is itself: a large file does not move for a few small ones,
+and each row is moved a number of times that grows with the logarithm of the day.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from callward.columns import flat, moved, words
+from callward.keys import tokens
+from callward.lake.ledger import DataFile
+from schemas.views import ID_COLUMN
+
+MOST_ROWS: Final = 1_000_000  # of a merged file: they are in memory together, and once more while they are ordered
+MOST_FILES: Final = 1_000  # that one merged file takes the place of, in one transaction
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When files are merged: at least `files` smaller than `bytes` each, into ones of at most `bytes`."""
+
+    bytes: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Data files whose rows one file is to hold."""
+
+    files: tuple[DataFile, ...]
+
+    @property
+    def first(self) -> DataFile:
+        return self.files[0]
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def rows(self) -> int:
+        """An archived block counts as one row."""
+        return sum(file.rows or 1 for file in self.files)
+
+    def facts(self) -> dict[str, Any]:
+        """For a person."""
+        file = self.first
+        return {
+            "view": file.view,
+            "tenant": file.tenant,
+            "part": file.part,
+            "files": len(self.files),
+            "rows": self.rows,
+            "bytes": self.bytes,
+        }
+
+
+def merges(files: Iterable[DataFile], limits: Limits, leave: Collection[str] = ()) -> Iterator[Merge]:
+    """What to put together of data files that count; those whose ids are in `leave` stay as they are."""
+    alike: dict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
+    for file in files:
+        if file.bytes < limits.bytes and file.file_id not in leave:
+            alike[_kind(file)].append(file)
+    for _, group in sorted(alike.items(), key=lambda found: str(found[0])):
+        small = _small(sorted(group, key=lambda file: (file.bytes, file.file_id)), limits.files)
+        yield from (Merge(tuple(part)) for part in _filled(small, limits.bytes) if len(part) > 1)
+
+
+def _kind(file: DataFile) -> tuple[Any, ...]:
+    """What files must have in common. Shards of another size are left apart: one would be looked at for all the others.
+
+    A sealed log has rows of many days in any case, and says the newest that any came in on.
+    """
+    received = None if file.view == "suspense" else file.received_on
+    shard = file.shard_bits, file.shard
+    return file.view, file.tenant, file.part, shard, received, file.key_ids, file.numbers, file.format_version
+
+
+def _small(files: Sequence[DataFile], least: int) -> Sequence[DataFile]:
+    """Of files in order of size the smallest, up to one that is more than twice all those before it.
+
+    Nothing when they are fewer than `least`.
+    """
+    before = 0
+    for count, file in enumerate(files):
+        if count + 1 >= least and file.bytes > 2 * before:
+            return files[:count] if count >= least else []
+        before += file.bytes
+    return files if len(files) >= least else []
+
+
+def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFile]]:
+    """Files by turns into parts that are not larger than a merged file may be."""
+    part: list[DataFile] = []
+    size = rows = 0
+    for file in files:
+        if part and (size + file.bytes > most_bytes or rows + file.rows > MOST_ROWS or len(part) >= MOST_FILES):
+            yield part
+            part, size, rows = [], 0, 0
+        part.append(file)
+        size, rows = size + file.bytes, rows + file.rows
+    if part:
+        yield part
+
+
+def ordered(view: str, rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows of a view by (start, id), with their lineage in the same order.
+
+    The assurance view's start is the whole minute. That is the order in which Split writes each slab: what had come in
+    side by side does not lie side by side, so nobody can lay the two views next to each other and count.
+    """
+    ids = tokens.as_u64(flat(rows[ID_COLUMN[view]]))
+    order = np.lexsort((ids[:, 1], ids[:, 0], words(rows["start"]).view(np.int64)))
+    return moved(rows, order), moved(lineage, order)

@@ -1,0 +1,420 @@
+"""Data files of one run: the views' Parquet with their sealed companions, and the sealed logs, all under the manifest.
+
+Each file has a name of its own that begins with the run's id, so what a killed run left is known by its name. Beside
+a data file lie its id filter (`.ids`) and its lineage (`.lin`), sealed under the lineage root.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import zstandard
+
+from callward import database
+from callward.columns import flat
+from callward.failpoints import point
+from callward.keys import tokens
+from callward.keys.keys import Key
+from callward.keys.register import KeyName
+from callward.keys.seal import key_id_of
+from callward.lake import ledger
+from callward.lake.ledger import DataFile
+from callward.lake.parquet import IdFilter, Written, read_parquet, write_parquet
+from callward.runs import new_id
+from callward.storage.store import TRANSIT, Store
+from callward.workspace import Workspace
+from schemas import suspense, views
+from schemas.cdr import CDR, plain
+
+# Who may open which sealed log: the capability whose month key seals it.
+_LOGS: Mapping[str, pa.Schema] = {"suspense": suspense.SUSPENSE, "pending": suspense.PENDING, "late": plain(CDR)}
+
+HELD = "held-"  # views of rows that a hold keeps past their window begin so: nobody's query and no Settle sees them
+# What a held row says beside its lineage: ids of the holds that matched it, and of all that were asked, spaces between.
+HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
+HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
+_WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
+
+_ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
+
+
+class Files:
+    """Reads and writes data files for one role; filters and lineage that were read stay for the life of this object."""
+
+    def __init__(self, workspace: Workspace, run_id: str) -> None:
+        self.workspace = workspace
+        self.run_id = run_id
+        self.store = Store.of(workspace.settings)
+        self._filters: dict[str, IdFilter] = {}
+        self._lineage: dict[str, pa.Table] = {}
+        self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
+
+    # -- the manifest ---------------------------------------------------------------------------------------------
+
+    def committed(self, view: str, tenant: str, parts: Sequence[str]) -> list[DataFile]:
+        """Data files of a view that count now."""
+        with database.reading(self.workspace.settings) as connection:
+            return ledger.files(connection, view=view, tenant=tenant, parts=parts)
+
+    def by_id(self, file_id: str) -> DataFile:
+        """A data file that counts, by its id."""
+        with database.reading(self.workspace.settings) as connection:
+            return ledger.files(connection, file_id=file_id)[0]
+
+    def path(self, file: DataFile, suffix: str = "") -> Path:
+        """Where a data file lies, or what lies beside it; raises UsageProblem for a lake on an object store."""
+        return self.workspace.settings.lake_path / (file.path + suffix)
+
+    def new_file_id(self) -> str:
+        """An id no other file ever has, that says which run wrote it."""
+        return f"{self.run_id}-{new_id()}"
+
+    # -- the views ------------------------------------------------------------------------------------------------
+
+    def write_view(
+        self,
+        view: str,
+        tenant: str,
+        call_date: str,
+        rows: pa.Table,
+        lineage: pa.Table,
+        bits: int = 0,
+        shard: int = 0,
+        received_on: date | None = None,
+    ) -> DataFile:
+        """Write rows of one (view, tenant, call_date) with their filter and lineage; not committed yet.
+
+        Rows without the number columns need no numbers key: it may be destroyed already.
+        """
+        file_id = self.new_file_id()
+        path = f"{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
+        meta, numbers = self._view_keys(view, tenant, call_date[:7], rows.column_names)
+        written = self._write_rows(view, path, file_id, rows, meta, numbers)
+        point("rows-written")
+        lineage_name = _lineage_key(view, tenant, call_date[:7])
+        sealer = self.workspace.keyring.sealer(lineage_name)
+        ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
+        self.store.write(path + ".ids", sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
+        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        point("view-written")
+        span = pc.min_max(rows["start"].cast(pa.int64()))
+        return DataFile(
+            file_id=file_id,
+            view=view,
+            tenant=tenant,
+            part=call_date,
+            path=path,
+            rows=written.rows,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            first_start=ledger.to_datetime(span["min"].as_py()),
+            last_start=ledger.to_datetime(span["max"].as_py()),
+            shard_bits=bits,
+            shard=shard,
+            received_on=received_on,
+            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(lineage_name)),
+            numbers=numbers is not None,
+            inputs=_counted(lineage["file_no"]),
+        )
+
+    def restate_view(self, old: DataFile, rows: pa.Table) -> DataFile:
+        """Write the rows of a data file anew with other columns: the same rows in the same order; not committed yet.
+
+        Its filter and lineage are sealed anew as they are, so what they hold is neither read nor made again.
+        """
+        file_id = self.new_file_id()
+        path = f"{old.view}/tenant={old.tenant}/call_date={old.part}/{file_id}.parquet"
+        meta, numbers = self._view_keys(old.view, old.tenant, old.part[:7], rows.column_names)
+        written = self._write_rows(old.view, path, file_id, rows, meta, numbers)
+        point("rows-restated")
+        name = _lineage_key(old.view, old.tenant, old.part[:7])
+        sealer = self.workspace.keyring.sealer(name)
+        for suffix, what in ((".ids", "ids"), (".lin", "lin")):
+            body = sealer.open(self.store.read(old.path + suffix), f"{what}|{old.file_id}".encode())
+            self.store.write(path + suffix, sealer.seal(body, f"{what}|{file_id}".encode()))
+        return replace(
+            old,
+            file_id=file_id,
+            path=path,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(name)),
+            numbers=numbers is not None,
+        )
+
+    def _write_rows(
+        self, view: str, path: str, file_id: str, rows: pa.Table, meta: Key, numbers: Key | None
+    ) -> Written:
+        """The encrypted Parquet of a data file alone, without what lies beside it."""
+        with self.store.answering():
+            return write_parquet(
+                rows,
+                self.store.full(path),
+                file_id=file_id,
+                meta=meta,
+                numbers=numbers,
+                number_columns=views.NUMBER_COLUMNS[view],
+                without_dictionary=_WITHOUT_DICTIONARY,
+                filesystem=self.store.filesystem,
+            )
+
+    def _read_rows(self, file: DataFile, keys: Mapping[str, Key], columns: Sequence[str] | None) -> pa.Table:
+        with self.store.answering():
+            return read_parquet(
+                self.store.full(file.path),
+                file_id=file.file_id,
+                keys=keys,
+                columns=columns,
+                sha256=file.sha256,
+                filesystem=self.store.filesystem,
+            )
+
+    def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]):  # type: ignore[no-untyped-def]
+        names = [KeyName(view, tenant, month, "meta")]
+        if not set(views.NUMBER_COLUMNS[view]).isdisjoint(columns):
+            names.append(KeyName(f"{view}-numbers", tenant, month, "numbers"))
+        opened = self.workspace.keyring.keys(names)
+        return (*opened, None)[:2]
+
+    def rows(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows of a view's data file, in their order there; without `columns` all that it still has."""
+        if file.view.startswith(HELD):
+            return self._held_rows(file, columns)
+        asked = columns if columns is not None else views.NUMBER_COLUMNS[file.view] if file.numbers else ()
+        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], asked)
+        keys = {key.key_id: key for key in (meta, numbers) if key is not None}
+        return self._read_rows(file, keys, columns)
+
+    def ids(self, file: DataFile) -> np.ndarray:
+        """A data file's view ids as words, shape [rows, 2]."""
+        if self._ids[0] != file.file_id:
+            column = views.ID_COLUMN[file.view]
+            self._ids = file.file_id, tokens.as_u64(self.rows(file, [column])[column])
+        return self._ids[1]
+
+    def id_filter(self, file: DataFile) -> IdFilter:
+        """The filter that says which ids are certainly not in a data file."""
+        if file.file_id not in self._filters:
+            blob = self.store.read(file.path + ".ids")
+            sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
+            self._filters[file.file_id] = IdFilter.from_bytes(sealer.open(blob, f"ids|{file.file_id}".encode()))
+        return self._filters[file.file_id]
+
+    def lineage(self, file: DataFile) -> pa.Table:
+        """Where each row of a data file came from (schema views.LINEAGE)."""
+        if file.file_id not in self._lineage:
+            blob = self.store.read(file.path + ".lin")
+            keyring = self.workspace.keyring
+            if file.view.startswith(HELD):
+                sealer = keyring.sealer_by_id(file.key_ids.split()[-1])
+            else:
+                sealer = keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
+            self._lineage[file.file_id] = sealer.open_table(blob, f"lin|{file.file_id}".encode())
+        return self._lineage[file.file_id]
+
+    # -- held rows: copies under keys of their own, so that a month key can be destroyed ----------------------------
+
+    def write_held(
+        self,
+        view: str,
+        tenant: str,
+        call_date: str,
+        rows: pa.Table,
+        lineage: pa.Table,
+        purge_id: str,
+        received_on: date | None,
+    ) -> DataFile:
+        """Write rows of one (view, tenant, call_date) that a hold keeps, under keys of this purge; not committed yet.
+
+        `lineage` has HELD_FIELDS beside the columns of views.LINEAGE.
+        """
+        file_id = self.new_file_id()
+        path = f"{HELD}{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
+        numbered = not set(views.NUMBER_COLUMNS[view]).isdisjoint(rows.column_names)
+        purposes = [view, *([f"{view}-numbers"] if numbered else []), f"lin-{view}"]
+        names = [KeyName("hold", tenant, call_date[:7], f"{purpose}.{purge_id}") for purpose in purposes]
+        keys = self.workspace.keyring.keys(names)
+        written = self._write_rows(view, path, file_id, rows, keys[0], keys[1] if numbered else None)
+        sealer = self.workspace.keyring.sealer(names[-1])
+        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        point("held-written")
+        return DataFile(
+            file_id=file_id,
+            view=HELD + view,
+            tenant=tenant,
+            part=call_date,
+            path=path,
+            rows=written.rows,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            received_on=received_on,
+            key_ids=_ids_of(*keys),
+            numbers=numbered,
+            inputs=_counted(lineage["file_no"]),
+        )
+
+    def _held_rows(self, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
+        """Rows of a held data file: its keys are found by their ids, as their names tell of the purge that made it."""
+        ids = file.key_ids.split()
+        number_columns = views.NUMBER_COLUMNS[file.view.removeprefix(HELD)]
+        numbered = file.numbers and (columns is None or not set(number_columns).isdisjoint(columns))
+        keys = {key_id: self.workspace.keyring.by_id(key_id) for key_id in ids[: 2 if numbered else 1]}
+        return self._read_rows(file, keys, columns)
+
+    def write_held_late(
+        self, tenant: str, call_date: str, rows: pa.Table, purge_id: str, received_on: date | None
+    ) -> DataFile:
+        """Write records (schema HELD_LATE) that came past their window and match a hold; not committed yet."""
+        file_id = self.new_file_id()
+        path = f"{HELD}late/tenant={tenant}/call_date={call_date}/{file_id}.seal"
+        sealer = self.workspace.keyring.sealer(KeyName("hold", tenant, call_date[:7], f"late.{purge_id}"))
+        blob = sealer.seal_table(rows, f"{HELD}late|{file_id}".encode(), compression="zstd")
+        self.store.write(path, blob)
+        point("held-written")
+        made = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
+        return replace(made, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
+
+    # -- sealed logs: suspense, pending, late -----------------------------------------------------------------------
+
+    def write_log(self, kind: str, tenant: str, table: pa.Table, month: str | None = None) -> DataFile:
+        """Write rows of a log (suspense, pending or late) under a month's key (YYYY-MM, default this one's).
+
+        Not committed yet.
+
+        `first_start` and `last_start` span what its class's clock begins with: when records of suspense were seen,
+        elsewhere their call dates. So a purge knows without opening a log whether any of it is due.
+        """
+        file_id = self.new_file_id()
+        path = f"{kind}/tenant={tenant}/{file_id}.seal"
+        name = KeyName(kind, tenant, month or database.now().strftime("%Y-%m"), "records")
+        sealer = self.workspace.keyring.sealer(name)
+        stored = table.select(_LOGS[kind].names).cast(_LOGS[kind])
+        blob = sealer.seal_table(stored, f"{kind}|{file_id}".encode(), compression="zstd")
+        self.store.write(path, blob)
+        point(f"{kind}-written")
+        span = pc.min_max(clock_days(kind, table))
+        return replace(
+            _sealed(file_id, kind, tenant, kind, path, blob),
+            rows=table.num_rows,
+            first_start=_midnight(span["min"].as_py()),
+            last_start=_midnight(span["max"].as_py()),
+            received_on=pc.max(seen_days(table)).as_py() if "seen" in table.column_names else None,
+            inputs=_counted(table["file_no"].filter(counted_rows(kind, table))),
+        )
+
+    def read_log(self, file: DataFile) -> pa.Table:
+        """Rows of a sealed log file."""
+        blob = self.store.read(file.path)
+        sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
+        return sealer.open_table(blob, f"{file.view}|{file.file_id}".encode())
+
+    # -- batches in flight ------------------------------------------------------------------------------------------
+
+    def spill(self, table: pa.Table) -> str:
+        """Write a batch sealed under the transit key, for another worker of this run; returns its name."""
+        name = f"{self.new_file_id()}.seal"
+        blob = self.workspace.transit.seal_table(table, f"transit|{name}".encode())
+        # What a crash loses here is made again, as nothing of it was committed.
+        self.store.write(f"{TRANSIT}/{name}", blob, lasting=False)
+        return name
+
+    def fetch(self, name: str) -> pa.Table:
+        """A batch that `spill` wrote, under the transit key of whichever month it was."""
+        blob = self.store.read(f"{TRANSIT}/{name}")
+        return self.workspace.keyring.sealer_by_id(key_id_of(blob)).open_table(blob, f"transit|{name}".encode())
+
+    def discard(self, names: Sequence[str]) -> None:
+        """Remove batches that were fetched and committed."""
+        self.store.remove([f"{TRANSIT}/{name}" for name in names])
+
+    def clear_spilled(self) -> None:
+        """Remove the batches in flight of this run."""
+        mine = f"{TRANSIT}/{self.run_id}-"
+        self.store.remove([file.path for file in self.store.list(TRANSIT) if file.path.startswith(mine)])
+
+    # -- the archive: what was read, as it came ---------------------------------------------------------------------
+
+    def write_archive(self, tenant: str, data: bytes, day: str | None = None) -> DataFile:
+        """Seal a block of a landing file (compressed) under its month's archive key; not committed yet.
+
+        `day`: the date (ISO) that it came in, today if not given.
+        """
+        file_id, day = self.new_file_id(), day or database.now().date().isoformat()
+        path = f"archive/tenant={tenant}/date={day}/{file_id}.seal"
+        sealer = self.workspace.keyring.sealer(KeyName("archive", tenant, day[:7], "blocks"))
+        blob = sealer.seal(zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data), f"archive|{file_id}".encode())
+        self.store.write(path, blob)
+        point("archive-written")
+        return _sealed(file_id, "archive", tenant, day, path, blob)
+
+    def archived_at(self, path: str) -> DataFile:
+        """The data file of a sealed block, from where it lies: before its commit no register knows it."""
+        folder, day, name = Path(path).parts[-3:]
+        blob = self.store.read(path)
+        tenant, date = folder.removeprefix("tenant="), day.removeprefix("date=")
+        return _sealed(name.removesuffix(".seal"), "archive", tenant, date, path, blob)
+
+    def read_archive(self, file: DataFile) -> bytes:
+        """The block that was archived."""
+        blob = self.store.read(file.path)
+        sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
+        return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
+
+
+def _sealed(file_id: str, view: str, tenant: str, part: str, path: str, blob: bytes) -> DataFile:
+    return DataFile(
+        file_id=file_id,
+        view=view,
+        tenant=tenant,
+        part=part,
+        path=path,
+        rows=0,
+        bytes=len(blob),
+        sha256=hashlib.sha256(blob).hexdigest(),
+        key_ids=key_id_of(blob),
+    )
+
+
+def clock_days(kind: str, table: pa.Table) -> pa.ChunkedArray:
+    """The day (date32) that the clock of each row of a sealed log begins with."""
+    if kind == "suspense":
+        return seen_days(table)
+    days = table["call_date"]
+    return pc.coalesce(days, seen_days(table)) if "seen" in table.column_names else days
+
+
+def seen_days(table: pa.Table) -> pa.ChunkedArray:
+    """The UTC day (date32) that each row of suspense or pending came in."""
+    return table["seen"].cast(pa.date32())
+
+
+def counted_rows(kind: str, table: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """Which rows of a sealed log the ledger still counts there: not those that are only remembered."""
+    if kind == "suspense":
+        return table["open"]
+    if kind == "pending":
+        return pc.less(table["state"], suspense.PENDING_STATES.index("closed"))
+    return pa.repeat(True, table.num_rows)
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time())
+
+
+def _ids_of(*keys: Key | None) -> str:
+    return " ".join(key.key_id for key in keys if key is not None)
+
+
+def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
+    """How many rows came from each input file."""
+    counts = pc.value_counts(file_no)
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+
+
+def _lineage_key(view: str, tenant: str, month: str) -> KeyName:
+    return KeyName("lineage", tenant, month, view)

@@ -1,0 +1,199 @@
+"""Fields: text columns, read as the declaration says. Loops run over distinct values."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.columns import few, map_few, nulls, overlaid
+from callward.parsing.raw_columns import Texts, null_empty
+from callward.parsing.times import Settled, Stamp, Times, decimals, durations, in_utc, integers, read_times, stamp
+from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS
+from schemas.cdr import FEW, PARSED
+from schemas.declaration import DURATION_FIELDS, TIME_FIELDS, WORKING_FIELDS, Declaration, Value
+
+# Codec names that a record may carry on; all else becomes "other", because free text may be a number.
+_CODEC_SPELLINGS: Final = {
+    "PCMU": ("ULAW", "G711U", "G711ULAW", "G.711U", "G711", "G.711"),
+    "PCMA": ("ALAW", "G711A", "G711ALAW", "G.711A"),
+    "G722": ("G.722", "G722.1"),
+    "G723": ("G.723", "G723.1", "G7231"),
+    "G726": ("G.726", "G726-16", "G726-24", "G726-32", "G726-40"),
+    "G728": ("G.728",),
+    "G729": ("G.729", "G729A", "G729B", "G729AB"),
+    "AMR-WB": ("AMRWB", "G722.2"),
+    "L16": ("SLIN", "SLIN16"),
+    **dict.fromkeys(("AMR", "CODEC2", "EVS", "GSM", "H264", "ILBC", "ISAC", "OPUS", "SILK", "SPEEX", "T38", "VP8"), ()),
+}
+_CODECS: Final = {spelling: codec for codec, spellings in _CODEC_SPELLINGS.items() for spelling in (codec, *spellings)}
+
+
+@dataclass
+class Fields:
+    """Fields of a part's records as they are read from the declaration, with what could not be read."""
+
+    texts: Texts
+    rows: int
+    zone: str
+    declaration: Declaration
+    values: dict[str, pa.Array] = field(default_factory=dict)
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    bad_time: pa.Array | None = None
+    bad_field: pa.Array | None = None
+    seen: dict[str, Stamp] = field(default_factory=dict)
+
+    def read(self, fields: Mapping[str, tuple[Value, ...]], where: pa.Array | None = None) -> None:
+        """Read `fields`; where a mask is given, only for the records it says, leaving others as they are."""
+        for name, values in fields.items():
+            if name in TIME_FIELDS:
+                self._read_time(name, values, where)
+            else:
+                self._read_value(name, values, where)
+
+    def _read_value(self, name: str, values: tuple[Value, ...], where: pa.Array | None) -> None:
+        found, present = None, None
+        for value in values:
+            text = _text(self.texts, value)
+            if text is not None:
+                typed = _typed(name, _worded(text, value), value)
+                found = typed if found is None else pc.coalesce(found, typed)
+                present = text if present is None else pc.coalesce(present, text)
+        if found is not None:
+            self.bad_field = _worse(self.bad_field, present, found, where)
+            self.values[name] = _laid_over(self.values.get(name), found, where)
+
+    def _read_time(self, name: str, values: tuple[Value, ...], where: pa.Array | None) -> None:
+        found, present = None, None
+        for value in values:
+            text = _text(self.texts, value)
+            if text is not None:
+                read = self._stamp(text, value)
+                found = read if found is None else self._either(found, read)
+                present = text if present is None else pc.coalesce(present, text)
+        if found is not None:
+            self.bad_time = _worse(self.bad_time, present, found.at, where)
+            before = self.stamps.get(name)
+            self.stamps[name] = Stamp(_laid_over(before.at if before else None, found.at, where), found.local)
+
+    def _stamp(self, text: pa.Array, value: Value) -> Stamp:
+        key = repr(value)
+        if key not in self.seen:
+            self.seen[key] = read_times(plain(text), value, self.zone, self.declaration.time)
+        return self.seen[key]
+
+    def _either(self, first: Stamp, second: Stamp) -> Stamp:
+        if first.local != second.local:
+            first, second = (in_utc(s, self.zone, self.declaration.time) for s in (first, second))
+        return Stamp(pc.coalesce(first.at, second.at), first.local)
+
+    def keep_only(self, names: Sequence[str], where: pa.Array) -> None:
+        """Records of the mask `where` speak of the fields `names` alone."""
+        for name in set(self.values) - set(names):
+            self.values[name] = blank(self.values[name], where)
+        for name in set(self.stamps) - set(names):
+            self.stamps[name] = Stamp(blank(self.stamps[name].at, where), self.stamps[name].local)
+
+    def get(self, name: str) -> pa.Array:
+        """The field `name`, null throughout where the source has none."""
+        return self.values.get(name, nulls(self.rows, PARSED.field(name).type))
+
+    def settled(self) -> Settled:
+        """The records' times, complete."""
+        times = Times(
+            *(self.stamps.get(name) for name in TIME_FIELDS),
+            *(self.values.get(name) for name in DURATION_FIELDS),
+        )
+        return stamp(times, self.rows, self.zone, self.declaration.time)
+
+
+def _worse(bad: pa.Array | None, text: pa.Array, read: pa.Array, where: pa.Array | None) -> pa.Array | None:
+    """`bad`, and the records whose `text` is there but could not be read."""
+    if read.null_count == text.null_count:
+        return bad
+    wrong = pc.and_(pc.is_valid(text), pc.is_null(read))
+    wrong = wrong if where is None else pc.and_(wrong, where)
+    return wrong if bad is None else pc.or_(bad, wrong)
+
+
+def _laid_over(before: pa.Array | None, found: pa.Array, where: pa.Array | None) -> pa.Array:
+    if where is None:
+        return found
+    if before is None:
+        return blank(found, pc.invert(where))
+    return pc.if_else(where, found, before)
+
+
+def blank(values: pa.Array, where: pa.Array) -> pa.Array:
+    """`values` with null where the mask `where` says."""
+    if values.type == FEW:
+        return overlaid(values, where, None)
+    return pc.if_else(where, pa.scalar(None, values.type), values)
+
+
+def _text(texts: Texts, value: Value) -> pa.Array | None:
+    """The text (string or FEW) that `value` names, as far as it is there; None where no record has such a column."""
+    given = [_without(texts[column], value.absent) for column in value.column if column in texts]
+    if not given or (value.join is not None and len(given) < len(value.column)):
+        return None
+    text = given[0] if len(given) == 1 else _put_together(given, value.join)
+    if value.cut:
+        text = pc.list_element(pc.split_pattern(text, pattern=value.cut, max_splits=1, reverse=True), 0)
+    if value.pattern:
+        text = _kept(text, value.pattern)
+    return map_few(text, (CAUSE_DECODERS | DISPOSITION_DECODERS)[value.decode]) if value.decode else text
+
+
+def _without(text: pa.Array, absent: Sequence[str]) -> pa.Array:
+    if not absent:
+        return text
+    return pc.if_else(pc.is_in(text, pa.array(absent, text.type)), pa.scalar(None, text.type), text)
+
+
+def _put_together(given: Sequence[pa.Array], join: str | None) -> pa.Array:
+    return pc.coalesce(*given) if join is None else pc.binary_join_element_wise(*given, join)
+
+
+def _kept(text: pa.Array, pattern: str) -> pa.Array:
+    """The group `value` of `pattern`, found once per distinct value; null where there is none."""
+    distinct = few(text)
+    group = pc.struct_field(pc.extract_regex(distinct.dictionary, pattern=pattern), "value")
+    named = null_empty(group).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(named.indices.take(distinct.indices), named.dictionary)
+
+
+def _worded(text: pa.Array, value: Value) -> pa.Array:
+    """`text` in canonical words: through the value's map, or its constant; null for a word that the map lacks."""
+    if value.map:
+        other = value.map.get("*")
+        text = map_few(text, lambda word: value.map.get(word, other))
+    return map_few(text, lambda _: value.const) if value.const else text
+
+
+def _codec(name: str) -> str:
+    return _CODECS.get(name.strip().upper().split("/")[0].split("@")[0], "other")
+
+
+def _typed(name: str, text: pa.Array, value: Value) -> pa.Array:
+    """`text` as the field `name` has it; null where it cannot be."""
+    if name in DURATION_FIELDS:
+        return _of_values(text, lambda distinct: durations(distinct, value.unit))
+    if name == "codec":
+        return map_few(text, _codec)
+    kind = pa.float64() if name in WORKING_FIELDS else PARSED.field(name).type
+    if kind == FEW:
+        return few(text)
+    if pa.types.is_floating(kind):
+        return _of_values(text, decimals)
+    return _of_values(text, lambda distinct: integers(distinct, kind)) if pa.types.is_integer(kind) else plain(text)
+
+
+def plain(text: pa.Array) -> pa.StringArray:
+    """Text as string, spelled out where it is FEW."""
+    return text.cast(pa.string()) if text.type == FEW else text
+
+
+def _of_values(text: pa.Array, read: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """What `read` makes of text: of each distinct value once, where they are known."""
+    return read(text.dictionary).take(text.indices) if text.type == FEW else read(text)

@@ -1,0 +1,157 @@
+"""Lines of a JSON file onto the sheet: by pyarrow, and one by one the few that it refuses."""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from callward.parsing.raw_columns import (
+    BLOCK,
+    Part,
+    Rows,
+    Sheet,
+    Texts,
+    any_true,
+    as_mask,
+    by_distinct,
+    finished,
+    joined,
+)
+from schemas.codes import Suspense
+from schemas.declaration import File
+
+_GROUP: Final = 1024  # JSON records that are tried together after a block was refused
+_SAMPLE: Final = 16
+
+
+def read_json(sheet: Sheet, rows: Rows, lines: pa.LargeBinaryArray, file: File, paths: list[str]) -> None:
+    """Read `lines` (an object each) by pyarrow; in groups where it refuses the block; one by one where a group."""
+    # A line that starts and ends as an object cannot be the rest of another: so many rows means these rows.
+    alike = as_mask(pc.and_(pc.starts_with(lines, pattern=b"{"), pc.ends_with(lines, pattern=b"}")))
+    parts, refused = _json_parts(lines, np.flatnonzero(alike), paths)
+    singly = np.concatenate([np.flatnonzero(~alike), *refused])
+    objects = [_object(lines[int(at)].as_py()) for at in singly]
+    good = np.array([found is not None for found in objects], bool)
+    sheet.mark(rows[singly[~good]], Suspense.JSON)
+    if good.any():
+        kept = [found for found in objects if found is not None]
+        parts.append((singly[good], {path: _looked_up(kept, path) for path in paths}))
+    if parts:
+        texts = {path: finished(pa.concat_arrays([texts[path] for _, texts in parts]), file) for path in paths}
+        sheet.parts.append(Part(rows[np.concatenate([at for at, _ in parts])], texts))
+
+
+def _json_parts(
+    lines: pa.LargeBinaryArray, which: Rows, paths: list[str]
+) -> tuple[list[tuple[Rows, Texts]], list[Rows]]:
+    """What pyarrow reads of the lines at `which`, and the groups of lines that it refuses."""
+    if not len(which):
+        return [], []
+    texts = _objects_by_pyarrow(lines if len(which) == len(lines) else lines.take(pa.array(which)), paths)
+    if texts is not None:
+        return [(which, texts)], []
+    if len(which) <= _GROUP:
+        return [], [which]
+    halves = [_json_parts(lines, half, paths) for half in np.array_split(which, 2)]
+    return [part for parts, _ in halves for part in parts], [group for _, groups in halves for group in groups]
+
+
+def _objects_by_pyarrow(lines: pa.LargeBinaryArray, paths: list[str]) -> Texts | None:
+    longest = pc.max(pc.binary_length(lines)).as_py()
+    try:
+        table = pa.json.read_json(
+            joined(lines),
+            pa.json.ReadOptions(use_threads=False, block_size=max(BLOCK, 2 * longest)),
+            pa.json.ParseOptions(explicit_schema=_json_schema(lines, paths), unexpected_field_behavior="ignore"),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    if table.num_rows != len(lines):
+        return None
+    return {path: _leaf(table, path.split(".")) for path in paths}
+
+
+def _json_schema(lines: pa.LargeBinaryArray, paths: list[str]) -> pa.Schema:
+    """The declared paths, each a string unless a sample of the records has numbers or booleans there."""
+    step = max(1, len(lines) // _SAMPLE)
+    sample = [_object(lines[at].as_py(), as_written=False) for at in range(0, len(lines), step)]
+    tree: dict[str, Any] = {}
+    for path in paths:
+        *parents, last = path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[last] = _leaf_type({type(_at(found, path)) for found in sample if found is not None})
+    return pa.schema([(name, _arrow_type(kind)) for name, kind in tree.items()])
+
+
+def _leaf_type(seen: set[type]) -> pa.DataType:
+    # Each of these refuses what is of another: a string of digits must never be read as a number.
+    for kind, arrow in ((bool, pa.bool_()), (float, pa.float64()), (int, pa.int64())):
+        if kind in seen:
+            return arrow
+    return pa.string()
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    if not isinstance(kind, dict):
+        return kind
+    if all(name.isdecimal() for name in kind):
+        return pa.list_(_arrow_type(kind[min(kind)]))
+    return pa.struct([(name, _arrow_type(inner)) for name, inner in kind.items()])
+
+
+def _leaf(table: pa.Table, path: list[str]) -> pa.Array:
+    values = table[path[0]].combine_chunks()
+    for name in path[1:]:
+        values = _element(values, int(name)) if name.isdecimal() else pc.struct_field(values, name)
+    text = values.cast(pa.string())
+    exponents = pa.types.is_floating(values.type) and any_true(pc.match_substring(text, "e"))
+    return by_distinct(text, _number) if exponents else text
+
+
+def _element(lists: pa.Array, index: int) -> pa.Array:
+    long_enough = pc.greater(pc.list_value_length(lists), index)
+    if any_true(pc.invert(pc.fill_null(long_enough, False))):
+        lists = pc.if_else(pc.fill_null(long_enough, False), lists, pa.scalar(None, lists.type))
+        if not lists.null_count < len(lists):
+            return pa.nulls(len(lists), lists.type.value_type)
+    return pc.list_element(lists, index)
+
+
+def _object(line: bytes, as_written: bool = True) -> dict[str, Any] | None:
+    """The JSON object of a record, its numbers as text; None where it is none."""
+    try:
+        found = json.loads(line, parse_int=_number, parse_float=_number) if as_written else json.loads(line)
+        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _number(text: str) -> str:
+    """A JSON number as `_leaf` writes it: no exponent, no zeros at the end of a fraction."""
+    if text.lstrip("-").isdecimal():
+        return text
+    plain = format(Decimal(text), "f") if abs(Decimal(text).adjusted()) < 38 else text
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _at(found: Any, path: str) -> Any:
+    for name in path.split("."):
+        if name.isdecimal() and isinstance(found, list):
+            found = found[int(name)] if int(name) < len(found) else None
+        elif not (name == "0" and isinstance(found, dict) and name not in found):  # a lone object in a list's place
+            found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _looked_up(objects: Sequence[dict[str, Any]], path: str) -> pa.Array:
+    values = [_at(found, path) for found in objects]
+    words = [str(value).lower() if isinstance(value, bool) else value for value in values]
+    return pa.array([word if isinstance(word, str) else None for word in words], pa.string())

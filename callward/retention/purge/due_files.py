@@ -1,0 +1,446 @@
+"""What is due: the plan of a purge, made from the manifest, the policies and the holds, without reading a row.
+
+A data file of the views has one call date and one day that its rows came in, so it is due as a whole; a sealed log has
+rows of several days and says their span. Where a hold covers, or single rows of a file are due, the plan says "look",
+and callward/retention/purge/due_rows.py counts the rows. Everything else is arithmetic over dates.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any, Final, NamedTuple
+
+from callward.errors import Problem
+from callward.lake.data_files import HELD
+from callward.lake.ledger import DataFile
+from callward.retention import holds
+from callward.retention.holds import Hold
+from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
+
+SUSPENSE: Final = "suspense"
+ARCHIVE: Final = "archive"
+TEMP: Final = "temp"
+REQUESTS: Final = "subject_requests"
+DELETE, REWRITE, RELEASE, KEEP = "delete", "rewrite", "release", "keep"
+
+# A feed of many tenants is archived under the first; what no rule gives to a tenant is suspended under the second.
+NO_ONES: Final = ("_shared", "_unknown")
+VIEWS: Final = (
+    "billing",
+    "assurance",
+    "suspense",
+    "pending",
+    "late",
+    "archive",
+    f"{HELD}billing",
+    f"{HELD}assurance",
+    f"{HELD}late",
+)
+_LOG_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS}
+_HELD_CLASS: Final = {f"{HELD}billing": BILLING, f"{HELD}assurance": ASSURANCE, f"{HELD}late": NUMBERS}
+_LONGEST_BILLED: Final = 32  # days from a call's date to the last local date that its answer can be billed on
+
+
+class Law:
+    """Whose policy governs what. Data of no one tenant is kept by the shortest window of all of them."""
+
+    def __init__(self, policies: Mapping[str, Policies]) -> None:
+        self.policies = policies
+
+    def of(self, tenant: str) -> list[Policies]:
+        """The policies that govern a tenant's data; raises Problem for a tenant that nobody speaks for."""
+        if tenant in self.policies:
+            return [self.policies[tenant]]
+        if tenant in NO_ONES and self.policies:
+            staying = [policies for policies in self.policies.values() if not policies.leaving]
+            return staying or list(self.policies.values())
+        raise Problem(f"there is data of tenant {tenant!r}, whom no policy and no settings name; nothing was purged")
+
+    def last_day(self, tenant: str, cls: str, clock: date, received: date) -> date:
+        """The last day that data of a class is kept through."""
+        return min(policies.last_day(cls, clock, received) for policies in self.of(tenant))
+
+    def due(self, tenant: str, cls: str, clock: date, received: date, as_of: date) -> bool:
+        """Whether data of a class is past its window on `as_of`."""
+        return as_of > self.last_day(tenant, cls, clock, received)
+
+    def open_for(self, tenant: str, call_date: date, received: date, as_of: date) -> OpenFor:
+        """Which views still keep a call of that date."""
+        opened = [policies.open_for(call_date, received, as_of) for policies in self.of(tenant)]
+        return OpenFor(*(all(view) for view in zip(*opened, strict=True)))
+
+    def due_accounts(self, file: DataFile, as_of: date) -> tuple[str, ...]:
+        """Accounts whose own window for the numbers is past, while that of the tenant is not."""
+        clock, received = call_clock(_day(file)), _received(file)
+        found = [policies.due_accounts(NUMBERS, clock, received, as_of) for policies in self.of(file.tenant)]
+        return tuple(sorted(set().union(*found)))
+
+    def keeps_trunks(self, tenant: str) -> bool:
+        """Whether the hourly tables by trunk stay when the rows they were made of go."""
+        rules = [policies.current.rules.get(ASSURANCE) for policies in self.of(tenant)]
+        staying = not any(policies.leaving for policies in self.of(tenant))
+        return staying and all(rule is not None and rule.at_expiry == "anonymize" for rule in rules)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One data file of a plan and what is done with it.
+
+    `rows` are due, of which a hold keeps `held`. `look`: the rows must be looked at to know how many. `accounts`: of
+    these alone the numbers go. `why`: held rows by the ids of holds that everyone may know of, "" for other reasons.
+    """
+
+    file: DataFile
+    retention_class: str
+    action: str
+    rows: int = 0
+    held: int = 0
+    look: bool = False
+    accounts: tuple[str, ...] = ()
+    why: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done: what a hold keeps where it lies is in a plan only to be counted."""
+        return self.action != KEEP
+
+    def facts(self) -> list[Any]:
+        """What the plan's digest is over."""
+        file = self.file
+        return [
+            self.retention_class,
+            self.action,
+            file.tenant,
+            file.view,
+            file.part,
+            file.file_id,
+            self.rows,
+            self.held,
+            list(self.accounts),
+        ]
+
+
+def whole(item: Item) -> Item:
+    """The item with all rows of its file due and none held."""
+    return replace(item, rows=item.file.rows, look=False)
+
+
+# -- days of a data file -----------------------------------------------------------------------------------------------
+
+
+class Expiry(NamedTuple):
+    """Until when rows of a data file, or the numbers in them, are kept: the first of them to go, and the last.
+
+    An archived block counts as one row, also where several were put into one file.
+    """
+
+    retention_class: str
+    first: date
+    last: date
+    rows: int
+
+
+def expiries(file: DataFile, law: Law) -> list[Expiry]:
+    """By the windows in force now: per class that governs a data file the last days that it is kept through.
+
+    None for copies under a hold, whose window is past. Raises Problem for a view that this release does not know.
+    """
+    check_known(file)
+    if file.view == "billing":
+        return _of_billing(file, law)
+    if file.view == "assurance":
+        return [_one(ASSURANCE, law.last_day(file.tenant, ASSURANCE, call_clock(_day(file)), _received(file)), file)]
+    if file.view == "archive":
+        return [_one(ARCHIVE, law.last_day(file.tenant, ARCHIVE, _day(file), _day(file)), file)]
+    if file.view in _LOG_CLASS:
+        return [Expiry(_LOG_CLASS[file.view], *_log_days(file, law), file.rows)]
+    return []
+
+
+def _of_billing(file: DataFile, law: Law) -> list[Expiry]:
+    clock, received = call_clock(_day(file)), _received(file)
+    row = law.last_day(file.tenant, BILLING, clock, received)
+    found = [_one(BILLING, row, file)]
+    if file.numbers:  # they never outlast the row
+        found.append(_one(NUMBERS, min(row, law.last_day(file.tenant, NUMBERS, clock, received)), file))
+    return found
+
+
+def _one(cls: str, last: date, file: DataFile) -> Expiry:
+    return Expiry(cls, last, last, file.rows or 1)
+
+
+def _log_days(file: DataFile, law: Law) -> tuple[date, date]:
+    """A row that came earlier never has a longer window, so the span of days bounds that of last days."""
+    cls, (first, last) = _LOG_CLASS[file.view], log_span(file)
+    if file.view == "suspense":
+        return law.last_day(file.tenant, cls, first, first), law.last_day(file.tenant, cls, last, last)
+    before = law.last_day(file.tenant, cls, call_clock(first), date.min)
+    return before, law.last_day(file.tenant, cls, call_clock(last), _received(file))
+
+
+def log_span(file: DataFile) -> tuple[date, date]:
+    """The first and the last day that clocks of a sealed log's rows begin with."""
+    known = [moment.date() for moment in (file.first_start, file.last_start) if moment is not None]
+    return (min(known), max(known)) if known else (_received(file), _received(file))
+
+
+def check_known(file: DataFile) -> None:
+    """Raise Problem for a data file that cannot be judged: nothing is deleted that cannot be named."""
+    if file.view not in VIEWS:
+        raise Problem(
+            f"data file {file.file_id} is of a view that this release does not know ({file.view}); nothing was purged"
+        )
+
+
+def _day(file: DataFile) -> date:
+    try:
+        return date.fromisoformat(file.part)
+    except ValueError:
+        raise Problem(f"data file {file.file_id} says no date that it is of; nothing was purged") from None
+
+
+def _received(file: DataFile) -> date:
+    if file.received_on is None:
+        raise Problem(f"data file {file.file_id} does not say when its rows came in; nothing was purged")
+    return file.received_on
+
+
+# -- what is done with each data file ----------------------------------------------------------------------------------
+
+
+def items(files: Iterable[DataFile], law: Law, found: Sequence[Hold], as_of: date) -> Iterator[Item]:
+    """What is due of the data files that count, in their order; `found` are the holds that block."""
+    for file in files:
+        check_known(file)
+        item = _item(file, law, found, as_of)
+        if item is not None:
+            yield item
+
+
+def _item(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+    if file.view in ("billing", "assurance"):
+        return _of_view(file, law, found, as_of)
+    if file.view == "archive":
+        return _of_archive(file, law, found, as_of)
+    if file.view in _LOG_CLASS:
+        return _of_log(file, law, as_of)
+    if file.view == "late":
+        covers = bool(holds.covering(found, file.tenant, *log_span(file)))
+        return _looked(Item(file, NUMBERS, RELEASE), covers)
+    covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
+    return _looked(Item(file, _HELD_CLASS[file.view], RELEASE), covered)
+
+
+def _looked(item: Item, look: bool) -> Item:
+    return replace(item, look=True) if look else whole(item)
+
+
+def _of_view(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+    """Rows past their class go whole, numbers past theirs out of the rows; held rows are copied before."""
+    opened = law.open_for(file.tenant, _day(file), _received(file), as_of)
+    covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
+    if file.view == "assurance":
+        return None if opened.assurance else _looked(Item(file, ASSURANCE, DELETE), covered)
+    if not opened.billing:
+        return _looked(Item(file, BILLING, DELETE), covered)
+    if not file.numbers:
+        return None
+    if not opened.numbers:
+        return _looked(Item(file, NUMBERS, REWRITE), covered)
+    accounts = law.due_accounts(file, as_of)
+    return Item(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
+
+
+def _of_archive(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+    """Nothing in a sealed block can be matched: a hold keeps all that came in on its first day or later."""
+    if not law.due(file.tenant, ARCHIVE, _day(file), _day(file), as_of):
+        return None
+    keeping, count = holds.receiving(found, file.tenant, _day(file)), file.rows or 1
+    why = {"": count} if keeping else {}
+    return Item(file, ARCHIVE, KEEP if keeping else DELETE, rows=count, held=sum(why.values()), why=why)
+
+
+def _of_log(file: DataFile, law: Law, as_of: date) -> Item | None:
+    """The ledger must know what each row that goes was, so a log of which anything is due is always looked at."""
+    first, _ = _log_days(file, law)
+    return Item(file, _LOG_CLASS[file.view], DELETE, look=True) if as_of > first else None
+
+
+# -- keys whose last row goes ------------------------------------------------------------------------------------------
+
+
+class MonthKey(NamedTuple):
+    """A key of the register that is not destroyed."""
+
+    key_id: str
+    capability: str
+    tenant: str
+    month: str
+    purpose: str
+
+
+_VIEW_CLASS: Final = {"billing": BILLING, "billing-numbers": NUMBERS, "assurance": ASSURANCE}
+_SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBERS, "archive": ARCHIVE, "hold": NUMBERS}
+
+
+def doomed_keys(
+    known: Iterable[MonthKey], remaining: Sequence[DataFile], law: Law, as_of: date, today: date
+) -> list[tuple[MonthKey, str]]:
+    """Month keys that nothing needs any more, and the class of what lay under each, in order.
+
+    `remaining` are data files as they are after the plan. A key of a view goes when no file of its month is left and
+    every date of the month is due also for data that would come in `today`; one that sealed logs or the archive in a
+    month goes when that month is over and no file is under it. Keys of ids never go.
+    """
+    used = {key_id for file in remaining for key_id in file.key_ids.split()}
+    left = {(file.view, file.tenant, file.part[:7]) for file in remaining}
+    left |= {
+        ("billing-numbers", file.tenant, file.part[:7]) for file in remaining if file.view == "billing" and file.numbers
+    }
+    found = []
+    for key in sorted(known, key=lambda key: key[1:]):
+        cls = _doomed(key, used, left, law, as_of, today)
+        if cls:
+            found.append((key, cls))
+    return found
+
+
+def _doomed(
+    key: MonthKey, used: set[str], left: set[tuple[str, str, str]], law: Law, as_of: date, today: date
+) -> str | None:
+    """The class of a key that goes, None for one that stays."""
+    if key.month == "all" or key.key_id in used:
+        return None
+    view = key.purpose if key.capability == "lineage" else key.capability
+    if view in _VIEW_CLASS:
+        stays = (view, key.tenant, key.month) in left or _month_open(view, key, law, as_of, today)
+        return None if stays else _VIEW_CLASS[view]
+    if key.capability == "hold":  # minted for a purge, with a file or, when that purge was abandoned, without
+        return _HELD_CLASS[HELD + key.purpose.partition(".")[0].removeprefix("lin-").removesuffix("-numbers")]
+    over = key.month < min(as_of, today).isoformat()[:7]
+    if key.capability in _SEALED_CLASS and over:
+        return _SEALED_CLASS[key.capability]
+    if key.capability == "transit":
+        last = last_of_month(key.month)
+        kept = min(policies.last_day(TEMP, last, last) for policies in law.policies.values())
+        return TEMP if over and as_of > kept else None
+    return None
+
+
+def _month_open(view: str, key: MonthKey, law: Law, as_of: date, today: date) -> bool:
+    """Whether a call of the month's last date, and so of any, could still be written if it came in now."""
+    opened = law.open_for(key.tenant, last_of_month(key.month), today, as_of)
+    return {"billing": opened.billing, "billing-numbers": opened.numbers, "assurance": opened.assurance}[view]
+
+
+def last_of_month(month: str) -> date:
+    """The last date of a month (YYYY-MM)."""
+    year, number = map(int, month.split("-"))
+    return date(year + number // 12, number % 12 + 1, 1) - timedelta(1)
+
+
+def after(files: Iterable[DataFile], plan: Iterable[Item]) -> list[DataFile]:
+    """Data files as they are after a plan, as far as keys and partitions go.
+
+    A file that loses all its numbers is no longer under their key; a log or held copy that is written anew is under
+    keys of the day.
+    """
+    doing = {item.file.file_id: item for item in plan if item.changes}
+    remaining = []
+    for file in files:
+        item = doing.get(file.file_id)
+        if item is None or (item.action == REWRITE and item.accounts):
+            remaining.append(file)
+        elif item.action == REWRITE:
+            meta, *others = file.key_ids.split()
+            stays = [meta, others[-1]] if file.view == "billing" else []
+            remaining.append(replace(file, numbers=False, key_ids=" ".join(stays)))
+    return remaining
+
+
+# -- derived rows ------------------------------------------------------------------------------------------------------
+
+
+GONE, FROZEN, OPEN = "gone", "frozen", "open"
+
+
+class Derived(NamedTuple):
+    """Derived rows of one table, tenant and day of which data files go, and what becomes of them.
+
+    gone: they are deleted. frozen: they stay as they are, and nothing can change them. open: they stay, and rows of
+    the day may still come; the lake no longer has all that they were made of.
+    """
+
+    table: str
+    tenant: str
+    day: date
+    state: str
+
+
+BY_TRUNK: Final = (
+    "assurance_trunk_hourly",
+    "assurance_trunk_hourly_pdd",
+    "assurance_trunk_hourly_cause",
+    "assurance_trunk_hourly_mos",
+)
+BY_ACCOUNT: Final = "assurance_account_daily"
+USAGE: Final = "billing_usage_daily"
+
+
+@dataclass(frozen=True)
+class Dates:
+    """What derived rows are judged by: the partitions left, the law, the holds, and the days."""
+
+    remaining: frozenset[tuple[str, str, str]]  # (view, tenant, call_date)
+    law: Law
+    found: Sequence[Hold]
+    as_of: date
+    today: date
+
+    def closed(self, view: str, tenant: str, day: date) -> bool:
+        """Whether no row of a call date is left in a view, and none can come any more."""
+        opened = self.law.open_for(tenant, day, self.today, self.as_of)
+        still = opened.billing if view == "billing" else opened.assurance
+        return not still and (view, tenant, day.isoformat()) not in self.remaining
+
+    def held(self, tenant: str, first: date, last: date) -> bool:
+        return bool(holds.covering(self.found, tenant, first, last))
+
+
+def derived_rows(plan: Iterable[Item], noted: Mapping[tuple[str, str, date], str], dates: Dates) -> Iterator[Derived]:
+    """What becomes of derived rows, in order; `noted` are those that earlier purges froze or left open.
+
+    Usage is by the local date of the answer, so a day of it closes when every call date that may be in it has.
+    """
+    touched = set(noted)
+    for item in plan:
+        if item.action == DELETE and item.file.view in ("billing", "assurance"):
+            touched |= set(_made_of(item.file))
+    for table, tenant, day in sorted(touched):
+        state = _usage_state(tenant, day, dates) if table == USAGE else _state(table, tenant, day, dates)
+        if noted.get((table, tenant, day)) != state:
+            yield Derived(table, tenant, day, state)
+
+
+def _made_of(file: DataFile) -> Iterator[tuple[str, str, date]]:
+    """Tables, tenant and days that rows of a data file may be in."""
+    day = _day(file)
+    if file.view == "billing":
+        yield from ((USAGE, file.tenant, day + timedelta(n)) for n in range(-1, _LONGEST_BILLED + 1))
+    else:
+        yield from ((table, file.tenant, day) for table in (BY_ACCOUNT, *BY_TRUNK))
+
+
+def _usage_state(tenant: str, day: date, dates: Dates) -> str:
+    span = [day + timedelta(n) for n in range(1, -_LONGEST_BILLED - 1, -1)]  # the newest call date closes last
+    if not all(dates.closed("billing", tenant, one) for one in span):
+        return OPEN
+    return FROZEN if dates.held(tenant, span[-1], span[0]) else GONE
+
+
+def _state(table: str, tenant: str, day: date, dates: Dates) -> str:
+    if not dates.closed("assurance", tenant, day):
+        return OPEN
+    stays = table in BY_TRUNK and dates.law.keeps_trunks(tenant)
+    return FROZEN if stays or dates.held(tenant, day, day) else GONE

@@ -1,0 +1,270 @@
+"""Which rows of a data file are due, and which of these a hold keeps: for the files that dates alone do not judge.
+
+Planning counts with it and the run writes by it, so that a dry run and a run agree. Only the columns that holds match
+by are read; no row is looked at in a loop.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from callward import database
+from callward.columns import flat
+from callward.keys import tokens
+from callward.lake.data_files import HELD, Files, clock_days, seen_days
+from callward.lake.ledger import DataFile
+from callward.retention import holds
+from callward.retention.holds import Hold
+from callward.retention.policy.rules import NUMBERS, call_clock
+from callward.retention.purge.due_files import KEEP, REWRITE, Item, Law
+from schemas.tables import lake_files, runs
+from schemas.views import ID_COLUMN, NUMBER_COLUMNS
+
+Mask = npt.NDArray[np.bool_]
+_SECOND: Final = timedelta(seconds=1)  # when a hold was placed is known to the second
+
+
+@dataclass
+class Judged:
+    """Rows of one data file, in its order: which are due, and per hold which it keeps of those."""
+
+    due: Mask
+    by_hold: list[tuple[Hold, Mask]] = field(default_factory=list)
+
+    @property
+    def held(self) -> Mask:
+        """Rows that some hold keeps."""
+        kept = np.zeros(len(self.due), np.bool_)
+        for _, mask in self.by_hold:
+            kept |= mask
+        return kept
+
+    @property
+    def going(self) -> Mask:
+        """Rows that are due and that no hold keeps."""
+        return self.due & ~self.held
+
+    def names(self, rows: Mask) -> tuple[pa.Array, pa.Array]:
+        """HELD_FIELDS of those rows: ids of the holds that match each, and of all that were asked."""
+        asked = " ".join(hold.hold_id for hold, _ in self.by_hold)
+        masks = np.array([mask[rows] for _, mask in self.by_hold])
+        patterns, which = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
+        bits = np.unpackbits(patterns, axis=0, count=len(masks)).astype(bool)
+        ids = np.array([hold.hold_id for hold, _ in self.by_hold], object)
+        told = pa.array([" ".join(ids[column]) for column in bits.T], pa.string())
+        return told.take(pa.array(which.ravel())), pa.repeat(asked, masks.shape[1])
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What rows are judged by. `found` are the holds that block on `today`."""
+
+    files: Files
+    law: Law
+    found: Sequence[Hold]
+    as_of: date
+    today: date
+
+    def judged(self, item: Item, rows: pa.Table | None = None) -> Judged:
+        """The rows of an item's data file; opens the file only where a date does not decide.
+
+        `rows`: all of a view's file, for whoever has read it; else only the columns that holds match by are read.
+        """
+        view = item.file.view
+        if view in ("suspense", "pending", "late"):
+            return self.of_log(item.file, self.files.read_log(item.file))
+        if view == f"{HELD}late":
+            return self.of_held(item.file, self.files.read_log(item.file))
+        if view.startswith(HELD):
+            return self.of_held(item.file, self.files.lineage(item.file))
+        return self._of_view(item, rows)
+
+    # -- the views ------------------------------------------------------------------------------------------------
+
+    def _of_view(self, item: Item, rows: pa.Table | None) -> Judged:
+        file = item.file
+        covering = self._covering(file)
+        due = self._of_accounts(item, rows) if item.accounts else np.ones(file.rows, np.bool_)
+        if not covering:
+            return Judged(due)
+        wanted = due & ~self._already_held(file, rows)
+        return Judged(due, [(hold, mask & wanted) for hold, mask in self._matched(file, covering, rows)])
+
+    def _covering(self, file: DataFile) -> list[Hold]:
+        day = date.fromisoformat(file.part)
+        return holds.covering(self.found, file.tenant, day, day)
+
+    def _matched(
+        self, file: DataFile, covering: Sequence[Hold], rows: pa.Table | None = None
+    ) -> Iterator[tuple[Hold, Mask]]:
+        """Per hold which rows it keeps. Columns that the file does not have any more match everything."""
+        gone = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
+        columns = [name for name in holds.columns(file.view, covering) if name not in gone]
+        if rows is None:
+            rows = self.files.rows(file, columns) if columns else _nothing(file.rows)
+        secrets = holds.secrets(self.files.workspace, file.tenant, file.part[:7])
+        day, since = date.fromisoformat(file.part), self._numbers_gone_since(file)
+        for hold in covering:
+            asked: Hold | None = hold
+            if hold.numbers and since and hold.placed_at and hold.placed_at + _SECOND <= since:
+                asked = _without_numbers(hold)
+            matched = asked and holds.matching(file.view, rows, file.tenant, day, [asked], secrets)
+            yield hold, np.zeros(file.rows, np.bool_) if matched is None else _mask(matched)
+
+    def _numbers_gone_since(self, file: DataFile) -> datetime | None:
+        """When a purge took the numbers out of a file; None for any other file.
+
+        That purge made held copies of all rows that the holds of its time match by number, so these need no more of
+        it. A hold that came later, or a file that never had numbers, cannot be matched by number: all is kept.
+        """
+        if file.view != "billing" or file.numbers:
+            return None
+        f = lake_files.c
+        query = select(f.committed_at).join(runs, runs.c.run_id == f.run_id)
+        query = query.where(f.file_id == file.file_id, runs.c.kind == "purge")
+        with database.reading(self.files.workspace.settings) as connection:
+            return connection.execute(query).scalar()
+
+    def _of_accounts(self, item: Item, rows: pa.Table | None) -> Mask:
+        """Rows of the accounts whose own window is past, that still have a number."""
+        if rows is None:
+            rows = self.files.rows(item.file, ["account", "calling_token", "called_token"])
+        mine = pc.is_in(rows["account"], pa.array(item.accounts, pa.string()))
+        some = pc.or_(rows["calling_token"].is_valid(), rows["called_token"].is_valid())
+        return _mask(pc.and_(mine, some))
+
+    def _already_held(self, file: DataFile, rows: pa.Table | None) -> Mask:
+        """Rows of which an earlier purge made a held copy: when their numbers went, or before they came again."""
+        copies = self.files.committed(HELD + file.view, file.tenant, [file.part])
+        if not copies:
+            return np.zeros(file.rows, np.bool_)
+        column = ID_COLUMN[file.view]
+        held = np.concatenate([tokens.as_u64(self.files.rows(copy, [column])[column]) for copy in copies])
+        ids = flat((self.files.rows(file, [column]) if rows is None else rows)[column])
+        return _mask(pc.is_in(ids, tokens.from_u64(held)))
+
+    # -- held copies ------------------------------------------------------------------------------------------------
+
+    def of_held(self, file: DataFile, rows: pa.Table) -> Judged:
+        """Held rows (with HELD_FIELDS): each stays for the holds that it was kept for, and for any that came later.
+
+        A file without HELD_FIELDS was held whole, as its purge came to an end half way.
+        """
+        due, covering = np.ones(file.rows, np.bool_), self._covering(file)
+        if not set(rows.column_names) >= {"holds", "asked"}:
+            return Judged(due, [(hold, due) for hold in covering])
+        asked = set(" ".join(pc.unique(rows["asked"]).to_pylist()).split())
+        later = [hold for hold in covering if hold.hold_id not in asked]
+        kept = [(hold, _names(rows["holds"], hold.hold_id)) for hold in covering if hold.hold_id in asked]
+        return Judged(due, kept + (list(self._held_matched(file, rows, later)) if later else []))
+
+    def _held_matched(self, file: DataFile, rows: pa.Table, later: Sequence[Hold]) -> Iterator[tuple[Hold, Mask]]:
+        if file.view != f"{HELD}late":
+            yield from self._matched(file, later)
+            return
+        for hold in later:
+            yield hold, _mask(holds.matching(file.view, rows, file.tenant, None, [hold], holds.MonthSecrets()))
+
+    # -- sealed logs ------------------------------------------------------------------------------------------------
+
+    def of_log(self, file: DataFile, rows: pa.Table) -> Judged:
+        """Rows of suspense, pending or late: each by its own day."""
+        days = flat(clock_days(file.view, rows))
+        if file.view == "late":
+            matching, none = holds.matching, holds.MonthSecrets()
+            covering = holds.covering(self.found, file.tenant, *_span(days))
+            kept = [(hold, _mask(matching("late", rows, file.tenant, None, [hold], none))) for hold in covering]
+            return Judged(np.ones(rows.num_rows, np.bool_), kept)
+        due = self._due_suspense(file, days) if file.view == "suspense" else self._due_pending(file, rows, days)
+        concerned = [hold for hold in self.found if hold.concerns(file.tenant)]
+        return Judged(due, [(hold, due & _days_kept(file.view, hold, days)) for hold in concerned])
+
+    def _due_suspense(self, file: DataFile, days: pa.Array) -> Mask:
+        def due(day: date) -> bool:
+            return self.law.due(file.tenant, "suspense", day, day, self.as_of)
+
+        return _by_day(days, due)
+
+    def _due_pending(self, file: DataFile, rows: pa.Table, days: pa.Array) -> Mask:
+        """Pieces of calls are call detail; each came in on a day of its own."""
+        seen = flat(seen_days(rows))
+        due = np.zeros(len(days), np.bool_)
+        for received in pc.unique(seen).to_pylist():
+
+            def judge(day: date, received: date = received) -> bool:
+                return self.law.due(file.tenant, NUMBERS, call_clock(day), received, self.as_of)
+
+            due |= _mask(pc.equal(seen, received)) & _by_day(days, judge)
+        return due
+
+
+def looked(item: Item, judge: Judge) -> Item | None:
+    """An item with its rows counted, and what is then done with its file; None where nothing is due after all."""
+    found = judge.judged(item)
+    due, held = int(found.due.sum()), int(found.held.sum())
+    if not due:
+        return None
+    made = replace(item, rows=due, held=held, look=False, why=_why(item, found, judge.today))
+    if item.file.view in ("billing", "assurance", "late"):  # held rows are copied, then the file goes on as any
+        return made
+    going = int(found.going.sum())
+    if not going:
+        return replace(made, action=KEEP)
+    return made if going == len(found.due) else replace(made, action=REWRITE)
+
+
+def _why(item: Item, found: Judged, today: date) -> dict[str, int]:
+    """Held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
+    may_be_named = holds.named(item.file.view, [hold for hold, _ in found.by_hold], holds.COMPLIANCE, today)
+    named = [(hold, mask) for hold, mask in found.by_hold if hold in may_be_named]
+    left, told = found.held.copy(), {}
+    for hold, mask in named:
+        told[hold.hold_id] = int((left & mask).sum())
+        left &= ~mask
+    told[""] = int(left.sum())
+    return {hold_id: rows for hold_id, rows in told.items() if rows}
+
+
+def _without_numbers(hold: Hold) -> Hold | None:
+    """The hold with its other selectors alone; None when it has no other."""
+    return replace(hold, numbers=()) if hold.accounts or hold.trunks else None
+
+
+def _days_kept(view: str, hold: Hold, days: pa.Array) -> Mask:
+    """Rows that cannot be matched and may be the hold's: by their call date, or by the day that they came in."""
+    if view == "suspense":
+        return _by_day(days, lambda day: hold.first is None or day >= hold.first)
+    return _by_day(days, lambda day: hold.covers(day, day))
+
+
+def _by_day(days: pa.Array, judge: Callable[[date], bool]) -> Mask:
+    """`judge` of each row's day: asked once per day."""
+    encoded = days.dictionary_encode()
+    told = np.array([judge(day) for day in encoded.dictionary.to_pylist()], np.bool_)
+    return np.asarray(told[encoded.indices.to_numpy()], np.bool_)
+
+
+def _span(days: pa.Array) -> tuple[date, date]:
+    span = pc.min_max(days)
+    return span["min"].as_py(), span["max"].as_py()
+
+
+def _names(column: pa.ChunkedArray, hold_id: str) -> Mask:
+    """Which rows name a hold. Ids have one length and no spaces, so a part of the text is a whole id."""
+    return _mask(pc.match_substring(column, hold_id))
+
+
+def _nothing(rows: int) -> pa.Table:
+    """A table of that many rows without a column that anything is matched by."""
+    return pa.table({"": pa.nulls(rows)})
+
+
+def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:
+    return np.asarray(flat(column).fill_null(False).to_numpy(zero_copy_only=False), np.bool_)

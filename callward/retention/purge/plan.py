@@ -1,0 +1,332 @@
+"""A purge's plan: made from one snapshot of the registers, equal in a dry run and in the run, named by its digest."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from callward import database, runs
+from callward.errors import Problem
+from callward.ingest import segments
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
+from callward.retention import holds
+from callward.retention.holds import Hold
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import Policy
+from callward.retention.purge.due_files import (
+    FROZEN,
+    KEEP,
+    OPEN,
+    REQUESTS,
+    REWRITE,
+    TEMP,
+    Dates,
+    Derived,
+    Item,
+    Law,
+    MonthKey,
+    after,
+    derived_rows,
+    doomed_keys,
+    expiries,
+    items,
+)
+from callward.retention.purge.due_rows import Judge, looked
+from callward.settings import Settings
+from callward.storage.store import TRANSIT, Store, Stored
+from schemas.retention import frozen_derived, subject_requests
+from schemas.tables import keys, lake_files, partitions
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a plan is made from, read in one snapshot."""
+
+    law: Law
+    files: Sequence[DataFile]
+    replaced: Sequence[DataFile]  # by nights, and still on disk for readers that had begun
+    versions: Mapping[tuple[str, str], int]
+    keys: Sequence[MonthKey]
+    noted: Mapping[tuple[str, str, date], str]  # derived rows that earlier purges froze or left open
+    answered: Sequence[tuple[str, str, date, date]]  # subject requests: id, tenant, answered, received
+    fingerprint: str  # of the holds
+    tenant: str | None = None  # of whom alone it is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a purge does. `changes` without anything: nothing is due, or all that is due is held where it lies."""
+
+    as_of: date
+    items: Sequence[Item]
+    keys: Sequence[tuple[MonthKey, str]]  # with the class of what lay under it
+    derived: Sequence[Derived]
+    requests: Sequence[str]
+    spilled: Sequence[str]  # batches in flight that their run left behind
+    stale: Sequence[str] = ()  # data files that were replaced before, and whose rows are due
+    policies: Mapping[str, str] = field(default_factory=dict)  # tenant → digest of all its versions
+    versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    fingerprint: str = ""
+    litter: Sequence[str] = ()  # ids of keys that a purge minted before it was killed: nothing ever lay under them
+
+    @property
+    def doing(self) -> list[Item]:
+        """Items that are more than counted."""
+        return [item for item in self.items if item.changes]
+
+    @property
+    def written(self) -> list[Item]:
+        """Items for which something is written: a log that goes must be read for the ledger."""
+        return [
+            item
+            for item in self.doing
+            if item.action == REWRITE or item.held or item.file.view in ("suspense", "pending")
+        ]
+
+    @property
+    def changes(self) -> bool:
+        return bool(self.doing or self.keys or self.derived or self.requests or self.spilled or self.stale)
+
+    @property
+    def tenants(self) -> list[str]:
+        """Whose data it touches."""
+        return sorted({item.file.tenant for item in self.doing} | {key.tenant for key, _ in self.keys})
+
+    def facts(self) -> dict[str, Any]:
+        """What an approval is about."""
+        return {
+            "as_of": self.as_of.isoformat(),
+            "items": [item.facts() for item in self.items],
+            "keys": [[key.key_id, cls] for key, cls in self.keys],
+            "derived": [[row.table, row.tenant, row.day.isoformat(), row.state] for row in self.derived],
+            "requests": list(self.requests),
+            "spilled": list(self.spilled),
+            "stale": list(self.stale),
+            "policies": dict(self.policies),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the facts as canonical JSON."""
+        return hashlib.sha256(_canonical(self.facts()).encode()).hexdigest()
+
+    def told(self) -> str:
+        """As the register keeps it (JSON): the facts, and what the run needs that an approval is not about."""
+        more = {"fingerprint": self.fingerprint, "held": self.held(), "litter": list(self.litter)}
+        return _canonical(self.facts() | more)
+
+    def held(self) -> list[dict[str, Any]]:
+        """Rows that stay for a hold, by tenant, class and the hold's id where everyone may know it."""
+        sums: dict[tuple[str, str, str], int] = defaultdict(int)
+        for item in self.items:
+            for hold_id, rows in item.why.items():
+                sums[item.file.tenant, item.retention_class, hold_id] += rows
+        names = ("tenant", "class", "hold", "rows")
+        return [dict(zip(names, (*key, rows), strict=True)) for key, rows in sorted(sums.items())]
+
+    def classes(self) -> list[dict[str, Any]]:
+        """Per class what is due, held and deleted, how many files that concerns, and keys destroyed."""
+        found: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTS, 0))
+        for item in self.items:
+            counts = found[item.retention_class]
+            counts["due"] += item.rows
+            counts["held"] += item.held
+            counts["deleted"] += item.rows - item.held
+            counts["files"] += item.changes
+        for _, cls in self.keys:
+            found[cls]["keys_destroyed"] += 1
+        found[REQUESTS]["due"] += len(self.requests)
+        found[REQUESTS]["deleted"] += len(self.requests)
+        found[TEMP]["files"] += len(self.spilled)
+        return [{"class": cls, **counts} for cls, counts in sorted(found.items()) if any(counts.values())]
+
+
+_COUNTS: Final = ("due", "held", "deleted", "files", "keys_destroyed")
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+# -- making one --------------------------------------------------------------------------------------------------------
+
+
+def make(
+    settings: Settings,
+    files: Files,
+    as_of: date,
+    today: date,
+    candidates: Mapping[str, Policy] | None = None,
+    only: str | None = None,
+) -> tuple[Plan, Seen, list[Hold]]:
+    """The plan for a day, what it was made from, and the holds that block. `candidates`: policies to be tried.
+
+    `only`: of one tenant alone, with nothing that is shared.
+    Raises Problem where the holds cannot be read, and where the lake or the manifest is not as it should be.
+    """
+    with database.reading(settings) as connection:
+        fingerprint = holds.fingerprint(connection)  # before the holds: one placed meanwhile makes it out of date
+    found = holds.opened(settings, today=today)
+    with database.reading(settings) as connection:
+        seen = _seen(settings, connection, candidates, fingerprint)
+    if only is not None:
+        seen = _of_tenant(seen, only)
+    judge = Judge(files, seen.law, found, as_of, today)
+    planned = [
+        made
+        for item in items(seen.files, seen.law, found, as_of)
+        if (made := looked(item, judge) if item.look else item) is not None
+    ]
+    check_files(settings, [item.file for item in planned])
+    return _plan(settings, planned, seen, found, as_of, today), seen, found
+
+
+def _plan(
+    settings: Settings, planned: Sequence[Item], seen: Seen, found: Sequence[Hold], as_of: date, today: date
+) -> Plan:
+    stale = [file for file in seen.replaced if _is_due(file, seen.law, as_of)]
+    gone = {file.file_id for file in stale}
+    remaining = after(seen.files, planned)
+    readable = remaining + [file for file in seen.replaced if file.file_id not in gone]
+    parts = frozenset((file.view, file.tenant, file.part) for file in remaining)
+    touched = {(item.file.tenant, item.file.part) for item in planned if item.changes}
+    doomed = doomed_keys(seen.keys, readable, seen.law, as_of, today)
+    under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}
+    return Plan(
+        as_of=as_of,
+        items=planned,
+        keys=[(key, cls) for key, cls in doomed if not _is_litter(key, under)],
+        litter=[key.key_id for key, _ in doomed if _is_litter(key, under)],
+        derived=list(derived_rows(planned, seen.noted, Dates(parts, seen.law, found, as_of, today))),
+        requests=_due_requests(seen, as_of),
+        spilled=sorted(_due_spills(settings, seen.law, as_of)) if seen.tenant is None else [],
+        stale=sorted(gone),
+        policies={tenant: policies.digest for tenant, policies in sorted(seen.law.policies.items())},
+        versions={part: seen.versions.get(part, 0) for part in touched},
+        fingerprint=seen.fingerprint,
+    )
+
+
+def _is_litter(key: MonthKey, under: set[str]) -> bool:
+    return key.capability == "hold" and key.key_id not in under
+
+
+def _is_due(file: DataFile, law: Law, as_of: date) -> bool:
+    """Whether a file that was replaced already holds anything past its window: its readers are not waited for."""
+    return any(as_of > found.first for found in expiries(file, law))
+
+
+def check_files(settings: Settings, files: Iterable[DataFile]) -> None:
+    """Raise Problem unless each lies in the lake as it was written: what is lost or altered is for a person."""
+    store = Store.of(settings)
+    for file in files:
+        try:
+            size = store.size(file.path)
+        except FileNotFoundError:
+            raise Problem(f"data file {file.file_id}, which is due, is not in the lake; nothing was purged") from None
+        if size != file.bytes:
+            raise Problem(f"data file {file.file_id}, which is due, was altered or cut short; nothing was purged")
+
+
+# -- the snapshot ------------------------------------------------------------------------------------------------------
+
+
+def _seen(
+    settings: Settings, connection: Connection, candidates: Mapping[str, Policy] | None, fingerprint: str
+) -> Seen:
+    f = lake_files.c
+    replaced = connection.execute(select(lake_files).where(f.superseded_at.is_not(None), f.removed_at.is_(None)))
+    return Seen(
+        law=Law(policy_register.in_force(settings, connection, candidates)),
+        files=ledger.files(connection),
+        replaced=[ledger.data_file(row) for row in replaced],
+        versions={(row.tenant, row.part): row.version for row in connection.execute(select(partitions))},
+        keys=_live_keys(connection, segments.keys_in_use(settings)),
+        noted=dict(_noted(connection)),
+        answered=list(_answered(connection)),
+        fingerprint=fingerprint,
+    )
+
+
+def _of_tenant(seen: Seen, tenant: str) -> Seen:
+    return replace(
+        seen,
+        tenant=tenant,
+        files=[file for file in seen.files if file.tenant == tenant],
+        replaced=[file for file in seen.replaced if file.tenant == tenant],
+        keys=[key for key in seen.keys if key.tenant == tenant],
+        noted={name: state for name, state in seen.noted.items() if name[1] == tenant},
+        answered=[request for request in seen.answered if request[1] == tenant],
+    )
+
+
+def _live_keys(connection: Connection, needed: Collection[str]) -> list[MonthKey]:
+    """Keys that may go. `needed` are those that records wait under, of which no data file knows yet."""
+    k = keys.c
+    query = select(k.key_id, k.capability, k.tenant, k.month, k.purpose).where(k.state != "destroyed", k.month != "all")
+    return [MonthKey(*row) for row in connection.execute(query) if row.key_id not in needed]
+
+
+def _noted(connection: Connection) -> Iterator[tuple[tuple[str, str, date], str]]:
+    f = frozen_derived.c
+    for row in connection.execute(select(f.table_name, f.tenant, f.part, f.sha256)):
+        yield (row.table_name, row.tenant, date.fromisoformat(row.part)), FROZEN if row.sha256 else OPEN
+
+
+def _answered(connection: Connection) -> Iterator[tuple[str, str, date, date]]:
+    r = subject_requests.c
+    query = select(r.request_id, r.tenant, r.answered_at, r.received_at).where(r.answered_at.is_not(None))
+    for row in connection.execute(query.order_by(r.request_id)):
+        yield row.request_id, row.tenant, row.answered_at.date(), row.received_at.date()
+
+
+def _due_requests(seen: Seen, as_of: date) -> list[str]:
+    return [
+        request_id
+        for request_id, tenant, answered, received in seen.answered
+        if seen.law.due(tenant, REQUESTS, answered, received, as_of)
+    ]
+
+
+def _due_spills(settings: Settings, law: Law, as_of: date) -> Iterator[str]:
+    """Batches in flight whose run is over, older than their window."""
+    spilled = (file for file in Store.of(settings).list(TRANSIT) if file.path.endswith(".seal"))
+    old = [file.path.removeprefix(f"{TRANSIT}/") for file in spilled if _spill_due(file, law, as_of)]
+    if not old:
+        return
+    with database.reading(settings) as connection:
+        alive = runs.living(connection)
+    yield from (name for name in old if name.split("-", 1)[0] not in alive)
+
+
+def _spill_due(file: Stored, law: Law, as_of: date) -> bool:
+    written = datetime.fromtimestamp(file.modified).date() + timedelta(1)  # in whichever zone: never early
+    return as_of > min(policies.last_day(TEMP, written, written) for policies in law.policies.values())
+
+
+# -- what another policy would change ----------------------------------------------------------------------------------
+
+
+def effect(now: Plan, then: Plan) -> list[dict[str, Any]]:
+    """What would newly go under other policies, and what would stay, by tenant and class."""
+    before, behind = ({(i.retention_class, i.file.file_id): i for i in plan.items} for plan in (now, then))
+    sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"goes": 0, "newly_goes": 0, "stays": 0})
+    for key, item in (before | behind).items():
+        counts = sums[item.file.tenant, item.retention_class]
+        old, new = (_going(plan.get(key)) for plan in (before, behind))
+        counts["goes"] += new
+        counts["newly_goes"] += max(0, new - old)
+        counts["stays"] += max(0, old - new)
+    return [{"tenant": tenant, "class": cls, **counts} for (tenant, cls), counts in sorted(sums.items())]
+
+
+def _going(item: Item | None) -> int:
+    return 0 if item is None or item.action == KEEP else (item.rows or 1) - item.held

@@ -1,0 +1,279 @@
+"""Restrictions: rows of a person that are kept but not used, until the person says otherwise (GDPR article 18).
+
+The register names a person by a keyed hash of the number or the account. Whoever asks with SQL can open neither that
+key nor the numbers' one, so the service marks the rows beforehand: by their view ids, or by the account, hashed anew
+under a key of the view itself. A data file that came since the last marking is not shown to anyone for a tenant with
+restrictions; the marking after each commit takes it in. Restricted rows expire, are held and are purged like others.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, delete, insert, select, update
+
+from callward import audit, database, runs
+from callward.keys import tokens
+from callward.keys.register import EVERY_MONTH, KeyName, Keyring
+from callward.lake.data_files import Files
+from callward.retention.requests.register import SERVICE, Request, Selector, found
+from callward.retention.requests.search import Hit, search, secrets
+from callward.settings import Settings
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.retention import restrictions
+from schemas.tables import billing_usage_daily, lake_files, leases
+from schemas.tables import runs as runs_table
+from schemas.views import ID_COLUMN
+
+RUN: Final = "restrict"
+MARK: Final = "mark"  # stands where a restriction has its request: a row of a view, or an account, that one hides
+_VIEWS: Final = ("billing", "assurance")
+_PATIENCE_S: Final = 60.0
+
+
+# -- the register ------------------------------------------------------------------------------------------------------
+
+
+def restrict(settings: Settings, request: Request) -> None:
+    """Restrict whom a request is about, from now on. The same again changes nothing."""
+    name = _selector(_workspace(settings), request.tenant, request.selector)
+    table = restrictions
+    with database.writing(settings) as connection:
+        mine = (table.c.tenant == request.tenant) & (table.c.selector == name)
+        row = connection.execute(select(table).where(mine)).first()
+        values = {"request_id": request.request_id, "since": database.now(), "until": None, "confidential": False}
+        if row is None:
+            connection.execute(insert(table).values(tenant=request.tenant, selector=name, **values))
+        elif row.until is not None:
+            connection.execute(update(table).where(mine).values(**values))
+        audit.append(connection, [_entry("restrict", request)])
+
+
+def lift(settings: Settings, request: Request) -> bool:
+    """End the restriction of whom a request is about; whether there was one."""
+    name, table = _selector(_workspace(settings), request.tenant, request.selector), restrictions
+    with database.writing(settings) as connection:
+        mine = (table.c.tenant == request.tenant) & (table.c.selector == name)
+        ended = connection.execute(update(table).where(mine, table.c.until.is_(None)).values(until=database.now()))
+        if ended.rowcount:
+            audit.append(connection, [_entry("restrict-lift", request)])
+    return bool(ended.rowcount)
+
+
+def _selector(workspace: Workspace, tenant: str, whom: Selector) -> str:
+    columns = [pa.array([whom.kind]), pa.array([whom.value])]
+    return str(tokens.mac(columns, workspace.id_secret(tenant, "restriction"))[0].as_py().hex())
+
+
+def _entry(event: str, request: Request) -> audit.Entry:
+    return audit.Entry(SERVICE, event, f"request {request.request_id}", "restriction of a person's rows")
+
+
+def _workspace(settings: Settings) -> Workspace:
+    return open_workspace(Reference(str(settings.path), SERVICE, "restrictions"))
+
+
+def active(connection: Connection) -> dict[str, list[str]]:
+    """Tenant → the requests by which its persons are restricted now."""
+    table = restrictions
+    rows = connection.execute(
+        select(table.c.tenant, table.c.request_id).where(table.c.until.is_(None), table.c.request_id != MARK)
+    )
+    by_tenant: dict[str, list[str]] = {}
+    for row in rows:
+        by_tenant.setdefault(row.tenant, []).append(row.request_id)
+    return by_tenant
+
+
+# -- marking -----------------------------------------------------------------------------------------------------------
+
+
+def mark(settings: Settings, *, everything: bool = False) -> int:
+    """Mark the rows that are hidden, in the data files that came since the last time (or all); how many there are.
+
+    Called after each commit that writes data files. Costs nothing for a workspace without restrictions.
+    """
+    with database.reading(settings) as connection:
+        restricted = active(connection)
+        marked = _marked_tenants(connection)
+        since = None if everything else last_marked(connection)
+    if not restricted and not marked:
+        return 0
+    _await_turn(settings)
+    with runs.running(settings, RUN, [RUN]) as run_id:
+        files, total = Files(_workspace(settings), run_id), 0
+        for tenant in sorted({*restricted, *marked}):
+            whom = [found(settings, request_id).selector for request_id in restricted.get(tenant, [])]
+            marks = _marks(files, tenant, whom, since)
+            total += _write(settings, tenant, marks, replace=since is None)
+        runs.finish(settings, run_id, "done", {"marks": total})
+    return total
+
+
+def _await_turn(settings: Settings) -> None:
+    """Two nights may end at once: the second marks after the first. What is not marked yet is not shown."""
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        with database.reading(settings) as connection:
+            at_work = connection.execute(select(leases.c.run_id).where(leases.c.name == RUN)).scalar()
+            if at_work is None or at_work not in runs.living(connection):
+                return
+        time.sleep(0.1)
+
+
+def last_marked(connection: Connection) -> datetime | None:
+    """Data files committed until then have been looked at."""
+    query = select(runs_table.c.started_at).where(runs_table.c.kind == RUN, runs_table.c.status == "done")
+    return connection.execute(query.order_by(runs_table.c.started_at.desc()).limit(1)).scalar()
+
+
+def _marked_tenants(connection: Connection) -> set[str]:
+    query = select(restrictions.c.tenant).where(restrictions.c.request_id == MARK).distinct()
+    return set(connection.execute(query).scalars())
+
+
+def _marks(files: Files, tenant: str, whom: Sequence[Selector], since: datetime | None) -> set[str]:
+    """Marks of what some persons' rows are found by, in the data files that came since."""
+    found: set[str] = set()
+    for selector in whom:
+        if selector.kind == "account":
+            name = KeyName("billing", tenant, EVERY_MONTH, "restriction")
+            secret = files.workspace.keyring.key(name).secret
+            found.update(_hex(tokens.mac([pa.array([selector.value])], secret)))
+        for day in _dates(files.workspace.settings, tenant, since):
+            found.update(_of_date(files, tenant, day, selector))
+    return found
+
+
+def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]:
+    f = lake_files.c
+    query = select(f.part).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None)).distinct()
+    if since is not None:
+        query = query.where(f.committed_at >= since)
+    with database.reading(settings) as connection:
+        return sorted(connection.execute(query).scalars())
+
+
+def _of_date(files: Files, tenant: str, day: str, whom: Selector) -> Iterator[str]:
+    """Marks of a date's rows: view ids for a number; for an account the month's token of it, in one view."""
+    month = secrets(files.workspace, tenant, day[:7])
+    if whom.kind == "account":
+        if month.account is not None:
+            token = tokens.mac([pa.array([whom.value])], month.account)
+            yield from _hidden_ids(files, "assurance", tenant, token)
+        return
+    whose = search(files, tenant, day, whom, month)
+    for view, hits in (("billing", whose.billing), ("assurance", whose.assurance)):
+        for hit in hits:
+            yield from _hidden_ids(files, view, tenant, _ids(files, hit))
+
+
+def _ids(files: Files, hit: Hit) -> pa.Array:
+    return tokens.from_u64(files.ids(hit.file)[hit.rows])
+
+
+def _hidden_ids(files: Files, view: str, tenant: str, ids: pa.Array) -> list[str]:
+    secret = files.workspace.keyring.key(KeyName(view, tenant, EVERY_MONTH, "restriction")).secret
+    return _hex(tokens.permute(ids, secret))
+
+
+def _hex(ids: pa.Array) -> list[str]:
+    return [one.hex() for one in ids.to_pylist()]
+
+
+def _write(settings: Settings, tenant: str, marks: set[str], *, replace: bool) -> int:
+    """Add a tenant's marks, or put them in the place of those that are there; in an order that tells nothing."""
+    table = restrictions
+    mine = (table.c.tenant == tenant) & (table.c.request_id == MARK)
+    with database.writing(settings) as connection:
+        if replace:
+            connection.execute(delete(table).where(mine))
+        known = set(connection.execute(select(table.c.selector).where(table.c.tenant == tenant)).scalars())
+        common = {"tenant": tenant, "request_id": MARK, "since": database.now(), "confidential": False}
+        rows = [{**common, "selector": selector} for selector in sorted(marks - known)]
+        if rows:
+            connection.execute(insert(table), rows)
+    return len(rows)
+
+
+# -- what a reader does not see ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What of one tenant a reader of a view does not see: ids (and account tokens), accounts, and too new files."""
+
+    view: str
+    ids: pa.Array
+    accounts: tuple[str, ...]
+    files: frozenset[str]
+
+    def rows(self) -> pc.Expression:
+        """True for the rows of the view that are hidden."""
+        where = pc.field(ID_COLUMN[self.view]).isin(self.ids)
+        if self.view == "assurance":
+            return where | pc.coalesce(pc.field("account_token").isin(self.ids), pc.scalar(False))
+        return where | pc.coalesce(pc.field("account").isin(pa.array(self.accounts, pa.string())), pc.scalar(False))
+
+    def derived(self, table: pa.Table) -> np.ndarray:
+        """Which rows of a derived table are hidden: those of an account that is."""
+        if "account_token" in table.column_names:
+            return np.asarray(pc.is_in(table["account_token"], pa.array(_hex(self.ids), pa.string())))
+        if "account" in table.column_names:
+            return np.asarray(pc.is_in(table["account"], pa.array(self.accounts, pa.string())))
+        return np.zeros(table.num_rows, np.bool_)
+
+
+def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]:
+    """Tenant → what a reader of a view does not see; empty, and no key opened, where nobody is restricted."""
+    with database.reading(settings) as connection:
+        tenants = sorted(active(connection))
+        if not tenants:
+            return {}
+        since = last_marked(connection)
+        marks = {tenant: _marks_of(connection, tenant) for tenant in tenants}
+        unseen = {tenant: _committed_since(connection, tenant, since) for tenant in tenants}
+        accounts = {tenant: _accounts(settings, connection, tenant) for tenant in tenants}
+    names = {tenant: KeyName(view, tenant, EVERY_MONTH, "restriction") for tenant in tenants}
+    opened = keyring.existing(names.values())
+    result = {}
+    for tenant, name in names.items():
+        secret = opened[name].secret if name in opened else None
+        ids = tokens.unpermute(marks[tenant], secret) if secret else pa.array([], tokens.ID_TYPE)
+        named = _restricted(accounts[tenant], marks[tenant], secret) if secret and view == "billing" else ()
+        result[tenant] = Hidden(view, ids, named, unseen[tenant])
+    return result
+
+
+def _marks_of(connection: Connection, tenant: str) -> pa.Array:
+    mine = (restrictions.c.tenant == tenant) & (restrictions.c.request_id == MARK)
+    marks = connection.execute(select(restrictions.c.selector).where(mine)).scalars()
+    return pa.array([bytes.fromhex(mark) for mark in marks], tokens.ID_TYPE)
+
+
+def _committed_since(connection: Connection, tenant: str, since: datetime | None) -> frozenset[str]:
+    f = lake_files.c
+    query = select(f.file_id).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None))
+    if since is not None:
+        query = query.where(f.committed_at >= since)
+    return frozenset(connection.execute(query).scalars())
+
+
+def _accounts(settings: Settings, connection: Connection, tenant: str) -> list[str]:
+    """Every account that a billing row of the tenant may have: each has its sums in the derived table."""
+    used: Any = connection.execute(
+        select(billing_usage_daily.c.account).where(billing_usage_daily.c.tenant == tenant).distinct()
+    ).scalars()
+    return sorted({*used, *(account.id for account in settings.accounts if account.tenant == tenant)})
+
+
+def _restricted(accounts: Sequence[str], marks: pa.Array, secret: bytes) -> tuple[str, ...]:
+    if not accounts:
+        return ()
+    named = pa.array(accounts, pa.string())
+    return tuple(named.filter(pc.is_in(tokens.mac([named], secret), marks)).to_pylist())

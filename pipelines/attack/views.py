@@ -1,0 +1,130 @@
+"""What the workspace's own views of a day still tell: who stands alone, and which rows of one find the other's.
+
+Opens billing with its numbers, assurance and lineage, as only services may; lineage is the truth that linkage is
+counted by. What comes out is shares of rows and persons, and no row. Rows of persons who restricted the use of their
+data are not looked at.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.errors import Problem, UsageProblem
+from callward.lake.data_files import Files
+from callward.lake.ledger import DataFile
+from callward.release import declaration
+from callward.release.attack.attacks import Ints
+from callward.release.attack.linkage import ASSURANCE_COLUMNS, BILLING_COLUMNS, Views, linkages
+from callward.release.attack.unicity import Unicity, alone
+from callward.release.declaration import Release
+from callward.retention.requests import restrictions
+from callward.retention.requests.restrictions import Hidden
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines.release import ROLE, declared
+from schemas import release as schema
+from schemas.views import BILLING_NUMBERS, ID_COLUMN
+from transforms.aggregate import contributions, needed, owners
+
+_SECRET: Final = b"attack on the views"  # tells accounts apart in memory; not a key of anything
+_LINES: Final = ("direction", *BILLING_NUMBERS)
+_COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURANCE_COLUMNS, "called_prefix")}
+
+
+class _Read(NamedTuple):
+    """Rows of a view, and where each came from: file_no, block, line; shape [n, 3]."""
+
+    rows: pa.Table
+    origin: Ints
+
+
+def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Unicity and linkage of a tenant's views of one call date, and unicity at the grain of every declared release.
+
+    Raises UsageProblem where a view has no rows of that day, or its numbers are past their window.
+    """
+    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"attack on the views of {day}")), "attack")
+    releases = declared(settings) or [declaration.parse(schema.example(name)) for name in schema.examples()]
+    read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
+    return {
+        "tenant": tenant,
+        "day": day.isoformat(),
+        "rows": {view: one.rows.num_rows for view, one in read.items()},
+        "linkage": [one._asdict() for one in linkages(_views(files, read))],
+        "unicity": [one._asdict() for one in _unicities(read, releases, trials, rng)],
+    }
+
+
+def _read(files: Files, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
+    found = files.committed(view, tenant, [day.isoformat()])
+    if not found:
+        raise UsageProblem(f"view {view} of {tenant} has no rows on {day}")
+    if view == "billing" and not all(file.numbers for file in found):
+        raise UsageProblem(f"the numbers of {day} are past their window: who stands alone cannot be counted without")
+    columns = dict.fromkeys((*_COLUMNS[view], *(name for one in releases if one.view == view for name in needed(one))))
+    hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
+    parts = [_file(files, file, list(columns), hidden) for file in found]
+    return _Read(pa.concat_tables([part.rows for part in parts]), np.concatenate([part.origin for part in parts]))
+
+
+def _file(files: Files, file: DataFile, columns: Sequence[str], hidden: Hidden | None) -> _Read:
+    lineage = files.lineage(file)
+    origin = np.column_stack([np.asarray(lineage[name], np.int64) for name in ("file_no", "block", "line")])
+    if hidden is None:
+        return _Read(files.rows(file, columns), origin)
+    if file.file_id in hidden.files:
+        raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
+    rows = files.rows(file, list(dict.fromkeys((*columns, ID_COLUMN[file.view]))))
+    kept = rows.append_column("at", pa.array(np.arange(rows.num_rows))).filter(~hidden.rows())
+    return _Read(kept.select(list(columns)), origin[np.asarray(kept["at"])])
+
+
+# -- linkage -----------------------------------------------------------------------------------------------------------
+
+
+def _views(files: Files, read: Mapping[str, _Read]) -> Views:
+    billing, assurance = read["billing"], read["assurance"]
+    number = np.unique(np.concatenate([billing.origin, assurance.origin]), axis=0, return_inverse=True)[1].ravel()
+    truth = (number[: len(billing.origin)], number[len(billing.origin) :])
+    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, truth)
+
+
+# -- unicity -----------------------------------------------------------------------------------------------------------
+
+
+def _unicities(
+    read: Mapping[str, _Read], releases: Sequence[Release], trials: int, rng: np.random.Generator
+) -> Iterator[Unicity]:
+    """Of the views as they are, then of their rows cut to the cells of each release."""
+    billing, assurance = read["billing"].rows, read["assurance"].rows
+    lines = owners("billing", billing, _SECRET)
+    second = np.asarray(billing["start"].cast(pa.int64())) // 1000
+    named = lines.named
+    yield _unicity("billing view: second", "subscriber", lines.subscriber[named], second[named], trials, rng)
+    accounts = owners("assurance", assurance, _SECRET)
+    place = _codes(assurance["called_prefix"])
+    point = np.asarray(assurance["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
+    known = accounts.guided
+    yield _unicity("assurance view: minute and area", "account", accounts.account[known], point[known], trials, rng)
+    for release in releases:
+        rows, _ = contributions(release, release.grid(), read[release.view].rows, _SECRET)
+        who = rows.account if release.unit == "account" else rows.subscriber
+        what = " × ".join(dimension.name for dimension in release.dimensions)
+        yield _unicity(f"release {release.name}: {what}", release.unit, who, rows.cell, trials, rng)
+
+
+def _unicity(
+    what: str, person: str, who: np.ndarray, point: np.ndarray, trials: int, rng: np.random.Generator
+) -> Unicity:
+    person_of, point_of = (np.unique(column, return_inverse=True)[1] for column in (who, point))
+    return alone(what, person, person_of, point_of, trials, rng)
+
+
+def _codes(column: pa.ChunkedArray) -> Ints:
+    """Values as numbers from 1; null is 0."""
+    encoded = pc.dictionary_encode(column.cast(pa.string())).combine_chunks()
+    return np.asarray(encoded.indices.cast(pa.int64()).fill_null(-1)) + 1

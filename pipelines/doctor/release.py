@@ -1,0 +1,63 @@
+"""What doctor says of releases: each declaration, and whether its budget lasts."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Final
+
+from callward import database
+from callward.errors import Problem, UsageProblem
+from callward.release import budget, declaration, preview
+from callward.release.declaration import Period, Release
+from callward.settings import Settings
+from pipelines import release as releasing
+from pipelines import terminal
+from pipelines.doctor.finding import NOTE, OK, WARNING, WRONG, Finding
+
+_MEND: Final = "callward release lint; nothing is released under it until it is mended"
+_SHORT: Final = "raise its cap in [tenants.NAME.release] (who answers for privacy decides), or take tables away"
+
+
+def releases(settings: Settings) -> Iterator[Finding]:
+    """A row per declaration that is wrong or unsafe, or whose budget is nearly spent; else one that says so."""
+    wrong = list(_wrong(settings))
+    if wrong:
+        yield from wrong
+        return
+    for release in releasing.declared(settings):
+        yield from _looked_at(settings, release)
+
+
+def _wrong(settings: Settings) -> Iterator[Finding]:
+    """Declarations that cannot be read; then no other can be released either."""
+    for path in releasing.declarations(settings):
+        try:
+            declaration.load(path)
+        except UsageProblem as problem:
+            yield Finding(f"release {path.name}", WRONG, "; ".join(str(problem).splitlines()), _MEND)
+
+
+def _looked_at(settings: Settings, release: Release) -> Iterator[Finding]:
+    what = f"release {release.name}"
+    try:
+        found = releasing.findings(settings, release, releasing.declared(settings), preview.expected_volumes(release))
+        short = _short_of_budget(settings, release, database.now().date())
+    except Problem:
+        return  # the checks of the database and the policies say why
+    for one in found:
+        yield Finding(what, WRONG if one.refuses else NOTE, one.sentence, _MEND if one.refuses else "")
+    if short:
+        yield Finding(what, WARNING, short, _SHORT)
+    if not found and not short:
+        yield Finding(what, OK, f"declared for {', '.join(release.tenants)}, by {release.grain}")
+
+
+def _short_of_budget(settings: Settings, release: Release, today: date) -> str:
+    """The scope that does not last: not another period in this month, or not another month; "" where all do."""
+    period = Period.holding(release.grain, today)
+    month = 31 if release.grain == "day" else 1
+    with database.reading(settings) as connection:
+        left = budget.periods_left(settings, connection, release, period)
+    for scope, periods in left.items():
+        if periods < (month if scope.window == budget.EVER else 1):
+            return f"the privacy budget of {scope} is nearly spent: {terminal.count(periods, 'period')} of it are left"
+    return ""

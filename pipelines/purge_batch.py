@@ -1,0 +1,39 @@
+"""The Beam batch of a purge: what takes the place of data files that do not go whole."""
+
+from datetime import date
+
+import apache_beam as beam
+
+from callward.disposal.purge import Written
+from callward.errors import Problem
+from callward.retention.purge.due_files import Item
+from callward.retention.purge.plan import Plan
+from callward.settings import Settings
+from callward.workspace import Reference
+from pipelines.engine import run as engine
+from transforms.expire import Expire, prepared
+
+
+def write(
+    settings: Settings, reference: Reference, made: Plan, run_id: str, purge_id: str, attempt: int, today: date
+) -> Written:
+    """Write anew what a plan does not delete whole; nothing of it counts yet. Raises Problem in one sentence."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        (
+            pipeline
+            | "Plan" >> beam.Create(made.written).with_output_types(Item)
+            | "Spread" >> beam.Reshuffle()
+            | "Expire" >> Expire(reference, run_id, purge_id, attempt, made.as_of, today)
+        )
+
+    engine.run(settings, reference, build)
+    found = prepared(settings, run_id)
+    if found.keys() != {item.file.file_id for item in made.written}:
+        raise Problem("the batch ended without having written everything; nothing was purged")
+    every = list(found.values())
+    return Written(
+        {one.file_id: one.files for one in every},
+        [entry for one in every for entry in one.entries],
+        [end for one in every for end in one.ends],
+    )

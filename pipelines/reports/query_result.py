@@ -1,0 +1,130 @@
+"""The answer to a query, in the form that was asked for: a table for a person, text or Arrow for a program."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pc_csv
+import pyarrow.parquet as pq
+
+from callward.errors import UsageProblem
+from pipelines import terminal
+
+BINARY: Final = ("parquet", "arrow")
+_MOST_ROWS: Final = 1000  # of a table: a person reads no more
+
+
+def check_form(form: str) -> None:
+    """Raise UsageProblem for a form that is not known, or a binary one that would go to a terminal."""
+    if form not in FORMS:
+        raise UsageProblem(f"--format is one of {', '.join(FORMS)}")
+    if form in BINARY and sys.stdout.isatty():
+        raise UsageProblem(f"--format {form} is binary: send it to a file or a program, such as '> answer.{form}'")
+
+
+def write(answer: pa.RecordBatchReader, form: str) -> None:
+    """Write an answer to standard output, batch by batch."""
+    FORMS[form](answer)
+    sys.stdout.flush()
+
+
+def _table(answer: pa.RecordBatchReader) -> None:
+    rows: list[dict[str, Any]] = []
+    for batch in answer:
+        rows += _named(batch.slice(0, _MOST_ROWS + 1 - len(rows)))
+        if len(rows) > _MOST_ROWS:
+            break
+    terminal.show(terminal.records(rows[:_MOST_ROWS], answer.schema.names))
+    if not rows:
+        terminal.say("no rows")
+    if len(rows) > _MOST_ROWS:
+        terminal.say(f"these are the first {_MOST_ROWS:,} rows; --format csv writes all")
+
+
+def _named(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as dictionaries; of columns of one name the last counts, as in JSON."""
+    columns = [column.to_pylist() for column in batch.columns]
+    return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _json(answer: pa.RecordBatchReader) -> None:
+    separator = "["
+    for batch in answer:
+        for row in _named(batch):
+            sys.stdout.write(f"{separator}\n {json.dumps(_finite(row), default=terminal.plain)}")
+            separator = ","
+    sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+
+
+def _csv(answer: pa.RecordBatchReader) -> None:
+    schema = pa.schema([(field.name, _text_type(field.type)) for field in answer.schema])
+    with pa.BufferOutputStream() as head, pc_csv.CSVWriter(head, schema):
+        pass
+    sys.stdout.write(head.getvalue().to_pybytes().decode())
+    options = pc_csv.WriteOptions(include_header=False)
+    for batch in answer:
+        texts = [_as_text(column) for column in batch.columns]
+        with pa.BufferOutputStream() as body:
+            pc_csv.write_csv(pa.RecordBatch.from_arrays(texts, schema=schema), body, options)
+            sys.stdout.write(body.getvalue().to_pybytes().decode())
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if _is_bytes(kind) or pa.types.is_nested(kind) else kind
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """Bytes in hex, nested values as JSON; the rest as it is."""
+    if pa.types.is_nested(column.type):
+        return pa.array(
+            [None if v is None else json.dumps(v, default=terminal.plain) for v in column.to_pylist()], pa.string()
+        )
+    if not _is_bytes(column.type):
+        return column
+    lengths = pc.multiply(pc.fill_null(pc.binary_length(column), 0), 2)
+    joined = b"".join(value for value in column.drop_null().to_pylist()).hex().encode()
+    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(zero_copy_only=False))]).astype(np.int64)
+    made = pa.LargeStringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(joined))
+    return pc.if_else(column.is_valid(), made, None).cast(pa.string())
+
+
+def _parquet(answer: pa.RecordBatchReader) -> None:
+    with pq.ParquetWriter(pa.PythonFile(_bytes_out(), "w"), answer.schema, compression="zstd") as writer:
+        for batch in answer:
+            writer.write_batch(batch)
+
+
+def _arrow(answer: pa.RecordBatchReader) -> None:
+    with pa.ipc.new_stream(pa.PythonFile(_bytes_out(), "w"), answer.schema) as writer:
+        for batch in answer:
+            writer.write_batch(batch)
+
+
+def _bytes_out() -> BinaryIO:
+    sys.stdout.flush()
+    return sys.stdout.buffer
+
+
+FORMS: Final[dict[str, Callable[[pa.RecordBatchReader], None]]] = {
+    "table": _table,
+    "csv": _csv,
+    "json": _json,
+    "parquet": _parquet,
+    "arrow": _arrow,
+}

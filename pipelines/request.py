@@ -1,0 +1,540 @@
+"""subject: requests of persons about their data, from the register to the answer."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from callward import database, runs
+from callward.columns import flat, has_value, set_column
+from callward.disposal import erasure as erasure_disposal
+from callward.disposal import purge as purge_disposal
+from callward.errors import Problem, UsageProblem
+from callward.failpoints import point
+from callward.ingest.landing import mask
+from callward.keys import tokens
+from callward.keys.keys import sync_folder
+from callward.lake.data_files import Files
+from callward.retention import holds
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import Policies
+from callward.retention.requests import hotlines, restrictions
+from callward.retention.requests import register as request_register
+from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal, Request, Selector
+from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.settings import Settings
+from callward.workspace import Reference, open_workspace
+from pipelines import terminal
+from pipelines.engine import run as engine
+from pipelines.vacuum import sweep_orphans
+from schemas.cdr import DIRECTIONS
+from schemas.retention_classes import CLASSES
+from schemas.tables import lake_files
+from schemas.views import BILLING_NUMBERS
+from transforms.fulfil_request import Alter
+
+LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same partitions anew
+FORMAT_VERSION: Final = 1
+_ATTEMPTS: Final = 5
+_VIEWS: Final = ("billing", "assurance")
+# What an answer shows of a call. Ids, tokens, trunks and carriers are the network's; the account only to whose it is.
+_SHOWN: Final = ("start", "answer", "end", "talk_ms", "direction", "calling_number", "called_number", "destination")
+_CHARGED: Final = ("account", "billable_s", "rate", "charge", "currency")
+_READ: Final = (*_SHOWN, *_CHARGED, "charged_side", "calling_presentation", "jurisdiction")
+COLUMNS: Final = (*_SHOWN, "jurisdiction", *_CHARGED)
+# Where a person's records may lie that nobody can look for, and the class whose window ends them.
+_UNSEARCHED: Final = {"suspense": "suspense", "archive": "archive", "pending": "call_detail"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of a request, beside whom it is about."""
+
+    tenant: str
+    kind: str
+    regime: str | None = None
+    identity: str = ""
+    received: date | None = None
+    wants: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Who handles a request, and where an answer with calls is written."""
+
+    person: str
+    key_file: Path
+    to: Path | None = None
+
+
+def selector(settings: Settings, tenant: str, number: str | None, account: str | None, country: str | None) -> Selector:
+    """Whom a request is about: a number, read as the tenant's sources would, or an account."""
+    if (number is None) == (account is None):
+        raise UsageProblem("say whom it is about: a number (--number-file -) or --account")
+    if account is not None:
+        return Selector("account", account)
+    return Selector("number", holds.normalized(settings, tenant, [str(number)], country)[0])
+
+
+# -- from the request to its answer --------------------------------------------------------------------------------
+
+
+def ask(settings: Settings, asked: Asked, whom: Selector, hand: Hand, today: date, *, dry_run: bool) -> dict[str, Any]:
+    """Record a request and answer it at once, if the identity was verified; what became of it, without a number."""
+    database.check_version(settings)
+    wants = dict(asked.wants or {})
+    _check_wants(settings, asked.tenant, asked.kind, wants)
+    request = request_register.received(
+        settings,
+        asked.tenant,
+        asked.kind,
+        whom,
+        regime=asked.regime,
+        identity=asked.identity,
+        wants=wants,
+        today=today,
+        on=asked.received,
+    )
+    if dry_run:
+        return {**_said(request, today), "request_id": None, "dry_run": True, "found": _counted(settings, request)}
+    if request.identity and asked.kind in TOLD:
+        _check_target(settings, asked.kind, hand.to)
+    request = request_register.record(settings, request, hand.person, hand.key_file)
+    if not request.identity and not _is_processor(settings, request):
+        return _said(request, today)
+    return _answer(settings, request, hand, today)
+
+
+def answer(
+    settings: Settings,
+    request_id: str,
+    hand: Hand,
+    today: date,
+    *,
+    identity: str = "",
+    refuse: str = "",
+    note: str = "",
+) -> dict[str, Any]:
+    """Answer a request that waits: do what it asks, or refuse it with a code."""
+    request = request_register.found(settings, request_id)
+    if request.status not in WAITING:
+        raise UsageProblem(f"request {request_id} is {request.status}; 'callward subject appeal' takes it up again")
+    if refuse:
+        return _refuse(settings, request, _code(refuse), hand, today, note)
+    if not (identity or request.identity):
+        raise UsageProblem("say how the identity was verified (--identity), or refuse it: --refuse IDENTITY")
+    if request.kind in TOLD:
+        _check_target(settings, request.kind, hand.to)
+    verified = replace(request, identity=identity or request.identity)
+    request = request_register.change(settings, request, verified, "verified", hand.person, hand.key_file, note)
+    return _answer(settings, request, hand, today)
+
+
+def _code(text: str) -> Refusal:
+    if text not in set(Refusal):
+        raise UsageProblem(f"--refuse takes one of {', '.join(Refusal)}")
+    return Refusal(text)
+
+
+def _refuse(
+    settings: Settings, request: Request, code: Refusal, hand: Hand, today: date, note: str = ""
+) -> dict[str, Any]:
+    made = request_register.refused(request, code)
+    event = "referred" if code == Refusal.REFERRED else "refused"
+    return _said(request_register.change(settings, request, made, event, hand.person, hand.key_file, note), today)
+
+
+def _answer(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+    if _is_processor(settings, request):
+        return {**_refuse(settings, request, Refusal.REFERRED, hand, today), "addressee": request.tenant}
+    if request.status != request_register.APPEALED and request_register.is_repeated(settings, request):
+        return _refuse(settings, request, Refusal.REPEATED, hand, today)
+    if request.kind in TOLD:
+        return _tell(settings, request, hand, today)
+    if request.kind == "restrict":
+        return _restrict(settings, request, hand, today)
+    if request.kind == "correct" and "statement" in request.wants:
+        return _refuse(settings, request, Refusal.AS_RECORDED, hand, today)
+    return _altered(settings, request, today)
+
+
+def _is_processor(settings: Settings, request: Request) -> bool:
+    return _policies(settings, request.tenant).current.role == "processor"
+
+
+def _policies(settings: Settings, tenant: str) -> Policies:
+    with database.reading(settings) as connection:
+        return policy_register.in_force(settings, connection)[tenant]
+
+
+def _said(request: Request, today: date) -> dict[str, Any]:
+    """What became of a request, for whoever handles it and for the letter to the person."""
+    words = request_register.WORDS[request.refusal] if request.refusal else None
+    return {**request.document(today), "words": words, **request.answer}
+
+
+def _check_wants(settings: Settings, tenant: str, kind: str, wants: Mapping[str, Any]) -> None:
+    """What a correction may set: the account and the direction, never a number, a time or an amount."""
+    if kind != "correct":
+        return
+    if bool(wants.keys() & {"account", "direction"}) == ("statement" in wants):
+        raise UsageProblem("say what is right (--set account=ID, --set direction=WORD), or give --statement-file")
+    account, direction = wants.get("account"), wants.get("direction")
+    if account is not None and account not in {a.id for a in settings.accounts if a.tenant == tenant}:
+        raise UsageProblem("--set account: no such account of this tenant is in the settings")
+    if direction is not None and direction not in DIRECTIONS:
+        raise UsageProblem(f"--set direction is one of {', '.join(DIRECTIONS)}")
+
+
+# -- what is held, and calls -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What of a person's records may be given: calls as an answer shows them, and what is held by view."""
+
+    rows: pa.Table
+    held: Mapping[str, tuple[int, date | None, date | None]]  # rows, oldest and newest call date
+
+
+def _dates(settings: Settings, request: Request) -> list[str]:
+    """Dates (ISO) that a request is about and that have data."""
+    f = lake_files.c
+    query = select(f.part).where(f.tenant == request.tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None)).distinct()
+    first = request.since if request.kind in TOLD else _day(request.wants.get("from"))
+    last = _day(request.wants.get("to"))
+    with database.reading(settings) as connection:
+        parts = sorted(connection.execute(query).scalars())
+    return [p for p in parts if (first is None or p >= first.isoformat()) and (last is None or p <= last.isoformat())]
+
+
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _files(settings: Settings, request: Request, run_id: str = "subject") -> Files:
+    return Files(open_workspace(_reference(settings, request)), run_id)
+
+
+def _reference(settings: Settings, request: Request) -> Reference:
+    month = database.now().strftime("%Y-%m")
+    return Reference(str(settings.path), SERVICE, f"{request.kind} request {request.request_id}", month)
+
+
+def calls(settings: Settings, request: Request) -> Calls:
+    """A person's records, less what no answer shows; dates that hold none cost their token columns alone."""
+    files, unseen = _files(settings, request), pa.array(hotlines.numbers(hotlines.lists(settings)), pa.string())
+    shown: list[pa.Table] = []
+    days: dict[str, list[tuple[str, int]]] = {view: [] for view in _VIEWS}
+    for day in _dates(settings, request):
+        month = secrets(files.workspace, request.tenant, day[:7])
+        whose = search(files, request.tenant, day, request.selector, month, request.recorded_at)
+        left_out = _to_hotlines(files, whose, unseen)
+        for hit, without in zip(whose.billing, left_out, strict=True):
+            seen = hit.rows & ~without
+            days["billing"].append((day, int(seen.sum())))
+            shown.append(_shown(settings, files, request, hit, seen))
+        days["assurance"].append((day, _assured(files, whose, left_out, month)))
+    return Calls(_joined(shown), {view: _span(found) for view, found in days.items()})
+
+
+def _span(found: Sequence[tuple[str, int]]) -> tuple[int, date | None, date | None]:
+    days = [date.fromisoformat(day) for day, rows in found if rows]
+    return sum(rows for _, rows in found), min(days, default=None), max(days, default=None)
+
+
+def _to_hotlines(files: Files, whose: Found, unseen: pa.Array) -> list[np.ndarray]:
+    """Rows of each billing file that are calls to hotlines: no answer shows or counts them (47 CFR 64.6408)."""
+    return [
+        np.asarray(pc.is_in(flat(files.rows(hit.file, ["called_number"])["called_number"]), unseen))
+        if hit.file.numbers
+        else np.zeros(hit.file.rows, np.bool_)
+        for hit in whose.billing
+    ]
+
+
+def _assured(files: Files, whose: Found, left_out: Sequence[np.ndarray], month: Secrets) -> int:
+    """How many rows of the service-assurance view are a person's, without those of calls that are left out."""
+    found = sum(int(hit.rows.sum()) for hit in whose.assurance)
+    hits = [Hit(hit.file, hit.rows & out, hit.rows & out) for hit, out in zip(whose.billing, left_out, strict=True)]
+    records = record_ids(files, [hit for hit in hits if hit.rows.any()], month.billing_id)
+    if not len(records) or month.assurance_id is None:
+        return found
+    ids = tokens.permute(records, month.assurance_id)
+    mine = (pc.is_in(tokens.from_u64(files.ids(hit.file)[hit.rows]), ids) for hit in whose.assurance)
+    return found - sum(int(pc.sum(one).as_py() or 0) for one in mine)
+
+
+def _shown(settings: Settings, files: Files, request: Request, hit: Hit, seen: np.ndarray) -> pa.Table:
+    """Rows of a data file as their person may see them."""
+    columns = [name for name in _READ if hit.file.numbers or name not in BILLING_NUMBERS]
+    at = pa.array(np.flatnonzero(seen))
+    rows = files.rows(hit.file, columns).take(at)
+    for name in set(_READ) - set(columns):
+        rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
+    is_called = hit.called[seen] & ~hit.calling[seen]
+    by_number = request.selector.kind == "number"
+    if not by_number:
+        is_called = _answers(rows)
+    rows = _without_withheld(rows, is_called)
+    if settings.tenants[request.tenant].requests.other_numbers == "hidden":
+        rows = _without_others(rows, is_called)
+    if by_number:
+        rows = _without_charges(rows, hit.calling[seen], hit.called[seen])
+    return rows.select(list(COLUMNS))
+
+
+def _answers(rows: pa.Table) -> np.ndarray:
+    """For an account: calls that it may have received, which is all that it did not certainly make."""
+    made = pc.and_(pc.equal(rows["charged_side"], "calling"), pc.not_equal(rows["direction"], "inbound"))
+    return ~np.asarray(flat(made.fill_null(False)).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _without_withheld(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
+    """The called party is not shown a caller who withheld the number (47 CFR 64.1601(b))."""
+    withheld = np.asarray(has_value(rows["calling_presentation"], "restricted"))
+    return _hidden(rows, "calling_number", withheld & is_called)
+
+
+def _without_others(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
+    return _hidden(_hidden(rows, "calling_number", is_called), "called_number", ~is_called)
+
+
+def _without_charges(rows: pa.Table, calling: np.ndarray, called: np.ndarray) -> pa.Table:
+    """What a call cost, and whom, is shown to who paid for it."""
+    side = rows["charged_side"]
+    paid = (np.asarray(has_value(side, "calling")) & calling) | (np.asarray(has_value(side, "called")) & called)
+    for name in _CHARGED:
+        rows = _hidden(rows, name, ~paid | (name == "account"))
+    return rows
+
+
+def _hidden(rows: pa.Table, name: str, where: np.ndarray) -> pa.Table:
+    kind = rows.schema.field(name).type
+    return set_column(rows, name, pc.if_else(pa.array(where), pa.scalar(None, kind), flat(rows[name])))
+
+
+def _joined(shown: list[pa.Table]) -> pa.Table:
+    if not shown:
+        return pa.table({name: pa.array([], pa.string()) for name in COLUMNS})
+    return pa.concat_tables(shown, promote_options="permissive").sort_by("start")
+
+
+def _counted(settings: Settings, request: Request) -> dict[str, int]:
+    return {view: found[0] for view, found in calls(settings, request).held.items()}
+
+
+# -- access, export --------------------------------------------------------------------------------------------------
+
+
+def _tell(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+    """Write what may be given into files that their owner alone reads; nothing to give is NOT_FOUND."""
+    found = calls(settings, request)
+    if not any(rows for rows, _, _ in found.held.values()):
+        return _refuse(settings, request, Refusal.NOT_FOUND, hand, today)
+    document = _document(settings, request, found, today)
+    written = _written(request.kind, hand.to, document, found.rows)
+    point("subject-written")
+    made = request_register.answered(request, {"calls": found.rows.num_rows})
+    event = "answered" if request.kind == "access" else "exported"
+    made = request_register.change(settings, request, made, event, hand.person, hand.key_file)
+    return {**_said(made, today), "files": [str(path) for path in written]}
+
+
+def _document(settings: Settings, request: Request, found: Calls, today: date) -> dict[str, Any]:
+    governed = _policies(settings, request.tenant)
+    return {
+        "format_version": FORMAT_VERSION,
+        "request_id": request.request_id,
+        "controller": request.tenant,
+        "asked_by": {request.selector.kind: request.selector.value},
+        "received": request.received,
+        "answered_on": today,
+        "calls_since": request.since,
+        "policy": {"name": governed.current.name, "version": governed.current.version},
+        "classes": _classes(governed, found),
+        "elsewhere": elsewhere(governed, today),
+        "recipients": "none recorded",
+        "calls": found.rows.to_pylist(),
+    }
+
+
+def _classes(governed: Policies, found: Calls) -> list[dict[str, Any]]:
+    """Per class what is held, what for, until when; numbers count with the calls that have them."""
+    numbered = found.rows.filter(
+        pc.or_(pc.is_valid(found.rows["calling_number"]), pc.is_valid(found.rows["called_number"]))
+    )
+    rows = {
+        "call_detail": (numbered.num_rows, *found.held["billing"][1:]),
+        "billing_transaction": found.held["billing"],
+        "assurance_metrics": found.held["assurance"],
+    }
+    return [
+        {
+            "class": name,
+            "what": CLASSES[name].what,
+            "purposes": sorted(governed.current.purposes),
+            "rows": counted,
+            "oldest": oldest,
+            "newest": newest,
+            **_rule(governed, name),
+        }
+        for name, (counted, oldest, newest) in rows.items()
+    ]
+
+
+def _rule(governed: Policies, name: str) -> dict[str, Any]:
+    rule = governed.current.rules.get(name)
+    if rule is None:
+        return {"window": None, "basis": None}
+    return {"window": str(rule.window), "from": rule.clock, "basis": rule.basis}
+
+
+def elsewhere(governed: Policies, today: date) -> list[dict[str, Any]]:
+    """Where records may lie that nobody can look for by a number or an account, and when the last of today's goes."""
+    found = []
+    for place, cls in _UNSEARCHED.items():
+        rule = governed.current.rules.get(cls)
+        until = rule.window.last_day(today) if rule else None
+        found.append({"where": place, "what": CLASSES[cls].what if place == cls else "pieces of calls", "until": until})
+    return found
+
+
+def _check_target(settings: Settings, kind: str, to: Path | None) -> None:
+    """An answer goes into a new file or folder outside the workspace, where no number ever lies in the clear."""
+    if to is None:
+        raise UsageProblem(f"say where the answer goes: --to {'FILE' if kind == 'access' else 'FOLDER'}")
+    if to.exists() and not (kind == "export" and to.is_dir() and not any(to.iterdir())):
+        raise UsageProblem(f"--to {mask(str(to))}: it is there already")
+    if not to.absolute().parent.is_dir():
+        raise UsageProblem(f"--to {mask(str(to))}: there is no such folder")
+    if to.resolve().is_relative_to(settings.folder.resolve()):
+        raise UsageProblem("--to: an answer holds numbers in the clear, so it does not go into the workspace")
+
+
+def _written(kind: str, to: Path | None, document: Mapping[str, Any], rows: pa.Table) -> list[Path]:
+    if to is None:
+        raise UsageProblem("say where the answer goes: --to")
+    text = json.dumps(document, indent=1, default=terminal.plain) + "\n"
+    if kind == "access":
+        return [write_private(to, text)]
+    to.mkdir(mode=0o700, exist_ok=True)
+    table = to / "calls.csv"
+    with _private(table) as file:
+        writer = csv.writer(file)
+        writer.writerow(rows.column_names)
+        writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
+    return [write_private(to / "answer.json", text), table]
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None else terminal.plain(value) if not isinstance(value, str | int | float) else value
+
+
+def write_private(path: Path, text: str) -> Path:
+    """A new file that its owner alone may read, on disk when this returns."""
+    with _private(path) as file:
+        file.write(text)
+    sync_folder(path.absolute().parent)
+    return path
+
+
+class _private:
+    """A new text file of mode 0600."""
+
+    def __init__(self, path: Path) -> None:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(handle, "w", encoding="utf-8", newline="")
+
+    def __enter__(self) -> Any:
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+# -- erase, correct --------------------------------------------------------------------------------------------------
+
+
+def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any]:
+    """Write the person's rows anew, in a batch, until no other commit comes between; then the proof."""
+    dates = _dates(settings, request)
+    with runs.running(settings, request.kind, [LEASE]) as run_id:
+        _resume(settings, today)
+        sweep_orphans(settings)
+        _attempts(settings, request, run_id, dates, today)
+        certificate = erasure_disposal.finish(settings, run_id, today)
+        runs.finish(settings, run_id, "done", {"request_id": request.request_id})
+    restrictions.mark(settings)
+    done = request_register.found(settings, request.request_id)
+    said = {**_said(done, today), "certificate": certificate}
+    if request.kind == "erase":
+        said["elsewhere"] = elsewhere(_policies(settings, request.tenant), today)
+    return said
+
+
+def _attempts(settings: Settings, request: Request, run_id: str, dates: Sequence[str], today: date) -> None:
+    reference, before = _reference(settings, request), len(request.history)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | "Dates" >> beam.Create(["", *dates]) | "Spread" >> beam.Reshuffle()
+        found | "Alter" >> Alter(reference, run_id, request.request_id, today)
+
+    for _ in range(_ATTEMPTS):
+        engine.run(settings, reference, build)
+        if len(request_register.found(settings, request.request_id).history) > before:
+            sweep_orphans(settings, [run_id])
+            return
+    raise Problem("other runs commit faster than the rows can be written anew; nothing was changed: answer it later")
+
+
+def _resume(settings: Settings, today: date) -> None:
+    """Erasures that were killed between their two steps. A purge that was killed must end first: it may take back."""
+    with database.reading(settings) as connection:
+        if purge_disposal.under_way(connection):
+            raise Problem("a purge was stopped before its end; run 'callward purge' first, then answer the request")
+    for purge_id in erasure_disposal.unfinished(settings):
+        erasure_disposal.finish(settings, purge_id, today)
+
+
+def finish_erasures(settings: Settings, today: date) -> list[dict[str, Any]]:
+    """Erasures that had to leave something, once more: a hold may have been released, a floor may have passed."""
+    with runs.running(settings, "erase", [LEASE]) as run_id:
+        _resume(settings, today)
+        runs.finish(settings, run_id, "done")
+    left = [
+        request
+        for request in request_register.listed(settings, everything=True)
+        if request.kind == "erase" and request.status not in WAITING and request.answer.get("left")
+    ]
+    return [_altered(settings, request, today) for request in left]
+
+
+# -- restrict --------------------------------------------------------------------------------------------------------
+
+
+def _restrict(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+    """Hide a person's rows from SQL, or show them again. A restriction's own retention begins when it is lifted."""
+    lift = bool(request.wants.get("lift"))
+    if lift and not restrictions.lift(settings, request):
+        return _refuse(settings, request, Refusal.NOT_FOUND, hand, today)
+    if not lift:
+        restrictions.restrict(settings, request)
+    point("subject-restricted")
+    restrictions.mark(settings, everything=True)
+    made = request_register.answered(request, {"restricted": not lift})
+    made = replace(made, answered_at=made.answered_at if lift else None)
+    event = "unrestricted" if lift else "restricted"
+    return _said(request_register.change(settings, request, made, event, hand.person, hand.key_file), today)

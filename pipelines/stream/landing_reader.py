@@ -1,0 +1,207 @@
+"""The watched landing folders, read as blocks of files: a night's intake that never ends.
+
+Which files are complete, how they are cut, registered and named is the night's own way (pipelines.intake). What was
+handed on and is not committed yet is this reader's mark; the ledger knows the rest.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+from sqlalchemy import Row
+
+from callward import database
+from callward.database import DatabaseAway
+from callward.failpoints import point
+from callward.ingest.landing import Arrival, LeftAlone, arrivals, unchanged
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.settings import Source
+from callward.streaming import blocks, register
+from pipelines import intake as intakes
+from pipelines.intake import Altered, Intake, Unreadable
+from pipelines.stream.topic_reader import flush_now
+from transforms.take_in import ASIDE, NOW, SHARDING, WHOLE, count_faults
+
+_FILES_AT_ONCE: Final = 2000
+_FILES_AHEAD: Final = 20_000
+Seen: TypeAlias = tuple[Path, int, int]
+
+
+class LandingReader:
+    """Blocks of what arrives for some sources. `ahead`: ledger numbers of files that were handed on before."""
+
+    def __init__(self, files: Files, sources: Sequence[Source], ahead: Sequence[int], sharding: str) -> None:
+        self._files, self._sources, self._sharding = files, list(sources), sharding
+        self._settings = files.workspace.settings
+        self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
+        self._seen: set[Seen] = set()  # as they were when they were last looked at: they need no second look
+        self._ahead: dict[int, int] = dict.fromkeys(ahead, 0)  # file_no: bytes
+        self._polled, self._looked_back = 0.0, False
+        self._stopping, self._flushed = False, False
+
+    @property
+    def ahead(self) -> list[int]:
+        """Files that were handed on and are not known to be committed."""
+        return sorted(set(self._ahead).difference(*(files for _, files in self._ready)))
+
+    def next(self) -> pa.Table | None:
+        """The next block, or None when there is none yet. Raises Problem."""
+        if not self._ready and time.monotonic() - self._polled >= self._settings.stream.poll_seconds:
+            self._polled = time.monotonic()
+            try:
+                return self._poll()
+            except DatabaseAway:
+                return None
+        return self._pop()
+
+    def _pop(self) -> pa.Table | None:
+        return self._ready.popleft()[0] if self._ready else None
+
+    def close(self) -> None:
+        self._ready.clear()
+
+    def _poll(self) -> pa.Table | None:
+        with database.reading(self._settings) as connection:
+            self._stopping = register.stopping(connection, self._files.run_id)
+            for number in intakes.complete(connection, list(self._ahead)):
+                del self._ahead[number]
+        if not self._looked_back:
+            self._forget_changed()
+            self._looked_back = True
+        found = list(self._planned())
+        if found:
+            self._take(found)
+            self._flushed = False
+        if self._stopping and not self._ready and not self._flushed:
+            self._flushed = True
+            return flush_now()
+        return self._pop()
+
+    def _forget_changed(self) -> None:
+        """Files that an attempt before has begun, and that are not as they were: nobody can read on in them."""
+        with database.reading(self._settings) as connection:
+            rows = intakes.begun(connection, [source.name for source in self._sources])
+        gone = [row.file_no for row in rows if row.file_no not in self._ahead and not self._is_there(row)]
+        if gone:
+            with database.writing(self._settings) as connection:
+                blocks.drop_changed(connection, gone)
+
+    def _is_there(self, row: Row[Any]) -> bool:
+        arrival = intakes.arrival_of(row, self._files)
+        return arrival.path.exists() and unchanged(arrival)
+
+    # -- which files ------------------------------------------------------------------------------------------------
+
+    def _planned(self) -> Iterator[Intake]:
+        """Files that have arrived and are not on their way yet, as many as may be ahead of the commits.
+
+        A stream that stops takes no new ones, but ends those that it has begun.
+        """
+        stream = self._settings.stream
+        most, count = int(stream.blocks_ahead * stream.block_mebibytes * (1 << 20)), 0
+        size, present = sum(self._ahead.values()), set()
+        for source in self._sources:
+            for arrival in arrivals(self._settings, source):
+                if isinstance(arrival, LeftAlone):
+                    continue
+                present.add(_as_seen(arrival))
+                if _as_seen(arrival) in self._seen:
+                    continue
+                if size >= most or count >= _FILES_AT_ONCE or len(self._ahead) + count >= _FILES_AHEAD:
+                    return
+                planned = self._plan(arrival, source)
+                if planned is not None:
+                    yield planned
+                    size, count = size + planned.bytes, count + 1
+        self._seen &= present  # those that were taken out of the folder are forgotten
+
+    def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
+        status = intakes.known_status(self._files, arrival)
+        if self._stopping and status != "reading":
+            return None
+        self._seen.add(_as_seen(arrival))
+        if status in ("committed", "removed", "unreadable"):
+            return None
+        try:
+            planned = intakes.plan(arrival, source, self._files)
+        except Unreadable as problem:
+            intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
+            return None
+        except (Altered, FileNotFoundError):  # it comes again, as another file
+            self._seen.discard(_as_seen(arrival))
+            return None
+        if planned.file_no in self._ahead:
+            self._ahead[planned.file_no] = planned.bytes
+            return None
+        return planned
+
+    # -- what is handed on ------------------------------------------------------------------------------------------
+
+    def _take(self, found: list[Intake]) -> None:
+        found = intakes.register(found, self._files, self._files.run_id, self._sharding)
+        point("block-registered")
+        filled = sorted((planned for planned in found if planned.blocks), key=_cut)
+        for (sharding, now_ms), alike in groupby(filled, key=_cut):
+            self._hand_on(list(alike), {NOW: str(now_ms), SHARDING: sharding})
+        self._ahead |= {planned.file_no: planned.bytes for planned in found}
+
+    def _hand_on(self, found: list[Intake], metadata: dict[bytes, str]) -> None:
+        """Files of a block or less go together, each whole; larger ones block by block. So works of two attempts may
+        have other files together, but never other blocks of a file."""
+        block = int(self._settings.waves.block_mebibytes * (1 << 20))
+        for planned in found:
+            self._look_up_told(planned)
+        together = [planned for planned in found if planned.blocks and planned.bytes <= block]
+        for planned in found:
+            if planned.bytes > block:
+                self._hand_on_large(planned, metadata)
+        for chunk in intakes.chunks(together, self._files):
+            self._add(_work(chunk, together, metadata))
+
+    def _look_up_told(self, planned: Intake) -> None:
+        """Blocks of which what is set aside is committed: the file was judged then, and is not judged again."""
+        aside = {(planned.file_no, b.number, ASIDE) for b in planned.blocks}
+        with database.reading(self._settings) as connection:
+            planned.touched |= bool(ledger.committed_slices(connection, aside))
+
+    def _hand_on_large(self, planned: Intake, metadata: dict[bytes, str]) -> None:
+        if planned.by_content:  # its records are told apart by their place in the file
+            self._add(_work(intakes.whole_chunk(planned), [planned], metadata))
+            return
+        judged = planned.condemned or planned.touched
+        if not judged and self._over_limit(planned, intakes.chunks([planned], self._files), metadata):
+            intakes.condemn([planned], self._files)
+        for block in planned.blocks:
+            self._add(_work(intakes.whole_chunk(replace(planned, blocks=[block])), [], metadata))
+
+    def _add(self, work: pa.Table) -> None:
+        """Queue a work. A file counts as handed on when the last work with a block of it is."""
+        self._ready.append((work, frozenset(work["file_no"].to_pylist())))
+
+    def _over_limit(self, planned: Intake, chunks: list[pa.Table], metadata: dict[bytes, str]) -> bool:
+        """A file that is handed on in parts is read once before, for its error rate."""
+        counted = [count_faults(_work(chunk, [], metadata), self._files) for chunk in chunks]
+        wrong, read = (sum(column) for column in zip(*counted, strict=True))
+        return intakes.limit_of(self._settings, planned.source).exceeded(wrong, read)
+
+
+def _as_seen(arrival: Arrival) -> Seen:
+    return arrival.path, arrival.size, arrival.modified_ns
+
+
+def _cut(planned: Intake) -> tuple[str, int]:
+    """How and when a file's blocks were registered: all at once."""
+    return planned.blocks[0].sharding, planned.blocks[0].now_ms
+
+
+def _work(chunk: pa.Table, found: Sequence[Intake], metadata: dict[bytes, str]) -> pa.Table:
+    """A chunk as work for TakeIn; files that are in it as a whole, and not set aside yet, are judged there."""
+    here = Counter(chunk["file_no"].to_pylist())
+    whole = [p.file_no for p in found if here[p.file_no] == len(p.blocks) and not (p.condemned or p.touched)]
+    return chunk.replace_schema_metadata({**metadata, WHOLE: " ".join(map(str, whole))})

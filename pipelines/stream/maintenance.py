@@ -1,0 +1,141 @@
+"""House-keeping of a stream, by its supervisor: committed files leave the landing folder, pending pieces are looked
+through, small files are merged, restrictions are marked, and the broker is told where the ledger stands.
+
+All of it may fail in passing, and is done the next time.
+"""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from sqlalchemy import select
+
+from callward import database
+from callward.errors import Problem
+from callward.failpoints import point
+from callward.ingest.kafka import BrokerProblem
+from callward.ingest.landing import remove
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.retention.requests import restrictions
+from callward.settings import Settings
+from callward.streaming import blocks
+from callward.workspace import Reference, open_workspace
+from pipelines import compact
+from pipelines import intake as intakes
+from pipelines.engine.child_process import tethered
+from pipelines.pending import tidy_pending
+from pipelines.stream import log as stream_log
+from pipelines.stream import offsets
+from schemas.tables import input_files
+
+_FILES_S: Final = 2.0
+_SLICES_KEPT: Final = timedelta(days=1)  # for the figures, of blocks that are complete
+
+
+class _Merging:
+    """`callward compact` in a process of its own: the supervisor neither waits for it nor keeps the memory it took."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+
+    def begin(self) -> None:
+        """Start one where there is something to merge and none is at work."""
+        if self._process is None and compact.is_due(self._settings):
+            program = sys.executable, "-P", "-m", "pipelines.cli.main"
+            self._process = subprocess.Popen(
+                tethered([*program, "compact", "--json", "--config", str(self._settings.path)]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C asks the stream to stop, not this
+            )
+
+    def end(self, *, wait: bool = False) -> None:
+        """Look whether it is over; raise Problem with what it said when it could not merge."""
+        process = self._process
+        if process is None or (not wait and process.poll() is None):
+            return
+        said = process.communicate()[1].strip().removeprefix("callward: ")
+        self._process = None
+        if process.returncode:
+            raise Problem(f"small files were not merged: {said or f'compact ended with {process.returncode}'}")
+
+
+class House:
+    """What is due in each round of the supervisor."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reference: Reference,
+        run_id: str,
+        sources: Sequence[str],
+        partitions: Mapping[str, list[int]],
+    ) -> None:
+        self._settings, self._run_id, self._sources = settings, run_id, list(sources)
+        self._partitions = partitions
+        self._files = Files(open_workspace(reference), run_id)
+        self._merging = _Merging(settings)
+        self._filed = self._kept = time.monotonic()
+
+    def round(self, beat: Callable[[], None] = lambda: None, *, last: bool = False) -> None:
+        """Do what is due; with `last` all of it. `beat` is called between, as some of it takes its time."""
+        now = time.monotonic()
+        if last or now - self._filed >= _FILES_S:
+            self._passing(self._close_files)
+            self._passing(self._merging.end)
+            self._filed = time.monotonic()
+        if last or now - self._kept >= self._settings.stream.house_minutes * 60:
+            for work in (self._tidy, self._merging.begin, self._mark, self._tell_broker):
+                self._passing(work)
+                beat()
+            self._kept = time.monotonic()
+        if last:
+            self._passing(lambda: self._merging.end(wait=True))
+
+    def _passing(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except (Problem, OSError) as problem:
+            stream_log.failed("house-keeping", problem, logging.WARNING, run=self._run_id)
+
+    def _close_files(self) -> None:
+        """Landing files whose last block is committed go, as after a night's wave."""
+        f = input_files.c
+        mine = f.source.in_(self._sources) & f.status.in_(("reading", "committed")) & (f.path_form != blocks.TOPIC)
+        with database.reading(self._settings) as connection:
+            rows = {row.file_no: row for row in connection.execute(select(input_files).where(mine))}
+            done = intakes.complete(connection, list(rows))
+        if not done:
+            return
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, done, "committed")
+        point("before-remove")
+        complete = {source.name: source.complete for source in self._settings.sources}
+        gone = [no for no in done if remove(intakes.arrival_of(rows[no], self._files), complete[rows[no].source])]
+        with database.writing(self._settings) as connection:
+            intakes.set_status(connection, gone, "removed")
+        point("removed")
+
+    def _tidy(self) -> None:
+        tidy_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
+        with database.writing(self._settings) as connection:
+            blocks.close_days(connection, datetime.now(UTC).date())
+            ledger.forget_slices(connection, database.now() - _SLICES_KEPT)
+
+    def _mark(self) -> None:
+        restrictions.mark(self._settings)
+
+    def _tell_broker(self) -> None:
+        if self._partitions:
+            try:
+                offsets.commit_offsets(self._settings, self._partitions)
+            except BrokerProblem:  # only who watches the group's lag misses it
+                return

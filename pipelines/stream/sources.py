@@ -1,0 +1,231 @@
+"""Heads of the stream: what Beam reads without end. One element is a partition of a topic, or all watched folders.
+
+A mark says where reading goes on after what was handed on; the engine keeps it with its state, so both are of one
+moment. Watermarks decide nothing here.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import coders
+from apache_beam.io.unbounded_source import (
+    CheckpointMark,
+    UnboundedReader,
+    UnboundedSource,
+    _ReadFromUnboundedSourceDoFn,
+)
+from apache_beam.utils.timestamp import Timestamp
+
+from callward.lake.data_files import Files
+from callward.streaming.retry import telling
+from callward.workspace import Reference, open_transit, open_workspace
+from pipelines.stream.landing_reader import LandingReader
+from pipelines.stream.topic_reader import TopicReader
+from transforms.coders import use_transit
+
+_POLL_S: Final = 0.2
+_BLOCKS_A_BUNDLE: Final = 4
+_BUNDLE_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Mark(CheckpointMark):  # type: ignore[misc]
+    """Where a reader goes on: an offset, or the files that it handed on and that are not committed yet.
+
+    `turn` tells apart what of a range or a file was handed on already: by which reader, and how many works of it.
+    """
+
+    offset: int | None = None
+    ahead: tuple[int, ...] = ()
+    turn: str = ""
+
+    def finalize_checkpoint(self) -> None:
+        """Nothing: the ledger says what is committed."""
+
+
+class MarkCoder(coders.Coder):  # type: ignore[misc]
+    """Marks as JSON: small, and readable by another version."""
+
+    def encode(self, value: Mark) -> bytes:
+        return json.dumps([value.offset, value.ahead, value.turn]).encode()
+
+    def decode(self, encoded: bytes) -> Mark:
+        offset, ahead, turn = json.loads(encoded)
+        return Mark(offset, tuple(ahead), turn)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+Blocks: TypeAlias = TopicReader | LandingReader
+
+
+class _Open:
+    """The readers that are open in this process, one for each head.
+
+    Beam parks a reader with the worker thread that it paused on, and goes on with the head on any: a consumer would be
+    opened anew each time. So what Beam drives only says where it stands, and the reader that stands there goes on.
+    """
+
+    def __init__(self) -> None:
+        self._readers: dict[_Head, Turns] = {}
+        self._lock = threading.Lock()
+
+    def at(self, head: "_Head", mark: Mark | None) -> "Turns":
+        """The head's reader if it stands at `mark`; else a new one, as the engine went back to a checkpoint."""
+        with self._lock:
+            known = self._readers.get(head)
+            if known is not None and mark is not None and known.turn == mark.turn:
+                return known
+            if known is not None:
+                known.close()
+                del self._readers[head]
+            self._readers[head] = Turns(head.open(mark))
+            return self._readers[head]
+
+
+_OPEN: Final = _Open()
+
+
+class Turns:
+    """A reader, and how many works it has handed on."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+        self._name, self._count = secrets.token_hex(4), 0
+        self._lock, self._closed = threading.Lock(), False
+
+    @property
+    def turn(self) -> str:
+        return f"{self._name}/{self._count}"
+
+    def next(self) -> pa.Table | None:
+        """The next work. A thread that the engine gave up may still ask a reader that was closed: it gets none."""
+        with self._lock:
+            found = None if self._closed else self.blocks.next()
+            self._count += found is not None
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self.blocks.close()
+
+    @property
+    def mark(self) -> Mark:
+        """Where the reader goes on."""
+        blocks = self.blocks
+        if isinstance(blocks, TopicReader):
+            return Mark(offset=blocks.mark, turn=self.turn)
+        return Mark(ahead=tuple(blocks.ahead), turn=self.turn)
+
+
+class _Reader(UnboundedReader):  # type: ignore[misc]
+    """A reader of blocks as Beam drives it."""
+
+    def __init__(self, head: "_Head", mark: Mark | None) -> None:
+        self._head, self._mark = head, mark
+        self._current: pa.Table | None = None
+
+    def start(self) -> bool:
+        return self.advance()
+
+    def advance(self) -> bool:
+        with telling(open_workspace(self._head.reference).settings, self._head.run_id):
+            reader = _OPEN.at(self._head, self._mark)
+            self._current = reader.next()
+            self._mark = reader.mark
+        return self._current is not None
+
+    def get_current(self) -> pa.Table:
+        return self._current
+
+    def get_current_timestamp(self) -> Timestamp:
+        return Timestamp.now()
+
+    def get_watermark(self) -> Timestamp:
+        return Timestamp.now()
+
+    def get_checkpoint_mark(self) -> Mark | None:
+        return self._mark
+
+    def get_current_source(self) -> UnboundedSource:
+        return self._head
+
+    def close(self) -> None:
+        """Nothing: the head goes on, and with it what is open for it."""
+
+
+@dataclass(frozen=True)
+class _Head(UnboundedSource):  # type: ignore[misc]
+    reference: Reference
+    run_id: str
+    sharding: str
+
+    def open(self, mark: Mark | None) -> Blocks:
+        """A reader that goes on at `mark`."""
+        raise NotImplementedError
+
+    def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
+        return _Reader(self, checkpoint_mark)
+
+    def _files(self) -> Files:
+        use_transit(str(self.reference), open_transit)
+        return Files(open_workspace(self.reference), self.run_id)
+
+    def split(self, desired_num_splits: int, options: Any = None) -> list[UnboundedSource]:
+        return [self]
+
+    def get_checkpoint_mark_coder(self) -> coders.Coder:
+        return MarkCoder()
+
+
+@dataclass(frozen=True)
+class Partition(_Head):
+    """A partition of a topic of the settings. `start`: an offset instead of where the ledger says."""
+
+    topic: str = ""
+    number: int = 0
+    start: int | None = None
+
+    def open(self, mark: Mark | None) -> Blocks:
+        files = self._files()
+        start = self.start if mark is None else mark.offset
+        return TopicReader(files, files.workspace.settings.kafka.topic(self.topic), self.number, start, self.sharding)
+
+
+@dataclass(frozen=True)
+class Landing(_Head):
+    """The landing folders of some sources."""
+
+    sources: tuple[str, ...] = ()
+
+    def open(self, mark: Mark | None) -> Blocks:
+        files = self._files()
+        sources = [files.workspace.settings.source(name) for name in self.sources]
+        return LandingReader(files, sources, mark.ahead if mark else (), self.sharding)
+
+
+@dataclass(eq=False)
+class ReadBlocks(beam.PTransform):  # type: ignore[misc]
+    """Heads → PCollection[work table]: one element per head, as all splits of one would stay on one worker."""
+
+    heads: Iterable[_Head]
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        # The name of Beam's own wrapper is private; setup.py pins the version that has it.
+        reading = _ReadFromUnboundedSourceDoFn(
+            poll_interval=_POLL_S, max_records_per_bundle=_BLOCKS_A_BUNDLE, max_read_time_seconds=_BUNDLE_S
+        )
+        return (
+            pipeline
+            | "Heads" >> beam.Create(list(self.heads))
+            | "SpreadHeads" >> beam.Reshuffle()
+            | "ReadHeads" >> beam.ParDo(reading).with_output_types(pa.Table)
+        )

@@ -1,0 +1,297 @@
+"""stream: the supervisor of a stream. It submits the job, keeps house, and ends it so that nothing is left between read
+and committed. A stream that was killed is just started again: the ledger says where it goes on.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from callward import database, runs
+from callward.database import DatabaseAway
+from callward.errors import Problem, UsageProblem
+from callward.ingest import kafka
+from callward.settings import Settings, Source, Topic
+from callward.streaming import blocks, register
+from callward.workspace import Reference, open_transit, open_workspace
+from pipelines.engine import flink, flink_jobs, process, safe_errors
+from pipelines.engine.run import EMBEDDED
+from pipelines.intake import limit_of
+from pipelines.stream import log as stream_log
+from pipelines.stream import metrics_server, offsets
+from pipelines.stream.maintenance import House
+from pipelines.stream.sources import Landing, Partition, ReadBlocks
+from pipelines.vacuum import sweep_orphans
+from transforms.coders import use_transit
+from transforms.elements import Sharding
+from transforms.flush import Flush
+from transforms.take_in import TakeIn
+
+ROLE: Final = "billing-run"
+Progress = Callable[[str], None]
+_ROUND_S: Final = 1.0
+_OVER: Final = (PipelineState.DONE, PipelineState.FAILED, PipelineState.CANCELLED, PipelineState.UPDATED)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a stream reads: landing folders of sources, and partitions of topics."""
+
+    sources: tuple[Source, ...]
+    topics: tuple[Topic, ...]
+    partitions: dict[str, list[int]]
+
+    @property
+    def leases(self) -> list[str]:
+        return [f"source/{s.name}" for s in self.sources] + [f"kafka/{t.name}" for t in self.topics]
+
+    @property
+    def heads(self) -> int:
+        return bool(self.sources) + sum(map(len, self.partitions.values()))
+
+
+def start(
+    settings: Settings,
+    only: Sequence[str] = (),
+    *,
+    skip_lost: bool = False,
+    dry_run: bool = False,
+    progress: Progress = lambda line: None,
+) -> dict[str, Any]:
+    """Run a stream until it is asked to stop, by signal or by `callward stream stop`; returns {run_id, reason, …}.
+
+    `only`: names of sources or topics. `skip_lost`: go on behind messages that the broker has not kept.
+    Raises Problem with the reason when the stream cannot go on.
+    """
+    database.check_version(settings)
+    settings.require_windows()
+    feed = _feed(settings, only)
+    if dry_run:
+        return {"dry_run": True, "reads": feed.leases, "partitions": feed.partitions}
+    with runs.running(settings, register.KIND, feed.leases) as run_id:
+        stream = _Stream(settings, feed, run_id, skip_lost, progress)
+        try:
+            reason = stream.run()
+        except BaseException as problem:
+            register.end(settings, run_id, str(problem) if isinstance(problem, Problem) else "it was interrupted")
+            raise
+        register.end(settings, run_id, reason)
+        result = {"run_id": run_id, "reason": reason, **register.counters(settings, run_id)}
+        runs.finish(settings, run_id, "done", result)
+    return result
+
+
+def stop(settings: Settings, *, wait: bool = True, progress: Progress = lambda line: None) -> list[dict[str, Any]]:
+    """Ask the streams at work to stop and wait until all that they read is committed: [{run_id, stopped, reason}].
+
+    Raises Problem when one does not end within stream.stop_seconds.
+    """
+    found = register.request_stop(settings)
+    until = time.monotonic() + settings.stream.stop_seconds + 60
+    for run_id in found if wait else ():
+        progress(f"stream {run_id}: stops when all that was read is committed")
+        while not register.is_over(settings, run_id):
+            if time.monotonic() > until:
+                raise Problem(f"stream {run_id} has not ended yet; 'callward stream status' says what it waits for")
+            time.sleep(0.5)
+    return [{"run_id": run_id, **register.told(settings, run_id)} for run_id in found]
+
+
+def _feed(settings: Settings, only: Sequence[str]) -> Feed:
+    known = {source.name for source in settings.sources} | {topic.name for topic in settings.kafka.topics}
+    for name in only:
+        if name not in known:
+            settings.source(name)  # says the nearest right one
+    sources = [s for s in settings.sources if not only or s.name in only]
+    chosen = [t for t in settings.kafka.topics if not only or t.name in only or set(t.all_sources) & set(only)]
+    if not sources and not chosen:
+        raise UsageProblem(f"{settings.path.name}: there is neither a [[sources]] nor a [[kafka.topics]] yet")
+    if chosen:
+        kafka.check(settings, open_workspace(_reference(settings)))
+    partitions = {topic.name: kafka.topic_partitions(settings, topic.name) for topic in chosen}
+    return Feed(tuple(sources), tuple(chosen), partitions)
+
+
+def _reference(settings: Settings) -> Reference:
+    return Reference(str(settings.path), ROLE, register.KIND, time.strftime("%Y-%m", time.gmtime()))
+
+
+class _Stream:
+    """One stream at work, seen from its supervisor."""
+
+    def __init__(self, settings: Settings, feed: Feed, run_id: str, skip_lost: bool, progress: Progress) -> None:
+        self._settings, self._feed, self._run_id = settings, feed, run_id
+        self._skip_lost, self._progress = skip_lost, progress
+        self._reference = _reference(settings)
+        self._asked = threading.Event()  # by a signal
+        self._house = House(settings, self._reference, run_id, [s.name for s in feed.sources], feed.partitions)
+
+    def run(self) -> str:
+        """Serve until the end; why it ended."""
+        engine = self._settings.engine.flink_master if self._on_flink else self._settings.engine.runner
+        stream_log.prepare(stream_log.SUPERVISOR, self._run_id)
+        register.begin(self._settings, self._run_id, self._feed.leases, f"flink {engine}" if self._on_flink else engine)
+        self._end_left_over()
+        sweep_orphans(self._settings)
+        starts = offsets.starts(self._settings, self._feed.partitions, self._run_id, skip_lost=self._skip_lost)
+        asked = offsets.watermarks(self._settings, self._feed.partitions) if self._feed.topics else None
+        with (
+            self._signals(),
+            metrics_server.serve(self._settings, self._run_id, asked) as watch,
+            self._job(starts) as job,
+        ):
+            self._progress(f"stream {self._run_id} runs: {', '.join(self._feed.leases)}")
+            try:
+                reason = self._serve(job, watch)
+            finally:
+                self._cancel(job)
+        self._house.round(last=True)
+        sweep_orphans(self._settings, over={self._run_id})
+        return reason
+
+    @property
+    def _name(self) -> str:
+        """What the engine knows the job by."""
+        return f"callward-stream-{self._run_id}"
+
+    @property
+    def _on_flink(self) -> bool:
+        return self._settings.engine.runner in (EMBEDDED, flink.RUNNER)
+
+    def _serve(self, job: Any, watch: metrics_server.Monitor) -> str:
+        since: float | None = None
+        while True:
+            state = job.state
+            watch.beat(job_runs=state not in _OVER)
+            stopping, failure, left = self._look()
+            if failure:
+                raise Problem(failure)
+            if state in _OVER:
+                raise Problem(f"the engine's job ended by itself ({state}); start the stream again: it goes on")
+            self._house.round(lambda: watch.beat(job_runs=True))
+            if stopping:
+                since = since or time.monotonic()
+                if left == 0:
+                    return "stopped"
+                if time.monotonic() - since > self._settings.stream.stop_seconds:
+                    raise Problem(
+                        f"{left} blocks were read and not committed within stream.stop_seconds "
+                        f"({self._settings.stream.stop_seconds:g}); the next start takes them up"
+                    )
+            time.sleep(_ROUND_S)
+
+    def _look(self) -> tuple[bool, str | None, int | None]:
+        """Whether to stop, why it failed, and how many blocks wait; unknown while the database is away."""
+        try:
+            if self._asked.is_set():
+                with database.writing(self._settings) as connection:
+                    register.mark_stop(connection, [self._run_id])
+            with database.reading(self._settings) as connection:
+                runs.require(connection, self._run_id)
+                stopping = register.stopping(connection, self._run_id)
+                sources, names = ([x.name for x in group] for group in (self._feed.sources, self._feed.topics))
+                left = blocks.waiting(connection, sources, names)
+                return stopping, register.failure(connection, self._run_id), left
+        except DatabaseAway:
+            return False, None, None
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C stop the stream in order."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        self._asked.set()
+
+    # -- the job ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _job(self, starts: dict[tuple[str, int], int]) -> Iterator[Any]:
+        """The submitted job."""
+        process.prepare()
+        safe_errors.hush()
+        use_transit(str(self._reference), open_transit)
+        with self._options() as options:
+            pipeline = beam.Pipeline(options=options)
+            self._build(pipeline, starts)
+            try:
+                job = pipeline.run()
+            except Exception as error:
+                raise Problem(f"the engine did not take the job: {safe_errors.sentence(error)}") from None
+            register.note_job(self._settings, self._run_id, self._name)
+            yield job
+
+    @contextmanager
+    def _options(self) -> Iterator[PipelineOptions]:
+        if not self._on_flink:
+            engine = self._settings.engine
+            yield PipelineOptions([f"--runner={engine.runner}", "--streaming", *engine.options])
+            return
+        with flink.job_server(self._settings) as endpoint:
+            flags = flink.flags(self._settings, streaming=True, endpoint=endpoint)
+            yield PipelineOptions([*flags, f"--job_name={self._name}"])
+
+    def _build(self, pipeline: beam.Pipeline, starts: dict[tuple[str, int], int]) -> None:
+        """Blocks → parcels by bucket → commits."""
+        stream, sharding = self._settings.stream, sharding_of(self._settings)
+        archive = self._settings.landing.after_commit == "archive"
+        limits = {source.name: limit_of(self._settings, source) for source in self._settings.sources}
+        (
+            pipeline
+            | "Read" >> ReadBlocks(self._heads(starts, sharding.to_json()))
+            | "TakeIn" >> TakeIn(self._reference, self._run_id, sharding.buckets, limits, archive)
+            | "Flush" >> Flush(self._reference, self._run_id, stream.flush_seconds, _bytes(stream.flush_mebibytes))
+        )
+
+    def _heads(self, starts: dict[tuple[str, int], int], sharding: str) -> list[Landing | Partition]:
+        common = self._reference, self._run_id, sharding
+        heads: list[Landing | Partition] = [
+            Partition(*common, topic, number, starts.get((topic, number)))
+            for topic, numbers in self._feed.partitions.items()
+            for number in numbers
+        ]
+        if self._feed.sources:
+            heads.append(Landing(*common, tuple(source.name for source in self._feed.sources)))
+        return heads
+
+    def _cancel(self, job: Any) -> None:
+        with suppress(Exception):  # it is over, or the job server is: the ledger says what counts
+            job.cancel()
+        if self._on_flink and not flink.is_local(self._settings):
+            flink_jobs.cancel(self._settings, self._name)
+
+    def _end_left_over(self) -> None:
+        """Jobs of streams that died on a cluster go on without a supervisor: they cannot commit, and are ended here."""
+        with database.reading(self._settings) as connection:
+            left = register.unfinished_jobs(connection, self._run_id)
+        for run_id, job_id in left:
+            if job_id and self._on_flink and not flink.is_local(self._settings):
+                flink_jobs.cancel(self._settings, job_id)
+            register.end(self._settings, run_id, "its supervisor died")
+
+
+def sharding_of(settings: Settings) -> Sharding:
+    """How a stream spreads records: large tenants over all buckets, each small one in a bucket."""
+    stream = settings.stream
+    spread = stream.spread or (list(settings.tenants) if len(settings.tenants) == 1 else [])
+    bits = stream.buckets.bit_length() - 1
+    return Sharding(stream.buckets, {tenant: bits for tenant in spread if bits})
+
+
+def _bytes(mebibytes: float) -> int:
+    return int(mebibytes * (1 << 20))

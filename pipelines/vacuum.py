@@ -1,0 +1,72 @@
+"""Orphans: data files that a run wrote and no commit named. Only runs that are over leave any.
+
+On a cluster a worker that was given up may write for a while after its run has ended, well or not: there every run with
+workers is looked at until it has been over for an hour.
+"""
+
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import Connection, func, select, update
+
+from callward import database, runs
+from callward.failpoints import point
+from callward.retention.requests import restrictions
+from callward.settings import Settings
+from callward.storage.store import Store
+from pipelines.engine import flink
+from schemas.tables import lake_files
+from schemas.tables import runs as runs_table
+
+_LATE: Final = timedelta(hours=1)
+# Kinds that write by their own process alone. A stream's house-keeping has them all the time, and who looks for orphans
+# lists the whole lake.
+_WITHOUT_WORKERS: Final = ("compact", restrictions.RUN, "return", "close")
+_r = runs_table.c
+
+
+def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> int:
+    """Remove what runs that are over (or those given) left in the lake; returns how many files."""
+    late = timedelta() if flink.is_local(settings) else _LATE
+    with database.reading(settings) as connection:
+        gone = set(over) if over is not None else _ended(connection, late)
+        named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(gone))
+        known = set(connection.execute(named).scalars()) if gone else set()
+    if not gone:
+        return 0
+    store, removed = Store.of(settings), 0
+    orphans = (file.path for file in store.list() if _is_orphan(_file_id(file.path), gone, known))
+    for some in store.removing(orphans):
+        removed += len(some)
+        point("orphan-removed")
+    if over is None:
+        with database.writing(settings) as connection:
+            _note(connection, gone, late)
+    return removed
+
+
+def _note(connection: Connection, gone: Collection[str], late: timedelta) -> None:
+    """Note which runs need not be looked at again. One that was killed is over from when that was first seen."""
+    now = database.now()
+    mine = _r.run_id.in_(gone)
+    connection.execute(update(runs_table).where(mine).values(finished_at=func.coalesce(_r.finished_at, now)))
+    connection.execute(update(runs_table).where(mine, _r.finished_at <= now - late).values(swept_at=now))
+
+
+def _file_id(path: str) -> str:
+    """The data file that a file of the lake is, or lies beside, or was to become."""
+    return path.rpartition("/")[2].lstrip(".").split(".", 1)[0]
+
+
+def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> bool:
+    return file_id.split("-", 1)[0] in gone and file_id not in known
+
+
+def _ended(connection: Connection, late: timedelta) -> set[str]:
+    """Runs that are not alive and may have left something: where nobody writes late, those that did not end well."""
+    suspect = _r.status != "done"
+    if late:
+        suspect |= _r.kind.not_in(_WITHOUT_WORKERS)
+    query = select(_r.run_id).where(suspect, _r.swept_at.is_(None))
+    return set(connection.execute(query).scalars()) - runs.living(connection)

@@ -1,0 +1,296 @@
+"""What is due, from the manifest alone: which files go, which lose their numbers, which keys nothing needs any more."""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from callward.errors import Problem
+from callward.lake.ledger import DataFile
+from callward.retention.holds import Hold
+from callward.retention.policy.rules import Policies, Policy, Rule, call_clock
+from callward.retention.purge.due_files import (
+    BY_ACCOUNT,
+    BY_TRUNK,
+    FROZEN,
+    GONE,
+    OPEN,
+    USAGE,
+    Dates,
+    Item,
+    Law,
+    MonthKey,
+    after,
+    derived_rows,
+    doomed_keys,
+    expiries,
+    items,
+    last_of_month,
+)
+from schemas.retention_classes import Window
+
+TODAY = date(2030, 1, 1)
+DAY = date(2026, 3, 5)
+WINDOWS = {
+    "call_detail": "2 months",
+    "billing_transaction": "6 months",
+    "assurance_metrics": "1 month",
+    "suspense": "92 days",
+    "archive": "92 days",
+    "temp": "7 days",
+}
+
+
+def law(tenant: str = "default", at_expiry: str = "anonymize", **windows: str) -> Law:
+    rules = {name: Rule(Window.parse(text), "call_end") for name, text in (WINDOWS | windows).items()}
+    rules["assurance_metrics"] = replace(rules["assurance_metrics"], at_expiry=at_expiry)
+    return Law({tenant: Policies(tenant, (Policy(tenant, 1, "test", "controller", "", rules),))})
+
+
+def file(view: str = "billing", part: date | str = DAY, **facts: object) -> DataFile:
+    usual = {
+        "file_id": f"{view}-{part}",
+        "tenant": "default",
+        "path": f"{view}/{part}",
+        "rows": 10,
+        "bytes": 1,
+        "sha256": "",
+        "received_on": DAY + timedelta(1),
+        "numbers": view == "billing",
+        "key_ids": f"{view}-meta {view}-numbers {view}-lineage" if view == "billing" else f"{view}-meta {view}-lineage",
+    }
+    return DataFile(view=view, part=str(part), **(usual | facts))  # type: ignore[arg-type]
+
+
+def log(view: str, first: date, last: date, **facts: object) -> DataFile:
+    moments = {"first_start": datetime(*first.timetuple()[:3]), "last_start": datetime(*last.timetuple()[:3])}
+    return file(view, view, received_on=last, **(moments | facts))
+
+
+def hold(**selectors: object) -> Hold:
+    return Hold("h", "default", "litigation", "a court", "a case", **selectors)  # type: ignore[arg-type]
+
+
+def planned(*files: DataFile, as_of: date, found: tuple[Hold, ...] = (), by: Law | None = None) -> list[Item]:
+    return list(items(files, by or law(), found, as_of))
+
+
+def last(cls: str, day: date = DAY) -> date:
+    return Window.parse(WINDOWS[cls]).last_day(call_clock(day))
+
+
+@pytest.mark.parametrize(
+    ("view", "cls", "action"),
+    [
+        ("assurance", "assurance_metrics", "delete"),
+        ("billing", "call_detail", "rewrite"),
+        ("billing", "billing_transaction", "delete"),
+    ],
+)
+def test_a_file_of_a_view_is_due_from_the_day_after_its_last(view: str, cls: str, action: str) -> None:
+    found = planned(file(view), as_of=last(cls))
+    assert action not in {item.action for item in found if item.retention_class == cls}
+    (item,) = planned(file(view), as_of=last(cls) + timedelta(1))
+    assert (item.retention_class, item.action, item.rows, item.look) == (cls, action, 10, False)
+
+
+def test_numbers_that_are_gone_are_not_due_again() -> None:
+    assert planned(file(numbers=False), as_of=last("call_detail") + timedelta(1)) == []
+
+
+def test_numbers_never_outlast_their_row() -> None:
+    long = law(call_detail="7 years")
+    (item,) = planned(file(), as_of=last("billing_transaction") + timedelta(1), by=long)
+    assert (item.retention_class, item.action) == ("billing_transaction", "delete")
+    found = {e.retention_class: e.last for e in expiries(file(), long)}
+    assert found["call_detail"] == found["billing_transaction"]
+
+
+def test_rows_are_looked_at_only_where_a_hold_covers() -> None:
+    as_of = last("assurance_metrics") + timedelta(1)
+    covered = hold(first=DAY, last=DAY)
+    (here,) = planned(file("assurance"), as_of=as_of, found=(covered,))
+    (there,) = planned(file("assurance", DAY - timedelta(1)), as_of=as_of, found=(covered,))
+    assert here.look and not there.look
+
+
+@pytest.mark.parametrize("last", [None, DAY])
+def test_of_an_archive_a_hold_keeps_what_came_in_on_its_first_day_or_later(last: date | None) -> None:
+    blocks = [file("archive", DAY + timedelta(n), rows=0) for n in (-1, 0, 1)]
+    covered = hold(first=DAY, last=last, numbers=("+13035550101",))
+    found = planned(*blocks, as_of=DAY + timedelta(200), found=(covered,))
+    assert [item.action for item in found] == ["delete", "keep", "keep"]
+    assert [item.rows for item in found] == [1, 1, 1]
+
+
+def test_data_of_many_tenants_is_kept_by_the_shortest_window() -> None:
+    both = Law(law().policies | law("other", archive="10 days").policies)
+    block = file("archive", DAY, tenant="_shared")
+    assert planned(block, as_of=DAY + timedelta(10), by=both) == []
+    (item,) = planned(block, as_of=DAY + timedelta(11), by=both)
+    assert item.action == "delete"
+    assert planned(file("archive", DAY), as_of=DAY + timedelta(11), by=both) == []
+
+
+def test_a_log_is_looked_at_from_the_day_that_its_first_row_is_due() -> None:
+    made = log("suspense", DAY, DAY + timedelta(20))
+    assert planned(made, as_of=DAY + timedelta(92)) == []
+    (item,) = planned(made, as_of=DAY + timedelta(93))
+    assert item.look
+    (expiry,) = expiries(made, law())
+    assert (expiry.first, expiry.last) == (DAY + timedelta(92), DAY + timedelta(112))
+
+
+@pytest.mark.parametrize(
+    "wrong", [file("guests"), file("assurance", "someday"), file(received_on=None), file(tenant="x")]
+)
+def test_what_cannot_be_named_is_not_judged(wrong: DataFile) -> None:
+    with pytest.raises(Problem, match="nothing was purged"):
+        planned(wrong, as_of=TODAY)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def month_keys(month: str = "2026-03") -> list[MonthKey]:
+    purposes = {
+        "billing": ["meta", "id", "content"],
+        "billing-numbers": ["numbers", "token"],
+        "assurance": ["meta", "id", "content", "account"],
+        "lineage": ["billing", "assurance"],
+    }
+    return [MonthKey(f"{c}-{p}-{month}", c, "default", month, p) for c, listed in purposes.items() for p in listed]
+
+
+def doomed(as_of: date, *remaining: DataFile, known: list[MonthKey] | None = None) -> set[str]:
+    found = doomed_keys(known or month_keys(), remaining, law(), as_of, TODAY)
+    return {f"{key.capability}/{key.purpose}" for key, _ in found}
+
+
+NUMBERS = {"billing-numbers/numbers", "billing-numbers/token"}
+ASSURANCE = {"assurance/meta", "assurance/id", "assurance/content", "assurance/account", "lineage/assurance"}
+BILLING = {"billing/meta", "billing/id", "billing/content", "lineage/billing"}
+
+
+def test_keys_go_with_the_last_date_of_their_month() -> None:
+    end = date(2026, 3, 31)
+    assert doomed(last("assurance_metrics", end)) == set()
+    assert doomed(last("assurance_metrics", end) + timedelta(1)) == ASSURANCE
+    assert doomed(last("call_detail", end) + timedelta(1)) == ASSURANCE | NUMBERS
+    assert doomed(last("billing_transaction", end) + timedelta(1)) == ASSURANCE | NUMBERS | BILLING
+
+
+def test_a_file_that_is_left_keeps_the_keys_of_its_view_and_month() -> None:
+    as_of = date(2027, 6, 1)
+    assert doomed(as_of, file("assurance", date(2026, 3, 9))) == NUMBERS | BILLING
+    assert doomed(as_of, file("billing", date(2026, 3, 9))) == ASSURANCE
+    assert doomed(as_of, file("billing", date(2026, 3, 9), numbers=False)) == ASSURANCE | NUMBERS
+    assert doomed(as_of, file("assurance", date(2026, 4, 1))) == ASSURANCE | NUMBERS | BILLING
+    assert doomed(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == ASSURANCE | NUMBERS | BILLING
+
+
+def test_keys_of_logs_go_when_their_month_is_over_and_nothing_is_under_them() -> None:
+    known = [MonthKey(f"{month}-key", "suspense", "default", month, "records") for month in ("2026-03", "2026-04")]
+    assert [key.month for key, _ in doomed_keys(known, [], law(), date(2026, 4, 20), TODAY)] == ["2026-03"]
+    under = log("suspense", DAY, DAY, key_ids="2026-03-key")
+    assert doomed_keys(known, [under], law(), date(2026, 4, 20), TODAY) == []
+
+
+def test_transit_keys_go_after_the_window_of_temp() -> None:
+    known = [MonthKey("k", "transit", "_all", "2026-03", "shuffle")]
+    assert doomed_keys(known, [], law(), date(2026, 4, 7), TODAY) == []
+    assert doomed_keys(known, [], law(), date(2026, 4, 8), TODAY) == [(known[0], "temp")]
+
+
+def test_keys_of_ids_and_of_every_month_never_go() -> None:
+    known = [MonthKey("a", "ids", "default", "all", "record"), MonthKey("b", "hold", "_all", "all", "register")]
+    known.append(MonthKey("c", "ids", "default", "2026-03", "record"))
+    assert doomed_keys(known, [], law(), TODAY, TODAY) == []
+
+
+def test_after_a_plan_a_file_is_no_longer_under_the_key_of_its_numbers() -> None:
+    whole, spared = file(), file("assurance")
+    rewritten = Item(whole, "call_detail", "rewrite", rows=10)
+    (left, same) = after([whole, spared], [rewritten])
+    assert left.key_ids == "billing-meta billing-lineage" and not left.numbers and same == spared
+    assert after([whole], [replace(rewritten, accounts=("a",))]) == [whole]
+    assert after([whole], [replace(rewritten, action="keep")]) == [whole]
+    assert after([whole], [replace(rewritten, action="delete")]) == []
+
+
+@given(st.integers(2000, 2100), st.integers(1, 12))
+def test_the_last_date_of_a_month(year: int, month: int) -> None:
+    day = last_of_month(f"{year}-{month:02d}")
+    assert (day.year, day.month) == (year, month) and (day + timedelta(1)).day == 1
+
+
+# -- derived rows ------------------------------------------------------------------------------------------------------
+
+
+def states(dates: Dates, *gone: DataFile, noted: dict[tuple[str, str, date], str] | None = None) -> dict[str, str]:
+    plan = [Item(one, "x", "delete", rows=1) for one in gone]
+    return {f"{row.table} {row.day}": row.state for row in derived_rows(plan, noted or {}, dates)}
+
+
+def dates(as_of: date, *, at_expiry: str = "anonymize", found: tuple[Hold, ...] = ()) -> Dates:
+    return Dates(frozenset(), law(at_expiry=at_expiry), found, as_of, TODAY)
+
+
+def test_rows_by_trunk_stay_where_the_class_is_anonymized() -> None:
+    as_of = last("assurance_metrics") + timedelta(1)
+    kept = states(dates(as_of), file("assurance"))
+    assert kept[f"{BY_ACCOUNT} {DAY}"] == GONE
+    assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
+    assert set(states(dates(as_of, at_expiry="purge"), file("assurance")).values()) == {GONE}
+
+
+def test_rows_of_dates_that_a_hold_covers_stay() -> None:
+    as_of = last("assurance_metrics") + timedelta(1)
+    assert set(states(dates(as_of, found=(hold(),)), file("assurance")).values()) == {FROZEN}
+
+
+def test_rows_of_a_date_that_is_not_all_gone_are_left_open() -> None:
+    as_of = last("assurance_metrics") + timedelta(1)
+    rest = replace(dates(as_of), remaining=frozenset({("assurance", "default", str(DAY))}))
+    assert set(states(rest, file("assurance")).values()) == {OPEN}
+
+
+def test_what_was_noted_is_told_again_only_when_it_changes() -> None:
+    as_of = last("assurance_metrics") + timedelta(1)
+    noted = {(table, "default", DAY): FROZEN for table in (BY_ACCOUNT, *BY_TRUNK)}
+    assert states(dates(as_of), noted=noted) == {f"{BY_ACCOUNT} {DAY}": GONE}
+
+
+def test_usage_closes_with_the_last_call_date_that_may_be_in_it() -> None:
+    one = timedelta(1)
+    found = states(dates(last("billing_transaction") + one), file())
+    assert found[f"{USAGE} {DAY - one}"] == GONE and found[f"{USAGE} {DAY}"] == OPEN
+    assert states(dates(last("billing_transaction", DAY + one) + one), file())[f"{USAGE} {DAY}"] == GONE
+
+
+# -- any window --------------------------------------------------------------------------------------------------------
+
+windows = st.builds(lambda n, unit: f"{n} {unit}s", st.integers(1, 40), st.sampled_from(["day", "month", "year"]))
+
+
+@given(windows, windows, windows, st.dates(date(2020, 1, 1), date(2025, 12, 31)), st.integers(0, 4000))
+@examples(max_examples=200)
+def test_a_plan_agrees_with_what_the_night_still_takes(
+    numbers: str, billing: str, assurance: str, day: date, later: int
+) -> None:
+    """What a night would still write a purge does not take, and the other way round."""
+    by, as_of = (
+        law(call_detail=numbers, billing_transaction=billing, assurance_metrics=assurance),
+        day + timedelta(later),
+    )
+    opened = by.policies["default"].open_for(day, day, as_of)
+    found = {item.file.view: item.action for item in planned(file("billing", day, received_on=day), as_of=as_of, by=by)}
+    assert found.get("billing") == (None if opened.numbers else "rewrite" if opened.billing else "delete")
+    gone = planned(file("assurance", day, received_on=day), as_of=as_of, by=by)
+    assert bool(gone) is not opened.assurance
+    for expiry in expiries(file("billing", day, received_on=day), by):
+        still = opened.numbers if expiry.retention_class == "call_detail" else opened.billing
+        assert still is (as_of <= expiry.last)

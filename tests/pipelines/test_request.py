@@ -1,0 +1,749 @@
+"""Requests of persons over real nights: what is shown, what goes, what stays, and what comes in again."""
+
+import csv
+import json
+import random
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from callward import database, query
+from callward.errors import Problem, UsageProblem
+from callward.keys import approvers, signing
+from callward.retention import holds
+from callward.retention.holds import Hold
+from callward.retention.policy import register as policy_register
+from callward.retention.requests import register as request_register
+from callward.retention.requests import restrictions as register
+from callward.retention.requests.register import Refusal, Selector
+from callward.template import render
+from pipelines import request as requests
+from pipelines.pending import remove_superseded
+from schemas.retention import certificates, purges, restrictions, row_ends, subject_requests, suppressions
+from schemas.retention_classes import Window, example
+from tests.commands import run, strays
+from tests.meanwhile import ALWAYS, comes_between, commit_another
+
+ALICE, BOB, CAROL = "+13035550101", "+13035550102", "+13035550103"
+HOTLINE = "+13035550199"
+COLUMNS = (
+    "id,calling_number,called_number,start_time,answer_time,end_time,talk_ms,account_code,calling_presentation,"
+    "direction"
+)
+TODAY = database.now().date()
+LAST_WEEK = TODAY - timedelta(7)
+
+
+@dataclass
+class Call:
+    """One call of a generic CSV feed."""
+
+    name: str
+    calling: str = ALICE
+    called: str = BOB
+    account: str = "ac-0001"
+    presentation: str = "allowed"
+    day: date = LAST_WEEK
+    minute: int = 0
+    talk_s: int = 60
+    direction: str = "outbound"
+
+    def line(self) -> str:
+        at = datetime(self.day.year, self.day.month, self.day.day, 9, tzinfo=UTC) + timedelta(minutes=self.minute)
+        stamps = ",".join(f"{t:%FT%TZ}" for t in (at, at, at + timedelta(seconds=self.talk_s)))
+        parties = f"{self.name},{self.calling},{self.called}"
+        return f"{parties},{stamps},{self.talk_s * 1000},{self.account},{self.presentation},{self.direction}\n"
+
+
+CALLS = [
+    Call("a", ALICE, BOB, "ac-0001"),
+    Call("b", BOB, ALICE, "ac-0002", minute=1, presentation="restricted"),
+    Call("c", BOB, CAROL, "ac-0002", minute=2),
+    Call("d", CAROL, ALICE, "ac-0003", minute=3),
+    Call("e", ALICE, HOTLINE, "ac-0001", minute=4),
+    Call("f", ALICE, CAROL, "ac-0001", minute=5, day=LAST_WEEK - timedelta(3)),
+]
+
+
+def feed(calls: list[Call]) -> bytes:
+    return "".join([COLUMNS + "\n", *(call.line() for call in calls)]).encode()
+
+
+def night(site: Any, name: str, calls: list[Call]) -> Any:
+    site.land("generic", name, feed(calls))
+    return site.night(now_ms=int(datetime.now(UTC).timestamp() * 1000))
+
+
+class Office:
+    """A workspace after a night over CALLS, and two registered persons who handle requests."""
+
+    def __init__(self, site: Any, keys: Path) -> None:
+        self.site, self.keys = site, keys
+        hotline = site.folder / "hotlines"
+        hotline.mkdir()
+        listed = f'format_version = 1\nversion = "1"\nsource = "made up"\n[[numbers]]\nnumber = "{HOTLINE}"\n'
+        (hotline / "central.toml").write_text(listed)
+        for name in ("first.person", "second.person"):
+            approvers.register(self.settings, name, signing.create(keys / name).hex())
+        night(site, "first.csv", CALLS)
+
+    @property
+    def settings(self) -> Any:
+        return self.site.settings
+
+    def hand(self, to: Path | None = None, person: str = "first.person") -> requests.Hand:
+        return requests.Hand(person, self.keys / person, to)
+
+    def ask(self, kind: str, number: str | None = ALICE, *, account: str | None = None, **said: Any) -> dict[str, Any]:
+        whom = Selector("account", account) if account else Selector("number", str(number))
+        to, today, dry_run = said.pop("to", None), said.pop("today", TODAY), said.pop("dry_run", False)
+        fields = {"regime": "gdpr", "identity": "passport shown", **said}
+        asked = requests.Asked("default", kind, **fields)
+        return requests.ask(self.settings, asked, whom, self.hand(to), today, dry_run=dry_run)
+
+    def told(self, tmp_path: Path, number: str | None = ALICE, **said: Any) -> dict[str, Any]:
+        """The document that an access request is answered with."""
+        to = tmp_path / f"answer-{database.now():%H%M%S%f}.json"
+        done = self.ask("access", number, to=to, **said)
+        return json.loads(to.read_text()) if to.exists() else done
+
+    def govern(self, text: str) -> None:
+        version, _ = policy_register.propose(
+            self.settings, "default", text, "first.person", self.keys / "first.person", None
+        )
+        policy_register.activate(self.settings, "default", version, "second.person", self.keys / "second.person")
+
+    def hold(self, **selected: Any) -> Hold:
+        wanted = Hold("", "default", "litigation", "a court", "case seven", **selected)
+        return holds.place(self.settings, wanted, TODAY, unlisted=True)
+
+    def numbers(self) -> list[tuple[str | None, str | None]]:
+        """Both numbers of every billing row, in order of start."""
+        rows = self.site.view("billing")
+        return list(zip(rows["calling_number"].to_pylist(), rows["called_number"].to_pylist(), strict=True))
+
+    def all(self, table: Any) -> list[Any]:
+        return self.site._rows(table)
+
+    def check_whole(self) -> None:
+        """Derived tables are what the lake says, every file balances, and accepted = present + gone."""
+        assert self.site.differing() == 0
+        assert self.site.unbalanced() == {}
+        accepted = self.site.entries().get(("accepted", ""), (0, 0))[0]
+        gone = sum(row.rows for row in self.all(row_ends) if row.view == "assurance" and row.end == "erased")
+        assert self.site.view("assurance").num_rows + gone == accepted
+
+
+def _office(workspace: Callable[..., Any], feed_source: Callable[..., Any], keys: Path, **changes: Any) -> Office:
+    return Office(workspace(feed_source("generic", country="US"), **changes), keys)
+
+
+@pytest.fixture
+def office(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path: Path) -> Office:
+    return _office(workspace, feed_source, _folder(tmp_path / "persons"))
+
+
+@pytest.fixture(scope="module")
+def shared(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path_factory: Any) -> Office:
+    """One that tests only ask: what they record does not change what others are told."""
+    return _office(workspace, feed_source, tmp_path_factory.mktemp("persons"))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+# -- access and export -----------------------------------------------------------------------------------------------
+
+
+def test_access_shows_a_persons_calls_without_withheld_callers(shared, tmp_path):
+    told = shared.told(tmp_path)
+    shown = [(call["calling_number"], call["called_number"]) for call in told["calls"]]
+    assert shown == [(ALICE, CAROL), (ALICE, BOB), (None, ALICE), (CAROL, ALICE)]
+    assert told["asked_by"] == {"number": ALICE} and told["recipients"] == "none recorded"
+
+
+def test_a_caller_who_withheld_the_number_sees_it_in_their_own_answer(shared, tmp_path):
+    told = shared.told(tmp_path, BOB)
+    assert (BOB, ALICE) in [(call["calling_number"], call["called_number"]) for call in told["calls"]]
+
+
+def test_an_answer_neither_shows_nor_counts_calls_to_hotlines(shared, tmp_path):
+    for whom in ({"number": ALICE}, {"number": None, "account": "acct-0001"}):
+        told = shared.told(tmp_path, **whom)
+        written = json.dumps(told)
+        assert HOTLINE not in written and "hotline" not in written.lower()
+        rows = {item["class"]: item["rows"] for item in told["classes"]}
+        assert set(rows.values()) == {len(told["calls"])}
+
+
+def test_who_called_hotlines_alone_is_answered_as_one_who_never_called(workspace, feed_source, tmp_path):
+    office = _office(workspace, feed_source, _folder(tmp_path / "persons"))
+    night(office.site, "hotline.csv", [Call("z", "+13035550150", HOTLINE, "ac-0009")])
+    silent, stranger = (office.told(tmp_path, number) for number in ("+13035550150", "+13035550151"))
+    differing = {name for name in silent if silent[name] != stranger[name]}
+    assert differing == {"request_id"}
+    assert silent["refusal"] == Refusal.NOT_FOUND
+
+
+def test_what_a_call_cost_is_shown_to_the_account_that_paid(shared, tmp_path):
+    by_pair = {(c["calling_number"], c["called_number"]): c for c in shared.told(tmp_path)["calls"]}
+    assert by_pair[ALICE, BOB]["billable_s"] == 60
+    assert by_pair[CAROL, ALICE]["billable_s"] is None
+    of_account = shared.told(tmp_path, None, account="acct-0002")
+    assert {c["account"] for c in of_account["calls"]} == {"acct-0002"}
+    assert [c["calling_number"] for c in of_account["calls"]] == [BOB, BOB]
+
+
+def test_other_parties_are_hidden_where_the_tenant_says_so(workspace, feed_source, tmp_path):
+    office = _office(workspace, feed_source, _folder(tmp_path / "persons"))
+    tenant = office.settings.tenants["default"]
+    asked = tenant.requests.model_copy(update={"other_numbers": "hidden"})
+    _set_tenant(office, requests=asked)
+    shown = {(c["calling_number"], c["called_number"]) for c in office.told(tmp_path)["calls"]}
+    assert shown == {(ALICE, None), (None, ALICE)}
+
+
+def _set_tenant(office: Office, **changes: Any) -> None:
+    settings = office.settings
+    tenants = {**settings.tenants, "default": settings.tenants["default"].model_copy(update=changes)}
+    settings.path.write_text(render(settings.model_copy(update={"tenants": tenants})), encoding="utf-8")
+
+
+def test_export_holds_the_same_in_two_forms_that_only_their_owner_reads(shared, tmp_path):
+    done = shared.ask("export", to=tmp_path / "export")
+    document = json.loads((tmp_path / "export" / "answer.json").read_text())
+    with (tmp_path / "export" / "calls.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: v or None for k, v in row.items()} for row in rows] == [
+        {k: None if v is None else str(v) for k, v in call.items()} for call in document["calls"]
+    ]
+    modes = {stat.S_IMODE(Path(path).stat().st_mode) for path in done["files"]}
+    assert modes == {0o600} and done["calls"] == len(rows) == 4
+
+
+def test_access_looks_back_twelve_months_where_the_law_says_so(workspace, feed_source, tmp_path):
+    office = _office(workspace, feed_source, _folder(tmp_path / "persons"))
+    old = Window(13, "month").last_day(TODAY)
+    night(office.site, "old.csv", [Call("old", day=TODAY - (old - TODAY))])
+    assert len(office.told(tmp_path, regime="us")["calls"]) == 4
+    assert len(office.told(tmp_path, regime="gdpr")["calls"]) == 5
+
+
+def test_a_third_request_within_twelve_months_is_refused_under_us_law(office, tmp_path):
+    told = [office.told(tmp_path, regime="us") for _ in range(3)]
+    assert ["calls" in one for one in told] == [True, True, False]
+    assert told[2]["refusal"] == Refusal.REPEATED
+    assert "calls" in office.told(tmp_path, CAROL, regime="us")
+
+
+def test_no_answer_is_written_into_the_workspace(shared):
+    with pytest.raises(UsageProblem, match="workspace"):
+        shared.ask("access", to=shared.site.folder / "answer.json")
+
+
+def test_no_answer_is_written_over_a_file_that_is_there(shared, tmp_path):
+    (tmp_path / "there").write_text("mine")
+    before = len(shared.all(subject_requests))
+    with pytest.raises(UsageProblem, match="there already"):
+        shared.ask("access", to=tmp_path / "there")
+    assert len(shared.all(subject_requests)) == before and (tmp_path / "there").read_text() == "mine"
+
+
+# -- the register ----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_without_a_verified_identity_is_only_recorded(shared, tmp_path):
+    waiting = shared.ask("access", identity="")
+    assert (waiting["status"], waiting["verified"]) == ("open", False)
+    with pytest.raises(UsageProblem, match="identity"):
+        requests.answer(shared.settings, waiting["request_id"], shared.hand(tmp_path / "no.json"), TODAY)
+    refused = requests.answer(
+        shared.settings, waiting["request_id"], shared.hand(), TODAY, refuse="IDENTITY", note="no papers"
+    )
+    assert (refused["status"], refused["refusal"]) == ("refused", "IDENTITY")
+    appealed = request_register.appeal(
+        shared.settings, waiting["request_id"], "first.person", shared.keys / "first.person", TODAY, "papers sent"
+    )
+    assert appealed.due == TODAY + timedelta(60)
+    to = tmp_path / "granted.json"
+    hand = shared.hand(to)
+    granted = requests.answer(shared.settings, waiting["request_id"], hand, TODAY, identity="papers seen")
+    assert granted["status"] == "answered" and len(json.loads(to.read_text())["calls"]) == 4
+
+
+def test_whom_a_request_is_about_lies_nowhere_in_the_clear(shared, tmp_path):
+    shared.ask("access", to=tmp_path / "one.json", identity="called back on the number of record")
+    database.engine(shared.settings).dispose()
+    digits = ALICE.lstrip("+").encode()
+    for path in (p for p in shared.site.folder.rglob("*") if p.is_file() and "hotlines" not in p.parts):
+        assert digits not in path.read_bytes(), path.name
+    row = shared.all(subject_requests)[-1]
+    assert b"called back" not in row.body
+
+
+def test_only_a_registered_person_handles_requests(shared, tmp_path):
+    stranger = tmp_path / "stranger"
+    signing.create(stranger)
+    with pytest.raises(Problem):
+        requests.ask(
+            shared.settings,
+            requests.Asked("default", "erase", "gdpr", "seen"),
+            Selector("number", ALICE),
+            requests.Hand("first.person", stranger),
+            TODAY,
+            dry_run=False,
+        )
+    assert len(shared.numbers()) == len(CALLS)
+
+
+def test_a_processors_requests_are_referred_to_the_customer(office, tmp_path):
+    office.govern(example("business-processor"))
+    told = office.told(tmp_path, identity="")
+    assert (told["status"], told["refusal"], told["addressee"]) == ("referred", "REFERRED", "default")
+    assert office.ask("erase")["status"] == "referred" and len(office.numbers()) == len(CALLS)
+
+
+# -- erase -----------------------------------------------------------------------------------------------------------
+
+
+def test_erasure_takes_a_persons_rows_out_of_both_views_and_out_of_the_sums(office):
+    replaced = [f.path for view in ("billing", "assurance") for f in office.site.data_files(view)]
+    done = office.ask("erase")
+    assert office.numbers() == [(BOB, CAROL)]
+    assert office.site.view("assurance").num_rows == 1
+    assert (done["status"], done["refusal"], done["rows"]) == ("answered", None, {"gone": 10})
+    office.check_whole()
+    lake = office.settings.lake_path
+    assert not any((lake / (path + suffix)).exists() for path in replaced for suffix in ("", ".ids", ".lin"))
+
+
+def test_erased_records_do_not_come_in_again_but_later_calls_do(office):
+    office.ask("erase")
+    when = datetime.now(UTC) + timedelta(days=1)
+    longer = replace(CALLS[0], talk_s=90)  # another version of an erased record is the same record
+    office.site.land("generic", "again.csv", feed([Call("g", ALICE, BOB, day=when.date()), *CALLS]))
+    office.site.land("generic", "longer.csv", feed([longer]))
+    office.site.night(now_ms=int((when + timedelta(days=1)).timestamp() * 1000))
+    assert office.site.entries()["filtered", "ERASED"][0] == 5 + 1
+    assert office.site.entries()[("duplicate", "")][0] == 1
+    assert sorted(map(str, office.numbers())) == sorted(map(str, [(BOB, CAROL), (ALICE, BOB)]))
+    office.check_whole()
+
+
+def test_an_erasure_ends_in_a_certificate_that_verifies(office):
+    done = office.ask("erase")
+    checks = certificates_of(office, done["certificate"])
+    assert [check.sentence for check in checks if not check.ok] == []
+    body = json.loads(office.all(certificates)[-1].document)["body"]
+    assert {line["reason"]["why"] for line in body["scope"]} == {"erasure"}
+    assert body["status"] == "COMPLETE"
+    assert ALICE.lstrip("+") not in json.dumps(body)
+
+
+def certificates_of(office: Office, certificate: str) -> list[Any]:
+    from callward.evidence import certificates as issued
+
+    return issued.verify(office.settings, certificate)
+
+
+def _with_floor(cls: str, floor: str) -> str:
+    """A policy whose only floor, beside those of the law, is that of one class."""
+    text = example("controller-instructed").replace('role = "processor"', 'role = "controller"')
+    lines = [line for line in text.splitlines() if not line.startswith("floor")]
+    at = lines.index(f"[classes.{cls}]")
+    lines.insert(at + 1, f'floor = "{floor}"')
+    lines = [line for line in lines if not line.startswith("ceiling")]
+    made, within = [], ""
+    for line in lines:
+        within = line if line.startswith("[") else within
+        made.append('window = "7 years"' if within == f"[classes.{cls}]" and line.startswith("window") else line)
+    return "\n".join(made) + "\n"
+
+
+def test_amounts_that_must_be_kept_lose_the_persons_side_alone(office):
+    office.govern(_with_floor("billing_transaction", "6 years"))
+    talk = pc.sum(office.site.view("billing")["talk_ms"])
+    done = office.ask("erase")
+    assert sorted(map(str, office.numbers())) == sorted(
+        map(str, [(None, CAROL), (None, BOB), (BOB, None), (BOB, CAROL), (CAROL, None), (None, HOTLINE)])
+    )
+    assert pc.sum(office.site.view("billing")["talk_ms"]) == talk
+    assert (done["refusal"], done["words"]) == ("LEGAL_OBLIGATION", request_register.WORDS["LEGAL_OBLIGATION"])
+    assert office.site.view("assurance")["account_token"].null_count == 3
+    tokens = office.site.view("billing")
+    assert tokens["calling_token"].null_count == 3 and tokens["called_token"].null_count == 2
+    office.check_whole()
+
+
+def test_an_account_whose_amounts_must_be_kept_loses_its_name(office):
+    office.govern(_with_floor("billing_transaction", "6 years"))
+    office.ask("erase", None, account="acct-0001")
+    accounts = office.site.view("billing")["account"].to_pylist()
+    assert sorted(accounts) == ["acct-0002", "acct-0002", "acct-0003", "erased", "erased", "erased"]
+    assert office.numbers().count((None, None)) == 3
+    office.check_whole()
+
+
+def test_numbers_that_must_be_kept_stay(office):
+    office.govern(_with_floor("call_detail", "18 months"))
+    before = office.numbers()
+    done = office.ask("erase")
+    assert office.numbers() == before
+    assert (done["status"], done["refusal"]) == ("refused", "LEGAL_OBLIGATION")
+    assert office.all(suppressions) == [] and office.all(purges) == []
+
+
+def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
+    held = office.hold(accounts=("acct-0003",))
+    done = office.ask("erase")
+    assert office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
+    assert (done["status"], done["refusal"], done["rows"]) == ("answered", "LEGAL_OBLIGATION", {"gone": 8, "kept": 2})
+    holds.release(office.settings, held.hold_id, "first.person", office.keys / "first.person", TODAY)
+    (again,) = requests.finish_erasures(office.settings, TODAY)
+    assert office.numbers() == [(BOB, CAROL)]
+    assert (again["refusal"], again["rows"]) == (None, {"gone": 10})
+    assert requests.finish_erasures(office.settings, TODAY) == []
+    office.check_whole()
+
+
+def test_a_confidential_hold_is_answered_in_the_words_of_a_floor(workspace, feed_source, tmp_path):
+    answers = []
+    for number, prepare in enumerate((_held_in_secret, _floored)):
+        office = _office(workspace, feed_source, _folder(tmp_path / f"persons{number}"))
+        prepare(office)
+        done = office.ask("erase")
+        answers.append({name: done[name] for name in ("status", "refusal", "words")})
+    assert answers[0] == answers[1]
+
+
+def _held_in_secret(office: Office) -> None:
+    office.hold(confidential_until=TODAY + timedelta(90))
+
+
+def _floored(office: Office) -> None:
+    office.govern(_with_floor("call_detail", "18 months"))
+
+
+def test_holds_that_cannot_be_read_stop_an_erasure(office):
+    held = office.hold(accounts=("acct-0003",))
+    with database.writing(office.settings) as connection:
+        connection.exec_driver_sql("UPDATE holds SET digest = 'x'")
+    with pytest.raises(Problem):
+        office.ask("erase")
+    assert held and len(office.numbers()) == len(CALLS)
+
+
+PEOPLE = [f"+1303555{n:04d}" for n in range(110, 118)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_of_random_calls_exactly_those_go_that_an_oracle_names(office, seed):
+    draw = random.Random(seed)
+    calls = [
+        Call(
+            f"r{n}",
+            *draw.sample(PEOPLE, 2),
+            f"ac-{draw.randrange(5):04d}",
+            draw.choice(["allowed", "restricted"]),
+            LAST_WEEK - timedelta(draw.randrange(3)),
+            minute=n,
+        )
+        for n in range(200)
+    ]
+    night(office.site, "random.csv", calls)
+    held = office.hold(accounts=("acct-0003",), first=LAST_WEEK - timedelta(1))
+    by_number = bool(seed)
+    if by_number:
+        office.ask("erase", PEOPLE[0])
+    else:
+        office.ask("erase", None, account="acct-0001")
+    stays = []
+    for call in [*CALLS, *calls]:
+        mine = PEOPLE[0] in (call.calling, call.called) if by_number else call.account == "ac-0001"
+        kept = call.account == "ac-0003" and call.day >= held.first
+        if not mine or kept:
+            stays.append((call.day, call.minute, call.calling, call.called))
+    rows = office.site.view("billing").to_pylist()
+    found = [
+        (r["start"].date(), r["start"].hour * 60 + r["start"].minute - 540, r["calling_number"], r["called_number"])
+        for r in rows
+    ]
+    assert sorted(found) == sorted(stays)
+    assert office.site.view("assurance").num_rows == len(stays)
+    office.check_whole()
+
+
+# -- correct ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_sets_the_account_in_both_views_and_moves_the_sums(office):
+    done = office.ask("correct", None, account="acct-0001", wants={"account": "acct-0005"})
+    assert sorted(set(office.site.view("billing")["account"].to_pylist())) == ["acct-0002", "acct-0003", "acct-0005"]
+    assert (done["status"], done["rows"]) == ("answered", {"corrected": 6})
+    sums = office.site.derived()["billing_usage_daily"]
+    assert {key[1] for key in sums} == {"acct-0002", "acct-0003", "acct-0005"}
+    office.check_whole()
+
+
+def test_numbers_times_and_amounts_are_not_corrected_but_a_statement_is_kept(office):
+    before = office.site.view("billing")
+    with pytest.raises(UsageProblem):
+        office.ask("correct", wants={})
+    done = office.ask("correct", wants={"statement": "I never made that call."})
+    assert (done["status"], done["refusal"]) == ("refused", "AS_RECORDED")
+    assert request_register.found(office.settings, done["request_id"]).wants == {"statement": "I never made that call."}
+    assert office.site.view("billing").equals(before)
+
+
+# -- while others commit ---------------------------------------------------------------------------------------------
+
+_ERASED = {"kind": "erase"}
+_CORRECTED = {"kind": "correct", "number": None, "account": "acct-0001", "wants": {"account": "acct-0005"}}
+
+
+def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[str]:
+    """Let others commit to the newest date of CALLS when the person's rows are written anew."""
+    return comes_between(monkeypatch, "rows-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
+
+
+@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"gone": 10}), (_CORRECTED, {"corrected": 6})])
+def test_a_request_that_another_commit_came_before_is_answered_once(office, asked, rows, monkeypatch):
+    passed = _another_before(office, monkeypatch)
+    done = office.ask(**asked)
+    assert passed.count("subject-committed") == 1 and done["rows"] == rows
+    assert len(office.all(certificates)) == (asked is _ERASED)
+    office.check_whole()
+    remove_superseded(office.settings, "")
+    assert strays(office.site) == []
+
+
+@pytest.mark.parametrize("asked", [_ERASED, _CORRECTED])
+def test_a_request_that_another_commit_always_comes_before_stays_open_and_changes_nothing(office, asked, monkeypatch):
+    before, (entries, derived) = office.site.view("billing"), (office.site.entries(), office.site.derived())
+    with monkeypatch.context() as patched, pytest.raises(Problem, match="nothing was changed: answer it later"):
+        _another_before(office, patched, ALWAYS)
+        patched.setattr(requests, "_ATTEMPTS", 2)
+        office.ask(**asked)
+    assert office.site.view("billing").equals(before)
+    assert (office.site.entries(), office.site.derived()) == (entries, derived)
+    assert office.all(suppressions) == office.all(certificates) == []
+    (request,) = request_register.listed(office.settings)
+    assert request.status == "open"
+
+
+# -- restrict --------------------------------------------------------------------------------------------------------
+
+
+def _seen(office: Office, role: str, sql: str) -> list[tuple[Any, ...]]:
+    rows = query.query(office.settings, role, sql)
+    return [tuple(row.values()) for row in rows.to_pylist()]
+
+
+def test_restricted_rows_are_shown_to_no_one_until_the_restriction_is_lifted(office):
+    count = "SELECT count(*) FROM {}"
+    office.ask("restrict")
+    for view in ("billing", "assurance"):
+        assert _seen(office, view, count.format(view)) == [(1,)]
+    case = query.query(office.settings, "billing", "SELECT called_number FROM billing", purpose="dispute", case="c7")
+    assert case["called_number"].to_pylist() == [CAROL]
+    assert office.site.view("billing").num_rows == len(CALLS)
+    office.ask("restrict", wants={"lift": True})
+    assert _seen(office, "billing", count.format("billing")) == [(len(CALLS),)]
+    assert [row for row in office.all(restrictions) if row.until is None] == []
+
+
+# Calls of nobody who is restricted, and one of an account that is.
+OTHERS = [
+    Call("p", BOB, CAROL, "ac-0002", minute=6, talk_s=90),
+    Call("q", CAROL, BOB, "ac-0003", minute=7, direction="inbound"),
+    Call("r", CAROL, BOB, "ac-0004", minute=8),
+]
+SHOWN = [call.minute for call in (*CALLS, *OTHERS) if call.name in "cpq"]
+
+
+@pytest.fixture(scope="module")
+def restricted(workspace, feed_source, tmp_path_factory):
+    """An office where one person is restricted by number and another by account, before and after a night."""
+    office = _office(workspace, feed_source, tmp_path_factory.mktemp("persons"))
+    for whom in ({"number": ALICE}, {"number": None, "account": "acct-0004"}):
+        office.ask("restrict", **whom)
+    night(office.site, "others.csv", OTHERS)
+    return office
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM {view}",
+        "SELECT count(*) FROM {view} WHERE {talk} >= 0",
+        "SELECT count(*), count(source) FROM {view} WHERE source = 'generic'",
+        "SELECT count(*) FROM {view} WHERE start IS NOT NULL OR {talk} IS NULL",
+        "SELECT count(*) FILTER (WHERE {talk} > 0), sum({talk}) FROM {view}",
+        "SELECT {talk} FROM {view} ORDER BY ALL",
+        "SELECT minute(start), {talk} FROM {view} WHERE {talk} BETWEEN 1 AND 1000000 ORDER BY ALL",
+        "SELECT source, sum({talk}), min(start), max(start) FROM {view} GROUP BY ALL",
+        "SELECT DISTINCT {account} FROM {view} WHERE {account} IS NOT NULL ORDER BY ALL",
+        "SELECT a.start FROM {view} a JOIN {view} b USING ({view}_id) WHERE b.{talk} > 0 ORDER BY ALL",
+        "SELECT minute(start) FROM (SELECT * FROM {view} LIMIT 100) WHERE {talk} > 0 ORDER BY ALL",
+        "SELECT count(*) FROM (SELECT 1 FROM {view} WHERE {talk} > 0 LIMIT 5)",
+        "SELECT {view}_id FROM {view} WHERE minute(start) IN (0, 1, 3, 4, 5, 8)",
+        "WITH rows AS (SELECT * FROM {view} WHERE {talk} = 60 * {unit}) SELECT count(*) FROM rows",
+    ],
+)
+@pytest.mark.parametrize("view", ["billing", "assurance"])
+def test_no_filter_projection_or_count_shows_restricted_rows(restricted, view, sql):
+    words = {
+        "billing": {"talk": "talk_ms", "account": "account", "unit": 1000},
+        "assurance": {"talk": "talk_s", "account": "account_token", "unit": 1},
+    }[view]
+    asked = sql.format(view=view, **words)
+    held = restricted.site.view(view)
+    assert held.num_rows == len(CALLS) + len(OTHERS)
+    held = held.filter(pc.is_in(pc.minute(held["start"]), pa.array(SHOWN)))
+    with duckdb.connect() as connection:
+        connection.register(view, held)
+        assert _seen(restricted, view, asked) == connection.execute(asked).fetchall()
+
+
+def test_no_head_shows_restricted_rows(restricted):
+    for view in ("billing", "assurance"):
+        for sql in (f"SELECT start FROM {view}", f"SELECT start FROM {view} WHERE start IS NOT NULL"):
+            heads = [query.query(restricted.settings, view, sql, limit=limit)["start"] for limit in (1, 3, 100)]
+            assert [len(head) for head in heads] == [1, 3, 3]
+            assert {moment.minute for head in heads for moment in head.to_pylist()} == set(SHOWN)
+
+
+def test_a_case_shows_no_restricted_persons_number_to_whoever_asks_for_it(restricted):
+    case = {"purpose": "dispute", "case": "c7"}
+    for sql in (
+        f"SELECT count(*) FROM billing WHERE calling_number = '{ALICE}' OR called_number = '{ALICE}'",
+        f"SELECT count(*) FROM billing WHERE calling_number IN ('{ALICE}') AND talk_ms > 0",
+        "SELECT count(*) FROM billing WHERE calling_token = (SELECT min(calling_token) FROM billing WHERE account = "
+        "'acct-0001')",
+        "SELECT count(*) FROM billing WHERE account IN ('acct-0001', 'acct-0004')",
+    ):
+        assert query.query(restricted.settings, "billing", sql, **case).to_pylist() == [{"count_star()": 0}]
+    numbers = query.query(restricted.settings, "billing", "SELECT calling_number AS n FROM billing", **case)
+    assert sorted(numbers["n"].to_pylist()) == [BOB, BOB, CAROL]
+
+
+def test_no_filter_shows_a_restricted_accounts_sums(restricted):
+    for sql in (
+        "SELECT count(*) FROM billing_usage_daily WHERE account = 'acct-0004'",
+        "SELECT count(*) FROM billing_usage_monthly WHERE account = 'acct-0004' AND calls > 0",
+    ):
+        assert _seen(restricted, "billing", sql) == [(0,)]
+    daily = _seen(restricted, "assurance", "SELECT sum(attempts) FROM assurance_account_daily WHERE attempts > 0")
+    assert daily == [(len(CALLS) + len(OTHERS) - 1,)]
+
+
+def test_a_file_committed_while_rows_are_marked_is_not_shown_before_the_next_marking(office, monkeypatch):
+    look = register.search
+
+    def commit_meanwhile(*asked):
+        monkeypatch.setattr(register, "search", look)
+        with monkeypatch.context() as patch:
+            patch.setattr(register, "mark", lambda settings, **_: 0)  # the night has not come to its own marking
+            night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30), Call("i", BOB, CAROL, minute=31)])
+        return look(*asked)
+
+    monkeypatch.setattr(register, "search", commit_meanwhile)
+    office.ask("restrict")
+    counts = {view: f"SELECT count(*) FROM {view} WHERE start IS NOT NULL" for view in ("billing", "assurance")}
+    assert office.site.view("billing").num_rows == len(CALLS) + 2
+    assert [_seen(office, view, sql) for view, sql in counts.items()] == [[(1,)], [(1,)]]
+    register.mark(office.settings)
+    assert [_seen(office, view, sql) for view, sql in counts.items()] == [[(2,)], [(2,)]]
+
+
+def test_a_restricted_account_is_in_no_view_and_in_no_sum(office):
+    office.ask("restrict", None, account="acct-0001")
+    assert _seen(office, "billing", "SELECT count(*) FROM billing") == [(3,)]
+    assert _seen(office, "assurance", "SELECT count(*) FROM assurance") == [(3,)]
+    accounts = _seen(office, "billing", "SELECT DISTINCT account FROM billing_usage_daily ORDER BY 1")
+    assert accounts == [("acct-0002",), ("acct-0003",)]
+    assert _seen(office, "billing", "SELECT sum(calls) FROM billing_usage_monthly") == [(3,)]
+    assert _seen(office, "assurance", "SELECT sum(attempts) FROM assurance_account_daily") == [(3,)]
+
+
+def test_what_comes_in_later_is_restricted_as_well(office):
+    office.ask("restrict")
+    night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30), Call("i", BOB, CAROL, minute=31)])
+    assert _seen(office, "billing", "SELECT count(*) FROM billing") == [(2,)]
+    assert _seen(office, "assurance", "SELECT count(*) FROM assurance") == [(2,)]
+
+
+def test_rows_that_nobody_has_looked_at_are_not_shown(office, monkeypatch):
+    office.ask("restrict")
+    monkeypatch.setattr(register, "mark", lambda settings, **_: 0)
+    night(office.site, "later.csv", [Call("h", ALICE, CAROL, minute=30)])
+    assert _seen(office, "billing", "SELECT count(*) FROM billing") == [(1,)]
+
+
+def test_the_register_of_restrictions_joins_no_views(office):
+    office.ask("restrict")
+    marks = {bytes.fromhex(row.selector) for row in office.all(restrictions)}
+    ids = {view: set(office.site.view(view)[f"{view}_id"].to_pylist()) for view in ("billing", "assurance")}
+    assert marks.isdisjoint(ids["billing"] | ids["assurance"])
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def _command(office: Office, *words: str) -> Any:
+    return run("subject", *words, "--config", str(office.settings.path))
+
+
+def test_the_number_may_come_from_a_file_and_is_never_printed(office, tmp_path):
+    (tmp_path / "number").write_text("(303) 555-0101\n")
+    who = ["--person", "first.person", "--key", str(office.keys / "first.person"), "--regime", "us"]
+    whom = ["--tenant", "default", "--number-file", str(tmp_path / "number"), "--identity", "seen"]
+    database.engine(office.settings).dispose()
+    tried = _command(office, "erase", *whom, *who, "--dry-run", "--json").check_clean([ALICE, BOB, CAROL])
+    assert tried.document["found"] == {"billing": 4, "assurance": 4}
+    ended = _command(office, "access", *whom, *who, "--to", str(tmp_path / "a.json"), "--json").check_clean(
+        [ALICE, BOB]
+    )
+    assert ended.document["calls"] == 4 and len(json.loads((tmp_path / "a.json").read_text())["calls"]) == 4
+
+
+def test_an_overdue_request_makes_the_list_end_with_three(office):
+    office.ask("access", identity="", received=TODAY - timedelta(80))
+    database.engine(office.settings).dispose()
+    listed = _command(office, "list", "--json").check_clean([ALICE])
+    assert listed.code == 3 and listed.document[0]["days_left"] < 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "charge=0"], "stay as recorded"),
+        (["--set", "account=nobody"], "no such account"),
+        (["--set", "direction=sideways"], "one of"),
+        (["--set", "direction=inbound", "--from", "yesterday"], "a date such as"),
+    ],
+)
+def test_a_correction_that_cannot_be_is_one_sentence(office, words, said):
+    who = [
+        "--person",
+        "first.person",
+        "--key",
+        str(office.keys / "first.person"),
+        "--regime",
+        "us",
+        "--identity",
+        "seen",
+    ]
+    database.engine(office.settings).dispose()
+    ended = _command(office, "correct", "--tenant", "default", "--account", "acct-0001", *words, *who).check_clean()
+    assert ended.code == 2 and len(ended.sentences) == 1 and said in ended.err

@@ -1,0 +1,223 @@
+"""Pair as a pure function: in whatever order pieces come, the calls, ledger and what waits are the same."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callward.lake import ledger
+from schemas.cdr import CDR
+from schemas.suspense import PENDING
+from transforms.assemble import CLOSED, Paired, fold, in_pieces, pair
+
+T0 = 1_772_712_000_000
+RULES = {"sip": "computed", "sums": "sum"}
+
+
+def open_piece(call, at=0, **more):
+    return {
+        "source": "sip",
+        "record_id": call,
+        "content": call * 10,
+        "piece": "open",
+        "start_time": T0 + at,
+        "answer_time": T0 + at,
+        "calling_number": "+13035550101",
+        "called_number": "+13035550102",
+        **more,
+    }
+
+
+def close_piece(call, at, **more):
+    return {"source": "sip", "record_id": call, "content": call * 100, "piece": "close", "end_time": T0 + at, **more}
+
+
+def whole(call, **more):
+    times = {"start_time": T0, "answer_time": T0, "end_time": T0 + 60_000, "talk_ms": 60_000, "carried_ms": 60_000}
+    legs = {"leg_a": call * 2, "leg_b": call * 2 + 1}
+    return {"source": "cucm", "record_id": 1000 + call, "call_id": call, "content": call * 10, **times, **legs, **more}
+
+
+def quality(call, leg, name, **heard):
+    said = {"piece": "quality", "end_time": T0, "mos_method": "cisco_mlqk", **heard}
+    return {
+        "source": "cucm",
+        "record_id": 2000 + name,
+        "call_id": call,
+        "content": 5000 + name,
+        "leg_a": call * 2 + leg,
+        **said,
+    }
+
+
+def nights(cdr_table, batches):
+    """Pair batch after batch, as nights do; returns the state in the end."""
+    log, rows, entries = PENDING.empty_table(), {}, []
+    for number, batch in enumerate(batches):
+        new = cdr_table([{**row, "file_no": number + 1, "line": line} for line, row in enumerate(batch)])
+        paired = pair(new, fold(log), RULES, T0 + number)
+        amended = {row["record_id"]: row for row in paired.amended.to_pylist()}
+        fresh = {row["record_id"]: row for row in paired.calls.to_pylist()}
+        assert not set(fresh) & set(rows), "a call is handed on once"
+        assert set(amended) <= set(rows), "only what was handed on before is amended"
+        rows |= fresh
+        for name, row in amended.items():
+            changes = (
+                ("end_time", "talk_ms", "content")
+                if row["piece"] == "close"
+                else ("mos", "jitter_ms", "loss_pct", "mos_method")
+            )
+            rows[name] = {**rows[name], **{field: row[field] for field in changes}}
+        read = [ledger.read_entries(new), *ledger.entries(paired.calls, "accepted"), *paired.entries]
+        ledger.check_balance(ledger.sum_entries(read))
+        entries += read
+        log = pa.concat_tables([log, paired.pending])
+    return rows, totals(entries), fold(log)
+
+
+def totals(entries):
+    counted: Counter = Counter()
+    for row in ledger.sum_entries(entries).to_pylist():
+        counted[row["bucket"]] += row["rows"]
+        counted[row["bucket"], "talk"] += row["talk_ms"]
+    return {key: amount for key, amount in counted.items() if amount}
+
+
+LINEAGE = ("file_no", "block", "line", "was", "was_ms")
+
+
+def said(rows):
+    """Rows without where they came from."""
+    return {name: {k: v for k, v in row.items() if k not in LINEAGE} for name, row in rows.items()}
+
+
+@st.composite
+def records(draw):
+    """Pieces of a few calls, repetitions among them; some calls lack a half, some quality records their call."""
+    found = []
+    for call in range(1, draw(st.integers(2, 5))):
+        if draw(st.booleans()):
+            ends = draw(st.lists(st.integers(10, 50), min_size=1, max_size=3, unique=True))
+            halves = [
+                open_piece(call, call),
+                *(close_piece(call, end * 1000, content=call * 100 + end) for end in ends),
+            ]
+            found += draw(st.sampled_from([halves, halves[:1], halves[1:]]))
+        else:
+            found += [whole(call)] * draw(st.integers(0, 1))
+            for name in range(draw(st.integers(0, 3))):
+                scores = {
+                    "mos": draw(st.sampled_from([1.5, 3.0, 4.25])),
+                    "jitter_ms": draw(st.sampled_from([1.0, 8.0])),
+                }
+                found.append(quality(call, draw(st.integers(0, 1)), call * 10 + name, **scores))
+    repeated = draw(st.lists(st.sampled_from(found), max_size=4)) if found else []
+    return found + repeated
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_end_state_does_not_depend_on_order_or_nights(cdr_table, data):
+    found = data.draw(records())
+    cut = data.draw(st.lists(st.integers(0, 2), min_size=len(found), max_size=len(found)))
+    mixed = data.draw(st.permutations(list(zip(found, cut, strict=True))))
+    batches = [[row for row, night in mixed if night == n] for n in range(3)]
+    rows, amounts, log = nights(cdr_table, [found])
+    rows_apart, amounts_apart, log_apart = nights(cdr_table, batches)
+    assert said(rows_apart) == said(rows)
+    assert amounts_apart == amounts
+    states = [
+        sorted(zip(t["record_id"].to_pylist(), t["content"].to_pylist(), t["state"].to_pylist(), strict=True))
+        for t in (log, log_apart)
+    ]
+    assert states[0] == states[1]
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_nothing_that_is_closed_keeps_a_number(cdr_table, data):
+    found = data.draw(records())
+    _, _, log = nights(cdr_table, [found[::2], found[1::2]])
+    closed = log.filter(pa.array([state == CLOSED for state in log["state"].to_pylist()], pa.bool_()))
+    assert all(value is None for name in ("calling_number", "called_number") for value in closed[name].to_pylist())
+
+
+def test_talk_follows_the_rule_of_the_source(cdr_table):
+    rows, amounts, _ = nights(cdr_table, [[open_piece(1), close_piece(1, 42_000)]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == 42_000 and row["calling_number"] == "+13035550101"
+    assert amounts["paired", "talk"] == 42_000
+    parts = [{"talk_ms": ms, "carried_ms": ms, "content": ms} for ms in (10_000, 20_000, 5_000)]
+    opened, between, closed = (
+        open_piece(2, **parts[0]),
+        {**open_piece(2, 9), **parts[1], "piece": "interim"},
+        close_piece(2, 36_000, **parts[2]),
+    )
+    rows, amounts, _ = nights(cdr_table, [[{**row, "source": "sums"} for row in (opened, between, closed)]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == 35_000 and row["end_time"].timestamp() * 1000 == T0 + 36_000
+    assert ("paired", "talk") not in amounts and amounts["in", "talk"] == 35_000
+
+
+def test_computed_talk_begins_with_the_answer_not_with_the_start(cdr_table):
+    rang = open_piece(1, answer_time=T0 + 9_000)
+    rows, amounts, _ = nights(cdr_table, [[rang, close_piece(1, 42_000)]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == amounts["paired", "talk"] == 33_000
+    longer = close_piece(1, 50_000, content=101)  # the other party hangs up later, and is read the next night
+    rows, amounts, _ = nights(cdr_table, [[rang, close_piece(1, 42_000)], [longer]])
+    (row,) = rows.values()
+    assert row["talk_ms"] == amounts["paired", "talk"] == 41_000
+
+
+def test_computed_talk_begins_with_the_start_where_no_answer_is_known(cdr_table):
+    rows, _, _ = nights(cdr_table, [[open_piece(1, answer_time=None), close_piece(1, 42_000)]])
+    assert [row["talk_ms"] for row in rows.values()] == [42_000]
+
+
+def test_the_worst_of_both_legs_is_the_quality_of_a_call(cdr_table):
+    heard = [quality(1, 0, 1, mos=4.0, jitter_ms=2.0, loss_pct=0.5), quality(1, 1, 2, mos=3.0, jitter_ms=1.0)]
+    rows, _, _ = nights(cdr_table, [[whole(1), *heard]])
+    (row,) = rows.values()
+    assert (row["mos"], row["jitter_ms"], row["loss_pct"], row["mos_method"]) == (3.0, 2.0, 0.5, "cisco_mlqk")
+
+
+@pytest.mark.parametrize("split", [1, 2, 3], ids=["late", "one leg late", "together"])
+@pytest.mark.parametrize(
+    ("own", "worst"),
+    [
+        ({"mos": 2.0, "jitter_ms": 9.0, "loss_pct": 3.0}, (2.0, 9.0, 3.0)),
+        ({"mos": 3.5, "jitter_ms": 9.0, "loss_pct": 0.1}, (3.0, 9.0, 0.5)),
+        ({"mos": 4.5, "jitter_ms": 1.0, "loss_pct": 3.0}, (3.0, 2.0, 3.0)),
+    ],
+)
+def test_a_score_of_the_calls_own_counts_among_the_worst(cdr_table, own, worst, split):
+    heard = [
+        quality(1, 0, 1, mos=4.0, jitter_ms=2.0, loss_pct=0.25),
+        quality(1, 1, 2, mos=3.0, jitter_ms=1.0, loss_pct=0.5),
+    ]
+    records = [whole(1, mos_method="source", **own), *heard]
+    rows, _, _ = nights(cdr_table, [records[:split], records[split:]] if split < 3 else [records])
+    (row,) = rows.values()
+    assert (row["mos"], row["jitter_ms"], row["loss_pct"]) == pytest.approx(worst)
+
+
+def test_two_legs_that_sound_the_same_are_two_records(cdr_table):
+    heard = [{**quality(1, leg, leg, mos=4.0), "content": 77} for leg in (0, 1)]
+    _, amounts, _ = nights(cdr_table, [[whole(1), *heard]])
+    assert amounts["merged"] == 2 and "duplicate" not in amounts
+
+
+@pytest.mark.parametrize(
+    ("row", "waits"), [(whole(1, leg_a=None, leg_b=None), False), (whole(1), True), (open_piece(1), True)]
+)
+def test_only_pieces_and_calls_with_legs_need_the_pending_log(cdr_table, row, waits):
+    assert in_pieces(cdr_table([row])) is waits
+
+
+def test_no_records_make_no_calls():
+    paired = pair(CDR.empty_table(), PENDING.empty_table(), RULES, T0)
+    assert (paired.calls.num_rows, paired.pending.num_rows, paired.amended.num_rows) == (0, 0, 0)
+    assert isinstance(paired, Paired) and ledger.sum_entries(paired.entries).num_rows == 0

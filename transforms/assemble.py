@@ -1,0 +1,368 @@
+"""Pair: pieces of a call put together, new ones with those that wait, and quality records joined to their calls.
+
+The result never depends on the order in which pieces came: fields are combined by minimum, maximum and sum, and a
+quality record is joined to every row of the call that has its leg.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import database
+from callward.columns import flat, has_value, set_column, words
+from callward.keys import tokens
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.cdr import CDR
+from schemas.codes import Bucket
+from schemas.suspense import PENDING
+from transforms.elements import Gathered, Group, Sharding
+
+WAITING, PARTIAL, CLOSED = np.int8(0), np.int8(1), np.int8(2)
+_KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a number is its place here
+_QUALITY = ("mos", "jitter_ms", "loss_pct")
+_OPEN, _CLOSE = _KIND.index("open"), _KIND.index("close")
+# A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
+_FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "called_prefix")
+
+
+@dataclass
+class Paired:
+    """Whole calls (schema CDR), what the pending log gains, ledger entries, and quality for rows already committed."""
+
+    calls: pa.Table
+    pending: pa.Table = field(default_factory=PENDING.empty_table)
+    entries: list[pa.Table] = field(default_factory=list)
+    amended: pa.Table = field(default_factory=lambda: CDR.empty_table())
+
+
+def pair(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Paired:
+    """Pair one tenant's records of one bucket (schema CDR) with its folded pending log (schema PENDING).
+
+    `talk_rules` says per source how talk of a call in pieces is known: computed (end - answer), sum, or last.
+    """
+    alone = _alone(new)
+    paired = Paired(new.filter(alone))
+    pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
+    pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
+    paired.entries += ledger.entries(repeated, Bucket.DUPLICATE)
+    calls, quality = (
+        pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])),
+        pc.equal(pieces["piece"], "quality"),
+    )
+    _close(pieces.filter(calls), talk_rules, paired)
+    _join_quality(pieces.filter(pc.equal(pieces["piece"], "whole")), pieces.filter(quality), paired)
+    return paired
+
+
+def in_pieces(table: pa.Table) -> bool:
+    """Whether any record of a table is a piece of a call, or may be joined by a quality record."""
+    return table.num_rows > 0 and not pc.all(_alone(table)).as_py()
+
+
+def _alone(table: pa.Table) -> pa.ChunkedArray:
+    lone = pc.and_(pc.is_null(table["leg_a"]), pc.is_null(table["leg_b"]))
+    return pc.and_(lone, has_value(table["piece"], "whole"))
+
+
+def fold(log: pa.Table) -> pa.Table:
+    """The pending log as it stands: of several rows for one piece the one that has come furthest."""
+    to_go = pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"])  # not a negation: the order is unsigned
+    order = _piece_order(log, to_go)
+    ordered = log.take(order)
+    return ordered.filter(pa.array(_first_of_run(ordered)))
+
+
+def _with_state(table: pa.Table, now_ms: int) -> pa.Table:
+    state = pa.nulls(table.num_rows, pa.int8())
+    seen = pa.repeat(pa.scalar(now_ms, PENDING.field("seen").type), table.num_rows)
+    return pa.table([*table.columns, state, seen], schema=PENDING)
+
+
+def _kinds(table: pa.Table) -> np.ndarray:
+    return flat(pc.index_in(table["piece"], pa.array(list(_KIND)))).to_numpy()
+
+
+def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Rows in order of call, kind, id and content, then `then`, then where they came from."""
+    call, which = tokens.as_u64(table["call_id"]), _which(table)
+    place = [words(table[name]) for name in ("line", "block", "file_no")]
+    return np.lexsort((*place, words(then), *which.T, _kinds(table), call[:, 1], call[:, 0]))
+
+
+def _which(table: pa.Table) -> np.ndarray:
+    """What tells the pieces of one kind of a call apart (shape [n, 4]): their ids, as two legs may sound the same, and
+    their content, as some sources name every piece alike."""
+    return np.column_stack([tokens.as_u64(table["record_id"]), tokens.as_u64(table["content"])])
+
+
+def _first_of_run(ordered: pa.Table) -> np.ndarray:
+    """Which rows are the first of their (call, kind, id, content) in an ordered table."""
+    if not ordered.num_rows:
+        return np.zeros(0, bool)
+    key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), _kinds(ordered).astype(np.uint64)])
+    return np.r_[True, (key[1:] != key[:-1]).any(axis=1)]
+
+
+def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Each piece once, the one already known first; and the new repetitions."""
+    known_first = pc.cast(pc.is_null(pieces["state"]), pa.int64())
+    ordered = pieces.take(_piece_order(pieces, known_first))
+    first = pa.array(_first_of_run(ordered))
+    return ordered.filter(first), ordered.filter(pc.invert(first))
+
+
+def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each call in an ordered table, and each row's call number."""
+    call = tokens.as_u64(pieces["call_id"])
+    starts = np.r_[True, (call[1:] != call[:-1]).any(axis=1)]
+    return np.flatnonzero(starts), np.cumsum(starts) - 1
+
+
+def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+    """Put open, interim and closing pieces together; what cannot be closed yet waits."""
+    if not pieces.num_rows:
+        return
+    kinds = _kinds(pieces)
+    starts, call = _runs(pieces)
+    state = flat(pc.fill_null(pieces["state"], -1)).to_numpy()
+    whole = np.maximum.reduceat(kinds == _OPEN, starts) & np.maximum.reduceat(kinds == _CLOSE, starts)
+    closed = np.maximum.reduceat(state == CLOSED, starts)
+    fresh = state == -1
+    # A further piece of a call that is closed already can only make it longer: its row is in the lake.
+    late = closed[call] & fresh
+    closing = (whole & ~closed)[call]
+    waits = ~closing & ~late & fresh
+    if closing.any():
+        _combine(pieces.filter(pa.array(closing)), talk_rules, paired)
+    if late.any():
+        _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, paired)
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
+    _log(paired, pieces.filter(pa.array(late)), CLOSED)
+    _log(paired, pieces.filter(pa.array(waits)), WAITING)
+
+
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+    """Close the calls whose opening and closing pieces are here."""
+    row, pieces = _combined(pieces, talk_rules)
+    paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
+    paired.entries.append(_computed(row, talk_rules))
+    merged = np.ones(pieces.num_rows, bool)
+    merged[_runs(pieces)[0]] = False
+    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
+    _log(paired, pieces, CLOSED)
+
+
+def _lengthen(
+    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Paired
+) -> None:
+    """Closed calls that more pieces have come for: their rows end as if all had come at once.
+
+    `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Settle.
+    """
+    starts, call = _runs(pieces)
+    kinds = _kinds(pieces)
+    halves = [np.maximum.reduceat(known & (kinds == kind), starts) for kind in (_OPEN, _CLOSE)]
+    longer = (halves[0] & halves[1] & np.maximum.reduceat(late, starts))[call]
+    if not longer.any():
+        return
+    before, _ = _combined(pieces.filter(pa.array(longer & known)), talk_rules)
+    after, _ = _combined(pieces.filter(pa.array(longer & (known | late))), talk_rules)
+    paired.entries += [_computed(after, talk_rules), ledger.negated(_computed(before, talk_rules))]
+    after = set_column(after, "piece", pa.repeat("close", after.num_rows))
+    paired.amended = pa.concat_tables([paired.amended, _cdr(after)])
+
+
+def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
+    """Ledger entries for talk that no record carried."""
+    sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
+    return ledger.paired_entries(row.filter(pc.is_in(row["source"], sources)))
+
+
+def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
+    """Ordered pieces of whole calls → one row each, in the place of the opening piece; and the pieces, by time."""
+    kinds = _kinds(pieces)
+    by_time = np.lexsort((words(pieces["end_time"]), words(pieces["start_time"]), kinds, _runs(pieces)[1]))
+    pieces = pieces.take(by_time)
+    starts, call = _runs(pieces)
+    last = np.r_[starts[1:], len(call)] - 1
+    opening, closing = pieces.take(starts), pieces.take(last)
+    row = set_column(opening, "end_time", closing["end_time"])
+    for name in ("released_by", "cause_q850", "cause_sip", *_QUALITY, "mos_method", "codec"):
+        row = set_column(row, name, pc.coalesce(closing[name], opening[name]))
+    row = set_column(row, "talk_ms", _talk(pieces, row, closing, starts, talk_rules))
+    mixed = np.bitwise_xor.reduceat(tokens.as_u64(pieces["content"]), starts, axis=0)
+    row = set_column(row, "content", tokens.from_u64(mixed))
+    return set_column(row, "piece", pa.repeat("whole", len(starts))), pieces
+
+
+def _talk(
+    pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]
+) -> pa.Array:
+    """Talk in ms of each combined call by its source's rule."""
+    answer = pc.coalesce(row["answer_time"], row["start_time"])
+    apart = pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64()))
+    computed = pc.max_element_wise(apart, pa.scalar(0, pa.int64()), skip_nulls=False)  # two clocks may differ
+    summed = pa.array(np.add.reduceat(flat(pc.fill_null(pieces["talk_ms"], 0)).to_numpy(), starts))
+    rules = pa.array([talk_rules.get(source, "computed") for source in row["source"].unique().to_pylist()])
+    rule = rules.take(pc.index_in(row["source"], row["source"].unique()))
+    carried = pc.if_else(pc.equal(rule, "sum"), summed, closing["talk_ms"])
+    return flat(pc.if_else(pc.equal(rule, "computed"), computed, carried))
+
+
+def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Paired) -> None:
+    """Join quality records by leg: into new rows at once, to committed rows as amendments."""
+    if not wholes.num_rows and not quality.num_rows:
+        return
+    pairs = _legs(wholes, quality)
+    new_whole, new_quality = _is_new(wholes), _is_new(quality)
+    paired.calls = pa.concat_tables([paired.calls, _cdr(_worst(wholes, quality, pairs)).filter(pa.array(new_whole))])
+    _log(paired, wholes.filter(pa.array(new_whole)), CLOSED)
+    matched = np.zeros(quality.num_rows, bool)
+    matched[pairs["quality"]] = True
+    late = pairs[~new_whole[pairs["whole"]] & new_quality[pairs["quality"]]]
+    if len(late):
+        worst = _worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64()))
+        paired.amended = pa.concat_tables([paired.amended, _cdr(worst)])
+    open_before = flat(pc.fill_null(pc.less(quality["state"], CLOSED), False)).to_numpy(zero_copy_only=False)
+    merged = matched & (new_quality | open_before)
+    paired.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)
+    _log(paired, quality.filter(pa.array(merged)), CLOSED)
+    waits = quality.filter(pa.array(~matched & new_quality))
+    paired.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
+    _log(paired, waits, WAITING)
+
+
+def _is_new(table: pa.Table) -> np.ndarray:
+    return flat(pc.is_null(table["state"])).to_numpy(zero_copy_only=False)
+
+
+def _leg_frame(table: pa.Table, name: str, position: str) -> pd.DataFrame:
+    present = flat(pc.is_valid(table[name])).to_numpy(zero_copy_only=False)
+    leg = tokens.as_u64(table[name].filter(pa.array(present)))
+    return pd.DataFrame({"high": leg[:, 0], "low": leg[:, 1], position: np.flatnonzero(present)})
+
+
+def _legs(wholes: pa.Table, quality: pa.Table) -> pd.DataFrame:
+    """Which quality record (row number) describes which whole (row number)."""
+    legs = pd.concat([_leg_frame(wholes, "leg_a", "whole"), _leg_frame(wholes, "leg_b", "whole")])
+    return legs.merge(_leg_frame(quality, "leg_a", "quality"), on=["high", "low"]).drop_duplicates(["whole", "quality"])
+
+
+def _worst(wholes: pa.Table, quality: pa.Table, pairs: pd.DataFrame) -> pa.Table:
+    """The wholes with the worst quality that any of their legs reports: lowest MOS, highest jitter and loss."""
+    if pairs.empty:
+        return wholes
+    heard = quality.take(pa.array(pairs["quality"].to_numpy()))
+    frame = pd.DataFrame({name: flat(heard[name]).to_numpy(zero_copy_only=False) for name in _QUALITY})
+    frame["whole"] = pairs["whole"].to_numpy()
+    worst = frame.groupby("whole").agg({"mos": "min", "jitter_ms": "max", "loss_pct": "max"})
+    for name in _QUALITY:
+        values = np.full(wholes.num_rows, np.nan, np.float32)
+        values[worst.index] = worst[name]
+        joined = pc.if_else(pc.is_nan(pa.array(values)), pa.scalar(None, pa.float32()), pa.array(values))
+        pick = pc.min_element_wise if name == "mos" else pc.max_element_wise
+        wholes = set_column(wholes, name, pick(wholes[name], joined))
+    method = np.full(wholes.num_rows, None, object)
+    method[pairs["whole"]] = heard["mos_method"].to_pylist()
+    return set_column(wholes, "mos_method", pc.coalesce(wholes["mos_method"], pa.array(method, pa.string())))
+
+
+def _cdr(pieces: pa.Table) -> pa.Table:
+    return pieces.select(CDR.names).cast(CDR)
+
+
+def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
+    """Note how far pieces have come; what was in the ledger's pending bucket stays so until it closes."""
+    if not pieces.num_rows:
+        return
+    pieces = set_column(pieces, "state", pa.repeat(pa.scalar(state, pa.int8()), pieces.num_rows))
+    if state == WAITING:
+        pieces = set_column(pieces, "was", pa.repeat(str(Bucket.PENDING), pieces.num_rows))
+        pieces = set_column(pieces, "was_ms", pieces["carried_ms"])
+    else:
+        for name in _FORGOTTEN:
+            pieces = set_column(pieces, name, pa.nulls(pieces.num_rows, PENDING.field(name).type))
+    paired.pending = pa.concat_tables([paired.pending, pieces])
+
+
+def in_order(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of a group as one, in the order of the files they came from (which the shuffle does not keep), with one
+    dictionary for each FEW column."""
+    listed = sorted(tables, key=lambda t: (t["file_no"][0].as_py(), t["block"][0].as_py()))
+    return pa.concat_tables(listed).unify_dictionaries()
+
+
+def pending_log(files: Files, tenant: str) -> tuple[pa.Table, int]:
+    """A tenant's pending log as it stands, and the version it was read at."""
+    with database.reading(files.workspace.settings) as connection:
+        version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
+        logs = ledger.files(connection, view="pending", tenant=tenant)
+    return fold(pa.concat_tables([PENDING.empty_table(), *(files.read_log(log) for log in logs)])), version
+
+
+def talk_rules(workspace: Workspace) -> dict[str, str]:
+    """Source → how talk of its calls in pieces is known, for the sources that write pieces."""
+    declared = {source.name: workspace.declaration(source).pieces for source in workspace.settings.sources}
+    return {name: pieces.talk for name, pieces in declared.items() if pieces is not None}
+
+
+def pair_gathered(
+    gathered: Gathered, sharding: Sharding, files: Files, talk_rules: Mapping[str, str], now_ms: int
+) -> Iterator[tuple[Group, Outcome]]:
+    """The records of one bucket → each tenant's whole calls, and what its pending log gains."""
+    by_tenant: dict[str, list[pa.Table]] = {}
+    for table in gathered.tables:
+        by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
+    for tenant in sorted(by_tenant):
+        new, bits = in_order(by_tenant.pop(tenant)), sharding.bits.get(tenant, 0)
+        shard = int(tokens.shard_bits(new["call_id"].slice(0, 1), bits)[0])
+        if not in_pieces(new):
+            yield Group(tenant, bits, shard, new, CDR.empty_table()), Outcome()
+            continue
+        waiting, version = pending_log(files, tenant)
+        mine = tokens.shard_bits(waiting["call_id"], bits) == shard
+        paired = pair(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
+        outcome = Outcome(entries=paired.entries, read={(tenant, ledger.PENDING): version})
+        if paired.pending.num_rows:
+            outcome.files.append(files.write_log("pending", tenant, paired.pending))
+        yield Group(tenant, bits, shard, paired.calls, paired.amended), outcome
+
+
+@dataclass(eq=False)
+class Pair(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Gathered] → main: PCollection[Group], facts: PCollection[Outcome]."""
+
+    reference: Reference
+    run_id: str
+    sharding: Sharding
+    now_ms: int
+
+    def expand(self, grouped: beam.PCollection) -> Any:
+        work = beam.ParDo(_PairFn(self.reference, self.run_id, self.sharding, self.now_ms))
+        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Outcome).with_outputs(
+            "facts", main="groups"
+        )
+
+
+class _PairFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, sharding: Sharding, now_ms: int) -> None:
+        self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._talk_rules = talk_rules(self._files.workspace)
+
+    def process(self, element: Gathered) -> Iterator[Any]:
+        for group, outcome in pair_gathered(element, self._sharding, self._files, self._talk_rules, self._now_ms):
+            yield beam.pvalue.TaggedOutput("facts", outcome)
+            yield group

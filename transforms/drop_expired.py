@@ -1,0 +1,164 @@
+"""Admit: of whole calls those that may still be written. What is past its window on arrival is counted, not kept.
+
+A call date closes view by view: first the service-assurance view or the numbers, last the billing row. While a legal
+hold is open, calls of which anything would be left out are sealed in a log of their own for the next purge, which alone
+knows what is held.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from callward import database
+from callward.columns import has_value, set_column
+from callward.keys import tokens
+from callward.lake import ledger
+from callward.lake.data_files import Files
+from callward.lake.ledger import Outcome
+from callward.retention import holds
+from callward.retention.policy import register as policy_register
+from callward.retention.policy.register import Policies
+from callward.retention.policy.rules import call_clock
+from callward.workspace import Reference, Workspace, open_workspace
+from schemas.cdr import CDR
+from schemas.codes import Bucket, Filter
+from schemas.retention import suppressions
+from transforms.elements import Group
+
+
+@dataclass
+class Admitted:
+    """Calls to write (schema CDR), those left out, all that came late (those left out, and those written without a view
+    or numbers), and the dates (ISO) that a view or the numbers are closed for."""
+
+    calls: pa.Table
+    expired: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    late: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    without_assurance: tuple[str, ...] = ()
+    without_billing: tuple[str, ...] = ()
+    without_numbers: tuple[str, ...] = ()
+
+
+def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool) -> Admitted:
+    """Judge one tenant's calls (schema CDR) by the policy in force on the day they came in.
+
+    `every_attempt`: the billing view holds attempts as well. A call that no open view would hold is expired.
+    """
+    dates = pc.unique(calls["call_date"]).to_pylist()
+    opened = {day: policies.open_for(day, today, today) for day in dates}
+    shut = {
+        name: sorted(day for day in dates if not getattr(opened[day], name))
+        for name in ("assurance", "billing", "numbers")
+    }
+    named = {f"without_{name}": tuple(day.isoformat() for day in days) for name, days in shut.items()}
+    without = _of_subscribers(calls, dates, policies, today)
+    if without is None and not any(shut.values()):  # as nearly always
+        return Admitted(calls)
+    behind = _on(calls, sorted({day for days in shut.values() for day in days}))
+    if without is not None:
+        behind = pc.or_(behind, without)
+    late = calls.filter(behind)
+    calls = calls if without is None else _without_numbers(calls, without)
+    if not shut["assurance"]:
+        return Admitted(calls, late=late, **named)
+    lost = _on(calls, shut["assurance"])
+    if shut["billing"] != shut["assurance"] or not every_attempt:
+        billed = pa.repeat(True, calls.num_rows) if every_attempt else has_value(calls["disposition"], "answered")
+        lost = pc.and_(lost, pc.invert(pc.and_(billed, pc.invert(_on(calls, shut["billing"])))))
+    return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
+
+
+def _of_subscribers(calls: pa.Table, dates: list[date], policies: Policies, today: date) -> pa.ChunkedArray | None:
+    """Calls of accounts whose own, shorter window for call detail is past; None where no account has one."""
+    if not policies.subscribers("call_detail"):
+        return None
+    found = pa.chunked_array([pa.repeat(False, calls.num_rows)])
+    for day in dates:
+        past = policies.due_accounts("call_detail", call_clock(day), today, today)
+        if past:
+            found = pc.or_(found, pc.and_(_on(calls, [day]), has_value(calls["account"], *past)))
+    return found
+
+
+def _without_numbers(calls: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
+    for name in ("calling_number", "called_number"):
+        calls = set_column(calls, name, pc.if_else(rows, pa.scalar(None, pa.string()), calls[name]))
+    return calls
+
+
+def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:
+    return pc.is_in(calls["call_date"], pa.array(days, pa.date32()))
+
+
+def erased(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Array | None:
+    """Which calls are not to come in again, as their person had them erased; None where a tenant has no such."""
+    with database.reading(workspace.settings) as connection:
+        found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
+    if not found:
+        return None
+    known = pa.array([bytes.fromhex(record) for record in found], tokens.ID_TYPE)
+    return pc.is_in(suppression_ids(calls["record_id"], tenant, workspace), known)
+
+
+def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
+    """Record ids as the register of erased records names them: under a key that no purge destroys."""
+    return tokens.permute(record_ids, workspace.id_secret(tenant, "suppression"))
+
+
+def admit_group(group: Group, files: Files, today: date) -> tuple[Group, Outcome]:
+    """A group's calls that may still be written (there may be none), and what became of the others."""
+    settings = files.workspace.settings
+    with database.reading(settings) as connection:
+        policies = policy_register.in_force(settings, connection)[group.tenant]
+        held = holds.any_open(connection)
+    calls, outcome = group.calls, Outcome()
+    unwanted = erased(calls, group.tenant, files.workspace)
+    if unwanted is not None and pc.any(unwanted).as_py():
+        outcome.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
+        calls = calls.filter(pc.invert(unwanted))
+    every_attempt = settings.tenants[group.tenant].billing.rows == "attempts"
+    admitted = admit(calls, policies, today, every_attempt)
+    if admitted.expired.num_rows:
+        outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
+    if held and admitted.late.num_rows:
+        outcome.files.append(files.write_log("late", group.tenant, admitted.late))
+    closed = [date.fromisoformat(day) for day in admitted.without_assurance]
+    amended = group.amended.filter(pc.invert(_on(group.amended, closed)))
+    shut = {name: getattr(admitted, name) for name in ("without_assurance", "without_billing", "without_numbers")}
+    return replace(group, calls=admitted.calls, amended=amended, **shut), outcome
+
+
+@dataclass(eq=False)
+class Admit(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Group] → main: PCollection[Group], facts: PCollection[Outcome]."""
+
+    reference: Reference
+    run_id: str
+    now_ms: int
+
+    def expand(self, groups: beam.PCollection) -> Any:
+        work = beam.ParDo(_AdmitFn(self.reference, self.run_id, self.now_ms))
+        return groups | "AdmitCalls" >> work.with_output_types(Group, facts=Outcome).with_outputs(
+            "facts", main="groups"
+        )
+
+
+class _AdmitFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: Reference, run_id: str, now_ms: int) -> None:
+        self._reference, self._run_id = reference, run_id
+        self._today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
+
+    def setup(self) -> None:
+        self._files = Files(open_workspace(self._reference), self._run_id)
+
+    def process(self, group: Group) -> Iterator[Any]:
+        admitted, outcome = admit_group(group, self._files, self._today)
+        yield beam.pvalue.TaggedOutput("facts", outcome)
+        if admitted.calls.num_rows or admitted.amended.num_rows:
+            yield admitted

@@ -30,16 +30,16 @@ from callward import database, settings, template
 from callward.keys import approvers, signing
 from callward.keys.register import KeyName
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.register import in_force
 from callward.retention.policy.rules import call_clock
-from callward.retention.purge.due_files import REWRITE, Item, Law
+from callward.retention.purge.due_files import REWRITE, Governance, PlanItem
 from callward.retention.purge.due_rows import Judge
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.retention_classes import CLASSES, Window
 from schemas.tables import (
@@ -125,7 +125,7 @@ def make_lake(folder: Path, rows_a_day: int, inputs: int, today: date) -> Settin
     changed.path.write_text(template.render(changed))
     made = settings.load(folder)
     listed = months(today)
-    files = Files(open_workspace(Reference(str(made.path), "billing-run", "bench")), "bench")
+    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "billing-run", "bench")), "bench")
     known = [file for month in listed for file in _month(files, month, rows_a_day, inputs, real=month == listed[0])]
     with database.writing(made) as connection:
         ledger.add_files(connection, "bench", known, database.now())
@@ -152,7 +152,7 @@ def _accepted(known: list[DataFile]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _month(files: Files, month: str, rows: int, inputs: int, *, real: bool) -> Iterator[DataFile]:
+def _month(files: DataFiles, month: str, rows: int, inputs: int, *, real: bool) -> Iterator[DataFile]:
     files.workspace.keyring.keys(
         [KeyName(view, TENANT, month, use) for view in ("billing", "assurance") for use in ("id", "content")]
         + [KeyName("billing-numbers", TENANT, month, "token"), KeyName("assurance", TENANT, month, "account")]
@@ -166,7 +166,7 @@ def _month(files: Files, month: str, rows: int, inputs: int, *, real: bool) -> I
             yield _again(files, made, day, real)
 
 
-def _again(files: Files, made: DataFile, day: date, real: bool) -> DataFile:
+def _again(files: DataFiles, made: DataFile, day: date, real: bool) -> DataFile:
     """The same file once more on another day: a copy, or a link."""
     file_id = files.new_file_id()
     path = f"{made.view}/tenant={TENANT}/call_date={day}/{file_id}.parquet"
@@ -233,7 +233,7 @@ def rewriting(folder: Path, rows: int) -> Result:
     """Rows per second of one worker: numbers dropped; the same with a hundredth of the rows copied for a hold."""
     today = database.now().date()
     made = settings.load(make_workspace(folder))
-    files = Files(open_workspace(Reference(str(made.path), "retention-run", "bench")), "bench")
+    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "retention-run", "bench")), "bench")
     day = date.fromisoformat(f"{months(today)[0]}-01")
     table = _rows(BILLING, rows, day, 11)
     file = files.write_view("billing", TENANT, day.isoformat(), table, _lineage(rows, 8), received_on=day)
@@ -247,9 +247,9 @@ def rewriting(folder: Path, rows: int) -> Result:
     )
     holds.place(made, order, today, unlisted=True)
     with database.reading(made) as connection:
-        law = Law(in_force(made, connection))
+        law = Governance(in_force(made, connection))
     judge = Judge(files, law, holds.opened(made, today=today), today, today)
-    held = Item(file, "call_detail", REWRITE, rows=rows, held=rows // 100)
+    held = PlanItem(file, "call_detail", REWRITE, rows=rows, held=rows // 100)
     return {
         "rows": rows,
         "numbers_dropped": _rate(rows, lambda: without_numbers(file, files)),

@@ -24,11 +24,11 @@ from callward.columns import few_of
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.release import bounding, domains
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.views import BILLING
 
@@ -83,7 +83,7 @@ def _declared(name: str) -> str:
 def make_lake(folder: Path, rows: int) -> Settings:
     """A workspace whose billing view has so many rows on DAY."""
     made = settings.load(make_workspace(folder))
-    files = Files(open_workspace(Reference(str(made.path), "billing-run", "bench")), "bench")
+    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "billing-run", "bench")), "bench")
     areas = [label for label in _areas() if label != "elsewhere"]
     secret = files.workspace.keyring.key(KeyName("billing-numbers", _TENANT, f"{DAY:%Y-%m}", "token")).secret
     known = []
@@ -95,7 +95,7 @@ def make_lake(folder: Path, rows: int) -> Settings:
     return made
 
 
-def _written(files: Files, table: pa.Table) -> DataFile:
+def _written(files: DataFiles, table: pa.Table) -> DataFile:
     return files.write_view("billing", _TENANT, DAY.isoformat(), table, _lineage(table.num_rows, 8), received_on=DAY)
 
 

@@ -21,7 +21,7 @@ from callward.ingest.landing import mask
 from callward.initiate import shared_keys
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
@@ -213,7 +213,7 @@ def _unequal(ours: pa.ChunkedArray, theirs: pa.ChunkedArray) -> npt.NDArray[np.b
 class Side:
     """One of two workspaces: how its files are read, and its manifest as it was when the comparison began."""
 
-    files: Files
+    files: DataFiles
     manifest: Mapping[tuple[str, str, str], Sequence[DataFile]]  # (view, tenant, part)
 
     @property
@@ -221,7 +221,7 @@ class Side:
         return self.files.workspace.settings
 
     @classmethod
-    def of(cls, files: Files) -> "Side":
+    def of(cls, files: DataFiles) -> "Side":
         """A workspace as it is now."""
         manifest: dict[tuple[str, str, str], list[DataFile]] = {}
         with database.reading(files.workspace.settings) as connection:
@@ -232,7 +232,7 @@ class Side:
 
     def rows(self, view: str, tenant: str, part: str) -> pa.Table:
         """All rows of a partition of a view, with what orders the versions of a record."""
-        reader = Files(self.files.workspace, self.files.run_id)  # it keeps the lineage that it has read
+        reader = DataFiles(self.files.workspace, self.files.run_id)  # it keeps the lineage that it has read
         found = [_with_version(reader, file) for file in self.manifest.get((view, tenant, part), [])]
         return pa.concat_tables(found, promote_options="permissive") if found else _nothing(ID_COLUMN[view])
 
@@ -242,7 +242,7 @@ class Side:
         return pa.concat_tables([_LOGS[kind].empty_table(), *logs])
 
 
-def _with_version(files: Files, file: DataFile) -> pa.Table:
+def _with_version(files: DataFiles, file: DataFile) -> pa.Table:
     rows, lineage = files.rows(file), files.lineage(file)
     for name in _VERSION:
         rows = rows.append_column(f"{_LINEAGE_PREFIX}{name}", lineage[name])

@@ -21,7 +21,7 @@ from schemas.declaration import Declaration
 
 
 @dataclass(frozen=True)
-class Reference:
+class WorkspaceRef:
     """How a worker finds the workspace: no key, no secret, no number."""
 
     config: str
@@ -33,7 +33,7 @@ class Reference:
         return "\n".join((self.config, self.role, self.reason, self.transit_month))
 
     @classmethod
-    def parse(cls, text: str) -> "Reference":
+    def parse(cls, text: str) -> "WorkspaceRef":
         return cls(*text.split("\n"))
 
 
@@ -41,7 +41,7 @@ class Reference:
 class Workspace:
     """Settings and everything opened from them, for one role and reason."""
 
-    reference: Reference
+    reference: WorkspaceRef
     settings: Settings
     _declarations: dict[str, Declaration] = field(default_factory=dict)
 
@@ -105,7 +105,7 @@ _OPEN: dict[tuple[str, int], Workspace] = {}
 _LOCK = threading.Lock()
 
 
-def open_workspace(reference: Reference) -> Workspace:
+def open_workspace(reference: WorkspaceRef) -> Workspace:
     """The process's workspace for a reference."""
     name = (str(reference), os.getpid())
     with _LOCK:
@@ -116,4 +116,4 @@ def open_workspace(reference: Reference) -> Workspace:
 
 def open_transit(reference: str) -> Sealer:
     """The transit sealer for a reference in its text form: what a coder on a worker calls."""
-    return open_workspace(Reference.parse(reference)).transit
+    return open_workspace(WorkspaceRef.parse(reference)).transit

@@ -19,14 +19,14 @@ from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
 from callward.lake.compaction import Limits, Merge, merges, ordered
-from callward.lake.data_files import Files
-from callward.lake.ledger import DataFile, Outcome, Refused
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.pending import remove_superseded
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas.retention import purge_items, purges
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, keys, lake_files, ledger_entries
@@ -168,10 +168,10 @@ class _Compaction:
 
     def __init__(self, settings: Settings, run_id: str, done: Compacted, progress: Progress) -> None:
         self._settings, self._run_id, self._done, self._progress = settings, run_id, done, progress
-        self._workspace = open_workspace(Reference(str(settings.path), ROLE, "compact"))
+        self._workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, "compact"))
 
     def run(self) -> None:
-        sweep_orphans(self._settings)
+        remove_orphans(self._settings)
         self._merge(_VIEWS, self._run_id)
         self._suspense()
         self._done.entries_folded = fold_entries(self._settings)
@@ -193,21 +193,21 @@ class _Compaction:
             file = merge.first
             self._progress(f"{file.view} {file.tenant} {file.part}: {len(merge.files)} files")
             try:
-                _WAYS[file.view](Files(self._workspace, run_id), merge)  # new each time: it keeps what it has read
+                _WAYS[file.view](DataFiles(self._workspace, run_id), merge)  # new each time: it keeps what it has read
                 self._done.merged.append(merge.facts())
-            except (Refused, FileNotFoundError):
+            except (CommitConflict, FileNotFoundError):
                 refused += 1
         self._done.refused += refused
         if refused:
-            sweep_orphans(self._settings, over={run_id})
+            remove_orphans(self._settings, over={run_id})
 
 
-def _merge_view(files: Files, merge: Merge) -> None:
+def _merge_view(files: DataFiles, merge: Merge) -> None:
     """Rows of a view into one data file. One of them is open at a time."""
     _swap(files, merge, _written(files, merge))
 
 
-def _written(files: Files, merge: Merge) -> DataFile:
+def _written(files: DataFiles, merge: Merge) -> DataFile:
     first = merge.first
     rows = pa.concat_tables([files.rows(file) for file in merge.files], promote_options="default")
     lineage = pa.concat_tables([files.lineage(file) for file in merge.files], promote_options="default")
@@ -224,11 +224,11 @@ def _written(files: Files, merge: Merge) -> DataFile:
 
 
 def _swap(
-    files: Files, merge: Merge, made: DataFile, also: Callable[[Connection], None] = lambda connection: None
+    files: DataFiles, merge: Merge, made: DataFile, also: Callable[[Connection], None] = lambda connection: None
 ) -> None:
     """Name a file and let those it was made of count no more, and `also` what goes with it.
 
-    Raises Refused when one of them does not count any more.
+    Raises CommitConflict when one of them does not count any more.
     """
     with database.writing(files.workspace.settings) as connection:
         point("compact-begun")
@@ -240,18 +240,18 @@ def _swap(
     point("compact-committed")
 
 
-def _outcome(merge: Merge, made: DataFile) -> Outcome:
-    return Outcome(files=[made], superseded={file.file_id: (file.tenant, file.part) for file in merge.files})
+def _outcome(merge: Merge, made: DataFile) -> Changes:
+    return Changes(files=[made], superseded={file.file_id: (file.tenant, file.part) for file in merge.files})
 
 
 def _check_untouched(connection: Connection, merge: Merge) -> None:
     """Raise Refused when a purge has begun with one of the files meanwhile."""
     leave = _spoken_for(connection)
     if any(_is_left(file, leave) for file in merge.files):
-        raise Refused
+        raise CommitConflict
 
 
-def _merge_archive(files: Files, merge: Merge) -> None:
+def _merge_archive(files: DataFiles, merge: Merge) -> None:
     """Archived blocks one behind the other in one file; the ledger then says where each begins in it."""
     first, moved = merge.first, _blocks_of(files.workspace.settings, merge)
     parts = [files.read_archive(file) for file in merge.files]
@@ -276,7 +276,7 @@ def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
 
 
 def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, starts: Mapping[str, int]) -> None:
-    """Raises Refused when a block has been archived elsewhere meanwhile."""
+    """Raises CommitConflict when a block has been archived elsewhere meanwhile."""
     b = blocks.c
     here = (
         (b.file_no == bindparam("b_of")) & (b.block == bindparam("b_number")) & (b.archive_file == bindparam("b_old"))
@@ -286,10 +286,10 @@ def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, sta
         first = starts[row.archive_file] + (row.archive_first or 0)
         place = {"b_of": row.file_no, "b_number": row.block, "b_old": row.archive_file, "b_first": first}
         if connection.execute(statement, place).rowcount != 1:
-            raise Refused
+            raise CommitConflict
 
 
-def _merge_suspense(files: Files, merge: Merge) -> None:
+def _merge_suspense(files: DataFiles, merge: Merge) -> None:
     """Suspense logs of one month's key into one. Their version rises: whoever has read them reads again."""
     settings, first = files.workspace.settings, merge.first
     with database.reading(settings) as connection:
@@ -306,7 +306,7 @@ def _merge_suspense(files: Files, merge: Merge) -> None:
     point("compact-committed")
 
 
-_WAYS: Final[Mapping[str, Callable[[Files, Merge], None]]] = {
+_WAYS: Final[Mapping[str, Callable[[DataFiles, Merge], None]]] = {
     **dict.fromkeys(ID_COLUMN, _merge_view),
     "archive": _merge_archive,
     "suspense": _merge_suspense,

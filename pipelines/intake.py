@@ -20,7 +20,7 @@ from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.parsing.records import record_end
 from callward.settings import Settings, Source
 from callward.streaming import blocks as streaming
@@ -36,11 +36,11 @@ _LONGEST = 256 << 20  # a record longer than this is cut, and suspended in parts
 _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
 
-class Unreadable(Exception):
+class FileUnreadable(Exception):
     """A file that cannot be unpacked; `args[0]` says why."""
 
 
-class Altered(Exception):
+class FileChanged(Exception):
     """A file that changed while it was cut."""
 
 
@@ -86,8 +86,8 @@ class Intake:
         return any(block.sharding for block in self.blocks)
 
 
-def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
-    """Look at a file and cut it into blocks, as registered already or anew. Raises Unreadable, Altered, OSError."""
+def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
+    """Look at a file and cut it into blocks, as registered already or anew. Raises FileUnreadable, Altered, OSError."""
     declaration = files.workspace.declaration(source)
     with _opened(arrival, files) as stream:
         head = _unpacked(stream, _HEAD)
@@ -102,19 +102,19 @@ def plan(arrival: Arrival, source: Source, files: Files) -> Intake:
     else:
         intake.blocks = list(_cut(arrival, source, files, declaration, shape))
     if not unchanged(arrival):
-        raise Altered
+        raise FileChanged
     intake.records = _estimate(head, intake.bytes, declaration)
     return intake
 
 
-def _opened(arrival: Arrival, files: Files) -> BinaryIO:
-    """The file's decompressed bytes, as a stream; those of a sealed one are in memory alone. Raises Unreadable."""
+def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
+    """The file's decompressed bytes, as a stream; those of a sealed one are in memory alone. Raises FileUnreadable."""
     if arrival.form != "sealed":
         return open_plain(arrival.path, arrival.form)
     try:
         return io.BytesIO(segments.read(arrival.path, arrival.source, files.workspace.keyring))
     except (SealBroken, KeyGone) as problem:
-        raise Unreadable(str(problem)) from None
+        raise FileUnreadable(str(problem)) from None
 
 
 def limit_of(settings: Settings, source: Source) -> Limit:
@@ -147,20 +147,20 @@ def _guarded(read: Callable[[], bytes]) -> bytes:
     try:
         return read() or b""
     except EOFError:
-        raise Unreadable("the packed file is cut short") from None
+        raise FileUnreadable("the packed file is cut short") from None
     except OSError as error:
         if error.errno is not None:
             raise
         cut = "Truncated" in str(error)  # what Arrow says of a zstd frame without its end
-        raise Unreadable("the packed file is cut short" if cut else "the packed file is damaged") from None
+        raise FileUnreadable("the packed file is cut short" if cut else "the packed file is damaged") from None
     except zlib.error:
-        raise Unreadable("the packed file is damaged") from None
+        raise FileUnreadable("the packed file is damaged") from None
 
 
 # -- cutting -----------------------------------------------------------------------------------------------------------
 
 
-def _cut(arrival: Arrival, source: Source, files: Files, declaration: Declaration, shape: Shape) -> Iterator[Block]:
+def _cut(arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape) -> Iterator[Block]:
     size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
     limit = int(files.workspace.settings.waves.file_gibibytes * (1 << 30))
     by_lines = declaration.file.records == "lines" and not declaration.file.multiline
@@ -186,7 +186,7 @@ def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
 
 
 def _cut_stream(
-    arrival: Arrival, source: Source, files: Files, declaration: Declaration, shape: Shape, size: int, limit: int
+    arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape, size: int, limit: int
 ) -> Iterator[Block]:
     """Blocks of a file that must be read to be cut; those of a packed file are sealed into the archive as they come."""
     with _opened(arrival, files) as stream:
@@ -195,7 +195,7 @@ def _cut_stream(
             more = _unpacked(stream, size)
             held += more
             if first + len(held) > limit:
-                raise Unreadable(f"it unpacks to more than {limit / (1 << 30):g} GiB (waves.file_gibibytes)")
+                raise FileUnreadable(f"it unpacks to more than {limit / (1 << 30):g} GiB (waves.file_gibibytes)")
             end = record_end(held, declaration) if more else len(held)
             if more and declaration.file.records == "file":
                 continue
@@ -223,12 +223,12 @@ def _line_piece(stream: BinaryIO) -> bytes:
     return _guarded(lambda: stream.readline(_HEAD))
 
 
-def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Source, files: Files) -> Block:
+def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Source, files: DataFiles) -> Block:
     staged = "" if arrival.form == "plain" else files.write_archive(archive_tenant(files, source.name), data).path
     return Block(number, first, first + len(data), staged)
 
 
-def _again(arrival: Arrival, source: Source, files: Files, registered: list[Block]) -> list[Block]:
+def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[Block]) -> list[Block]:
     """The registered ranges that are not committed yet; those of a packed file are staged anew."""
     left = [block for block in registered if not block.committed]
     if arrival.form == "plain":
@@ -249,39 +249,39 @@ def _again(arrival: Arrival, source: Source, files: Files, registered: list[Bloc
 # -- registering -------------------------------------------------------------------------------------------------------
 
 
-def name_id(files: Files, name: str) -> str:
+def name_id(files: DataFiles, name: str) -> str:
     """Keyed hash of a file's name: what the ledger knows it by."""
     secret = files.workspace.keyring.key(_NAMES).secret
     return tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py().hex()
 
 
-def naming(files: Files) -> streaming.Naming:
+def naming(files: DataFiles) -> streaming.Naming:
     """How the ledger knows the name of an input file that is no file: by its keyed hash, and sealed."""
     key = files.workspace.keyring.sealer(_NAMES)
     return lambda name: (name_id(files, name), key.seal(name.encode(), b"name"))
 
 
-def arrival_of(row: Row[Any], files: Files) -> Arrival:
+def arrival_of(row: Row[Any], files: DataFiles) -> Arrival:
     """The landing file that a row of input_files is about."""
     name = files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
     path = files.workspace.settings.landing_path / name
     return Arrival(row.source, path, name, row.size, row.modified_ns)
 
 
-def _row(connection: Connection, files: Files, arrival: Arrival) -> Any:
+def _row(connection: Connection, files: DataFiles, arrival: Arrival) -> Any:
     same = (input_files.c.size == arrival.size) & (input_files.c.modified_ns == arrival.modified_ns)
     named = (input_files.c.source == arrival.source) & (input_files.c.name_id == name_id(files, arrival.name))
     return connection.execute(select(input_files).where(named & same).order_by(input_files.c.file_no.desc())).first()
 
 
-def known_status(files: Files, arrival: Arrival) -> str | None:
+def known_status(files: DataFiles, arrival: Arrival) -> str | None:
     """The ledger's status of this very file (name, size and time), None when it is new."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
     return row.status if row else None
 
 
-def note_removed(arrival: Arrival, files: Files) -> None:
+def note_removed(arrival: Arrival, files: DataFiles) -> None:
     """Note that a committed file has left the landing folder."""
     with database.writing(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
@@ -289,7 +289,7 @@ def note_removed(arrival: Arrival, files: Files) -> None:
             set_status(connection, [row.file_no], "removed")
 
 
-def note_gone(files: Files, sources: Collection[str]) -> None:
+def note_gone(files: DataFiles, sources: Collection[str]) -> None:
     """Note the committed files that a killed run took out of the landing folder without saying so."""
     settings = files.workspace.settings
     query = select(input_files.c.file_no, input_files.c.name_sealed).where(
@@ -309,7 +309,7 @@ def note_gone(files: Files, sources: Collection[str]) -> None:
         set_status(connection, gone, "removed")
 
 
-def _registered(files: Files, arrival: Arrival) -> tuple[int, bool, list[Block]]:
+def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, list[Block]]:
     """Ledger number (0: new), whether it was set aside, and the blocks of a file that a run before has begun."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
@@ -328,7 +328,7 @@ def _known_block(row: Row[Any]) -> Block:
     return Block(row.block, row.first, row.last, "", row.committed_by is not None, row.sharding or "", at)
 
 
-def register(intakes: list[Intake], files: Files, run_id: str, sharding: str = "") -> list[Intake]:
+def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str = "") -> list[Intake]:
     """Enter files and their blocks in the ledger, in one transaction, before they are read; returns those entered.
 
     With a `sharding` they are a stream's: blocks that one has registered stay as they are, and a stream that was asked
@@ -390,7 +390,7 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
     return int(made.inserted_primary_key[0])
 
 
-def register_unreadable(arrival: Arrival, reason: str, files: Files, run_id: str) -> None:
+def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id: str) -> None:
     """Note a file that cannot be read, once: it stays where it is until someone sends it again."""
     identity, key = name_id(files, arrival.name), files.workspace.keyring.sealer(_NAMES)
     with database.writing(files.workspace.settings) as connection:
@@ -421,7 +421,7 @@ def begun(connection: Connection, sources: Collection[str]) -> Sequence[Row[Any]
     return connection.execute(select(input_files).where(mine, f.file_no.in_(open_ones))).all()
 
 
-def condemn(intakes: list[Intake], files: Files) -> None:
+def condemn(intakes: list[Intake], files: DataFiles) -> None:
     """Set files aside whole; it is noted, so that a restart does the same."""
     with database.writing(files.workspace.settings) as connection:
         for some in database.batches(intake.file_no for intake in intakes):
@@ -439,7 +439,7 @@ def set_status(connection: Connection, file_nos: list[int], status: str) -> None
 # -- chunks of work ----------------------------------------------------------------------------------------------------
 
 
-def chunks(intakes: list[Intake], files: Files) -> list[pa.Table]:
+def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
     """Blocks of registered files as work for Read (schema CHUNK): small files of one source and shape go together,
     each whole."""
     size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))

@@ -12,21 +12,21 @@ from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.ingest.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
 from callward.streaming import register
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.compact import compact_after
-from pipelines.intake import Altered, Intake, Unreadable
-from pipelines.pending import tidy_pending
-from pipelines.vacuum import sweep_orphans
+from pipelines.intake import FileChanged, FileUnreadable, Intake
+from pipelines.pending import expire_pending
+from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket
 from schemas.tables import input_files
-from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, Attempt, Verdict
+from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, CommitAttempt, CommitResult
 from transforms.elements import Sharding
 
 ROLE = "billing-run"
@@ -110,11 +110,11 @@ class _Nightly:
         self, settings: Settings, sources: Sequence[Source], run_id: str, now_ms: int, progress: Progress
     ) -> None:
         self._settings, self._sources, self._now_ms, self._progress = settings, sources, now_ms, progress
-        self._reference = Reference(
+        self._reference = WorkspaceRef(
             str(settings.path), ROLE, "nightly", time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
         )
         self._workspace: Workspace = open_workspace(self._reference)
-        self._files = Files(self._workspace, run_id)
+        self._files = DataFiles(self._workspace, run_id)
         self._night = Night(run_id)
         self._begun: dict[int, Intake] = {}
         self._attempts = 0
@@ -123,7 +123,7 @@ class _Nightly:
     def run(self) -> Night:
         for source in self._sources:
             self._workspace.declaration(source)
-        sweep_orphans(self._settings)
+        remove_orphans(self._settings)
         intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):
             self._night.left_alone += strangers(self._settings)
@@ -154,17 +154,17 @@ class _Nightly:
             return None
         try:
             if status == "unreadable":
-                raise Unreadable("it could not be read before and has not changed")
+                raise FileUnreadable("it could not be read before and has not changed")
             planned = intakes.plan(arrival, source, self._files)
             if not planned.streamed:
                 return planned
             reason = "a stream has begun it: 'callward stream start' goes on with it"
             self._night.left_alone.append(LeftAlone(shown, reason, True))
-        except Unreadable as problem:
+        except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._night.run_id)
             self._night.left_alone.append(LeftAlone(shown, str(problem), True))
             self._wasted = True
-        except Altered:
+        except FileChanged:
             self._night.left_alone.append(LeftAlone(shown, "it changed while it was read", True))
             self._wasted = True
         except OSError as error:
@@ -265,10 +265,10 @@ class _Nightly:
         point("committed")
         self._close_files([planned.file_no for planned in wave])
 
-    def _attempt(self, wave: list[Intake], number: int, *, check: bool = False) -> Verdict:
+    def _attempt(self, wave: list[Intake], number: int, *, check: bool = False) -> CommitResult:
         self._attempts += 1
         work = Wave(
-            attempt=Attempt(self._night.run_id, number, self._attempts, check),
+            attempt=CommitAttempt(self._night.run_id, number, self._attempts, check),
             chunks=intakes.chunks(wave, self._files),
             limits={
                 planned.file_no: intakes.limit_of(self._settings, planned.source)
@@ -280,7 +280,7 @@ class _Nightly:
             archive=self._settings.landing.after_commit == "archive" and not check,
         )
         if not work.chunks:
-            return Verdict(COMMITTED)
+            return CommitResult(COMMITTED)
         what = "checked" if check else f"wave {number + 1}"
         self._progress(f"{what}: {len(wave)} files, about {sum(i.records for i in wave):,} records")
         return run_wave(self._settings, self._reference, work)
@@ -335,9 +335,9 @@ class _Nightly:
     def _conclude(self) -> None:
         """Pieces past their horizon become PARTIAL, the pending log is made one file, the figures are read."""
         point("before-pending")
-        refused = tidy_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
+        refused = expire_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
         if refused or self._wasted:
-            sweep_orphans(self._settings, over={self._night.run_id})
+            remove_orphans(self._settings, over={self._night.run_id})
         with database.reading(self._settings) as connection:
             balances = ledger.balances(connection, list(self._begun))
             for some in database.batches(sorted(self._begun)):

@@ -12,8 +12,8 @@ from callward import database, runs
 from callward.columns import flat, set_column, words
 from callward.failpoints import point
 from callward.lake import ledger, readers
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome, Refused
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
 from callward.storage.store import Store
 from callward.workspace import Workspace
@@ -26,10 +26,10 @@ from transforms.assemble import CLOSED, PARTIAL, WAITING, pending_log
 _TRIES = 5
 
 
-def tidy_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: int) -> int:
+def expire_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: int) -> int:
     """Bring every tenant's pending log up to date, each in a commit of its own; returns how many were refused."""
     refused = 0
-    files = Files(workspace, run_id)
+    files = DataFiles(workspace, run_id)
     horizons = {
         source.name: (source.horizon_hours or pieces.horizon_hours) * 3_600_000
         for source in settings.sources
@@ -40,7 +40,7 @@ def tidy_pending(settings: Settings, workspace: Workspace, run_id: str, now_ms: 
             try:
                 _tidy(settings, files, run_id, -2 - number, tenant, horizons, now_ms)
                 break
-            except Refused:  # another run paired meanwhile: look again
+            except CommitConflict:  # another run paired meanwhile: look again
                 refused += 1
     point("pending-tidied")
     remove_superseded(settings, run_id)
@@ -65,7 +65,7 @@ def age(log: pa.Table, horizons: dict[str, float], now_ms: int) -> tuple[pa.Tabl
 
 
 def _tidy(
-    settings: Settings, files: Files, run_id: str, wave: int, tenant: str, horizons: dict[str, float], now_ms: int
+    settings: Settings, files: DataFiles, run_id: str, wave: int, tenant: str, horizons: dict[str, float], now_ms: int
 ) -> None:
     log, version = pending_log(files, tenant)
     if not log.num_rows and version == 0:
@@ -75,7 +75,7 @@ def _tidy(
     kept, overdue = age(log, horizons, now_ms)
     if len(logs) <= 1 and not overdue.num_rows and kept.num_rows == log.num_rows:
         return
-    outcome = Outcome(
+    outcome = Changes(
         read={(tenant, ledger.PENDING): version}, superseded={f.file_id: (f.tenant, f.part) for f in logs}
     )
     outcome.entries += ledger.entries(overdue, Bucket.SUSPENDED, str(Suspense.PARTIAL))

@@ -19,22 +19,22 @@ from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
 from callward.failpoints import point
 from callward.keys import approvers, exports, roots, rotation, signing
-from callward.lake.data_files import HELD, Files
-from callward.lake.ledger import Refused
+from callward.lake.data_files import HELD, DataFiles
+from callward.lake.ledger import CommitConflict
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.register import Policy
 from callward.retention.purge import plan as purge_plan
 from callward.retention.purge import safety_check
-from callward.retention.purge.due_files import Law
+from callward.retention.purge.due_files import Governance
 from callward.retention.purge.plan import Plan
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.release import before_expiry
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas.retention import certificates as certificates_table
 from schemas.retention import purges
 from schemas.tables import audit_log, lake_files
@@ -111,13 +111,13 @@ def _approval(approve: str | None, person: str | None, key_file: Path | None) ->
     return Approval(approve, person, key_file)
 
 
-def _files(settings: Settings, run_id: str) -> Files:
+def _files(settings: Settings, run_id: str) -> DataFiles:
     """A workspace of its own for each purge: settings and keys as they are now."""
-    return Files(open_workspace(_reference(settings, run_id)), run_id)
+    return DataFiles(open_workspace(_reference(settings, run_id)), run_id)
 
 
-def _reference(settings: Settings, run_id: str) -> Reference:
-    return Reference(str(settings.path), ROLE, f"purge, run {run_id}")
+def _reference(settings: Settings, run_id: str) -> WorkspaceRef:
+    return WorkspaceRef(str(settings.path), ROLE, f"purge, run {run_id}")
 
 
 # -- a dry run ---------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _document(made: Plan, purge_id: str | None, status: str, found: Iterable[Hol
 # -- the brake ---------------------------------------------------------------------------------------------------------
 
 
-def _objections(settings: Settings, connection: Any, made: Plan, law: Law) -> list[str]:
+def _objections(settings: Settings, connection: Any, made: Plan, law: Governance) -> list[str]:
     """Why a person must approve this plan; nothing where it may run by itself."""
     concerned = {
         policies.tenant: policies for tenant in made.tenants if tenant != "_all" for policies in law.of(tenant)
@@ -206,7 +206,7 @@ class _Purge:
             if self._phases(made, purge_id, attempt):
                 done = _document(made, purge_id, purge_disposal.DONE, found, self._today) | self._concluded(purge_id)
                 return done | {"warnings": done["warnings"] + self._unreleased}
-            sweep_orphans(self._settings, over={self._run_id})
+            remove_orphans(self._settings, over={self._run_id})
         raise Problem("nights or holds changed what was planned again and again; nothing more was purged, run it again")
 
     def _take_up(self) -> None:
@@ -218,9 +218,9 @@ class _Purge:
             self._progress(f"purge {begun.purge_id}: going on where it was stopped")
             if begun.status == purge_disposal.DESTROYING or purge_disposal.begin(self._settings, self._run_id, begun):
                 self._finish(begun.purge_id)
-        sweep_orphans(self._settings)
+        remove_orphans(self._settings)
 
-    def _registered(self, made: Plan, law: Law) -> tuple[str, list[str]]:
+    def _registered(self, made: Plan, law: Governance) -> tuple[str, list[str]]:
         """The plan's id, and why it must wait for a person."""
         purge_id = purge_disposal.plan(self._settings, made, self._run_id)
         with database.reading(self._settings) as connection:
@@ -250,7 +250,7 @@ class _Purge:
         try:
             written = self._written(made, purge_id, attempt)
             purge_disposal.tombstone(self._settings, made, self._run_id, purge_id, written)
-        except Refused:
+        except CommitConflict:
             purge_disposal.abandon_unfinished(self._settings)
             return False
         with database.reading(self._settings) as connection:
@@ -296,7 +296,7 @@ class _Purge:
 
     def _remove(self, begun: Purge) -> None:
         with database.reading(self._settings) as connection:
-            gone = purge_disposal.doomed_files(connection, begun)
+            gone = purge_disposal.files_to_destroy(connection, begun)
         paths = [*(row.path for row in gone), *(f"{TRANSIT}/{name}" for name in begun.facts["spilled"])]
         store = Store.of(self._settings)
         for _ in store.removing(path + suffix for path in paths for suffix in _BESIDE):

@@ -6,23 +6,23 @@ import apache_beam as beam
 
 from callward.disposal.purge import Written
 from callward.errors import Problem
-from callward.retention.purge.due_files import Item
+from callward.retention.purge.due_files import PlanItem
 from callward.retention.purge.plan import Plan
 from callward.settings import Settings
-from callward.workspace import Reference
+from callward.workspace import WorkspaceRef
 from pipelines.engine import run as engine
 from transforms.expire import Expire, prepared
 
 
 def write(
-    settings: Settings, reference: Reference, made: Plan, run_id: str, purge_id: str, attempt: int, today: date
+    settings: Settings, reference: WorkspaceRef, made: Plan, run_id: str, purge_id: str, attempt: int, today: date
 ) -> Written:
     """Write anew what a plan does not delete whole; nothing of it counts yet. Raises Problem in one sentence."""
 
     def build(pipeline: beam.Pipeline) -> None:
         (
             pipeline
-            | "Plan" >> beam.Create(made.written).with_output_types(Item)
+            | "Plan" >> beam.Create(made.written).with_output_types(PlanItem)
             | "Spread" >> beam.Reshuffle()
             | "Expire" >> Expire(reference, run_id, purge_id, attempt, made.as_of, today)
         )

@@ -16,10 +16,10 @@ from callward import database
 from callward.disposal.purge import rows_digest
 from callward.errors import Problem, UsageProblem
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Refused
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import CommitConflict
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.retention import frozen_derived
 from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.summarize import summarize
@@ -55,11 +55,11 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     for by computing again. Raises Problem when that does not end.
     """
     database.check_version(settings)
-    workspace = open_workspace(Reference(str(settings.path), ROLE, reason))
+    workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, reason))
     for _ in range(_TRIES):
         try:
-            return _rebuilt(settings, Files(workspace, "rebuild"), write)
-        except (Refused, FileNotFoundError):  # a night replaced files that this had begun to read
+            return _rebuilt(settings, DataFiles(workspace, "rebuild"), write)
+        except (CommitConflict, FileNotFoundError):  # a night replaced files that this had begun to read
             continue
     raise Problem("nights commit faster than the derived tables can be computed again; try when none runs")
 
@@ -74,7 +74,7 @@ def verdict(differ: int, check: bool, dry_run: bool) -> str:
     return f"{differ:,} keys differed from what the lake says, and were put right"
 
 
-def _rebuilt(settings: Settings, files: Files, write: bool) -> list[dict[str, Any]]:
+def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[dict[str, Any]]:
     with database.reading(settings) as connection:
         before = _manifest(connection)
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
@@ -190,7 +190,7 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
 def _replace(settings: Settings, wanted: dict[str, list[tuple[Any, ...]]], before: set[str], noted: Noted) -> None:
     with database.writing(settings) as connection:
         if _manifest(connection) != before:
-            raise Refused
+            raise CommitConflict
         for table in DERIVED:
             kept, made = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))
             days = {(tenant, at) for name, tenant, at in noted if name == table.name}

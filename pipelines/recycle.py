@@ -11,16 +11,16 @@ from sqlalchemy import func, select
 from callward import database, runs
 from callward.errors import Problem
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.suspense import check_codes
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
 from schemas.tables import ledger_entries
-from transforms.commit import COMMITTED, REFUSED, Attempt
+from transforms.commit import COMMITTED, REFUSED, CommitAttempt
 from transforms.elements import CHUNK, Sharding
 from transforms.read import SUSPENDED
 from transforms.suspend import Recycled, taken
@@ -43,12 +43,12 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
         )
     sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
     database.check_version(settings)
-    reference = Reference(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
+    reference = WorkspaceRef(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
-        files = Files(open_workspace(reference), run_id)
+        files = DataFiles(open_workspace(reference), run_id)
         count = 0
         for attempt in range(1, _TRIES + 1):
-            wave, count = _wave(settings, files, Attempt(run_id, 0, attempt), wanted, sources)
+            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, attempt), wanted, sources)
             if not count or dry_run:
                 break
             verdict = run_wave(settings, reference, wave)
@@ -59,14 +59,16 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
         else:
             raise Problem("other runs committed to the same days again and again; run it again")
         if attempt > 1:
-            sweep_orphans(settings, over={run_id})
+            remove_orphans(settings, over={run_id})
         result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
         runs.finish(settings, run_id, "done", result)
     restrictions.mark(settings)
     return result
 
 
-def _wave(settings: Settings, files: Files, attempt: Attempt, codes: list[str], sources: list[str]) -> tuple[Wave, int]:
+def _wave(
+    settings: Settings, files: DataFiles, attempt: CommitAttempt, codes: list[str], sources: list[str]
+) -> tuple[Wave, int]:
     with database.reading(settings) as connection:
         logs = ledger.files(connection, view="suspense")
     chunks, tenants, count = [], set(), 0

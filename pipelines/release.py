@@ -27,7 +27,7 @@ from callward.release.declaration import Period, Release
 from callward.release.preview import Volumes
 from callward.retention.policy.register import in_force
 from callward.retention.policy.rules import ASSURANCE
-from callward.retention.purge.due_files import DELETE, Item
+from callward.retention.purge.due_files import DELETE, PlanItem
 from callward.retention.requests import restrictions
 from callward.settings import Settings, nearest
 from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
@@ -357,7 +357,7 @@ def _periods_due(settings: Settings, release: Release, today: date) -> list[Peri
 # -- at expiry ---------------------------------------------------------------------------------------------------------
 
 
-def before_expiry(settings: Settings, items: Iterable[Item], progress: Progress = lambda line: None) -> list[str]:
+def before_expiry(settings: Settings, items: Iterable[PlanItem], progress: Progress = lambda line: None) -> list[str]:
     """Release what is declared over rows that a purge is about to delete, where the policy says `anonymize`.
 
     A purge waits for no release: what cannot be released is gone all the same, and said so in a sentence each.
@@ -377,7 +377,7 @@ def before_expiry(settings: Settings, items: Iterable[Item], progress: Progress 
     return said
 
 
-def _anonymized(settings: Settings, items: Iterable[Item]) -> set[tuple[str, date]]:
+def _anonymized(settings: Settings, items: Iterable[PlanItem]) -> set[tuple[str, date]]:
     """Tenants and dates whose rows go under the action `anonymize`."""
     doomed = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
     if not doomed:

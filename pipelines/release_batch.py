@@ -16,14 +16,14 @@ from callward import database
 from callward.errors import Problem
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import Sealer
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.release import budget, mechanisms, publication, suppression
 from callward.release.budget import Reservation
 from callward.release.declaration import Release
 from callward.release.publication import Cells
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.release import NANO
 from transforms import aggregate
@@ -49,7 +49,7 @@ def summed(
 ) -> tuple[Draw, dict[str, Any]]:
     """Add up data files: what draws the table (once!), and what became of the rows, for the run's own log."""
     reference = _reference(settings, run_id)
-    files = Files(open_workspace(reference), run_id)
+    files = DataFiles(open_workspace(reference), run_id)
     task = aggregate.Task(reserved.release, tuple(data), reserved.release_id)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -64,7 +64,7 @@ def summed(
         files.clear_spilled()
 
 
-def _noised(settings: Settings, files: Files, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
+def _noised(settings: Settings, files: DataFiles, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
     release = reserved.release
     sums, scale = aggregate.summed(found, files, release), aggregate.scale(release)
 
@@ -87,7 +87,7 @@ def _unscaled(values: np.ndarray, scale: int) -> np.ndarray:
     return np.asarray((values + scale // 2) // scale, np.int64)
 
 
-def _partitioned(settings: Settings, files: Files, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
+def _partitioned(settings: Settings, files: DataFiles, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
     """The partition of a threshold table; there is nothing to draw."""
     release, rule = reserved.release, reserved.release.suppression
     grid = release.grid()
@@ -111,7 +111,7 @@ def _figures(release: Release, stats: suppression.Stats) -> np.ndarray:
 # Which cells a threshold table joined is no part of it: whoever knows learns which cells are small.
 
 
-def _sealer(files: Files, release: Release) -> Sealer:
+def _sealer(files: DataFiles, release: Release) -> Sealer:
     return files.workspace.keyring.sealer(KeyName("release", release.tenant, EVERY_MONTH, "partition"))
 
 
@@ -125,7 +125,7 @@ def _packed(made: suppression.Partition) -> bytes:
     return packed.getvalue()
 
 
-def _finer(settings: Settings, files: Files, reserved: Reservation) -> suppression.Partition:
+def _finer(settings: Settings, files: DataFiles, reserved: Reservation) -> suppression.Partition:
     """The partition of the table that is out, whose cells this one may only join."""
     release, span = reserved.release, reserved.period
     with database.reading(settings) as connection:
@@ -144,5 +144,5 @@ def _finer(settings: Settings, files: Files, reserved: Reservation) -> suppressi
     return suppression.Partition(group, parent, cell, suppression.Stats(none, none, none, none, none))
 
 
-def _reference(settings: Settings, run_id: str) -> Reference:
-    return Reference(str(settings.path), ROLE, f"release, run {run_id}")
+def _reference(settings: Settings, run_id: str) -> WorkspaceRef:
+    return WorkspaceRef(str(settings.path), ROLE, f"release, run {run_id}")

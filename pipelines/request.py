@@ -24,7 +24,7 @@ from callward.failpoints import point
 from callward.ingest.landing import mask
 from callward.keys import tokens
 from callward.keys.keys import sync_folder
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
@@ -33,15 +33,15 @@ from callward.retention.requests import register as request_register
 from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal, Request, Selector
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.engine import run as engine
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas.cdr import DIRECTIONS
 from schemas.retention_classes import CLASSES
 from schemas.tables import lake_files
 from schemas.views import BILLING_NUMBERS
-from transforms.fulfil_request import Alter
+from transforms.fulfil_request import FulfilRequest
 
 LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same partitions anew
 FORMAT_VERSION: Final = 1
@@ -57,7 +57,7 @@ _UNSEARCHED: Final = {"suspense": "suspense", "archive": "archive", "pending": "
 
 
 @dataclass(frozen=True)
-class Asked:
+class NewRequest:
     """What the command line says of a request, beside whom it is about."""
 
     tenant: str
@@ -69,7 +69,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Hand:
+class Handler:
     """Who handles a request, and where an answer with calls is written."""
 
     person: str
@@ -89,7 +89,9 @@ def selector(settings: Settings, tenant: str, number: str | None, account: str |
 # -- from the request to its answer --------------------------------------------------------------------------------
 
 
-def ask(settings: Settings, asked: Asked, whom: Selector, hand: Hand, today: date, *, dry_run: bool) -> dict[str, Any]:
+def ask(
+    settings: Settings, asked: NewRequest, whom: Selector, hand: Handler, today: date, *, dry_run: bool
+) -> dict[str, Any]:
     """Record a request and answer it at once, if the identity was verified; what became of it, without a number."""
     database.check_version(settings)
     wants = dict(asked.wants or {})
@@ -118,7 +120,7 @@ def ask(settings: Settings, asked: Asked, whom: Selector, hand: Hand, today: dat
 def answer(
     settings: Settings,
     request_id: str,
-    hand: Hand,
+    hand: Handler,
     today: date,
     *,
     identity: str = "",
@@ -147,14 +149,14 @@ def _code(text: str) -> Refusal:
 
 
 def _refuse(
-    settings: Settings, request: Request, code: Refusal, hand: Hand, today: date, note: str = ""
+    settings: Settings, request: Request, code: Refusal, hand: Handler, today: date, note: str = ""
 ) -> dict[str, Any]:
     made = request_register.refused(request, code)
     event = "referred" if code == Refusal.REFERRED else "refused"
     return _said(request_register.change(settings, request, made, event, hand.person, hand.key_file, note), today)
 
 
-def _answer(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+def _answer(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
     if _is_processor(settings, request):
         return {**_refuse(settings, request, Refusal.REFERRED, hand, today), "addressee": request.tenant}
     if request.status != request_register.APPEALED and request_register.is_repeated(settings, request):
@@ -222,13 +224,13 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _files(settings: Settings, request: Request, run_id: str = "subject") -> Files:
-    return Files(open_workspace(_reference(settings, request)), run_id)
+def _files(settings: Settings, request: Request, run_id: str = "subject") -> DataFiles:
+    return DataFiles(open_workspace(_reference(settings, request)), run_id)
 
 
-def _reference(settings: Settings, request: Request) -> Reference:
+def _reference(settings: Settings, request: Request) -> WorkspaceRef:
     month = database.now().strftime("%Y-%m")
-    return Reference(str(settings.path), SERVICE, f"{request.kind} request {request.request_id}", month)
+    return WorkspaceRef(str(settings.path), SERVICE, f"{request.kind} request {request.request_id}", month)
 
 
 def calls(settings: Settings, request: Request) -> Calls:
@@ -253,7 +255,7 @@ def _span(found: Sequence[tuple[str, int]]) -> tuple[int, date | None, date | No
     return sum(rows for _, rows in found), min(days, default=None), max(days, default=None)
 
 
-def _to_hotlines(files: Files, whose: Found, unseen: pa.Array) -> list[np.ndarray]:
+def _to_hotlines(files: DataFiles, whose: Found, unseen: pa.Array) -> list[np.ndarray]:
     """Rows of each billing file that are calls to hotlines: no answer shows or counts them (47 CFR 64.6408)."""
     return [
         np.asarray(pc.is_in(flat(files.rows(hit.file, ["called_number"])["called_number"]), unseen))
@@ -263,7 +265,7 @@ def _to_hotlines(files: Files, whose: Found, unseen: pa.Array) -> list[np.ndarra
     ]
 
 
-def _assured(files: Files, whose: Found, left_out: Sequence[np.ndarray], month: Secrets) -> int:
+def _assured(files: DataFiles, whose: Found, left_out: Sequence[np.ndarray], month: Secrets) -> int:
     """How many rows of the service-assurance view are a person's, without those of calls that are left out."""
     found = sum(int(hit.rows.sum()) for hit in whose.assurance)
     hits = [Hit(hit.file, hit.rows & out, hit.rows & out) for hit, out in zip(whose.billing, left_out, strict=True)]
@@ -275,7 +277,7 @@ def _assured(files: Files, whose: Found, left_out: Sequence[np.ndarray], month: 
     return found - sum(int(pc.sum(one).as_py() or 0) for one in mine)
 
 
-def _shown(settings: Settings, files: Files, request: Request, hit: Hit, seen: np.ndarray) -> pa.Table:
+def _shown(settings: Settings, files: DataFiles, request: Request, hit: Hit, seen: np.ndarray) -> pa.Table:
     """Rows of a data file as their person may see them."""
     columns = [name for name in _READ if hit.file.numbers or name not in BILLING_NUMBERS]
     at = pa.array(np.flatnonzero(seen))
@@ -337,7 +339,7 @@ def _counted(settings: Settings, request: Request) -> dict[str, int]:
 # -- access, export --------------------------------------------------------------------------------------------------
 
 
-def _tell(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+def _tell(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
     """Write what may be given into files that their owner alone reads; nothing to give is NOT_FOUND."""
     found = calls(settings, request)
     if not any(rows for rows, _, _ in found.held.values()):
@@ -473,7 +475,7 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
     dates = _dates(settings, request)
     with runs.running(settings, request.kind, [LEASE]) as run_id:
         _resume(settings, today)
-        sweep_orphans(settings)
+        remove_orphans(settings)
         _attempts(settings, request, run_id, dates, today)
         certificate = erasure_disposal.finish(settings, run_id, today)
         runs.finish(settings, run_id, "done", {"request_id": request.request_id})
@@ -490,12 +492,12 @@ def _attempts(settings: Settings, request: Request, run_id: str, dates: Sequence
 
     def build(pipeline: beam.Pipeline) -> None:
         found = pipeline | "Dates" >> beam.Create(["", *dates]) | "Spread" >> beam.Reshuffle()
-        found | "Alter" >> Alter(reference, run_id, request.request_id, today)
+        found | "FulfilRequest" >> FulfilRequest(reference, run_id, request.request_id, today)
 
     for _ in range(_ATTEMPTS):
         engine.run(settings, reference, build)
         if len(request_register.found(settings, request.request_id).history) > before:
-            sweep_orphans(settings, [run_id])
+            remove_orphans(settings, [run_id])
             return
     raise Problem("other runs commit faster than the rows can be written anew; nothing was changed: answer it later")
 
@@ -525,7 +527,7 @@ def finish_erasures(settings: Settings, today: date) -> list[dict[str, Any]]:
 # -- restrict --------------------------------------------------------------------------------------------------------
 
 
-def _restrict(settings: Settings, request: Request, hand: Hand, today: date) -> dict[str, Any]:
+def _restrict(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
     """Hide a person's rows from SQL, or show them again. A restriction's own retention begins when it is lifted."""
     lift = bool(request.wants.get("lift"))
     if lift and not restrictions.lift(settings, request):

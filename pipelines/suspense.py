@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from callward import audit, database, query
 from callward.errors import Problem, UsageProblem
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Suspense
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, input_files
@@ -59,7 +59,7 @@ def shown(settings: Settings, file_no: int, reason: str, limit: int, codes: Sequ
     check_codes(list(codes))
     # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
-    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"suspense show: {reason}")), "show")
+    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"suspense show: {reason}")), "show")
     rows = open_records(files)
     mine = rows.filter(pc.equal(rows["file_no"], file_no))
     if codes:
@@ -117,7 +117,7 @@ def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
     return starts
 
 
-def open_records(files: Files) -> pa.Table:
+def open_records(files: DataFiles) -> pa.Table:
     """Every open record of every tenant's suspense log (schema SUSPENSE)."""
     with database.reading(files.workspace.settings) as connection:
         logs = ledger.files(connection, view="suspense")

@@ -24,7 +24,7 @@ from callward.keys import approvers, exports, rotation, signing
 from callward.keys.keys import sync_folder
 from callward.keys.register import EVERY_MONTH
 from callward.lake import ledger
-from callward.lake.data_files import HELD, Files
+from callward.lake.data_files import HELD, DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -35,7 +35,7 @@ from callward.retention.requests import register as request_register
 from callward.retention.tenants import closing, data_return
 from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
 from schemas.retention import lake_file_inputs, purges, restrictions, row_ends, subject_requests, suppressions
 from schemas.tables import input_files, keys, lake_files
@@ -116,7 +116,7 @@ def _make_folder(to: Path) -> None:
 
 
 def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterator[Piece]:
-    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"return of tenant {tenant}")), run_id)
+    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"return of tenant {tenant}")), run_id)
     for view in _VIEWS:
         with database.reading(settings) as connection:
             found = ledger.files(connection, view=view, tenant=tenant)
@@ -134,7 +134,7 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
     yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())
 
 
-def _of_rows(files: Files, file: DataFile) -> Piece:
+def _of_rows(files: DataFiles, file: DataFile) -> Piece:
     """A data file as plain Parquet: in memory only, until it is sealed."""
     sink = pa.BufferOutputStream()
     rows = files.rows(file)

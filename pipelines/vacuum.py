@@ -26,7 +26,7 @@ _WITHOUT_WORKERS: Final = ("compact", restrictions.RUN, "return", "close")
 _r = runs_table.c
 
 
-def sweep_orphans(settings: Settings, over: Collection[str] | None = None) -> int:
+def remove_orphans(settings: Settings, over: Collection[str] | None = None) -> int:
     """Remove what runs that are over (or those given) left in the lake; returns how many files."""
     late = timedelta() if flink.is_local(settings) else _LATE
     with database.reading(settings) as connection:

@@ -13,9 +13,9 @@ import pyarrow as pa
 from callward import audit, comparison, database
 from callward.comparison import OURS, THEIRS, Comparison, Side
 from callward.errors import Problem
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from transforms.assemble import fold
 
@@ -65,7 +65,7 @@ def verify(batch: Settings, stream: Settings, *, progress: Progress = lambda lin
     for settings in (batch, stream):
         database.check_version(settings)
         audit.record(settings, [audit.Entry(ROLE, "verify", "both views", "compared with another workspace")])
-        sides.append(Side.of(Files(open_workspace(Reference(str(settings.path), ROLE, "verify")), "verify")))
+        sides.append(Side.of(DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "verify")), "verify")))
     comparison.check_keys(*sides)
     try:
         return Verified(_compared(*sides, progress))

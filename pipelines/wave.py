@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.suspense import SUSPENDED
-from transforms.assemble import Pair
-from transforms.commit import Attempt, Commit, Limit, Verdict, verdict_of
-from transforms.deduplicate import Settle
-from transforms.drop_expired import Admit
+from transforms.assemble import Assemble
+from transforms.commit import Commit, CommitAttempt, CommitResult, Limit, result_of
+from transforms.deduplicate import Deduplicate
+from transforms.drop_expired import DropExpired
 from transforms.elements import Sharding
 from transforms.identify import Identify
 from transforms.normalize import Normalize
@@ -32,7 +32,7 @@ from transforms.write import OncePerFile, Write
 class Wave:
     """What one attempt at a wave works on."""
 
-    attempt: Attempt
+    attempt: CommitAttempt
     chunks: list[pa.Table]
     limits: dict[int, Limit]
     sharding: Sharding
@@ -42,32 +42,32 @@ class Wave:
     tenants: tuple[str, ...] = ()  # of the suspense that is recycled
 
 
-def run_wave(settings: Settings, reference: Reference, wave: Wave) -> Verdict:
+def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitResult:
     """Run one attempt at a wave; its verdict says whether it was committed, and if not, why. Raises Problem."""
     build = check if wave.attempt.check else night
     try:
         engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
     finally:
-        Files(open_workspace(reference), wave.attempt.run_id).clear_spilled()
-    return verdict_of(settings, wave.attempt) or Verdict("failed", "the wave ended without a verdict")
+        DataFiles(open_workspace(reference), wave.attempt.run_id).clear_spilled()
+    return result_of(settings, wave.attempt) or CommitResult("failed", "the wave ended without a verdict")
 
 
-def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
+def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
     """Records → both views, derived tables, suspense, pending and archive, in one commit."""
     run_id, now_ms = wave.attempt.run_id, wave.now_ms
     good, suspended, facts = _taken_in(pipeline, reference, wave)
 
     grouped = good | "Shuffle" >> Shuffle(reference, run_id)  # Gathered: the CDR tables of a bucket
-    paired = grouped | "Pair" >> Pair(reference, run_id, wave.sharding, now_ms)  # Group
-    admitted = paired.groups | "Admit" >> Admit(reference, run_id, now_ms)  # Group, within its window
-    settled = admitted.groups | "Settle" >> Settle(reference, run_id)  # Group, once each
-    shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # Share per view and call_date
+    paired = grouped | "Assemble" >> Assemble(reference, run_id, wave.sharding, now_ms)  # Group
+    admitted = paired.groups | "DropExpired" >> DropExpired(reference, run_id, now_ms)  # Group, within its window
+    settled = admitted.groups | "Deduplicate" >> Deduplicate(reference, run_id)  # Group, once each
+    shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # ViewRows per view and call_date
 
     rewrites = settled.rewrites | "Rewrites" >> OncePerFile()
 
     # Shares are used where they are made: to flatten them with the few rewrites would carry all through the runner.
     write, summarize = Write(reference, run_id), Summarize(reference)
-    written = (shares | "Write" >> write, rewrites | "Rewrite" >> write)  # Outcome
+    written = (shares | "Write" >> write, rewrites | "Rewrite" >> write)  # Changes
     derived = (
         shares | "Summarize" >> summarize,
         rewrites | "SummarizeRewritten" >> summarize,
@@ -77,20 +77,20 @@ def night(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
     # A tenant whose recycled records all came through has none to set aside, but its suspense log changes all the same.
     touched = pipeline | "Recycled" >> beam.Create([(tenant, SUSPENDED.empty_table()) for tenant in wave.tenants])
     aside = (suspended, settled.suspended, touched) | "WhatIsSetAside" >> beam.Flatten()
-    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms, recycled=wave.recycled)  # Outcome
+    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms, recycled=wave.recycled)  # Changes
 
     outcomes = (*facts, paired.facts, admitted.facts, settled.facts, *written, *derived, set_aside)
     outcomes | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
 
 
-def check(pipeline: beam.Pipeline, reference: Reference, wave: Wave) -> None:
+def check(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
     """Parse only, for the error rate of a file that is larger than a wave: nothing is written or committed."""
     _, suspended, facts = _taken_in(pipeline, reference, wave)
     counted = suspended | "Suspend" >> Suspend(reference, wave.attempt.run_id, wave.now_ms, write=False)
     (*facts, counted) | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
 
 
-def _taken_in(pipeline: beam.Pipeline, reference: Reference, wave: Wave):  # type: ignore[no-untyped-def]
+def _taken_in(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave):  # type: ignore[no-untyped-def]
     """The fused stage that cleartext never leaves: chunks → sound records by bucket, suspended by tenant, facts."""
     read = (
         pipeline

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.ingest.landing import mask
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import VIEWS
@@ -210,7 +210,7 @@ def _without_ways(pending: pa.Table) -> pa.Table:
 
 
 def _rows_with_origin(site: Any, view: str, names: Mapping[int, str]) -> list[str]:
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     found: list[str] = []
     for file in site.data_files(view):
         rows, origin = files.rows(file), files.lineage(file)

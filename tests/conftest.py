@@ -22,10 +22,10 @@ from callward.feeds.world import TRUNKS
 from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
 from callward.template import render
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from pipelines.nightly import Night, nightly
 from pipelines.rebuild import rebuild
 from schemas.cdr import CDR
@@ -86,7 +86,7 @@ class Site:
     @property
     def opened(self) -> Workspace:
         """The workspace as the pipelines' own role opens it."""
-        return open_workspace(Reference(str(self.settings.path), ROLE, "test"))
+        return open_workspace(WorkspaceRef(str(self.settings.path), ROLE, "test"))
 
     def set(self, **changes: dict[str, Any]) -> None:
         """Change sections of the settings: set(waves={"records": 100})."""
@@ -115,7 +115,7 @@ class Site:
 
     def view(self, view: str) -> pa.Table:
         """All rows of a view with their numbers, in order of start and id."""
-        files = Files(self.opened, "test")
+        files = DataFiles(self.opened, "test")
         with database.reading(self.settings) as connection:
             found = ledger.files(connection, view=view)
         tables = [files.rows(file) for file in found]  # a file may have no number columns any more
@@ -155,7 +155,7 @@ class Site:
 
     def log(self, kind: str) -> pa.Table:
         """Every row of the sealed pending or suspense log, as its files hold them."""
-        files = Files(self.opened, "test")
+        files = DataFiles(self.opened, "test")
         tables = [files.read_log(file) for file in self.data_files(kind)]
         return pa.concat_tables(tables) if tables else pa.table({})
 

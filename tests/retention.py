@@ -12,12 +12,12 @@ from sqlalchemy import select
 
 from callward import database
 from callward.keys import approvers, signing
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.storage.store import Store
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
 from schemas.cdr import LONGEST_CALL_DAYS
 from schemas.retention_classes import example
@@ -135,7 +135,7 @@ def files(site: Any, view: str) -> list[Any]:
 
 def held(site: Any, view: str) -> Any:
     """All rows of a held view, read by those who run retention."""
-    reader = Files(open_workspace(Reference(str(site.settings.path), "retention-run", "test")), "test")
+    reader = DataFiles(open_workspace(WorkspaceRef(str(site.settings.path), "retention-run", "test")), "test")
     return [row for file in files(site, view) for row in reader.rows(file).to_pylist()]
 
 

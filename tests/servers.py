@@ -26,7 +26,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from pipelines.engine import flink
-from pipelines.engine.child_process import tethered
+from pipelines.engine.child_process import die_with_parent
 
 ENGINE = Path(__file__).resolve().parent.parent / "engine"
 JOB_SERVER = ENGINE / "flink" / "target" / "job-server.jar"
@@ -81,7 +81,7 @@ class Server:
     def start(self) -> None:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                tethered(self.command),
+                die_with_parent(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -15,20 +15,20 @@ from sqlalchemy import update
 
 from callward import database, runs
 from callward.errors import Problem
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Settings
 from callward.streaming import blocks, register
-from callward.workspace import Reference, open_transit, open_workspace
+from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.intake import limit_of
 from pipelines.stream.landing_reader import LandingReader
-from pipelines.stream.maintenance import House
+from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.supervisor import sharding_of
 from pipelines.stream.topic_reader import TopicReader
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas.tables import leases
 from transforms.coders import use_transit
 from transforms.flush import flush
-from transforms.take_in import FLUSH, Parcel, parcels, take_in
+from transforms.take_in import FLUSH, BucketBatch, parcels, take_in
 
 Bags = dict[int, list[bytes]]
 
@@ -42,13 +42,13 @@ class Inline:
 
     def __init__(self, settings: Settings, run_id: str, sources: Sequence[str]) -> None:
         self.settings, self.run_id = settings, run_id
-        self.reference = Reference(str(settings.path), "billing-run", "stream")
+        self.reference = WorkspaceRef(str(settings.path), "billing-run", "stream")
         use_transit(str(self.reference), open_transit)
-        self.files = Files(open_workspace(self.reference), run_id)
+        self.files = DataFiles(open_workspace(self.reference), run_id)
         self.sources = [settings.source(name) for name in sources]
         self.limits = {source.name: limit_of(settings, source) for source in settings.sources}
         self.waiting: Bags = {}
-        self.house = House(settings, self.reference, run_id, list(sources), {})
+        self.house = Maintenance(settings, self.reference, run_id, list(sources), {})
 
     def reader(self, ahead: Sequence[int] = ()) -> LandingReader:
         return LandingReader(self.files, self.sources, ahead, sharding_of(self.settings).to_json())
@@ -85,7 +85,9 @@ class Inline:
 
     def spilled(self, bags: Bags) -> list[str]:
         """Names of the batches in flight that some parcels name."""
-        return [name for bag in bags.values() for blob in bag for name in Parcel.open(blob, self.files.workspace).names]
+        return [
+            name for bag in bags.values() for blob in bag for name in BucketBatch.open(blob, self.files.workspace).names
+        ]
 
 
 def begin(settings: Settings, resources: Sequence[str]) -> str:
@@ -154,7 +156,7 @@ class Engine:
     def begin(self, settings: Settings) -> None:
         """A new run, as `callward stream start` begins one."""
         run_id = begin(settings, [f"source/{name}" for name in self._sources])
-        sweep_orphans(settings)
+        remove_orphans(settings)
         self.work = Inline(settings, run_id, self._sources)
         self.reader = self.work.reader()
         self.checkpoint()
@@ -190,7 +192,7 @@ class Engine:
         with database.reading(self.work.settings) as connection:
             assert blocks.waiting(connection, self._sources, []) == 0
         self.work.house.round(last=True) if last else self.close_files()
-        sweep_orphans(self.work.settings, over={self.work.run_id})
+        remove_orphans(self.work.settings, over={self.work.run_id})
         register.end(self.work.settings, self.work.run_id, "stopped")
         runs.finish(self.work.settings, self.work.run_id, "done", {})
 

@@ -14,7 +14,7 @@ import pytest
 
 from callward import audit, database
 from callward.evidence import certificates
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from schemas.retention import frozen_derived, purges, row_ends
 from schemas.tables import keys, lake_files
 from tests import retention
@@ -94,7 +94,7 @@ def _run(site: Any, *more: str, crash_at: str = "") -> Ended:
 
 def _left(site: Any) -> dict[str, Any]:
     """All that a purge leaves in a workspace, without ids that are drawn at random; every check of its certificate."""
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     rows = {
         view: sorted(repr(row) for file in site.data_files(view) for row in files.rows(file).to_pylist())
         for view in ("billing", "assurance", "held-billing", "held-assurance")
@@ -203,7 +203,7 @@ def test_a_hold_that_comes_before_the_second_phase_wins_also_over_a_killed_purge
     assert site.view("billing").equals(rows) and not site.unbalanced()
     ended = _run(site, *_approval(site))
     assert ended.code == 0, ended.err
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     kept = [row for f in site.data_files("held-billing") for row in files.rows(f).to_pylist()]
     assert len({row["billing_id"] for row in kept}) == len(kept) >= 22
 

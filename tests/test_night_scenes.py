@@ -14,7 +14,7 @@ from sqlalchemy import update
 from callward import database
 from callward.keys.keys import KeyGone
 from callward.keys.register import KeyName, forget, name_of
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Account, Tenant
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys
@@ -458,7 +458,7 @@ def test_two_tenants_of_one_night_have_each_their_own_keys_of_every_kind(two_ten
 
 
 def test_nothing_links_the_same_call_or_number_of_two_tenants_or_months(two_tenants):
-    billing, whose = Files(two_tenants.opened, "test"), defaultdict(set)
+    billing, whose = DataFiles(two_tenants.opened, "test"), defaultdict(set)
     for file in two_tenants.data_files("billing"):
         rows = billing.rows(file, ["billing_id", "calling_token"])
         whose[file.tenant, file.part[:7]] |= {*rows["billing_id"].to_pylist(), *rows["calling_token"].to_pylist()}
@@ -501,7 +501,7 @@ def without_west(two_tenants):
 
 def test_where_one_tenants_keys_are_destroyed_its_files_open_no_more_and_the_others_do(without_west):
     site = without_west
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     read = {"billing": files.rows, "assurance": files.rows, "suspense": files.read_log, "archive": files.read_archive}
     opened, closed = Counter(), Counter()
     for view, reader in read.items():

@@ -15,7 +15,7 @@ from callward.feeds import SOURCES, Truth, generate, world
 from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
 
@@ -246,7 +246,7 @@ def test_derived_tables_show_no_token_of_billing(told):
 
 
 def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(told):
-    files = Files(told.site.opened, "test")
+    files = DataFiles(told.site.opened, "test")
     stored = pa.concat_tables([files.rows(file) for file in told.site.data_files("assurance")]).to_pandas()
     assert (ms(stored["start"]) % 60_000 == 0).all()
     assert (stored["talk_s"].dropna() % 6 == 0).all()

@@ -14,13 +14,13 @@ from callward import query
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Database, Lake
 from callward.storage.store import Store
 from pipelines.doctor import checks as doctor
 from pipelines.recycle import recycle
 from pipelines.sweep import sweep
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
@@ -179,7 +179,7 @@ def kept(workspace: Callable[..., Any], object_store: ObjectStore) -> Callable[.
 
 def _left(site: Any) -> dict[str, Any]:
     """What a purge leaves, without ids that are drawn at random."""
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     views = ("billing", "assurance", "held-billing", "held-assurance")
     rows = {v: sorted(repr(row) for f in site.data_files(v) for row in files.rows(f).to_pylist()) for v in views}
     (made,) = certificates.listed(site.settings)
@@ -321,11 +321,11 @@ def test_a_purge_killed_on_a_bucket_is_ended_by_the_next(
 def test_orphans_of_a_dead_run_leave_the_bucket(workspace: Callable[..., Any], object_store: ObjectStore) -> None:
     lake = object_store.lake()
     site = workspace("generic", lake=lake)
-    files = Files(site.opened, "deadrun")
+    files = DataFiles(site.opened, "deadrun")
     files.write_archive("default", b"x")
     retention.night(site)
     there = object_store.objects(lake)
-    assert sweep_orphans(site.settings, over={"deadrun"}) == 1
+    assert remove_orphans(site.settings, over={"deadrun"}) == 1
     assert len(object_store.objects(lake)) == len(there) - 1
     assert strays(site) == []
 

@@ -35,14 +35,14 @@ from callward.feeds import asterisk_files, generate
 from callward.feeds.generate import SOURCE_NAMES
 from callward.ingest.landing import mask
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import ENTRIES, Outcome, Unbalanced
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import ENTRIES, Changes, Unbalanced
 from callward.release import mechanisms
 from callward.runs import new_id
 from callward.settings import ReleaseCaps
 from callward.sweep.scanner import Report, sweep
 from callward.template import render
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import wave as waves
 from pipelines.engine import run as engine
 from pipelines.verify import verify
@@ -54,7 +54,7 @@ from tests import releases, retention, streams
 from tests.commands import Ended, all_that_is, run, strays, waiting
 from transforms import aggregate
 from transforms.aggregate import Aggregate
-from transforms.commit import Attempt
+from transforms.commit import CommitAttempt
 from transforms.elements import CHUNK, Sharding
 
 DAY = date(2026, 3, 5)
@@ -128,12 +128,12 @@ def test_1_a_run_that_does_not_balance_commits_nothing(workspace: Callable[..., 
 
     with runs.running(site.settings, "nightly", ["source/asterisk"]) as run_id:
         with pytest.raises(Unbalanced), database.writing(site.settings) as connection:
-            ledger.commit(connection, run_id, 0, Outcome(entries=[rows]))
+            ledger.commit(connection, run_id, 0, Changes(entries=[rows]))
         with pytest.raises(Unbalanced), database.writing(site.settings) as connection:
             talk = rows.set_column(3, "rows", pa.array([5, 5], pa.int64())).set_column(
                 4, "talk_ms", pa.array([7, 8], pa.int64())
             )
-            ledger.commit(connection, run_id, 0, Outcome(entries=[talk.cast(ENTRIES)]))
+            ledger.commit(connection, run_id, 0, Changes(entries=[talk.cast(ENTRIES)]))
         runs.finish(site.settings, run_id, "done")
     assert site._rows(ledger_entries) == []
 
@@ -274,7 +274,7 @@ def _unpacked(packed: bytes) -> Iterator[bytes]:
             continue
 
 
-def _wave(site: Any, path: str) -> tuple[Reference, waves.Wave]:
+def _wave(site: Any, path: str) -> tuple[WorkspaceRef, waves.Wave]:
     piece = {
         "kind": "plain",
         "source": "asterisk",
@@ -288,8 +288,8 @@ def _wave(site: Any, path: str) -> tuple[Reference, waves.Wave]:
     chunk = pa.Table.from_pylist(
         [{**piece, "size": 9, "modified_ns": 1, "codes": None, "condemned": False}], schema=CHUNK
     )
-    reference = Reference(str(site.settings.path), "billing-run", "test", "2026-03")
-    return reference, waves.Wave(Attempt("a", 0, 1), [chunk], {}, Sharding(), 0, True)
+    reference = WorkspaceRef(str(site.settings.path), "billing-run", "test", "2026-03")
+    return reference, waves.Wave(CommitAttempt("a", 0, 1), [chunk], {}, Sharding(), 0, True)
 
 
 def test_3_a_pipeline_as_a_runner_gets_it_holds_no_number_not_even_of_a_path(
@@ -433,8 +433,8 @@ def test_6_a_person_moves_no_sum_by_more_than_the_noise_is_made_for(counted: Any
     assert [file.rows for file in data_files] == [480, 300]
     tables = []
     for listed in (data_files, data_files[:1]):
-        reference = Reference(str(counted.settings.path), "release-run", "test")
-        files = Files(open_workspace(reference), new_id())
+        reference = WorkspaceRef(str(counted.settings.path), "release-run", "test")
+        files = DataFiles(open_workspace(reference), new_id())
         task = aggregate.Task(release, tuple(listed), "the same")
         engine.run(counted.settings, reference, lambda p, made=(reference, files.run_id, task): p | Aggregate(*made))
         tables.append(aggregate.summed(aggregate.gathered(files), files, release))

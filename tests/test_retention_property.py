@@ -17,7 +17,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.evidence import certificates
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.sweep.scanner import sweep
 from tests.retention import DAY, HEADER, files, hold, night, purged, release
 
@@ -120,7 +120,7 @@ class Call:
 
 def found(site: Any) -> dict[str, set[int]]:
     """Which calls are in each view, told by their minute, and which still have their numbers."""
-    reader = Files(site.opened, "test")
+    reader = DataFiles(site.opened, "test")
     there: dict[str, set[int]] = {"numbers": set(), "held-numbers": set()}
     for view in ("assurance", "billing", "held-assurance", "held-billing"):
         rows = [row for file in files(site, view) for row in reader.rows(file).to_pylist()]

@@ -30,11 +30,11 @@ import transforms.flush
 from callward import database, runs
 from callward.errors import Problem
 from callward.feeds import generate
-from callward.lake.data_files import Files as LakeFiles
+from callward.lake.data_files import DataFiles as LakeFiles
 from callward.streaming import blocks, register
 from pipelines.intake import naming
 from pipelines.nightly import _Nightly
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from pipelines.verify import verify
 from schemas.streaming import block_slices
 from schemas.tables import blocks as block_rows
@@ -126,7 +126,7 @@ def _odd_files() -> Iterator[File]:
 LONGER = calls(4, 2).replace(b"T11:", b"T12:")  # of calls that end an hour earlier elsewhere
 
 
-class Files(tuple[File, ...]):
+class DataFiles(tuple[File, ...]):
     """Files to land; a test that fails does not print them."""
 
     def __repr__(self) -> str:
@@ -134,8 +134,8 @@ class Files(tuple[File, ...]):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return Files([*_feed(tmp_path_factory.mktemp("feeds")), *_odd_files()])
+def files(tmp_path_factory: pytest.TempPathFactory) -> DataFiles:
+    return DataFiles([*_feed(tmp_path_factory.mktemp("feeds")), *_odd_files()])
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def make(workspace: Callable[..., Any], feed_source: Callable[..., Any]) -> Call
 
 
 @pytest.fixture(scope="module")
-def night(make: Callable[..., Any], files: Files) -> Any:
+def night(make: Callable[..., Any], files: DataFiles) -> Any:
     """A workspace after one night over all of it."""
     site = make()
     for source, name, data in files:
@@ -167,7 +167,7 @@ def check(site: Any, night: Any) -> None:
     """The end of a stream is that of the night, and nothing is left over."""
     check_records(site, night)
     gone = {row.run_id for row in site._rows(runs_table)}
-    sweep_orphans(site.settings, over=gone)  # what the given-up wrote after the end
+    remove_orphans(site.settings, over=gone)  # what the given-up wrote after the end
     assert strays(site) == []
 
 
@@ -227,7 +227,7 @@ def forget(site: Any) -> int:
 class History:
     """One history of a stream."""
 
-    def __init__(self, site: Any, files: Files, armed: dict[str, int]) -> None:
+    def __init__(self, site: Any, files: DataFiles, armed: dict[str, int]) -> None:
         self.site, self._left, self._armed = site, list(files), armed
         self.engine = Engine(site.settings, SOURCES)
 
@@ -281,11 +281,11 @@ def test_whatever_an_engine_does_the_end_is_that_of_one_night(
     steps: list[tuple[str, int]],
     order: Any,
     make: Callable[..., Any],
-    files: Files,
+    files: DataFiles,
     night: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shuffled = Files(order.sample(files, len(files)))
+    shuffled = DataFiles(order.sample(files, len(files)))
     site = make(stream={"buckets": 4})
     with dying(monkeypatch) as armed:
         History(site, shuffled, armed).play(steps)
@@ -302,7 +302,7 @@ def test_nothing_at_all_is_a_stream_too(make: Callable[..., Any]) -> None:
 
 
 def test_what_is_delivered_again_changes_nothing_but_the_count_of_duplicates(
-    make: Callable[..., Any], files: Files, night: Any
+    make: Callable[..., Any], files: DataFiles, night: Any
 ) -> None:
     """The same files under other names, by a night and by a stream."""
     again, site = make(), make()
@@ -611,7 +611,7 @@ def test_a_reader_waits_for_the_commits_and_then_goes_on(make: Callable[..., Any
 
 
 def test_a_clock_that_steps_changes_nothing(
-    make: Callable[..., Any], files: Files, night: Any, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Any], files: DataFiles, night: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Back and forth by hours, with every look at it: what it says is when, and never which record counts."""
     site, chance, now = make(stream={"buckets": 2}), random.Random(5), database.now

@@ -13,13 +13,13 @@ from sqlalchemy import select, update
 
 from callward import database
 from callward.keys.keys import KeyGone
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.workspace import open_workspace
 from schemas.tables import keys
 from tests.retention import WINDOWS, activate, feed, policy_text, purged
 from tests.retention import call as line
 from tests.streams import Inline, inline
-from transforms.take_in import Parcel
+from transforms.take_in import BucketBatch
 
 PAST = "2026-03"  # a month whose keys may go
 
@@ -29,7 +29,7 @@ def _interrupted(site: Any, month: str) -> tuple[list[bytes], dict[str, bytes], 
     site.land("generic", "a.csv", feed(*(line(n) for n in range(50)), "nothing of a record\n"))
     with pytest.raises(RuntimeError), inline(site.settings, ["generic"]) as work:
         reference = replace(work.reference, transit_month=month)
-        work.files = Files(open_workspace(reference), work.run_id)
+        work.files = DataFiles(open_workspace(reference), work.run_id)
         for block in work.works(work.reader()):
             work.take(block)
         raise RuntimeError
@@ -53,10 +53,10 @@ def test_what_a_dead_stream_left_opens_nothing_once_its_month_is_purged(workspac
     assert _transit_states(site)[PAST] == "destroyed"
     for name, blob in spooled.items():  # an old copy of the spool, and of a checkpoint
         (folder / name).write_bytes(blob)
-    fresh = Files(open_workspace(replace(work.reference, reason="looking back")), work.run_id)
+    fresh = DataFiles(open_workspace(replace(work.reference, reason="looking back")), work.run_id)
     for blob in parcels:
         with pytest.raises(KeyGone):
-            Parcel.open(blob, fresh.workspace)
+            BucketBatch.open(blob, fresh.workspace)
     for name in spooled:
         with pytest.raises(KeyGone):
             fresh.fetch(name)

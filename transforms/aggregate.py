@@ -25,14 +25,14 @@ from callward.columns import Column, few, flat, has_value
 from callward.errors import Problem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
 from callward.release import bounding, measures, suppression
 from callward.release.declaration import OUTSIDE, Grid, Release
 from callward.retention.requests import restrictions
 from callward.storage.store import TRANSIT
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.identify import UNGUIDED
@@ -292,14 +292,14 @@ def _shards(rows: suppression.Rows, bits: int) -> Iterator[tuple[int, suppressio
 class Parts:
     """The parts of a threshold table, read anew each time they are gone through: one part in memory at a time."""
 
-    files: Files
+    files: DataFiles
     names: tuple[str, ...]
 
     def __iter__(self) -> Iterator[suppression.Rows]:
         return (_rows(self.files.fetch(name)) for name in self.names)
 
 
-def summed(found: Aggregated, files: Files, release: Release) -> npt.NDArray[np.int64]:
+def summed(found: Aggregated, files: DataFiles, release: Release) -> npt.NDArray[np.int64]:
     """The whole dense table of a differentially private release, before noise; int64 [cells, measures].
 
     Its sensitivities are `release.sensitivities()` times `scale(release)`.
@@ -340,7 +340,7 @@ class Aggregate(beam.PTransform):  # type: ignore[misc]
     The parts stay in the run's transit folder until `Files.clear_spilled`.
     """
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     task: Task
 
@@ -350,7 +350,7 @@ class Aggregate(beam.PTransform):  # type: ignore[misc]
         reduce = _ReduceFn(self.reference, self.run_id, self.task.release, self.task.label)
         return (
             begin
-            | "Files" >> beam.Create(self.task.batches() or [()]).with_output_types(tuple[DataFile, ...])
+            | "DataFiles" >> beam.Create(self.task.batches() or [()]).with_output_types(tuple[DataFile, ...])
             | "Spread" >> beam.Reshuffle()
             | "Contribute" >> beam.ParDo(contribute).with_output_types(tuple[int, Piece])
             | "ByShard" >> beam.GroupByKey()
@@ -365,12 +365,12 @@ def _told(pieces: Iterable[Piece]) -> Tally:
 
 
 class _WorkFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, release: Release, label: str) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, release: Release, label: str) -> None:
         self._reference, self._run_id, self._release, self._label = reference, run_id, release, label
 
     def setup(self) -> None:
         self._workspace = open_workspace(self._reference)
-        self._files = Files(self._workspace, self._run_id)
+        self._files = DataFiles(self._workspace, self._run_id)
 
     def _secret(self, use: str) -> bytes:
         """A secret of this release alone: for the draw of cells, or for words that stand for accounts."""
@@ -469,7 +469,7 @@ def _note_name(run_id: str) -> str:
     return f"{run_id}-aggregated.seal"
 
 
-def gathered(files: Files) -> Aggregated:
+def gathered(files: DataFiles) -> Aggregated:
     """What a run's `Aggregate` came to; raises Problem where it has not ended."""
     name = _note_name(files.run_id)
     try:

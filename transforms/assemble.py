@@ -18,13 +18,13 @@ from callward import database
 from callward.columns import flat, has_value, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from schemas.suspense import PENDING
-from transforms.elements import Gathered, Group, Sharding
+from transforms.elements import BucketRows, Group, Sharding
 
 WAITING, PARTIAL, CLOSED = np.int8(0), np.int8(1), np.int8(2)
 _KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a number is its place here
@@ -35,7 +35,7 @@ _FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "c
 
 
 @dataclass
-class Paired:
+class Assembled:
     """Whole calls (schema CDR), what the pending log gains, ledger entries, and quality for rows already committed."""
 
     calls: pa.Table
@@ -44,13 +44,13 @@ class Paired:
     amended: pa.Table = field(default_factory=lambda: CDR.empty_table())
 
 
-def pair(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Paired:
+def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Assembled:
     """Pair one tenant's records of one bucket (schema CDR) with its folded pending log (schema PENDING).
 
     `talk_rules` says per source how talk of a call in pieces is known: computed (end - answer), sum, or last.
     """
     alone = _alone(new)
-    paired = Paired(new.filter(alone))
+    paired = Assembled(new.filter(alone))
     pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
     pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
     paired.entries += ledger.entries(repeated, Bucket.DUPLICATE)
@@ -127,7 +127,7 @@ def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(starts), np.cumsum(starts) - 1
 
 
-def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Assembled) -> None:
     """Put open, interim and closing pieces together; what cannot be closed yet waits."""
     if not pieces.num_rows:
         return
@@ -151,7 +151,7 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> N
     _log(paired, pieces.filter(pa.array(waits)), WAITING)
 
 
-def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) -> None:
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Assembled) -> None:
     """Close the calls whose opening and closing pieces are here."""
     row, pieces = _combined(pieces, talk_rules)
     paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
@@ -163,7 +163,7 @@ def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Paired) ->
 
 
 def _lengthen(
-    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Paired
+    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Assembled
 ) -> None:
     """Closed calls that more pieces have come for: their rows end as if all had come at once.
 
@@ -185,7 +185,7 @@ def _lengthen(
 def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
     """Ledger entries for talk that no record carried."""
     sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
-    return ledger.paired_entries(row.filter(pc.is_in(row["source"], sources)))
+    return ledger.computed_talk_entries(row.filter(pc.is_in(row["source"], sources)))
 
 
 def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
@@ -219,7 +219,7 @@ def _talk(
     return flat(pc.if_else(pc.equal(rule, "computed"), computed, carried))
 
 
-def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Paired) -> None:
+def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Assembled) -> None:
     """Join quality records by leg: into new rows at once, to committed rows as amendments."""
     if not wholes.num_rows and not quality.num_rows:
         return
@@ -281,7 +281,7 @@ def _cdr(pieces: pa.Table) -> pa.Table:
     return pieces.select(CDR.names).cast(CDR)
 
 
-def _log(paired: Paired, pieces: pa.Table, state: np.int8) -> None:
+def _log(paired: Assembled, pieces: pa.Table, state: np.int8) -> None:
     """Note how far pieces have come; what was in the ledger's pending bucket stays so until it closes."""
     if not pieces.num_rows:
         return
@@ -302,7 +302,7 @@ def in_order(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(listed).unify_dictionaries()
 
 
-def pending_log(files: Files, tenant: str) -> tuple[pa.Table, int]:
+def pending_log(files: DataFiles, tenant: str) -> tuple[pa.Table, int]:
     """A tenant's pending log as it stands, and the version it was read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
@@ -316,9 +316,9 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
     return {name: pieces.talk for name, pieces in declared.items() if pieces is not None}
 
 
-def pair_gathered(
-    gathered: Gathered, sharding: Sharding, files: Files, talk_rules: Mapping[str, str], now_ms: int
-) -> Iterator[tuple[Group, Outcome]]:
+def assemble_bucket(
+    gathered: BucketRows, sharding: Sharding, files: DataFiles, talk_rules: Mapping[str, str], now_ms: int
+) -> Iterator[tuple[Group, Changes]]:
     """The records of one bucket → each tenant's whole calls, and what its pending log gains."""
     by_tenant: dict[str, list[pa.Table]] = {}
     for table in gathered.tables:
@@ -327,42 +327,42 @@ def pair_gathered(
         new, bits = in_order(by_tenant.pop(tenant)), sharding.bits.get(tenant, 0)
         shard = int(tokens.shard_bits(new["call_id"].slice(0, 1), bits)[0])
         if not in_pieces(new):
-            yield Group(tenant, bits, shard, new, CDR.empty_table()), Outcome()
+            yield Group(tenant, bits, shard, new, CDR.empty_table()), Changes()
             continue
         waiting, version = pending_log(files, tenant)
         mine = tokens.shard_bits(waiting["call_id"], bits) == shard
-        paired = pair(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
-        outcome = Outcome(entries=paired.entries, read={(tenant, ledger.PENDING): version})
+        paired = assemble(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
+        outcome = Changes(entries=paired.entries, read={(tenant, ledger.PENDING): version})
         if paired.pending.num_rows:
             outcome.files.append(files.write_log("pending", tenant, paired.pending))
         yield Group(tenant, bits, shard, paired.calls, paired.amended), outcome
 
 
 @dataclass(eq=False)
-class Pair(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Gathered] → main: PCollection[Group], facts: PCollection[Outcome]."""
+class Assemble(beam.PTransform):  # type: ignore[misc]
+    """PCollection[BucketRows] → main: PCollection[Group], facts: PCollection[Changes]."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     sharding: Sharding
     now_ms: int
 
     def expand(self, grouped: beam.PCollection) -> Any:
-        work = beam.ParDo(_PairFn(self.reference, self.run_id, self.sharding, self.now_ms))
-        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Outcome).with_outputs(
+        work = beam.ParDo(_AssembleFn(self.reference, self.run_id, self.sharding, self.now_ms))
+        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Changes).with_outputs(
             "facts", main="groups"
         )
 
 
-class _PairFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, sharding: Sharding, now_ms: int) -> None:
+class _AssembleFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: WorkspaceRef, run_id: str, sharding: Sharding, now_ms: int) -> None:
         self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
         self._talk_rules = talk_rules(self._files.workspace)
 
-    def process(self, element: Gathered) -> Iterator[Any]:
-        for group, outcome in pair_gathered(element, self._sharding, self._files, self._talk_rules, self._now_ms):
+    def process(self, element: BucketRows) -> Iterator[Any]:
+        for group, outcome in assemble_bucket(element, self._sharding, self._files, self._talk_rules, self._now_ms):
             yield beam.pvalue.TaggedOutput("facts", outcome)
             yield group

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, insert, select
 from callward import database
 from callward.errors import Problem
 from callward.lake import ledger
-from callward.lake.ledger import Outcome, Refused
+from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.tables import waves
 
 COMMITTED, REFUSED, SET_ASIDE, CHANGED, FAILED = "committed", "refused", "set_aside", "changed", "failed"
@@ -32,7 +32,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CommitResult:
     """What became of an attempt at a wave. `detail`: ledger numbers of files to leave out, or the sentence to show."""
 
     status: str
@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class CommitAttempt:
     """Which attempt at which wave of which run; `check` ones judge the files' error rates and commit nothing."""
 
     run_id: str
@@ -55,56 +55,58 @@ def over_limit(entries: pa.Table, faults: Mapping[int, int], limits: Mapping[int
     return [no for no, limit in limits.items() if limit.exceeded(faults.get(no, 0), read.get(no, 0))]
 
 
-def commit(outcomes: Iterable[Outcome], settings: Settings, attempt: Attempt, limits: Mapping[int, Limit]) -> Verdict:
+def commit(
+    outcomes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, Limit]
+) -> CommitResult:
     """Commit a wave's outcomes once and record the verdict; an attempt that has one already answers so again."""
-    known = verdict_of(settings, attempt)
+    known = result_of(settings, attempt)
     if known is not None:
         return known
     try:
-        return _commit(Outcome.merge(outcomes), settings, attempt, limits)
-    except Refused:
-        verdict = Verdict(REFUSED)
+        return _commit(Changes.merge(outcomes), settings, attempt, limits)
+    except CommitConflict:
+        verdict = CommitResult(REFUSED)
     except Problem as problem:
-        verdict = Verdict(FAILED, str(problem))
+        verdict = CommitResult(FAILED, str(problem))
     return _record(settings, attempt, verdict)
 
 
-def _commit(merged: Outcome, settings: Settings, attempt: Attempt, limits: Mapping[int, Limit]) -> Verdict:
+def _commit(merged: Changes, settings: Settings, attempt: CommitAttempt, limits: Mapping[int, Limit]) -> CommitResult:
     if merged.changed:
-        return _record(settings, attempt, Verdict(CHANGED, sorted(merged.changed)))
+        return _record(settings, attempt, CommitResult(CHANGED, sorted(merged.changed)))
     guilty = over_limit(ledger.sum_entries(merged.entries), merged.faults, limits)
     if guilty or attempt.check:
-        return _record(settings, attempt, Verdict(SET_ASIDE if guilty else COMMITTED, guilty))
+        return _record(settings, attempt, CommitResult(SET_ASIDE if guilty else COMMITTED, guilty))
     with database.writing(settings) as connection:
         ledger.commit(connection, attempt.run_id, attempt.wave, merged)
-        return _insert(connection, attempt, Verdict(COMMITTED))
+        return _insert(connection, attempt, CommitResult(COMMITTED))
 
 
-def _record(settings: Settings, attempt: Attempt, verdict: Verdict) -> Verdict:
+def _record(settings: Settings, attempt: CommitAttempt, verdict: CommitResult) -> CommitResult:
     with database.writing(settings) as connection:
         return _insert(connection, attempt, verdict)
 
 
-def _insert(connection: Connection, attempt: Attempt, verdict: Verdict) -> Verdict:
+def _insert(connection: Connection, attempt: CommitAttempt, verdict: CommitResult) -> CommitResult:
     row = {"run_id": attempt.run_id, "wave": attempt.wave, "attempt": attempt.number, "status": verdict.status}
     connection.execute(insert(waves).values(**row, detail=json.dumps(verdict.detail), at=database.now()))
     return verdict
 
 
-def verdict_of(settings: Settings, attempt: Attempt) -> Verdict | None:
+def result_of(settings: Settings, attempt: CommitAttempt) -> CommitResult | None:
     """What became of an attempt; None when it has not ended."""
     mine = (waves.c.run_id == attempt.run_id) & (waves.c.wave == attempt.wave) & (waves.c.attempt == attempt.number)
     with database.reading(settings) as connection:
         row = connection.execute(select(waves.c.status, waves.c.detail).where(mine)).first()
-    return Verdict(row.status, json.loads(row.detail)) if row else None
+    return CommitResult(row.status, json.loads(row.detail)) if row else None
 
 
 @dataclass(eq=False)
 class Commit(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Outcome] of one wave → its verdict in the database: a runner hands nothing back to who started it."""
+    """PCollection[Changes] of one wave → its verdict in the database: a runner hands nothing back to who started it."""
 
-    reference: Reference
-    attempt: Attempt
+    reference: WorkspaceRef
+    attempt: CommitAttempt
     limits: dict[int, Limit]
 
     def expand(self, outcomes: beam.PCollection) -> beam.PCollection:
@@ -117,8 +119,8 @@ class Commit(beam.PTransform):  # type: ignore[misc]
 
 
 class _CommitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, attempt: Attempt, limits: dict[int, Limit]) -> None:
+    def __init__(self, reference: WorkspaceRef, attempt: CommitAttempt, limits: dict[int, Limit]) -> None:
         self._reference, self._attempt, self._limits = reference, attempt, limits
 
-    def process(self, element: tuple[int, Iterable[Outcome]]) -> None:
+    def process(self, element: tuple[int, Iterable[Changes]]) -> None:
         commit(element[1], open_workspace(self._reference).settings, self._attempt, self._limits)

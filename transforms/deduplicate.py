@@ -20,12 +20,12 @@ from callward.columns import flat, ranks, repeated, set_column, words
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import DataFile, Outcome
-from callward.workspace import Reference, open_workspace
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, DataFile
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
-from transforms.elements import Group, Rewrite, Share
+from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.split import talk_steps
 from transforms.suspend import conflicts
@@ -41,7 +41,7 @@ class Found:
 
 
 @dataclass
-class Settled:
+class Deduplicated:
     """Rows to write (schema CDR), conflicting versions (schema CDR), committed rows that go or change, and entries."""
 
     rows: pa.Table
@@ -91,9 +91,9 @@ def number_legs(table: pa.Table) -> pa.Table:
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
 
-def settle(
-    calls: pa.Table, amended: pa.Table, files: Files, committed: Sequence[DataFile], view: str = "assurance"
-) -> Settled:
+def deduplicate(
+    calls: pa.Table, amended: pa.Table, files: DataFiles, committed: Sequence[DataFile], view: str = "assurance"
+) -> Deduplicated:
     """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` data files of a view.
 
     The assurance view has every attempt. Where its window is past, the billing view is what is left to compare with.
@@ -101,7 +101,7 @@ def settle(
     calls = number_occurrences(calls)
     content = _version_content(calls, files, view)
     keep, duplicate, conflict = _among(calls, content)
-    settled = Settled(calls)
+    settled = Deduplicated(calls)
     if not keep.all():
         settled.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
         settled.conflicts = calls.filter(pa.array(conflict))
@@ -123,7 +123,7 @@ def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     return [(str(month), np.flatnonzero(of_row == month)) for month in np.unique(months)]
 
 
-def view_ids(table: pa.Table, column: str, files: Files, tenant: str, view: str, purpose: str) -> np.ndarray:
+def view_ids(table: pa.Table, column: str, files: DataFiles, tenant: str, view: str, purpose: str) -> np.ndarray:
     """A CDR column of ids under the view's month keys, as words (shape [n, 2])."""
     ids, months = flat(table[column]), months_of(table)
     secrets = [files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret for month, _ in months]
@@ -135,7 +135,7 @@ def view_ids(table: pa.Table, column: str, files: Files, tenant: str, view: str,
     return result
 
 
-def _version_content(calls: pa.Table, files: Files, view: str) -> np.ndarray:
+def _version_content(calls: pa.Table, files: DataFiles, view: str) -> np.ndarray:
     if not calls.num_rows:
         return np.zeros((0, 2), np.uint64)
     return view_ids(calls, "content", files, calls["tenant"][0].as_py(), view, "content")
@@ -189,7 +189,7 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return keep, duplicate, conflict
 
 
-def find(calls: pa.Table, view: str, files: Files, committed: Sequence[DataFile]) -> list[Found]:
+def find(calls: pa.Table, view: str, files: DataFiles, committed: Sequence[DataFile]) -> list[Found]:
     """Where rows of the calls' record ids lie in a view's data files: filters first, then the ids of the few hit."""
     if not calls.num_rows or not committed:
         return []
@@ -219,7 +219,12 @@ def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _against_lake(
-    calls: pa.Table, content: np.ndarray, settled: Settled, files: Files, committed: Sequence[DataFile], view: str
+    calls: pa.Table,
+    content: np.ndarray,
+    settled: Deduplicated,
+    files: DataFiles,
+    committed: Sequence[DataFile],
+    view: str,
 ) -> pa.Table:
     keep = np.ones(calls.num_rows, bool)
     legs = flat(calls["leg"]).to_numpy()
@@ -246,7 +251,9 @@ def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
     return np.column_stack([*columns, _order_words(content)])
 
 
-def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> pa.Table:
+def _remove(
+    winners: pa.Table, file: DataFile, position: np.ndarray, settled: Deduplicated, files: DataFiles
+) -> pa.Table:
     """Take committed rows out of their views; they go to suspense as CONFLICT against the file they came in."""
     gone = _take_out(file, position, settled, files)
     lineage = files.lineage(file).take(pa.array(position))
@@ -264,7 +271,7 @@ def _remove(winners: pa.Table, file: DataFile, position: np.ndarray, settled: Se
     return gone
 
 
-def _take_out(file: DataFile, position: np.ndarray, settled: Settled, files: Files) -> pa.Table:
+def _take_out(file: DataFile, position: np.ndarray, settled: Deduplicated, files: DataFiles) -> pa.Table:
     """Mark rows of a data file as removed; returns them."""
     before = settled.removed[file.view].get(file, np.zeros(0, np.int64))
     settled.removed[file.view][file] = np.r_[before, position]
@@ -315,7 +322,7 @@ def _as_calls(
     return pa.Table.from_pylist(calls, schema=CDR)
 
 
-def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequence[DataFile]) -> None:
+def _amend(amended: pa.Table, settled: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
     """Committed rows that a late quality record describes, or that a late closing piece makes longer."""
     for found in find(amended, "assurance", files, committed):
         _amend_file(amended, found, settled, files)
@@ -326,7 +333,7 @@ def _amend(amended: pa.Table, settled: Settled, files: Files, committed: Sequenc
             _amend_file(longer, found, settled, files)
 
 
-def _amend_file(amended: pa.Table, found: Found, settled: Settled, files: Files) -> None:
+def _amend_file(amended: pa.Table, found: Found, settled: Deduplicated, files: DataFiles) -> None:
     """Amend rows of one data file."""
     # A row that has just lost to a later version goes: that version has the quality.
     view = found.file.view
@@ -369,7 +376,7 @@ _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
 }
 
 
-def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, files: Files) -> pa.Table:
+def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, files: DataFiles) -> pa.Table:
     content = view_ids(late, "content", files, late["tenant"][0].as_py(), view, "content")
     end_ms = flat(late["end_time"]).view(pa.int64())
     made = {"content": tokens.from_u64(content), "end_ms": end_ms, "talk_ms": flat(late["talk_ms"])}
@@ -379,27 +386,27 @@ def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, 
 
 
 @dataclass
-class GroupSettled:
+class GroupDeduplicated:
     """A group's rows to write, what was suspended (by tenant), rows that leave the derived tables, data files to write
     anew, what the ledger must know, and the data files that the group was compared with."""
 
     group: Group
-    outcome: Outcome
+    outcome: Changes
     suspended: list[tuple[str, pa.Table]] = field(default_factory=list)
-    taken: list[Share] = field(default_factory=list)
+    taken: list[ViewRows] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
     compared: set[str] = field(default_factory=set)
 
 
-def settle_group(group: Group, files: Files) -> GroupSettled:
+def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     """Settle one tenant's records of one bucket among themselves and against the lake."""
-    done, rows = GroupSettled(group, Outcome()), []
+    done, rows = GroupDeduplicated(group, Changes()), []
     for view, calls, amended in _by_view(group):
         committed, read = _committed(group, calls, amended, view, files)
-        settled = settle(calls, amended, files, committed, view)
+        settled = deduplicate(calls, amended, files, committed, view)
         rows.append(settled.rows)
         done.compared |= {file.file_id for file in committed}
-        done.outcome = Outcome.merge([done.outcome, _outcome(settled, read, view)])
+        done.outcome = Changes.merge([done.outcome, _outcome(settled, read, view)])
         if settled.conflicts.num_rows:
             done.suspended.append((group.tenant, conflicts(settled.conflicts, group.tenant, files.workspace)))
         done.taken += _taken(settled, group)
@@ -408,15 +415,15 @@ def settle_group(group: Group, files: Files) -> GroupSettled:
     return done
 
 
-def _outcome(settled: Settled, read: dict[tuple[str, str], int], view: str) -> Outcome:
-    outcome = Outcome(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
+def _outcome(settled: Deduplicated, read: dict[tuple[str, str], int], view: str) -> Changes:
+    outcome = Changes(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
     if view == "billing" and settled.rows.num_rows:
         outcome.ends.append(ledger.ends(settled.rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
     return outcome
 
 
 def _committed(
-    group: Group, calls: pa.Table, amended: pa.Table, view: str, files: Files
+    group: Group, calls: pa.Table, amended: pa.Table, view: str, files: DataFiles
 ) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
     """Files of a view that may hold these rows, and the versions of their partitions."""
     dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
@@ -428,28 +435,28 @@ def _committed(
 
 
 @dataclass(eq=False)
-class Settle(beam.PTransform):  # type: ignore[misc]
+class Deduplicate(beam.PTransform):  # type: ignore[misc]
     """PCollection[Group] → main: PCollection[Group] of rows to write, and tagged: rewrites (Rewrite), taken (Share),
     suspended (tuple[tenant, SUSPENDED table]), facts (Outcome)."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
 
     def expand(self, groups: beam.PCollection) -> Any:
-        types = {"rewrites": Rewrite, "taken": Share, "suspended": tuple[str, pa.Table], "facts": Outcome}
-        work = beam.ParDo(_SettleFn(self.reference, self.run_id)).with_output_types(Group, **types)
+        types = {"rewrites": Rewrite, "taken": ViewRows, "suspended": tuple[str, pa.Table], "facts": Changes}
+        work = beam.ParDo(_DeduplicateFn(self.reference, self.run_id)).with_output_types(Group, **types)
         return groups | "SettleOnce" >> work.with_outputs(*types, main="groups")
 
 
-class _SettleFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str) -> None:
+class _DeduplicateFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 
     def setup(self) -> None:
         self._workspace = open_workspace(self._reference)
 
     def process(self, group: Group) -> Iterator[Any]:
-        done = settle_group(group, Files(self._workspace, self._run_id))
+        done = deduplicate_group(group, DataFiles(self._workspace, self._run_id))
         tagged = beam.pvalue.TaggedOutput
         yield tagged("facts", done.outcome)
         for name in ("suspended", "taken", "rewrites"):
@@ -470,14 +477,14 @@ def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
     yield "billing", group.calls.filter(closed), group.amended.slice(0, 0)
 
 
-def _taken(settled: Settled, group: Group) -> Iterator[Share]:
+def _taken(settled: Deduplicated, group: Group) -> Iterator[ViewRows]:
     """Committed rows that go or change, and what changed ones become: only for the derived tables."""
     for view, tables in settled.removed_rows.items():
         for rows in tables:
-            yield Share(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)
+            yield ViewRows(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)
 
 
-def _rewrites(settled: Settled) -> Iterator[Rewrite]:
+def _rewrites(settled: Deduplicated) -> Iterator[Rewrite]:
     none = np.zeros(0, np.int64)
     for file in {**settled.removed["billing"], **settled.removed["assurance"], **settled.amended}:
         change = settled.amended.get(file, (none, None, None))

@@ -19,13 +19,13 @@ from callward import database
 from callward.columns import has_value, set_column
 from callward.keys import tokens
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
 from callward.retention.policy.rules import call_clock
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Filter
 from schemas.retention import suppressions
@@ -33,7 +33,7 @@ from transforms.elements import Group
 
 
 @dataclass
-class Admitted:
+class WithinWindow:
     """Calls to write (schema CDR), those left out, all that came late (those left out, and those written without a view
     or numbers), and the dates (ISO) that a view or the numbers are closed for."""
 
@@ -45,7 +45,7 @@ class Admitted:
     without_numbers: tuple[str, ...] = ()
 
 
-def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool) -> Admitted:
+def drop_expired(calls: pa.Table, policies: Policies, today: date, every_attempt: bool) -> WithinWindow:
     """Judge one tenant's calls (schema CDR) by the policy in force on the day they came in.
 
     `every_attempt`: the billing view holds attempts as well. A call that no open view would hold is expired.
@@ -59,19 +59,19 @@ def admit(calls: pa.Table, policies: Policies, today: date, every_attempt: bool)
     named = {f"without_{name}": tuple(day.isoformat() for day in days) for name, days in shut.items()}
     without = _of_subscribers(calls, dates, policies, today)
     if without is None and not any(shut.values()):  # as nearly always
-        return Admitted(calls)
+        return WithinWindow(calls)
     behind = _on(calls, sorted({day for days in shut.values() for day in days}))
     if without is not None:
         behind = pc.or_(behind, without)
     late = calls.filter(behind)
     calls = calls if without is None else _without_numbers(calls, without)
     if not shut["assurance"]:
-        return Admitted(calls, late=late, **named)
+        return WithinWindow(calls, late=late, **named)
     lost = _on(calls, shut["assurance"])
     if shut["billing"] != shut["assurance"] or not every_attempt:
         billed = pa.repeat(True, calls.num_rows) if every_attempt else has_value(calls["disposition"], "answered")
         lost = pc.and_(lost, pc.invert(pc.and_(billed, pc.invert(_on(calls, shut["billing"])))))
-    return Admitted(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
+    return WithinWindow(calls.filter(pc.invert(lost)), calls.filter(lost), late, **named)
 
 
 def _of_subscribers(calls: pa.Table, dates: list[date], policies: Policies, today: date) -> pa.ChunkedArray | None:
@@ -111,19 +111,19 @@ def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspa
     return tokens.permute(record_ids, workspace.id_secret(tenant, "suppression"))
 
 
-def admit_group(group: Group, files: Files, today: date) -> tuple[Group, Outcome]:
+def drop_expired_of_group(group: Group, files: DataFiles, today: date) -> tuple[Group, Changes]:
     """A group's calls that may still be written (there may be none), and what became of the others."""
     settings = files.workspace.settings
     with database.reading(settings) as connection:
         policies = policy_register.in_force(settings, connection)[group.tenant]
         held = holds.any_open(connection)
-    calls, outcome = group.calls, Outcome()
+    calls, outcome = group.calls, Changes()
     unwanted = erased(calls, group.tenant, files.workspace)
     if unwanted is not None and pc.any(unwanted).as_py():
         outcome.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
         calls = calls.filter(pc.invert(unwanted))
     every_attempt = settings.tenants[group.tenant].billing.rows == "attempts"
-    admitted = admit(calls, policies, today, every_attempt)
+    admitted = drop_expired(calls, policies, today, every_attempt)
     if admitted.expired.num_rows:
         outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
     if held and admitted.late.num_rows:
@@ -135,30 +135,30 @@ def admit_group(group: Group, files: Files, today: date) -> tuple[Group, Outcome
 
 
 @dataclass(eq=False)
-class Admit(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Group] → main: PCollection[Group], facts: PCollection[Outcome]."""
+class DropExpired(beam.PTransform):  # type: ignore[misc]
+    """PCollection[Group] → main: PCollection[Group], facts: PCollection[Changes]."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     now_ms: int
 
     def expand(self, groups: beam.PCollection) -> Any:
-        work = beam.ParDo(_AdmitFn(self.reference, self.run_id, self.now_ms))
-        return groups | "AdmitCalls" >> work.with_output_types(Group, facts=Outcome).with_outputs(
+        work = beam.ParDo(_DropExpiredFn(self.reference, self.run_id, self.now_ms))
+        return groups | "AdmitCalls" >> work.with_output_types(Group, facts=Changes).with_outputs(
             "facts", main="groups"
         )
 
 
-class _AdmitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, now_ms: int) -> None:
+class _DropExpiredFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: WorkspaceRef, run_id: str, now_ms: int) -> None:
         self._reference, self._run_id = reference, run_id
         self._today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, group: Group) -> Iterator[Any]:
-        admitted, outcome = admit_group(group, self._files, self._today)
+        admitted, outcome = drop_expired_of_group(group, self._files, self._today)
         yield beam.pvalue.TaggedOutput("facts", outcome)
         if admitted.calls.num_rows or admitted.amended.num_rows:
             yield admitted

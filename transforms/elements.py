@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam import coders
 
-from callward.lake.ledger import DataFile, Outcome
+from callward.lake.ledger import Changes, DataFile
 
 # A chunk of work: pieces of files of one source and shape, for Read. `kind`: plain (a byte range of a landing file),
 # staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).
@@ -47,7 +47,7 @@ class Sharding:
 
 
 @dataclass
-class Gathered:
+class BucketRows:
     """The batches of one bucket (schema CDR), in no order."""
 
     bucket: int
@@ -70,7 +70,7 @@ class Group:
 
 
 @dataclass
-class Share:
+class ViewRows:
     """Rows of one (view, tenant, call_date) to write, with lineage; `taken` ones only leave the derived tables."""
 
     view: str
@@ -113,5 +113,5 @@ class _ElementCoder(coders.Coder):  # type: ignore[misc]
         return False
 
 
-for _kind in (Gathered, Group, Share, Rewrite, Outcome):
+for _kind in (BucketRows, Group, ViewRows, Rewrite, Changes):
     coders.registry.register_coder(_kind, _ElementCoder)

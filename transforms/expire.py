@@ -18,14 +18,14 @@ from sqlalchemy import insert, select
 from callward import database
 from callward.columns import flat
 from callward.lake import ledger
-from callward.lake.data_files import HELD, HELD_FIELDS, HELD_LATE, Files, counted_rows
+from callward.lake.data_files import HELD, HELD_FIELDS, HELD_LATE, DataFiles, counted_rows
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
-from callward.retention.purge.due_files import REWRITE, Item, Law
+from callward.retention.purge.due_files import REWRITE, Governance, PlanItem
 from callward.retention.purge.due_rows import Judge, Judged
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Bucket, Filter
 from schemas.tables import waves
 from schemas.views import BILLING, BILLING_NUMBERS
@@ -45,7 +45,7 @@ class Made:
     ends: list[dict[str, Any]] = field(default_factory=list)  # rows of ledger.ENDS
 
 
-def expire(item: Item, judge: Judge, purge_id: str) -> Made:
+def expire(item: PlanItem, judge: Judge, purge_id: str) -> Made:
     """Write what takes the place of an item's data file, by the same judgement that its plan counted with."""
     view = item.file.view
     if view in ("billing", "assurance"):
@@ -60,7 +60,7 @@ def expire(item: Item, judge: Judge, purge_id: str) -> Made:
 # -- the views ---------------------------------------------------------------------------------------------------------
 
 
-def _of_view(item: Item, judge: Judge, purge_id: str) -> Made:
+def _of_view(item: PlanItem, judge: Judge, purge_id: str) -> Made:
     made, file, files = Made(item.file.file_id), item.file, judge.files
     if not (item.held or item.accounts):
         made.files.append(without_numbers(file, files))
@@ -78,7 +78,7 @@ def _of_view(item: Item, judge: Judge, purge_id: str) -> Made:
     return made
 
 
-def without_numbers(file: DataFile, files: Files) -> DataFile:
+def without_numbers(file: DataFile, files: DataFiles) -> DataFile:
     """A billing data file without its number columns, which are not even read."""
     return files.restate_view(file, files.rows(file, [name for name in BILLING.names if name not in BILLING_NUMBERS]))
 
@@ -92,7 +92,7 @@ def _without_some_numbers(rows: pa.Table, due: np.ndarray) -> pa.Table:
     return rows
 
 
-def _copied(file: DataFile, rows: pa.Table, judged: Judged, files: Files, purge_id: str) -> DataFile:
+def _copied(file: DataFile, rows: pa.Table, judged: Judged, files: DataFiles, purge_id: str) -> DataFile:
     """The rows that a hold keeps, with all that the file still has of them, under keys of the hold."""
     held = pa.array(judged.held)
     lineage = _named(files.lineage(file).filter(held), judged, judged.held)
@@ -110,7 +110,7 @@ def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
 # -- held copies, and what came too late -------------------------------------------------------------------------------
 
 
-def _of_held(item: Item, judge: Judge, purge_id: str) -> Made:
+def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Made:
     """A held copy of which some rows are needed no longer, under keys of this purge."""
     made = Made(item.file.file_id)
     if item.action != REWRITE:
@@ -128,7 +128,7 @@ def _of_held(item: Item, judge: Judge, purge_id: str) -> Made:
     return made
 
 
-def _of_late(item: Item, judge: Judge, purge_id: str) -> Made:
+def _of_late(item: PlanItem, judge: Judge, purge_id: str) -> Made:
     """Records that came past their window: those that a hold matches are kept by call date, the others are not."""
     made, file = Made(item.file.file_id), item.file
     rows = judge.files.read_log(file)
@@ -143,7 +143,7 @@ def _of_late(item: Item, judge: Judge, purge_id: str) -> Made:
 # -- suspense and pending ----------------------------------------------------------------------------------------------
 
 
-def _of_log(item: Item, judge: Judge) -> Made:
+def _of_log(item: PlanItem, judge: Judge) -> Made:
     """A sealed log without what is due; the ledger says of what the log still counted that it expired."""
     made, file = Made(item.file.file_id), item.file
     rows = judge.files.read_log(file)
@@ -157,7 +157,7 @@ def _of_log(item: Item, judge: Judge) -> Made:
     return made
 
 
-def _counted(file: DataFile, rows: pa.Table, files: Files) -> pa.Table:
+def _counted(file: DataFile, rows: pa.Table, files: DataFiles) -> pa.Table:
     """Rows that go and that the ledger counts in this log. A piece may stand in several logs: the furthest counts."""
     if file.view == "pending":
         logs = [log for log in files.committed("pending", file.tenant, [file.part]) if log.file_id != file.file_id]
@@ -197,12 +197,12 @@ def _note(settings: Settings, run_id: str, attempt: int, made: Iterable[Made]) -
 
 @dataclass(eq=False)
 class Expire(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Item] → what was made of them, noted in the database: a runner hands nothing back.
+    """PCollection[PlanItem] → what was made of them, noted in the database: a runner hands nothing back.
 
     Holds and policies are opened on the worker; none is ever part of an element.
     """
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     purge_id: str
     attempt: int
@@ -221,7 +221,7 @@ class Expire(beam.PTransform):  # type: ignore[misc]
 
 
 class _ExpireFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, purge_id: str, as_of: date, today: date) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, purge_id: str, as_of: date, today: date) -> None:
         self._reference, self._run_id, self._purge_id = reference, run_id, purge_id
         self._as_of, self._today = as_of, today
 
@@ -229,17 +229,17 @@ class _ExpireFn(beam.DoFn):  # type: ignore[misc]
         self._workspace = open_workspace(self._reference)
         settings = self._workspace.settings
         with database.reading(settings) as connection:
-            self._law = Law(policy_register.in_force(settings, connection))
+            self._law = Governance(policy_register.in_force(settings, connection))
             held = holds.any_open(connection)
         self._found = holds.opened(settings, today=self._today) if held else []
 
-    def process(self, item: Item) -> Iterator[Made]:
-        files = Files(self._workspace, self._run_id)
+    def process(self, item: PlanItem) -> Iterator[Made]:
+        files = DataFiles(self._workspace, self._run_id)
         yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
 
 
 class _NoteFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, attempt: int) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, attempt: int) -> None:
         self._reference, self._run_id, self._attempt = reference, run_id, attempt
 
     def process(self, element: tuple[int, Iterable[Made]]) -> None:

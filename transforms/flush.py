@@ -28,21 +28,21 @@ from callward import database
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome, Refused, Slice, SliceKey
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, CommitConflict, Slice, SliceKey
 from callward.streaming import metrics, register
-from callward.streaming.retry import patiently, telling
-from callward.workspace import Reference
-from transforms.assemble import pair_gathered, talk_rules
-from transforms.deduplicate import GroupSettled, settle_group
-from transforms.drop_expired import admit_group
-from transforms.elements import Gathered, Group, Rewrite, Sharding
+from callward.streaming.retry import reporting_failure, retry_transient
+from callward.workspace import WorkspaceRef
+from transforms.assemble import assemble_bucket, talk_rules
+from transforms.deduplicate import GroupDeduplicated, deduplicate_group
+from transforms.drop_expired import drop_expired_of_group
+from transforms.elements import BucketRows, Group, Rewrite, Sharding
 from transforms.rate import rate
 from transforms.shuffle import whole
 from transforms.split import split_group
 from transforms.summarize import differences
 from transforms.suspend import set_aside
-from transforms.take_in import Parcel, files_now
+from transforms.take_in import BucketBatch, files_now
 from transforms.write import joined, rewrite, write
 
 _TRIES = 20
@@ -55,10 +55,10 @@ class Fresh:
 
     tables: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     suspended: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Changes = field(default_factory=Changes)
 
 
-def fresh(parcels: Iterable[Parcel], files: Files, known: set[SliceKey]) -> Fresh:
+def fresh(parcels: Iterable[BucketBatch], files: DataFiles, known: set[SliceKey]) -> Fresh:
     """What of some parcels of one bucket is new: a slice that is `known`, or here twice, is left out."""
     found, seen = Fresh(), set(known)
     for parcel in parcels:
@@ -81,7 +81,7 @@ def fresh(parcels: Iterable[Parcel], files: Files, known: set[SliceKey]) -> Fres
                 found.tables[parcel.sharding].append(table)
                 found.outcome.entries.append(ledger.read_entries(table))
         if parcel.facts is not None:
-            found.outcome = Outcome.merge([found.outcome, _facts_of(parcel.facts, parcel.slices, new)])
+            found.outcome = Changes.merge([found.outcome, _facts_of(parcel.facts, parcel.slices, new)])
     return found
 
 
@@ -93,7 +93,7 @@ def _of(table: pa.Table, slices: Sequence[Slice]) -> pa.Table:
     return table.filter(mine)
 
 
-def _facts_of(facts: Outcome, slices: Sequence[Slice], new: Sequence[Slice]) -> Outcome:
+def _facts_of(facts: Changes, slices: Sequence[Slice], new: Sequence[Slice]) -> Changes:
     """Facts about the files of a work that are new. A worker that the engine has given up may still have committed
     some of them, in a work of other files; blocks of one file are in one work, or each in one of its own."""
     if len(new) == len(slices):
@@ -123,26 +123,26 @@ def _partly(slices: Sequence[Slice], new: Sequence[Slice]) -> set[int]:
 class Flushing:
     """One try at a flush: what it wants committed, and what that was compared with."""
 
-    outcome: Outcome
+    outcome: Changes
     groups: list[Group] = field(default_factory=list)
     compared: set[str] = field(default_factory=set)
 
 
-def settle_all(bucket: int, found: Fresh, files: Files, now_ms: int) -> Flushing:
-    """Pair, admit, settle, rate, split, summarize and write what a bucket gathered. Raises Refused."""
+def settle_all(bucket: int, found: Fresh, files: DataFiles, now_ms: int) -> Flushing:
+    """Pair, admit, settle, rate, split, summarize and write what a bucket gathered. Raises CommitConflict."""
     flushing = Flushing(found.outcome)
     outcomes, suspended = [found.outcome], {tenant: list(tables) for tenant, tables in found.suspended.items()}
     rewrites: dict[str, list[Rewrite]] = defaultdict(list)
     today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
     for sharding, tables in found.tables.items():
-        gathered = Gathered(bucket, list(tables))
+        gathered = BucketRows(bucket, list(tables))
         rules = talk_rules(files.workspace)
-        for paired, facts in pair_gathered(gathered, Sharding.from_json(sharding), files, rules, now_ms):
-            admitted, more = admit_group(paired, files, today)
+        for paired, facts in assemble_bucket(gathered, Sharding.from_json(sharding), files, rules, now_ms):
+            admitted, more = drop_expired_of_group(paired, files, today)
             outcomes += [facts, more]
             if not admitted.calls.num_rows and not admitted.amended.num_rows:
                 continue
-            done = settle_group(admitted, files)
+            done = deduplicate_group(admitted, files)
             outcomes += [done.outcome, *_written(done, files)]
             for tenant, table in done.suspended:
                 suspended.setdefault(tenant, []).append(table)
@@ -154,11 +154,11 @@ def settle_all(bucket: int, found: Fresh, files: Files, now_ms: int) -> Flushing
         work = joined(works)
         outcomes += [rewrite(work, files), differences(work, files.workspace.settings.tenants)]
     outcomes += [set_aside(tenant, tables, files, now_ms) for tenant, tables in sorted(suspended.items())]
-    flushing.outcome = Outcome.merge(outcomes)
+    flushing.outcome = Changes.merge(outcomes)
     return flushing
 
 
-def _written(done: GroupSettled, files: Files) -> Iterator[Outcome]:
+def _written(done: GroupDeduplicated, files: DataFiles) -> Iterator[Changes]:
     tenants = files.workspace.settings.tenants
     yield from (differences(share, tenants) for share in done.taken)
     if done.group.calls.num_rows:
@@ -167,22 +167,22 @@ def _written(done: GroupSettled, files: Files) -> Iterator[Outcome]:
             yield differences(share, tenants)
 
 
-def flush(bucket: int, sealed: Iterable[bytes], files: Files, clock: Callable[[], float] = time.time) -> int:
+def flush(bucket: int, sealed: Iterable[bytes], files: DataFiles, clock: Callable[[], float] = time.time) -> int:
     """Settle and commit what a bucket gathered; how many of its records are new. Whatever fails in passing is waited
     for, so that the engine holds back what comes behind."""
-    parcels = [Parcel.open(blob, files.workspace) for blob in sealed]
-    rows = patiently(lambda: _flush(bucket, parcels, files, int(clock() * 1000)))
+    parcels = [BucketBatch.open(blob, files.workspace) for blob in sealed]
+    rows = retry_transient(lambda: _flush(bucket, parcels, files, int(clock() * 1000)))
     files.discard([name for parcel in parcels for name in parcel.names])
     point("flushed")
     return rows
 
 
-def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) -> int:
+def _flush(bucket: int, parcels: Sequence[BucketBatch], files: DataFiles, now_ms: int) -> int:
     settings, retries = files.workspace.settings, 0
     while True:
         with database.reading(settings) as connection:
             known = ledger.committed_slices(connection, {part.key for parcel in parcels for part in parcel.slices})
-        work = Files(files.workspace, files.run_id)
+        work = DataFiles(files.workspace, files.run_id)
         try:
             found = fresh(parcels, work, known)
         except FileNotFoundError:  # another worker has committed them just now, and discarded them
@@ -196,14 +196,14 @@ def _flush(bucket: int, parcels: Sequence[Parcel], files: Files, now_ms: int) ->
             flushing = settle_all(bucket, found, work, now_ms)
             _commit(flushing, work, retries)
             return sum(part.rows for part in found.outcome.slices)
-        except (Refused, FileNotFoundError):  # a file was replaced and is gone; what was written is an orphan
+        except (CommitConflict, FileNotFoundError):  # a file was replaced and is gone; what was written is an orphan
             retries += 1
             if retries >= _TRIES:
                 raise Problem("other runs committed to the same days again and again") from None
             time.sleep(random.uniform(0.05, 0.2) * retries)
 
 
-def _commit(flushing: Flushing, files: Files, retries: int) -> None:
+def _commit(flushing: Flushing, files: DataFiles, retries: int) -> None:
     """Commit a flush; where others only added what it need not be compared with, it stands as it is."""
     settings, run_id = files.workspace.settings, files.run_id
     while True:
@@ -213,13 +213,13 @@ def _commit(flushing: Flushing, files: Files, retries: int) -> None:
                 metrics.count(connection, run_id, entries)
                 register.committed(connection, run_id, entries, retries)
             return
-        except Refused:
+        except CommitConflict:
             if not _moved_on(flushing, files):
                 raise
             retries += 1
 
 
-def _moved_on(flushing: Flushing, files: Files) -> bool:
+def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
     """Whether the partitions that changed meanwhile gained only files that share no shard with this flush's groups: it
     is then as if it had read them as they are now."""
     settings, read = files.workspace.settings, flushing.outcome.read
@@ -251,7 +251,7 @@ def _moved_on(flushing: Flushing, files: Files) -> bool:
 class Flush(beam.PTransform):  # type: ignore[misc]
     """PCollection[tuple[bucket, sealed parcel]] → commits; emits the records that each flush was about, as int."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     seconds: float
     bytes: int
@@ -268,7 +268,7 @@ class _FlushFn(beam.DoFn):  # type: ignore[misc]
     DUE = ReadModifyWriteStateSpec("due", BooleanCoder())
     TIMER = TimerSpec("flush", TimeDomain.REAL_TIME)
 
-    def __init__(self, reference: Reference, run_id: str, seconds: float, size: int) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, seconds: float, size: int) -> None:
         self._reference, self._run_id, self._seconds, self._bytes = reference, run_id, seconds, size
 
     def setup(self) -> None:
@@ -285,7 +285,7 @@ class _FlushFn(beam.DoFn):  # type: ignore[misc]
         bucket, sealed = element
         if sealed:
             parcels.add(sealed)
-            size.write((size.read() or 0) + Parcel.open(sealed, self._files.workspace).bytes)
+            size.write((size.read() or 0) + BucketBatch.open(sealed, self._files.workspace).bytes)
         if not sealed or size.read() >= self._bytes:
             yield from self._flush(bucket, parcels, size)
         elif not due.read():
@@ -308,5 +308,5 @@ class _FlushFn(beam.DoFn):  # type: ignore[misc]
         parcels.clear()
         size.clear()
         if gathered:
-            with telling(self._files.workspace.settings, self._run_id):
+            with reporting_failure(self._files.workspace.settings, self._run_id):
                 yield flush(bucket, gathered, self._files)

@@ -23,8 +23,8 @@ from callward.columns import flat, has_value, set_column
 from callward.disposal import erasure as erasure_disposal
 from callward.keys import tokens
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import DataFile, Outcome, Refused
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
@@ -32,7 +32,7 @@ from callward.retention.policy.register import Policies, call_clock
 from callward.retention.policy.rules import floor_of
 from callward.retention.requests.register import Request, found
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.retention import suppressions
 from schemas.views import BILLING_NUMBERS
 from transforms.drop_expired import suppression_ids
@@ -47,18 +47,18 @@ _SIDES: Final = {"calling": ("calling_number", "calling_token"), "called": ("cal
 
 
 @dataclass
-class Altered:
+class Fulfilled:
     """What a date's rows came to: for the commit, and counts (gone, blanked, corrected, kept) by view."""
 
     holds: str = ""  # fingerprint of the holds that were looked at
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Changes = field(default_factory=Changes)
     suppressed: list[str] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
-class Law:
+class TenantRules:
     """What stands in the way of a request on a day: the tenant's policy and the holds that block."""
 
     policies: Policies
@@ -75,9 +75,9 @@ class Law:
 class Work:
     """One date of a request at work."""
 
-    files: Files
+    files: DataFiles
     request: Request
-    law: Law
+    law: TenantRules
     day: date
     month: Secrets
 
@@ -98,12 +98,12 @@ class Work:
         return np.asarray(holds.matching(view, rows, self.tenant, self.day, asked, opened), np.bool_)
 
 
-def alter(files: Files, request: Request, law: Law, call_date: str, known: pa.Array) -> Altered:
+def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_date: str, known: pa.Array) -> Fulfilled:
     """What a request asks for, over one of its tenant's dates (ISO); writes data files that do not count yet.
 
     `known`: record ids that an earlier go at the same request has taken out.
     """
-    altered = Altered(law.fingerprint)
+    altered = Fulfilled(law.fingerprint)
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, request.tenant, [call_date])
     month = secrets(files.workspace, request.tenant, call_date[:7])
@@ -120,7 +120,7 @@ def alter(files: Files, request: Request, law: Law, call_date: str, known: pa.Ar
 # -- erase -------------------------------------------------------------------------------------------------------------
 
 
-def _erase(work: Work, whose: Found, altered: Altered) -> None:
+def _erase(work: Work, whose: Found, altered: Fulfilled) -> None:
     day, requires = work.day, work.law.requires
     numbers_stay, amounts_stay = requires("call_detail", day), requires("billing_transaction", day)
     row_stays = amounts_stay or requires("assurance_metrics", day)
@@ -182,7 +182,7 @@ def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -
 # -- correct -----------------------------------------------------------------------------------------------------------
 
 
-def _correct(work: Work, whose: Found, altered: Altered) -> None:
+def _correct(work: Work, whose: Found, altered: Fulfilled) -> None:
     wanted = {name: work.request.wants[name] for name in ("account", "direction") if work.request.wants.get(name)}
     for hit in whose.billing:
         free = hit.rows & ~work.held(hit)
@@ -212,7 +212,7 @@ def _rewrite(
     gone: Mask,
     changed: Mask,
     change: Callable[[pa.Table, np.ndarray], pa.Table],
-    altered: Altered,
+    altered: Fulfilled,
     spared: Mask | None = None,
 ) -> None:
     """Write a data file without the rows `gone` and with `changed` ones in their new form; note all that follows.
@@ -241,7 +241,7 @@ def _rewrite(
         altered.items.append(_item(hit.file, gone, left))
 
 
-def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Outcome) -> None:
+def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:
     """The differences of the derived tables."""
     zone = work.files.workspace.settings.tenants[work.tenant].zone
     for derived in (negative(summarize(view, before, work.tenant, zone)), summarize(view, after, work.tenant, zone)):
@@ -274,7 +274,7 @@ def _item(file: DataFile, gone: Mask, left: Mask) -> dict[str, Any]:
     }
 
 
-def known_records(connection: Connection, request: Request, files: Files) -> pa.Array:
+def known_records(connection: Connection, request: Request, files: DataFiles) -> pa.Array:
     """Record ids that an earlier go at the request has taken out."""
     mine = (suppressions.c.tenant == request.tenant) & (suppressions.c.request_id == request.request_id)
     names = connection.execute(select(suppressions.c.record).where(mine)).scalars().all()
@@ -285,63 +285,63 @@ def known_records(connection: Connection, request: Request, files: Files) -> pa.
 
 
 @dataclass(eq=False)
-class Alter(beam.PTransform):  # type: ignore[misc]
+class FulfilRequest(beam.PTransform):  # type: ignore[misc]
     """PCollection[str] of dates (ISO) → all that the request asks for, in one commit.
 
     Whom it is about is opened on the worker, from the request's id; it is never part of an element.
     """
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     request_id: str
     today: date
 
     def expand(self, dates: beam.PCollection) -> beam.PCollection:
-        work = beam.ParDo(_AlterFn(self.reference, self.run_id, self.request_id, self.today))
+        work = beam.ParDo(_FulfilRequestFn(self.reference, self.run_id, self.request_id, self.today))
         return (
             dates
-            | "AlterRows" >> work.with_output_types(Altered)
+            | "AlterRows" >> work.with_output_types(Fulfilled)
             | "OneRequest" >> beam.WithKeys(0)
             | "Gather" >> beam.GroupByKey()
             | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.run_id, self.request_id, self.today))
         )
 
 
-class _AlterFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, request_id: str, today: date) -> None:
+class _FulfilRequestFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
         settings = self._files.workspace.settings
         self._request = found(settings, self._request_id)
         with database.reading(settings) as connection:
             fingerprint = holds.fingerprint(connection)
             policies = policy_register.in_force(settings, connection)[self._request.tenant]
             self._known = known_records(connection, self._request, self._files)
-        self._law = Law(policies, holds.opened(settings, today=self._today), fingerprint, self._today)
+        self._law = TenantRules(policies, holds.opened(settings, today=self._today), fingerprint, self._today)
 
-    def process(self, call_date: str) -> Iterator[Altered]:
+    def process(self, call_date: str) -> Iterator[Fulfilled]:
         """The empty date stands for none, so that the request is answered even where there is nothing to look at."""
-        nothing = Altered(self._law.fingerprint)
-        yield alter(self._files, self._request, self._law, call_date, self._known) if call_date else nothing
+        nothing = Fulfilled(self._law.fingerprint)
+        yield fulfil_request(self._files, self._request, self._law, call_date, self._known) if call_date else nothing
 
 
 class _CommitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, request_id: str, today: date) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 
-    def process(self, element: tuple[int, Iterable[Altered]]) -> None:
+    def process(self, element: tuple[int, Iterable[Fulfilled]]) -> None:
         """Commit all dates together, or nothing: whoever started this sees by the request whether it was done."""
         settings, parts = open_workspace(self._reference).settings, list(element[1])
         try:
             done = erasure_disposal.Done(
-                Outcome.merge(part.outcome for part in parts),
+                Changes.merge(part.outcome for part in parts),
                 sorted({record for part in parts for record in part.suppressed}),
                 [item for part in parts for item in part.items],
                 sum((part.counts for part in parts), Counter()),
                 {part.holds for part in parts},
             )
             erasure_disposal.commit(settings, self._run_id, self._request_id, done, self._today)
-        except Refused:
+        except CommitConflict:
             return

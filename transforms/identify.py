@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR, ID
 from transforms.elements import Sharding
 from transforms.read import SOURCE
@@ -133,7 +133,7 @@ def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iter
 class Identify(beam.PTransform):  # type: ignore[misc]
     """PCollection[validated table] → PCollection[tuple[bucket, CDR table]]: behind it only sealed batches travel."""
 
-    reference: Reference
+    reference: WorkspaceRef
     sharding: Sharding
 
     def expand(self, validated: beam.PCollection) -> beam.PCollection:
@@ -142,7 +142,7 @@ class Identify(beam.PTransform):  # type: ignore[misc]
 
 
 class _IdentifyFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, sharding: Sharding) -> None:
+    def __init__(self, reference: WorkspaceRef, sharding: Sharding) -> None:
         self._reference, self._sharding = reference, sharding
 
     def setup(self) -> None:

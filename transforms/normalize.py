@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from callward.columns import either, filled, flat, set_column
 from callward.numbering import Plan, jurisdiction, normalize_values, places_of
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from transforms.read import SOURCE
 
@@ -62,14 +62,14 @@ def normalize_records(parsed: pa.Table, workspace: Workspace) -> pa.Table:
 class Normalize(beam.PTransform):  # type: ignore[misc]
     """PCollection[parsed table] → the same with numbers in E.164 (or as dialled) and places."""
 
-    reference: Reference
+    reference: WorkspaceRef
 
     def expand(self, parsed: beam.PCollection) -> beam.PCollection:
         return parsed | "NormalizeNumbers" >> beam.ParDo(_NormalizeFn(self.reference)).with_output_types(pa.Table)
 
 
 class _NormalizeFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 
     def setup(self) -> None:

@@ -33,9 +33,9 @@ from callward.parsing.csv_lines import CsvLines
 from callward.parsing.fields import Fields, blank
 from callward.parsing.json_lines import read_json
 from callward.parsing.raw_columns import Part, Sheet, Texts, any_true, as_mask, in_utf8, mark_unreadable, one_line_each
-from callward.parsing.times import Settled
+from callward.parsing.times import Resolved
 from callward.settings import Source
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
@@ -199,7 +199,7 @@ def _holds(text: pa.Array, condition: Condition) -> pa.Array:
     return pc.or_(listed, pc.is_null(text)) if "" in condition else listed
 
 
-def _told(fields: Fields, settled: Settled, declaration: Declaration) -> dict[str, pa.Array]:
+def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[str, pa.Array]:
     """The fields of the canonical record."""
     columns = {f.name: fields.values[f.name] for f in READ_FIELDS if f.name in fields.values}
     stamps = dict(zip(TIME_FIELDS, (settled.start, settled.ring, settled.answer, settled.end), strict=True))
@@ -214,7 +214,7 @@ def _told(fields: Fields, settled: Settled, declaration: Declaration) -> dict[st
     return columns
 
 
-def _disposition(fields: Fields, settled: Settled, declaration: Declaration) -> pa.Array:
+def _disposition(fields: Fields, settled: Resolved, declaration: Declaration) -> pa.Array:
     """Every attempt's one word: answered if it was; else what its cause says, with the ring time where it is known."""
     said = fields.get("disposition")
     if {"ring_time"} & set(fields.stamps) or "pdd_ms" in fields.values:
@@ -377,14 +377,14 @@ def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
 class Parse(beam.PTransform):  # type: ignore[misc]
     """PCollection[records table] → PCollection[parsed table]: schema PARSED with lineage, one row per record."""
 
-    reference: Reference
+    reference: WorkspaceRef
 
     def expand(self, found: beam.PCollection) -> beam.PCollection:
         return found | "ParseRecords" >> beam.ParDo(_ParseFn(self.reference)).with_output_types(pa.Table)
 
 
 class _ParseFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 
     def setup(self) -> None:

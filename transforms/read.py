@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.lake.data_files import Files
-from callward.lake.ledger import BLOCKS, Outcome
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import BLOCKS, Changes
 from callward.parsing.records import records
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from transforms.suspend import taken
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
@@ -24,35 +24,35 @@ PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
 SOURCE, SHAPE, CONDEMNED = b"callward.source", b"callward.shape", b"callward.condemned"
 
 
-class Changed(Exception):
+class FileChanged(Exception):
     """A landing file changed or vanished since it was registered."""
 
 
 def read_range(path: Path, first: int, last: int, size: int, modified_ns: int) -> bytes:
-    """Bytes [first, last) of a landing file; raises Changed when it is not the file that was registered."""
+    """Bytes [first, last) of a landing file; raises FileChanged when it is not the file that was registered."""
     try:
         with path.open("rb") as file:
             file.seek(first)
             data = file.read(last - first)
             stat = os.fstat(file.fileno())
     except FileNotFoundError:
-        raise Changed from None
+        raise FileChanged from None
     if (stat.st_size, stat.st_mtime_ns) != (size, modified_ns) or len(data) != last - first:
-        raise Changed
+        raise FileChanged
     return data
 
 
-def read(chunk: pa.Table, files: Files, archive: bool) -> tuple[pa.Table | None, Outcome]:
+def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
     """One chunk (schema elements.CHUNK: pieces of one source and shape) → its records and what the ledger must know."""
     pieces = chunk.to_pylist()
     if pieces[0]["kind"] == SUSPENDED:
-        return _suspended(pieces[0], files), Outcome()
+        return _suspended(pieces[0], files), Changes()
     declaration = files.workspace.declaration(files.workspace.settings.source(pieces[0]["source"]))
-    outcome, blocks, data = Outcome(), [], []
+    outcome, blocks, data = Changes(), [], []
     for piece in pieces:
         try:
             data.append(_bytes(piece, files))
-        except Changed:
+        except FileChanged:
             outcome.changed.add(piece["file_no"])
             data.append(b"")
     found = [records(block, declaration) for block in data]
@@ -70,13 +70,15 @@ def _digest(block: bytes, place: tuple[str | None, int | None]) -> str | None:
     return None if place[0] else hashlib.sha256(block).hexdigest()
 
 
-def _bytes(piece: dict[str, Any], files: Files) -> bytes:
+def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:
     if piece["kind"] == STAGED:
         return files.read_archive(files.archived_at(piece["path"]))
     return read_range(Path(piece["path"]), piece["first"], piece["last"], piece["size"], piece["modified_ns"])
 
 
-def _archived(pieces: list[dict[str, Any]], data: list[bytes], files: Files, outcome: Outcome) -> list[tuple[str, int]]:
+def _archived(
+    pieces: list[dict[str, Any]], data: list[bytes], files: DataFiles, outcome: Changes
+) -> list[tuple[str, int]]:
     """Where each piece lies in the archive: (data file, first byte in it). Staged blocks are there already."""
     if pieces[0]["kind"] == STAGED:
         outcome.files += [files.archived_at(piece["path"]) for piece in pieces]
@@ -107,7 +109,7 @@ def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
     ).replace_schema_metadata(metadata)
 
 
-def _suspended(piece: dict[str, Any], files: Files) -> pa.Table:
+def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
     """Open records of one source, shape and file from a suspense log file, to be put through again."""
     log = files.read_log(files.by_id(piece["path"]))
     mine = pc.and_(taken(log, json.loads(piece["codes"]), [piece["source"]]), pc.equal(log["shape"], piece["shape"]))
@@ -120,30 +122,30 @@ def _suspended(piece: dict[str, Any], files: Files) -> pa.Table:
 # -- the archive -------------------------------------------------------------------------------------------------------
 
 
-def archive_tenant(files: Files, source: str) -> str:
+def archive_tenant(files: DataFiles, source: str) -> str:
     """Whose archive a source's files belong to: a feed of many tenants is kept under `_shared`."""
     return files.workspace.settings.source(source).archive_tenant
 
 
 @dataclass(eq=False)
 class Read(beam.PTransform):  # type: ignore[misc]
-    """PCollection[CHUNK table] → main: PCollection[records table], facts: PCollection[Outcome]."""
+    """PCollection[CHUNK table] → main: PCollection[records table], facts: PCollection[Changes]."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     archive: bool
 
     def expand(self, chunks: beam.PCollection) -> Any:
-        work = beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_output_types(pa.Table, facts=Outcome)
+        work = beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_output_types(pa.Table, facts=Changes)
         return chunks | "ReadRecords" >> work.with_outputs("facts", main="records")
 
 
 class _ReadFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, archive: bool) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str, archive: bool) -> None:
         self._reference, self._run_id, self._archive = reference, run_id, archive
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, chunk: pa.Table) -> Iterator[Any]:
         table, outcome = read(chunk, self._files, self._archive)

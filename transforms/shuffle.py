@@ -13,17 +13,17 @@ import apache_beam as beam
 import pyarrow as pa
 
 from callward.columns import is_absent, nulls
-from callward.lake.data_files import Files
-from callward.workspace import Reference, open_workspace
+from callward.lake.data_files import DataFiles
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
-from transforms.elements import Gathered
+from transforms.elements import BucketRows
 
 
 @dataclass(eq=False)
 class Shuffle(beam.PTransform):  # type: ignore[misc]
-    """PCollection[tuple[bucket, CDR table]] → PCollection[Gathered], one per bucket."""
+    """PCollection[tuple[bucket, CDR table]] → PCollection[BucketRows], one per bucket."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
@@ -31,16 +31,16 @@ class Shuffle(beam.PTransform):  # type: ignore[misc]
             batches
             | "Spill" >> beam.ParDo(_SpillFn(self.reference, self.run_id)).with_output_types(tuple[int, str])
             | "ByBucket" >> beam.GroupByKey()
-            | "Fetch" >> beam.ParDo(_FetchFn(self.reference, self.run_id)).with_output_types(Gathered)
+            | "Fetch" >> beam.ParDo(_FetchFn(self.reference, self.run_id)).with_output_types(BucketRows)
         )
 
 
 class _FilesFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
 
 def carried(table: pa.Table) -> pa.Table:
@@ -61,6 +61,6 @@ class _SpillFn(_FilesFn):
 
 
 class _FetchFn(_FilesFn):
-    def process(self, element: tuple[int, Iterable[str]]) -> Iterator[Gathered]:
+    def process(self, element: tuple[int, Iterable[str]]) -> Iterator[BucketRows]:
         bucket, names = element
-        yield Gathered(bucket, [whole(self._files.fetch(name)) for name in names])
+        yield BucketRows(bucket, [whole(self._files.fetch(name)) for name in names])

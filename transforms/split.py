@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.keys.register import KeyName
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE
-from transforms.elements import Group, Share
+from transforms.elements import Group, ViewRows
 
 TALK_STEP_S = 6
 SLAB = 1 << 16  # rows worked on at a time: their columns stay in the processor's cache, and memory is used again
@@ -162,7 +162,7 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield days[number].isoformat(), moved(calls, np.flatnonzero(index == number))
 
 
-def split_group(group: Group, workspace: Workspace) -> Iterator[Share]:
+def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     """A settled, rated group → its rows of each view and call_date."""
     parts: dict[tuple[str, str], list[Part]] = {}
     for first in range(0, group.calls.num_rows, SLAB):
@@ -171,27 +171,27 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[Share]:
                 parts.setdefault((part.view, call_date), []).append(part)
     for (view, call_date), found in sorted(parts.items()):
         rows, lineage = (pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True))
-        yield Share(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
+        yield ViewRows(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
 
 
 @dataclass(eq=False)
 class Split(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Group] (settled, rated) → PCollection[Share], one per view and call_date."""
+    """PCollection[Group] (settled, rated) → PCollection[ViewRows], one per view and call_date."""
 
-    reference: Reference
+    reference: WorkspaceRef
 
     def expand(self, groups: beam.PCollection) -> beam.PCollection:
         return groups | "SplitViews" >> beam.ParDo(_SplitFn(self.reference))
 
 
 class _SplitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 
     def setup(self) -> None:
         self._workspace = open_workspace(self._reference)
 
-    def process(self, group: Group) -> Iterator[Share]:
+    def process(self, group: Group) -> Iterator[ViewRows]:
         yield from split_group(group, self._workspace)
 
 

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import constant, filled, flat, has_value, words
-from callward.lake.ledger import Outcome
+from callward.lake.ledger import Changes
 from callward.settings import Tenant
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import FEW, TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
-from transforms.elements import Rewrite, Share
+from transforms.elements import Rewrite, ViewRows
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
 UNKNOWN_TRUNK = "unknown"
@@ -217,13 +217,13 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
     return summed.set_column(summed.schema.get_field_index("account_token"), "account_token", hexed)
 
 
-def differences(element: Share | Rewrite, tenants: Mapping[str, Tenant]) -> Outcome:
+def differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Changes:
     """What written, taken or rewritten rows change in the derived tables."""
     derived = _differences(element, tenants)
-    return Outcome(derived={name: [table] for name, table in derived.items()})
+    return Changes(derived={name: [table] for name, table in derived.items()})
 
 
-def _differences(element: Share | Rewrite, tenants: Mapping[str, Tenant]) -> Derived:
+def _differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Derived:
     if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
         if element.changed is None:
             return {}
@@ -234,22 +234,22 @@ def _differences(element: Share | Rewrite, tenants: Mapping[str, Tenant]) -> Der
 
 @dataclass(eq=False)
 class Summarize(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Share | Rewrite] → PCollection[Outcome] of differences of the derived tables."""
+    """PCollection[ViewRows | Rewrite] → PCollection[Changes] of differences of the derived tables."""
 
-    reference: Reference
+    reference: WorkspaceRef
 
     def expand(self, shares: beam.PCollection) -> beam.PCollection:
         return shares | "SumUp" >> beam.ParDo(_SummarizeFn(self.reference))
 
 
 class _SummarizeFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 
     def setup(self) -> None:
         self._tenants = open_workspace(self._reference).settings.tenants
 
-    def process(self, element: Share | Rewrite) -> Iterator[Outcome]:
+    def process(self, element: ViewRows | Rewrite) -> Iterator[Changes]:
         outcome = differences(element, self._tenants)
         if outcome.derived:
             yield outcome

@@ -17,9 +17,9 @@ from callward import database
 from callward.columns import flat, ranks, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import DataFile, Outcome
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes, DataFile
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR, plain
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENDED, SUSPENSE
@@ -108,7 +108,7 @@ def _number_occurrences(table: pa.Table) -> pa.Table:
     return set_column(table, "suspense_id", tokens.from_u64(ids))
 
 
-def known_suspense(files: Files, tenant: str) -> tuple[list[DataFile], int]:
+def known_suspense(files: DataFiles, tenant: str) -> tuple[list[DataFile], int]:
     """A tenant's suspense log files as committed, and the version they were read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.SUSPENSE])[tenant, ledger.SUSPENSE]
@@ -163,17 +163,17 @@ def _place(row: dict[str, Any]) -> tuple[int, int, int]:
 def set_aside(
     tenant: str,
     tables: Sequence[pa.Table],
-    files: Files,
+    files: DataFiles,
     now_ms: int,
     *,
     write: bool = True,
     recycled: Recycled | None = None,
-) -> Outcome:
+) -> Changes:
     """Set one tenant's records (schema SUSPENDED) aside; with `recycled`, what came back of those put through again."""
     logs, version = known_suspense(files, tenant)
     new, known = pa.concat_tables(tables), {log.file_id: files.read_log(log) for log in logs}
     log = pa.concat_tables([SUSPENSE.empty_table(), *known.values()])
-    outcome = Outcome(read={(tenant, ledger.SUSPENSE): version})
+    outcome = Changes(read={(tenant, ledger.SUSPENSE): version})
     if recycled is None:
         rows, outcome.entries = suspend(new, log, now_ms)
     else:
@@ -190,9 +190,9 @@ def set_aside(
 
 @dataclass(eq=False)
 class Suspend(beam.PTransform):  # type: ignore[misc]
-    """PCollection[tuple[tenant, SUSPENDED table]] → PCollection[Outcome]."""
+    """PCollection[tuple[tenant, SUSPENDED table]] → PCollection[Changes]."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     now_ms: int
     write: bool = True  # False: only count
@@ -204,7 +204,9 @@ class Suspend(beam.PTransform):  # type: ignore[misc]
 
 
 class _SuspendFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str, now_ms: int, write: bool, recycled: Recycled | None) -> None:
+    def __init__(
+        self, reference: WorkspaceRef, run_id: str, now_ms: int, write: bool, recycled: Recycled | None
+    ) -> None:
         self._reference, self._run_id, self._now_ms, self._write, self._recycled = (
             reference,
             run_id,
@@ -214,8 +216,8 @@ class _SuspendFn(beam.DoFn):  # type: ignore[misc]
         )
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
-    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Outcome]:
+    def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Changes]:
         tenant, tables = element
         yield set_aside(tenant, list(tables), self._files, self._now_ms, write=self._write, recycled=self._recycled)

@@ -20,12 +20,12 @@ from callward import database
 from callward.columns import set_column
 from callward.keys.seal import key_id_of
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import BLOCKS, Outcome, Slice
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import BLOCKS, Changes, Slice
 from callward.parsing.records import message_records
 from callward.streaming import blocks as streaming
-from callward.streaming.retry import patiently, telling
-from callward.workspace import Reference, Workspace, open_transit, open_workspace
+from callward.streaming.retry import reporting_failure, retry_transient
+from callward.workspace import Workspace, WorkspaceRef, open_transit, open_workspace
 from schemas.declaration import sniff
 from transforms.coders import use_transit
 from transforms.commit import Limit
@@ -48,7 +48,7 @@ _AAD: Final = b"callward parcel 1"
 
 
 @dataclass
-class Parcel:
+class BucketBatch:
     """What one bucket gets of some blocks: names of spilled tables (each of one tenant), and their slices.
 
     The parcel of what is set aside carries the ledger's facts, too.
@@ -58,15 +58,15 @@ class Parcel:
     slices: list[Slice]
     sharding: str
     bytes: int = 0
-    facts: Outcome | None = None
+    facts: Changes | None = None
 
     def seal(self, workspace: Workspace) -> bytes:
         """As the engine carries and keeps it: sealed under the transit key, which its header names."""
         return workspace.transit.seal(pickle.dumps(self), _AAD)
 
     @classmethod
-    def open(cls, sealed: bytes, workspace: Workspace) -> "Parcel":
-        parcel: Parcel = pickle.loads(workspace.keyring.sealer_by_id(key_id_of(sealed)).open(sealed, _AAD))
+    def open(cls, sealed: bytes, workspace: Workspace) -> "BucketBatch":
+        parcel: BucketBatch = pickle.loads(workspace.keyring.sealer_by_id(key_id_of(sealed)).open(sealed, _AAD))
         return parcel
 
 
@@ -77,10 +77,10 @@ class Taken:
 
     good: dict[int, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     suspended: list[pa.Table] = field(default_factory=list)
-    facts: Outcome = field(default_factory=Outcome)
+    facts: Changes = field(default_factory=Changes)
 
 
-def take_in(work: pa.Table, limits: Mapping[str, Limit], files: Files, archive: bool) -> Taken:
+def take_in(work: pa.Table, limits: Mapping[str, Limit], files: DataFiles, archive: bool) -> Taken:
     """Read, parse, normalize, validate and identify one work (of one source and shape).
 
     A file that is here as a whole is set aside when it has more faults than its source's limit.
@@ -108,13 +108,13 @@ def take_in(work: pa.Table, limits: Mapping[str, Limit], files: Files, archive: 
     return taken
 
 
-def count_faults(work: pa.Table, files: Files) -> tuple[int, int]:
+def count_faults(work: pa.Table, files: DataFiles) -> tuple[int, int]:
     """How many records of a work have a fault, of how many: for a file too large to be judged in one piece."""
     table, _ = _validated(work, files, False)
     return (0, 0) if table is None else (table.num_rows - table["fault"].null_count, table.num_rows)
 
 
-def _validated(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Table | None, Outcome]:
+def _validated(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
     found, facts = _read(work, files, archive)
     if found is None or not found.num_rows:
         return None, facts
@@ -122,13 +122,13 @@ def _validated(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Table | 
     return validate(table, int(work.schema.metadata[NOW])).replace_schema_metadata(found.schema.metadata), facts
 
 
-def _read(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Table | None, Outcome]:
+def _read(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
     if FILE_NO in work.schema.metadata:
         return _read_messages(work, files, archive)
     return read(work, files, archive)
 
 
-def _read_messages(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Table, Outcome]:
+def _read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table, Changes]:
     """A block of messages → its records, with where each came from; and its sealed archive."""
     metadata = work.schema.metadata
     source = metadata[SOURCE].decode()
@@ -147,7 +147,7 @@ def _read_messages(work: pa.Table, files: Files, archive: bool) -> tuple[pa.Tabl
     }
     table |= {"message_id": work["message_id"].take(pa.array(of)), "message": of}
     shape = sniff(b"\n".join(raw.slice(0, _SNIFFED).to_pylist()), declaration)
-    outcome, place = Outcome(), (None, None)
+    outcome, place = Changes(), (None, None)
     if archive:
         joined = b"\n".join(value for value in values.to_pylist() if value)
         made = files.write_archive(archive_tenant(files, source), joined)
@@ -169,7 +169,7 @@ def _over_limit(table: pa.Table, metadata: dict[bytes, bytes], limits: Mapping[s
     return {no for no in whole & set(faults) if limit.exceeded(faults[no], read[no])}
 
 
-def parcels(work: pa.Table, taken: Taken, files: Files) -> Iterator[tuple[int, Parcel]]:
+def parcels(work: pa.Table, taken: Taken, files: DataFiles) -> Iterator[tuple[int, BucketBatch]]:
     """Spill what was taken in: (bucket, parcel). Each block has a slice in every bucket it has records for, and one
     more of what is set aside, be it nothing."""
     sharding = work.schema.metadata[SHARDING].decode()
@@ -202,12 +202,12 @@ def _rows_by_block(tables: Collection[pa.Table]) -> dict[tuple[int, int], int]:
     return {(row["file_no"], row["block"]): row["count_all"] for row in counted.to_pylist()}
 
 
-def _parcel(tables: Collection[pa.Table], slices: list[Slice], sharding: str, files: Files) -> Parcel:
+def _parcel(tables: Collection[pa.Table], slices: list[Slice], sharding: str, files: DataFiles) -> BucketBatch:
     names = [files.spill(table) for table in tables if table.num_rows]
-    return Parcel(names, slices, sharding, sum(table.nbytes for table in tables))
+    return BucketBatch(names, slices, sharding, sum(table.nbytes for table in tables))
 
 
-def files_now(reference: Reference, run_id: str, files: Files | None = None) -> Files:
+def files_now(reference: WorkspaceRef, run_id: str, files: DataFiles | None = None) -> DataFiles:
     """Files that seal what is in flight under this month's transit key; `files` themselves while it is theirs.
 
     A stream may run for years. What it gathers lives for minutes, so a month's key is free soon after the month.
@@ -217,7 +217,7 @@ def files_now(reference: Reference, run_id: str, files: Files | None = None) -> 
         return files
     now = replace(reference, transit_month=month)
     use_transit(str(now), open_transit)
-    return Files(open_workspace(now), run_id)
+    return DataFiles(open_workspace(now), run_id)
 
 
 # -- Beam --------------------------------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def files_now(reference: Reference, run_id: str, files: Files | None = None) -> 
 class TakeIn(beam.PTransform):  # type: ignore[misc]
     """PCollection[work table] → PCollection[tuple[bucket, sealed parcel]]; b"" tells a bucket to flush."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
     buckets: int
     limits: dict[str, Limit]
@@ -240,7 +240,7 @@ class TakeIn(beam.PTransform):  # type: ignore[misc]
 
 class _TakeInFn(beam.DoFn):  # type: ignore[misc]
     def __init__(
-        self, reference: Reference, run_id: str, buckets: int, limits: dict[str, Limit], archive: bool
+        self, reference: WorkspaceRef, run_id: str, buckets: int, limits: dict[str, Limit], archive: bool
     ) -> None:
         self._reference, self._run_id, self._buckets = reference, run_id, buckets
         self._limits, self._archive = limits, archive
@@ -253,8 +253,8 @@ class _TakeInFn(beam.DoFn):  # type: ignore[misc]
         if FLUSH in work.schema.metadata:
             yield from ((bucket, b"") for bucket in (*range(self._buckets), ASIDE))
             return
-        with telling(self._files.workspace.settings, self._run_id):
-            yield from patiently(lambda: self._taken_in(work))
+        with reporting_failure(self._files.workspace.settings, self._run_id):
+            yield from retry_transient(lambda: self._taken_in(work))
 
     def _taken_in(self, work: pa.Table) -> list[tuple[int, bytes]]:
         taken = take_in(work, self._limits, self._files, self._archive)

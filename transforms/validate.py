@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from callward.columns import has_value
 from callward.lake import ledger
-from callward.lake.ledger import Outcome
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.lake.ledger import Changes
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.codes import Bucket, Suspense
 from transforms.read import CONDEMNED, SHAPE, SOURCE
@@ -165,17 +165,17 @@ def _aside(table: pa.Table, metadata: dict[bytes, bytes], workspace: Workspace) 
 class Validate(beam.PTransform):  # type: ignore[misc]
     """PCollection[normalized table] → good: sound records; suspended: (tenant, SUSPENDED table); facts: Outcome."""
 
-    reference: Reference
+    reference: WorkspaceRef
     now_ms: int
 
     def expand(self, normalized: beam.PCollection) -> Any:
-        types = {"suspended": tuple[str, pa.Table], "facts": Outcome}
+        types = {"suspended": tuple[str, pa.Table], "facts": Changes}
         work = beam.ParDo(_ValidateFn(self.reference, self.now_ms)).with_output_types(pa.Table, **types)
         return normalized | "ValidateRecords" >> work.with_outputs(*types, main="good")
 
 
 class _ValidateFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, now_ms: int) -> None:
+    def __init__(self, reference: WorkspaceRef, now_ms: int) -> None:
         self._reference, self._now_ms = reference, now_ms
 
     def setup(self) -> None:
@@ -184,7 +184,7 @@ class _ValidateFn(beam.DoFn):  # type: ignore[misc]
     def process(self, table: pa.Table) -> Iterator[Any]:
         tagged = beam.pvalue.TaggedOutput
         judged = judge(validate(table, self._now_ms), self._workspace)
-        yield tagged("facts", Outcome(entries=judged.entries, faults=judged.faults))
+        yield tagged("facts", Changes(entries=judged.entries, faults=judged.faults))
         for suspended in judged.suspended:
             yield tagged("suspended", suspended)
         if judged.good.num_rows:

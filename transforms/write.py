@@ -7,23 +7,23 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome
-from callward.workspace import Reference, open_workspace
-from transforms.elements import Rewrite, Share
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
+from callward.workspace import WorkspaceRef, open_workspace
+from transforms.elements import Rewrite, ViewRows
 
 
-def write(share: Share, files: Files) -> Outcome:
+def write(share: ViewRows, files: DataFiles) -> Changes:
     """Write one share as a data file with its companions."""
     if share.taken or not share.rows.num_rows:
-        return Outcome()
+        return Changes()
     made = files.write_view(
         share.view, share.tenant, share.call_date, share.rows, share.lineage, share.bits, share.shard
     )
-    return Outcome(files=[made])
+    return Changes(files=[made])
 
 
-def rewrite(work: Rewrite, files: Files) -> Outcome:
+def rewrite(work: Rewrite, files: DataFiles) -> Changes:
     """Write a committed data file anew without some rows, or with others in their place."""
     old = work.file
     rows, lineage = files.rows(old), files.lineage(old)
@@ -34,7 +34,7 @@ def rewrite(work: Rewrite, files: Files) -> Outcome:
         lineage = pa.concat_tables([lineage, work.lineage.cast(lineage.schema)]).take(pa.array(index))
     keep = np.ones(rows.num_rows, bool)
     keep[work.drop] = False
-    outcome = Outcome(superseded={old.file_id: (old.tenant, old.part)})
+    outcome = Changes(superseded={old.file_id: (old.tenant, old.part)})
     if keep.any():
         kept = pa.array(keep)
         outcome.files.append(
@@ -74,9 +74,9 @@ class OncePerFile(beam.PTransform):  # type: ignore[misc]
 
 @dataclass(eq=False)
 class Write(beam.PTransform):  # type: ignore[misc]
-    """PCollection[Share | Rewrite] → PCollection[Outcome]."""
+    """PCollection[ViewRows | Rewrite] → PCollection[Changes]."""
 
-    reference: Reference
+    reference: WorkspaceRef
     run_id: str
 
     def expand(self, shares: beam.PCollection) -> beam.PCollection:
@@ -84,11 +84,11 @@ class Write(beam.PTransform):  # type: ignore[misc]
 
 
 class _WriteFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, reference: Reference, run_id: str) -> None:
+    def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 
     def setup(self) -> None:
-        self._files = Files(open_workspace(self._reference), self._run_id)
+        self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
-    def process(self, element: Share | Rewrite) -> Iterator[Outcome]:
+    def process(self, element: ViewRows | Rewrite) -> Iterator[Changes]:
         yield rewrite(element, self._files) if isinstance(element, Rewrite) else write(element, self._files)

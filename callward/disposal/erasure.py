@@ -22,7 +22,7 @@ from callward.evidence.certificates import Facts, Held
 from callward.evidence.checks import COMPANIONS
 from callward.failpoints import point
 from callward.lake import ledger
-from callward.lake.ledger import Outcome, Refused
+from callward.lake.ledger import Changes, CommitConflict
 from callward.retention import holds
 from callward.retention.requests import register as request_register
 from callward.retention.requests.register import SERVICE, Refusal, Request
@@ -39,7 +39,7 @@ REASON: Final = "erasure"
 class Done:
     """What a request came to, over all dates."""
 
-    outcome: Outcome
+    outcome: Changes
     suppressed: Sequence[str]
     items: Sequence[Mapping[str, Any]]
     counts: Counter[str]
@@ -49,14 +49,14 @@ class Done:
 def commit(settings: Settings, run_id: str, request_id: str, done: Done, today: date) -> None:
     """Rows, derived tables, suppressions and the answer count together, or none does.
 
-    Raises Refused when a partition or a hold changed since they were looked at. Done already, it changes nothing.
+    Raises CommitConflict when a partition or a hold changed since they were looked at. Done already, it changes nothing.
     """
     request = request_register.found(settings, request_id)
     with database.writing(settings) as connection:
         if connection.execute(select(purges.c.purge_id).where(purges.c.purge_id == run_id)).first() is not None:
             return
         if done.fingerprints != {holds.fingerprint(connection)}:
-            raise Refused
+            raise CommitConflict
         if done.outcome.superseded:
             ledger.commit(connection, run_id, 0, done.outcome)
         _suppress(connection, request, done.suppressed)

@@ -20,9 +20,9 @@ from callward import audit, database, runs
 from callward.failpoints import point
 from callward.lake import ledger
 from callward.lake.data_files import HELD
-from callward.lake.ledger import ENDS, DataFile, Refused
+from callward.lake.ledger import ENDS, CommitConflict, DataFile
 from callward.retention import holds
-from callward.retention.purge.due_files import BY_TRUNK, FROZEN, GONE, KEEP, OPEN, USAGE, Item
+from callward.retention.purge.due_files import BY_TRUNK, FROZEN, GONE, KEEP, OPEN, USAGE, PlanItem
 from callward.retention.purge.plan import Plan
 from callward.settings import Settings
 from schemas.retention import frozen_derived, lake_file_inputs, purge_items, purges, row_ends, subject_requests
@@ -132,7 +132,7 @@ def _insert(connection: Connection, purge_id: str, made: Plan, run_id: str, stat
     )
 
 
-def _item_row(purge_id: str, number: int, item: Item) -> dict[str, Any]:
+def _item_row(purge_id: str, number: int, item: PlanItem) -> dict[str, Any]:
     return {
         "purge_id": purge_id,
         "item": number,
@@ -162,7 +162,7 @@ def _audit(connection: Connection, event: str, purge_id: str, digest: str, reaso
 def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, written: Written) -> None:
     """Old data files count no more, and what was written counts: all at once.
 
-    Raises Refused when a hold, or a partition of the plan, is not as it was planned with.
+    Raises CommitConflict when a hold, or a partition of the plan, is not as it was planned with.
     """
     at = database.now()
     point("purge-prepared")
@@ -189,7 +189,7 @@ def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, writte
 
 def _check_as_planned(connection: Connection, made: Plan) -> None:
     if holds.fingerprint(connection) != made.fingerprint:
-        raise Refused
+        raise CommitConflict
     by_tenant: dict[str, list[str]] = defaultdict(list)
     for tenant, part in made.versions:
         by_tenant[tenant].append(part)
@@ -197,7 +197,7 @@ def _check_as_planned(connection: Connection, made: Plan) -> None:
         for some in database.batches(sorted(parts)):
             for key, version in ledger.versions(connection, tenant, some).items():
                 if made.versions[key] != version:
-                    raise Refused
+                    raise CommitConflict
 
 
 def _supersede(connection: Connection, file_ids: Sequence[str], run_id: str, at: datetime) -> None:
@@ -208,7 +208,7 @@ def _supersede(connection: Connection, file_ids: Sequence[str], run_id: str, at:
             .values(superseded_at=at, superseded_by=run_id)
         )
         if gone.rowcount != len(some):
-            raise Refused
+            raise CommitConflict
 
 
 def _same_inputs(connection: Connection, written: Written) -> None:
@@ -243,9 +243,9 @@ def _count_ends(connection: Connection, made: Plan, purge_id: str, written: Writ
         ledger.add_ends(connection, purge_id, [pa.Table.from_pylist(rows, schema=ENDS)])
 
 
-def _by_end(made: Plan) -> Iterator[tuple[str, list[Item]]]:
+def _by_end(made: Plan) -> Iterator[tuple[str, list[PlanItem]]]:
     """Items whose rows are counted from the register alone, by what becomes of these. Sealed logs count their own."""
-    ends: dict[str, list[Item]] = defaultdict(list)
+    ends: dict[str, list[PlanItem]] = defaultdict(list)
     for item in made.doing:
         if item.file.view.startswith(HELD):
             ends["unheld"].append(item)
@@ -254,7 +254,7 @@ def _by_end(made: Plan) -> Iterator[tuple[str, list[Item]]]:
     yield from sorted(ends.items())
 
 
-def _kept(item: Item, file: DataFile) -> Mapping[int, int]:
+def _kept(item: PlanItem, file: DataFile) -> Mapping[int, int]:
     return file.inputs if file.view.startswith(HELD) else {}
 
 
@@ -421,7 +421,7 @@ def _stretches(days: Sequence[date]) -> Iterator[tuple[date, date]]:
 # -- what is gone ------------------------------------------------------------------------------------------------------
 
 
-def doomed_files(connection: Connection, purge: Purge) -> list[Row[Any]]:
+def files_to_destroy(connection: Connection, purge: Purge) -> list[Row[Any]]:
     """Data files of a purge, and those replaced before, that are still on disk: (file_id, path, view)."""
     f = lake_files.c
     mine = f.superseded_by == purge.run_id

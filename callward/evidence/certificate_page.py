@@ -115,7 +115,7 @@ def _scope(body: Mapping[str, Any]) -> str:
     ]
     ends = [[e["view"], e["end"], e["rows"], e["input_files"]] for e in body["row_counts"]["by_end"]]
     return (
-        _table(["Tenant", "Class", "View", "Event time", "Files", "Rows", "Bytes"], rows)
+        _table(["Tenant", "Class", "View", "Event time", "DataFiles", "Rows", "Bytes"], rows)
         + _table(["View", "Rows that were", "Rows", "Input files"], ends)
         + _table(["Digests", "Manifest", "Selector"], digests)
     )

@@ -23,7 +23,7 @@ from callward.ingest.landing import mask
 from callward.retention.policy.register import Policies
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.purge import due_files
-from callward.retention.purge.due_files import Law
+from callward.retention.purge.due_files import Governance
 from callward.runs import CODE_VERSION
 from callward.settings import Settings
 from schemas.retention_classes import CLASSES
@@ -199,7 +199,7 @@ def _due(cls: str, rows: Sequence[Any], found: Known) -> list[date]:
     """The first and the last day on which these rows fell due. None for held copies, that did before they were made,
     and for what was asked to go before its time.
     """
-    law, as_of = Law(found.policies), found.purge.as_of
+    law, as_of = Governance(found.policies), found.purge.as_of
     files = [data_file(row) for row in rows]
     expiries = [
         e for file in files for e in due_files.expiries(file, law) if e.retention_class == cls and e.first < as_of

@@ -43,7 +43,7 @@ _WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 
 
-class Files:
+class DataFiles:
     """Reads and writes data files for one role; filters and lineage that were read stay for the life of this object."""
 
     def __init__(self, workspace: Workspace, run_id: str) -> None:

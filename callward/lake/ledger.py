@@ -65,7 +65,7 @@ ENDS = pa.schema([("view", pa.string()), ("file_no", pa.int64()), ("end", pa.str
 NEVER_WRITTEN = "expired"  # the end of a row that a view never got: its window was past when the row came
 
 
-class Refused(Exception):
+class CommitConflict(Exception):
     """Another commit changed a partition that this one had read: settle anew."""
 
 
@@ -119,7 +119,7 @@ class Slice:
 
 
 @dataclass
-class Outcome:
+class Changes:
     """What a piece of work wants committed. Outcomes of one wave are merged and committed together."""
 
     files: list[DataFile] = field(default_factory=list)
@@ -135,8 +135,8 @@ class Outcome:
     slices: list[Slice] = field(default_factory=list)  # of a stream: a block is complete with the last of its slices
 
     @classmethod
-    def merge(cls, outcomes: Iterable["Outcome"]) -> "Outcome":
-        """Put together; raises Refused when two of them read different versions of a partition."""
+    def merge(cls, outcomes: Iterable["Changes"]) -> "Changes":
+        """Put together; raises CommitConflict when two of them read different versions of a partition."""
         merged = cls()
         for outcome in outcomes:
             merged.files += outcome.files
@@ -152,7 +152,7 @@ class Outcome:
                 merged.derived.setdefault(name, []).extend(tables)
             for part, version in outcome.read.items():
                 if merged.read.setdefault(part, version) != version:
-                    raise Refused
+                    raise CommitConflict
         return merged
 
 
@@ -212,7 +212,7 @@ def read_entries(table: pa.Table) -> pa.Table:
     return _entry_table(counted["file_no"], IN, "", counted["count_all"], pc.fill_null(counted["carried_ms_sum"], 0))
 
 
-def paired_entries(table: pa.Table) -> pa.Table:
+def computed_talk_entries(table: pa.Table) -> pa.Table:
     """Entries for talk that pairing computed (`table`: file_no, talk_ms)."""
     counted = table.group_by("file_no", use_threads=False).aggregate([("talk_ms", "sum")])
     return _entry_table(
@@ -301,10 +301,10 @@ def data_file(row: Row[Any]) -> DataFile:
     return DataFile(**{name: getattr(row, name) for name in DataFile.__dataclass_fields__.keys() - {"inputs"}})
 
 
-def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> pa.Table:
+def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> pa.Table:
     """Commit a wave within a writing transaction; returns its summed entries.
 
-    Raises Refused (a partition changed), Unbalanced, or Problem (the lease was lost).
+    Raises CommitConflict (a partition changed), Unbalanced, or Problem (the lease was lost).
     """
     point("commit-begun")
     runs.renew(connection, run_id)
@@ -312,7 +312,7 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
     check_balance(summed)
     for (tenant, part), version in outcome.read.items():
         if versions(connection, tenant, [part])[tenant, part] != version:
-            raise Refused
+            raise CommitConflict
     swap_files(connection, run_id, outcome)
     _raise_versions(connection, outcome)
     _add_derived(connection, outcome.derived)
@@ -336,14 +336,14 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Outcome) -> 
 
 
 def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at: datetime) -> None:
-    """Name data files in the manifest. Raises Refused when one is under a key that was destroyed meanwhile."""
+    """Name data files in the manifest. Raises CommitConflict when one is under a key that was destroyed meanwhile."""
     if not made:
         return
     used = sorted({key_id for file in made for key_id in file.key_ids.split()})
     for some in database.batches(used):
         alive = select(func.count()).select_from(keys).where(keys.c.key_id.in_(some), keys.c.state != "destroyed")
         if connection.execute(alive).scalar() != len(some):
-            raise Refused
+            raise CommitConflict
     names = DataFile.__dataclass_fields__.keys() - {"inputs"}
     rows = [{name: getattr(f, name) for name in names} for f in made]
     common = {"run_id": run_id, "committed_at": at}
@@ -357,10 +357,10 @@ def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at:
         connection.execute(insert(lake_file_inputs), inputs)
 
 
-def swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
+def swap_files(connection: Connection, run_id: str, outcome: Changes) -> None:
     """Name an outcome's data files and let those that they supersede count no more; no version is raised.
 
-    Raises Refused when one of these does not count any more, or a key was destroyed.
+    Raises CommitConflict when one of these does not count any more, or a key was destroyed.
     """
     at = database.now()
     add_files(connection, run_id, outcome.files, at)
@@ -371,10 +371,10 @@ def swap_files(connection: Connection, run_id: str, outcome: Outcome) -> None:
             .values(superseded_at=at, superseded_by=run_id)
         )
         if gone.rowcount != 1:
-            raise Refused
+            raise CommitConflict
 
 
-def _raise_versions(connection: Connection, outcome: Outcome) -> None:
+def _raise_versions(connection: Connection, outcome: Changes) -> None:
     changed = {(f.tenant, f.part) for f in outcome.files if f.view != "archive"} | set(outcome.superseded.values())
     raise_versions(connection, changed)
 
@@ -455,7 +455,7 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
     )
     for row in rows:
         if connection.execute(statement, row).rowcount != 1:
-            raise Refused  # another run committed this block
+            raise CommitConflict  # another run committed this block
 
 
 def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
@@ -476,9 +476,9 @@ def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
 
 
 def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) -> None:
-    """Note slices as committed; raises Refused when one was already. A block with all of them is complete."""
+    """Note slices as committed; raises CommitConflict when one was already. A block with all of them is complete."""
     if committed_slices(connection, {part.key for part in slices}):
-        raise Refused
+        raise CommitConflict
     at = database.now()
     rows = [
         {"file_no": s.file_no, "block": s.block, "slice": s.number, "run_id": run_id, "rows": s.rows} for s in slices

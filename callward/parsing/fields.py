@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from callward.columns import few, map_few, nulls, overlaid
 from callward.parsing.raw_columns import Texts, null_empty
-from callward.parsing.times import Settled, Stamp, Times, decimals, durations, in_utc, integers, read_times, stamp
+from callward.parsing.times import Resolved, Stamp, Times, decimals, durations, in_utc, integers, read_times, stamp
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS
 from schemas.cdr import FEW, PARSED
 from schemas.declaration import DURATION_FIELDS, TIME_FIELDS, WORKING_FIELDS, Declaration, Value
@@ -99,7 +99,7 @@ class Fields:
         """The field `name`, null throughout where the source has none."""
         return self.values.get(name, nulls(self.rows, PARSED.field(name).type))
 
-    def settled(self) -> Settled:
+    def settled(self) -> Resolved:
         """The records' times, complete."""
         times = Times(
             *(self.stamps.get(name) for name in TIME_FIELDS),

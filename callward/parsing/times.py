@@ -200,7 +200,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolved:
     """The times of a batch, complete: timestamp[ms] in UTC (without a zone), ms, and whether it was answered."""
 
     start: pa.Array
@@ -212,7 +212,7 @@ class Settled:
     answered: pa.Array
 
 
-def stamp(times: Times, rows: int, zone: str, time: Time) -> Settled:
+def stamp(times: Times, rows: int, zone: str, time: Time) -> Resolved:
     """Times of `rows` records in UTC, with what follows from the others filled in.
 
     Answered means an answer time or talk time, never a cause. Local stamps resolve once, at the start: the others are
@@ -227,7 +227,7 @@ def stamp(times: Times, rows: int, zone: str, time: Time) -> Settled:
     if times.talk is not None:
         talk = pc.if_else(pc.or_(answered, pc.is_valid(talk)), talk, 0)
     pdd = _coalesced(times.pdd if times.pdd is not None else pa.nulls(rows, pa.int64()), _between(start, ring))
-    return Settled(start, ring, answer, end, talk, pdd, answered)
+    return Resolved(start, ring, answer, end, talk, pdd, answered)
 
 
 def _stamps(given: Stamp | None, rows: int) -> pa.Array:

@@ -60,7 +60,7 @@ class OfPartition:
 
 
 @dataclass(frozen=True)
-class Figures:
+class StreamMetrics:
     """A stream as it stands at `at` (naive UTC, as all times here)."""
 
     run_id: str
@@ -148,7 +148,7 @@ def _state(connection: Connection, row: Row[Any]) -> str:
 
 def figures(
     connection: Connection, run_id: str, watermarks: Watermarks | None = None, *, now: datetime | None = None
-) -> Figures | None:
+) -> StreamMetrics | None:
     """The figures of a stream; None when there is no such run. `watermarks` are the broker's, where it was asked.
 
     The broker is asked before, never within: a transaction that waits for a server would keep a snapshot open.
@@ -162,7 +162,7 @@ def figures(
     names = ("run_id", "engine", "job_id", "started_at", "stop_requested_at", "stopped_at", "reason", "last_commit_at")
     known: dict[str, Any] = {name: getattr(row, name) for name in names}
     known |= {name: int(getattr(row, name)) for name in ("rows", "suspended", "commits", "retries")}
-    return Figures(
+    return StreamMetrics(
         **known,
         state=_state(connection, row),
         at=at,

@@ -19,7 +19,7 @@ _PAUSE_S: Final = 2.0
 _OURS: Final = ("callward", "transforms", "pipelines", "schemas")
 
 
-def patiently(work: Callable[[], Value]) -> Value:
+def retry_transient(work: Callable[[], Value]) -> Value:
     """Do it, again and again while the database is away or the disk is full."""
     until = time.monotonic() + _PATIENCE_S
     while True:
@@ -37,7 +37,7 @@ def passes(error: BaseException) -> bool:
 
 
 @contextmanager
-def telling(settings: Settings, run_id: str) -> Iterator[None]:
+def reporting_failure(settings: Settings, run_id: str) -> Iterator[None]:
     """Tell the supervisor what no second try would mend: it ends the stream and says so."""
     try:
         yield

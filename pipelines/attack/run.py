@@ -18,7 +18,7 @@ from callward.release.attack import population, suite
 from callward.release.attack.attacks import ELIGIBLE_CALLS
 from callward.release.attack.linkage import Views, linkages
 from callward.release.attack.mechanisms_under_test import Privacy
-from callward.release.attack.suite import DP, RAW, THRESHOLD, Effort, Siege
+from callward.release.attack.suite import DP, RAW, THRESHOLD, AttackSuite, Effort
 from callward.release.attack.unicity import POINTS, unicities
 from callward.settings import Settings
 from pipelines import terminal
@@ -55,7 +55,7 @@ def attack(
     privacy = privacy or Privacy()
     progress(f"making {calls:,} calls, with victims")
     scene = population.scene(seed, calls, privacy.k)
-    besieged = Siege(scene, privacy, effort)
+    besieged = AttackSuite(scene, privacy, effort)
     found = [_told(one, progress) for one in besieged.attacks()]
     progress("ways to publish that are known to be broken")
     controls = [_control(one) for one in besieged.controls()]

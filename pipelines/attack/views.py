@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.errors import Problem, UsageProblem
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.release import declaration
 from callward.release.attack.attacks import Ints
@@ -24,7 +24,7 @@ from callward.release.declaration import Release
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
@@ -47,7 +47,7 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
 
     Raises UsageProblem where a view has no rows of that day, or its numbers are past their window.
     """
-    files = Files(open_workspace(Reference(str(settings.path), ROLE, f"attack on the views of {day}")), "attack")
+    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"attack on the views of {day}")), "attack")
     releases = declared(settings) or [declaration.parse(schema.example(name)) for name in schema.examples()]
     read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
     return {
@@ -59,7 +59,7 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     }
 
 
-def _read(files: Files, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
+def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
     found = files.committed(view, tenant, [day.isoformat()])
     if not found:
         raise UsageProblem(f"view {view} of {tenant} has no rows on {day}")
@@ -71,7 +71,7 @@ def _read(files: Files, view: str, tenant: str, day: date, releases: Sequence[Re
     return _Read(pa.concat_tables([part.rows for part in parts]), np.concatenate([part.origin for part in parts]))
 
 
-def _file(files: Files, file: DataFile, columns: Sequence[str], hidden: Hidden | None) -> _Read:
+def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None) -> _Read:
     lineage = files.lineage(file)
     origin = np.column_stack([np.asarray(lineage[name], np.int64) for name in ("file_no", "block", "line")])
     if hidden is None:
@@ -86,7 +86,7 @@ def _file(files: Files, file: DataFile, columns: Sequence[str], hidden: Hidden |
 # -- linkage -----------------------------------------------------------------------------------------------------------
 
 
-def _views(files: Files, read: Mapping[str, _Read]) -> Views:
+def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
     billing, assurance = read["billing"], read["assurance"]
     number = np.unique(np.concatenate([billing.origin, assurance.origin]), axis=0, return_inverse=True)[1].ravel()
     truth = (number[: len(billing.origin)], number[len(billing.origin) :])

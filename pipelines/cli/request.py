@@ -236,7 +236,7 @@ def answer(
     """Answer a request that waits: do what it asks, or refuse it."""
     from pipelines import request as requests
 
-    settings, hand = load(config), requests.Hand(person, key, to)
+    settings, hand = load(config), requests.Handler(person, key, to)
     _say(requests.answer(settings, request_id, hand, _today(), identity=identity, refuse=refuse, note=note), as_json)
 
 
@@ -261,8 +261,8 @@ def _ask(
         number = _read(number_file).strip()
     selected = requests.selector(settings, tenant, number, account, country)
     on = _iso("--received", received)
-    asked = requests.Asked(tenant, kind, regime, identity, date.fromisoformat(on) if on else None, wants)
-    _say(requests.ask(settings, asked, selected, requests.Hand(*hand), _today(), dry_run=dry_run), as_json)
+    asked = requests.NewRequest(tenant, kind, regime, identity, date.fromisoformat(on) if on else None, wants)
+    _say(requests.ask(settings, asked, selected, requests.Handler(*hand), _today(), dry_run=dry_run), as_json)
 
 
 def _say(told: dict[str, Any], as_json: bool) -> None:

@@ -30,7 +30,7 @@ from callward.keys.roots import ACTIVE
 from callward.retention.policy import register as policy_register
 from callward.settings import CAPABILITIES, SIGNERS, Settings, load
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
-from callward.workspace import Reference, Workspace
+from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
@@ -168,7 +168,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
     if not settings.sources:
         mend = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
         yield Finding("sources", MISSING, "there is none yet", mend)
-    workspace = Workspace(Reference(str(settings.path), "ops", "doctor"), settings)
+    workspace = Workspace(WorkspaceRef(str(settings.path), "ops", "doctor"), settings)
     for source in settings.sources:
         try:
             workspace.declaration(source)
@@ -560,7 +560,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         return
     from callward.ingest import kafka  # the broker's client is loaded for those who have one
 
-    workspace = Workspace(Reference(str(settings.path), "ops", "doctor"), settings)
+    workspace = Workspace(WorkspaceRef(str(settings.path), "ops", "doctor"), settings)
     yield from (Finding(*row) for row in kafka.looked_at(settings, workspace))
 
 

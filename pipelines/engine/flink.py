@@ -27,7 +27,7 @@ from typing import IO, Any, Final
 from callward.errors import Problem
 from callward.runs import CODE_VERSION
 from callward.settings import Settings
-from pipelines.engine.child_process import tethered
+from pipelines.engine.child_process import die_with_parent
 
 RUNNER: Final = "FlinkRunner"
 LOCAL: Final = "[local]"
@@ -203,7 +203,7 @@ def _start(settings: Settings, port: int, artifacts: int, room: Path, log: IO[by
         *([f"--flink-conf-dir={room}"] if is_local(settings) else ()),
     ]
     return subprocess.Popen(
-        tethered(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=room, start_new_session=True
+        die_with_parent(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=room, start_new_session=True
     )
 
 

@@ -13,7 +13,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from callward.errors import Problem
 from callward.settings import Settings
-from callward.workspace import Reference, open_transit
+from callward.workspace import WorkspaceRef, open_transit
 from pipelines.engine import flink, process, safe_errors
 from transforms.coders import use_transit
 
@@ -45,7 +45,7 @@ def runner(settings: Settings) -> FnApiRunner | None:
     return FnApiRunner() if settings.engine.runner == EMBEDDED else None
 
 
-def run(settings: Settings, reference: Reference, build: Callable[[beam.Pipeline], None]) -> None:
+def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipeline], None]) -> None:
     """Build and run one pipeline to its end; raises Problem with one clear sentence."""
     process.prepare()
     pa.set_memory_pool(pa.system_memory_pool())  # where Arrow was imported before

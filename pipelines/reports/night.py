@@ -12,7 +12,7 @@ from callward.errors import UsageProblem
 from callward.ingest.landing import LeftAlone, arrivals, mask
 from callward.lake import ledger
 from callward.settings import Settings, Source
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.nightly import Night
 from schemas.codes import Bucket
@@ -153,7 +153,7 @@ def explained(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
     """What each source's declaration maps, and what it drops; without sources, the formats that there are."""
     if not only and not settings.sources:
         return [{"format": name, "note": "a declaration that a source can name"} for name in available()]
-    workspace = open_workspace(Reference(str(settings.path), "ops", "explain"))
+    workspace = open_workspace(WorkspaceRef(str(settings.path), "ops", "explain"))
     rows = []
     for source in _sources(settings, only):
         for line in explain(workspace.declaration(source)):

@@ -27,7 +27,7 @@ from callward.ingest import segments
 from callward.ingest.http_bodies import Damaged, TooLarge, is_packing, is_type, line_of, record_in, unpacked
 from callward.ingest.senders import Failures, Gate
 from callward.settings import Settings, Source, host_port
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 
 ROLE: Final = "receiver"
@@ -69,7 +69,7 @@ def receive(settings: Settings, progress: Progress = lambda line: None) -> dict[
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-class Figures:
+class ReceiverMetrics:
     """What is counted, for Prometheus and for the end. Labels are sources and reasons, nothing from outside."""
 
     def __init__(self) -> None:
@@ -175,12 +175,12 @@ class _Receiver:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings, self._limits, self._progress = settings, settings.receive, progress
-        self._workspace = open_workspace(Reference(str(settings.path), ROLE, "receive"))
+        self._workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, "receive"))
         self._sources = {sender.source: settings.source(sender.source) for sender in settings.receive.senders}
         self._documents = _pushable(self._sources, self._workspace)
         self._gate = Gate(settings)
         self._failures = Failures(settings.receive.failures_per_minute)
-        self._figures = Figures()
+        self._figures = ReceiverMetrics()
         self._largest = int(settings.receive.body_mebibytes * (1 << 20))
         self._room = max(int(settings.receive.waiting_mebibytes * (1 << 20)), self._largest)
         self._requests = self._reserved = 0

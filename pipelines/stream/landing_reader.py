@@ -20,11 +20,11 @@ from callward.database import DatabaseAway
 from callward.failpoints import point
 from callward.ingest.landing import Arrival, LeftAlone, arrivals, unchanged
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
-from pipelines.intake import Altered, Intake, Unreadable
+from pipelines.intake import FileChanged, FileUnreadable, Intake
 from pipelines.stream.topic_reader import flush_now
 from transforms.take_in import ASIDE, NOW, SHARDING, WHOLE, count_faults
 
@@ -36,7 +36,7 @@ Seen: TypeAlias = tuple[Path, int, int]
 class LandingReader:
     """Blocks of what arrives for some sources. `ahead`: ledger numbers of files that were handed on before."""
 
-    def __init__(self, files: Files, sources: Sequence[Source], ahead: Sequence[int], sharding: str) -> None:
+    def __init__(self, files: DataFiles, sources: Sequence[Source], ahead: Sequence[int], sharding: str) -> None:
         self._files, self._sources, self._sharding = files, list(sources), sharding
         self._settings = files.workspace.settings
         self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
@@ -130,10 +130,10 @@ class LandingReader:
             return None
         try:
             planned = intakes.plan(arrival, source, self._files)
-        except Unreadable as problem:
+        except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
             return None
-        except (Altered, FileNotFoundError):  # it comes again, as another file
+        except (FileChanged, FileNotFoundError):  # it comes again, as another file
             self._seen.discard(_as_seen(arrival))
             return None
         if planned.file_no in self._ahead:

@@ -20,15 +20,15 @@ from callward.failpoints import point
 from callward.ingest.kafka import BrokerProblem
 from callward.ingest.landing import remove
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.streaming import blocks
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import compact
 from pipelines import intake as intakes
-from pipelines.engine.child_process import tethered
-from pipelines.pending import tidy_pending
+from pipelines.engine.child_process import die_with_parent
+from pipelines.pending import expire_pending
 from pipelines.stream import log as stream_log
 from pipelines.stream import offsets
 from schemas.tables import input_files
@@ -49,7 +49,7 @@ class _Merging:
         if self._process is None and compact.is_due(self._settings):
             program = sys.executable, "-P", "-m", "pipelines.cli.main"
             self._process = subprocess.Popen(
-                tethered([*program, "compact", "--json", "--config", str(self._settings.path)]),
+                die_with_parent([*program, "compact", "--json", "--config", str(self._settings.path)]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -68,20 +68,20 @@ class _Merging:
             raise Problem(f"small files were not merged: {said or f'compact ended with {process.returncode}'}")
 
 
-class House:
+class Maintenance:
     """What is due in each round of the supervisor."""
 
     def __init__(
         self,
         settings: Settings,
-        reference: Reference,
+        reference: WorkspaceRef,
         run_id: str,
         sources: Sequence[str],
         partitions: Mapping[str, list[int]],
     ) -> None:
         self._settings, self._run_id, self._sources = settings, run_id, list(sources)
         self._partitions = partitions
-        self._files = Files(open_workspace(reference), run_id)
+        self._files = DataFiles(open_workspace(reference), run_id)
         self._merging = _Merging(settings)
         self._filed = self._kept = time.monotonic()
 
@@ -125,7 +125,7 @@ class House:
         point("removed")
 
     def _tidy(self) -> None:
-        tidy_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
+        expire_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
         with database.writing(self._settings) as connection:
             blocks.close_days(connection, datetime.now(UTC).date())
             ledger.forget_slices(connection, database.now() - _SLICES_KEPT)

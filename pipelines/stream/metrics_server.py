@@ -24,7 +24,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from callward import database
 from callward.errors import Problem
 from callward.settings import Settings, host_port
-from callward.streaming.metrics import STOPPING, Figures, Watermarks, figures
+from callward.streaming.metrics import STOPPING, StreamMetrics, Watermarks, figures
 from pipelines.stream import log as stream_log
 
 PREFIX: Final = "callward_stream_"
@@ -36,31 +36,31 @@ _PULSE_S = 300.0  # a supervisor that has not been round for so long hangs: it a
 _SLOW_S = 5.0  # a client that sends or takes nothing for so long is let go
 _CLIENTS = 8  # at a time; more are turned away
 
-Asked = TypeVar("Asked")
+NewRequest = TypeVar("NewRequest")
 AskBroker = Callable[[], Watermarks]
 
 
 @dataclass(frozen=True)
-class Answer(Generic[Asked]):
+class Answer(Generic[NewRequest]):
     """The last answer (None: there was none yet), how old it is, and whether whoever was asked does answer."""
 
-    value: Asked | None
+    value: NewRequest | None
     age_s: float
     current: bool
 
 
-class Latest(Generic[Asked]):
+class Latest(Generic[NewRequest]):
     """The newest answer of something that may fail or hang: asked by a thread of its own, one question at a time."""
 
-    def __init__(self, ask: Callable[[], Asked], keep_s: float = _KEEP_S) -> None:
+    def __init__(self, ask: Callable[[], NewRequest], keep_s: float = _KEEP_S) -> None:
         self._ask, self._keep_s = ask, keep_s
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._value: Asked | None = None
+        self._value: NewRequest | None = None
         self._at = -float("inf")  # when the last answer was asked for, by the monotonic clock
         self._failed = False
 
-    def get(self, patience_s: float = _PATIENCE_S) -> Answer[Asked]:
+    def get(self, patience_s: float = _PATIENCE_S) -> Answer[NewRequest]:
         """The answer, asked for anew when it is old; waits so long at most."""
         with self._lock:
             if self._age() > self._keep_s and not (self._thread and self._thread.is_alive()):
@@ -103,7 +103,7 @@ class Monitor:
         """The supervisor is alive, and has seen that the engine's job runs, or that it does not."""
         self._beaten, self._job_runs = time.monotonic(), job_runs
 
-    def _ask(self) -> Figures:
+    def _ask(self) -> StreamMetrics:
         """The stream's figures. The broker is asked apart: its silence makes the lag unknown, and nothing else."""
         said = self._broker.get(_BROKER_PATIENCE_S) if self._broker else None
         marks = said.value if said and said.current else None
@@ -164,7 +164,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(PREFIX + name, text, value=float(value))
 
 
-def _of_stream(now: Figures) -> Iterator[Metric]:
+def _of_stream(now: StreamMetrics) -> Iterator[Metric]:
     yield CounterMetricFamily(PREFIX + "commits", "Commits of this stream.", value=now.commits)
     yield CounterMetricFamily(
         PREFIX + "retries", "Commits that were refused, as another came first, and were tried again.", value=now.retries
@@ -189,7 +189,7 @@ _OF_SOURCES: Final = (
 )
 
 
-def _of_sources(now: Figures) -> Iterator[Metric]:
+def _of_sources(now: StreamMetrics) -> Iterator[Metric]:
     records = CounterMetricFamily(PREFIX + "records", "Records committed by this stream.", labels=["source"])
     suspended = CounterMetricFamily(
         PREFIX + "suspended_records", "Records that it put into suspense.", labels=["source", "code"]
@@ -214,7 +214,7 @@ _OF_PARTITIONS: Final = (
 )
 
 
-def _of_partitions(now: Figures) -> Iterator[Metric]:
+def _of_partitions(now: StreamMetrics) -> Iterator[Metric]:
     """What is not known is left out."""
     for name, text, attribute in _OF_PARTITIONS:
         family = GaugeMetricFamily(PREFIX + name, text, labels=["topic", "partition"])

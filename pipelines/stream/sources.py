@@ -22,9 +22,9 @@ from apache_beam.io.unbounded_source import (
 )
 from apache_beam.utils.timestamp import Timestamp
 
-from callward.lake.data_files import Files
-from callward.streaming.retry import telling
-from callward.workspace import Reference, open_transit, open_workspace
+from callward.lake.data_files import DataFiles
+from callward.streaming.retry import reporting_failure
+from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.stream.landing_reader import LandingReader
 from pipelines.stream.topic_reader import TopicReader
 from transforms.coders import use_transit
@@ -74,10 +74,10 @@ class _Open:
     """
 
     def __init__(self) -> None:
-        self._readers: dict[_Head, Turns] = {}
+        self._readers: dict[_BlockSource, Cursors] = {}
         self._lock = threading.Lock()
 
-    def at(self, head: "_Head", mark: Mark | None) -> "Turns":
+    def at(self, head: "_BlockSource", mark: Mark | None) -> "Cursors":
         """The head's reader if it stands at `mark`; else a new one, as the engine went back to a checkpoint."""
         with self._lock:
             known = self._readers.get(head)
@@ -86,14 +86,14 @@ class _Open:
             if known is not None:
                 known.close()
                 del self._readers[head]
-            self._readers[head] = Turns(head.open(mark))
+            self._readers[head] = Cursors(head.open(mark))
             return self._readers[head]
 
 
 _OPEN: Final = _Open()
 
 
-class Turns:
+class Cursors:
     """A reader, and how many works it has handed on."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -129,7 +129,7 @@ class Turns:
 class _Reader(UnboundedReader):  # type: ignore[misc]
     """A reader of blocks as Beam drives it."""
 
-    def __init__(self, head: "_Head", mark: Mark | None) -> None:
+    def __init__(self, head: "_BlockSource", mark: Mark | None) -> None:
         self._head, self._mark = head, mark
         self._current: pa.Table | None = None
 
@@ -137,7 +137,7 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
         return self.advance()
 
     def advance(self) -> bool:
-        with telling(open_workspace(self._head.reference).settings, self._head.run_id):
+        with reporting_failure(open_workspace(self._head.reference).settings, self._head.run_id):
             reader = _OPEN.at(self._head, self._mark)
             self._current = reader.next()
             self._mark = reader.mark
@@ -163,8 +163,8 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class _Head(UnboundedSource):  # type: ignore[misc]
-    reference: Reference
+class _BlockSource(UnboundedSource):  # type: ignore[misc]
+    reference: WorkspaceRef
     run_id: str
     sharding: str
 
@@ -175,9 +175,9 @@ class _Head(UnboundedSource):  # type: ignore[misc]
     def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
         return _Reader(self, checkpoint_mark)
 
-    def _files(self) -> Files:
+    def _files(self) -> DataFiles:
         use_transit(str(self.reference), open_transit)
-        return Files(open_workspace(self.reference), self.run_id)
+        return DataFiles(open_workspace(self.reference), self.run_id)
 
     def split(self, desired_num_splits: int, options: Any = None) -> list[UnboundedSource]:
         return [self]
@@ -187,7 +187,7 @@ class _Head(UnboundedSource):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Partition(_Head):
+class PartitionSource(_BlockSource):
     """A partition of a topic of the settings. `start`: an offset instead of where the ledger says."""
 
     topic: str = ""
@@ -201,7 +201,7 @@ class Partition(_Head):
 
 
 @dataclass(frozen=True)
-class Landing(_Head):
+class LandingSource(_BlockSource):
     """The landing folders of some sources."""
 
     sources: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ class Landing(_Head):
 class ReadBlocks(beam.PTransform):  # type: ignore[misc]
     """Heads → PCollection[work table]: one element per head, as all splits of one would stay on one worker."""
 
-    heads: Iterable[_Head]
+    heads: Iterable[_BlockSource]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         # The name of Beam's own wrapper is private; setup.py pins the version that has it.

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from callward import database
 from callward.settings import Settings
-from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, Figures, figures, watched
+from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, StreamMetrics, figures, watched
 from pipelines import terminal
 from pipelines.stream.metrics_server import AskBroker, Latest
 
@@ -55,7 +55,7 @@ def told(document: dict[str, Any]) -> Iterator[Any]:
 # -- the document ------------------------------------------------------------------------------------------------------
 
 
-def _document(settings: Settings, now: Figures, broker_away: bool) -> dict[str, Any]:
+def _document(settings: Settings, now: StreamMetrics, broker_away: bool) -> dict[str, Any]:
     found = asdict(now)
     found["rows_per_second"] = round(sum(of.rows_per_second for of in now.sources), 1)
     found["freshness_s"] = now.freshness_s
@@ -63,7 +63,7 @@ def _document(settings: Settings, now: Figures, broker_away: bool) -> dict[str, 
     return found
 
 
-def _look(settings: Settings, now: Figures, broker_away: bool) -> Iterator[str]:
+def _look(settings: Settings, now: StreamMetrics, broker_away: bool) -> Iterator[str]:
     """What a person must look at, a sentence each."""
     if now.state == DEAD:
         yield "its supervisor died; start the stream again: callward stream start"
@@ -78,7 +78,7 @@ def _look(settings: Settings, now: Figures, broker_away: bool) -> Iterator[str]:
     yield from _missed(now)
 
 
-def _running_badly(settings: Settings, now: Figures) -> Iterator[str]:
+def _running_badly(settings: Settings, now: StreamMetrics) -> Iterator[str]:
     limit = settings.stream.fresh_seconds
     for of in now.sources:
         if of.freshness_s > limit:
@@ -88,7 +88,7 @@ def _running_badly(settings: Settings, now: Figures) -> Iterator[str]:
         yield f"{now.retries:,} of {tries:,} tries to commit were refused: others write the same days at the same time"
 
 
-def _missed(now: Figures) -> Iterator[str]:
+def _missed(now: StreamMetrics) -> Iterator[str]:
     for of in now.partitions:
         if of.missed:
             yield (
@@ -129,7 +129,7 @@ def _partitions(partitions: list[dict[str, Any]]) -> terminal.Table:
     return terminal.table("By partition", ["topic", "partition", "next", "committed", "lag"], rows)
 
 
-def _ago(now: Figures, at: Any) -> str:
+def _ago(now: StreamMetrics, at: Any) -> str:
     return f"{_span((now.at - at).total_seconds())} ago"
 
 

@@ -20,15 +20,15 @@ from callward.errors import Problem, UsageProblem
 from callward.ingest import kafka
 from callward.settings import Settings, Source, Topic
 from callward.streaming import blocks, register
-from callward.workspace import Reference, open_transit, open_workspace
+from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.engine import flink, flink_jobs, process, safe_errors
 from pipelines.engine.run import EMBEDDED
 from pipelines.intake import limit_of
 from pipelines.stream import log as stream_log
 from pipelines.stream import metrics_server, offsets
-from pipelines.stream.maintenance import House
-from pipelines.stream.sources import Landing, Partition, ReadBlocks
-from pipelines.vacuum import sweep_orphans
+from pipelines.stream.maintenance import Maintenance
+from pipelines.stream.sources import LandingSource, PartitionSource, ReadBlocks
+from pipelines.vacuum import remove_orphans
 from transforms.coders import use_transit
 from transforms.elements import Sharding
 from transforms.flush import Flush
@@ -119,8 +119,8 @@ def _feed(settings: Settings, only: Sequence[str]) -> Feed:
     return Feed(tuple(sources), tuple(chosen), partitions)
 
 
-def _reference(settings: Settings) -> Reference:
-    return Reference(str(settings.path), ROLE, register.KIND, time.strftime("%Y-%m", time.gmtime()))
+def _reference(settings: Settings) -> WorkspaceRef:
+    return WorkspaceRef(str(settings.path), ROLE, register.KIND, time.strftime("%Y-%m", time.gmtime()))
 
 
 class _Stream:
@@ -131,7 +131,7 @@ class _Stream:
         self._skip_lost, self._progress = skip_lost, progress
         self._reference = _reference(settings)
         self._asked = threading.Event()  # by a signal
-        self._house = House(settings, self._reference, run_id, [s.name for s in feed.sources], feed.partitions)
+        self._house = Maintenance(settings, self._reference, run_id, [s.name for s in feed.sources], feed.partitions)
 
     def run(self) -> str:
         """Serve until the end; why it ended."""
@@ -139,7 +139,7 @@ class _Stream:
         stream_log.prepare(stream_log.SUPERVISOR, self._run_id)
         register.begin(self._settings, self._run_id, self._feed.leases, f"flink {engine}" if self._on_flink else engine)
         self._end_left_over()
-        sweep_orphans(self._settings)
+        remove_orphans(self._settings)
         starts = offsets.starts(self._settings, self._feed.partitions, self._run_id, skip_lost=self._skip_lost)
         asked = offsets.watermarks(self._settings, self._feed.partitions) if self._feed.topics else None
         with (
@@ -153,7 +153,7 @@ class _Stream:
             finally:
                 self._cancel(job)
         self._house.round(last=True)
-        sweep_orphans(self._settings, over={self._run_id})
+        remove_orphans(self._settings, over={self._run_id})
         return reason
 
     @property
@@ -258,15 +258,15 @@ class _Stream:
             | "Flush" >> Flush(self._reference, self._run_id, stream.flush_seconds, _bytes(stream.flush_mebibytes))
         )
 
-    def _heads(self, starts: dict[tuple[str, int], int], sharding: str) -> list[Landing | Partition]:
+    def _heads(self, starts: dict[tuple[str, int], int], sharding: str) -> list[LandingSource | PartitionSource]:
         common = self._reference, self._run_id, sharding
-        heads: list[Landing | Partition] = [
-            Partition(*common, topic, number, starts.get((topic, number)))
+        heads: list[LandingSource | PartitionSource] = [
+            PartitionSource(*common, topic, number, starts.get((topic, number)))
             for topic, numbers in self._feed.partitions.items()
             for number in numbers
         ]
         if self._feed.sources:
-            heads.append(Landing(*common, tuple(source.name for source in self._feed.sources)))
+            heads.append(LandingSource(*common, tuple(source.name for source in self._feed.sources)))
         return heads
 
     def _cancel(self, job: Any) -> None:

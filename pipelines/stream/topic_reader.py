@@ -17,7 +17,7 @@ from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest import kafka
 from callward.ingest.kafka import BrokerProblem
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.settings import Settings, Topic
 from callward.streaming import blocks, register
 from callward.streaming.blocks import Part, Range, RegisteredAlready
@@ -59,7 +59,7 @@ class _Held:
 class TopicReader:
     """Blocks of a partition from `start` on (an offset; None: where the ledger says that reading goes on)."""
 
-    def __init__(self, files: Files, topic: Topic, partition: int, start: int | None, sharding: str) -> None:
+    def __init__(self, files: DataFiles, topic: Topic, partition: int, start: int | None, sharding: str) -> None:
         self._files, self._topic, self._partition, self._sharding = files, topic, partition, sharding
         self._settings: Settings = files.workspace.settings
         self._naming = naming(files)

@@ -19,7 +19,7 @@ from callward import query
 from callward.evidence import certificates
 from callward.feeds import generate
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
-from pipelines.engine.child_process import tethered
+from pipelines.engine.child_process import die_with_parent
 from pipelines.sweep import sweep
 from tests import retention
 from tests.commands import all_that_is, killed_after, run, strays, waiting
@@ -55,7 +55,7 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     own = {"MINIO_ROOT_USER": user, "MINIO_ROOT_PASSWORD": secret}
     command = [program, "server", str(folder), f"--address=127.0.0.1:{port}", f"--console-address=127.0.0.1:{console}"]
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(tethered(command), env={**os.environ, **own}, stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen(die_with_parent(command), env={**os.environ, **own}, stdout=subprocess.DEVNULL) as server:
         try:
             until(lambda: urllib.request.urlopen(f"{url}/minio/health/ready", timeout=2), "MinIO to be ready")
             with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,7 @@ import pytest
 
 from callward import audit, database
 from callward.evidence import certificates
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.sweep.scanner import sweep
 from schemas.retention import row_ends
 from tests.commands import killed_after, run
@@ -101,7 +101,7 @@ def _purge(site: Any, as_of: date) -> None:
 
 
 def _left(site: Any) -> dict[str, Any]:
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     views = ("billing", "assurance", "held-billing", "held-assurance")
     rows = {v: sorted(repr(row) for f in site.data_files(v) for row in files.rows(f).to_pylist()) for v in views}
     sums: dict[tuple[str, str, int], int] = {}

@@ -17,8 +17,8 @@ import transforms.commit as commits
 from callward import database, query, runs
 from callward.feeds import generate
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
 from callward.retention.requests.register import Selector
 from pipelines import request as requests
 from pipelines.compact import Compacted, compact, fold_entries
@@ -90,7 +90,7 @@ def _inputs(site: Any) -> dict[tuple[str, str, int], int]:
 
 def _archived(site: Any) -> dict[tuple[int, int], bytes]:
     """What the archive has of each block."""
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     content = {file.file_id: files.read_archive(file) for file in site.data_files("archive")}
     return {
         (b.file_no, b.block): content[b.archive_file][b.archive_first :][: b.last - b.first]
@@ -222,10 +222,10 @@ def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, 
     with database.writing(empty.settings) as connection:
         connection.execute(delete(lake_files))
     with runs.running(empty.settings, "test", ["test"]) as run_id:
-        files = Files(empty.opened, run_id)
+        files = DataFiles(empty.opened, run_id)
         written = [_write(files, view, one, number) for number, one in enumerate(made)]
         with database.writing(empty.settings) as connection:
-            ledger.swap_files(connection, run_id, Outcome(files=written))
+            ledger.swap_files(connection, run_id, Changes(files=written))
         runs.finish(empty.settings, run_id, "done")
     before = _paired(empty, view)
     compact(empty.settings)
@@ -233,7 +233,7 @@ def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, 
     assert _paired(empty, view) == before
     shared = {(one["shard"], one["received"], one["numbers"] and view == "billing") for one in made}
     assert len(left) == len(shared)
-    reader = Files(empty.opened, "test")
+    reader = DataFiles(empty.opened, "test")
     for file in left:
         rows = reader.rows(file)
         ids = rows[ID_COLUMN[view]].combine_chunks()
@@ -245,7 +245,7 @@ def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, 
         assert (file.first_start, file.last_start) == tuple(map(ledger.to_datetime, (min(starts), max(starts))))
 
 
-def _write(files: Files, view: str, one: dict[str, Any], number: int) -> ledger.DataFile:
+def _write(files: DataFiles, view: str, one: dict[str, Any], number: int) -> ledger.DataFile:
     day = int(datetime(2026, 3, 5, tzinfo=UTC).timestamp() * 1000)
     rows = [
         {"start": day + 60_000 * minute, ID_COLUMN[view]: bits.to_bytes(8, "little") * 2, "source": f"s{bits % 3}"}
@@ -261,7 +261,7 @@ def _write(files: Files, view: str, one: dict[str, Any], number: int) -> ledger.
 
 def _paired(site: Any, view: str) -> Counter[str]:
     """Rows with their lineage, and what the manifest says of both, without which file they lie in."""
-    files, found = Files(site.opened, "test"), Counter()
+    files, found = DataFiles(site.opened, "test"), Counter()
     for file in site.data_files(view):
         about = file.received_on, file.numbers, file.shard_bits, file.shard, file.key_ids
         pairs = zip(files.rows(file).to_pylist(), files.lineage(file).to_pylist(), strict=True)
@@ -347,7 +347,7 @@ def test_a_merge_that_another_commit_came_before_is_left_for_the_next_time(
     site, real = small(), ledger.swap_files
     doing = iter([True])
 
-    def first_another(connection: Any, run_id: str, outcome: Outcome) -> None:
+    def first_another(connection: Any, run_id: str, outcome: Changes) -> None:
         if outcome.files[0].view == view and next(doing, False):
             gone = lake_files.c.file_id == next(iter(outcome.superseded))
             connection.execute(update(lake_files).where(gone).values(superseded_at=database.now()))
@@ -413,7 +413,7 @@ _SUMS = ("class", "due", "held", "deleted", "keys_destroyed")
 
 def _told(site: Any, done: dict[str, Any]) -> dict[str, Any]:
     """What a purge came to, without what depends on how many files there were."""
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     rows = {
         view: Counter(repr(row) for file in site.data_files(view) for row in files.rows(file).to_pylist())
         for view in (*VIEWS, "held-billing", "held-assurance")
@@ -474,8 +474,8 @@ def test_files_of_a_plan_that_waits_for_a_person_are_left_alone(small: Callable[
 
 def _ask(site: Any, kind: str, number: str) -> Any:
     """A person's request about a number, answered at once."""
-    asked = requests.Asked("default", kind, regime="gdpr", identity="seen")
-    hand = requests.Hand("ada", person(site), None)
+    asked = requests.NewRequest("default", kind, regime="gdpr", identity="seen")
+    hand = requests.Handler("ada", person(site), None)
     return requests.ask(site.settings, asked, Selector("number", number), hand, database.now().date(), dry_run=False)
 
 

@@ -15,9 +15,9 @@ import pytest
 from callward import runs
 from callward.errors import Problem
 from callward.feeds import generate
-from pipelines.pending import remove_superseded, tidy_pending
+from pipelines.pending import expire_pending, remove_superseded
 from pipelines.recycle import recycle
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from pipelines.verify import verify
 from schemas.tables import lake_files
 from tests.commands import strays
@@ -81,7 +81,7 @@ def state(site: Any) -> dict[str, Any]:
 
 def check_whole(site: Any) -> None:
     """Nothing counts twice, and neither refused tries nor replaced files are left when the next run has looked."""
-    sweep_orphans(site.settings)
+    remove_orphans(site.settings)
     remove_superseded(site.settings, "")
     assert (site.unbalanced(), site.differing(), strays(site)) == ({}, 0, [])
 
@@ -142,8 +142,8 @@ def waiting(workspace: Callable[..., Any], tmp_path: Path) -> Any:
 def tidied(site: Any, now_ms: int) -> int:
     """Tidy the pending log as of a moment; how many tries were refused."""
     with runs.running(site.settings, "nightly", ["source/opensips"]) as run_id:
-        refused = tidy_pending(site.settings, site.opened, run_id, now_ms)
-        sweep_orphans(site.settings, over={run_id})
+        refused = expire_pending(site.settings, site.opened, run_id, now_ms)
+        remove_orphans(site.settings, over={run_id})
         runs.finish(site.settings, run_id, "done")
     return refused
 

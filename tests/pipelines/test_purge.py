@@ -16,7 +16,7 @@ from callward.evidence import certificates
 from callward.keys import rotation
 from callward.keys.register import KeyName, keyring
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import parse
@@ -164,7 +164,7 @@ def test_a_policy_is_tried_before_it_is_in_force(site: Any) -> None:
 def test_a_partition_that_goes_whole_is_not_read(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = [file.path for file in files(site, "assurance")]
     for name in ("rows", "lineage", "read_log"):
-        monkeypatch.setattr(Files, name, lambda *_, **__: pytest.fail("a row was read"))
+        monkeypatch.setattr(DataFiles, name, lambda *_, **__: pytest.fail("a row was read"))
     done = purged(site, ASSURANCE_KEPT + NEXT)
     monkeypatch.undo()
     assert done["status"] == "done" and of_class(done, "assurance_metrics")["deleted"] == 6
@@ -207,14 +207,16 @@ def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
 
 def test_an_earlier_copy_of_a_file_opens_with_nothing_after_the_purge(site: Any) -> None:
     (file,) = files(site, "assurance")
-    blob = Files(site.opened, "test").path(file).read_bytes()
+    blob = DataFiles(site.opened, "test").path(file).read_bytes()
     purged(site, ALL_ASSURANCE)
     path = site.settings.lake_path / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(blob)
-    from callward.workspace import Reference, Workspace
+    from callward.workspace import Workspace, WorkspaceRef
 
-    fresh = Files(Workspace(Reference(str(site.settings.path), "billing-run", "a look back"), site.settings), "test")
+    fresh = DataFiles(
+        Workspace(WorkspaceRef(str(site.settings.path), "billing-run", "a look back"), site.settings), "test"
+    )
     with pytest.raises(Problem, match="was destroyed"):
         fresh.rows(file)
     assert all(rotation.dead(site.settings, key_id) for key_id in file.key_ids.split())
@@ -565,7 +567,7 @@ def test_late_records_that_match_a_hold_are_held_and_the_others_are_not(site: An
     done = purged(site, date.today())
     assert files(site, "late") == []
     (copy,) = files(site, "held-late")
-    rows = Files(site.opened, "test").read_log(copy).to_pylist()
+    rows = DataFiles(site.opened, "test").read_log(copy).to_pylist()
     assert [row["calling_number"] for row in rows] == [OTHER]
     assert done["overdue"] == 0 and checks(site, done) == []
 
@@ -577,7 +579,7 @@ def test_the_numbers_of_a_late_record_that_is_still_billed_are_held_too(site: An
     assert site.view("billing").num_rows == 7 and set(numbers(site)) == {None}
     done = purged(site, ALL_NUMBERS + 2 * NEXT)
     (copy,) = files(site, "held-late")
-    assert Files(site.opened, "test").read_log(copy)["calling_number"].to_pylist() == [OTHER]
+    assert DataFiles(site.opened, "test").read_log(copy)["calling_number"].to_pylist() == [OTHER]
     assert site.view("billing").num_rows == 7
     assert done["overdue"] == 0 and checks(site, done) == []
 
@@ -702,7 +704,7 @@ def test_a_purge_whose_held_copy_lost_its_key_leaves_no_entries_and_is_done_anew
             before = counted(much)
             lost.update(held_keys(much))
             destroy(much, lost)
-            with pytest.raises(ledger.Refused):
+            with pytest.raises(ledger.CommitConflict):
                 tombstone(*arguments)
             assert counted(much) == before
         tombstone(*arguments)
@@ -816,9 +818,9 @@ def test_what_was_foreseen_reaches_a_year(site: Any) -> None:
     safety_check.note_forecast(site.settings, DAY)
     with database.reading(site.settings) as connection:
         from callward.retention.policy.register import in_force
-        from callward.retention.purge.due_files import Law
+        from callward.retention.purge.due_files import Governance
 
-        law = Law(in_force(site.settings, connection))
+        law = Governance(in_force(site.settings, connection))
         assert safety_check.objections(connection, law, DAY + timedelta(366), 10.0) == []
         assert safety_check.objections(connection, law, DAY + timedelta(367), 10.0) != []
 
@@ -945,16 +947,16 @@ def test_a_night_whose_key_a_purge_destroyed_meanwhile_writes_its_files_anew(
     today = database.now()
     next_month = datetime(today.year + today.month // 12, today.month % 12 + 1, 1)
     clock(next_month - timedelta(seconds=1))
-    merge, lost = ledger.Outcome.merge, set()
+    merge, lost = ledger.Changes.merge, set()
 
-    def purge_first(*arguments: Any) -> ledger.Outcome:
+    def purge_first(*arguments: Any) -> ledger.Changes:
         if not lost:
             clock(next_month)
             purged(site, next_month.date())
             lost.update(key_id for key_id, state in key_states(site).items() if state == "destroyed")
         return merge(*arguments)
 
-    monkeypatch.setattr(ledger.Outcome, "merge", purge_first)
+    monkeypatch.setattr(ledger.Changes, "merge", purge_first)
     night(site, feed(call(1), SPOILT.format(2)))
     assert {row.capability for row in site._rows(keys) if row.key_id in lost} == {"archive"}
     assert files(site, "archive") and not lost & under_keys(site)

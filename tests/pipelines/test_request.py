@@ -99,14 +99,14 @@ class Office:
     def settings(self) -> Any:
         return self.site.settings
 
-    def hand(self, to: Path | None = None, person: str = "first.person") -> requests.Hand:
-        return requests.Hand(person, self.keys / person, to)
+    def hand(self, to: Path | None = None, person: str = "first.person") -> requests.Handler:
+        return requests.Handler(person, self.keys / person, to)
 
     def ask(self, kind: str, number: str | None = ALICE, *, account: str | None = None, **said: Any) -> dict[str, Any]:
         whom = Selector("account", account) if account else Selector("number", str(number))
         to, today, dry_run = said.pop("to", None), said.pop("today", TODAY), said.pop("dry_run", False)
         fields = {"regime": "gdpr", "identity": "passport shown", **said}
-        asked = requests.Asked("default", kind, **fields)
+        asked = requests.NewRequest("default", kind, **fields)
         return requests.ask(self.settings, asked, whom, self.hand(to), today, dry_run=dry_run)
 
     def told(self, tmp_path: Path, number: str | None = ALICE, **said: Any) -> dict[str, Any]:
@@ -297,9 +297,9 @@ def test_only_a_registered_person_handles_requests(shared, tmp_path):
     with pytest.raises(Problem):
         requests.ask(
             shared.settings,
-            requests.Asked("default", "erase", "gdpr", "seen"),
+            requests.NewRequest("default", "erase", "gdpr", "seen"),
             Selector("number", ALICE),
-            requests.Hand("first.person", stranger),
+            requests.Handler("first.person", stranger),
             TODAY,
             dry_run=False,
         )

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import update
 
 from callward import database, runs
-from callward.lake.data_files import Files
-from pipelines.vacuum import sweep_orphans
+from callward.lake.data_files import DataFiles
+from pipelines.vacuum import remove_orphans
 from schemas.tables import runs as runs_table
 from tests.commands import strays
 
 
 def _late(site: Any, run_id: str) -> None:
-    Files(site.opened, run_id).write_archive("default", b"x")
+    DataFiles(site.opened, run_id).write_archive("default", b"x")
 
 
 def _over_for(site: Any, run_id: str, hours: float) -> None:
@@ -29,15 +29,15 @@ def test_what_is_written_late_on_a_cluster_is_removed_for_an_hour(workspace: Cal
     site = workspace("generic", engine={"flink_master": "localhost:8081"})
     run_id = runs.start(site.settings, "nightly", ["source/generic"])
     _late(site, run_id)
-    assert sweep_orphans(site.settings) == 0, "it is at work"
+    assert remove_orphans(site.settings) == 0, "it is at work"
     runs.finish(site.settings, run_id, status)
     for _ in range(2):
-        assert sweep_orphans(site.settings) == 1
+        assert remove_orphans(site.settings) == 1
         assert strays(site) == []
         _late(site, run_id)
     _over_for(site, run_id, 1.1)
-    assert sweep_orphans(site.settings) == 1
-    assert sweep_orphans(site.settings) == 0
+    assert remove_orphans(site.settings) == 1
+    assert remove_orphans(site.settings) == 0
 
 
 def test_a_compaction_that_ended_well_on_a_cluster_is_not_looked_at(workspace: Callable[..., Any]) -> None:
@@ -46,7 +46,7 @@ def test_a_compaction_that_ended_well_on_a_cluster_is_not_looked_at(workspace: C
     run_id = runs.start(site.settings, "compact", ["compact"])
     _late(site, run_id)
     runs.finish(site.settings, run_id, "done")
-    assert sweep_orphans(site.settings) == 0
+    assert remove_orphans(site.settings) == 0
 
 
 def test_where_workers_end_with_their_run_it_is_looked_at_once(workspace: Callable[..., Any]) -> None:
@@ -55,6 +55,6 @@ def test_where_workers_end_with_their_run_it_is_looked_at_once(workspace: Callab
         run_id = runs.start(site.settings, "nightly", ["source/generic"])
         _late(site, run_id)
         runs.finish(site.settings, run_id, status)
-        assert sweep_orphans(site.settings) == (status == "failed")
+        assert remove_orphans(site.settings) == (status == "failed")
     swept = {row.status: row.swept_at for row in site._rows(runs_table)}
     assert swept["done"] is None and swept["failed"] is not None

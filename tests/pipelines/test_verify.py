@@ -17,8 +17,8 @@ from callward.columns import set_column
 from callward.feeds import generate
 from callward.initiate import init, like
 from callward.lake import ledger
-from callward.lake.data_files import Files
-from callward.lake.ledger import Outcome
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
 from pipelines.verify import verify
 from schemas.tables import (
     DERIVED,
@@ -116,11 +116,11 @@ def test_pieces_of_calls_and_quality_that_came_apart_are_equal(workspace: Callab
 def _change_rows(site: Any, view: str, change: Callable[[pa.Table, pa.Table], tuple[pa.Table, pa.Table]]) -> Any:
     """Write a data file of a view anew after a change; returns the id of its first row before."""
     with runs.running(site.settings, "plant", ["plant"]) as run_id:
-        files = Files(site.opened, run_id)
+        files = DataFiles(site.opened, run_id)
         old = site.data_files(view)[0]
         rows, lineage = files.rows(old), files.lineage(old)
         made = files.write_view(view, old.tenant, old.part, *change(rows, lineage), received_on=old.received_on)
-        outcome = Outcome(files=[made], superseded={old.file_id: (old.tenant, old.part)})
+        outcome = Changes(files=[made], superseded={old.file_id: (old.tenant, old.part)})
         with database.writing(site.settings) as connection:
             ledger.commit(connection, run_id, 0, outcome)
         runs.finish(site.settings, run_id, "done")
@@ -242,7 +242,7 @@ def test_suspense_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], typ
 
 def _change_log(site: Any, kind: str, what: str) -> None:
     with runs.running(site.settings, "plant", ["plant"]) as run_id:
-        files = Files(site.opened, run_id)
+        files = DataFiles(site.opened, run_id)
         logs = site.data_files(kind)
         log = pa.concat_tables([files.read_log(file) for file in logs])
         if what == "missing":
@@ -254,7 +254,7 @@ def _change_log(site: Any, kind: str, what: str) -> None:
         superseded = {file.file_id: (file.tenant, file.part) for file in logs}
         with database.writing(site.settings) as connection:
             made = files.write_log(kind, "default", log)
-            ledger.commit(connection, run_id, 0, Outcome(files=[made], superseded=superseded))
+            ledger.commit(connection, run_id, 0, Changes(files=[made], superseded=superseded))
         runs.finish(site.settings, run_id, "done")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from callward.errors import Problem
 from callward.keys import tokens
 from callward.keys.register import KeyName
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
 from callward.release import bounding, declaration, suppression
@@ -23,7 +23,7 @@ from callward.release.declaration import Release
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
 from callward.runs import new_id
-from callward.workspace import Reference, open_workspace
+from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, LINEAGE
 from transforms import aggregate
@@ -222,16 +222,18 @@ def site(workspace: Callable[..., Any]) -> Any:
 
 def put(site: Any, *parts: Sequence[dict[str, Any]]) -> tuple[DataFile, ...]:
     """A data file of each list of billing rows; nothing of it is in the manifest."""
-    files = Files(site.opened, new_id())
+    files = DataFiles(site.opened, new_id())
     return tuple(
         files.write_view("billing", "default", DAY.isoformat(), table(rows), lineage(len(rows)), received_on=DAY)
         for rows in parts
     )
 
 
-def aggregated(site: Any, release: Release, files: Sequence[DataFile], label: str = "x") -> tuple[Aggregated, Files]:
-    reference = Reference(str(site.settings.path), "release-run", "test")
-    by = Files(open_workspace(reference), new_id())
+def aggregated(
+    site: Any, release: Release, files: Sequence[DataFile], label: str = "x"
+) -> tuple[Aggregated, DataFiles]:
+    reference = WorkspaceRef(str(site.settings.path), "release-run", "test")
+    by = DataFiles(open_workspace(reference), new_id())
     task = Task(release, tuple(files), label)
     engine.run(site.settings, reference, lambda pipeline: pipeline | Aggregate(reference, by.run_id, task))
     return gathered(by), by
@@ -365,11 +367,11 @@ def test_what_travels_is_sealed_and_goes_with_the_run(site: Any, small: None) ->
 
 def test_a_batch_that_did_not_end_is_a_sentence(site: Any) -> None:
     with pytest.raises(Problem, match="nothing was released"):
-        gathered(Files(site.opened, new_id()))
+        gathered(DataFiles(site.opened, new_id()))
 
 
 def test_rows_whose_numbers_are_gone_have_no_subscriber(site: Any) -> None:
-    rows, files = day_of(11, 40), Files(site.opened, new_id())
+    rows, files = day_of(11, 40), DataFiles(site.opened, new_id())
     made = table(rows).drop_columns(BILLING_NUMBERS)
     gone = files.write_view("billing", "default", DAY.isoformat(), made, lineage(40), received_on=DAY)
     found, by = aggregated(site, released(), [gone])
@@ -427,7 +429,7 @@ def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
         [{"assurance_id": bytes([n] * 16), "start": datetime(2026, 3, 5, 9)} for n in range(5)], schema=ASSURANCE
     )
     rows = rows.set_column(2, ASSURANCE.field("account_token"), named)
-    files = Files(site.opened, new_id())
+    files = DataFiles(site.opened, new_id())
     listed = files.write_view("assurance", "default", DAY.isoformat(), rows, lineage(5), received_on=DAY)
     found, by = aggregated(site, release, [listed])
     assert found.tally == Tally(5, 0, 2, 0, (0, 0))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from callward.lake import ledger
 from schemas.cdr import CDR
 from schemas.suspense import PENDING
-from transforms.assemble import CLOSED, Paired, fold, in_pieces, pair
+from transforms.assemble import CLOSED, Assembled, assemble, fold, in_pieces
 
 T0 = 1_772_712_000_000
 RULES = {"sip": "computed", "sums": "sum"}
@@ -57,7 +57,7 @@ def nights(cdr_table, batches):
     log, rows, entries = PENDING.empty_table(), {}, []
     for number, batch in enumerate(batches):
         new = cdr_table([{**row, "file_no": number + 1, "line": line} for line, row in enumerate(batch)])
-        paired = pair(new, fold(log), RULES, T0 + number)
+        paired = assemble(new, fold(log), RULES, T0 + number)
         amended = {row["record_id"]: row for row in paired.amended.to_pylist()}
         fresh = {row["record_id"]: row for row in paired.calls.to_pylist()}
         assert not set(fresh) & set(rows), "a call is handed on once"
@@ -218,6 +218,6 @@ def test_only_pieces_and_calls_with_legs_need_the_pending_log(cdr_table, row, wa
 
 
 def test_no_records_make_no_calls():
-    paired = pair(CDR.empty_table(), PENDING.empty_table(), RULES, T0)
+    paired = assemble(CDR.empty_table(), PENDING.empty_table(), RULES, T0)
     assert (paired.calls.num_rows, paired.pending.num_rows, paired.amended.num_rows) == (0, 0, 0)
-    assert isinstance(paired, Paired) and ledger.sum_entries(paired.entries).num_rows == 0
+    assert isinstance(paired, Assembled) and ledger.sum_entries(paired.entries).num_rows == 0

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from callward.keys.register import KeyName
 from callward.keys.tokens import as_u64, from_u64, unpermute
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from schemas.cdr import CDR
-from transforms.deduplicate import find, months_of, number_legs, number_occurrences, settle
+from transforms.deduplicate import deduplicate, find, months_of, number_legs, number_occurrences
 
 T0 = 1_772_712_000_000
 DAY_MS = 86_400_000
@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 @pytest.fixture(scope="module")
 def files(workspace):
     """Data files of a workspace whose lake is empty: what is settled is the group alone."""
-    return Files(workspace("asterisk").opened, "test")
+    return DataFiles(workspace("asterisk").opened, "test")
 
 
 def call(name, content=0, end=60_000, talk=None, **more):
@@ -38,7 +38,7 @@ def call(name, content=0, end=60_000, talk=None, **more):
 
 
 def settled(files, table):
-    return settle(table, CDR.empty_table(), files, [])
+    return deduplicate(table, CDR.empty_table(), files, [])
 
 
 @st.composite
@@ -158,7 +158,7 @@ def test_rows_are_found_where_they_lie(workspace):
     ]
     site.land("opensips", "a", "".join(lines).encode())
     site.night()
-    files = Files(site.opened, "test")
+    files = DataFiles(site.opened, "test")
     committed = site.data_files("assurance")
     (file,) = committed
     ids = as_u64(files.rows(file)["assurance_id"])

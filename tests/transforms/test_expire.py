@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from callward import database
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention.holds import Hold
 from callward.retention.policy.register import in_force
-from callward.retention.purge.due_files import DELETE, KEEP, REWRITE, Item, Law
+from callward.retention.purge.due_files import DELETE, KEEP, REWRITE, Governance, PlanItem
 from callward.retention.purge.due_rows import Judge, Judged, looked
 from callward.runs import new_id
-from callward.workspace import Reference, Workspace
+from callward.workspace import Workspace, WorkspaceRef
 from schemas.cdr import plain
 from schemas.suspense import PENDING
 from schemas.views import BILLING_NUMBERS
@@ -41,10 +41,10 @@ def site(workspace: Callable[..., Any]) -> Any:
 
 
 def judge(site: Any, *orders: Hold, as_of: date = AS_OF) -> Judge:
-    workspace = Workspace(Reference(str(site.settings.path), "retention-run", "test"), site.settings)
+    workspace = Workspace(WorkspaceRef(str(site.settings.path), "retention-run", "test"), site.settings)
     with database.reading(site.settings) as connection:
-        law = Law(in_force(site.settings, connection))
-    return Judge(Files(workspace, new_id()), law, orders, as_of, date.today())
+        law = Governance(in_force(site.settings, connection))
+    return Judge(DataFiles(workspace, new_id()), law, orders, as_of, date.today())
 
 
 def order(hold_id: str = "a" * 16, **selectors: Any) -> Hold:
@@ -80,7 +80,7 @@ def test_the_rows_that_a_hold_keeps_are_copied_with_all_they_have(
     site: Any, selectors: dict[str, Any], wanted: set[int]
 ) -> None:
     by, (old,) = judge(site, order(**selectors)), files(site, "billing")
-    item = looked(Item(old, "call_detail", REWRITE, look=True), by)
+    item = looked(PlanItem(old, "call_detail", REWRITE, look=True), by)
     assert item is not None and (item.rows, item.held) == (12, len(wanted))
     made = expire(item, by, "purgepurgepurg")
     *copies, rest = made.files
@@ -100,7 +100,7 @@ def test_the_rows_that_a_hold_keeps_are_copied_with_all_they_have(
 
 def test_numbers_of_single_accounts_become_null(site: Any) -> None:
     by, (old,) = judge(site), files(site, "billing")
-    item = looked(Item(old, "call_detail", REWRITE, look=True, accounts=("acct-0007",)), by)
+    item = looked(PlanItem(old, "call_detail", REWRITE, look=True, accounts=("acct-0007",)), by)
     assert item is not None and item.rows == 3
     (new,) = expire(item, by, "purgepurgepurg").files
     rows, before = by.files.rows(new), by.files.rows(old)
@@ -108,17 +108,17 @@ def test_numbers_of_single_accounts_become_null(site: Any) -> None:
     assert all(rows.filter(mine)[name].null_count == 3 for name in BILLING_NUMBERS)
     assert rows.filter(pc.invert(mine)).equals(before.filter(pc.invert(mine)))
     assert rows.drop_columns(BILLING_NUMBERS).equals(before.drop_columns(BILLING_NUMBERS))
-    assert looked(Item(new, "call_detail", REWRITE, look=True, accounts=("acct-0007",)), by) is None
+    assert looked(PlanItem(new, "call_detail", REWRITE, look=True, accounts=("acct-0007",)), by) is None
 
 
 def test_what_may_be_named_of_a_hold_is_named(site: Any) -> None:
     (old,) = files(site, "billing")
-    item = Item(old, "call_detail", REWRITE, look=True)
+    item = PlanItem(old, "call_detail", REWRITE, look=True)
     orders = order("a" * 16, numbers=(OTHER,)), order("b" * 16, accounts=("acct-0007",), confidential_until=date.max)
     found = looked(item, judge(site, *orders))
     assert found is not None and (found.held, dict(found.why)) == (6, {"a" * 16: 4, "": 2})
     (assurance,) = files(site, "assurance")
-    found = looked(Item(assurance, "assurance_metrics", DELETE, look=True), judge(site, orders[0]))
+    found = looked(PlanItem(assurance, "assurance_metrics", DELETE, look=True), judge(site, orders[0]))
     assert found is not None and (found.held, dict(found.why)) == (12, {"": 12})
 
 
@@ -178,7 +178,7 @@ def test_a_piece_that_was_closed_since_is_not_written_off(workspace: Callable[..
     made = [by.files.write_log("pending", "default", table) for table in tables]
     with database.writing(site.settings) as connection:
         ledger.add_files(connection, "run", made, database.now())
-    first, second = (looked(Item(file, "call_detail", DELETE, look=True), by) for file in made)
+    first, second = (looked(PlanItem(file, "call_detail", DELETE, look=True), by) for file in made)
     assert first is not None and (first.action, first.rows) == (REWRITE, 2)
     assert second is not None and (second.action, second.rows) == (DELETE, 1)
     one, two = (expire(item, by, "purgepurgepurg") for item in (first, second))
@@ -192,10 +192,10 @@ def test_a_log_that_a_hold_keeps_stays_where_it_lies(workspace: Callable[..., An
     by = judge(site, order(first=DAY, last=DAY, numbers=(OTHER,)))
     rows = pa.Table.from_pylist([piece(1, 0), piece(2, 0, DAY - timedelta(1))], schema=plain(PENDING))
     made = by.files.write_log("pending", "default", rows)
-    found = looked(Item(made, "call_detail", DELETE, look=True), by)
+    found = looked(PlanItem(made, "call_detail", DELETE, look=True), by)
     assert found is not None and (found.action, found.rows, found.held, dict(found.why)) == (REWRITE, 2, 1, {"": 1})
     kept = by.files.write_log("pending", "default", rows.slice(0, 1))
-    found = looked(Item(kept, "call_detail", DELETE, look=True), by)
+    found = looked(PlanItem(kept, "call_detail", DELETE, look=True), by)
     assert found is not None and (found.action, found.held) == (KEEP, 1)
 
 

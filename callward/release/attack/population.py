@@ -88,7 +88,7 @@ class Traffic:
 DAY_CELLS: Final = AREAS * len(DIRECTIONS)
 
 
-class Victims(NamedTuple):
+class Population(NamedTuple):
     """Who was planted (subscribers), and the cell (area × direction) that gives each away.
 
     lone: the one subscriber in a cell whose sibling cells are busy: what a total minus its siblings recovers.
@@ -110,7 +110,7 @@ class Scene(NamedTuple):
     """Traffic and who hides in it."""
 
     traffic: Traffic
-    victims: Victims
+    victims: Population
 
 
 def scene(seed: int, calls: int, k: int = 15) -> Scene:
@@ -208,7 +208,7 @@ def _plant(rng: np.random.Generator, crowd: Traffic, k: int) -> Scene:
         traffic = traffic.with_calls(more)
     edge_cell = edge_area * len(DIRECTIONS) + TRANSIT
     lone_cells = lone_areas * len(DIRECTIONS) + TRANSIT
-    return Scene(traffic, Victims(lone, lone_cells, late, late_cells, int(beside[-1]), edge_cell, whale))
+    return Scene(traffic, Population(lone, lone_cells, late, late_cells, int(beside[-1]), edge_cell, whale))
 
 
 def _quiet_when_late(crowd: Traffic) -> Ints:

@@ -109,7 +109,7 @@ def once(draw: Draw, runs: int) -> Ints:
     return np.tile(draw(), (runs, 1))
 
 
-class Siege:
+class AttackSuite:
     """A scene, the tables published of it, and the attacks on them."""
 
     def __init__(self, scene: Scene, privacy: Privacy | None = None, effort: Effort | None = None) -> None:

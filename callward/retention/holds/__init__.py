@@ -30,7 +30,7 @@ from callward.retention.holds.rows import (
     secrets,
     unmatched,
 )
-from callward.retention.holds.sealed import FORMAT_VERSION, Unreadable, any_open, fingerprint, opened
+from callward.retention.holds.sealed import FORMAT_VERSION, HoldUnreadable, any_open, fingerprint, opened
 
 __all__ = [
     "COMPLIANCE",
@@ -42,8 +42,8 @@ __all__ = [
     "SERVICE",
     "WARNING_DAYS",
     "Hold",
+    "HoldUnreadable",
     "MonthSecrets",
-    "Unreadable",
     "any_open",
     "columns",
     "covering",

@@ -27,7 +27,7 @@ _REGISTER: Final = KeyName("hold", "_all", EVERY_MONTH, "register")
 _PAD: Final = 1024  # bodies are filled up to a multiple, so that their length does not tell how much they select
 
 
-class Unreadable(Problem):
+class HoldUnreadable(Problem):
     """Nobody can say what is held: nothing may be purged."""
 
 
@@ -63,7 +63,7 @@ def fingerprint(connection: Connection) -> str:
 
 
 def read(settings: Settings, role: str) -> list[tuple[Row[Any], Hold]]:
-    """Every hold that was ever placed, the oldest first; raises Unreadable unless all are there and whole."""
+    """Every hold that was ever placed, the oldest first; raises HoldUnreadable unless all are there and whole."""
     try:
         sealer = sealer_of(settings, role)
         with database.reading(settings) as connection:
@@ -75,7 +75,7 @@ def read(settings: Settings, role: str) -> list[tuple[Row[Any], Hold]]:
             raise Problem("a hold that was placed is not in it")
         return [(row, _opened(sealer, row, logged.get(row.hold_id, []))) for row in rows]
     except Problem as problem:
-        raise Unreadable(f"the hold register cannot be relied on, so nothing is purged: {problem}") from None
+        raise HoldUnreadable(f"the hold register cannot be relied on, so nothing is purged: {problem}") from None
 
 
 def _logged(connection: Connection) -> dict[str, list[tuple[str, str]]]:

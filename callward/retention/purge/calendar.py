@@ -24,7 +24,7 @@ from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, Policies, call_clock
 from callward.retention.purge import due_files
-from callward.retention.purge.due_files import Law
+from callward.retention.purge.due_files import Governance
 from callward.settings import Settings
 from schemas.retention import certificates, subject_requests
 from schemas.retention_classes import CLASSES
@@ -41,7 +41,7 @@ _COUNTS: Final = ("due", "held", "kept", "overdue")
 
 
 @dataclass(frozen=True)
-class Stock:
+class ExpiringRows:
     """Rows of one class that fall due on one day.
 
     `oldest`: the day of their calls, or when they came in. `due`: the first day on which a purge takes them; date.max
@@ -66,13 +66,13 @@ class Governed:
     A hold is confidential until a day that comes by itself: asking about a later one must not show it earlier.
     """
 
-    law: Law
+    law: Governance
     blocking: Sequence[Hold]
     as_of: date
     today: date
 
 
-def stock(connection: Connection, governed: Governed) -> list[Stock]:
+def stock(connection: Connection, governed: Governed) -> list[ExpiringRows]:
     """All that retention governs. Raises Problem for a data file that cannot be judged, as a purge would."""
     of_files = (item for file in ledger.files(connection) for item in _of_file(file, governed))
     return [*of_files, *_of_registers(connection, governed.law)]
@@ -81,36 +81,36 @@ def stock(connection: Connection, governed: Governed) -> list[Stock]:
 # -- data files ------------------------------------------------------------------------------------------------------
 
 
-def _of_file(file: DataFile, governed: Governed) -> Iterator[Stock]:
+def _of_file(file: DataFile, governed: Governed) -> Iterator[ExpiringRows]:
     if file.view.startswith(HELD):
         yield _held(file, governed)
     elif file.view == "late":  # past its window when it came
-        yield Stock(file.tenant, NUMBERS, about(file), _received(file), file.rows, 1)
+        yield ExpiringRows(file.tenant, NUMBERS, about(file), _received(file), file.rows, 1)
     else:
         state = "kept" if _keeping(file, governed.blocking) else "overdue"
         for expiry in due_files.expiries(file, governed.law):
             due = _next(_first(file, expiry, governed.law))
-            yield Stock(file.tenant, expiry.retention_class, about(file), due, expiry.rows, 1, state)
+            yield ExpiringRows(file.tenant, expiry.retention_class, about(file), due, expiry.rows, 1, state)
 
 
-def _first(file: DataFile, expiry: due_files.Expiry, law: Law) -> date:
+def _first(file: DataFile, expiry: due_files.Expiry, law: Governance) -> date:
     """The last day of the rows that go first. A plan looks into a log of pieces earlier than need be, to be safe."""
     if file.view == "pending":
         return law.last_day(file.tenant, expiry.retention_class, call_clock(about(file)), _received(file))
     return expiry.first
 
 
-def _held(file: DataFile, governed: Governed) -> Stock:
+def _held(file: DataFile, governed: Governed) -> ExpiringRows:
     """Copies of held rows are past their window since they were made; without their hold the next purge takes them."""
     day = about(file)
     covering = holds.covering(governed.blocking, file.tenant, day, day)
     named = holds.named(file.view, covering, holds.COMPLIANCE, governed.today)
     state = ("held" if named else "kept") if covering else "overdue"
     cls = _held_class(file, governed.law, governed.as_of)
-    return Stock(file.tenant, cls, day, _received(file), file.rows, 1, state, copy=True)
+    return ExpiringRows(file.tenant, cls, day, _received(file), file.rows, 1, state, copy=True)
 
 
-def _held_class(file: DataFile, law: Law, as_of: date) -> str:
+def _held_class(file: DataFile, law: Governance, as_of: date) -> str:
     """Of a held billing row first the numbers are past their window, later the row."""
     if file.view == f"{HELD}assurance":
         return ASSURANCE
@@ -146,7 +146,7 @@ def _next(last: date) -> date:
 # -- rows of the database --------------------------------------------------------------------------------------------
 
 
-def _of_registers(connection: Connection, law: Law) -> Iterator[Stock]:
+def _of_registers(connection: Connection, law: Governance) -> Iterator[ExpiringRows]:
     """Rows of the database that have a class of their own, by the day that their clock began."""
     r, k = subject_requests.c, keys.c
     answered = select(r.tenant, _day(r.answered_at), func.count()).where(r.answered_at.is_not(None))
@@ -183,12 +183,12 @@ _OF_NOBODY: Final = (
 )
 
 
-def _row_stock(tenant: str, cls: str, day: date, rows: int, law: Law) -> Stock:
+def _row_stock(tenant: str, cls: str, day: date, rows: int, law: Governance) -> ExpiringRows:
     governing = [law.policies[tenant]] if tenant in law.policies else list(law.policies.values())
     days = [governed.last_day(cls, day, day) for governed in governing]
     # What speaks of every tenant stays as long as one of them wants it; what is only in the way goes with the first.
     last = (max if cls in LISTED else min)(days, default=date.max)
-    return Stock(tenant, cls, day, _next(last), rows, state="kept" if cls in LISTED else "overdue")
+    return ExpiringRows(tenant, cls, day, _next(last), rows, state="kept" if cls in LISTED else "overdue")
 
 
 # -- expired but present ---------------------------------------------------------------------------------------------
@@ -207,10 +207,10 @@ def expired_but_present(settings: Settings, as_of: date, today: date) -> list[di
 
 def _governed(settings: Settings, connection: Connection, as_of: date, today: date) -> Governed:
     blocking = holds.opened(settings, today=today) if holds.any_open(connection) else []
-    return Governed(Law(policy_register.in_force(settings, connection)), blocking, as_of, today)
+    return Governed(Governance(policy_register.in_force(settings, connection)), blocking, as_of, today)
 
 
-def _expired(found: Iterable[Stock], as_of: date) -> list[dict[str, Any]]:
+def _expired(found: Iterable[ExpiringRows], as_of: date) -> list[dict[str, Any]]:
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTS, 0))
     for item in found:
         if as_of >= item.due:
@@ -260,7 +260,7 @@ def calendar(settings: Settings, today: date, as_of: date | None = None) -> list
         found = stock(connection, governed)
     policies, known = governed.law.policies, holds.visible(governed.blocking, holds.COMPLIANCE, today)
     expired = {(row["tenant"], row["class"]): row for row in _expired(found, day)}
-    grouped: dict[tuple[str, str], list[Stock]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[ExpiringRows]] = defaultdict(list)
     for item in found:
         grouped[item.tenant, item.retention_class].append(item)
     return [
@@ -283,7 +283,7 @@ def _lines(policies: Iterable[str], grouped: Iterable[tuple[str, str]]) -> list[
     return sorted(of_tenants | of_all | set(grouped), key=lambda line: (line[0] not in policies, *_order(line)))
 
 
-def _forecast(items: Sequence[Stock], day: date) -> dict[str, Any]:
+def _forecast(items: Sequence[ExpiringRows], day: date) -> dict[str, Any]:
     ahead = [item for item in items if not item.copy and day < item.due < date.max]
     return {
         "rows": sum(item.rows for item in items),

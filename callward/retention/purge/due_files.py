@@ -41,7 +41,7 @@ _HELD_CLASS: Final = {f"{HELD}billing": BILLING, f"{HELD}assurance": ASSURANCE, 
 _LONGEST_BILLED: Final = 32  # days from a call's date to the last local date that its answer can be billed on
 
 
-class Law:
+class Governance:
     """Whose policy governs what. Data of no one tenant is kept by the shortest window of all of them."""
 
     def __init__(self, policies: Mapping[str, Policies]) -> None:
@@ -83,7 +83,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Item:
+class PlanItem:
     """One data file of a plan and what is done with it.
 
     `rows` are due, of which a hold keeps `held`. `look`: the rows must be looked at to know how many. `accounts`: of
@@ -120,7 +120,7 @@ class Item:
         ]
 
 
-def whole(item: Item) -> Item:
+def whole(item: PlanItem) -> PlanItem:
     """The item with all rows of its file due and none held."""
     return replace(item, rows=item.file.rows, look=False)
 
@@ -140,7 +140,7 @@ class Expiry(NamedTuple):
     rows: int
 
 
-def expiries(file: DataFile, law: Law) -> list[Expiry]:
+def expiries(file: DataFile, law: Governance) -> list[Expiry]:
     """By the windows in force now: per class that governs a data file the last days that it is kept through.
 
     None for copies under a hold, whose window is past. Raises Problem for a view that this release does not know.
@@ -157,7 +157,7 @@ def expiries(file: DataFile, law: Law) -> list[Expiry]:
     return []
 
 
-def _of_billing(file: DataFile, law: Law) -> list[Expiry]:
+def _of_billing(file: DataFile, law: Governance) -> list[Expiry]:
     clock, received = call_clock(_day(file)), _received(file)
     row = law.last_day(file.tenant, BILLING, clock, received)
     found = [_one(BILLING, row, file)]
@@ -170,7 +170,7 @@ def _one(cls: str, last: date, file: DataFile) -> Expiry:
     return Expiry(cls, last, last, file.rows or 1)
 
 
-def _log_days(file: DataFile, law: Law) -> tuple[date, date]:
+def _log_days(file: DataFile, law: Governance) -> tuple[date, date]:
     """A row that came earlier never has a longer window, so the span of days bounds that of last days."""
     cls, (first, last) = _LOG_CLASS[file.view], log_span(file)
     if file.view == "suspense":
@@ -209,7 +209,7 @@ def _received(file: DataFile) -> date:
 # -- what is done with each data file ----------------------------------------------------------------------------------
 
 
-def items(files: Iterable[DataFile], law: Law, found: Sequence[Hold], as_of: date) -> Iterator[Item]:
+def items(files: Iterable[DataFile], law: Governance, found: Sequence[Hold], as_of: date) -> Iterator[PlanItem]:
     """What is due of the data files that count, in their order; `found` are the holds that block."""
     for file in files:
         check_known(file)
@@ -218,7 +218,7 @@ def items(files: Iterable[DataFile], law: Law, found: Sequence[Hold], as_of: dat
             yield item
 
 
-def _item(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+def _item(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
     if file.view in ("billing", "assurance"):
         return _of_view(file, law, found, as_of)
     if file.view == "archive":
@@ -227,44 +227,44 @@ def _item(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item 
         return _of_log(file, law, as_of)
     if file.view == "late":
         covers = bool(holds.covering(found, file.tenant, *log_span(file)))
-        return _looked(Item(file, NUMBERS, RELEASE), covers)
+        return _looked(PlanItem(file, NUMBERS, RELEASE), covers)
     covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
-    return _looked(Item(file, _HELD_CLASS[file.view], RELEASE), covered)
+    return _looked(PlanItem(file, _HELD_CLASS[file.view], RELEASE), covered)
 
 
-def _looked(item: Item, look: bool) -> Item:
+def _looked(item: PlanItem, look: bool) -> PlanItem:
     return replace(item, look=True) if look else whole(item)
 
 
-def _of_view(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+def _of_view(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
     """Rows past their class go whole, numbers past theirs out of the rows; held rows are copied before."""
     opened = law.open_for(file.tenant, _day(file), _received(file), as_of)
     covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
     if file.view == "assurance":
-        return None if opened.assurance else _looked(Item(file, ASSURANCE, DELETE), covered)
+        return None if opened.assurance else _looked(PlanItem(file, ASSURANCE, DELETE), covered)
     if not opened.billing:
-        return _looked(Item(file, BILLING, DELETE), covered)
+        return _looked(PlanItem(file, BILLING, DELETE), covered)
     if not file.numbers:
         return None
     if not opened.numbers:
-        return _looked(Item(file, NUMBERS, REWRITE), covered)
+        return _looked(PlanItem(file, NUMBERS, REWRITE), covered)
     accounts = law.due_accounts(file, as_of)
-    return Item(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
+    return PlanItem(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
 
 
-def _of_archive(file: DataFile, law: Law, found: Sequence[Hold], as_of: date) -> Item | None:
+def _of_archive(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
     """Nothing in a sealed block can be matched: a hold keeps all that came in on its first day or later."""
     if not law.due(file.tenant, ARCHIVE, _day(file), _day(file), as_of):
         return None
     keeping, count = holds.receiving(found, file.tenant, _day(file)), file.rows or 1
     why = {"": count} if keeping else {}
-    return Item(file, ARCHIVE, KEEP if keeping else DELETE, rows=count, held=sum(why.values()), why=why)
+    return PlanItem(file, ARCHIVE, KEEP if keeping else DELETE, rows=count, held=sum(why.values()), why=why)
 
 
-def _of_log(file: DataFile, law: Law, as_of: date) -> Item | None:
+def _of_log(file: DataFile, law: Governance, as_of: date) -> PlanItem | None:
     """The ledger must know what each row that goes was, so a log of which anything is due is always looked at."""
     first, _ = _log_days(file, law)
-    return Item(file, _LOG_CLASS[file.view], DELETE, look=True) if as_of > first else None
+    return PlanItem(file, _LOG_CLASS[file.view], DELETE, look=True) if as_of > first else None
 
 
 # -- keys whose last row goes ------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ _SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBER
 
 
 def doomed_keys(
-    known: Iterable[MonthKey], remaining: Sequence[DataFile], law: Law, as_of: date, today: date
+    known: Iterable[MonthKey], remaining: Sequence[DataFile], law: Governance, as_of: date, today: date
 ) -> list[tuple[MonthKey, str]]:
     """Month keys that nothing needs any more, and the class of what lay under each, in order.
 
@@ -307,7 +307,7 @@ def doomed_keys(
 
 
 def _doomed(
-    key: MonthKey, used: set[str], left: set[tuple[str, str, str]], law: Law, as_of: date, today: date
+    key: MonthKey, used: set[str], left: set[tuple[str, str, str]], law: Governance, as_of: date, today: date
 ) -> str | None:
     """The class of a key that goes, None for one that stays."""
     if key.month == "all" or key.key_id in used:
@@ -328,7 +328,7 @@ def _doomed(
     return None
 
 
-def _month_open(view: str, key: MonthKey, law: Law, as_of: date, today: date) -> bool:
+def _month_open(view: str, key: MonthKey, law: Governance, as_of: date, today: date) -> bool:
     """Whether a call of the month's last date, and so of any, could still be written if it came in now."""
     opened = law.open_for(key.tenant, last_of_month(key.month), today, as_of)
     return {"billing": opened.billing, "billing-numbers": opened.numbers, "assurance": opened.assurance}[view]
@@ -340,7 +340,7 @@ def last_of_month(month: str) -> date:
     return date(year + number // 12, number % 12 + 1, 1) - timedelta(1)
 
 
-def after(files: Iterable[DataFile], plan: Iterable[Item]) -> list[DataFile]:
+def after(files: Iterable[DataFile], plan: Iterable[PlanItem]) -> list[DataFile]:
     """Data files as they are after a plan, as far as keys and partitions go.
 
     A file that loses all its numbers is no longer under their key; a log or held copy that is written anew is under
@@ -393,7 +393,7 @@ class Dates:
     """What derived rows are judged by: the partitions left, the law, the holds, and the days."""
 
     remaining: frozenset[tuple[str, str, str]]  # (view, tenant, call_date)
-    law: Law
+    law: Governance
     found: Sequence[Hold]
     as_of: date
     today: date
@@ -408,7 +408,9 @@ class Dates:
         return bool(holds.covering(self.found, tenant, first, last))
 
 
-def derived_rows(plan: Iterable[Item], noted: Mapping[tuple[str, str, date], str], dates: Dates) -> Iterator[Derived]:
+def derived_rows(
+    plan: Iterable[PlanItem], noted: Mapping[tuple[str, str, date], str], dates: Dates
+) -> Iterator[Derived]:
     """What becomes of derived rows, in order; `noted` are those that earlier purges froze or left open.
 
     Usage is by the local date of the answer, so a day of it closes when every call date that may be in it has.

@@ -18,12 +18,12 @@ from sqlalchemy import select
 from callward import database
 from callward.columns import flat
 from callward.keys import tokens
-from callward.lake.data_files import HELD, Files, clock_days, seen_days
+from callward.lake.data_files import HELD, DataFiles, clock_days, seen_days
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import NUMBERS, call_clock
-from callward.retention.purge.due_files import KEEP, REWRITE, Item, Law
+from callward.retention.purge.due_files import KEEP, REWRITE, Governance, PlanItem
 from schemas.tables import lake_files, runs
 from schemas.views import ID_COLUMN, NUMBER_COLUMNS
 
@@ -66,13 +66,13 @@ class Judged:
 class Judge:
     """What rows are judged by. `found` are the holds that block on `today`."""
 
-    files: Files
-    law: Law
+    files: DataFiles
+    law: Governance
     found: Sequence[Hold]
     as_of: date
     today: date
 
-    def judged(self, item: Item, rows: pa.Table | None = None) -> Judged:
+    def judged(self, item: PlanItem, rows: pa.Table | None = None) -> Judged:
         """The rows of an item's data file; opens the file only where a date does not decide.
 
         `rows`: all of a view's file, for whoever has read it; else only the columns that holds match by are read.
@@ -88,7 +88,7 @@ class Judge:
 
     # -- the views ------------------------------------------------------------------------------------------------
 
-    def _of_view(self, item: Item, rows: pa.Table | None) -> Judged:
+    def _of_view(self, item: PlanItem, rows: pa.Table | None) -> Judged:
         file = item.file
         covering = self._covering(file)
         due = self._of_accounts(item, rows) if item.accounts else np.ones(file.rows, np.bool_)
@@ -132,7 +132,7 @@ class Judge:
         with database.reading(self.files.workspace.settings) as connection:
             return connection.execute(query).scalar()
 
-    def _of_accounts(self, item: Item, rows: pa.Table | None) -> Mask:
+    def _of_accounts(self, item: PlanItem, rows: pa.Table | None) -> Mask:
         """Rows of the accounts whose own window is past, that still have a number."""
         if rows is None:
             rows = self.files.rows(item.file, ["account", "calling_token", "called_token"])
@@ -205,7 +205,7 @@ class Judge:
         return due
 
 
-def looked(item: Item, judge: Judge) -> Item | None:
+def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
     """An item with its rows counted, and what is then done with its file; None where nothing is due after all."""
     found = judge.judged(item)
     due, held = int(found.due.sum()), int(found.held.sum())
@@ -220,7 +220,7 @@ def looked(item: Item, judge: Judge) -> Item | None:
     return made if going == len(found.due) else replace(made, action=REWRITE)
 
 
-def _why(item: Item, found: Judged, today: date) -> dict[str, int]:
+def _why(item: PlanItem, found: Judged, today: date) -> dict[str, int]:
     """Held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
     may_be_named = holds.named(item.file.view, [hold for hold, _ in found.by_hold], holds.COMPLIANCE, today)
     named = [(hold, mask) for hold, mask in found.by_hold if hold in may_be_named]

@@ -15,7 +15,7 @@ from callward import database, runs
 from callward.errors import Problem
 from callward.ingest import segments
 from callward.lake import ledger
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -30,9 +30,9 @@ from callward.retention.purge.due_files import (
     TEMP,
     Dates,
     Derived,
-    Item,
-    Law,
+    Governance,
     MonthKey,
+    PlanItem,
     after,
     derived_rows,
     doomed_keys,
@@ -50,7 +50,7 @@ from schemas.tables import keys, lake_files, partitions
 class Seen:
     """What a plan is made from, read in one snapshot."""
 
-    law: Law
+    law: Governance
     files: Sequence[DataFile]
     replaced: Sequence[DataFile]  # by nights, and still on disk for readers that had begun
     versions: Mapping[tuple[str, str], int]
@@ -66,7 +66,7 @@ class Plan:
     """What a purge does. `changes` without anything: nothing is due, or all that is due is held where it lies."""
 
     as_of: date
-    items: Sequence[Item]
+    items: Sequence[PlanItem]
     keys: Sequence[tuple[MonthKey, str]]  # with the class of what lay under it
     derived: Sequence[Derived]
     requests: Sequence[str]
@@ -78,12 +78,12 @@ class Plan:
     litter: Sequence[str] = ()  # ids of keys that a purge minted before it was killed: nothing ever lay under them
 
     @property
-    def doing(self) -> list[Item]:
+    def doing(self) -> list[PlanItem]:
         """Items that are more than counted."""
         return [item for item in self.items if item.changes]
 
     @property
-    def written(self) -> list[Item]:
+    def written(self) -> list[PlanItem]:
         """Items for which something is written: a log that goes must be read for the ledger."""
         return [
             item
@@ -161,7 +161,7 @@ def _canonical(value: Any) -> str:
 
 def make(
     settings: Settings,
-    files: Files,
+    files: DataFiles,
     as_of: date,
     today: date,
     candidates: Mapping[str, Policy] | None = None,
@@ -190,7 +190,7 @@ def make(
 
 
 def _plan(
-    settings: Settings, planned: Sequence[Item], seen: Seen, found: Sequence[Hold], as_of: date, today: date
+    settings: Settings, planned: Sequence[PlanItem], seen: Seen, found: Sequence[Hold], as_of: date, today: date
 ) -> Plan:
     stale = [file for file in seen.replaced if _is_due(file, seen.law, as_of)]
     gone = {file.file_id for file in stale}
@@ -219,7 +219,7 @@ def _is_litter(key: MonthKey, under: set[str]) -> bool:
     return key.capability == "hold" and key.key_id not in under
 
 
-def _is_due(file: DataFile, law: Law, as_of: date) -> bool:
+def _is_due(file: DataFile, law: Governance, as_of: date) -> bool:
     """Whether a file that was replaced already holds anything past its window: its readers are not waited for."""
     return any(as_of > found.first for found in expiries(file, law))
 
@@ -245,7 +245,7 @@ def _seen(
     f = lake_files.c
     replaced = connection.execute(select(lake_files).where(f.superseded_at.is_not(None), f.removed_at.is_(None)))
     return Seen(
-        law=Law(policy_register.in_force(settings, connection, candidates)),
+        law=Governance(policy_register.in_force(settings, connection, candidates)),
         files=ledger.files(connection),
         replaced=[ledger.data_file(row) for row in replaced],
         versions={(row.tenant, row.part): row.version for row in connection.execute(select(partitions))},
@@ -296,7 +296,7 @@ def _due_requests(seen: Seen, as_of: date) -> list[str]:
     ]
 
 
-def _due_spills(settings: Settings, law: Law, as_of: date) -> Iterator[str]:
+def _due_spills(settings: Settings, law: Governance, as_of: date) -> Iterator[str]:
     """Batches in flight whose run is over, older than their window."""
     spilled = (file for file in Store.of(settings).list(TRANSIT) if file.path.endswith(".seal"))
     old = [file.path.removeprefix(f"{TRANSIT}/") for file in spilled if _spill_due(file, law, as_of)]
@@ -307,7 +307,7 @@ def _due_spills(settings: Settings, law: Law, as_of: date) -> Iterator[str]:
     yield from (name for name in old if name.split("-", 1)[0] not in alive)
 
 
-def _spill_due(file: Stored, law: Law, as_of: date) -> bool:
+def _spill_due(file: Stored, law: Governance, as_of: date) -> bool:
     written = datetime.fromtimestamp(file.modified).date() + timedelta(1)  # in whichever zone: never early
     return as_of > min(policies.last_day(TEMP, written, written) for policies in law.policies.values())
 
@@ -328,5 +328,5 @@ def effect(now: Plan, then: Plan) -> list[dict[str, Any]]:
     return [{"tenant": tenant, "class": cls, **counts} for (tenant, cls), counts in sorted(sums.items())]
 
 
-def _going(item: Item | None) -> int:
+def _going(item: PlanItem | None) -> int:
     return 0 if item is None or item.action == KEEP else (item.rows or 1) - item.held

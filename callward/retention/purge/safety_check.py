@@ -19,7 +19,7 @@ from callward import audit, database
 from callward.lake import ledger
 from callward.lake.ledger import DataFile
 from callward.retention.policy import register as policy_register
-from callward.retention.purge.due_files import Law, expiries
+from callward.retention.purge.due_files import Governance, expiries
 from callward.runs import new_id
 from callward.settings import Settings
 from schemas.retention import purges
@@ -53,7 +53,7 @@ class Forecast:
         return cls(datetime.fromisoformat(made["made_at"]), day(made["until"]), rows)
 
 
-def counted(files: Iterable[DataFile], law: Law) -> Counter[Span]:
+def counted(files: Iterable[DataFile], law: Governance) -> Counter[Span]:
     """Rows of data files by class and by the days that they are kept through."""
     rows: Counter[Span] = Counter()
     for file in files:
@@ -75,7 +75,7 @@ def due(rows: Mapping[Span, int], as_of: date) -> dict[str, tuple[int, int]]:
 def note_forecast(settings: Settings, today: date) -> None:
     """Look at the calendar as it stands, for the purges of the year to come. It takes the place of the one before."""
     with database.writing(settings) as connection:
-        law = Law(policy_register.in_force(settings, connection))
+        law = Governance(policy_register.in_force(settings, connection))
         made = Forecast(database.now(), today + timedelta(_REACHES_DAYS), counted(ledger.files(connection), law))
         text = made.told()
         connection.execute(delete(purges).where(purges.c.status == FORECAST))
@@ -98,7 +98,7 @@ def forecast(connection: Connection) -> Forecast | None:
     return Forecast.read(text) if text else None
 
 
-def objections(connection: Connection, law: Law, as_of: date, brake_pct: float) -> list[str]:
+def objections(connection: Connection, law: Governance, as_of: date, brake_pct: float) -> list[str]:
     """Why what is due on `as_of` is not what was foreseen, one sentence per class; nothing where it agrees."""
     foreseen = forecast(connection)
     if foreseen is None:
@@ -110,7 +110,7 @@ def objections(connection: Connection, law: Law, as_of: date, brake_pct: float) 
     return list(_compared(expected, found, brake_pct / 100))
 
 
-def _brought_up_to_date(connection: Connection, foreseen: Forecast, law: Law) -> Counter[Span]:
+def _brought_up_to_date(connection: Connection, foreseen: Forecast, law: Governance) -> Counter[Span]:
     """The forecast with what was committed since, and without what was replaced since."""
     f = lake_files.c
     rows = Counter(foreseen.rows)

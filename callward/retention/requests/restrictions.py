@@ -20,11 +20,11 @@ from sqlalchemy import Connection, delete, insert, select, update
 from callward import audit, database, runs
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention.requests.register import SERVICE, Request, Selector, found
 from callward.retention.requests.search import Hit, search, secrets
 from callward.settings import Settings
-from callward.workspace import Reference, Workspace, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.retention import restrictions
 from schemas.tables import billing_usage_daily, lake_files, leases
 from schemas.tables import runs as runs_table
@@ -75,7 +75,7 @@ def _entry(event: str, request: Request) -> audit.Entry:
 
 
 def _workspace(settings: Settings) -> Workspace:
-    return open_workspace(Reference(str(settings.path), SERVICE, "restrictions"))
+    return open_workspace(WorkspaceRef(str(settings.path), SERVICE, "restrictions"))
 
 
 def active(connection: Connection) -> dict[str, list[str]]:
@@ -106,7 +106,7 @@ def mark(settings: Settings, *, everything: bool = False) -> int:
         return 0
     _await_turn(settings)
     with runs.running(settings, RUN, [RUN]) as run_id:
-        files, total = Files(_workspace(settings), run_id), 0
+        files, total = DataFiles(_workspace(settings), run_id), 0
         for tenant in sorted({*restricted, *marked}):
             whom = [found(settings, request_id).selector for request_id in restricted.get(tenant, [])]
             marks = _marks(files, tenant, whom, since)
@@ -137,7 +137,7 @@ def _marked_tenants(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def _marks(files: Files, tenant: str, whom: Sequence[Selector], since: datetime | None) -> set[str]:
+def _marks(files: DataFiles, tenant: str, whom: Sequence[Selector], since: datetime | None) -> set[str]:
     """Marks of what some persons' rows are found by, in the data files that came since."""
     found: set[str] = set()
     for selector in whom:
@@ -159,7 +159,7 @@ def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]
         return sorted(connection.execute(query).scalars())
 
 
-def _of_date(files: Files, tenant: str, day: str, whom: Selector) -> Iterator[str]:
+def _of_date(files: DataFiles, tenant: str, day: str, whom: Selector) -> Iterator[str]:
     """Marks of a date's rows: view ids for a number; for an account the month's token of it, in one view."""
     month = secrets(files.workspace, tenant, day[:7])
     if whom.kind == "account":
@@ -173,11 +173,11 @@ def _of_date(files: Files, tenant: str, day: str, whom: Selector) -> Iterator[st
             yield from _hidden_ids(files, view, tenant, _ids(files, hit))
 
 
-def _ids(files: Files, hit: Hit) -> pa.Array:
+def _ids(files: DataFiles, hit: Hit) -> pa.Array:
     return tokens.from_u64(files.ids(hit.file)[hit.rows])
 
 
-def _hidden_ids(files: Files, view: str, tenant: str, ids: pa.Array) -> list[str]:
+def _hidden_ids(files: DataFiles, view: str, tenant: str, ids: pa.Array) -> list[str]:
     secret = files.workspace.keyring.key(KeyName(view, tenant, EVERY_MONTH, "restriction")).secret
     return _hex(tokens.permute(ids, secret))
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from callward.columns import flat, has_value
 from callward.keys import tokens
 from callward.keys.register import KeyName
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention.requests.register import Selector
 from callward.workspace import Workspace
@@ -76,7 +76,7 @@ def secrets(workspace: Workspace, tenant: str, month: str) -> Secrets:
 
 
 def search(
-    files: Files,
+    files: DataFiles,
     tenant: str,
     call_date: str,
     selector: Selector,
@@ -99,7 +99,7 @@ def search(
     return Found([hit for hit in billing if hit.rows.any()], [hit for hit in assurance if hit.rows.any()])
 
 
-def record_ids(files: Files, hits: Sequence[Hit], id_secret: bytes | None) -> pa.Array:
+def record_ids(files: DataFiles, hits: Sequence[Hit], id_secret: bytes | None) -> pa.Array:
     """The record ids behind rows of one view and month, by the view's id secret."""
     words = [files.ids(hit.file)[hit.rows] for hit in hits]
     if not words or id_secret is None:
@@ -107,7 +107,7 @@ def record_ids(files: Files, hits: Sequence[Hit], id_secret: bytes | None) -> pa
     return tokens.unpermute(tokens.from_u64(np.concatenate(words)), id_secret)
 
 
-def _billed(files: Files, file: DataFile, selector: Selector, month: Secrets) -> Hit | None:
+def _billed(files: DataFiles, file: DataFile, selector: Selector, month: Secrets) -> Hit | None:
     if selector.kind == "account":
         mine = _true(has_value(files.rows(file, ["account"])["account"], selector.value))
         return Hit(file, mine, mine)
@@ -118,7 +118,7 @@ def _billed(files: Files, file: DataFile, selector: Selector, month: Secrets) ->
     return Hit(file, _true(pc.equal(rows["calling_token"], token)), _true(pc.equal(rows["called_token"], token)))
 
 
-def _assured(files: Files, file: DataFile, selector: Selector, records: pa.Array, month: Secrets) -> Hit | None:
+def _assured(files: DataFiles, file: DataFile, selector: Selector, records: pa.Array, month: Secrets) -> Hit | None:
     mine: Mask = np.zeros(file.rows, np.bool_)
     if len(records) and month.assurance_id is not None:
         ids = tokens.permute(records, month.assurance_id)
@@ -129,7 +129,7 @@ def _assured(files: Files, file: DataFile, selector: Selector, records: pa.Array
     return Hit(file, mine, mine)
 
 
-def _earlier(files: Files, hit: Hit, before: datetime | None) -> Hit:
+def _earlier(files: DataFiles, hit: Hit, before: datetime | None) -> Hit:
     if before is None or not hit.rows.any():
         return hit
     start = files.rows(hit.file, ["start"])["start"]

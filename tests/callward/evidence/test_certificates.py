@@ -28,7 +28,7 @@ from callward.keys.keys import KeyProblem
 from callward.lake import ledger
 from callward.retention.policy import register as policy_register
 from callward.settings import load
-from pipelines.vacuum import sweep_orphans
+from pipelines.vacuum import remove_orphans
 from schemas import retention
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
@@ -496,7 +496,7 @@ def test_a_file_of_a_run_at_work_is_no_orphan_nor_is_one_that_the_next_night_swe
     assert purged.failed(made.certificate_id, quick=True) == {}
     runs.finish(purged.settings, run_id, "failed")
     assert purged.failed(made.certificate_id, quick=True) == {}
-    sweep_orphans(purged.settings)
+    remove_orphans(purged.settings)
     assert not left.exists()
     left.write_bytes(b"PAR1")
     assert purged.failed(made.certificate_id, quick=True).keys() == {"no orphans"}

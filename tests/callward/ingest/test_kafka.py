@@ -26,7 +26,7 @@ from callward.errors import UsageProblem
 from callward.ingest import kafka as broker
 from callward.ingest.kafka import BrokerProblem
 from callward.settings import Kafka, Settings, Source, Tenant, Topic, load
-from callward.workspace import Reference, Workspace
+from callward.workspace import Workspace, WorkspaceRef
 from schemas import declaration
 from tests import servers
 
@@ -80,7 +80,7 @@ def local(*topics: Topic, bootstrap: str = "localhost:9092", **changes: Any) -> 
 
 
 def workspace_of(settings: Settings) -> Workspace:
-    return Workspace(Reference(str(settings.path), "ops", "test"), settings)
+    return Workspace(WorkspaceRef(str(settings.path), "ops", "test"), settings)
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from callward import database
 from callward.ingest import segments
 from callward.ingest.landing import Arrival, LeftAlone, arrivals
 from callward.keys.seal import SealBroken
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.retention.purge import plan as purge_plan
 
 LINE = b'{"variables":{"uuid":"a","caller_id_number":"+12125550147"}}\n'
@@ -96,7 +96,7 @@ def test_a_purge_leaves_the_key_of_what_waits(site, monkeypatch):
     today = datetime.now(UTC).date()
 
     def doomed():
-        plan, _, _ = purge_plan.make(site.settings, Files(site.opened, "test"), date(2026, 4, 2), today)
+        plan, _, _ = purge_plan.make(site.settings, DataFiles(site.opened, "test"), date(2026, 4, 2), today)
         return [str(key.purpose) for key, _ in plan.keys if key.capability == "archive"]
 
     assert doomed() == []

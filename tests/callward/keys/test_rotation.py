@@ -454,7 +454,7 @@ def _rows(settings: Settings) -> list[Any]:
 
 def _readable(site: Any, opened: Keyring) -> int:
     """Rows of the billing files whose keys open; each file's keys all open, or none does."""
-    from callward.lake.data_files import Files
+    from callward.lake.data_files import DataFiles
 
     count = 0
     for file in site.data_files("billing"):
@@ -465,7 +465,7 @@ def _readable(site: Any, opened: Keyring) -> int:
             assert file.part.startswith("2026-02")
             continue
         assert file.part.startswith("2026-03")
-        count += Files(site.opened, "test").rows(file).num_rows
+        count += DataFiles(site.opened, "test").rows(file).num_rows
     return count
 
 

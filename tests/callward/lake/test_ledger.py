@@ -14,7 +14,7 @@ from callward.errors import Problem
 from callward.keys import rotation
 from callward.keys.register import KeyName, keyring
 from callward.lake import ledger
-from callward.lake.ledger import DataFile, Outcome, Refused, Unbalanced
+from callward.lake.ledger import Changes, CommitConflict, DataFile, Unbalanced
 from schemas.cdr import LINEAGE_FIELDS
 from schemas.codes import Bucket
 from schemas.tables import assurance_trunk_hourly_cause as causes
@@ -143,7 +143,7 @@ def test_an_unbalanced_wave_leaves_nothing(site, run_id):
             "count": [1],
         }
     )
-    lost = Outcome(files=[file_of("a")], entries=books(ONE)[:1], derived={causes.name: [cause]})
+    lost = Changes(files=[file_of("a")], entries=books(ONE)[:1], derived={causes.name: [cause]})
     with pytest.raises(Unbalanced):
         commit(site, run_id, lost)
     assert (counted(site, lake_files), counted(site, ledger_entries), counted(site, causes)) == (0, 0, 0)
@@ -153,12 +153,12 @@ def test_an_unbalanced_wave_leaves_nothing(site, run_id):
 
 def test_a_commit_that_read_an_older_version_is_refused(site, run_id):
     part = ("default", "2026-03-05")
-    first = Outcome(files=[file_of("a")], entries=books(ONE), read={part: 0})
+    first = Changes(files=[file_of("a")], entries=books(ONE), read={part: 0})
     commit(site, run_id, first)
-    with pytest.raises(Refused):
-        commit(site, run_id, Outcome(files=[file_of("b")], entries=books(ONE), read={part: 0}), 1)
+    with pytest.raises(CommitConflict):
+        commit(site, run_id, Changes(files=[file_of("b")], entries=books(ONE), read={part: 0}), 1)
     assert counted(site, lake_files) == 1
-    commit(site, run_id, Outcome(files=[file_of("b")], entries=books(ONE), read={part: 1}), 1)
+    commit(site, run_id, Changes(files=[file_of("b")], entries=books(ONE), read={part: 1}), 1)
     with database.reading(site.settings) as connection:
         assert ledger.versions(connection, *("default", [part[1], "2026-03-06"])) == {
             part: 2,
@@ -168,11 +168,11 @@ def test_a_commit_that_read_an_older_version_is_refused(site, run_id):
 
 
 def test_a_file_is_superseded_once(site, run_id):
-    commit(site, run_id, Outcome(files=[file_of("a")], entries=books(ONE)))
+    commit(site, run_id, Changes(files=[file_of("a")], entries=books(ONE)))
     gone = {"a": ("default", "2026-03-05")}
-    commit(site, run_id, Outcome(files=[file_of("b")], superseded=gone), 1)
-    with pytest.raises(Refused):
-        commit(site, run_id, Outcome(files=[file_of("c")], superseded=gone), 2)
+    commit(site, run_id, Changes(files=[file_of("b")], superseded=gone), 1)
+    with pytest.raises(CommitConflict):
+        commit(site, run_id, Changes(files=[file_of("c")], superseded=gone), 2)
     with database.reading(site.settings) as connection:
         assert [file.file_id for file in ledger.files(connection)] == ["b"]
 
@@ -182,11 +182,11 @@ def test_a_file_under_a_key_that_was_destroyed_meanwhile_is_refused(site, run_id
     """Nobody could read it ever again: whoever wrote it must do so anew."""
     names = [KeyName("suspense", "default", month, "records") for month in ("2026-01", "2026-02", "2026-03")]
     lost, kept, other = (key.key_id for key in keyring(site.settings, "test", "test").keys(names))
-    outcome = Outcome(
+    outcome = Changes(
         files=[file_of("a", key_ids=other), file_of("b", view=view, key_ids=f"{kept} {lost}")], entries=books(ONE)
     )
     rotation.destroy(site.settings, [lost], role="test", reason="test")
-    with pytest.raises(Refused):
+    with pytest.raises(CommitConflict):
         commit(site, run_id, outcome)
     assert (counted(site, lake_files), counted(site, ledger_entries), counted(site, partitions)) == (0, 0, 0)
     commit(site, run_id, replace(outcome, files=[file_of("a", key_ids=other), file_of("b", view=view, key_ids=kept)]))
@@ -194,13 +194,13 @@ def test_a_file_under_a_key_that_was_destroyed_meanwhile_is_refused(site, run_id
 
 
 def test_a_file_under_a_key_that_the_register_does_not_know_is_refused(site, run_id):
-    with pytest.raises(Refused):
-        commit(site, run_id, Outcome(files=[file_of("a", key_ids="0" * 32)]))
+    with pytest.raises(CommitConflict):
+        commit(site, run_id, Changes(files=[file_of("a", key_ids="0" * 32)]))
     assert counted(site, lake_files) == 0
 
 
 def test_the_archive_raises_no_version(site, run_id):
-    commit(site, run_id, Outcome(files=[file_of("z", view="archive")], entries=books(ONE)))
+    commit(site, run_id, Changes(files=[file_of("z", view="archive")], entries=books(ONE)))
     with database.reading(site.settings) as connection:
         assert ledger.versions(connection, "default", ["2026-03-05"]) == {("default", "2026-03-05"): 0}
 
@@ -208,7 +208,7 @@ def test_the_archive_raises_no_version(site, run_id):
 def test_a_run_that_lost_its_lease_commits_nothing(site, run_id):
     runs.finish(site.settings, run_id, "failed")
     with pytest.raises(Problem, match="lease"):
-        commit(site, run_id, Outcome(files=[file_of("a")], entries=books(ONE)))
+        commit(site, run_id, Changes(files=[file_of("a")], entries=books(ONE)))
     assert counted(site, lake_files) == 0
 
 
@@ -226,7 +226,7 @@ def test_derived_differences_add_up_in_the_database(site, run_id):
 
     for wave, (calls, talk) in enumerate([(3, 100), (-1, -40)]):
         commit(
-            site, run_id, Outcome(derived={billing_usage_daily.name: [difference(calls, talk), difference(0, 0)]}), wave
+            site, run_id, Changes(derived={billing_usage_daily.name: [difference(calls, talk), difference(0, 0)]}), wave
         )
     (sums,) = site.derived()["billing_usage_daily"].values()
     assert sums == (2, 2, 60, 4)
@@ -234,12 +234,12 @@ def test_derived_differences_add_up_in_the_database(site, run_id):
 
 def test_outcomes_that_read_different_versions_do_not_merge():
     part = ("default", "2026-03-05")
-    merged = Outcome.merge(
-        [Outcome(read={part: 3}, changed={1}), Outcome(read={part: 3}, files=[file_of("a")], changed={2})]
+    merged = Changes.merge(
+        [Changes(read={part: 3}, changed={1}), Changes(read={part: 3}, files=[file_of("a")], changed={2})]
     )
     assert merged.read == {part: 3} and merged.changed == {1, 2} and len(merged.files) == 1
-    with pytest.raises(Refused):
-        Outcome.merge([Outcome(read={part: 3}), Outcome(read={part: 4})])
+    with pytest.raises(CommitConflict):
+        Changes.merge([Changes(read={part: 3}), Changes(read={part: 4})])
 
 
 @given(bits=st.integers(0, 6), other=st.integers(0, 6), call=st.integers(0, 63), far=st.integers(0, 63))

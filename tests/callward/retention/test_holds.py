@@ -23,7 +23,7 @@ from callward.initiate import root_file
 from callward.keys import approvers, exports, signing, tokens
 from callward.keys.register import KeyName
 from callward.retention import holds
-from callward.retention.holds import Hold, MonthSecrets, Unreadable, sealed
+from callward.retention.holds import Hold, HoldUnreadable, MonthSecrets, sealed
 from callward.settings import Settings
 from schemas import retention
 from schemas.cdr import FEW, ID
@@ -401,7 +401,7 @@ def test_a_register_that_cannot_be_relied_on_stops_everything(settings: Settings
         lambda: holds.warnings(settings, TODAY),
         lambda: holds.renew(settings, first.hold_id, TODAY, expires_on=HUSH, role=holds.LEGAL),
     ):
-        with pytest.raises(Unreadable, match="nothing is purged") as raised:
+        with pytest.raises(HoldUnreadable, match="nothing is purged") as raised:
             ask()
         assert "whispered" not in str(raised.value) and first.hold_id not in str(raised.value)
     assert any_open(settings)
@@ -412,7 +412,7 @@ def test_an_older_version_put_back_is_noticed(settings: Settings) -> None:
     (old,) = rows_of(settings, retention.holds)
     holds.renew(settings, made.hold_id, TODAY)
     _write(settings, update(retention.holds).values(**old))
-    with pytest.raises(Unreadable):
+    with pytest.raises(HoldUnreadable):
         holds.opened(settings, today=TODAY)
 
 
@@ -423,7 +423,7 @@ def test_a_body_that_was_sealed_anew_beside_the_log_is_noticed(settings: Setting
     for values in (narrower, {"body": narrower["body"]}, {"digest": narrower["digest"]}):
         before = rows_of(settings, retention.holds)[0]
         _write(settings, update(retention.holds).values(**values))
-        with pytest.raises(Unreadable):
+        with pytest.raises(HoldUnreadable):
             holds.opened(settings, today=TODAY)
         _write(settings, update(retention.holds).values(**before))
     assert holds.opened(settings, today=TODAY) == [made]
@@ -446,7 +446,7 @@ def test_a_lost_row_does_not_let_late_records_go(settings: Settings) -> None:
 def test_no_hold_at_all_is_read_with_the_root_too(settings: Settings) -> None:
     assert holds.opened(settings, today=TODAY) == []
     _take_root(settings)
-    with pytest.raises(Unreadable):
+    with pytest.raises(HoldUnreadable):
         holds.opened(settings, today=TODAY)
 
 

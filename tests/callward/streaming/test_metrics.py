@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 
 from callward import database, runs
 from callward.lake import ledger
-from callward.lake.ledger import Outcome
+from callward.lake.ledger import Changes
 from callward.streaming import metrics as watching
 from schemas.streaming import block_slices, kafka_inputs, stream_counts, streams
 from schemas.tables import blocks, input_files, leases, ledger_entries
@@ -229,10 +229,10 @@ def test_a_real_commit_is_counted_with_it_and_not_without(site, run_id):
     books = [ledger.read_entries(read), *ledger.entries(read.slice(0, 2), "accepted")]
     books += ledger.entries(read.slice(2), "suspended", ledger.pa.array(["TIME"]))
     with pytest.raises(RuntimeError), database.writing(site.settings) as connection:
-        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Outcome(entries=books)))
+        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Changes(entries=books)))
         raise RuntimeError
     with database.writing(site.settings) as connection:
-        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Outcome(entries=books)))
+        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Changes(entries=books)))
     with database.reading(site.settings) as connection:
         counted = pd.read_sql(select(stream_counts), connection)
         entries = pd.read_sql(select(ledger_entries), connection)

@@ -13,7 +13,7 @@ from callward import audit, initiate
 from callward.errors import UsageProblem
 from callward.release.attack import broken_controls
 from callward.release.attack.mechanisms_under_test import Privacy
-from callward.release.attack.suite import Effort, Siege
+from callward.release.attack.suite import AttackSuite, Effort
 from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings, Tenant
 from pipelines.attack import run as attacks
@@ -157,8 +157,8 @@ def test_too_few_calls_are_refused():
 
 
 def test_a_mechanism_that_is_broken_breaks_the_whole_run(monkeypatch):
-    monkeypatch.setattr(Siege, "attacks", lambda self: iter([self.presence()]))
-    monkeypatch.setattr(Siege, "controls", lambda self: iter(()))
+    monkeypatch.setattr(AttackSuite, "attacks", lambda self: iter([self.presence()]))
+    monkeypatch.setattr(AttackSuite, "controls", lambda self: iter(()))
     monkeypatch.setattr(Privacy, "noise", property(lambda self: broken_controls.noise_for_one_cell(self.rho)))
     (sentence,) = attacks.attack(seed=2, calls=20_000, effort=EFFORT)["broken"]
     assert sentence.startswith("Membership: dp gives")

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipelines.engine.child_process import tethered
+from pipelines.engine.child_process import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,11 +58,11 @@ def test_who_follows_its_parent_dies_with_it() -> None:
 
 def test_a_tethered_program_gets_its_arguments_and_its_exit_code_is_told() -> None:
     program = [sys.executable, "-c", "import sys; sys.exit(len(sys.argv))", "a", "b c"]
-    assert subprocess.run(tethered(program)).returncode == 3
+    assert subprocess.run(die_with_parent(program)).returncode == 3
 
 
 def test_a_program_whose_parent_died_before_is_not_begun() -> None:
-    command = tethered([sys.executable, "-c", "print('begun')"])
+    command = die_with_parent([sys.executable, "-c", "print('begun')"])
     command[4] = "1"  # another parent than the one that starts it
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
@@ -70,7 +70,8 @@ def test_a_program_whose_parent_died_before_is_not_begun() -> None:
 
 def test_a_signal_reaches_the_program_itself() -> None:
     child = subprocess.Popen(
-        tethered([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]), stdout=subprocess.PIPE
+        die_with_parent([sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]),
+        stdout=subprocess.PIPE,
     )
     assert child.stdout is not None
     child.stdout.readline()

@@ -7,8 +7,8 @@ import pytest
 
 from callward import runs
 from callward.streaming import register
-from callward.workspace import Reference
-from pipelines.stream.sources import Landing, Mark, MarkCoder
+from callward.workspace import WorkspaceRef
+from pipelines.stream.sources import LandingSource, Mark, MarkCoder
 from pipelines.stream.supervisor import sharding_of
 from transforms.take_in import FLUSH
 
@@ -22,17 +22,17 @@ def test_marks_go_through_their_coder(mark: Mark) -> None:
 
 
 @pytest.fixture
-def head(workspace: Any) -> Landing:
+def head(workspace: Any) -> LandingSource:
     """The head of a landing folder with one file of several blocks."""
     site = workspace("generic", waves={"block_mebibytes": 0.001}, stream={"poll_seconds": 0.001})
     site.land("generic", "one.csv", HEADER + b"".join(LINE % n for n in range(40)))
     run_id = runs.start(site.settings, register.KIND, ["source/generic"])
     register.begin(site.settings, run_id, ["source/generic"], "by hand")
-    reference = Reference(str(site.settings.path), "billing-run", "stream")
-    return Landing(reference, run_id, sharding_of(site.settings).to_json(), ("generic",))
+    reference = WorkspaceRef(str(site.settings.path), "billing-run", "stream")
+    return LandingSource(reference, run_id, sharding_of(site.settings).to_json(), ("generic",))
 
 
-def blocks_of(head: Landing, mark: Mark | None) -> tuple[list[int], list[Mark]]:
+def blocks_of(head: LandingSource, mark: Mark | None) -> tuple[list[int], list[Mark]]:
     """Numbers of the blocks that are handed on behind a mark, and the mark behind each."""
     reader, found, marks = head.create_reader(None, mark), [], []
     while reader.advance():
@@ -44,7 +44,7 @@ def blocks_of(head: Landing, mark: Mark | None) -> tuple[list[int], list[Mark]]:
     return found, marks
 
 
-def test_what_was_lost_behind_a_mark_is_handed_on_again(head: Landing) -> None:
+def test_what_was_lost_behind_a_mark_is_handed_on_again(head: LandingSource) -> None:
     """Also where nothing but the number of works tells two marks apart: a file counts with its last block."""
     all_blocks, marks = blocks_of(head, None)
     assert all_blocks == list(range(len(all_blocks))) and len(marks) > 3
@@ -53,7 +53,7 @@ def test_what_was_lost_behind_a_mark_is_handed_on_again(head: Landing) -> None:
     assert blocks_of(head, None)[0] == all_blocks
 
 
-def test_a_reader_that_goes_on_reads_nothing_twice(head: Landing, tmp_path: Path) -> None:
+def test_a_reader_that_goes_on_reads_nothing_twice(head: LandingSource, tmp_path: Path) -> None:
     first, marks = blocks_of(head, None)
     assert blocks_of(head, marks[-1]) == ([], [])
     assert sorted(set(first)) == first

@@ -7,7 +7,7 @@ import pytest
 
 from callward.release.attack import broken_controls, mechanisms_under_test, population, suite, unicity
 from callward.release.attack.mechanisms_under_test import Privacy
-from callward.release.attack.suite import DP, RAW, THRESHOLD, Effort, Siege
+from callward.release.attack.suite import DP, RAW, THRESHOLD, AttackSuite, Effort
 
 EFFORT = Effort(trials=5000, draws=6, days=(1, 7), days_draws=30_000)
 
@@ -19,7 +19,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def besieged(scene):
-    return Siege(scene, effort=EFFORT)
+    return AttackSuite(scene, effort=EFFORT)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_days_add_up_below_their_bound(attacks):
 
 def test_less_privacy_gives_the_attacker_more(scene):
     """The suite measures something: with epsilon 8 the same attacker does better than with 1, within a wider bound."""
-    strict, lax = (Siege(scene, Privacy(epsilon=epsilon), EFFORT).presence().figure(DP) for epsilon in (1, 8))
+    strict, lax = (AttackSuite(scene, Privacy(epsilon=epsilon), EFFORT).presence().figure(DP) for epsilon in (1, 8))
     assert strict.value + 0.2 < lax.value <= lax.most + 0.05
 
 
@@ -145,7 +145,7 @@ def test_noise_that_is_missing_is_caught(scene, broken, monkeypatch):
     sound = Privacy()
     weak = broken_controls.exact if broken == "no noise" else broken_controls.noisy(1, sound.rho * 2)
     monkeypatch.setattr(Privacy, "noise", property(lambda self: weak))
-    assert not Siege(scene, sound, replace(EFFORT, draws=3)).presence().figure(DP).holds
+    assert not AttackSuite(scene, sound, replace(EFFORT, draws=3)).presence().figure(DP).holds
 
 
 def test_a_table_without_complementary_suppression_is_caught(scene, monkeypatch):
@@ -157,8 +157,8 @@ def test_a_table_without_complementary_suppression_is_caught(scene, monkeypatch)
             mechanisms_under_test.cell_by_cell(self._traffic, broken_controls.K), sums_of, sums_of @ self._counts
         )
 
-    monkeypatch.setattr(Siege, "_recovered_from_both", each_alone)
-    assert not Siege(scene, effort=EFFORT).two_grains().figure(THRESHOLD).holds
+    monkeypatch.setattr(AttackSuite, "_recovered_from_both", each_alone)
+    assert not AttackSuite(scene, effort=EFFORT).two_grains().figure(THRESHOLD).holds
 
 
 # -- unicity -----------------------------------------------------------------------------------------------------------

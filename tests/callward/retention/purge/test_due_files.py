@@ -20,9 +20,9 @@ from callward.retention.purge.due_files import (
     OPEN,
     USAGE,
     Dates,
-    Item,
-    Law,
+    Governance,
     MonthKey,
+    PlanItem,
     after,
     derived_rows,
     doomed_keys,
@@ -44,10 +44,10 @@ WINDOWS = {
 }
 
 
-def law(tenant: str = "default", at_expiry: str = "anonymize", **windows: str) -> Law:
+def law(tenant: str = "default", at_expiry: str = "anonymize", **windows: str) -> Governance:
     rules = {name: Rule(Window.parse(text), "call_end") for name, text in (WINDOWS | windows).items()}
     rules["assurance_metrics"] = replace(rules["assurance_metrics"], at_expiry=at_expiry)
-    return Law({tenant: Policies(tenant, (Policy(tenant, 1, "test", "controller", "", rules),))})
+    return Governance({tenant: Policies(tenant, (Policy(tenant, 1, "test", "controller", "", rules),))})
 
 
 def file(view: str = "billing", part: date | str = DAY, **facts: object) -> DataFile:
@@ -74,7 +74,9 @@ def hold(**selectors: object) -> Hold:
     return Hold("h", "default", "litigation", "a court", "a case", **selectors)  # type: ignore[arg-type]
 
 
-def planned(*files: DataFile, as_of: date, found: tuple[Hold, ...] = (), by: Law | None = None) -> list[Item]:
+def planned(
+    *files: DataFile, as_of: date, found: tuple[Hold, ...] = (), by: Governance | None = None
+) -> list[PlanItem]:
     return list(items(files, by or law(), found, as_of))
 
 
@@ -127,7 +129,7 @@ def test_of_an_archive_a_hold_keeps_what_came_in_on_its_first_day_or_later(last:
 
 
 def test_data_of_many_tenants_is_kept_by_the_shortest_window() -> None:
-    both = Law(law().policies | law("other", archive="10 days").policies)
+    both = Governance(law().policies | law("other", archive="10 days").policies)
     block = file("archive", DAY, tenant="_shared")
     assert planned(block, as_of=DAY + timedelta(10), by=both) == []
     (item,) = planned(block, as_of=DAY + timedelta(11), by=both)
@@ -213,7 +215,7 @@ def test_keys_of_ids_and_of_every_month_never_go() -> None:
 
 def test_after_a_plan_a_file_is_no_longer_under_the_key_of_its_numbers() -> None:
     whole, spared = file(), file("assurance")
-    rewritten = Item(whole, "call_detail", "rewrite", rows=10)
+    rewritten = PlanItem(whole, "call_detail", "rewrite", rows=10)
     (left, same) = after([whole, spared], [rewritten])
     assert left.key_ids == "billing-meta billing-lineage" and not left.numbers and same == spared
     assert after([whole], [replace(rewritten, accounts=("a",))]) == [whole]
@@ -231,7 +233,7 @@ def test_the_last_date_of_a_month(year: int, month: int) -> None:
 
 
 def states(dates: Dates, *gone: DataFile, noted: dict[tuple[str, str, date], str] | None = None) -> dict[str, str]:
-    plan = [Item(one, "x", "delete", rows=1) for one in gone]
+    plan = [PlanItem(one, "x", "delete", rows=1) for one in gone]
     return {f"{row.table} {row.day}": row.state for row in derived_rows(plan, noted or {}, dates)}
 
 

@@ -6,11 +6,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from callward.lake.data_files import Files
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import Policies, Policy, Rule
-from callward.retention.purge.due_files import Law
+from callward.retention.purge.due_files import Governance
 from callward.retention.purge.due_rows import Judge, Judged
 from schemas.retention_classes import Window
 
@@ -24,11 +24,13 @@ SELECTORS: list[dict[str, Any]] = [{}, {"numbers": ("+13035550101",)}, {"account
 def judged(tenant: str, hold: Hold, as_of: date = AS_OF) -> Judged:
     """Suspense of a tenant with a row of each day, under a window of 20 days."""
     rule = Rule(Window.parse("20 days"), "call_end")
-    law = Law({name: Policies(name, (Policy(name, 1, "test", "controller", "", {"suspense": rule}),)) for name in "ab"})
+    law = Governance(
+        {name: Policies(name, (Policy(name, 1, "test", "controller", "", {"suspense": rule}),)) for name in "ab"}
+    )
     file = DataFile("f", "suspense", tenant, "suspense", "suspense/f", len(SEEN), 1, "0" * 64)
     rows = pa.table({"seen": pa.array([datetime(d.year, d.month, d.day, 23) for d in SEEN], pa.timestamp("us"))})
     # No file is opened to decide about rows of a log.
-    return Judge(cast(Files, None), law, [hold], as_of, as_of).of_log(file, rows)
+    return Judge(cast(DataFiles, None), law, [hold], as_of, as_of).of_log(file, rows)
 
 
 @pytest.mark.parametrize("selectors", SELECTORS, ids=str)

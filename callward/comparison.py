@@ -17,12 +17,12 @@ from sqlalchemy import func, select
 from callward import database
 from callward.disposal.purge import derived_of
 from callward.errors import UsageProblem
-from callward.ingest.landing import mask
 from callward.initiate import shared_keys
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
+from callward.redaction import mask
 from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, insert, select
 
 from callward import audit, database
 from callward.errors import UsageProblem
-from callward.ingest.landing import mask
 from callward.keys import roots, rotation, signing
 from callward.keys.keys import KeyProblem, create_local, open_source
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, name_of
 from callward.keys.roots import root_file as root_file
 from callward.keys.signing import SigningKey
+from callward.redaction import mask
 from callward.settings import CAPABILITIES, FILE_NAME, SIGNERS, Settings, load
 from callward.storage.store import Store
 from callward.template import render

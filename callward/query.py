@@ -28,6 +28,7 @@ from callward.keys.register import KeyName, Keyring
 from callward.lake import ledger, readers
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import LakeFile, open_dataset
+from callward.redaction import check_recorded
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
@@ -38,10 +39,6 @@ from schemas.release import PUBLISHED, analytics_cells, release_charges, release
 
 # A run of five digits or more, also one that separators cut: what an error message may quote of a value or of SQL.
 _DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
-# What may be written with a purpose and a case, which the audit log keeps in the clear: no telephone number.
-_NUMBER = re.compile(
-    r"\+\d{6,}|\d{10,}|(?<![A-Za-z\d])\d{7,9}|\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}|(?<!\d)\d{3}[ .-]\d{4}(?!\d)"
-)
 _HIDDEN = {"blob", "name_sealed", "shape_sealed", "partition"}  # sealed bytes: nothing to read
 _REGISTERS = (
     tables.runs,
@@ -63,7 +60,6 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": "false",
 }
 _BATCH_ROWS = 100_000
-_LONGEST_WORDS = 100  # of a purpose, a case or a reason
 _ATTEMPTS = 3  # a night may replace a data file between the manifest's reading and its own
 
 
@@ -163,16 +159,6 @@ def _check_case(role: str, purpose: str, case: str) -> None:
     check_recorded("--case", case)
     if case and role != "billing":
         raise UsageProblem(f"role {role} sees no numbers, whatever the case")
-
-
-def check_recorded(option: str, text: str) -> None:
-    """Raise UsageProblem for words that the audit log cannot keep: too long, or with what looks like a number."""
-    if _NUMBER.search(text):
-        raise UsageProblem(
-            f"{option} holds what looks like a telephone number, and it is recorded in the clear: write it without"
-        )
-    if len(text) > _LONGEST_WORDS or not text.isprintable():
-        raise UsageProblem(f"{option} takes one line of at most {_LONGEST_WORDS} characters")
 
 
 def _prove(settings: Settings, role: str, with_numbers: bool) -> None:

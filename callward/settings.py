@@ -8,13 +8,12 @@ import tomllib
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from callward.errors import UsageProblem
-from callward.keys.keys import local_uri
 from schemas.retention_classes import CLASSES, REQUIRED, Window
 
 FORMAT_VERSION = 1
@@ -906,3 +905,8 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
         return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
     except ValidationError as error:
         raise UsageProblem("\n".join(f"{path.name}: {_sentence(e)}" for e in error.errors())) from None
+
+
+def local_uri(path: str | Path) -> str:
+    """The URI of a root key file; characters that mean something in a URI are quoted."""
+    return "local://" + quote(str(Path(path).absolute()))

@@ -25,8 +25,7 @@ from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
-from pipelines.pending import remove_superseded
-from pipelines.vacuum import remove_orphans
+from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.retention import purge_items, purges
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, keys, lake_files, ledger_entries

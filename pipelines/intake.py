@@ -15,13 +15,14 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from callward import database, runs
 from callward.ingest import segments
-from callward.ingest.landing import Arrival, mask, open_plain, unchanged
+from callward.ingest.landing import Arrival, open_plain, unchanged
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
 from callward.parsing.records import record_end
+from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register

@@ -10,9 +10,10 @@ from sqlalchemy import select
 from callward import database, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import Arrival, LeftAlone, arrivals, mask, remove, strangers
+from callward.ingest.landing import Arrival, LeftAlone, arrivals, remove, strangers
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
+from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
 from callward.streaming import register

@@ -1,26 +1,20 @@
 """Tidy: superseded files leave the disk, pieces past their horizon become PARTIAL, the pending log is made one file."""
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, func, select, update
 
-from callward import database, runs
+from callward import database
 from callward.columns import flat, set_column, words
 from callward.failpoints import point
-from callward.lake import ledger, readers
+from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
-from callward.storage.store import Store
 from callward.workspace import Workspace
+from pipelines.vacuum import remove_superseded
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import PENDING
-from schemas.tables import lake_files
-from schemas.tables import runs as runs_table
 from transforms.assemble import CLOSED, PARTIAL, WAITING, pending_log
 
 _TRIES = 5
@@ -83,35 +77,3 @@ def _tidy(
         outcome.files.append(files.write_log("pending", tenant, kept.select(PENDING.names)))
     with database.writing(settings) as connection:
         ledger.commit(connection, run_id, wave, outcome)
-
-
-def remove_superseded(settings: Settings, run_id: str) -> None:
-    """Delete data files that were replaced longer ago than the grace for queries that have begun.
-
-    A run that began while a file still counted may be about to open it, and a reader may read it: such files wait for
-    the next time. The register keeps what they were.
-    """
-    before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
-    with database.reading(settings) as connection:
-        until = min([before, *_began(connection, run_id)])
-        replaced = (lake_files.c.superseded_at <= until) & lake_files.c.removed_at.is_(None)
-        gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
-    for _ in Store.of(settings).removing(row.path + suffix for row in gone for suffix in ("", ".ids", ".lin")):
-        point("superseded-removed")
-    if gone:
-        with database.writing(settings) as connection:
-            for some in database.batches(row.file_id for row in gone):
-                removed = update(lake_files).where(lake_files.c.file_id.in_(some))
-                connection.execute(removed.values(removed_at=database.now()))
-            readers.forget_dead(connection)
-
-
-def _began(connection: Connection, run_id: str) -> Iterator[datetime]:
-    """When the other runs and the readers at work began, of each kind the one that has been at it for longest.
-
-    A stream lives for weeks and asks which files count at each flush: the grace is enough for it.
-    """
-    others = runs.living(connection) - {run_id}
-    r = runs_table.c
-    oldest = select(func.min(r.started_at)).where(r.run_id.in_(others), r.kind != "stream")
-    yield from filter(None, (connection.execute(oldest).scalar(), readers.oldest(connection)))

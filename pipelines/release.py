@@ -15,12 +15,12 @@ from sqlalchemy import Connection, func, select
 from callward import database, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import mask
 from callward.keys import exports
 from callward.keys.keys import KeyProblem, open_source
 from callward.keys.register import keyring
 from callward.lake import ledger, readers
 from callward.lake.ledger import DataFile
+from callward.redaction import mask
 from callward.release import budget, declaration, lint, preview, publication
 from callward.release.budget import Published, Reservation, Spent
 from callward.release.declaration import Period, Release

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -21,10 +20,9 @@ from callward.disposal import erasure as erasure_disposal
 from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import mask
 from callward.keys import tokens
-from callward.keys.keys import sync_folder
 from callward.lake.data_files import DataFiles
+from callward.redaction import mask
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
@@ -33,6 +31,7 @@ from callward.retention.requests import register as request_register
 from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal, Request, Selector
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
 from callward.settings import Settings
+from callward.storage.durable import _private, write_private
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.engine import run as engine
@@ -441,30 +440,6 @@ def _written(kind: str, to: Path | None, document: Mapping[str, Any], rows: pa.T
 
 def _plain(value: Any) -> Any:
     return "" if value is None else terminal.plain(value) if not isinstance(value, str | int | float) else value
-
-
-def write_private(path: Path, text: str) -> Path:
-    """A new file that its owner alone may read, on disk when this returns."""
-    with _private(path) as file:
-        file.write(text)
-    sync_folder(path.absolute().parent)
-    return path
-
-
-class _private:
-    """A new text file of mode 0600."""
-
-    def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(handle, "w", encoding="utf-8", newline="")
-
-    def __enter__(self) -> Any:
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
 
 
 # -- erase, correct --------------------------------------------------------------------------------------------------

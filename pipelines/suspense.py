@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, select
 
-from callward import audit, database, query
+from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
+from callward.redaction import check_recorded
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Suspense
@@ -55,7 +56,7 @@ def shown(settings: Settings, file_no: int, reason: str, limit: int, codes: Sequ
     """Suspended records of one file with their content, audited; needs the suspense root and a reason."""
     if not reason.strip():
         raise UsageProblem("say why: --reason is recorded in the audit log")
-    query.check_recorded("--reason", reason)
+    check_recorded("--reason", reason)
     check_codes(list(codes))
     # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])

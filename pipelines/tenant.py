@@ -19,13 +19,12 @@ from callward.evidence import certificates
 from callward.evidence.certificates import Certificate, Facts
 from callward.evidence.findings import canonical
 from callward.failpoints import point
-from callward.ingest.landing import mask
 from callward.keys import approvers, exports, rotation, signing
-from callward.keys.keys import sync_folder
 from callward.keys.register import EVERY_MONTH
 from callward.lake import ledger
 from callward.lake.data_files import HELD, DataFiles
 from callward.lake.ledger import DataFile
+from callward.redaction import mask
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
@@ -35,6 +34,7 @@ from callward.retention.requests import register as request_register
 from callward.retention.tenants import closing, data_return
 from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
 from callward.settings import Settings
+from callward.storage.durable import sync_folder
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
 from schemas.retention import lake_file_inputs, purges, restrictions, row_ends, subject_requests, suppressions

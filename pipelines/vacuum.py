@@ -4,14 +4,15 @@ On a cluster a worker that was given up may write for a while after its run has 
 workers is looked at until it has been over for an hour.
 """
 
-from collections.abc import Collection
-from datetime import timedelta
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, func, select, update
 
 from callward import database, runs
 from callward.failpoints import point
+from callward.lake import readers
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.storage.store import Store
@@ -70,3 +71,35 @@ def _ended(connection: Connection, late: timedelta) -> set[str]:
         suspect |= _r.kind.not_in(_WITHOUT_WORKERS)
     query = select(_r.run_id).where(suspect, _r.swept_at.is_(None))
     return set(connection.execute(query).scalars()) - runs.living(connection)
+
+
+def remove_superseded(settings: Settings, run_id: str) -> None:
+    """Delete data files that were replaced longer ago than the grace for queries that have begun.
+
+    A run that began while a file still counted may be about to open it, and a reader may read it: such files wait for
+    the next time. The register keeps what they were.
+    """
+    before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
+    with database.reading(settings) as connection:
+        until = min([before, *_began(connection, run_id)])
+        replaced = (lake_files.c.superseded_at <= until) & lake_files.c.removed_at.is_(None)
+        gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
+    for _ in Store.of(settings).removing(row.path + suffix for row in gone for suffix in ("", ".ids", ".lin")):
+        point("superseded-removed")
+    if gone:
+        with database.writing(settings) as connection:
+            for some in database.batches(row.file_id for row in gone):
+                removed = update(lake_files).where(lake_files.c.file_id.in_(some))
+                connection.execute(removed.values(removed_at=database.now()))
+            readers.forget_dead(connection)
+
+
+def _began(connection: Connection, run_id: str) -> Iterator[datetime]:
+    """When the other runs and the readers at work began, of each kind the one that has been at it for longest.
+
+    A stream lives for weeks and asks which files count at each flush: the grace is enough for it.
+    """
+    others = runs.living(connection) - {run_id}
+    r = runs_table.c
+    oldest = select(func.min(r.started_at)).where(r.run_id.in_(others), r.kind != "stream")
+    yield from filter(None, (connection.execute(oldest).scalar(), readers.oldest(connection)))

@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.ingest.landing import mask
 from callward.lake.data_files import DataFiles
+from callward.redaction import mask
 from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import VIEWS

@@ -1,6 +1,6 @@
 """Another commit in between: what another run does after a piece of work has read, and before it commits.
 
-A point (callward/failpoints.py) that a work passes between the two is where the other comes, in the same thread: the order
+A failpoint that a work passes between the two is where the other comes, in the same thread: the order
 of both is the same each time, and no test waits for the right moment.
 """
 

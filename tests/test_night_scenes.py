@@ -288,7 +288,7 @@ def _causes(sides: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture
-def two_tenants(workspace, feed_source):
+def tenants_in_zones(workspace, feed_source):
     """A workspace of two tenants in zones of their own, after three nights over the varied calls; the last says all."""
     windows = dict.fromkeys(CLASSES, "99 years")
     site = workspace(
@@ -303,8 +303,8 @@ def two_tenants(workspace, feed_source):
     return site
 
 
-def test_the_derived_tables_of_two_tenants_are_what_pandas_makes_of_the_calls_that_came_in(two_tenants):
-    derived, calls = two_tenants.derived(), varied_calls()
+def test_the_derived_tables_of_tenants_in_zones_are_what_pandas_makes_of_the_calls_that_came_in(tenants_in_zones):
+    derived, calls = tenants_in_zones.derived(), varied_calls()
     attempts = _attempts(calls)
     sides, trunk = _sides(attempts), ["tenant", "hour", "side", "trunk"]
     assert {key[:3]: sums for key, sums in derived["billing_usage_daily"].items()} == _usage(calls)
@@ -317,7 +317,7 @@ def test_the_derived_tables_of_two_tenants_are_what_pandas_makes_of_the_calls_th
     daily = pd.DataFrame([(key[0], key[2], *values) for key, values in accounts.items()])
     sums.remove("seizures")
     assert _totals(daily, [0, 1], list(range(2, 9))) == _totals(attempts, ["tenant", "date"], sums)
-    assert is_sound(two_tenants)
+    assert is_sound(tenants_in_zones)
 
 
 def test_groups_that_share_a_data_file_rewrite_it_once(workspace):

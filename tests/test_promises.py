@@ -33,10 +33,10 @@ from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import asterisk_files, generate
 from callward.feeds.generate import SOURCE_NAMES
-from callward.ingest.landing import mask
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import ENTRIES, Changes, Unbalanced
+from callward.redaction import mask
 from callward.release import mechanisms
 from callward.runs import new_id
 from callward.settings import ReleaseCaps

@@ -19,9 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from callward import audit, database
 from callward.evidence import certificates
 from callward.evidence.certificates import Facts, Held
-from callward.evidence.checks import COMPANIONS
 from callward.failpoints import point
 from callward.lake import ledger
+from callward.lake.data_files import COMPANIONS
 from callward.lake.ledger import Changes, CommitConflict
 from callward.retention import holds
 from callward.retention.requests import register as request_register
@@ -49,7 +49,7 @@ class Done:
 def commit(settings: Settings, run_id: str, request_id: str, done: Done, today: date) -> None:
     """Rows, derived tables, suppressions and the answer count together, or none does.
 
-    Raises CommitConflict when a partition or a hold changed since they were looked at. Done already, it changes nothing.
+    Raises CommitConflict when a partition or a hold changed since they were read. Done already, it changes nothing.
     """
     request = request_register.found(settings, request_id)
     with database.writing(settings) as connection:

@@ -21,10 +21,10 @@ from callward.evidence import certificate_page, checks, findings, statement
 from callward.evidence.checks import Check
 from callward.evidence.findings import Facts, Held, Removed, canonical
 from callward.failpoints import point
-from callward.ingest.landing import mask
 from callward.keys import signing
-from callward.keys.seal import replacing
+from callward.redaction import mask
 from callward.settings import Settings
+from callward.storage.durable import replacing
 from schemas.retention import certificates, purges
 from schemas.tables import audit_log
 

@@ -16,14 +16,13 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 from callward import database
 from callward.keys import rotation
 from callward.lake import ledger
-from callward.lake.data_files import HELD
+from callward.lake.data_files import COMPANIONS, HELD
 from callward.settings import Settings
 from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, purge_items, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
 
-COMPANIONS: Final = (".ids", ".lin")
 # What lies beside a data file of these views: the filter of its ids, and where its rows came from.
 _BESIDE: Final = {
     "billing": COMPANIONS,

@@ -19,7 +19,7 @@ from cryptography.hazmat.backends.openssl import backend
 from callward import audit
 from callward.evidence.checks import KEYS_DEAD, VERSIONLESS
 from callward.evidence.findings import Facts, Known, data_file, digest, tally
-from callward.ingest.landing import mask
+from callward.redaction import mask
 from callward.retention.policy.register import Policies
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.purge import due_files

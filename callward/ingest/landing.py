@@ -7,11 +7,9 @@ database they lie sealed.
 import gzip
 import io
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -19,12 +17,10 @@ import pyarrow as pa
 
 from callward.failpoints import point
 from callward.ingest.segments import is_segment
+from callward.redaction import mask
 from callward.settings import Settings, Source
 
 MARKER = ".done"
-_DIGITS = re.compile(r"\d{7,}")
-_SEPARATED = re.compile(r"(?<![0-9A-Za-z])\(?\d{3}\)?[-. ]{1,2}\d{3}[-. ]\d{4}(?![0-9A-Za-z])")  # 212-555-0100
-_DATE_FORMS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 10: "%Y%m%d%H", 8: "%Y%m%d"}  # by their digits
 
 
 @dataclass(frozen=True)
@@ -50,20 +46,6 @@ class LeftAlone:
     name: str
     reason: str
     wrong: bool
-
-
-def mask(name: str) -> str:
-    """A file's name with what may be a number masked: seven digits or more that are no date (and time), or 3-3-4."""
-    name = _SEPARATED.sub(lambda match: re.sub(r"\d", "#", match[0]), name)
-    return _DIGITS.sub(lambda match: match[0] if _is_date(match[0]) else "#" * len(match[0]), name)
-
-
-def _is_date(digits: str) -> bool:
-    form = _DATE_FORMS.get(len(digits))  # strptime would also take fields of one digit
-    try:
-        return form is not None and 1990 <= datetime.strptime(digits, form).year < 2100
-    except ValueError:
-        return False
 
 
 def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone]:

@@ -17,9 +17,10 @@ import zstandard
 from callward import database
 from callward.failpoints import point
 from callward.keys.register import KeyName, Keyring
-from callward.keys.seal import SealBroken, key_id_of, write_sealed
+from callward.keys.seal import SealBroken, key_id_of
 from callward.runs import new_id
 from callward.settings import Settings, Source
+from callward.storage.durable import write_sealed
 
 PURPOSE: Final = "push"
 _PREFIX: Final = "push-"

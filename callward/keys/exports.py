@@ -23,10 +23,11 @@ from callward.errors import Problem
 from callward.failpoints import point
 from callward.keys import register as key_register
 from callward.keys import signing
-from callward.keys.keys import KeyGone, KeyProblem, KeySource, sync_folder
+from callward.keys.keys import KeyGone, KeyProblem, KeySource
 from callward.keys.register import name_of, unwrapped
 from callward.keys.roots import ACTIVE, DESTROYED, open_root
 from callward.settings import CAPABILITIES, Settings
+from callward.storage.durable import sync_folder
 from callward.storage.store import TRANSIT, Store
 from schemas.release import LOST, PUBLISHED, release_charges, releases
 from schemas.retention import certificates, holds, root_copies

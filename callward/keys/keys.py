@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callward.errors import Problem
+from callward.settings import local_uri
+from callward.storage.durable import sync_folder
 
 KEY_BYTES: Final = 32
 ID_BYTES: Final = 16
@@ -194,23 +196,9 @@ def create_local(path: str | Path) -> str:
     return local_uri(path)
 
 
-def local_uri(path: str | Path) -> str:
-    """The URI of a root key file; characters that mean something in a URI are quoted."""
-    return "local://" + quote(str(Path(path).absolute()))
-
-
 def local_path(uri: str) -> Path | None:
     """The file that a local URI names; None for a root that is kept elsewhere."""
     return Path(unquote(urlsplit(uri).path)) if uri.startswith("local:///") else None
-
-
-def sync_folder(folder: str | Path) -> None:
-    """Make a new, renamed or removed name in `folder` last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _open_local(uri: SplitResult) -> KeySource:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from callward import database
 from callward.errors import Problem
-from callward.keys.keys import KeyDenied, KeyProblem, KeySource, local_path, local_uri, open_source
-from callward.settings import Settings
+from callward.keys.keys import KeyDenied, KeyProblem, KeySource, local_path, open_source
+from callward.settings import Settings, local_uri
 from schemas.retention import roots
 
 ACTIVE, RETIRED, DESTROYED = "active", "retired", "destroyed"

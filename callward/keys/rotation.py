@@ -26,22 +26,14 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import mask
 from callward.keys import exports, roots
 from callward.keys import register as key_register
-from callward.keys.keys import (
-    KeyDenied,
-    KeyGone,
-    KeyProblem,
-    KeySource,
-    create_local,
-    local_uri,
-    open_source,
-    sync_folder,
-)
+from callward.keys.keys import KeyDenied, KeyGone, KeyProblem, KeySource, create_local, open_source
 from callward.keys.register import KeyName, binding, name_of, unwrapped
 from callward.keys.roots import DESTROYED, RETIRED, next_file, open_root
-from callward.settings import CAPABILITIES, Settings
+from callward.redaction import mask
+from callward.settings import CAPABILITIES, Settings, local_uri
+from callward.storage.durable import sync_folder
 from schemas.retention import root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import keys

@@ -22,13 +22,10 @@ import io
 import itertools
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Final, Literal, NoReturn, TypeAlias
+from typing import BinaryIO, Final, Literal, NoReturn
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -37,7 +34,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from callward.columns import only_used
 from callward.errors import Problem
-from callward.keys.keys import Key, sync_folder
+from callward.keys.keys import Key
+from callward.storage.durable import Bytes, _bytes
 
 MAGIC: Final = b"CWSEAL"
 STREAM_MAGIC: Final = b"CWSTRM"
@@ -52,7 +50,6 @@ _LARGEST: Final = (1 << 31) - 1 - _TAG_BYTES
 _CHUNK_BYTES: Final = 4 << 20
 _FRAME_LIMIT: Final = 2 * _CHUNK_BYTES
 
-Bytes: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
 Compression = Literal["lz4", "zstd"]
 
 
@@ -182,10 +179,6 @@ class Sealer:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a sealer does not pickle: pass a reference and open its key on the worker")
-
-
-def _bytes(data: Bytes) -> memoryview:
-    return memoryview(data).cast("B")
 
 
 def _decrypt(cipher: AESGCM, nonce: bytes, body: memoryview | bytes, aad: bytes) -> bytes:
@@ -336,48 +329,3 @@ class _ChunkReader(io.RawIOBase):
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, to last through a power cut too."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for place in missing:
-        sync_folder(place.parent)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` at once and whole, on disk, when the block ends without an error.
-
-    Until then it has a hidden temporary name in the same folder, which is made when it is missing; after an error
-    no file is left.
-    """
-    path = Path(path)
-    _make_folder(path.parent)
-    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
-    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(handle)
-        os.replace(draft, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            draft.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def write_sealed(path: str | Path, data: Bytes, filesystem: pafs.FileSystem | None = None) -> None:
-    """Write bytes that are sealed already as one file, whole or not at all.
-
-    On the local file system by `replacing`; elsewhere (an object store) in one upload, which shows when it is complete.
-    """
-    if filesystem is None or isinstance(filesystem, pafs.LocalFileSystem):
-        with replacing(path) as file:
-            file.write(_bytes(data))
-    else:
-        with filesystem.open_output_stream(str(path)) as file:
-            file.write(data)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -418,3 +419,6 @@ def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
 
 def _lineage_key(view: str, tenant: str, month: str) -> KeyName:
     return KeyName("lineage", tenant, month, view)
+
+
+COMPANIONS: Final = (".ids", ".lin")

@@ -35,8 +35,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callward.columns import flat, only_used
 from callward.keys.keys import Key, KeyDenied
-from callward.keys.seal import SealBroken, write_sealed
+from callward.keys.seal import SealBroken
 from callward.keys.tokens import Column, as_u64
+from callward.storage.durable import write_sealed
 from callward.storage.store import is_refusal
 
 FORMAT_VERSION: Final = 1

@@ -15,8 +15,8 @@ import numpy as np
 
 from callward.errors import UsageProblem
 from callward.release import bounding, domains, publication
-from callward.release.attack.population import CALLS_BY_HOUR, picked
 from callward.release.declaration import Axis, Dimension, Release
+from callward.release.traffic import CALLS_BY_HOUR, picked
 
 _SEED: Final = 20_261_122
 _MOST_ROWS: Final = 400_000  # made up at a time: a part of the units, whose figures are scaled up

@@ -20,9 +20,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from callward.errors import Problem
-from callward.keys.keys import sync_folder
 from callward.release.budget import Reservation
 from callward.release.declaration import Grid, Release
+from callward.storage.durable import sync_folder
 from schemas.release import DIMENSIONS, DISTINCT, NANO
 
 FORMAT_VERSION: Final = 1

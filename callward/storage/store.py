@@ -26,9 +26,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from callward.errors import Problem
-from callward.keys.keys import sync_folder
-from callward.keys.seal import Bytes, write_sealed
 from callward.settings import Lake, Settings
+from callward.storage.durable import Bytes, sync_folder, write_sealed
 
 TRANSIT: Final = "transit"  # below the lake's root: batches in flight
 # What an object store does with a file that was removed.

@@ -66,7 +66,7 @@ def place(
 
     Exit code 3 when purges have destroyed something of them already: it is printed.
     """
-    from callward.query import check_recorded
+    from callward.redaction import check_recorded
     from callward.retention import holds
 
     settings = load(config)

@@ -18,10 +18,10 @@ from pipelines.engine import process
 process.prepare()  # before the large libraries are imported
 # isort: split
 from callward.errors import Problem  # noqa: E402
-from callward.ingest.landing import mask  # noqa: E402
+from callward.redaction import mask  # noqa: E402
 from callward.settings import Settings, Tenant, load  # noqa: E402
-from pipelines import terminal
-from pipelines.cli import hold, keys, lake, policy, purge, receive, release, request, stream, tenant, verify
+from pipelines import terminal  # noqa: E402
+from pipelines.cli import hold, keys, lake, policy, purge, receive, release, request, stream, tenant, verify  # noqa: E402
 from pipelines.cli.options import AsJson, Config, DryRun  # noqa: E402
 
 app = typer.Typer(

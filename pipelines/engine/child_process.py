@@ -26,8 +26,8 @@ def die_with_parent(command: Sequence[str]) -> list[str]:
 def follow_parent() -> None:
     """End this process as soon as its parent has ended.
 
-    It watches the parent's process and not, as `tethered` does, the thread that forked: a Java parent starts workers
-    from threads that come and go.
+    It watches the parent's process and not, as `die_with_parent` does, the thread that forked: a Java parent starts
+    workers from threads that come and go.
     """
     parent = os.getppid()
     try:

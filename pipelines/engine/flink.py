@@ -32,7 +32,7 @@ from pipelines.engine.child_process import die_with_parent
 RUNNER: Final = "FlinkRunner"
 LOCAL: Final = "[local]"
 MADE_BY: Final = "made_by="  # before `versions()` in the job's experiments
-_ROOT: Final = Path(__file__).resolve().parent.parent
+_ROOT: Final = Path(__file__).resolve().parents[2]
 _BUILT: Final = _ROOT / "engine" / "flink" / "target" / "job-server.jar"
 # What Beam and Flink look into by reflection; Java has kept it shut since 17.
 _OPENED: Final = (

@@ -27,7 +27,7 @@ from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor
 from google.protobuf import json_format, text_format  # noqa: E402
 
 from callward.errors import Problem  # noqa: E402
-from pipelines.engine import flink, safe_errors
+from pipelines.engine import flink, safe_errors  # noqa: E402
 from pipelines.stream import log as stream_log  # noqa: E402
 
 _PATIENCE_S: Final = 60

@@ -141,7 +141,7 @@ def told_restore(done: dict[str, Any]) -> Iterator[str]:
     if done["audit_entries_lost"] or done["certificates_lost"]:
         yield (
             f"this older database lacks {terminal.count(done['audit_entries_lost'], 'audit entry', 'audit entries')} "
-            f"and {terminal.count(done['certificates_lost'], 'certificate')} that were there when the export was written"
+            f"and {terminal.count(done['certificates_lost'], 'certificate')} that were there when it was written"
         )
 
 

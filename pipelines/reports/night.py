@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 
 from callward import database
 from callward.errors import UsageProblem
-from callward.ingest.landing import LeftAlone, arrivals, mask
+from callward.ingest.landing import LeftAlone, arrivals
 from callward.lake import ledger
+from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal

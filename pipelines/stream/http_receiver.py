@@ -1,7 +1,8 @@
 """receive: records that switches post over HTTP, sealed and on disk before they are acknowledged.
 
-What is posted to /<source> within some milliseconds becomes one segment (callward/ingest/segments.py) in the landing folder of
-that source; every request of it is answered 200 when the segment is there to last, and not before. From there on it is
+What is posted to /<source> within some milliseconds becomes one segment (callward/ingest/segments.py) in the landing
+folder of that source; every request of it is answered 200 when the segment is there to last, and not before. From
+there on it is
 a landing file: nights and streams take it in. All else is refused and counted. Nothing of a request is ever logged or
 repeated in an answer.
 """

@@ -20,7 +20,7 @@ from sqlalchemy import delete, select, update
 from callward import audit, database, query
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
-from callward.query import check_recorded
+from callward.redaction import check_recorded
 from schemas.tables import audit_log, keys
 from schemas.views import NUMBER_COLUMNS
 

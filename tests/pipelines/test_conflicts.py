@@ -15,9 +15,9 @@ import pytest
 from callward import runs
 from callward.errors import Problem
 from callward.feeds import generate
-from pipelines.pending import expire_pending, remove_superseded
+from pipelines.pending import expire_pending
 from pipelines.recycle import recycle
-from pipelines.vacuum import remove_orphans
+from pipelines.vacuum import remove_orphans, remove_superseded
 from pipelines.verify import verify
 from schemas.tables import lake_files
 from tests.commands import strays

@@ -26,7 +26,7 @@ from callward.retention.requests import restrictions as register
 from callward.retention.requests.register import Refusal, Selector
 from callward.template import render
 from pipelines import request as requests
-from pipelines.pending import remove_superseded
+from pipelines.vacuum import remove_superseded
 from schemas.retention import certificates, purges, restrictions, row_ends, subject_requests, suppressions
 from schemas.retention_classes import Window, example
 from tests.commands import run, strays

@@ -20,8 +20,8 @@ from transforms.coders import SealedCoder, Transit, use_transit
 
 ROOT = Path(sealed.__file__).parents[1]
 OPENER = """
-from callward.custody.keys import Key
-from callward.seal import Sealer
+from callward.keys.keys import Key
+from callward.keys.seal import Sealer
 
 def open_transit(reference):
     return Sealer(Key(reference * 16, reference.encode() * 16))

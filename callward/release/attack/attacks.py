@@ -1,7 +1,7 @@
 """What an attacker can learn from what is published: the figures that every way of publishing is held to.
 
 Pure functions over numpy arrays. None of them knows how a table was made: they see what an outsider sees, and the
-planted truth to count how often the attacker is right. `callward.release.attack.intervals` holds the linear programming.
+planted truth to count how often the attacker is right. `intervals` holds the linear programming.
 
 An attacker's *advantage* is the largest share of hits minus false alarms that telling two worlds apart can reach, 0
 where guessing is as good, 1 where nothing is hidden. What (epsilon, delta) and rho allow: `bound`.

@@ -5,12 +5,13 @@ few subscribers with most calls, and call centres. There is no telephone number 
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from callward.release.traffic import CALLS_BY_HOUR, Ints, picked
+
 Mask = npt.NDArray[np.bool_]
 
 FEWEST_CALLS: Final = 20_000
@@ -32,8 +33,6 @@ _ANSWERED: Final = 0.6
 _SOURCES: Final = (0.35, 0.20, 0.12, 0.15, 0.10, 0.08)
 _TRUNKS: Final = 12
 TRUNKS_EACH: Final = 3  # of one carrier
-# Calls by hour of the day: quiet nights, two peaks around lunch, an evening shoulder.
-CALLS_BY_HOUR: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 18, 15, 11, 9, 7, 6, 4, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +156,6 @@ def _callers(rng: np.random.Generator, calls: int, subscribers: int) -> Ints:
 
 def _zipf(rng: np.random.Generator, count: int) -> Ints:
     return picked(rng, count, 1 / (np.arange(AREAS) + 3))
-
-
-def picked(rng: np.random.Generator, count: int, weight: npt.NDArray[Any]) -> Ints:
-    """`count` positions in `weight`, drawn by it."""
-    edges = np.cumsum(weight)
-    return np.asarray(np.searchsorted(edges, rng.random(count) * edges[-1], side="right"), np.int64)
 
 
 def _course(rng: np.random.Generator, count: int) -> dict[str, Ints]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from callward.errors import UsageProblem
-from callward.ingest.landing import mask
+from callward.redaction import mask
 from callward.retention.policy.rules import BILLING, NUMBERS, PURPOSES, UNINVOICED_DAYS, Policy, Rule
 from schemas.retention_classes import ACTIONS, CLASSES, CLOCKS, Window
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
-from callward.ingest.landing import mask
 from callward.keys import approvers
+from callward.redaction import mask
 from callward.retention.policy.policy_file import lint, load, parse, read
 from callward.retention.policy.rules import Leaving, OpenFor, Policies, Policy, Rule, call_clock
 from callward.retention.tenants import closing

@@ -16,7 +16,7 @@ from callward.errors import UsageProblem
 from callward.settings import Settings
 
 FOLDER: Final = "hotlines"
-_SHIPPED: Final = Path(__file__).resolve().parents[2] / "schemas" / FOLDER
+_SHIPPED: Final = Path(__file__).resolve().parents[3] / "schemas" / FOLDER
 _E164: Final = re.compile(r"\+[1-9]\d{6,14}")
 _KEYS: Final = {"format_version", "version", "source", "numbers"}
 

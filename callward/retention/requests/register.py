@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
-from callward.ingest.landing import mask
 from callward.keys import approvers
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.keys.seal import Sealer
+from callward.redaction import mask
 from callward.runs import new_id
 from callward.settings import Settings
 from schemas.retention import subject_requests

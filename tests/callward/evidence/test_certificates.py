@@ -20,12 +20,12 @@ from sqlalchemy import delete, insert, select, update
 
 from callward import audit, database, runs
 from callward.errors import UsageProblem
-from callward.evidence import certificates, checks, statement
+from callward.evidence import certificates, statement
 from callward.evidence.certificates import Facts, Held
 from callward.feeds.generate import generate
 from callward.keys import approvers, rotation, signing
 from callward.keys.keys import KeyProblem
-from callward.lake import ledger
+from callward.lake import data_files, ledger
 from callward.retention.policy import register as policy_register
 from callward.settings import load
 from pipelines.vacuum import remove_orphans
@@ -85,7 +85,7 @@ def purge(site_settings: Any, view: str, cls: str) -> tuple[str, Facts]:
         gone = ledger.files(connection, view=view)
         _register(connection, purge_id, run_id, cls, gone)
     for file in gone:
-        for suffix in ("", *checks.COMPANIONS):
+        for suffix in ("", *data_files.COMPANIONS):
             (site_settings.lake_path / (file.path + suffix)).unlink(missing_ok=True)
     key_ids = sorted({key_id for file in gone for key_id in file.key_ids.split()})
     facts = Facts(tombstones=rotation.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {purge_id}"))
@@ -248,7 +248,7 @@ def test_what_still_lies_under_a_living_key_was_deleted_only(_before: Path, tmp_
     with database.writing(load(folder)) as connection:
         file = ledger.files(connection, view="assurance")[0]
         _register(connection, "purgeone", run, "assurance_metrics", [file])
-    for suffix in ("", *checks.COMPANIONS):
+    for suffix in ("", *data_files.COMPANIONS):
         (load(folder).lake_path / (file.path + suffix)).unlink()
     runs.finish(load(folder), run, "done")
     made = certificates.issue(load(folder), "purgeone", Facts(), TODAY)

@@ -9,7 +9,8 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callward.ingest.landing import Arrival, LeftAlone, arrivals, mask, open_plain, remove, strangers
+from callward.ingest.landing import Arrival, LeftAlone, arrivals, open_plain, remove, strangers
+from callward.redaction import mask
 
 NUMBER = "13035550142"
 

@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward.keys.keys import (
-    Key,
-    KeyDenied,
-    KeyGone,
-    KeyProblem,
-    create_local,
-    fingerprint,
-    local_uri,
-    mint,
-    open_source,
-)
+from callward.keys.keys import Key, KeyDenied, KeyGone, KeyProblem, create_local, fingerprint, mint, open_source
+from callward.settings import local_uri
 
 
 @pytest.fixture

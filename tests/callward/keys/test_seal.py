@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from callward.keys import seal
 from callward.keys.keys import mint
-from callward.keys.seal import SealBroken, Sealer, compact, key_id_of, replacing, write_sealed
+from callward.keys.seal import SealBroken, Sealer, compact, key_id_of
+from callward.storage.durable import replacing, write_sealed
 
 SEALER = Sealer(mint())
 CHUNK = 64

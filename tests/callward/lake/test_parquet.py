@@ -494,7 +494,7 @@ def test_columns_unify_by_name_over_older_files(tmp_path):
 def in_a_process(script):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        cwd=Path(parquet.__file__).parents[1],
+        cwd=Path(parquet.__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=60,
@@ -506,8 +506,8 @@ def test_nothing_that_is_asked_without_the_numbers_key_ends_or_hangs_the_process
     keys = {key.key_id: key.secret.hex() for key in (META, OTHER_META)}
     script = f"""
     import pyarrow.compute as pc
-    from callward.custody.keys import Key, KeyDenied
-    from callward.lake import LakeFile, open_dataset, read_parquet
+    from callward.keys.keys import Key, KeyDenied
+    from callward.lake.parquet import LakeFile, open_dataset, read_parquet
     import pyarrow as pa
     keys = {{i: Key(i, bytes.fromhex(s)) for i, s in {keys!r}.items()}}
     files = [LakeFile(*f) for f in {[(f.path, f.file_id, f.meta, f.numbers) for f in months]!r}]
@@ -559,8 +559,8 @@ def test_a_query_that_stops_early_lets_the_process_end(many_groups, stop):
     script = f"""
     import duckdb
     import pyarrow as pa, pyarrow.compute as pc
-    from callward.custody.keys import Key
-    from callward.lake import LakeFile, open_dataset
+    from callward.keys.keys import Key
+    from callward.lake.parquet import LakeFile, open_dataset
     keys = {{i: Key(i, s) for i, s in {[(key.key_id, key.secret) for key in (META, NUMBERS)]!r}}}
     schema = pa.ipc.read_schema(pa.py_buffer({SCHEMA.serialize().to_pybytes()!r}))
     dataset = open_dataset([LakeFile(*f) for f in {many_groups!r}], keys, schema)

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 
 from callward import database, runs
 from callward.lake import readers
-from pipelines.pending import remove_superseded
+from pipelines.vacuum import remove_superseded
 from schemas.tables import lake_files, leases
 from schemas.tables import runs as runs_table
 
@@ -109,7 +109,7 @@ def test_a_run_is_waited_for_and_a_stream_is_not(site: Any, kind: str, waits: bo
 def test_a_reader_that_was_killed_holds_nothing_back(site: Any) -> None:
     code = f"""
 import os
-from callward import readers
+from callward.lake import readers
 from callward.settings import load
 with readers.reading(load({str(site.folder)!r})):
     os._exit(9)

@@ -217,7 +217,7 @@ def test_openings_for_an_attack_are_audited(own, finished):
 
 # -- the document ------------------------------------------------------------------------------------------------------
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def rows_of(heading: str) -> dict[str, list[str]]:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pipelines.engine.child_process import die_with_parent
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
-_TETHERING = "import subprocess, sys; from pipelines.engine.child_process import tethered; \
-child = subprocess.Popen(tethered([sys.executable, '-c', 'import time; time.sleep(60)'])); \
+_TETHERING = "import subprocess, sys; from pipelines.engine.child_process import die_with_parent; \
+child = subprocess.Popen(die_with_parent([sys.executable, '-c', 'import time; time.sleep(60)'])); \
 print(child.pid, flush=True); child.wait()"
 _FOLLOWING = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', \
-'from pipelines.engine.child_process import follow_parent; import time; follow_parent(); print(1, flush=True); time.sleep(60)']); \
+'from pipelines.engine.child_process import follow_parent; import time; follow_parent(); print(1, flush=True); \
+time.sleep(60)']); \
 print(child.pid, flush=True); child.wait()"
 
 

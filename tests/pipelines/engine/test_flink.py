@@ -16,7 +16,7 @@ from callward.errors import Problem
 from callward.settings import Engine, Settings
 from pipelines.engine import flink
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # What engine.md found that a stream on Flink hangs or loses its state without.
 STREAM_MUST = (
     "--streaming",
@@ -172,7 +172,7 @@ def test_a_killed_commands_server_dies_and_its_folder_goes_with_the_next(flink_j
 import sys, time
 from tests.pipelines.test_flink import settings_in
 from pathlib import Path
-from pipelines import flink
+from pipelines.engine import flink
 with flink.job_server(settings_in(Path({str(tmp_path)!r}))) as endpoint:
     print(endpoint, flush=True)
     time.sleep(60)

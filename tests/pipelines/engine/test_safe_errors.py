@@ -42,7 +42,7 @@ def test_no_message_of_a_foreign_error_is_told(message, kind):
 
 def test_frames_are_told_without_their_source():
     said = told(ValueError(NUMBER))
-    assert "test_discreet.py" in said
+    assert "test_safe_errors.py" in said
     assert "raise error" not in said
 
 

@@ -20,7 +20,7 @@ from google.protobuf import struct_pb2
 
 from pipelines.engine import flink
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Runner(

@@ -26,7 +26,7 @@ from pipelines.stream import metrics_server as monitors
 from schemas.streaming import block_slices, kafka_inputs, stream_counts, streams
 from schemas.tables import blocks, input_files
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 LEASES = ["kafka/cdr-east", "source/asterisk"]
 
 

@@ -202,7 +202,7 @@ def test_what_should_be_known_is_noted(name: str, keys: dict[str, str | None], t
 
 # -- docs --------------------------------------------------------------------------------------------------------------
 
-DOC = Path(__file__).resolve().parents[3].joinpath("docs/policy.md").read_text(encoding="utf-8")
+DOC = Path(__file__).resolve().parents[4].joinpath("docs/policy.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> dict[str, list[str]]:

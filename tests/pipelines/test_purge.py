@@ -15,13 +15,15 @@ from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
 from callward.keys import rotation
 from callward.keys.register import KeyName, keyring
+from callward.keys.seal import Sealer
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.retention import holds
+from callward.retention.holds import sealed
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import parse
 from callward.retention.purge import safety_check
-from callward.settings import Tenant
+from callward.settings import Settings, Tenant
 from pipelines import purge as purges
 from pipelines.purge import purge
 from pipelines.reports import policy as policy_report
@@ -509,6 +511,28 @@ def test_a_hold_keeps_what_matched_unless_it_is_of_the_second_in_which_the_numbe
     assert billed_and_held(site) == MATCHING
     purged(site, ALL_BILLING)
     assert billed_and_held(site) == kept
+
+
+def test_a_hold_keeps_all_of_its_dates_if_the_numbers_go_while_it_is_being_placed(
+    two_days: Any, clock: Callable[[datetime], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A purge between the opening of the register's key and the hold's commit did not know the hold."""
+    site, second = copied(two_days, tmp_path / "site"), database.now().replace(microsecond=0)
+    sealer_of, purges_between = sealed.sealer_of, [purged]
+
+    def purge_before_the_commit(settings: Settings, role: str) -> Sealer:
+        sealer = sealer_of(settings, role)
+        if purges_between:
+            clock(second + timedelta(seconds=5))
+            purges_between.pop()(site, ALL_NUMBERS)
+        return sealer
+
+    monkeypatch.setattr(sealed, "sealer_of", purge_before_the_commit)
+    clock(second)
+    placed = place(site, **BOTH)
+    assert placed.placed_at == second + timedelta(seconds=5) and billed_and_held(site) == []
+    purged(site, ALL_BILLING)
+    assert billed_and_held(site) == OF_THE_DAY
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,7 @@ def place(settings: Settings, hold: Hold, today: date, *, unlisted: bool = False
         released_on=None,
     )
     _check(settings, made, today, unlisted)
-    if not dry_run:
-        sealed.add(settings, made)
-    return made
+    return made if dry_run else sealed.add(settings, made)
 
 
 def renew(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -118,14 +118,21 @@ def sealer_of(settings: Settings, role: str) -> Sealer:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def add(settings: Settings, hold: Hold) -> None:
-    """Write a new hold, and an export of the registers with it: a database put back from before must know it."""
+def add(settings: Settings, hold: Hold) -> Hold:
+    """Write a new hold and return it with its time of placing; export the registers, so that a restore knows of it.
+
+    The time is taken where no other writer can commit any more: a purge that commits later has seen the hold, and one
+    that committed before and did not see it is older than the hold.
+    """
     exports.check(settings)
-    row = row_of(sealer_of(settings, SERVICE), hold, 1)
+    sealer = sealer_of(settings, SERVICE)
     with database.writing(settings) as connection:
+        placed = replace(hold, placed_at=database.now().replace(microsecond=0))
+        row = row_of(sealer, placed, 1)
         connection.execute(insert(retention.holds).values(**row))
         audit.append(connection, [_entry(PLACE, row)])
     exports.write(settings, "registers changed")
+    return placed
 
 
 def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: str = "") -> None:

@@ -17,7 +17,7 @@ from callward.keys.register import EVERY_MONTH, KeyName, Keyring, name_of
 from callward.keys.roots import root_file as root_file
 from callward.keys.signing import SigningKey
 from callward.redaction import mask
-from callward.settings import CAPABILITIES, FILE_NAME, SIGNERS, Settings, load
+from callward.settings import FILE_NAME, KEY_DOMAINS, SIGNERS, Settings, load
 from callward.storage.store import Store
 from callward.template import render
 from schemas import retention
@@ -103,13 +103,13 @@ def make_folders(settings: Settings) -> None:
 
 
 def _make_keys(settings: Settings) -> None:
-    """Register a root for each capability and a key for each signer; those that never were are made.
+    """Register a root for each key domain and a key for each signer; those that never were are made.
 
     One that the register knows is not made again when its file is lost: another would open nothing.
     """
     entries = []
     with database.writing(settings) as connection:
-        for name in (*CAPABILITIES, *SIGNERS):
+        for name in (*KEY_DOMAINS, *SIGNERS):
             if roots.registered(connection, name) is None:
                 root_id = (_signer if name in SIGNERS else _root)(settings, connection, name)
                 if root_id is not None:
@@ -118,15 +118,15 @@ def _make_keys(settings: Settings) -> None:
         audit.append(connection, entries)
 
 
-def _root(settings: Settings, connection: Connection, capability: str) -> str | None:
-    """Id of the capability's root; None where it is not the one that wrapped its keys, which doctor then says."""
-    wrapped_by = set(connection.execute(select(keys.c.root_id).where(keys.c.capability == capability)).scalars())
-    path = root_file(settings, capability)
+def _root(settings: Settings, connection: Connection, domain: str) -> str | None:
+    """Id of the key domain's root; None where it is not the one that wrapped its keys, which doctor then says."""
+    wrapped_by = set(connection.execute(select(keys.c.root_id).where(keys.c.domain == domain)).scalars())
+    path = root_file(settings, domain)
     if path is not None and not path.exists() and not wrapped_by:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         create_local(path)
     try:
-        source = open_source(settings.root_uri(capability))
+        source = open_source(settings.root_uri(domain))
     except KeyProblem:
         return None
     source.close()
@@ -196,16 +196,16 @@ def _note_copy(theirs: Settings, folder: Path) -> None:
     """
     rotation.recover(theirs)
     place = mask(f"workspace {folder.absolute()}")[:_LONGEST_REASON]
-    for capability in CAPABILITIES:
-        rotation.add_copy(theirs, capability, place)
+    for domain in KEY_DOMAINS:
+        rotation.add_copy(theirs, domain, place)
 
 
 def _copy_roots(theirs: Settings, ours: Settings) -> None:
     """The root files of another workspace, those that are kept in files."""
-    for capability in CAPABILITIES:
-        source, path = root_file(theirs, capability), root_file(ours, capability)
+    for domain in KEY_DOMAINS:
+        source, path = root_file(theirs, domain), root_file(ours, domain)
         if source is None or path is None:
-            raise UsageProblem(f"the other workspace's {capability} root is not a local file")
+            raise UsageProblem(f"the other workspace's {domain} root is not a local file")
         if source.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copyfile(source, path)
@@ -216,7 +216,7 @@ def _copy_register(theirs: Settings, ours: Settings) -> None:
     """Month keys and root epochs of the other workspace: with the same roots they give the same ids and tokens."""
     with database.reading(theirs) as connection:
         minted = [dict(row._mapping) for row in connection.execute(select(keys))]
-        epochs = select(retention.roots).where(retention.roots.c.capability.in_(CAPABILITIES))
+        epochs = select(retention.roots).where(retention.roots.c.domain.in_(KEY_DOMAINS))
         registered = [dict(row._mapping) for row in connection.execute(epochs)]
     with database.writing(ours) as connection:
         for table, rows in ((keys, minted), (retention.roots, registered)):

@@ -72,7 +72,7 @@ class Role:
     computed: tuple[str, ...] = ()  # tables that are made when they are asked for
 
     def roots(self, with_numbers: bool) -> list[str]:
-        """Capabilities whose roots must open."""
+        """Key domains whose roots must open."""
         if self.view is None:
             return []
         return [self.view, f"{self.view}-numbers"] if with_numbers else [self.view]
@@ -163,9 +163,9 @@ def _check_case(role: str, purpose: str, case: str) -> None:
 
 def _prove(settings: Settings, role: str, with_numbers: bool) -> None:
     """A role is what its roots open: whoever cannot open them learns nothing, not even from an empty lake."""
-    for capability in ROLES[role].roots(with_numbers):
+    for domain in ROLES[role].roots(with_numbers):
         try:
-            open_source(settings.root_uri(capability)).close()
+            open_source(settings.root_uri(domain)).close()
         except KeyProblem as problem:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
 
@@ -338,10 +338,7 @@ def _month_keys(
 def _was_destroyed(settings: Settings, name: KeyName) -> bool:
     k = tables.keys.c
     of_name = (
-        (k.capability == name.capability)
-        & (k.tenant == name.tenant)
-        & (k.month == name.month)
-        & (k.purpose == name.purpose)
+        (k.domain == name.domain) & (k.tenant == name.tenant) & (k.month == name.month) & (k.purpose == name.purpose)
     )
     with database.reading(settings) as connection:
         return connection.execute(select(k.state).where(of_name)).scalar() == "destroyed"

@@ -18,7 +18,7 @@ from schemas.retention_classes import CLASSES, REQUIRED, Window
 
 FORMAT_VERSION = 1
 FILE_NAME = "callward.toml"
-CAPABILITIES = (
+KEY_DOMAINS = (
     "billing",
     "billing-numbers",
     "assurance",
@@ -186,7 +186,7 @@ class Landing(Section):
 
 
 def _usual_roots() -> dict[str, str]:
-    return {name: f"local:keys/{name}.root" for name in CAPABILITIES}
+    return {name: f"local:keys/{name}.root" for name in KEY_DOMAINS}
 
 
 def _usual_signers() -> dict[str, str]:
@@ -196,8 +196,8 @@ def _usual_signers() -> dict[str, str]:
 class Keys(Section):
     roots: dict[str, str] = Field(
         default=_usual_roots(),
-        description="One key root per capability; one that is not named lies where it usually does. Whoever may read a "
-        "root's file holds that capability: set the file's owner so.",
+        description="One key root per key domain; one that is not named lies where it usually does. Whoever may read a "
+        "root's file holds that key domain: set the file's owner so.",
     )
     signers: dict[str, str] = Field(
         default=_usual_signers(),
@@ -213,8 +213,8 @@ class Keys(Section):
     @classmethod
     def _known(cls, roots: dict[str, str]) -> dict[str, str]:
         for name in roots:
-            if name not in CAPABILITIES:
-                raise ValueError(f"no capability is called {name!r}{nearest(name, CAPABILITIES)}")
+            if name not in KEY_DOMAINS:
+                raise ValueError(f"no key domain is called {name!r}{nearest(name, KEY_DOMAINS)}")
         return _usual_roots() | roots
 
     @field_validator("signers")
@@ -734,7 +734,7 @@ class Settings(Section):
         default=[], description="Trunks that may appear; any other becomes 'other', so that none can carry a number."
     )
     accounts: list[Account] = Field(
-        default=[], description="Who pays, by account code or trunk; where none matches: unguided."
+        default=[], description="Who pays, by account code or trunk; where none matches: unassigned."
     )
     sources: list[Source] = Field(default=[], description="Switches and feeds.")
 
@@ -811,9 +811,9 @@ class Settings(Section):
         """The second place for them."""
         return self.below(self.keys.export_to) if self.keys.export_to else None
 
-    def root_uri(self, capability: str) -> str:
-        """The key root of a capability."""
-        return self._absolute(self.keys.roots[capability])
+    def root_uri(self, domain: str) -> str:
+        """The key root of a key domain."""
+        return self._absolute(self.keys.roots[domain])
 
     def signer_uri(self, signer: str) -> str:
         """The signing key of a signer."""

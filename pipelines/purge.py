@@ -352,8 +352,8 @@ def _check_keys(settings: Settings, made: Plan) -> None:
     exports.check(settings)
     signing.sign(settings, certificates.SIGNER, b"callward/purge/check")
     with database.reading(settings) as connection:
-        for capability in sorted({key.capability for key, _ in made.keys}):
-            roots.open_root(settings, capability, roots.active(connection, settings, capability).root_id).close()
+        for domain in sorted({key.domain for key, _ in made.keys}):
+            roots.open_root(settings, domain, roots.active(connection, settings, domain).root_id).close()
 
 
 def _class_of(table: str) -> str:

@@ -274,9 +274,9 @@ def _prove(settings: Settings, release: Release, span: Period) -> None:
     """
     exports.check(settings)
     ours = "the release service is what its key roots open"
-    for capability in (*_ROOTS[release.view], "release", "transit"):
+    for domain in (*_ROOTS[release.view], "release", "transit"):
         try:
-            open_source(settings.root_uri(capability)).close()
+            open_source(settings.root_uri(domain)).close()
         except KeyProblem as problem:
             raise Problem(f"{problem} ({ours})") from None
     unseen = restrictions.hidden(settings, keyring(settings, ROLE, "release"), release.view)

@@ -170,8 +170,8 @@ def _unfinished(settings: Settings) -> Iterator[Path]:
 def _own(settings: Settings) -> Iterator[Path]:
     """The settings (lists of trunks and account codes) and the key roots: what ops wrote there is no leak."""
     yield settings.path
-    for capability in settings.keys.roots:
-        if (file := root_file(settings, capability)) is not None:
+    for domain in settings.keys.roots:
+        if (file := root_file(settings, domain)) is not None:
             yield file
 
 

@@ -366,7 +366,7 @@ def _unneeded(settings: Settings, tenant: str) -> list[str]:
     return [
         key.key_id
         for key in rest
-        if key.key_id not in used and key.month not in months and (key.capability, key.purpose) not in stays
+        if key.key_id not in used and key.month not in months and (key.domain, key.purpose) not in stays
     ]
 
 
@@ -400,7 +400,7 @@ def _end(settings: Settings, tenant: str, purge_id: str, made: Certificate) -> N
     """Rows of the database that only those keys gave a meaning go as well, unless the tenant's ids key stays."""
     with database.writing(settings) as connection:
         k = keys.c
-        alive = select(k.key_id).where(k.tenant == tenant, k.capability == "ids", k.state != "destroyed")
+        alive = select(k.key_id).where(k.tenant == tenant, k.domain == "ids", k.state != "destroyed")
         if connection.execute(alive).first() is None:
             for table in (suppressions, restrictions):
                 connection.execute(delete(table).where(table.c.tenant == tenant))

@@ -49,7 +49,7 @@ policies = Table(
 roots = Table(
     "roots",
     METADATA,
-    required("capability", 32, primary_key=True),
+    required("domain", 32, primary_key=True),
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     required("root_id", 128),
     required("state", 16),  # active, retired (nothing is wrapped by it any more), destroyed
@@ -62,7 +62,7 @@ root_copies = Table(
     METADATA,
     Column("copy_no", serial(), primary_key=True, autoincrement=True),
     required("root_id", 128),
-    required("capability", 32),
+    required("domain", 32),
     required("place", 255),
     Column("recorded_at", DateTime, nullable=False),
     required("recorded_by", 128),

@@ -176,7 +176,7 @@ keys = Table(
     "keys",
     METADATA,
     required("key_id", 32, primary_key=True),
-    required("capability", 32),  # whose root wraps it
+    required("domain", 32),  # whose root wraps it
     required("tenant"),
     required("month", 8),  # YYYY-MM, or "all"
     required("purpose", 32),
@@ -187,7 +187,7 @@ keys = Table(
     Column("created_at", DateTime, nullable=False),
     Column("destroyed_at", DateTime),
     Column("format_version", Integer, nullable=False),
-    UniqueConstraint("capability", "tenant", "month", "purpose"),
+    UniqueConstraint("domain", "tenant", "month", "purpose"),
 )
 
 audit_log = Table(

@@ -255,7 +255,7 @@ def cdr_table() -> Callable[..., pa.Table]:
 _PLAIN = {
     "source": "asterisk",
     "tenant": "default",
-    "account": "unguided",
+    "account": "unassigned",
     "piece": "whole",
     "by_content": False,
     "disposition": "answered",

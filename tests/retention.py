@@ -148,7 +148,7 @@ def states(site: Any, months: Iterable[str] = ("2026-03",)) -> dict[str, str]:
     """Month keys of the views and logs by name, and their state."""
     with database.reading(site.settings) as connection:
         rows = connection.execute(select(keys).where(keys.c.month.in_(list(months)))).all()
-    return {f"{k.capability}/{k.purpose}": k.state for k in rows if k.capability != "transit"}
+    return {f"{k.domain}/{k.purpose}": k.state for k in rows if k.domain != "transit"}
 
 
 def paths(site: Any) -> dict[str, Any]:

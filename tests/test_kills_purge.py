@@ -119,9 +119,9 @@ def _left(site: Any) -> dict[str, Any]:
         "ends": ends,
         # Hold keys that a killed attempt had minted are destroyed with the others: nothing lies under them.
         "keys": sorted(
-            (k.capability, k.month, k.purpose.partition(".")[0], k.state)
+            (k.domain, k.month, k.purpose.partition(".")[0], k.state)
             for k in site._rows(keys)
-            if (k.capability, k.state) != ("hold", "destroyed")
+            if (k.domain, k.state) != ("hold", "destroyed")
         ),
         "unbalanced": site.unbalanced(),
     }

@@ -56,7 +56,7 @@ def bucket(site, name: str, code: str = "") -> int:
 
 def states(site) -> dict[tuple[str, str, str], str]:
     with database.reading(site.settings) as connection:
-        return {(k.capability, k.month, k.purpose): k.state for k in connection.execute(select(keys))}
+        return {(k.domain, k.month, k.purpose): k.state for k in connection.execute(select(keys))}
 
 
 def test_on_the_last_day_of_its_window_a_record_is_taken_whole(site):

@@ -446,15 +446,15 @@ def test_files_lie_under_keys_of_their_own_tenant_and_month(two_tenants):
     assert set(opened) == {(tenant, month) for tenant in ("east", "west") for month in MONTHS}
     for (tenant, month), names in opened.items():
         assert {(name.tenant, name.month) for name in names} == {(tenant, month)}
-        assert {name.capability for name in names} == {"billing", "billing-numbers", "assurance", "lineage"}
+        assert {name.domain for name in names} == {"billing", "billing-numbers", "assurance", "lineage"}
 
 
 def test_two_tenants_of_one_night_have_each_their_own_keys_of_every_kind(two_tenants):
     kinds = defaultdict(set)
     for name in key_names(two_tenants).values():
-        kinds[name.tenant].add((name.capability, name.month, name.purpose))
+        kinds[name.tenant].add((name.domain, name.month, name.purpose))
     assert kinds["east"] == kinds["west"]
-    assert {capability for capability, _, _ in kinds["east"]} >= {"ids", "billing", "assurance", "suspense"}
+    assert {domain for domain, _, _ in kinds["east"]} >= {"ids", "billing", "assurance", "suspense"}
 
 
 def test_nothing_links_the_same_call_or_number_of_two_tenants_or_months(two_tenants):

@@ -190,7 +190,7 @@ def test_billing_rows_are_the_calls_that_were_made(told, day, name):
     assert Counter(zip(ms(found["start"]), found["calling_number"], found["called_number"], strict=True)) == Counter(
         zip(public["start"], public["calling"], public["called"], strict=True)
     )
-    known = calls["account"] if name not in ("cucm", "opensips") else pd.Series(["unguided"] * len(calls))
+    known = calls["account"] if name not in ("cucm", "opensips") else pd.Series(["unassigned"] * len(calls))
     assert Counter(rows["account"]) == Counter(known)
 
 

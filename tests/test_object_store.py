@@ -184,7 +184,7 @@ def _left(site: Any) -> dict[str, Any]:
     rows = {v: sorted(repr(row) for f in site.data_files(v) for row in files.rows(f).to_pylist()) for v in views}
     (made,) = certificates.listed(site.settings)
     checks = {c.name: c.ok for c in certificates.verify(site.settings, made.certificate_id)}
-    minted = sorted((k.capability, k.month, k.purpose.partition(".")[0], k.state) for k in site._rows(keys))
+    minted = sorted((k.domain, k.month, k.purpose.partition(".")[0], k.state) for k in site._rows(keys))
     named = {row.path for row in site._rows(lake_files) if row.removed_at is None}
     assert {file.path.removesuffix(".ids").removesuffix(".lin") for file in Store.of(site.settings).list()} == named
     return {**rows, "entries": site.entries(), "derived": site.derived(), "keys": minted, "checks": checks}

@@ -69,7 +69,7 @@ def test_the_next_stream_takes_up_what_a_dead_one_left(workspace: Callable[..., 
     for name in spooled:
         (site.settings.lake_path / "transit" / name).unlink()
     with database.writing(site.settings) as connection:
-        connection.execute(update(keys).where(keys.c.capability == "transit").values(state="destroyed", blob=None))
+        connection.execute(update(keys).where(keys.c.domain == "transit").values(state="destroyed", blob=None))
     with inline(site.settings, ["generic"]) as work:
         for block in work.works(work.reader()):
             work.take(block)
@@ -80,5 +80,5 @@ def test_the_next_stream_takes_up_what_a_dead_one_left(workspace: Callable[..., 
 
 def _transit_states(site: Any) -> dict[str, str]:
     with database.reading(site.settings) as connection:
-        rows = connection.execute(select(keys.c.month, keys.c.state).where(keys.c.capability == "transit"))
+        rows = connection.execute(select(keys.c.month, keys.c.state).where(keys.c.domain == "transit"))
         return {row.month: row.state for row in rows}

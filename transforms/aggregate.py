@@ -35,7 +35,7 @@ from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
-from transforms.identify import UNGUIDED
+from transforms.identify import UNASSIGNED
 
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -50,15 +50,15 @@ class Owners(NamedTuple):
     """Whose each row is, as keyed words, and where that is known; uint64 [n] and bool [n] twice."""
 
     account: Words
-    guided: Mask
+    assigned: Mask
     subscriber: Words
     named: Mask
 
     def known(self, release: Release) -> Mask:
         """Rows that have the unit of a release; a threshold table counts both."""
         if release.kind == "threshold":
-            return self.guided & self.named
-        return self.guided if release.unit == "account" else self.named
+            return self.assigned & self.named
+        return self.assigned if release.unit == "account" else self.named
 
 
 @dataclass(frozen=True)
@@ -129,40 +129,40 @@ def _gathered(files: list[DataFile]) -> list[tuple[DataFile, ...]]:
 # -- whose a row is ----------------------------------------------------------------------------------------------------
 
 
-def owners(view: str, rows: pa.Table, secret: bytes, unguided: bytes | None = None) -> Owners:
+def owners(view: str, rows: pa.Table, secret: bytes, unassigned: bytes | None = None) -> Owners:
     """Whose each row of a view is, shape [n].
 
     The account is who pays. The subscriber of a billing row is the customer's own line: the called number of an
     inbound call, else the calling one; what is no E.164 number (an extension) is a line of its account alone, as many
-    accounts have the same. The assurance view knows no lines: there the account stands for both. `unguided` is the
+    accounts have the same. The assurance view knows no lines: there the account stands for both. `unassigned` is the
     token of calls that no account was found for, where the view has tokens.
     """
     if view == "assurance":
-        account, guided = _by_token(rows["account_token"], unguided)
-        return Owners(account, guided, account, guided)
-    account, guided = _by_name(rows["account"], secret)
+        account, assigned = _by_token(rows["account_token"], unassigned)
+        return Owners(account, assigned, account, assigned)
+    account, assigned = _by_name(rows["account"], secret)
     if "calling_token" not in rows.column_names:
-        return Owners(account, guided, account, guided)
+        return Owners(account, assigned, account, assigned)
     inbound = has_value(rows["direction"], "inbound").to_numpy(zero_copy_only=False)
     line, known = _picked(rows["called_token"], rows["calling_token"], inbound)
     worldwide = np.where(inbound, _is_e164(rows["called_number"]), _is_e164(rows["calling_number"]))
-    return Owners(account, guided, np.where(worldwide, line, line ^ account), known & (guided | worldwide))
+    return Owners(account, assigned, np.where(worldwide, line, line ^ account), known & (assigned | worldwide))
 
 
-def _by_token(column: Column, unguided: bytes | None) -> tuple[Words, Mask]:
+def _by_token(column: Column, unassigned: bytes | None) -> tuple[Words, Mask]:
     column = flat(column)
     known = _mask(column.is_valid())
-    if unguided is not None:
-        known &= ~_mask(pc.equal(column, pa.scalar(unguided, tokens.ID_TYPE)).fill_null(False))
+    if unassigned is not None:
+        known &= ~_mask(pc.equal(column, pa.scalar(unassigned, tokens.ID_TYPE)).fill_null(False))
     return tokens.as_u64(column)[:, 0], known
 
 
 def _by_name(column: Column, secret: bytes) -> tuple[Words, Mask]:
     named = few(column)
     words = np.r_[tokens.as_u64(tokens.mac([named.dictionary], secret))[:, 0], np.uint64(0)]
-    guided = np.r_[_mask(pc.not_equal(named.dictionary, UNGUIDED)), False]
+    assigned = np.r_[_mask(pc.not_equal(named.dictionary, UNASSIGNED)), False]
     at = named.indices.fill_null(len(named.dictionary)).to_numpy(zero_copy_only=False)
-    return words[at], guided[at]
+    return words[at], assigned[at]
 
 
 def _picked(where: Column, elsewhere: Column, mask: Mask) -> tuple[Words, Mask]:
@@ -199,10 +199,10 @@ def _columns(release: Release, rows: pa.Table) -> Mapping[str, Column]:
 
 
 def contributions(
-    release: Release, grid: Grid, rows: pa.Table, secret: bytes, unguided: bytes | None = None
+    release: Release, grid: Grid, rows: pa.Table, secret: bytes, unassigned: bytes | None = None
 ) -> tuple[suppression.Rows, Tally]:
     """Rows of a view → whose they are, in which cell, and what they add; without those that have no unit or no cell."""
-    whose = owners(release.view, rows, secret, unguided)
+    whose = owners(release.view, rows, secret, unassigned)
     columns = _columns(release, rows)
     cell = grid.index(columns)
     added = measures.values(release.view, [one.name for one in release.measures], columns, rows.num_rows)
@@ -409,9 +409,9 @@ class _ContributeFn(_WorkFn):
             return
         rows, restricted = self._unrestricted(file, columns)
         yield _joined([], self._release), Tally(rows=restricted, restricted=restricted)
-        secret, unguided = self._secret(f"accounts of {file.tenant}"), self._unguided(file)
+        secret, unassigned = self._secret(f"accounts of {file.tenant}"), self._unassigned(file)
         for first in range(0, rows.num_rows, _SLAB):
-            yield contributions(self._release, self._grid, rows.slice(first, _SLAB), secret, unguided)
+            yield contributions(self._release, self._grid, rows.slice(first, _SLAB), secret, unassigned)
 
     def _unrestricted(self, file: DataFile, columns: list[str]) -> tuple[pa.Table, int]:
         """Rows of a data file that may be used, and how many may not (GDPR article 18)."""
@@ -425,11 +425,11 @@ class _ContributeFn(_WorkFn):
         used = rows.filter(~hidden.rows())
         return used, rows.num_rows - used.num_rows
 
-    def _unguided(self, file: DataFile) -> bytes | None:
+    def _unassigned(self, file: DataFile) -> bytes | None:
         """The token of the assurance view's calls that no account was found for; None where there is no such token."""
         name = KeyName("assurance", file.tenant, file.part[:7], "account")
         found = self._workspace.keyring.existing([name]) if file.view == "assurance" else {}
-        return tokens.mac([pa.array([UNGUIDED])], found[name].secret)[0].as_py() if name in found else None
+        return tokens.mac([pa.array([UNASSIGNED])], found[name].secret)[0].as_py() if name in found else None
 
 
 def needed(release: Release) -> list[str]:

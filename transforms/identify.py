@@ -18,7 +18,7 @@ from schemas.cdr import CDR, ID
 from transforms.elements import Sharding
 from transforms.read import SOURCE
 
-UNGUIDED = "unguided"
+UNASSIGNED = "unassigned"
 OTHER = "other"
 
 
@@ -102,7 +102,7 @@ def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:
 def _account(codes: pa.ChunkedArray, trunks: pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
     by_code = map_few(codes, lambda code: workspace.accounts_by_code.get((tenant, code)))
     by_trunk = map_few(trunks, lambda trunk: workspace.accounts_by_trunk.get((tenant, trunk)))
-    return filled(either(by_code, by_trunk), UNGUIDED)
+    return filled(either(by_code, by_trunk), UNASSIGNED)
 
 
 def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list[tuple[int, pa.Table]]:

@@ -54,8 +54,8 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
 def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
     """The month's secrets of a view by purpose: id, content, and `further` ones (a token's belongs to the numbers)."""
     purposes = ("id", "content", *further)
-    capability = {"token": "billing-numbers"}
-    names = [KeyName(capability.get(purpose, view), tenant, month, purpose) for purpose in purposes]
+    domain = {"token": "billing-numbers"}
+    names = [KeyName(domain.get(purpose, view), tenant, month, purpose) for purpose in purposes]
     return dict(zip(purposes, (key.secret for key in workspace.keyring.keys(names)), strict=True))
 
 

@@ -115,7 +115,7 @@ def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
         return Check(KEYS_DEAD, False, f"{_first(unknown, 'key')} has no tombstone in the register")
     alive = [key_id for key_id, row in rows.items() if row.state != "destroyed" or row.blob is not None]
     # Whether a root lives is the same for all keys under it: one of them answers for the rest.
-    of_root = {(row.capability, row.root_id): row.key_id for row in rows.values()}
+    of_root = {(row.domain, row.root_id): row.key_id for row in rows.values()}
     alive = alive or [key_id for key_id in of_root.values() if not rotation.dead(settings, key_id)]
     if alive:
         return Check(KEYS_DEAD, False, f"{_first(alive, 'key')} that was destroyed can be opened again")

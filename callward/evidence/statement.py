@@ -210,12 +210,12 @@ def _due(cls: str, rows: Sequence[Any], found: Known) -> list[date]:
     return [min(e.first for e in expiries) + timedelta(1), last + timedelta(1)]
 
 
-def _preconditions(capability: str | None, rows: Sequence[Any], found: Known) -> list[dict[str, Any]]:
+def _preconditions(domain: str | None, rows: Sequence[Any], found: Known) -> list[dict[str, Any]]:
     """What must hold before the death of keys may be called cryptographic erase (NIST SP 800-88 section 2.6).
 
-    `capability`: only keys of this one are about what went; None: all that the rows were under.
+    `domain`: only keys of this one are about what went; None: all that the rows were under.
     """
-    key_ids = sorted({i for row in rows for i in row.key_ids.split() if _concerns(capability, found.keys.get(i))})
+    key_ids = sorted({i for row in rows for i in row.key_ids.split() if _concerns(domain, found.keys.get(i))})
     alive = [i for i in key_ids if i not in found.keys or found.keys[i].blob is not None]
     roots_of = {found.keys[i].root_id for i in key_ids if i in found.keys}
     living = sorted(r for r in roots_of if found.roots.get(r, "destroyed") != "destroyed")
@@ -238,8 +238,8 @@ def _preconditions(capability: str | None, rows: Sequence[Any], found: Known) ->
     ]
 
 
-def _concerns(capability: str | None, key: Any) -> bool:
-    return capability is None or (key is not None and key.capability == capability)
+def _concerns(domain: str | None, key: Any) -> bool:
+    return domain is None or (key is not None and key.domain == domain)
 
 
 def _condition(name: str, passed: bool, otherwise: str, detail: str = "") -> dict[str, Any]:

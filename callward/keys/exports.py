@@ -26,7 +26,7 @@ from callward.keys import signing
 from callward.keys.keys import KeyGone, KeyProblem, KeySource
 from callward.keys.register import name_of, unwrapped
 from callward.keys.roots import ACTIVE, DESTROYED, open_root
-from callward.settings import CAPABILITIES, Settings
+from callward.settings import KEY_DOMAINS, Settings
 from callward.storage.durable import sync_folder
 from callward.storage.store import TRANSIT, Store
 from schemas.release import LOST, PUBLISHED, release_charges, releases
@@ -244,32 +244,32 @@ class _Roots:
 
     def __init__(self, settings: Settings, body: dict[str, Any]) -> None:
         self._settings = settings
-        self._wanted = {r["capability"]: r["root_id"] for r in body["roots"] if r["state"] == ACTIVE}
+        self._wanted = {r["domain"]: r["root_id"] for r in body["roots"] if r["state"] == ACTIVE}
         self._open: dict[str, KeySource] = {}
         self.missing: list[str] = []
 
     def __enter__(self) -> "_Roots":
-        for capability in CAPABILITIES:
-            if capability in self._wanted:
-                self._take(capability)
+        for domain in KEY_DOMAINS:
+            if domain in self._wanted:
+                self._take(domain)
         return self
 
-    def _take(self, capability: str) -> None:
+    def _take(self, domain: str) -> None:
         try:
-            self._open[capability] = open_root(self._settings, capability, self._wanted[capability])
+            self._open[domain] = open_root(self._settings, domain, self._wanted[domain])
         except KeyGone:
-            self.missing.append(capability)
+            self.missing.append(domain)
         except KeyProblem as problem:
             raise Problem(
-                f"this export does not fit the root of {capability}, which is newer or another: {problem}"
+                f"this export does not fit the root of {domain}, which is newer or another: {problem}"
             ) from None
 
     def opened(self, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
         """How many keys open; raises KeyProblem for one that does not, though its root is there."""
         wrapped = [SimpleNamespace(**_read_back(row)) for row in rows if row["blob"] is not None]
-        with_root = [row for row in wrapped if row.capability in self._open]
+        with_root = [row for row in wrapped if row.domain in self._open]
         for row in with_root:
-            unwrapped(row, self._open[row.capability])
+            unwrapped(row, self._open[row.domain])
         return {"open": len(with_root), "closed": len(wrapped) - len(with_root)}
 
     def __exit__(self, *_: object) -> None:
@@ -299,7 +299,7 @@ def _check_fits(connection: Connection, body: dict[str, Any]) -> None:
                 "newest export"
             )
     _check_names(here.values(), there.values())
-    _check_epochs(connection, body, {row.capability for row in here.values()})
+    _check_epochs(connection, body, {row.domain for row in here.values()})
     seq, head = body["audit"]["seq"], body["audit"]["hash"]
     entry = connection.execute(select(audit_log.c.hash).where(audit_log.c.seq == seq)).scalar()
     if here and entry is not None and entry != head:
@@ -316,12 +316,12 @@ def _check_names(here: Iterable[Any], there: Iterable[dict[str, Any]]) -> None:
 
 
 def _check_epochs(connection: Connection, body: dict[str, Any], used: Collection[str]) -> None:
-    """Epochs of capabilities that have keys; a database that was made anew counts its own from one."""
-    there = {(row["capability"], row["epoch"]): row["root_id"] for row in body["roots"]}
+    """Epochs of key domains that have keys; a database that was made anew counts its own from one."""
+    there = {(row["domain"], row["epoch"]): row["root_id"] for row in body["roots"]}
     for row in connection.execute(select(epochs)):
-        if row.capability in used and there.get((row.capability, row.epoch)) != row.root_id:
+        if row.domain in used and there.get((row.domain, row.epoch)) != row.root_id:
             raise Problem(
-                f"this export does not know epoch {row.epoch} of the root of {row.capability}, which the database "
+                f"this export does not know epoch {row.epoch} of the root of {row.domain}, which the database "
                 "has; take the newest export"
             )
 

@@ -1,6 +1,6 @@
-"""The key register: month keys, each wrapped by the root of its capability, opened by purpose and audited.
+"""The key register: month keys, each wrapped by the root of its key domain, opened by purpose and audited.
 
-A key is named by (capability, tenant, month, purpose) and found by an opaque id that data files and sealed headers
+A key is named by (key domain, tenant, month, purpose) and found by an opaque id that data files and sealed headers
 carry. A destroyed key leaves its row as a tombstone, so it can be neither opened nor minted again. A key is minted
 under the root that the register calls active, asked within the very transaction: a root that was followed by another
 while a process had it open wraps nothing more.
@@ -28,15 +28,15 @@ EVERY_MONTH = "all"
 
 @dataclass(frozen=True, order=True)
 class KeyName:
-    """What a key is for. `capability` says whose root opens it; `month` is YYYY-MM or "all"."""
+    """What a key is for. `domain` says whose root opens it; `month` is YYYY-MM or "all"."""
 
-    capability: str
+    domain: str
     tenant: str
     month: str
     purpose: str
 
     def __str__(self) -> str:
-        return f"{self.capability}/{self.tenant}/{self.month}/{self.purpose}"
+        return f"{self.domain}/{self.tenant}/{self.month}/{self.purpose}"
 
 
 class Keyring:
@@ -110,25 +110,25 @@ class Keyring:
         self._keys.update(opened)
         self._names.update({key.key_id: name for name, key in opened.items()})
 
-    def _root(self, capability: str, root_id: str) -> KeySource:
+    def _root(self, domain: str, root_id: str) -> KeySource:
         """The root with that id, opened anew when another epoch has begun since."""
-        known = self._sources.get(capability)
+        known = self._sources.get(domain)
         if known is None or known.root_id != root_id:
-            known = self._sources[capability] = open_root(self._settings, capability, root_id)
+            known = self._sources[domain] = open_root(self._settings, domain, root_id)
         return known
 
     def _unwrap(self, name: KeyName, row: Row[Any]) -> Key:
         if row.state == "destroyed" or row.blob is None:
             raise KeyGone(f"key {row.key_id} ({name}) was destroyed")
-        return unwrapped(row, self._root(name.capability, row.root_id))
+        return unwrapped(row, self._root(name.domain, row.root_id))
 
     def _mint(self, connection: Connection, name: KeyName) -> Key:
         key = Key(secrets.token_hex(16), secrets.token_bytes(32))
-        source = self._root(name.capability, active(connection, self._settings, name.capability).root_id)
+        source = self._root(name.domain, active(connection, self._settings, name.domain).root_id)
         connection.execute(
             insert(keys).values(
                 key_id=key.key_id,
-                capability=name.capability,
+                domain=name.domain,
                 tenant=name.tenant,
                 month=name.month,
                 purpose=name.purpose,
@@ -189,12 +189,12 @@ def binding(key_id: str, name: KeyName) -> bytes:
 
 def name_of(row: Any) -> KeyName:
     """The name of the key in a row of the register."""
-    return KeyName(row.capability, row.tenant, row.month, row.purpose)
+    return KeyName(row.domain, row.tenant, row.month, row.purpose)
 
 
 def _is(name: KeyName) -> Any:
     return (
-        (keys.c.capability == name.capability)
+        (keys.c.domain == name.domain)
         & (keys.c.tenant == name.tenant)
         & (keys.c.month == name.month)
         & (keys.c.purpose == name.purpose)

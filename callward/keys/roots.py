@@ -1,6 +1,6 @@
-"""Root epochs: which root of a capability is the active one, and the file in which it is found.
+"""Root epochs: which root of a key domain is the active one, and the file in which it is found.
 
-A capability's root is followed by another one when keys are destroyed or the root is rotated; each is an epoch of its
+A key domain's root is followed by another one when keys are destroyed or the root is rotated; each is an epoch of its
 own in `roots`. The new root waits beside the old as `<file>.next` until the register calls it active, so a reader
 that finds the old file still there looks at both.
 """
@@ -19,41 +19,36 @@ from schemas.retention import roots
 ACTIVE, RETIRED, DESTROYED = "active", "retired", "destroyed"
 
 
-def registered(connection: Connection, capability: str) -> Row[Any] | None:
-    """The row of the capability's active epoch (also a signer's); None where no root was registered."""
+def registered(connection: Connection, domain: str) -> Row[Any] | None:
+    """The row of the key domain's active epoch (also a signer's); None where no root was registered."""
     return connection.execute(
-        select(roots)
-        .where(roots.c.capability == capability, roots.c.state == ACTIVE)
-        .order_by(roots.c.epoch.desc())
-        .limit(1)
+        select(roots).where(roots.c.domain == domain, roots.c.state == ACTIVE).order_by(roots.c.epoch.desc()).limit(1)
     ).first()
 
 
-def active(connection: Connection, settings: Settings, capability: str) -> Row[Any]:
+def active(connection: Connection, settings: Settings, domain: str) -> Row[Any]:
     """The row of the active epoch, within a transaction. Raises Problem where no root was registered."""
-    row = registered(connection, capability)
+    row = registered(connection, domain)
     if row is None:
         raise Problem(
-            f"the register knows no root for {capability}; 'callward init --upgrade {settings.folder}' registers it"
+            f"the register knows no root for {domain}; 'callward init --upgrade {settings.folder}' registers it"
         )
     return row
 
 
-def add(connection: Connection, capability: str, root_id: str) -> int:
-    """Register a root as the capability's next, active epoch; returns its number."""
-    last = connection.execute(select(func.max(roots.c.epoch)).where(roots.c.capability == capability)).scalar()
+def add(connection: Connection, domain: str, root_id: str) -> int:
+    """Register a root as the key domain's next, active epoch; returns its number."""
+    last = connection.execute(select(func.max(roots.c.epoch)).where(roots.c.domain == domain)).scalar()
     epoch = int(last or 0) + 1
     connection.execute(
-        insert(roots).values(
-            capability=capability, epoch=epoch, root_id=root_id, state=ACTIVE, created_at=database.now()
-        )
+        insert(roots).values(domain=domain, epoch=epoch, root_id=root_id, state=ACTIVE, created_at=database.now())
     )
     return epoch
 
 
-def root_file(settings: Settings, capability: str) -> Path | None:
-    """The file of a capability's root, None when it is not a local file."""
-    return local_path(settings.root_uri(capability))
+def root_file(settings: Settings, domain: str) -> Path | None:
+    """The file of a key domain's root, None when it is not a local file."""
+    return local_path(settings.root_uri(domain))
 
 
 def next_file(path: Path) -> Path:
@@ -61,13 +56,13 @@ def next_file(path: Path) -> Path:
     return path.with_name(path.name + ".next")
 
 
-def open_root(settings: Settings, capability: str, root_id: str | None = None) -> KeySource:
-    """Open the capability's root; with `root_id` exactly that one, also while an epoch is being switched.
+def open_root(settings: Settings, domain: str, root_id: str | None = None) -> KeySource:
+    """Open the key domain's root; with `root_id` exactly that one, also while an epoch is being switched.
 
     Raises KeyProblem (KeyGone, KeyDenied) when the root cannot be opened, or is another than `root_id`.
     """
-    uri = settings.root_uri(capability)
-    path = root_file(settings, capability)
+    uri = settings.root_uri(domain)
+    path = root_file(settings, domain)
     if root_id is None or path is None:
         return _expected(open_source(uri), root_id)
     # The file, the one that follows it, and the file again: the second may take its place while we look.

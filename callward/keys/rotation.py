@@ -32,7 +32,7 @@ from callward.keys.keys import KeyDenied, KeyGone, KeyProblem, KeySource, create
 from callward.keys.register import KeyName, binding, name_of, unwrapped
 from callward.keys.roots import DESTROYED, RETIRED, next_file, open_root
 from callward.redaction import mask
-from callward.settings import CAPABILITIES, Settings, local_uri
+from callward.settings import KEY_DOMAINS, Settings, local_uri
 from callward.storage.durable import sync_folder
 from schemas.retention import root_copies
 from schemas.retention import roots as epochs
@@ -50,7 +50,7 @@ class Tombstone:
     name: KeyName
     fingerprint: str
     root_id: str
-    capability: str
+    domain: str
     destroyed_at: datetime
 
 
@@ -61,7 +61,7 @@ class Copy:
     root_id: str
     place: str
     destroyed: bool
-    capability: str
+    domain: str
     copy_no: int
 
 
@@ -75,11 +75,11 @@ def destroy(settings: Settings, key_ids: Sequence[str], *, role: str, reason: st
     root, a survivor, the export or the database's log is not as it must be: then nothing is gone that should stay, and
     the same call goes on from there.
     """
-    doomed = _capabilities(settings, key_ids)
+    doomed = _domains(settings, key_ids)
     exports.check(settings)
     recover(settings)
-    for capability in sorted(set(doomed.values())):
-        _switch(settings, capability, {k for k, owner in doomed.items() if owner == capability}, role, reason)
+    for domain in sorted(set(doomed.values())):
+        _switch(settings, domain, {k for k, owner in doomed.items() if owner == domain}, role, reason)
     recover(settings, reason)
     key_register.forget(key_ids)
     _scrub(settings)
@@ -87,20 +87,20 @@ def destroy(settings: Settings, key_ids: Sequence[str], *, role: str, reason: st
     return _tombstones(settings, key_ids)
 
 
-def rotate(settings: Settings, capability: str, *, role: str, reason: str) -> str:
-    """Begin a new epoch with every key of a capability; returns the new root's id. No data file is touched."""
+def rotate(settings: Settings, domain: str, *, role: str, reason: str) -> str:
+    """Begin a new epoch with every key of a key domain; returns the new root's id. No data file is touched."""
     exports.check(settings)
     recover(settings)
-    _switch(settings, capability, set(), role, reason)
+    _switch(settings, domain, set(), role, reason)
     recover(settings, reason)
     _scrub(settings)
     with database.reading(settings) as connection:
-        return str(roots.active(connection, settings, capability).root_id)
+        return str(roots.active(connection, settings, domain).root_id)
 
 
-def _capabilities(settings: Settings, key_ids: Sequence[str]) -> dict[str, str]:
-    """Capability by key id, for keys and tombstones; raises KeyGone for an id that is neither."""
-    found = {row.key_id: row.capability for row in _rows(settings, key_ids)}
+def _domains(settings: Settings, key_ids: Sequence[str]) -> dict[str, str]:
+    """Key domain by key id, for keys and tombstones; raises KeyGone for an id that is neither."""
+    found = {row.key_id: row.domain for row in _rows(settings, key_ids)}
     for key_id in key_ids:
         if key_id not in found:
             raise KeyGone(f"key {key_id} is not in the register")
@@ -113,33 +113,33 @@ def _rows(settings: Settings, key_ids: Sequence[str]) -> Iterator[Row[Any]]:
             yield from connection.execute(select(keys).where(keys.c.key_id.in_(batch)))
 
 
-def _switch(settings: Settings, capability: str, doomed: set[str], role: str, reason: str) -> None:
-    """Steps 1 and 2 for one capability; nothing when all of `doomed` is destroyed already."""
-    path = _file(settings, capability)
+def _switch(settings: Settings, domain: str, doomed: set[str], role: str, reason: str) -> None:
+    """Steps 1 and 2 for one key domain; nothing when all of `doomed` is destroyed already."""
+    path = _file(settings, domain)
     with database.writing(settings) as connection:
         rows = connection.execute(
-            select(keys).where(keys.c.capability == capability, keys.c.state != DESTROYED).order_by(keys.c.key_id)
+            select(keys).where(keys.c.domain == domain, keys.c.state != DESTROYED).order_by(keys.c.key_id)
         ).all()
         gone = [row for row in rows if row.key_id in doomed]
         if doomed and not gone:
             return
-        before = roots.active(connection, settings, capability)
-        with closing(open_root(settings, capability, before.root_id)) as old, closing(_make_next(path)) as new:
+        before = roots.active(connection, settings, domain)
+        with closing(open_root(settings, domain, before.root_id)) as old, closing(_make_next(path)) as new:
             point("epoch-root-written")
             _rewrap(connection, [row for row in rows if row.key_id not in doomed], old, new)
             _bury(connection, gone)
-            epoch = _begin_epoch(connection, capability, before, new.root_id)
+            epoch = _begin_epoch(connection, domain, before, new.root_id)
         entries = [audit.Entry(role, "destroy", f"{row.key_id} {name_of(row)}", reason) for row in gone]
-        entries.append(audit.Entry(role, "root", f"{capability} {epoch} {new.root_id}", reason))
+        entries.append(audit.Entry(role, "root", f"{domain} {epoch} {new.root_id}", reason))
         audit.append(connection, entries)
         point("epoch-rewrapped")
     point("epoch-switched")
 
 
-def _file(settings: Settings, capability: str) -> Path:
-    path = roots.root_file(settings, capability)
+def _file(settings: Settings, domain: str) -> Path:
+    path = roots.root_file(settings, domain)
     if path is None:
-        raise Problem(f"the root of {capability} is not a local file; only those are replaced so far")
+        raise Problem(f"the root of {domain} is not a local file; only those are replaced so far")
     return path.resolve()
 
 
@@ -175,19 +175,18 @@ def _bury(connection: Connection, rows: Sequence[Row[Any]]) -> None:
         )
 
 
-def _begin_epoch(connection: Connection, capability: str, before: Row[Any], root_id: str) -> int:
+def _begin_epoch(connection: Connection, domain: str, before: Row[Any], root_id: str) -> int:
     connection.execute(
-        update(epochs).where(epochs.c.capability == capability, epochs.c.epoch == before.epoch).values(state=RETIRED)
+        update(epochs).where(epochs.c.domain == domain, epochs.c.epoch == before.epoch).values(state=RETIRED)
     )
-    return roots.add(connection, capability, root_id)
+    return roots.add(connection, domain, root_id)
 
 
 def _tombstones(settings: Settings, key_ids: Sequence[str]) -> list[Tombstone]:
     found = {row.key_id: row for row in _rows(settings, key_ids)}
     rows = [found[key_id] for key_id in dict.fromkeys(key_ids)]
     return [
-        Tombstone(row.key_id, name_of(row), row.fingerprint, row.root_id, row.capability, row.destroyed_at)
-        for row in rows
+        Tombstone(row.key_id, name_of(row), row.fingerprint, row.root_id, row.domain, row.destroyed_at) for row in rows
     ]
 
 
@@ -204,36 +203,36 @@ def recover(settings: Settings, reason: str = "a switch of epochs that was inter
     if retired:
         exports.write(settings, reason)
         point("epoch-exported")
-    for capability in CAPABILITIES:
-        path = roots.root_file(settings, capability)
-        if path is not None and (capability in retired or next_file(path.resolve()).exists()):
-            _promote(settings, capability, path.resolve())
+    for domain in KEY_DOMAINS:
+        path = roots.root_file(settings, domain)
+        if path is not None and (domain in retired or next_file(path.resolve()).exists()):
+            _promote(settings, domain, path.resolve())
 
 
 def pending(settings: Settings) -> list[str]:
-    """Capabilities whose switch to a new epoch was begun and not ended."""
+    """Key domains whose switch to a new epoch was begun and not ended."""
     with database.reading(settings) as connection:
         retired = _retired(connection)
-    files = ((name, roots.root_file(settings, name)) for name in CAPABILITIES)
+    files = ((name, roots.root_file(settings, name)) for name in KEY_DOMAINS)
     return [name for name, path in files if name in retired or (path and next_file(path.resolve()).exists())]
 
 
 def _retired(connection: Connection) -> set[str]:
-    """Capabilities of which the register has a root that wraps nothing any more and is not known to be destroyed."""
-    return set(connection.execute(select(epochs.c.capability).where(epochs.c.state == RETIRED)).scalars())
+    """Key domains of which the register has a root that wraps nothing any more and is not known to be destroyed."""
+    return set(connection.execute(select(epochs.c.domain).where(epochs.c.state == RETIRED)).scalars())
 
 
-def _promote(settings: Settings, capability: str, path: Path) -> None:
-    """Step 4 for one capability."""
+def _promote(settings: Settings, domain: str, path: Path) -> None:
+    """Step 4 for one key domain."""
     with database.writing(settings) as connection:
-        wanted = roots.active(connection, settings, capability).root_id
+        wanted = roots.active(connection, settings, domain).root_id
         following = next_file(path)
         if following.exists():
-            _check_known(settings, connection, capability, following)
+            _check_known(settings, connection, domain, following)
             _replace(path, following, wanted)
         point("epoch-promoted")
         _check_in_place(path, wanted)
-        _mark_destroyed(connection, capability)
+        _mark_destroyed(connection, domain)
     point("epoch-destroyed")
 
 
@@ -252,9 +251,9 @@ def _replace(path: Path, following: Path, wanted: str) -> None:
     sync_folder(path.parent)
 
 
-def _check_known(settings: Settings, connection: Connection, capability: str, following: Path) -> None:
+def _check_known(settings: Settings, connection: Connection, domain: str, following: Path) -> None:
     """A new root that the database does not know may be thrown away, unless an export says that keys are under it."""
-    here, found = roots.active(connection, settings, capability).root_id, _id_of(following)
+    here, found = roots.active(connection, settings, domain).root_id, _id_of(following)
     if found != here and found is not None and found in exports.active_roots(settings):
         raise Problem(
             f"{following} is the active root of the newest register export, and this database is older: put the "
@@ -290,15 +289,15 @@ def _check_in_place(path: Path, wanted: str) -> None:
         )
 
 
-def _mark_destroyed(connection: Connection, capability: str) -> None:
-    rows = connection.execute(select(epochs).where(epochs.c.capability == capability, epochs.c.state == RETIRED)).all()
+def _mark_destroyed(connection: Connection, domain: str) -> None:
+    rows = connection.execute(select(epochs).where(epochs.c.domain == domain, epochs.c.state == RETIRED)).all()
     connection.execute(
         update(epochs)
-        .where(epochs.c.capability == capability, epochs.c.state == RETIRED)
+        .where(epochs.c.domain == domain, epochs.c.state == RETIRED)
         .values(state=DESTROYED, destroyed_at=database.now())
     )
     entries = [
-        audit.Entry("custodian", "root-destroyed", f"{capability} {row.epoch} {row.root_id}", "it wrapped nothing more")
+        audit.Entry("custodian", "root-destroyed", f"{domain} {row.epoch} {row.root_id}", "it wrapped nothing more")
         for row in rows
     ]
     audit.append(connection, entries)
@@ -369,9 +368,9 @@ def dead(settings: Settings, key_id: str) -> bool:
         return False
     with database.reading(settings) as connection:
         state = connection.execute(
-            select(epochs.c.state).where(epochs.c.capability == row.capability, epochs.c.root_id == row.root_id)
+            select(epochs.c.state).where(epochs.c.domain == row.domain, epochs.c.root_id == row.root_id)
         ).scalar()
-    path = _file(settings, row.capability)
+    path = _file(settings, row.domain)
     return state == DESTROYED and row.root_id not in (_id_of(path), _id_of(next_file(path)))
 
 
@@ -380,32 +379,30 @@ def copies(connection: Connection, root_ids: Sequence[str]) -> list[Copy]:
     rows = connection.execute(
         select(root_copies).where(root_copies.c.root_id.in_(root_ids)).order_by(root_copies.c.copy_no)
     )
-    return [Copy(row.root_id, row.place, row.destroyed_at is not None, row.capability, row.copy_no) for row in rows]
+    return [Copy(row.root_id, row.place, row.destroyed_at is not None, row.domain, row.copy_no) for row in rows]
 
 
-def add_copy(settings: Settings, capability: str, place: str) -> Copy:
-    """Record that a copy of a capability's active root lies in some place, such as a safe.
+def add_copy(settings: Settings, domain: str, place: str) -> Copy:
+    """Record that a copy of a key domain's active root lies in some place, such as a safe.
 
     Raises UsageProblem for a place that is not one line without a telephone number.
     """
     if not place.isprintable() or not 0 < len(place) <= _LONGEST_PLACE or mask(place) != place:
         raise UsageProblem(f"a place is named in one line of at most {_LONGEST_PLACE} characters, without a number")
     with database.writing(settings) as connection:
-        root_id = str(roots.active(connection, settings, capability).root_id)
+        root_id = str(roots.active(connection, settings, domain).root_id)
         made = connection.execute(
             insert(root_copies).values(
                 root_id=root_id,
-                capability=capability,
+                domain=domain,
                 place=place,
                 recorded_at=database.now(),
                 recorded_by=audit.who(),
             )
         )
         (number,) = made.inserted_primary_key or (0,)
-        audit.append(
-            connection, [audit.Entry("custodian", "root-copy", f"{number} {capability} {root_id}", "recorded")]
-        )
-    return Copy(root_id, place, False, capability, int(number))
+        audit.append(connection, [audit.Entry("custodian", "root-copy", f"{number} {domain} {root_id}", "recorded")])
+    return Copy(root_id, place, False, domain, int(number))
 
 
 def confirm_copy(settings: Settings, copy_no: int) -> Copy:
@@ -420,6 +417,6 @@ def confirm_copy(settings: Settings, copy_no: int) -> Copy:
                 .where(root_copies.c.copy_no == copy_no)
                 .values(destroyed_at=database.now(), confirmed_by=audit.who())
             )
-            subject = f"{copy_no} {row.capability} {row.root_id}"
+            subject = f"{copy_no} {row.domain} {row.root_id}"
             audit.append(connection, [audit.Entry("custodian", "root-copy", subject, "confirmed destroyed")])
-    return Copy(row.root_id, row.place, True, row.capability, copy_no)
+    return Copy(row.root_id, row.place, True, row.domain, copy_no)

@@ -32,7 +32,7 @@ from callward.workspace import Workspace
 from schemas import suspense, views
 from schemas.cdr import CDR, plain
 
-# Who may open which sealed log: the capability whose month key seals it.
+# Who may open which sealed log: the key domain whose month key seals it.
 _LOGS: Mapping[str, pa.Schema] = {"suspense": suspense.SUSPENSE, "pending": suspense.PENDING, "late": plain(CDR)}
 
 HELD = "held-"  # views of rows that a hold keeps past their window begin so: nobody's query and no Settle sees them

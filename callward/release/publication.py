@@ -37,7 +37,7 @@ CLAIMS: Final = {
 }
 _UNIT_WORDS: Final = {"subscriber": "subscriber's line", "account": "account"}
 _LEFT_OUT: Final = (
-    "rows that name no {unit} (a withheld or foreign number, an unguided account)",
+    "rows that name no {unit} (a withheld or foreign number, an unassigned account)",
     "rows whose {without} are in no listed value",
     "rows of persons who restricted the use of their data",
     "figures of a row that are negative",

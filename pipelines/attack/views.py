@@ -108,7 +108,7 @@ def _unicities(
     accounts = owners("assurance", assurance, _SECRET)
     place = _codes(assurance["called_prefix"])
     point = np.asarray(assurance["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
-    known = accounts.guided
+    known = accounts.assigned
     yield _unicity("assurance view: minute and area", "account", accounts.account[known], point[known], trials, rng)
     for release in releases:
         rows, _ = contributions(release, release.grid(), read[release.view].rows, _SECRET)

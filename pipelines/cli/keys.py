@@ -15,7 +15,7 @@ person_app = typer.Typer(no_args_is_help=True, help="Persons whose signature app
 app.add_typer(copy_app, name="copy")
 app.add_typer(person_app, name="person")
 
-Capability = Annotated[str, typer.Option("--capability", help="Whose root, such as billing.")]
+KeyDomain = Annotated[str, typer.Option("--domain", help="Whose root, such as billing.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded in the audit log.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits, dots, dashes: first.person")]
 
@@ -29,7 +29,7 @@ def _answer(document: dict[str, Any], as_json: bool, sentence: str) -> None:
 
 @app.command("list")
 def list_keys(as_json: AsJson = False, config: Config = None) -> None:
-    """Month keys by capability and state, epochs of the roots, copies of roots. Opens no key."""
+    """Month keys by key domain and state, epochs of the roots, copies of roots. Opens no key."""
     from pipelines.reports import keys as keys_report
 
     seen = keys_report.overview(load(config))
@@ -41,25 +41,23 @@ def list_keys(as_json: AsJson = False, config: Config = None) -> None:
 
 @app.command()
 def rotate(
-    capability: Capability,
+    domain: KeyDomain,
     reason: Reason = "rotation",
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Give a capability a new root and destroy the old one; no data file is touched. Ends with a register export."""
+    """Give a key domain a new root and destroy the old one; no data file is touched. Ends with a register export."""
     from pipelines.reports import keys as keys_report
 
     settings = load(config)
     if dry_run:
-        would = keys_report.would_rotate(settings, capability)
-        _answer(
-            would, as_json, f"{terminal.count(would['keys'], 'key')} of {capability} would be wrapped by a new root"
-        )
+        would = keys_report.would_rotate(settings, domain)
+        _answer(would, as_json, f"{terminal.count(would['keys'], 'key')} of {domain} would be wrapped by a new root")
         return
-    done = keys_report.rotated(settings, capability, reason)
+    done = keys_report.rotated(settings, domain, reason)
     left = "; ".join(f"copy {copy['copy_no']} ({copy['place']})" for copy in done["copies_left"])
-    sentence = f"{capability} has the root {done['root_id']} now; exported to {done['export']}"
+    sentence = f"{domain} has the root {done['root_id']} now; exported to {done['export']}"
     _answer(done, as_json, sentence + (f"\nto be destroyed, then confirmed: {left}" if left else ""))
     if left:
         raise typer.Exit(3)
@@ -112,24 +110,24 @@ def restore(
 
 @copy_app.command("add")
 def copy_add(
-    capability: Capability,
+    domain: KeyDomain,
     place: Annotated[str, typer.Option("--place", help="Where it lies, such as 'safe 2, Denver'.")],
     dry_run: DryRun = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Record where a copy of a capability's present root lies."""
+    """Record where a copy of a key domain's present root lies."""
     from callward.keys import rotation
     from pipelines.reports import keys as keys_report
 
     settings = load(config)
-    keys_report.check_capability(capability)
+    keys_report.check_domain(domain)
     if dry_run:
-        _answer({"dry_run": True}, as_json, f"a copy of the root of {capability} would be recorded")
+        _answer({"dry_run": True}, as_json, f"a copy of the root of {domain} would be recorded")
         return
-    made = rotation.add_copy(settings, capability, place)
-    document = {"copy_no": made.copy_no, "capability": capability, "root_id": made.root_id, "place": place}
-    _answer(document, as_json, f"copy {made.copy_no}: {made.root_id} of {capability}, {place}")
+    made = rotation.add_copy(settings, domain, place)
+    document = {"copy_no": made.copy_no, "domain": domain, "root_id": made.root_id, "place": place}
+    _answer(document, as_json, f"copy {made.copy_no}: {made.root_id} of {domain}, {place}")
 
 
 @copy_app.command("confirm")
@@ -147,7 +145,7 @@ def copy_confirm(
         _answer({"dry_run": True}, as_json, f"copy {copy_no} would be recorded as destroyed")
         return
     done = rotation.confirm_copy(settings, copy_no)
-    document = {"copy_no": copy_no, "capability": done.capability, "root_id": done.root_id, "destroyed": True}
+    document = {"copy_no": copy_no, "domain": done.domain, "root_id": done.root_id, "destroyed": True}
     _answer(document, as_json, f"copy {copy_no} is recorded as destroyed")
 
 

@@ -28,7 +28,7 @@ from callward.keys import exports, rotation, signing
 from callward.keys.keys import KeyProblem, KeySource, open_source
 from callward.keys.roots import ACTIVE
 from callward.retention.policy import register as policy_register
-from callward.settings import CAPABILITIES, SIGNERS, Settings, load
+from callward.settings import KEY_DOMAINS, SIGNERS, Settings, load
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
@@ -202,7 +202,7 @@ def _landing(settings: Settings) -> Iterator[Finding]:
 def _lists(settings: Settings) -> Iterator[Finding]:
     for name, listed, without in (
         ("trunks", settings.trunks, "every trunk becomes 'other', and reports by trunk say little"),
-        ("accounts", settings.accounts, "every call stays 'unguided', and usage by account says little"),
+        ("accounts", settings.accounts, "every call stays 'unassigned', and usage by account says little"),
     ):
         if listed:
             yield Finding(name, OK, f"{len(listed):,} listed")
@@ -215,7 +215,7 @@ def _lists(settings: Settings) -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     """Folders that only the owner should enter; those of the landing files are the switches' too."""
-    folders = {settings.folder, *(file.parent for name in CAPABILITIES if (file := _root_file(settings, name)))}
+    folders = {settings.folder, *(file.parent for name in KEY_DOMAINS if (file := _root_file(settings, name)))}
     for folder in sorted(folders):
         if not folder.is_dir():
             yield Finding("folder", MISSING, f"no folder {folder}")
@@ -227,36 +227,36 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             yield Finding("folder", OK, f"{folder} has mode {mode:04o}")
 
 
-def _root_file(settings: Settings, capability: str) -> Path | None:
-    return root_file(settings, capability)
+def _root_file(settings: Settings, domain: str) -> Path | None:
+    return root_file(settings, domain)
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
     """Each root of the settings: can it be read, is it the active one, and does it open what it is said to wrap?"""
     registered, active = _registered(settings), _active(settings)
-    for capability in CAPABILITIES:
-        what = f"root {capability}"
+    for domain in KEY_DOMAINS:
+        what = f"root {domain}"
         try:
-            source = open_source(settings.root_uri(capability))
+            source = open_source(settings.root_uri(domain))
         except KeyProblem as problem:
-            yield _unreadable(settings, what, capability, problem)
+            yield _unreadable(settings, what, domain, problem)
             continue
         source.close()
-        if active.get(capability, source.root_id) != source.root_id:
+        if active.get(domain, source.root_id) != source.root_id:
             yield Finding(
                 what,
                 WRONG,
-                f"it is {source.root_id}, and the register calls {active[capability]} active",
+                f"it is {source.root_id}, and the register calls {active[domain]} active",
                 "put the right root back; where the database is an older copy: callward keys restore",
             )
-        elif active and capability not in active:
+        elif active and domain not in active:
             yield Finding(what, WRONG, "the register does not know it", f"callward init --upgrade {settings.folder}")
         else:
-            yield _opening(what, source, registered.get(capability, []))
+            yield _opening(what, source, registered.get(domain, []))
 
 
-def _unreadable(settings: Settings, what: str, capability: str, problem: KeyProblem) -> Finding:
-    file = _root_file(settings, capability)
+def _unreadable(settings: Settings, what: str, domain: str, problem: KeyProblem) -> Finding:
+    file = _root_file(settings, domain)
     if file is None:
         return Finding(what, WRONG, str(problem))
     if not file.exists():
@@ -281,13 +281,13 @@ def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
 
 
 def _active(settings: Settings) -> dict[str, str]:
-    """Id of the active root, or signing key, by capability or signer."""
+    """Id of the active root, or signing key, by key domain or signer."""
     try:
         with database.reading(settings) as connection:
             rows = connection.execute(select(roots).where(roots.c.state == ACTIVE)).all()
     except Problem:
         return {}  # the check of the database says why
-    return {row.capability: row.root_id for row in rows}
+    return {row.domain: row.root_id for row in rows}
 
 
 def _signers(settings: Settings) -> Iterator[Finding]:
@@ -314,7 +314,7 @@ def _places_of_roots(settings: Settings) -> Iterator[Finding]:
     data = {"the lake": settings.lake_path.resolve()} if settings.lake.is_local else {}
     if (file := database.sqlite_file(settings)) is not None:
         data["the database"] = file.resolve()
-    files = (_root_file(settings, name) for name in CAPABILITIES)
+    files = (_root_file(settings, name) for name in KEY_DOMAINS)
     for folder in sorted({file.resolve().parent for file in files if file is not None}):
         beside = sorted(name for name, path in data.items() if _share_a_folder(folder, path))
         if beside:
@@ -341,7 +341,7 @@ def _epochs(settings: Settings) -> Iterator[Finding]:
         seen = f"a switch was interrupted: {', '.join(pending)}"
         yield Finding("epochs", WARNING, seen, "callward keys export; it ends the switch first")
     for copy in copies:
-        seen = f"copy {copy.copy_no} of a root of {copy.capability} that is destroyed here: {copy.place}"
+        seen = f"copy {copy.copy_no} of a root of {copy.domain} that is destroyed here: {copy.place}"
         yield Finding(
             "copy of a root", WARNING, seen, f"destroy it there, then: callward keys copy confirm {copy.copy_no}"
         )
@@ -379,7 +379,7 @@ def _registered(settings: Settings) -> dict[str, list[Any]]:
         return {}  # the check of the database says why
     found: dict[str, list[Any]] = {}
     for row in rows:
-        found.setdefault(row.capability, []).append(row)
+        found.setdefault(row.domain, []).append(row)
     return found
 
 

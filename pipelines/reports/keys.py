@@ -1,4 +1,4 @@
-"""What the custodian sees: month keys by capability, epochs of the roots, copies of roots, restored registers."""
+"""What the custodian sees: month keys by key domain, epochs of the roots, copies of roots, restored registers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from callward import database
 from callward.errors import UsageProblem
 from callward.keys import exports, rotation
 from callward.keys.roots import ACTIVE, DESTROYED, registered
-from callward.settings import CAPABILITIES, Settings, nearest
+from callward.settings import KEY_DOMAINS, Settings, nearest
 from pipelines import terminal
 from schemas.retention import root_copies
 from schemas.retention import roots as epochs_table
@@ -18,21 +18,21 @@ from schemas.tables import keys
 ROLE = "custodian"
 
 
-def check_capability(name: str) -> None:
-    """Raise UsageProblem, with the nearest right one, for what is no capability."""
-    if name not in CAPABILITIES:
-        raise UsageProblem(f"no capability is called {name!r}{nearest(name, CAPABILITIES)}")
+def check_domain(name: str) -> None:
+    """Raise UsageProblem, with the nearest right one, for what is no key domain."""
+    if name not in KEY_DOMAINS:
+        raise UsageProblem(f"no key domain is called {name!r}{nearest(name, KEY_DOMAINS)}")
 
 
 # -- what there is -----------------------------------------------------------------------------------------------------
 
 
 def overview(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """Month keys by capability, epochs and recorded copies; opens no key."""
+    """Month keys by key domain, epochs and recorded copies; opens no key."""
     with database.reading(settings) as connection:
-        counted = {row.capability: row for row in connection.execute(_COUNTS)}
+        counted = {row.domain: row for row in connection.execute(_COUNTS)}
         return {
-            "capabilities": [_capability(connection, name, counted.get(name)) for name in CAPABILITIES],
+            "domains": [_domain(connection, name, counted.get(name)) for name in KEY_DOMAINS],
             "epochs": _rows(connection, epochs_table),
             "copies": _rows(connection, root_copies),
         }
@@ -43,21 +43,21 @@ def _number(state: str) -> Any:
 
 
 _COUNTS = select(
-    keys.c.capability,
+    keys.c.domain,
     _number("active"),
     _number("retired"),
     _number("destroyed"),
     func.min(case((keys.c.month != "all", keys.c.month))).label("first_month"),
     func.max(case((keys.c.month != "all", keys.c.month))).label("last_month"),
-).group_by(keys.c.capability)
+).group_by(keys.c.domain)
 
 
-def _capability(connection: Connection, name: str, counted: Any) -> dict[str, Any]:
+def _domain(connection: Connection, name: str, counted: Any) -> dict[str, Any]:
     root = registered(connection, name)
     columns = ("active", "retired", "destroyed", "first_month", "last_month")
     counts = {column: getattr(counted, column, None) for column in columns}
     return {
-        "capability": name,
+        "domain": name,
         "epoch": root.epoch if root else None,
         "root_id": root.root_id if root else None,
         **{column: int(value or 0) if column in columns[:3] else value for column, value in counts.items()},
@@ -81,29 +81,29 @@ def told(seen: dict[str, list[dict[str, Any]]]) -> Iterator[Any]:
 # -- rotating ----------------------------------------------------------------------------------------------------------
 
 
-def rotated(settings: Settings, capability: str, reason: str) -> dict[str, Any]:
+def rotated(settings: Settings, domain: str, reason: str) -> dict[str, Any]:
     """Begin a new epoch, and say which copies of the old root somebody must still destroy."""
-    check_capability(capability)
-    root_id = rotation.rotate(settings, capability, role=ROLE, reason=reason)
+    check_domain(domain)
+    root_id = rotation.rotate(settings, domain, role=ROLE, reason=reason)
     export = exports.write(settings, reason)
     with database.reading(settings) as connection:
-        left = [copy for copy in dead_copies(connection) if copy.capability == capability]
+        left = [copy for copy in dead_copies(connection) if copy.domain == domain]
     return {
-        "capability": capability,
+        "domain": domain,
         "root_id": root_id,
         "export": str(export),
         "copies_left": [{"copy_no": copy.copy_no, "root_id": copy.root_id, "place": copy.place} for copy in left],
     }
 
 
-def would_rotate(settings: Settings, capability: str) -> dict[str, Any]:
+def would_rotate(settings: Settings, domain: str) -> dict[str, Any]:
     """What a rotation would do: how many keys it would wrap anew."""
-    check_capability(capability)
+    check_domain(domain)
     with database.reading(settings) as connection:
         count = connection.execute(
-            select(func.count()).where(keys.c.capability == capability, keys.c.state != DESTROYED)
+            select(func.count()).where(keys.c.domain == domain, keys.c.state != DESTROYED)
         ).scalar()
-    return {"capability": capability, "dry_run": True, "keys": count}
+    return {"domain": domain, "dry_run": True, "keys": count}
 
 
 def dead_copies(connection: Connection) -> list[rotation.Copy]:

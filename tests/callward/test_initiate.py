@@ -15,7 +15,7 @@ from callward.errors import UsageProblem
 from callward.keys import rotation, signing
 from callward.keys.keys import open_source
 from callward.keys.register import KeyName, Keyring
-from callward.settings import CAPABILITIES, SIGNERS, Settings, Source, Tenant
+from callward.settings import KEY_DOMAINS, SIGNERS, Settings, Source, Tenant
 from schemas.retention import roots
 from schemas.tables import audit_log
 
@@ -39,16 +39,16 @@ def test_nobody_else_may_look_into_a_new_workspace(tmp_path: Path, open_umask: N
     assert (made.landing_path / "a").is_dir()
     for path in [tmp_path / "w", *(tmp_path / "w").rglob("*")]:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
-    files = [initiate.root_file(made, capability) for capability in CAPABILITIES]
+    files = [initiate.root_file(made, domain) for domain in KEY_DOMAINS]
     for file in [*files, *(signing.signer_file(made, signer) for signer in SIGNERS)]:
         assert file is not None
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     database.check_version(made)
 
 
-def test_every_capability_gets_another_root(tmp_path: Path) -> None:
+def test_every_key_domain_gets_another_root(tmp_path: Path) -> None:
     made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
-    assert len({open_source(made.root_uri(name)).root_id for name in CAPABILITIES}) == len(CAPABILITIES)
+    assert len({open_source(made.root_uri(name)).root_id for name in KEY_DOMAINS}) == len(KEY_DOMAINS)
 
 
 @pytest.mark.parametrize("there", ["file", "folder", "hidden"])
@@ -89,12 +89,12 @@ def test_upgrade_makes_what_is_missing_and_keeps_the_rest(tmp_path: Path) -> Non
 
 def _registered(settings: Settings) -> dict[tuple[str, int], str]:
     with database.reading(settings) as connection:
-        return {(row.capability, row.epoch): row.root_id for row in connection.execute(select(roots))}
+        return {(row.domain, row.epoch): row.root_id for row in connection.execute(select(roots))}
 
 
 def test_every_root_and_signing_key_of_a_new_workspace_is_registered(tmp_path: Path) -> None:
     made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
-    wanted: dict[tuple[str, int], str] = {(name, 1): open_source(made.root_uri(name)).root_id for name in CAPABILITIES}
+    wanted: dict[tuple[str, int], str] = {(name, 1): open_source(made.root_uri(name)).root_id for name in KEY_DOMAINS}
     for signer in SIGNERS:
         wanted[signer, 1] = signing.key_id(signing.SigningKey(signing.signer_file(made, signer)).public)
     assert _registered(made) == wanted
@@ -116,8 +116,8 @@ def test_upgrade_makes_no_other_key_for_one_that_was_lost(tmp_path: Path, name: 
 def test_upgrade_registers_the_roots_of_an_older_workspace(tmp_path: Path) -> None:
     """One from before roots were registered, and before there were all of them; one root is not the right one."""
     made = initiate.init(tmp_path / "w", _settings(tmp_path / "w"))
-    for capability in ("billing", "assurance"):
-        Keyring(made, "custodian", "test").key(KeyName(capability, "default", "2030-01", "id"))
+    for domain in ("billing", "assurance"):
+        Keyring(made, "custodian", "test").key(KeyName(domain, "default", "2030-01", "id"))
     with database.writing(made) as connection:
         connection.execute(delete(roots))
     for name in ("late.root", "retention.sign", "assurance.root"):
@@ -125,7 +125,7 @@ def test_upgrade_registers_the_roots_of_an_older_workspace(tmp_path: Path) -> No
     shutil.copyfile(made.folder / "keys" / "billing.root", made.folder / "keys" / "assurance.root")
     (made.folder / "keys" / "assurance.root").chmod(0o600)
     initiate.upgrade(made)
-    assert {name for name, _ in _registered(made)} == {*CAPABILITIES, *SIGNERS} - {"assurance"}
+    assert {name for name, _ in _registered(made)} == {*KEY_DOMAINS, *SIGNERS} - {"assurance"}
 
 
 def test_a_copy_has_the_epochs_of_the_keys_that_it_copied(tmp_path: Path) -> None:
@@ -180,9 +180,9 @@ def test_a_copy_of_keys_is_recorded_where_they_come_from_and_where_they_go(tmp_p
     initiate.init(tmp_path / "b", _settings(tmp_path / "b"), first)
     with database.reading(first) as connection:
         copies = rotation.copies(connection, list(_registered(first).values()))
-    assert {copy.capability for copy in copies} == set(CAPABILITIES)
+    assert {copy.domain for copy in copies} == set(KEY_DOMAINS)
     assert not any(copy.destroyed for copy in copies)
-    assert [event for event, _ in _audited(first)].count("root-copy") == len(CAPABILITIES)
+    assert [event for event, _ in _audited(first)].count("root-copy") == len(KEY_DOMAINS)
     assert [event for event, _ in _audited(initiate.load(tmp_path / "b"))].count("keys-of") == 1
 
 

@@ -115,8 +115,8 @@ def test_analytics_sees_nothing_before_a_release(site: Any) -> None:
 # -- a role is what its roots open -------------------------------------------------------------------------------------
 
 
-def _roots(site: Any, capability: str) -> Path:
-    file = root_file(site.settings, capability)
+def _roots(site: Any, domain: str) -> Path:
+    file = root_file(site.settings, domain)
     assert file is not None
     return file
 
@@ -146,8 +146,8 @@ def test_without_the_numbers_root_billing_still_reads_all_but_numbers(copied: An
         ask(copied, "billing", "SELECT called_number FROM billing", **CASE)
 
 
-def _of(capability: str) -> Any:
-    return keys.c.capability == capability
+def _of(domain: str) -> Any:
+    return keys.c.domain == domain
 
 
 def test_month_whose_numbers_key_was_destroyed_keeps_its_statistics(copied: Any) -> None:

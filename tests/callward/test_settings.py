@@ -8,7 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
-from callward.settings import CAPABILITIES, Account, Settings, Source, Tenant, find, load
+from callward.settings import KEY_DOMAINS, Account, Settings, Source, Tenant, find, load
 from schemas.retention_classes import CLASSES, REQUIRED
 
 
@@ -123,10 +123,10 @@ def test_a_lake_on_an_object_store_is_no_folder(tmp_path: Path) -> None:
         _ = found.lake_path
 
 
-def test_every_capability_has_a_root_of_its_own() -> None:
+def test_every_key_domain_has_a_root_of_its_own() -> None:
     roots = Settings(path=Path("/w/callward.toml")).keys.roots
-    assert set(roots) == set(CAPABILITIES)
-    assert len(set(roots.values())) == len(CAPABILITIES)
+    assert set(roots) == set(KEY_DOMAINS)
+    assert len(set(roots.values())) == len(KEY_DOMAINS)
 
 
 def test_a_root_or_signer_that_is_not_named_lies_where_it_usually_does(tmp_path: Path) -> None:

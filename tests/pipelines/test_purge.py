@@ -684,7 +684,7 @@ def under_keys(site: Any) -> set[str]:
 
 def held_keys(site: Any) -> set[str]:
     """Keys that purges minted for held copies."""
-    return {row.key_id for row in site._rows(keys) if row.capability == "hold" and row.month != "all"}
+    return {row.key_id for row in site._rows(keys) if row.domain == "hold" and row.month != "all"}
 
 
 def test_a_purge_that_is_undone_leaves_no_entries(
@@ -982,7 +982,7 @@ def test_a_night_whose_key_a_purge_destroyed_meanwhile_writes_its_files_anew(
 
     monkeypatch.setattr(ledger.Changes, "merge", purge_first)
     night(site, feed(call(1), SPOILT.format(2)))
-    assert {row.capability for row in site._rows(keys) if row.key_id in lost} == {"archive"}
+    assert {row.domain for row in site._rows(keys) if row.key_id in lost} == {"archive"}
     assert files(site, "archive") and not lost & under_keys(site)
     assert site.log("suspense").num_rows == site.view("billing").num_rows == 1
 

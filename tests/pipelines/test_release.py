@@ -387,11 +387,11 @@ def test_the_view_of_a_table_has_the_newest_correction_of_each_period(filled: Ca
     assert every["n"].to_pylist() == [2]
 
 
-@pytest.mark.parametrize("capability", ["release", "billing-numbers"])
-def test_without_its_roots_nothing_is_released_and_nothing_charged(filled: Callable[..., Any], capability: str) -> None:
+@pytest.mark.parametrize("domain", ["release", "billing-numbers"])
+def test_without_its_roots_nothing_is_released_and_nothing_charged(filled: Callable[..., Any], domain: str) -> None:
     site = filled(many(50))
     declare(site, text())
-    root = root_file(site.settings, capability)
+    root = root_file(site.settings, domain)
     assert root is not None
     root.rename(root.with_suffix(".away"))
     with pytest.raises(Problem):

@@ -78,7 +78,7 @@ class Leaver:
     def living_keys(self, whose: str) -> list[str]:
         with database.reading(self.settings) as connection:
             rows = connection.execute(select(keys).where(keys.c.tenant == whose, keys.c.state != "destroyed"))
-            return [f"{row.capability}/{row.month}/{row.purpose}" for row in rows]
+            return [f"{row.domain}/{row.month}/{row.purpose}" for row in rows]
 
     def govern(self, text: str) -> None:
         version, _ = policy_register.propose(

@@ -113,7 +113,7 @@ def own_line(row: dict[str, Any]) -> Any:
     number = row["called_number" if row["direction"] == "inbound" else "calling_number"]
     if number is None or number.startswith("+"):
         return number
-    return None if row["account"] in (None, "unguided") else (row["account"], number)
+    return None if row["account"] in (None, "unassigned") else (row["account"], number)
 
 
 # -- where, and whose --------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_prefixes_are_those_of_places(listed: list[str | None]) -> None:
 sides = st.one_of(st.none(), st.sampled_from(["101", "+13035550101", "+13035550102", "+13035550103"]))
 calls = st.builds(
     dict,
-    account=st.sampled_from([None, "unguided", "acct-0001", "acct-0002"]),
+    account=st.sampled_from([None, "unassigned", "acct-0001", "acct-0002"]),
     direction=st.sampled_from([None, "inbound", "outbound", "internal", "of no domain"]),
     calling_number=sides,
     called_number=sides,
@@ -152,10 +152,10 @@ def test_two_rows_have_one_subscriber_just_where_they_have_one_line(listed: list
     rows = [call(n, **changes) for n, changes in enumerate(listed)]
     whose, lines = owners("billing", table(rows), SECRET), [own_line(row) for row in rows]
     assert whose.named.tolist() == [line is not None for line in lines]
-    assert whose.guided.tolist() == [row["account"] not in (None, "unguided") for row in rows]
+    assert whose.assigned.tolist() == [row["account"] not in (None, "unassigned") for row in rows]
     for of, told, known in (
         (whose.subscriber, lines, whose.named),
-        (whose.account, [r["account"] for r in rows], whose.guided),
+        (whose.account, [r["account"] for r in rows], whose.assigned),
     ):
         pairs = {(told[n], int(of[n])) for n in np.flatnonzero(known)}
         assert len(pairs) == len({one for one, _ in pairs}) == len({word for _, word in pairs})
@@ -166,12 +166,12 @@ def plain(release: Release, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     labels = ["inbound", "outbound", "internal", "transit"]
     made = []
     for row in rows:
-        line, guided = own_line(row), row["account"] not in (None, "unguided")
+        line, assigned = own_line(row), row["account"] not in (None, "unassigned")
         unit = row["account"] if release.unit == "account" else line
         if (
             unit is None
-            or not (guided or release.unit == "subscriber")
-            or (release.kind == "threshold" and not (guided and line))
+            or not (assigned or release.unit == "subscriber")
+            or (release.kind == "threshold" and not (assigned and line))
         ):
             continue
         at = labels.index(row["direction"]) if row["direction"] in labels else len(labels)
@@ -424,7 +424,7 @@ rho = "0.01"
 def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
     release = declaration.parse(_ASSURANCE)
     secret = site.opened.keyring.key(KeyName("assurance", "default", f"{DAY:%Y-%m}", "account")).secret
-    named = tokens.mac([pa.array(["unguided", "acct-0001", "acct-0002", None, "acct-0001"])], secret)
+    named = tokens.mac([pa.array(["unassigned", "acct-0001", "acct-0002", None, "acct-0001"])], secret)
     rows = pa.Table.from_pylist(
         [{"assurance_id": bytes([n] * 16), "start": datetime(2026, 3, 5, 9)} for n in range(5)], schema=ASSURANCE
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.cdr import CDR, PARSED
 from schemas.codes import Suspense
-from transforms.identify import OTHER, UNGUIDED, cut_by_bucket, identify
+from transforms.identify import OTHER, UNASSIGNED, cut_by_bucket, identify
 from transforms.normalize import normalize
 from transforms.parse import tenants
 
@@ -100,7 +100,7 @@ def test_what_settings_list_does_not_enter_the_content(site, workspace):
     poor = workspace("asterisk", trunks=[], accounts=[])
     assert ids(site, rows)["content"].to_pylist() == ids(poor, rows)["content"].to_pylist()
     assert ids(site, rows)["account"].to_pylist() == ["acct-0001"] and ids(poor, rows)["account"].to_pylist() == [
-        UNGUIDED
+        UNASSIGNED
     ]
 
 
@@ -116,7 +116,7 @@ def test_only_listed_words_pass(site):
         [dict.fromkeys(FREE_TEXT, SECRET)],
     )
     assert made["ingress_trunk"].to_pylist() == made["egress_trunk"].to_pylist() == [OTHER]
-    assert made["account"].to_pylist() == [UNGUIDED]
+    assert made["account"].to_pylist() == [UNASSIGNED]
     said = made.drop_columns(["calling_number", "called_number"])  # these are numbers, and sealed as such
     assert SECRET not in str(said.to_pydict()) and SECRET.encode() not in made["record_id"][0].as_py()
 

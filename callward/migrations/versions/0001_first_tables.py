@@ -255,7 +255,7 @@ def upgrade() -> None:
     op.create_table(
         "keys",
         sa.Column("key_id", sa.String(length=32), nullable=False),
-        sa.Column("capability", sa.String(length=32), nullable=False),
+        sa.Column("domain", sa.String(length=32), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("month", sa.String(length=8), nullable=False),
         sa.Column("purpose", sa.String(length=32), nullable=False),
@@ -268,7 +268,7 @@ def upgrade() -> None:
         sa.Column("format_version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_keys")),
         sa.UniqueConstraint(
-            "capability", "tenant", "month", "purpose", name=op.f("uq_keys_capability_tenant_month_purpose")
+            "domain", "tenant", "month", "purpose", name=op.f("uq_keys_domain_tenant_month_purpose")
         ),
     )
     op.create_table(
@@ -464,7 +464,7 @@ def upgrade() -> None:
         "root_copies",
         sa.Column("copy_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("root_id", sa.String(length=128), nullable=False),
-        sa.Column("capability", sa.String(length=32), nullable=False),
+        sa.Column("domain", sa.String(length=32), nullable=False),
         sa.Column("place", sa.String(length=255), nullable=False),
         sa.Column("recorded_at", sa.DateTime(), nullable=False),
         sa.Column("recorded_by", sa.String(length=128), nullable=False),
@@ -474,13 +474,13 @@ def upgrade() -> None:
     )
     op.create_table(
         "roots",
-        sa.Column("capability", sa.String(length=32), nullable=False),
+        sa.Column("domain", sa.String(length=32), nullable=False),
         sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("root_id", sa.String(length=128), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.DateTime(), nullable=False),
         sa.Column("destroyed_at", sa.DateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("capability", "epoch", name=op.f("pk_roots")),
+        sa.PrimaryKeyConstraint("domain", "epoch", name=op.f("pk_roots")),
     )
     op.create_table(
         "row_ends",

@@ -157,7 +157,7 @@ def _check_names(settings: Settings, hold: Hold, unlisted: bool) -> None:
         raise UsageProblem("no tenant of that name is in the settings or has data")
     if unlisted:
         return
-    accounts = {a.id for a in settings.accounts if a.tenant == hold.tenant} | {"unguided"}
+    accounts = {a.id for a in settings.accounts if a.tenant == hold.tenant} | {"unassigned"}
     trunks = {trunk.name for trunk in settings.trunks} | {"other"}
     for option, named, known in (("--account", hold.accounts, accounts), ("--trunk", hold.trunks, trunks)):
         for name in set(named) - known:

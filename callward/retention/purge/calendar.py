@@ -155,7 +155,7 @@ def _of_registers(connection: Connection, law: Governance) -> Iterator[ExpiringR
     for cls, query, column in _OF_NOBODY:
         for day, rows in connection.execute(query.group_by(_day(column))):
             yield _row_stock(EVERYBODY, cls, _date(day), int(rows), law)
-    transit = select(k.month, func.count()).where(_month_key(), k.capability == _TRANSIT).group_by(k.month)
+    transit = select(k.month, func.count()).where(_month_key(), k.domain == _TRANSIT).group_by(k.month)
     for month, count in connection.execute(transit):
         yield _row_stock(EVERYBODY, "temp", due_files.last_of_month(month), int(count), law)
 
@@ -179,7 +179,7 @@ def _month_key() -> Any:
 _OF_NOBODY: Final = (
     ("audit", _by_day(audit_log.c.at), audit_log.c.at),
     ("certificates", _by_day(certificates.c.issued_at), certificates.c.issued_at),
-    ("keys", _by_day(keys.c.created_at, _month_key(), keys.c.capability != _TRANSIT), keys.c.created_at),
+    ("keys", _by_day(keys.c.created_at, _month_key(), keys.c.domain != _TRANSIT), keys.c.created_at),
 )
 
 

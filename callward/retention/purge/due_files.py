@@ -274,7 +274,7 @@ class MonthKey(NamedTuple):
     """A key of the register that is not destroyed."""
 
     key_id: str
-    capability: str
+    domain: str
     tenant: str
     month: str
     purpose: str
@@ -312,16 +312,16 @@ def _doomed(
     """The class of a key that goes, None for one that stays."""
     if key.month == "all" or key.key_id in used:
         return None
-    view = key.purpose if key.capability == "lineage" else key.capability
+    view = key.purpose if key.domain == "lineage" else key.domain
     if view in _VIEW_CLASS:
         stays = (view, key.tenant, key.month) in left or _month_open(view, key, law, as_of, today)
         return None if stays else _VIEW_CLASS[view]
-    if key.capability == "hold":  # minted for a purge, with a file or, when that purge was abandoned, without
+    if key.domain == "hold":  # minted for a purge, with a file or, when that purge was abandoned, without
         return _HELD_CLASS[HELD + key.purpose.partition(".")[0].removeprefix("lin-").removesuffix("-numbers")]
     over = key.month < min(as_of, today).isoformat()[:7]
-    if key.capability in _SEALED_CLASS and over:
-        return _SEALED_CLASS[key.capability]
-    if key.capability == "transit":
+    if key.domain in _SEALED_CLASS and over:
+        return _SEALED_CLASS[key.domain]
+    if key.domain == "transit":
         last = last_of_month(key.month)
         kept = min(policies.last_day(TEMP, last, last) for policies in law.policies.values())
         return TEMP if over and as_of > kept else None

@@ -216,7 +216,7 @@ def _plan(
 
 
 def _is_litter(key: MonthKey, under: set[str]) -> bool:
-    return key.capability == "hold" and key.key_id not in under
+    return key.domain == "hold" and key.key_id not in under
 
 
 def _is_due(file: DataFile, law: Governance, as_of: date) -> bool:
@@ -271,7 +271,7 @@ def _of_tenant(seen: Seen, tenant: str) -> Seen:
 def _live_keys(connection: Connection, needed: Collection[str]) -> list[MonthKey]:
     """Keys that may go. `needed` are those that records wait under, of which no data file knows yet."""
     k = keys.c
-    query = select(k.key_id, k.capability, k.tenant, k.month, k.purpose).where(k.state != "destroyed", k.month != "all")
+    query = select(k.key_id, k.domain, k.tenant, k.month, k.purpose).where(k.state != "destroyed", k.month != "all")
     return [MonthKey(*row) for row in connection.execute(query) if row.key_id not in needed]
 
 

@@ -97,7 +97,7 @@ def test_a_purge_leaves_the_key_of_what_waits(site, monkeypatch):
 
     def doomed():
         plan, _, _ = purge_plan.make(site.settings, DataFiles(site.opened, "test"), date(2026, 4, 2), today)
-        return [str(key.purpose) for key, _ in plan.keys if key.capability == "archive"]
+        return [str(key.purpose) for key, _ in plan.keys if key.domain == "archive"]
 
     assert doomed() == []
     waiting.unlink()

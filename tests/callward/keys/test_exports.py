@@ -162,7 +162,7 @@ def test_an_old_database_with_the_newest_export_opens_what_is_alive(settings: Se
     done = exports.restore(settings, newest(settings))
     assert opens(settings, found) == {NAMES[1], NAMES[2], NAMES[4]}
     assert done == tried | {"dry_run": False}
-    billing = sum(row.capability == "billing" for row in before[0][0])
+    billing = sum(row.domain == "billing" for row in before[0][0])
     counted = {"added": 2, "changed": billing - 1, "destroyed": 1, "only_here": 0, "closed": 0}
     assert counted.items() <= done["keys"].items()
     assert done["audit_entries_lost"] > 0
@@ -257,7 +257,7 @@ def test_it_says_which_data_files_are_lost_and_unknown(workspace: Callable[..., 
     old = kept(settings, tmp_path / "old.db")
     with database.reading(settings) as connection:
         files = connection.execute(select(lake_files).where(lake_files.c.superseded_at.is_(None))).all()
-        wanted = select(keys).where(keys.c.capability == "billing", keys.c.purpose == "meta")
+        wanted = select(keys).where(keys.c.domain == "billing", keys.c.purpose == "meta")
         used = [row for row in connection.execute(wanted) if any(row.key_id in file.key_ids for file in files)]
     assert len(used) == 1
     rotation.destroy(settings, [used[0].key_id], role="retention-run", reason="test")

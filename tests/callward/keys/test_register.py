@@ -128,7 +128,7 @@ def test_nothing_is_minted_under_a_root_that_is_not_the_active_one(settings: Set
 def test_a_root_that_is_not_registered_opens_but_mints_nothing(settings: Settings) -> None:
     key = ring(settings).key(NAME)
     with database.writing(settings) as connection:
-        connection.execute(delete(roots).where(roots.c.capability == "assurance"))
+        connection.execute(delete(roots).where(roots.c.domain == "assurance"))
     assert ring(settings).key(NAME) == key
     with pytest.raises(Problem, match="init --upgrade"):
         ring(settings).key(KeyName("assurance", "default", "2030-08", "meta"))

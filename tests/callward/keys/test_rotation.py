@@ -28,9 +28,9 @@ from callward.settings import Settings, load
 from schemas.retention import roots as epochs_table
 from schemas.tables import audit_log, keys
 
-CAPABILITIES = ("billing", "assurance")
+KEY_DOMAINS = ("billing", "assurance")
 MONTHS = ("2030-01", "2030-02", "2030-03")
-NAMES = [KeyName(capability, "default", month, "meta") for capability in CAPABILITIES for month in MONTHS]
+NAMES = [KeyName(domain, "default", month, "meta") for domain in KEY_DOMAINS for month in MONTHS]
 DOOMED = [name for name in NAMES if name.month == "2030-01"]
 POINTS = (
     "epoch-root-written",
@@ -43,7 +43,7 @@ POINTS = (
     "epoch-destroyed",
     "epoch-scrubbed",
 )
-# The same points the second time, when the first capability is done: those that are passed once per capability.
+# The same points the second time, when the first key domain is done: those that are passed once per key domain.
 SECOND = tuple(
     f"{name}:2" for name in POINTS if name not in ("epoch-export-written", "epoch-exported", "epoch-scrubbed")
 )
@@ -109,9 +109,9 @@ def all_dead(settings: Settings, found: dict[KeyName, Key], doomed: Iterable[Key
     assert not list(settings.register_path.glob(".*"))
     with database.reading(settings) as connection:
         audit.verify(connection)
-        states = connection.execute(select(epochs_table.c.capability, epochs_table.c.state)).all()
+        states = connection.execute(select(epochs_table.c.domain, epochs_table.c.state)).all()
     assert {state for _, state in states} <= {"active", "destroyed"}
-    actives = [capability for capability, state in states if state == "active"]
+    actives = [domain for domain, state in states if state == "active"]
     assert len(actives) == len(set(actives))
 
 
@@ -140,25 +140,25 @@ def every_root(*folders: Path) -> Iterator[KeySource]:
 
 
 def test_destroyed_keys_are_dead_and_survivors_open(settings: Settings, minted: dict[KeyName, Key]) -> None:
-    before = {name: open_source(settings.root_uri(name)).root_id for name in CAPABILITIES}
+    before = {name: open_source(settings.root_uri(name)).root_id for name in KEY_DOMAINS}
     tombstones = destroy(settings, minted)
     assert [(t.key_id, t.name, t.fingerprint) for t in tombstones] == [
         (minted[name].key_id, name, fingerprint(minted[name])) for name in DOOMED
     ]
-    assert {t.capability: t.root_id for t in tombstones} == before
+    assert {t.domain: t.root_id for t in tombstones} == before
     all_dead(settings, minted)
     assert not any(rotation.dead(settings, key.key_id) for name, key in minted.items() if name not in DOOMED)
     with database.reading(settings) as connection:
         events = connection.execute(select(audit_log.c.event, audit_log.c.role)).all()
     assert events.count(("destroy", "retention-run")) == len(DOOMED)
-    assert events.count(("root", "retention-run")) == len(CAPABILITIES)
+    assert events.count(("root", "retention-run")) == len(KEY_DOMAINS)
 
 
 def test_destroying_again_changes_no_epoch(settings: Settings, minted: dict[KeyName, Key]) -> None:
     first = destroy(settings, minted)
-    after = {name: open_source(settings.root_uri(name)).root_id for name in CAPABILITIES}
+    after = {name: open_source(settings.root_uri(name)).root_id for name in KEY_DOMAINS}
     assert destroy(settings, minted) == first
-    assert {name: open_source(settings.root_uri(name)).root_id for name in CAPABILITIES} == after
+    assert {name: open_source(settings.root_uri(name)).root_id for name in KEY_DOMAINS} == after
 
 
 def test_a_key_that_never_was_destroys_nothing(settings: Settings, minted: dict[KeyName, Key]) -> None:
@@ -186,7 +186,7 @@ def test_a_rotation_rewraps_and_destroys_nothing(settings: Settings, minted: dic
     assert open_source(settings.root_uri("billing")).root_id == new != old.root_id
     assert {name: ring(settings).key(name) for name in NAMES} == minted
     all_dead(settings, minted, [])
-    assert len(set(wrapped) & set(blobs(settings, minted))) == len(MONTHS), "those of the other capability"
+    assert len(set(wrapped) & set(blobs(settings, minted))) == len(MONTHS), "those of the other key domain"
 
 
 def test_a_survivor_that_does_not_open_stops_everything(settings: Settings, minted: dict[KeyName, Key]) -> None:

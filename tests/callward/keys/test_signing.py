@@ -103,7 +103,7 @@ def test_a_key_file_that_was_exchanged_signs_nothing(settings: Settings) -> None
 
 def test_a_signer_that_was_never_registered_says_how_it_is(settings: Settings) -> None:
     with database.writing(settings) as connection:
-        connection.execute(delete(roots).where(roots.c.capability == "retention"))
+        connection.execute(delete(roots).where(roots.c.domain == "retention"))
     with pytest.raises(KeyProblem, match="init --upgrade"):
         signing.public_key(settings, "retention")
     initiate.upgrade(settings)

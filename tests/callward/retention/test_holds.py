@@ -127,7 +127,7 @@ def test_nothing_but_id_state_and_times_is_in_the_clear(settings: Settings) -> N
 
 def test_neither_the_register_of_keys_nor_the_audit_log_tells_whose_data_is_held(settings: Settings) -> None:
     holds.place(settings, order(), TODAY)
-    assert {row["tenant"] for row in rows_of(settings, keys) if row["capability"] == "hold"} == {"_all"}
+    assert {row["tenant"] for row in rows_of(settings, keys) if row["domain"] == "hold"} == {"_all"}
     told = [row for row in rows_of(settings, audit_log) if "hold" in row["event"] + row["subject"] + row["reason"]]
     assert told and all("default" not in row["subject"] + row["reason"] for row in told)
 
@@ -365,7 +365,7 @@ def _take_root(settings: Settings, *_: Any) -> None:
 
 
 def _destroy_key(settings: Settings, *_: Any) -> None:
-    _write(settings, update(keys).where(keys.c.capability == "hold").values(state="destroyed", blob=None))
+    _write(settings, update(keys).where(keys.c.domain == "hold").values(state="destroyed", blob=None))
 
 
 def _change_row(settings: Settings, row: dict[str, Any], **values: Any) -> None:
@@ -516,7 +516,7 @@ def test_a_report_explains_rows_by_what_it_may_name_and_can_match(settings: Sett
 
 _TOKEN, _ACCOUNT = b"t" * 32, b"a" * 32
 _SOME_NUMBERS = (NUMBER, SECOND, THIRD, "2001", "alice")
-_SOME_ACCOUNTS = ("acct-0001", "acct-0002", "unguided")
+_SOME_ACCOUNTS = ("acct-0001", "acct-0002", "unassigned")
 _SOME_TRUNKS = ("north-1", "north-2", "other")
 _UNSEEN = {"billing": {"trunks"}, "assurance": {"numbers"}, "late": set()}
 _DAY = st.dates(date(2026, 2, 27), date(2026, 3, 3))
@@ -670,7 +670,7 @@ def test_a_hold_by_account_finds_as_many_attempts_as_calls_are_billed(finished: 
     billed, served = site.view("billing"), site.view("assurance")
     known, day = holds.secrets(site.opened, "default", "2026-03"), date(2026, 3, 5)
     served = served.filter(pc.equal(served["disposition"], "answered"))
-    account = next(a for a in billed["account"].to_pylist() if a != "unguided")
+    account = next(a for a in billed["account"].to_pylist() if a != "unassigned")
     found = [Hold("1", "default", "litigation", "a", "c", accounts=(account,))]
     kept = [
         pc.sum(holds.matching(view, rows, "default", day, found, known)).as_py()

@@ -55,14 +55,14 @@ def refused(ran: Ran, code: int, words: str) -> None:
 def test_list_shows_keys_epochs_and_copies(run: Callable[..., Ran], site: Any) -> None:
     key(site)
     seen = run("list", "--json").json
-    billing = next(row for row in seen["capabilities"] if row["capability"] == "billing")
+    billing = next(row for row in seen["domains"] if row["domain"] == "billing")
     assert (billing["epoch"], billing["destroyed"], billing["last_month"]) == (1, 0, "2030-01")
     assert billing["active"] > 1
     rotation.destroy(site.settings, [key(site).key_id], role="retention-run", reason="test")
     seen = run("list", "--json").json
-    after = next(row for row in seen["capabilities"] if row["capability"] == "billing")
+    after = next(row for row in seen["domains"] if row["domain"] == "billing")
     assert (after["epoch"], after["active"], after["destroyed"]) == (2, billing["active"] - 1, 1)
-    assert [row["state"] for row in seen["epochs"] if row["capability"] == "billing"] == ["destroyed", "active"]
+    assert [row["state"] for row in seen["epochs"] if row["domain"] == "billing"] == ["destroyed", "active"]
     table = run("list")
     assert table.code == 0
     assert "2030-01" in table.out
@@ -71,27 +71,27 @@ def test_list_shows_keys_epochs_and_copies(run: Callable[..., Ran], site: Any) -
 
 def test_a_rotation_names_the_copies_that_must_go(run: Callable[..., Ran], site: Any) -> None:
     minted = key(site)
-    assert run("rotate", "--capability", "billing", "--dry-run").code == 0
+    assert run("rotate", "--domain", "billing", "--dry-run").code == 0
     assert run("list", "--json").json["copies"] == []
-    assert run("copy", "add", "--capability", "billing", "--place", "safe 2, Denver").code == 0
-    done = run("rotate", "--capability", "billing", "--json")
+    assert run("copy", "add", "--domain", "billing", "--place", "safe 2, Denver").code == 0
+    done = run("rotate", "--domain", "billing", "--json")
     assert done.code == 3, "a person must destroy the copy"
     (left,) = done.json["copies_left"]
     assert left["place"] == "safe 2, Denver"
     assert key(site) == minted
     assert Path(done.json["export"]).exists()
     assert run("copy", "confirm", left["copy_no"]).code == 0
-    assert run("rotate", "--capability", "billing").code == 0
-    refused(run("rotate", "--capability", "biling"), 2, "did you mean 'billing'?")
+    assert run("rotate", "--domain", "billing").code == 0
+    refused(run("rotate", "--domain", "biling"), 2, "did you mean 'billing'?")
     refused(run("copy", "confirm", 99), 1, "no copy has the number 99")
-    refused(run("copy", "add", "--capability", "billing", "--place", "call +13035550100"), 2, "without a number")
+    refused(run("copy", "add", "--domain", "billing", "--place", "call +13035550100"), 2, "without a number")
 
 
 def test_a_lost_database_comes_back_by_one_command(run: Callable[..., Ran], site: Any, tmp_path: Path) -> None:
     minted, file = key(site), site.folder / "callward.db"
     database.engine(site.settings).dispose()
     shutil.copyfile(file, tmp_path / "old.db")
-    assert run("rotate", "--capability", "billing").code == 0
+    assert run("rotate", "--domain", "billing").code == 0
     written = run("export", "--json").json["export"]
     database.engine(site.settings).dispose()
     for path in site.folder.glob("callward.db*"):
@@ -144,7 +144,7 @@ def test_a_root_that_is_another_one_rotates_nothing(run: Callable[..., Ran], sit
     assert billing is not None
     assert assurance is not None
     shutil.copyfile(assurance, billing)
-    refused(run("rotate", "--capability", "billing"), 1, "another root's")
+    refused(run("rotate", "--domain", "billing"), 1, "another root's")
 
 
 # -- what doctor says about keys ---------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_doctor_warns_of_roots_beside_what_they_open(site: Any, tmp_path: Path) 
 def test_doctor_knows_a_root_that_is_not_registered_or_not_the_active_one(site: Any) -> None:
     assert [state for state, _ in findings(site, "root billing")] == ["ok"]
     with database.writing(site.settings) as connection:
-        connection.execute(delete(roots).where(roots.c.capability == "billing"))
+        connection.execute(delete(roots).where(roots.c.domain == "billing"))
     assert findings(site, "root billing") == [("wrong", "the register does not know it")]
     initiate.upgrade(site.settings)
     assert [state for state, _ in findings(site, "root billing")] == ["ok"]

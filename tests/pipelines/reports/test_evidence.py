@@ -128,7 +128,7 @@ def purged(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     site.deliver(path for path in sorted(feed.rglob("*")) if path.is_file())
     site.night()
     approvers.register(site.settings, "first.person", signing.create(key).hex())
-    account = max(name for name in site.view("billing")["account"].to_pylist() if name != "unguided")
+    account = max(name for name in site.view("billing")["account"].to_pylist() if name != "unassigned")
     today = database.now().date()
     hold = holds.place(site.settings, holds.Hold("", "default", "litigation", "court", "7", accounts=(account,)), today)
     done = [approved_purge(site.settings, today, key)]

@@ -179,7 +179,7 @@ def test_requests_and_transit_keys_fall_due_too(site: Any) -> None:
             {**common, "request_id": "three", "status": "open", "answered_at": None},
         ]
         connection.execute(insert(subject_requests), rows)
-        values = {**key, "key_id": "f" * 32, "capability": "transit", "month": "2026-10", "format_version": 1}
+        values = {**key, "key_id": "f" * 32, "domain": "transit", "month": "2026-10", "format_version": 1}
         connection.execute(insert(keys).values(**values, created_at=answered))
     found = {row["class"]: row for row in purge_calendar.expired_but_present(now, date(2026, 11, 22), TODAY)}
     assert found["subject_requests"]["overdue"] == 1

@@ -169,7 +169,7 @@ def month_keys(month: str = "2026-03") -> list[MonthKey]:
 
 def doomed(as_of: date, *remaining: DataFile, known: list[MonthKey] | None = None) -> set[str]:
     found = doomed_keys(known or month_keys(), remaining, law(), as_of, TODAY)
-    return {f"{key.capability}/{key.purpose}" for key, _ in found}
+    return {f"{key.domain}/{key.purpose}" for key, _ in found}
 
 
 NUMBERS = {"billing-numbers/numbers", "billing-numbers/token"}

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,6 +18,7 @@ from rich.console import Console
 _GAP = "  "
 _USUAL_WIDTH = 100  # where nothing says how wide the terminal is
 _NARROWEST = 16  # columns of words are folded down to this, figures never
+Progress = Callable[[str], None]
 
 
 def say(line: str) -> None:
@@ -189,8 +190,24 @@ def count(amount: int, one: str, many: str = "") -> str:
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
+def labelled(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line to each value, behind its name; what is None or an empty list is left out."""
+    size = max(map(len, values), default=0)
+    for name, value in values.items():
+        if value is not None and value != []:
+            yield f"{name.ljust(size)}  {_in_words(value)}"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(_in_words(item) for item in value)
+    return "yes" if value is True else "no" if value is False else _printable(str(plain(value)))
+
+
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress(quiet: bool) -> Iterator[Progress]:
     """Progress for a person: a spinner on a terminal, plain lines elsewhere, nothing beside a JSON document."""
     if quiet or not sys.stderr.isatty():
         yield (lambda line: None) if quiet else say

@@ -17,11 +17,10 @@ from pipelines.engine import process
 
 process.prepare()  # before the large libraries are imported
 # isort: split
-from callward.errors import Problem  # noqa: E402
-from callward.redaction import mask  # noqa: E402
 from callward.settings import Settings, Tenant, load  # noqa: E402
 from pipelines import terminal  # noqa: E402
 from pipelines.cli import hold, keys, lake, policy, purge, receive, release, request, stream, tenant, verify  # noqa: E402
+from pipelines.cli.command import fail, wants_json  # noqa: E402
 from pipelines.cli.options import AsJson, Config, DryRun  # noqa: E402
 
 app = typer.Typer(
@@ -46,32 +45,21 @@ def main() -> None:
 
 
 def run() -> int:
-    """One command, to its exit code: every Problem is one sentence on standard error, never a traceback."""
+    """One command, to its exit code: every error is one sentence, never a traceback."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     warnings.filterwarnings("ignore")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        code = _command()
-    except Problem as problem:
-        terminal.say(f"callward: {problem}")
-        code = problem.exit_code
-    except BrokenPipeError:  # whoever read us has seen enough; Python would complain once more when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except OSError as error:
-        where = f"{mask(str(error.filename))}: " if error.filename else ""
-        terminal.say(f"callward: {where}{error.strerror or type(error).__name__}")
-        code = 1
+        return _command()
     except Exception as error:
-        code = _usage(error)
-    return code
+        return fail(error, wants_json(sys.argv[1:]))
 
 
 def _command() -> int:
     try:
-        code = app(standalone_mode=False) or 0  # an Exit comes back as its code
+        code = app(standalone_mode=False, prog_name="callward") or 0  # an Exit comes back as its code
     except typer.Exit as done:
         code = done.exit_code
     sys.stdout.flush()
@@ -88,16 +76,6 @@ def _interrupt(*_: object) -> None:
     sentence = "callward: interrupted; what was committed stays, and running again goes on from there\n"
     os.write(2, (cursor + sentence).encode())
     os._exit(1)
-
-
-def _usage(error: Exception) -> int:
-    """Click's own errors say what is wrong with the arguments; anything else is a defect, without its values."""
-    show = getattr(error, "show", None)
-    if show is None:
-        terminal.say(f"callward: a defect ({terminal.place_of(error)}); please report it")
-        return 1
-    show()
-    return int(getattr(error, "exit_code", 2))
 
 
 @app.command()

@@ -1,11 +1,68 @@
-"""Options that commands share."""
+"""Options that commands share, one by one and in groups.
 
+A group is a frozen dataclass whose fields are options; a command that takes it has them all (pipelines/cli/command.py).
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from callward.settings import Settings, load
+from pipelines import terminal
 
 Config = Annotated[
     str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Files = Annotated[bool, typer.Option("--files", help="Print every file, not only sums by source and reason.")]
+Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; may be given again.")]
+Codes = Annotated[
+    list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="So many at most.")]
+Day = typer.Option("--as-of", formats=["%Y-%m-%d"], help="As it is, or would be, on that day (UTC).")
+AsOf = Annotated[datetime | None, Day]
+PersonName = Annotated[str, typer.Option("--person", help="Who approves: a person that the custodian registered.")]
+KeyFile = Annotated[Path, typer.Option("--key", metavar="FILE", help="That person's key file.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """The option of every command, also of those that need no workspace."""
+
+    as_json: AsJson = False
+
+    def progress(self) -> AbstractContextManager[terminal.Progress]:
+        """Return a context that gives a function for progress: quiet beside a JSON document."""
+        return terminal.progress(self.as_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(Printed):
+    """Options of a command that changes nothing."""
+
+    config: Config = None
+
+    def settings(self) -> Settings:
+        """Return the workspace's settings. Raises UsageProblem where there are none, or wrong ones."""
+        return load(self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changing(Reading):
+    """Options of a command that changes something."""
+
+    dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approver:
+    """Who approves by a signature."""
+
+    person: PersonName
+    key: KeyFile

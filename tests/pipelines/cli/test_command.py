@@ -1,0 +1,120 @@
+"""Commands of the command line: option groups, printed results, and errors as documents."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from callward.errors import Problem, UsageProblem
+from pipelines.cli.command import GroupedHelp, command, fail, wants_json
+from pipelines.cli.options import Approver, Changing, Printed
+from pipelines.results import Part, Result, Rows
+from tests.typed import Run, typing
+
+SENTENCE = "the lake is away"
+
+
+@dataclass(frozen=True)
+class Counted(Result):
+    """A result with a name that Python keeps for itself."""
+
+    class_: str
+    rows: int
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.rows else 0
+
+    def render(self) -> Iterator[Part]:
+        yield f"{self.rows} of {self.class_}"
+
+    def warnings(self) -> Iterator[str]:
+        yield "look at it"
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(cls=GroupedHelp, rich_markup_mode=None)
+
+    @command(app, "callward count cdr --rows 2", group="Run")
+    def count(what: Annotated[str, typer.Argument()], options: Changing, rows: int = 0) -> Result:
+        """Count."""
+        return Counted(f"{what}{' (dry)' if options.dry_run else ''}", rows)
+
+    @command(app, "callward approve --person a --key b", group="Keep")
+    def approve(approver: Approver, options: Printed) -> Result:
+        """Approve."""
+        return Rows([Counted(approver.person, 1), Counted(str(approver.key), 2)], "Approved")
+
+    return app
+
+
+def test_a_group_of_options_reaches_its_command() -> None:
+    ran = CliRunner().invoke(_app(), ["count", "cdr", "--dry-run", "--json"])
+    assert (ran.exit_code, ran.stdout) == (0, '{\n "class": "cdr (dry)",\n "rows": 0\n}\n')
+
+
+def test_a_required_option_of_a_group_is_required() -> None:
+    ran = CliRunner().invoke(_app(), ["approve", "--person", "a"])
+    assert ran.exit_code == 2 and "--key" in ran.stderr
+
+
+def test_a_result_decides_the_exit_code_and_warns_on_standard_error() -> None:
+    ran = CliRunner().invoke(_app(), ["count", "cdr", "--rows", "2"])
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (3, "2 of cdr\n", "look at it\n")
+
+
+def test_rows_are_a_table_for_a_person_and_a_list_for_a_program() -> None:
+    rows = Rows([Counted("a", 1)], "Approved")
+    assert rows.to_dict() == [{"class": "a", "rows": 1}]
+    assert [str(part).splitlines()[0] for part in rows.render()] == ["Approved"]
+    assert list(Rows([], "Approved").render()) == ["Approved: none"]
+
+
+def test_help_lists_commands_under_their_headings_and_ends_with_an_example() -> None:
+    text = CliRunner().invoke(_app(), ["--help"]).stdout
+    assert text.index("Run:") < text.index("count") < text.index("Keep:") < text.index("approve")
+    lines = CliRunner().invoke(_app(), ["count", "--help"]).stdout.rstrip().splitlines()
+    assert lines[-1].strip() == "callward count cdr --rows 2"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "document"),
+    [
+        (Problem(SENTENCE), 1, {"error": SENTENCE, "code": "problem", "hint": None}),
+        (UsageProblem(SENTENCE, hint="try later"), 2, {"error": SENTENCE, "code": "usage", "hint": "try later"}),
+        (FileNotFoundError(2, "No such file", "/a"), 1, {"error": "/a: No such file", "code": "io", "hint": None}),
+        (KeyError("+13035550100"), 1, {"error": "a defect (KeyError)", "code": "defect", "hint": "please report it"}),
+    ],
+)
+def test_every_error_is_a_sentence_and_a_document(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, document: dict[str, Any]
+) -> None:
+    assert fail(error, as_json=True) == code
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == document
+    assert printed.err.startswith(f"callward: {document['error']}") and printed.err.count("\n") == 1
+    assert fail(error, as_json=False) == code
+    assert capsys.readouterr().out == ""
+
+
+def test_json_is_asked_for_by_an_option_and_not_by_what_follows_two_dashes() -> None:
+    assert wants_json(["sql", "--json", "SELECT 1"])
+    assert not wants_json(["sql", "--", "--json"])
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    with typing(capsys, monkeypatch) as typed:
+        yield typed
+
+
+def test_wrong_usage_is_a_document_too(run: Run, tmp_path: Path) -> None:
+    ran = run("doctor", "--json", "--no-such-option")
+    assert (ran.code, ran.json["code"], ran.json["hint"]) == (2, "usage", "callward doctor --help")
+    ran = run("sql", "SELECT 1", "--role", "billing", "--json", "--config", tmp_path / "none.toml")
+    assert (ran.code, ran.json["code"]) == (2, "usage") and ran.json["error"] in ran.err

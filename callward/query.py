@@ -26,6 +26,7 @@ from callward.errors import Problem, UsageProblem
 from callward.keys.keys import Key, KeyProblem, open_source
 from callward.keys.register import KeyName, Keyring
 from callward.lake import ledger, readers
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import LakeFile, open_dataset
 from callward.redaction import check_recorded
@@ -60,7 +61,7 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": "false",
 }
 _BATCH_ROWS = 100_000
-_ATTEMPTS = 3  # a night may replace a data file between the manifest's reading and its own
+_TRIES = 3  # a night may replace a data file between the manifest's reading and its own
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,8 @@ def _view(
 ) -> ds.Dataset:
     """A dataset over a view's data files with the columns of `schema`, without the rows of restricted persons."""
     with_numbers = not set(views.NUMBER_COLUMNS[view]).isdisjoint(schema.names)
-    for attempt in range(_ATTEMPTS):
+
+    def opened(attempt: int) -> ds.Dataset:
         with database.reading(settings) as connection:
             files = ledger.files(connection, view=view)
         try:
@@ -282,12 +284,13 @@ def _view(
             return _opened(settings, files, keys, schema, unseen)
         except KeyProblem as problem:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
-        except FileNotFoundError:
-            if attempt + 1 == _ATTEMPTS:
-                raise Problem(
-                    "a data file that the manifest names is not in the lake; 'callward doctor' says more"
-                ) from None
-    raise AssertionError
+
+    return retry_on_conflict(
+        opened,
+        sentence="a data file that the manifest names is not in the lake; 'callward doctor' says more",
+        tries=_TRIES,
+        also=(FileNotFoundError,),
+    )
 
 
 _Months = dict[tuple[str, str], tuple[Key, Key | None]]

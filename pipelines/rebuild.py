@@ -14,8 +14,9 @@ from sqlalchemy import delete, insert, select
 
 from callward import database
 from callward.disposal.purge import rows_digest
-from callward.errors import Problem, UsageProblem
+from callward.errors import UsageProblem
 from callward.lake import ledger
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import CommitConflict
 from callward.settings import Settings
@@ -25,7 +26,7 @@ from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.summarize import summarize
 
 ROLE = "billing-run"
-_TRIES = 3
+_TRIES = 3  # each reads the whole lake
 _DAYS = ("billing_date", "call_date", "hour")  # the column of a derived table that its day is in
 Noted = dict[tuple[str, str, date], str]  # (table, tenant, day)
 # The columns of a view that its derived tables are made of: numbers are not among them.
@@ -56,12 +57,12 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     """
     database.check_version(settings)
     workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, reason))
-    for _ in range(_TRIES):
-        try:
-            return _rebuilt(settings, DataFiles(workspace, "rebuild"), write)
-        except (CommitConflict, FileNotFoundError):  # a night replaced files that this had begun to read
-            continue
-    raise Problem("nights commit faster than the derived tables can be computed again; try when none runs")
+    return retry_on_conflict(
+        lambda attempt: _rebuilt(settings, DataFiles(workspace, "rebuild"), write),
+        sentence="nights commit faster than the derived tables can be computed again; try when none runs",
+        tries=_TRIES,
+        also=(FileNotFoundError,),  # a night replaced a file that this had begun to read
+    )
 
 
 def verdict(differ: int, check: bool, dry_run: bool) -> str:

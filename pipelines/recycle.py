@@ -11,7 +11,9 @@ from sqlalchemy import func, select
 from callward import database, runs
 from callward.errors import Problem
 from callward.lake import ledger
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles
+from callward.lake.ledger import CommitConflict
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
@@ -20,13 +22,12 @@ from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
 from schemas.tables import ledger_entries
-from transforms.commit import COMMITTED, REFUSED, CommitAttempt
+from transforms.commit import COMMITTED, REFUSED, CommitAttempt, CommitResult
 from transforms.elements import CHUNK, Sharding
 from transforms.read import SUSPENDED
 from transforms.suspend import Recycled, taken
 
 ROLE = "billing-run"
-_TRIES = 8
 # These wait for another record, not for a person: a conflict's loser stays one, a piece is closed by its mate.
 _NOT_MENDED = {Suspense.CONFLICT, Suspense.PARTIAL}
 
@@ -46,24 +47,26 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     reference = WorkspaceRef(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
         files = DataFiles(open_workspace(reference), run_id)
-        count = 0
-        for attempt in range(1, _TRIES + 1):
-            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, attempt), wanted, sources)
-            if not count or dry_run:
-                break
-            verdict = run_wave(settings, reference, wave)
-            if verdict.status == COMMITTED:
-                break
-            if verdict.status != REFUSED:
-                raise Problem(str(verdict.detail))
-        else:
-            raise Problem("other runs committed to the same days again and again; run it again")
-        if attempt > 1:
-            remove_orphans(settings, over={run_id})
+
+        def attempt(number: int) -> int:
+            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, sources)
+            if count and not dry_run:
+                _check(run_wave(settings, reference, wave))
+            return count
+
+        count = retry_on_conflict(attempt, on_conflict=lambda: remove_orphans(settings, over={run_id}))
         result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
         runs.finish(settings, run_id, "done", result)
     restrictions.mark(settings)
     return result
+
+
+def _check(result: CommitResult) -> None:
+    """Raise CommitConflict where another commit came first, Problem where the wave failed."""
+    if result.status == REFUSED:
+        raise CommitConflict
+    if result.status != COMMITTED:
+        raise Problem(str(result.detail))
 
 
 def _wave(

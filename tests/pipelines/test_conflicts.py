@@ -45,7 +45,7 @@ WORKS = {
     "night": Work(lambda site: night(site, MORE, name="b.csv"), "rows-written", f"{DAY}", NIGHT),
     "night-suspense": Work(lambda site: night(site, MORE, name="b.csv"), "suspense-written", "suspense", NIGHT),
     "recycle": Work(
-        lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", "pipelines.recycle._TRIES"
+        lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", "callward.lake.conflicts.TRIES"
     ),
     "purge": Work(
         lambda site: purged(site, NUMBERS_KEPT + timedelta(1)),

@@ -315,7 +315,7 @@ class _Purge:
         ]
         requests, spilled = len(begun.facts["requests"]), len(begun.facts["spilled"])
         if requests:
-            removed.append(certificates.Removed("_all", "subject_requests", "subject_requests", requests))
+            removed.append(certificates.Removed("_all", "requests", "requests", requests))
         if spilled:
             removed.append(certificates.Removed("_all", "temp", "batches in flight", spilled))
         return certificates.Facts(tombstones, held, removed, self._completed(begun))

@@ -1,4 +1,4 @@
-"""subject: requests of persons about their data, from the register to the answer."""
+"""request: requests of persons about their data, from the register to the answer."""
 
 import csv
 import json
@@ -129,7 +129,7 @@ def answer(
     """Answer a request that waits: do what it asks, or refuse it with a code."""
     request = request_register.found(settings, request_id)
     if request.status not in WAITING:
-        raise UsageProblem(f"request {request_id} is {request.status}; 'callward subject appeal' takes it up again")
+        raise UsageProblem(f"request {request_id} is {request.status}; 'callward request appeal' takes it up again")
     if refuse:
         return _refuse(settings, request, _code(refuse), hand, today, note)
     if not (identity or request.identity):
@@ -223,7 +223,7 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _files(settings: Settings, request: Request, run_id: str = "subject") -> DataFiles:
+def _files(settings: Settings, request: Request, run_id: str = "request") -> DataFiles:
     return DataFiles(open_workspace(_reference(settings, request)), run_id)
 
 
@@ -345,7 +345,7 @@ def _tell(settings: Settings, request: Request, hand: Handler, today: date) -> d
         return _refuse(settings, request, Refusal.NOT_FOUND, hand, today)
     document = _document(settings, request, found, today)
     written = _written(request.kind, hand.to, document, found.rows)
-    point("subject-written")
+    point("request-written")
     made = request_register.answered(request, {"calls": found.rows.num_rows})
     event = "answered" if request.kind == "access" else "exported"
     made = request_register.change(settings, request, made, event, hand.person, hand.key_file)
@@ -509,7 +509,7 @@ def _restrict(settings: Settings, request: Request, hand: Handler, today: date) 
         return _refuse(settings, request, Refusal.NOT_FOUND, hand, today)
     if not lift:
         restrictions.restrict(settings, request)
-    point("subject-restricted")
+    point("request-restricted")
     restrictions.mark(settings, everything=True)
     made = request_register.answered(request, {"restricted": not lift})
     made = replace(made, answered_at=made.answered_at if lift else None)

@@ -37,7 +37,7 @@ from callward.settings import Settings
 from callward.storage.durable import sync_folder
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
-from schemas.retention import lake_file_inputs, purges, restrictions, row_ends, subject_requests, suppressions
+from schemas.retention import lake_file_inputs, purges, requests, restrictions, row_ends, suppressions
 from schemas.tables import input_files, keys, lake_files
 
 ROLE: Final = "retention-run"
@@ -275,7 +275,7 @@ def _check_requests(settings: Settings, tenant: str) -> None:
     waiting = request_register.listed(settings, tenant=tenant)
     if waiting:
         raise Problem(
-            f"{len(waiting)} requests of persons wait for an answer ('callward subject list'); answer them first"
+            f"{len(waiting)} requests of persons wait for an answer ('callward request list'); answer them first"
         )
 
 
@@ -283,12 +283,10 @@ def _floors(settings: Settings, tenant: str, governed: Policies, today: date) ->
     """Per class what the law requires to be kept beyond today, how many rows, and until when the last of it."""
     with database.reading(settings) as connection:
         files = [file for file in ledger.files(connection, tenant=tenant) if not file.view.startswith(HELD)]
-        answered = connection.execute(
-            select(subject_requests.c.answered_at).where(subject_requests.c.tenant == tenant)
-        ).scalars()
+        answered = connection.execute(select(requests.c.answered_at).where(requests.c.tenant == tenant)).scalars()
         days = [moment.date() for moment in answered if moment is not None]
     clocks = [(cls, clock, file.rows) for file in files for cls, clock in _clocks(file)]
-    clocks += [("subject_requests", day, 1) for day in days]
+    clocks += [("requests", day, 1) for day in days]
     found: dict[str, tuple[int, date]] = {}
     for cls, clock, rows in clocks:
         until = floor_of(governed, cls, clock)
@@ -358,7 +356,7 @@ def _unneeded(settings: Settings, tenant: str) -> list[str]:
         rest = connection.execute(
             select(keys).where(keys.c.tenant == tenant, keys.c.state != "destroyed").order_by(keys.c.key_id)
         ).all()
-        asked = connection.execute(select(subject_requests.c.request_id).where(subject_requests.c.tenant == tenant))
+        asked = connection.execute(select(requests.c.request_id).where(requests.c.tenant == tenant))
         keeps_requests = asked.first() is not None
     months = {file.part[:7] for file in files} | ({EVERY_MONTH} if files else set())
     used = {key_id for file in files for key_id in file.key_ids.split()}

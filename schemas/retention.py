@@ -159,8 +159,8 @@ certificates = Table(
     Column("issued_at", DateTime, nullable=False),
 )
 
-subject_requests = Table(
-    "subject_requests",
+requests = Table(
+    "requests",
     METADATA,
     required("request_id", 32, primary_key=True),
     required("tenant"),
@@ -210,7 +210,7 @@ RETENTION: Final = (
     row_ends,
     frozen_derived,
     certificates,
-    subject_requests,
+    requests,
     suppressions,
     restrictions,
 )

@@ -165,7 +165,7 @@ CLASSES: Final[dict[str, RetentionClass]] = {
         "breaches: scope, notices, dates", ("determination",), ("archive", "purge"), floor=Window(2, "year")
     ),
     # California privacy regulations, section 7101: 24 months.
-    "subject_requests": RetentionClass(
+    "requests": RetentionClass(
         "requests of persons, and their answers", ("answer",), ("purge",), floor=Window(24, "month"), keyed=True
     ),
     "aggregates": RetentionClass(

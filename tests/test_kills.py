@@ -125,18 +125,18 @@ def test_a_clean_night_has_something_of_everything(clean: dict[str, Any]) -> Non
 
 _KILLED_ELSEWHERE = (
     "block-",  # test_stream_inline.py
-    "certificate-",  # test_kills_purge.py, test_kills_subject.py
+    "certificate-",  # test_kills_purge.py, test_kills_request.py
     "compact-",  # test_kills_compact.py
     "epoch-",  # callward/custody/test_epochs.py
     "flushed",  # test_stream_inline.py
     "held-",  # test_kills_purge.py
     "purge-",  # test_kills_purge.py
     "release-",  # test_kills_release.py
-    "return-",  # test_kills_subject.py
+    "return-",  # test_kills_request.py
     "rows-restated",  # test_kills_purge.py
     "segment-",  # pipelines/test_receive.py
-    "subject-",  # test_kills_subject.py
-    "tenant-",  # test_kills_subject.py
+    "request-",  # test_kills_request.py
+    "tenant-",  # test_kills_request.py
 )
 
 

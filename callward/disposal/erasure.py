@@ -63,7 +63,7 @@ def commit(settings: Settings, run_id: str, request_id: str, done: Done, today: 
         if done.items:
             _note(connection, settings, run_id, request, done, today)
         request_register.put(connection, settings, request, _answered(request, done), "altered")
-    point("subject-committed")
+    point("request-committed")
 
 
 def _answered(request: Request, done: Done) -> Request:
@@ -136,7 +136,7 @@ def finish(settings: Settings, purge_id: str, today: date) -> str | None:
     if purge is None or purge.status != ERASED:
         return purge.certificate_id if purge is not None else None
     _remove(settings, [row.path for row in gone])
-    point("subject-removed")
+    point("request-removed")
     with database.writing(settings) as connection:
         for some in database.batches(row.file_id for row in gone):
             removed = lake_files.c.file_id.in_(some) & lake_files.c.removed_at.is_(None)
@@ -144,7 +144,7 @@ def finish(settings: Settings, purge_id: str, today: date) -> str | None:
         connection.execute(update(purge_items).where(purge_items.c.purge_id == purge_id).values(state="done"))
     request = request_register.found(settings, json.loads(purge.plan)["request_id"])
     made = certificates.issue(settings, purge_id, _facts(settings, request, purge_id), today)
-    point("subject-certified")
+    point("request-certified")
     with database.writing(settings) as connection:
         connection.execute(
             update(purges)

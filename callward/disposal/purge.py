@@ -25,7 +25,7 @@ from callward.retention import holds
 from callward.retention.purge.due_files import BY_TRUNK, FROZEN, GONE, KEEP, OPEN, USAGE, PlanItem
 from callward.retention.purge.plan import Plan
 from callward.settings import Settings
-from schemas.retention import frozen_derived, lake_file_inputs, purge_items, purges, row_ends, subject_requests
+from schemas.retention import frozen_derived, lake_file_inputs, purge_items, purges, requests, row_ends
 from schemas.tables import DERIVED, key_columns, lake_files, ledger_entries, sum_columns
 
 ROLE: Final = "retention-run"
@@ -440,7 +440,7 @@ def note_removed(settings: Settings, run_id: str, purge: Purge, file_ids: Iterab
             removed = update(lake_files).where(lake_files.c.file_id.in_(some))
             connection.execute(removed.values(removed_at=database.now()))
         for some in database.batches(purge.facts["requests"]):
-            connection.execute(delete(subject_requests).where(subject_requests.c.request_id.in_(some)))
+            connection.execute(delete(requests).where(requests.c.request_id.in_(some)))
         done = (purge_items.c.purge_id == purge.purge_id) & (purge_items.c.state == TOMBSTONED)
         connection.execute(update(purge_items).where(done).values(state=DONE))
 

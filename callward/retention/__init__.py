@@ -1,1 +1,1 @@
-"""Retention: policies, holds, purges, subject requests, tenants that leave."""
+"""Retention: policies, holds, purges, requests, tenants that leave."""

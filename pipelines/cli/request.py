@@ -1,4 +1,4 @@
-"""subject: requests of persons about their data."""
+"""request: requests of persons about their data."""
 
 import sys
 from datetime import date
@@ -33,7 +33,7 @@ Received = Annotated[
 ]
 Person = Annotated[str, typer.Option("--person", help="Who handles it: a registered person.")]
 Key = Annotated[Path, typer.Option("--key", help="That person's key file.")]
-RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id, as 'subject list' prints it.")]
+RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id, as 'request list' prints it.")]
 To = Annotated[Path | None, typer.Option("--to", help="Where the answer goes: a new file (export: a new folder).")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept sealed with the request.")]
 

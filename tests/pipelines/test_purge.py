@@ -28,7 +28,7 @@ from pipelines import purge as purges
 from pipelines.purge import purge
 from pipelines.reports import policy as policy_report
 from schemas.retention import certificates as certificates_table
-from schemas.retention import frozen_derived, purge_items, row_ends, subject_requests
+from schemas.retention import frozen_derived, purge_items, requests, row_ends
 from schemas.retention import purges as register
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries
@@ -374,16 +374,16 @@ def test_pieces_of_calls_expire_with_call_detail(workspace: Callable[..., Any]) 
 
 
 def test_requests_answered_long_ago_go(site: Any) -> None:
-    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years", "subject_requests": "24 months"}))
+    activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years", "requests": "24 months"}))
     common = {"tenant": "default", "kind": "access", "status": "answered", "body": b""}
     with database.writing(site.settings) as connection:
         for name, days in (("old", 800), ("new", 600)):
             at = database.now() - timedelta(days=days)
             row = {"request_id": name, "received_at": at, "due_at": at, "answered_at": at, **common}
-            connection.execute(insert(subject_requests).values(**row))
+            connection.execute(insert(requests).values(**row))
     done = purged(site, date.today())
-    assert [row.request_id for row in site._rows(subject_requests)] == ["new"]
-    assert of_class(done, "subject_requests")["deleted"] == 1
+    assert [row.request_id for row in site._rows(requests)] == ["new"]
+    assert of_class(done, "requests")["deleted"] == 1
 
 
 def test_batches_in_flight_of_runs_that_are_over_go_after_their_window(site: Any) -> None:

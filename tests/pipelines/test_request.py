@@ -27,7 +27,8 @@ from callward.retention.requests.register import Refusal, Selector
 from callward.template import render
 from pipelines import request as requests
 from pipelines.vacuum import remove_superseded
-from schemas.retention import certificates, purges, restrictions, row_ends, subject_requests, suppressions
+from schemas.retention import certificates, purges, restrictions, row_ends, suppressions
+from schemas.retention import requests as request_rows
 from schemas.retention_classes import Window, example
 from tests.commands import run, strays
 from tests.meanwhile import ALWAYS, comes_between, commit_another
@@ -253,10 +254,10 @@ def test_no_answer_is_written_into_the_workspace(shared):
 
 def test_no_answer_is_written_over_a_file_that_is_there(shared, tmp_path):
     (tmp_path / "there").write_text("mine")
-    before = len(shared.all(subject_requests))
+    before = len(shared.all(request_rows))
     with pytest.raises(UsageProblem, match="there already"):
         shared.ask("access", to=tmp_path / "there")
-    assert len(shared.all(subject_requests)) == before and (tmp_path / "there").read_text() == "mine"
+    assert len(shared.all(request_rows)) == before and (tmp_path / "there").read_text() == "mine"
 
 
 # -- the register ----------------------------------------------------------------------------------------------------
@@ -287,7 +288,7 @@ def test_whom_a_request_is_about_lies_nowhere_in_the_clear(shared, tmp_path):
     digits = ALICE.lstrip("+").encode()
     for path in (p for p in shared.site.folder.rglob("*") if p.is_file() and "hotlines" not in p.parts):
         assert digits not in path.read_bytes(), path.name
-    row = shared.all(subject_requests)[-1]
+    row = shared.all(request_rows)[-1]
     assert b"called back" not in row.body
 
 
@@ -520,7 +521,7 @@ def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int 
 def test_a_request_that_another_commit_came_before_is_answered_once(office, asked, rows, monkeypatch):
     passed = _another_before(office, monkeypatch)
     done = office.ask(**asked)
-    assert passed.count("subject-committed") == 1 and done["rows"] == rows
+    assert passed.count("request-committed") == 1 and done["rows"] == rows
     assert len(office.all(certificates)) == (asked is _ERASED)
     office.check_whole()
     remove_superseded(office.settings, "")
@@ -701,7 +702,7 @@ def test_the_register_of_restrictions_joins_no_views(office):
 
 
 def _command(office: Office, *words: str) -> Any:
-    return run("subject", *words, "--config", str(office.settings.path))
+    return run("request", *words, "--config", str(office.settings.path))
 
 
 def test_the_number_may_come_from_a_file_and_is_never_printed(office, tmp_path):

@@ -534,7 +534,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_streams")),
     )
     op.create_table(
-        "subject_requests",
+        "requests",
         sa.Column("request_id", sa.String(length=32), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
@@ -545,7 +545,7 @@ def upgrade() -> None:
         sa.Column("answered_at", sa.DateTime(), nullable=True),
         sa.Column("refusal", sa.String(length=32), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("request_id", name=op.f("pk_subject_requests")),
+        sa.PrimaryKeyConstraint("request_id", name=op.f("pk_requests")),
     )
     op.create_table(
         "suppressions",
@@ -569,7 +569,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("waves")
     op.drop_table("suppressions")
-    op.drop_table("subject_requests")
+    op.drop_table("requests")
     op.drop_table("streams")
     op.drop_table("stream_counts")
     op.drop_table("runs")

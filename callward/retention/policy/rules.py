@@ -185,7 +185,7 @@ _OF_TENANT: Final = (
     "assurance_metrics",
     "suspense",
     "archive",
-    "subject_requests",
+    "requests",
 )
 
 

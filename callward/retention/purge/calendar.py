@@ -26,7 +26,7 @@ from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, Policie
 from callward.retention.purge import due_files
 from callward.retention.purge.due_files import Governance
 from callward.settings import Settings
-from schemas.retention import certificates, subject_requests
+from schemas.retention import certificates, requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys
 
@@ -148,10 +148,10 @@ def _next(last: date) -> date:
 
 def _of_registers(connection: Connection, law: Governance) -> Iterator[ExpiringRows]:
     """Rows of the database that have a class of their own, by the day that their clock began."""
-    r, k = subject_requests.c, keys.c
+    r, k = requests.c, keys.c
     answered = select(r.tenant, _day(r.answered_at), func.count()).where(r.answered_at.is_not(None))
     for tenant, day, rows in connection.execute(answered.group_by(r.tenant, _day(r.answered_at))):
-        yield _row_stock(tenant, "subject_requests", _date(day), int(rows), law)
+        yield _row_stock(tenant, "requests", _date(day), int(rows), law)
     for cls, query, column in _OF_NOBODY:
         for day, rows in connection.execute(query.group_by(_day(column))):
             yield _row_stock(EVERYBODY, cls, _date(day), int(rows), law)

@@ -20,7 +20,7 @@ from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor
 SUSPENSE: Final = "suspense"
 ARCHIVE: Final = "archive"
 TEMP: Final = "temp"
-REQUESTS: Final = "subject_requests"
+REQUESTS: Final = "requests"
 DELETE, REWRITE, RELEASE, KEEP = "delete", "rewrite", "release", "keep"
 
 # A feed of many tenants is archived under the first; what no rule gives to a tenant is suspended under the second.

@@ -42,7 +42,7 @@ from callward.retention.purge.due_files import (
 from callward.retention.purge.due_rows import Judge, looked
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store, Stored
-from schemas.retention import frozen_derived, subject_requests
+from schemas.retention import frozen_derived, requests
 from schemas.tables import keys, lake_files, partitions
 
 
@@ -56,7 +56,7 @@ class Seen:
     versions: Mapping[tuple[str, str], int]
     keys: Sequence[MonthKey]
     noted: Mapping[tuple[str, str, date], str]  # derived rows that earlier purges froze or left open
-    answered: Sequence[tuple[str, str, date, date]]  # subject requests: id, tenant, answered, received
+    answered: Sequence[tuple[str, str, date, date]]  # requests: id, tenant, answered, received
     fingerprint: str  # of the holds
     tenant: str | None = None  # of whom alone it is
 
@@ -282,7 +282,7 @@ def _noted(connection: Connection) -> Iterator[tuple[tuple[str, str, date], str]
 
 
 def _answered(connection: Connection) -> Iterator[tuple[str, str, date, date]]:
-    r = subject_requests.c
+    r = requests.c
     query = select(r.request_id, r.tenant, r.answered_at, r.received_at).where(r.answered_at.is_not(None))
     for row in connection.execute(query.order_by(r.request_id)):
         yield row.request_id, row.tenant, row.answered_at.date(), row.received_at.date()

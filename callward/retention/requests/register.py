@@ -25,13 +25,13 @@ from callward.keys.seal import Sealer
 from callward.redaction import mask
 from callward.runs import new_id
 from callward.settings import Settings
-from schemas.retention import subject_requests
+from schemas.retention import requests
 from schemas.retention_classes import Window
 
 FORMAT_VERSION: Final = 1
 KINDS: Final = ("access", "correct", "erase", "restrict", "export")
 SERVICE: Final = "retention-run"
-APPROVAL: Final = "subject"  # of approvals
+APPROVAL: Final = "request"  # of approvals
 OPEN, ANSWERED, REFUSED, REFERRED, APPEALED = "open", "answered", "refused", "referred", "appealed"
 WAITING: Final = (OPEN, APPEALED)
 TOLD: Final = ("access", "export")  # the kinds whose answer holds calls
@@ -215,8 +215,8 @@ def record(settings: Settings, request: Request, person: str, key_file: Path) ->
     made = _noted(request, "received", person)
     row = _signed(settings, made, person, key_file)
     with database.writing(settings) as connection:
-        connection.execute(insert(subject_requests).values(**row))
-        audit.append(connection, [_entry(f"subject-{request.kind}", made, row, person)])
+        connection.execute(insert(requests).values(**row))
+        audit.append(connection, [_entry(f"request-{request.kind}", made, row, person)])
     return made
 
 
@@ -272,7 +272,7 @@ def change(
     row = _signed(settings, made, person, key_file)
     with database.writing(settings) as connection:
         _replace(connection, settings, before, row)
-        audit.append(connection, [_entry(f"subject-{event}", made, row, person)])
+        audit.append(connection, [_entry(f"request-{event}", made, row, person)])
     return made
 
 
@@ -281,7 +281,7 @@ def put(connection: Connection, settings: Settings, before: Request, after: Requ
     made = _noted(after, event, SERVICE)
     row = _row(settings, made)
     _replace(connection, settings, before, row)
-    audit.append(connection, [_entry(f"subject-{event}", made, row, SERVICE)])
+    audit.append(connection, [_entry(f"request-{event}", made, row, SERVICE)])
 
 
 def _replace(connection: Connection, settings: Settings, before: Request, row: Mapping[str, Any]) -> None:
@@ -289,9 +289,7 @@ def _replace(connection: Connection, settings: Settings, before: Request, row: M
     if stored is None or _opened(settings, stored).history != before.history:
         raise Problem("somebody else has just changed that request: look again")
     values = {name: value for name, value in row.items() if name != "request_id"}
-    connection.execute(
-        update(subject_requests).where(subject_requests.c.request_id == before.request_id).values(**values)
-    )
+    connection.execute(update(requests).where(requests.c.request_id == before.request_id).values(**values))
 
 
 def _noted(request: Request, event: str, person: str, note: str = "") -> Request:
@@ -313,21 +311,21 @@ def found(settings: Settings, request_id: str) -> Request:
     with database.reading(settings) as connection:
         row = connection.execute(_by_id(request_id)).first()
     if row is None:
-        raise UsageProblem("there is no request of that id; 'callward subject list --all' shows them")
+        raise UsageProblem("there is no request of that id; 'callward request list --all' shows them")
     return _opened(settings, row)
 
 
 def listed(settings: Settings, *, tenant: str | None = None, everything: bool = False) -> list[Request]:
     """Requests that wait for an answer, those due first (first) and, with `everything`, the answered ones behind."""
-    query = select(subject_requests).order_by(subject_requests.c.received_at, subject_requests.c.request_id)
+    query = select(requests).order_by(requests.c.received_at, requests.c.request_id)
     if tenant is not None:
-        query = query.where(subject_requests.c.tenant == tenant)
+        query = query.where(requests.c.tenant == tenant)
     if not everything:
-        query = query.where(subject_requests.c.status.in_(WAITING))
+        query = query.where(requests.c.status.in_(WAITING))
     with database.reading(settings) as connection:
         rows = connection.execute(query).all()
-    requests = [_opened(settings, row) for row in rows]
-    return sorted(requests, key=lambda r: (r.status not in WAITING, r.last_day, r.request_id))
+    opened = [_opened(settings, row) for row in rows]
+    return sorted(opened, key=lambda r: (r.status not in WAITING, r.last_day, r.request_id))
 
 
 def is_repeated(settings: Settings, request: Request) -> bool:
@@ -358,7 +356,7 @@ def _months_before(day: date, months: int) -> date:
 
 
 def _sealer(settings: Settings, tenant: str) -> Sealer:
-    return keyring(settings, SERVICE, "subject requests").sealer(KeyName("hold", tenant, EVERY_MONTH, "requests"))
+    return keyring(settings, SERVICE, "requests").sealer(KeyName("hold", tenant, EVERY_MONTH, "requests"))
 
 
 def _signed(settings: Settings, request: Request, person: str, key_file: Path) -> dict[str, Any]:
@@ -405,7 +403,7 @@ def _aad(request_id: str) -> bytes:
 
 
 def _by_id(request_id: str) -> Any:
-    return select(subject_requests).where(subject_requests.c.request_id == request_id)
+    return select(requests).where(requests.c.request_id == request_id)
 
 
 def _midnight(day: date) -> datetime:

@@ -16,7 +16,7 @@ from callward.retention import holds
 from callward.retention.purge import calendar as purge_calendar
 from callward.settings import Settings, load
 from callward.template import render
-from schemas.retention import subject_requests
+from schemas.retention import requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys, lake_files
 from tests import retention
@@ -146,7 +146,7 @@ def test_every_class_is_in_the_calendar_and_one_without_a_store_shows_0(site: An
     lines = {row["class"]: row for row in found}
     assert sorted(row["class"] for row in found) == sorted(CLASSES)  # once each, by tenant or for all together
     assert {row["tenant"] for row in found} == {"default", purge_calendar.EVERYBODY}
-    for cls in ("consent", "disclosure_log", "breach_record", "aggregates", "transcripts", "subject_requests"):
+    for cls in ("consent", "disclosure_log", "breach_record", "aggregates", "transcripts", "requests"):
         assert (lines[cls]["rows"], lines[cls]["overdue"], lines[cls]["oldest"]) == (0, 0, None)
 
 
@@ -167,7 +167,7 @@ def test_an_archive_of_several_tenants_goes_with_the_shortest_window(site: Any) 
 
 
 def test_requests_and_transit_keys_fall_due_too(site: Any) -> None:
-    now = windows(site, {"subject_requests": "24 months", "temp": "7 days"})
+    now = windows(site, {"requests": "24 months", "temp": "7 days"})
     register(now, [])
     answered = datetime(2024, 11, 21, 15)
     common = {"tenant": "default", "kind": "access", "received_at": answered, "due_at": answered, "body": b""}
@@ -178,11 +178,11 @@ def test_requests_and_transit_keys_fall_due_too(site: Any) -> None:
             {**common, "request_id": "two", "status": "answered", "answered_at": answered + timedelta(1)},
             {**common, "request_id": "three", "status": "open", "answered_at": None},
         ]
-        connection.execute(insert(subject_requests), rows)
+        connection.execute(insert(requests), rows)
         values = {**key, "key_id": "f" * 32, "domain": "transit", "month": "2026-10", "format_version": 1}
         connection.execute(insert(keys).values(**values, created_at=answered))
     found = {row["class"]: row for row in purge_calendar.expired_but_present(now, date(2026, 11, 22), TODAY)}
-    assert found["subject_requests"]["overdue"] == 1
+    assert found["requests"]["overdue"] == 1
     assert found["temp"]["overdue"] == 1
     assert "temp" not in {row["class"] for row in purge_calendar.expired_but_present(now, date(2026, 11, 7), TODAY)}
 

@@ -15,7 +15,7 @@ from callward.errors import Problem, UsageProblem
 from callward.keys import approvers, signing
 from callward.retention.requests import register as request_register
 from callward.retention.requests.register import REGIMES, Selector
-from schemas.retention import approvals, subject_requests
+from schemas.retention import approvals, requests
 
 DAYS = st.dates(date(2020, 1, 1), date(2040, 12, 31))
 TODAY = date(2026, 3, 31)
@@ -96,7 +96,7 @@ def test_a_request_reads_back_as_it_was_recorded(site):
 def test_every_change_is_signed_and_in_the_audit_log(site):
     request = made(site)
     entries = audit.newest(site[0].settings, 4)
-    subject = next(e["subject"] for e in entries if e["event"] == "subject-access")
+    subject = next(e["subject"] for e in entries if e["event"] == "request-access")
     assert subject.startswith(request.request_id)
     digest = subject.split()[1]
     with database.reading(site[0].settings) as connection:
@@ -116,18 +116,12 @@ def test_a_body_moved_to_another_request_does_not_open(site):
     config = site[0].settings
     one, two = made(site), made(site)
     with database.writing(config) as connection:
-        body = (
-            connection.execute(subject_requests.select().where(subject_requests.c.request_id == one.request_id))
-            .one()
-            .body
-        )
-        connection.execute(
-            subject_requests.update().where(subject_requests.c.request_id == two.request_id).values(body=body)
-        )
+        body = connection.execute(requests.select().where(requests.c.request_id == one.request_id)).one().body
+        connection.execute(requests.update().where(requests.c.request_id == two.request_id).values(body=body))
     with pytest.raises(Problem):
         request_register.found(config, two.request_id)
     with database.writing(config) as connection:
-        connection.execute(subject_requests.delete().where(subject_requests.c.request_id == two.request_id))
+        connection.execute(requests.delete().where(requests.c.request_id == two.request_id))
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ POINTS = [
     "commit-begun",
     "commit-half",
     "commit-ready",
-    "subject-committed",
-    "subject-removed",
+    "request-committed",
+    "request-removed",
     "certificate-issued",
-    "subject-certified",
+    "request-certified",
 ]
 CLOSING = ["tenant-decided", "purge-tombstoned", "purge-begun", "tenant-purged", "tenant-begun", "epoch-rewrapped"]
 CLOSING += ["epoch-overwritten", "tenant-keys-destroyed", "tenant-certified"]
@@ -59,13 +59,13 @@ class Scene:
         return run(*words, *config, environment={"CALLWARD_CRASH_AT": crash} if crash else {})
 
     def erase(self, crash: str = "") -> Any:
-        return self.command("subject", "erase", *WHOM, crash=crash)
+        return self.command("request", "erase", *WHOM, crash=crash)
 
     def go_on(self) -> None:
         """What the clerk does after a crash: answer what still waits, and finish what was begun."""
         for request in request_register.listed(self.site.settings):
-            assert self.command("subject", "answer", request.request_id).check_clean([CALLER]).code == 0
-        finish = ["subject", "erase", "--finish", "--config", str(self.site.settings.path)]
+            assert self.command("request", "answer", request.request_id).check_clean([CALLER]).code == 0
+        finish = ["request", "erase", "--finish", "--config", str(self.site.settings.path)]
         assert run(*finish).check_clean([CALLER]).code == 0
 
     def check_erased(self) -> None:
@@ -96,7 +96,7 @@ def test_an_erasure_killed_at_a_point_ends_the_same(scene, point):
 def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
     settings = scene.site.settings
     person = ["--config", str(settings.path), "--person", "ada", "--key", str(scene.folder / "ada")]
-    killed_after(random.Random(seed).uniform(0.1, 1.5), "subject", "erase", *WHOM, *person)
+    killed_after(random.Random(seed).uniform(0.1, 1.5), "request", "erase", *WHOM, *person)
     if not request_register.listed(settings, everything=True):
         assert scene.erase().code == 0
     scene.go_on()
@@ -106,7 +106,7 @@ def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
 def test_what_an_erasure_prints_names_nobody(scene):
     ended = scene.erase().check_clean([CALLER, OTHER, CALLED])
     assert ended.code == 0 and "erased" not in ended.err
-    told = scene.command("subject", "restrict", "--tenant", "default", "--number", "123")
+    told = scene.command("request", "restrict", "--tenant", "default", "--number", "123")
     assert told.code == 2 and len(told.sentences) == 1
 
 
@@ -130,10 +130,10 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
 
 
 def test_an_export_killed_before_it_is_noted_is_given_again(scene, tmp_path):
-    assert scene.command("subject", "export", *WHOM, "--to", str(tmp_path / "a"), crash="subject-written").code == -9
+    assert scene.command("request", "export", *WHOM, "--to", str(tmp_path / "a"), crash="request-written").code == -9
     (request,) = request_register.listed(scene.site.settings)
     to = tmp_path / "b"
-    done = scene.command("subject", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
+    done = scene.command("request", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
     assert done.code == 0, done.err
     for name in ("answer.json", "calls.csv"):
         assert (to / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
@@ -149,9 +149,9 @@ def test_a_restriction_killed_before_its_rows_are_marked_holds_when_it_is_answer
 
     before = seen()
     if lift:
-        assert scene.command("subject", "restrict", *WHOM).code == 0
+        assert scene.command("request", "restrict", *WHOM).code == 0
     more = ["--lift"] if lift else []
-    assert scene.command("subject", "restrict", *WHOM, *more, crash="subject-restricted").code == -9
+    assert scene.command("request", "restrict", *WHOM, *more, crash="request-restricted").code == -9
     scene.go_on()
     assert seen() == (before if lift else 1)
 

@@ -140,7 +140,7 @@ def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
 
 
 def _unpacked(stream: BinaryIO, size: int) -> bytes:
-    """Read from a possibly packed stream; damage is Unreadable, in a sentence without content."""
+    """Read from a possibly packed stream; damage is FileUnreadable, in a sentence without content."""
     return _guarded(lambda: stream.read(size))
 
 

@@ -261,7 +261,7 @@ def test_nothing_is_said_while_holds_cannot_be_read(held_site: tuple[Any, Settin
     site, now = held_site
     placed(now, accounts=("acct-0001",), first=OLD)
     (site.folder / "keys" / "hold.root").unlink()
-    with pytest.raises(holds.Unreadable):
+    with pytest.raises(holds.HoldUnreadable):
         purge_calendar.calendar(now, TODAY)
 
 

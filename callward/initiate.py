@@ -18,6 +18,7 @@ from callward.keys.roots import root_file as root_file
 from callward.keys.signing import SigningKey
 from callward.redaction import mask
 from callward.settings import FILE_NAME, KEY_DOMAINS, SIGNERS, Settings, load
+from callward.storage.durable import create
 from callward.storage.store import Store
 from callward.template import render
 from schemas import retention
@@ -48,7 +49,7 @@ def init(
     old = os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE_NAME).write_text(render(settings), encoding="utf-8")
+        create(folder / FILE_NAME, render(settings).encode())
         made = load(folder / FILE_NAME)
         if keys_of is not None:
             _mint_shared(keys_of, months)

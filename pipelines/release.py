@@ -30,6 +30,7 @@ from callward.retention.policy.rules import ASSURANCE
 from callward.retention.purge.due_files import DELETE, PlanItem
 from callward.retention.requests import restrictions
 from callward.settings import Settings, nearest
+from callward.storage.durable import create_folder
 from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
 from schemas.retention import purge_items
 from schemas.tables import lake_files
@@ -159,7 +160,7 @@ def _published(
         )
         files = publication.contents(reserved.release, drawn.cells, document)
         point("release-drawn")
-        publication.write(settings.released_path / reserved.path, files)
+        create_folder(settings.released_path / reserved.path, files)
         point("release-written")
         rows = publication.rows(reserved, drawn.cells)
         text, digests = publication.written(document), publication.digests(files)

@@ -1,6 +1,7 @@
 """request: requests of persons about their data, from the register to the answer."""
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ from callward.retention.requests import register as request_register
 from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal, Request, Selector
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
 from callward.settings import Settings
-from callward.storage.durable import _private, write_private
+from callward.storage.durable import create
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.engine import run as engine
@@ -428,14 +429,15 @@ def _written(kind: str, to: Path | None, document: Mapping[str, Any], rows: pa.T
         raise UsageProblem("say where the answer goes: --to")
     text = json.dumps(document, indent=1, default=terminal.plain) + "\n"
     if kind == "access":
-        return [write_private(to, text)]
+        return [create(to, text.encode())]
     to.mkdir(mode=0o700, exist_ok=True)
     table = to / "calls.csv"
-    with _private(table) as file:
-        writer = csv.writer(file)
-        writer.writerow(rows.column_names)
-        writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
-    return [write_private(to / "answer.json", text), table]
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines)
+    writer.writerow(rows.column_names)
+    writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
+    create(table, lines.getvalue().encode())
+    return [create(to / "answer.json", text.encode()), table]
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -34,7 +33,7 @@ from callward.retention.requests import register as request_register
 from callward.retention.tenants import closing, data_return
 from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
 from callward.settings import Settings
-from callward.storage.durable import sync_folder
+from callward.storage.durable import create
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
 from schemas.retention import lake_file_inputs, purges, requests, restrictions, row_ends, suppressions
@@ -196,12 +195,7 @@ def _write(to: Path, made: Envelope, piece: Piece) -> dict[str, Any]:
 
 def _put(path: Path, data: bytes) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-    sync_folder(path.parent)
+    create(path, data)
 
 
 def _manifest(

@@ -1,7 +1,6 @@
 """From the records of a source to its files: a folder per source, each file whole from its first moment."""
 
 import gzip
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from callward.feeds.dirt import ACCEPTED
 from callward.feeds.text import body_of
 from callward.feeds.truth import Count
 from callward.feeds.world import Ints
+from callward.storage.durable import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +68,8 @@ def hours(calls: Calls, midnight_ms: int) -> Ints:
 
 
 def write_whole(path: Path, blocks: Iterable[bytes | pa.Buffer]) -> Path:
-    """Writes a file under a temporary name of the same folder, then gives it its own; compressed if it ends in .gz."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    """Write a file that has its name only when it is whole, compressed if it ends in .gz; return its path."""
+    with replacing(path, 0o666, lasting=False) as file:
         for block in blocks:
             file.write(gzip.compress(block, 6, mtime=0) if path.name.endswith(".gz") else block)
-    os.replace(part, path)
     return path

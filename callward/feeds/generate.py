@@ -24,6 +24,7 @@ from callward.feeds.generic import generic
 from callward.feeds.text import csv_bytes
 from callward.feeds.truth import Truth
 from callward.feeds.world import World
+from callward.storage.durable import create
 
 _BLOCK_ROWS: Final = 1 << 17
 
@@ -179,5 +180,4 @@ def _numbers(world: World, made: dict[str, Delivery]) -> pa.StringArray:
 
 
 def _write_numbers(path: Path, numbers: pa.StringArray) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"{number}\n" for number in numbers.to_pylist())
+    create(path, "".join(f"{number}\n" for number in numbers.to_pylist()).encode())

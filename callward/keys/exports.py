@@ -9,7 +9,6 @@ Restore = old database + newest export + the roots that are there. An export ope
 
 import base64
 import json
-import os
 from collections.abc import Collection, Iterable
 from datetime import date, datetime
 from pathlib import Path
@@ -27,7 +26,7 @@ from callward.keys.keys import KeyGone, KeyProblem, KeySource
 from callward.keys.register import name_of, unwrapped
 from callward.keys.roots import ACTIVE, DESTROYED, open_root
 from callward.settings import KEY_DOMAINS, Settings
-from callward.storage.durable import sync_folder
+from callward.storage.durable import replacing
 from callward.storage.store import TRANSIT, Store
 from schemas.release import LOST, PUBLISHED, release_charges, releases
 from schemas.retention import certificates, holds, root_copies
@@ -124,17 +123,12 @@ def _signature(settings: Settings, body: dict[str, Any]) -> str:
 
 
 def _write_whole(folder: Path, name: str, text: bytes) -> None:
-    for left in folder.glob(".export-*.part"):
-        left.unlink()
-    part = folder / f".{name}.part"
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
+    for draft in folder.glob(".export-*.tmp"):
+        draft.unlink()
+    with replacing(folder / name, 0o600) as file:
         file.write(text)
         file.flush()
-        os.fsync(handle)
-    point("epoch-export-written")
-    os.replace(part, folder / name)
-    sync_folder(folder)
+        point("epoch-export-written")
 
 
 def _prune(folder: Path, active: set[str]) -> None:

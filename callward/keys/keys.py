@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callward.errors import Problem
 from callward.settings import local_uri
-from callward.storage.durable import sync_folder
+from callward.storage.durable import create
 
 KEY_BYTES: Final = 32
 ID_BYTES: Final = 16
@@ -181,12 +181,7 @@ def create_secret(path: Path, tag: bytes) -> None:
     Raises FileExistsError rather than touch a file that is there: a root overwritten is every key lost.
     """
     text = tag + b" " + base64.b64encode(os.urandom(KEY_BYTES)) + b"\n"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(handle)
-    sync_folder(path.parent)
+    create(path, text)
 
 
 def create_local(path: str | Path) -> str:

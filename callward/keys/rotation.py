@@ -13,7 +13,6 @@ Steps 1, 2 and 4 happen under the database's write lock, which is also what mint
 a root that is being replaced, and a `.next` that the register does not know belongs to nobody.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from callward.keys.register import KeyName, binding, name_of, unwrapped
 from callward.keys.roots import DESTROYED, RETIRED, next_file, open_root
 from callward.redaction import mask
 from callward.settings import KEY_DOMAINS, Settings, local_uri
-from callward.storage.durable import sync_folder
+from callward.storage.durable import overwrite, promote
 from schemas.retention import root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import keys
@@ -245,10 +244,9 @@ def _replace(path: Path, following: Path, wanted: str) -> None:
         following.unlink()
         return
     if path.exists():
-        _overwrite(path)
+        overwrite(path)
         point("epoch-overwritten")
-    os.replace(following, path)
-    sync_folder(path.parent)
+    promote(following, path)
 
 
 def _check_known(settings: Settings, connection: Connection, domain: str, following: Path) -> None:
@@ -259,15 +257,6 @@ def _check_known(settings: Settings, connection: Connection, domain: str, follow
             f"{following} is the active root of the newest register export, and this database is older: put the "
             "register in place first, with 'callward keys restore'"
         )
-
-
-def _overwrite(path: Path) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(handle, os.urandom(os.fstat(handle).st_size))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _id_of(path: Path) -> str | None:

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ import pyarrow.parquet as pq
 from callward.errors import Problem
 from callward.release.budget import Reservation
 from callward.release.declaration import Grid, Release
-from callward.storage.durable import sync_folder
 from schemas.release import DIMENSIONS, DISTINCT, NANO
 
 FORMAT_VERSION: Final = 1
@@ -162,21 +160,6 @@ def written(document: Mapping[str, Any]) -> str:
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     """SHA-256 of each file."""
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-
-
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a release's folder, on the disk when this returns; under its own name only when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = folder.with_name(f"{folder.name}.tmp")
-    made.mkdir(exist_ok=True)
-    for name, data in files.items():
-        with (made / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    sync_folder(made)
-    made.rename(folder)
-    sync_folder(folder.parent)
 
 
 def read(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:

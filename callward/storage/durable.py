@@ -1,10 +1,11 @@
 """Durable writes: a file or a name that is there after a power cut, whole or not at all."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -22,7 +23,8 @@ def sync_folder(folder: str | Path) -> None:
 Bytes: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
 
 
-def _bytes(data: Bytes) -> memoryview:
+def view_of(data: Bytes) -> memoryview:
+    """Return the bytes of a buffer, without a copy."""
     return memoryview(data).cast("B")
 
 
@@ -35,27 +37,82 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` at once and whole, on disk, when the block ends without an error.
+def replacing(path: str | Path, mode: int = 0o640, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file that takes the name `path` at once and whole, on disk, when the block ends without an error.
 
     Until then it has a hidden temporary name in the same folder, which is made when it is missing; after an error
-    no file is left.
+    no file is left. Without `lasting` it is still whole or absent to who reads it, and a power cut may lose it.
     """
     path = Path(path)
     _make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}.tmp")
-    handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    with _new(draft, mode, lasting=lasting) as file:
+        yield file
+    try:
+        promote(draft, path, lasting=lasting)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def promote(draft: Path, path: Path, *, lasting: bool = True) -> None:
+    """Give a file that is whole the name of another in its folder, which it takes the place of."""
+    os.replace(draft, path)
+    if lasting:
+        sync_folder(path.absolute().parent)
+
+
+def create(path: str | Path, data: Bytes, mode: int = 0o600) -> Path:
+    """Write a new file, which its owner alone may read unless `mode` says more, on disk when this returns.
+
+    Raises FileExistsError rather than touch one that is there.
+    """
+    path = Path(path)
+    with _new(path, mode) as file:
+        file.write(view_of(data))
+    sync_folder(path.absolute().parent)
+    return path
+
+
+@contextmanager
+def _new(path: Path, mode: int, *, lasting: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file; its bytes are on disk when the block ends. After an error it is not there."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(handle)
-        os.replace(draft, path)
+            if lasting:
+                os.fsync(handle)
     except BaseException:
-        with suppress(FileNotFoundError):
-            draft.unlink()
+        path.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+
+
+def create_folder(folder: Path, files: Mapping[str, Bytes], mode: int = 0o666) -> None:
+    """Write a new folder of files, on disk when this returns; it has its name only when it is whole.
+
+    Until then it is called `folder`.tmp; one that was left by a killed run is replaced. Raises OSError where `folder`
+    is there and not empty.
+    """
+    _make_folder(folder.parent)
+    draft = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    for name, data in files.items():
+        create(draft / name, data, mode)
+    draft.rename(folder)
+    sync_folder(folder.parent)
+
+
+def overwrite(path: Path) -> None:
+    """Put random bytes over those of a file, where they lie. It stays as long as it was."""
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(handle, os.urandom(os.fstat(handle).st_size))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_sealed(path: str | Path, data: Bytes, filesystem: pafs.FileSystem | None = None) -> None:
@@ -65,31 +122,7 @@ def write_sealed(path: str | Path, data: Bytes, filesystem: pafs.FileSystem | No
     """
     if filesystem is None or isinstance(filesystem, pafs.LocalFileSystem):
         with replacing(path) as file:
-            file.write(_bytes(data))
+            file.write(view_of(data))
     else:
         with filesystem.open_output_stream(str(path)) as file:
             file.write(data)
-
-
-def write_private(path: Path, text: str) -> Path:
-    """A new file that its owner alone may read, on disk when this returns."""
-    with _private(path) as file:
-        file.write(text)
-    sync_folder(path.absolute().parent)
-    return path
-
-
-class _private:
-    """A new text file of mode 0600."""
-
-    def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(handle, "w", encoding="utf-8", newline="")
-
-    def __enter__(self) -> Any:
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()

@@ -21,6 +21,7 @@ from callward.release.attack.mechanisms_under_test import Privacy
 from callward.release.attack.suite import DP, RAW, THRESHOLD, AttackSuite, Effort
 from callward.release.attack.unicity import POINTS, unicities
 from callward.settings import Settings
+from callward.storage.durable import create
 from pipelines import terminal
 from pipelines.attack.views import attack_views
 from pipelines.reports import attack_page
@@ -217,7 +218,6 @@ def _most(one: Mapping[str, Any]) -> str:
 def write_page(document: Document, to: Path) -> None:
     """Write the page to a new file; raises UsageProblem where one is there."""
     try:
-        with to.open("x", encoding="utf-8") as file:
-            file.write(attack_page.page(document))
+        create(to, attack_page.page(document).encode(), 0o666)
     except FileExistsError:
         raise UsageProblem(f"{to} is there already, and is not overwritten") from None

@@ -27,6 +27,7 @@ from typing import IO, Any, Final
 from callward.errors import Problem
 from callward.runs import CODE_VERSION
 from callward.settings import Settings
+from callward.storage.durable import replacing
 from pipelines.engine.child_process import die_with_parent
 
 RUNNER: Final = "FlinkRunner"
@@ -390,8 +391,6 @@ def _worker_script(settings: Settings) -> Path:
     path = shlex.quote(str(_ROOT)) + '"${PYTHONPATH:+:$PYTHONPATH}"'
     text = f'#!/bin/sh\nPYTHONPATH={path} exec {shlex.quote(sys.executable)} -P -m pipelines.engine.worker "$@"\n'
     if not script.is_file() or script.read_text(encoding="utf-8") != text:
-        part = script.with_name(f".worker-{os.getpid()}")
-        part.write_text(text, encoding="utf-8")
-        part.chmod(0o700)
-        part.replace(script)
+        with replacing(script, 0o700, lasting=False) as file:
+            file.write(text.encode())
     return script

@@ -235,7 +235,7 @@ def test_the_bytes_of_the_old_root_are_overwritten_where_they_lay(
     assert not set(before.split()) & set((tmp_path / "same").read_bytes().split())
 
 
-@pytest.mark.parametrize("step", ["create_local", "_rewrap", "_begin_epoch", "_overwrite", "sync_folder"])
+@pytest.mark.parametrize("step", ["create_local", "_rewrap", "_begin_epoch", "overwrite", "promote"])
 def test_a_full_disk_loses_nothing_and_the_next_call_ends_it(
     settings: Settings, minted: dict[KeyName, Key], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -243,6 +243,21 @@ def test_a_full_disk_loses_nothing_and_the_next_call_ends_it(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(rotation, step, full)
+    ends_at_the_next_call(settings, minted, monkeypatch)
+
+
+def test_a_new_root_whose_name_was_not_synced_loses_nothing_and_the_next_call_ends_it(
+    settings: Settings, minted: dict[KeyName, Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promoted(draft: Path, path: Path) -> None:
+        draft.replace(path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rotation, "promote", promoted)
+    ends_at_the_next_call(settings, minted, monkeypatch)
+
+
+def ends_at_the_next_call(settings: Settings, minted: dict[KeyName, Key], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space"):
         destroy(settings, minted)
     monkeypatch.undo()

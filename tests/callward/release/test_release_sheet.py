@@ -17,6 +17,7 @@ from callward.errors import Problem
 from callward.release import publication
 from callward.release.budget import Reservation
 from callward.release.declaration import Period
+from callward.storage.durable import create_folder
 from schemas.release import analytics_cells
 from tests.releases import DIRECTION, HOUR, made
 
@@ -135,7 +136,7 @@ def test_files_are_there_whole_or_not_at_all_and_a_change_is_noticed(tmp_path: P
     release = made()
     files = published(release, noisy(release))[2]
     folder = tmp_path / "default" / "calls" / "x"
-    publication.write(folder, files)
+    create_folder(folder, files)
     assert publication.read(folder, publication.digests(files)) == files
     assert sorted(path.name for path in folder.parent.iterdir()) == ["x"]
     (folder / "cells.csv").write_bytes(files["cells.csv"] + b"\n")

@@ -12,6 +12,7 @@ RUNTIME = [
     "cryptography==50.0.2",
     "typer==0.29.2",
     "rich==15.0.0",
+    "jinja2==3.1.6",
     "pydantic==2.14.3",
     "duckdb==2.0.0",
     "phonenumbers==9.0.43",
@@ -45,6 +46,7 @@ setup(
     package_data={
         "schemas": ["sources/*.toml", "policies/*.toml", "hotlines/*.toml", "domains/*.toml", "releases/*.toml"],
         "callward.migrations": ["*.mako"],
+        "callward.pages": ["templates/*"],
     },
     install_requires=RUNTIME,
     extras_require=EXTRAS,

@@ -34,7 +34,7 @@ def built(tmp_path_factory) -> Path:
 
 
 def test_every_module_and_data_file_is_packaged(built):
-    kinds = ("*.py", "*.toml", "*.mako")
+    kinds = ("*.py", "*.toml", "*.mako", "*.html", "*.css", "*.svg")
     wanted = {
         str(path.relative_to(ROOT))
         for folder in FOLDERS

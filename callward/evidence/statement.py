@@ -314,6 +314,6 @@ def code_digest() -> str:
     made = hashlib.sha256()
     for package in ("callward", "pipelines", "schemas", "transforms"):
         for path in sorted((top / package).rglob("*")):
-            if path.suffix in (".py", ".toml"):
+            if path.suffix in (".py", ".toml", ".html", ".css", ".svg"):
                 made.update(str(path.relative_to(top)).encode() + b"\0" + path.read_bytes() + b"\0")
     return made.hexdigest()

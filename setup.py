@@ -28,7 +28,7 @@ EXTRAS = {
     "postgresql": POSTGRESQL,
     "dev": [
         *("pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15", "moto[server]==5.2.5"),
-        *("ruff==0.17.6", "mypy==2.4.1"),
+        *("ruff==0.17.6", "mypy==2.4.1", "types-grpcio==1.85.0.20261028", "types-protobuf==7.35.1.20260906"),
         *POSTGRESQL,
     ],
 }

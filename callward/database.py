@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -53,7 +54,7 @@ def sqlite_file(settings: Settings) -> Path | None:
     return Path(name) if settings.database_url.startswith(prefix) and name not in ("", ":memory:") else None
 
 
-def _prepare_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver must not open transactions by itself, so that BEGIN IMMEDIATE below is the only way in.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):

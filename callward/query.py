@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from sqlalchemy import Table, select
+from sqlalchemy import ColumnElement, Table, select
 
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
@@ -359,7 +359,7 @@ def _database_table(settings: Settings, table: Table, wanted: bool) -> pa.Table:
     )
 
 
-def _arrow_type(column) -> pa.DataType:  # type: ignore[no-untyped-def]
+def _arrow_type(column: ColumnElement[Any]) -> pa.DataType:
     kinds = {
         "BIGINT": pa.int64(),
         "INTEGER": pa.int64(),

@@ -341,7 +341,7 @@ def _of_streams(query: Any) -> Any:
 
 
 def _fold(connection: Connection, file_nos: Sequence[int]) -> int:
-    sums = func.count().label("count"), func.sum(_e.rows).label("rows"), func.sum(_e.talk_ms).label("talk_ms")
+    sums = func.count().label("entries"), func.sum(_e.rows).label("rows"), func.sum(_e.talk_ms).label("talk_ms")
     query = _of_streams(select(*_ENTRY, *sums)).where(_e.file_no.in_(file_nos)).group_by(*_ENTRY)
     alike = connection.execute(query.having(func.count() > 1)).all()
     names = [column.name for column in _ENTRY]
@@ -352,4 +352,4 @@ def _fold(connection: Connection, file_nos: Sequence[int]) -> int:
             kept = {name: getattr(row, name) for name in names}
             amounts = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
             connection.execute(insert(ledger_entries).values(wave=0, **kept, **amounts))
-    return sum(row.count - bool(row.rows or row.talk_ms) for row in alike)
+    return sum(row.entries - bool(row.rows or row.talk_ms) for row in alike)

@@ -253,7 +253,7 @@ def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[
 def name_id(files: DataFiles, name: str) -> str:
     """Keyed hash of a file's name: what the ledger knows it by."""
     secret = files.workspace.keyring.key(_NAMES).secret
-    return tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py().hex()
+    return bytes(tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py()).hex()
 
 
 def naming(files: DataFiles) -> streaming.Naming:
@@ -388,7 +388,9 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
             seen_at=database.now(),
         )
     )
-    return int(made.inserted_primary_key[0])
+    key = made.inserted_primary_key
+    assert key is not None, "an insert of one row has a key"
+    return int(key[0])
 
 
 def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id: str) -> None:

@@ -61,16 +61,18 @@ def verify(batch: Settings, stream: Settings, *, progress: Progress = lambda lin
 
     Raises UsageProblem where their keys differ, Problem where a night replaces files of one meanwhile.
     """
-    sides = []
-    for settings in (batch, stream):
-        database.check_version(settings)
-        audit.record(settings, [audit.Entry(ROLE, "verify", "both views", "compared with another workspace")])
-        sides.append(Side.of(DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "verify")), "verify")))
-    comparison.check_keys(*sides)
+    ours, theirs = _side(batch), _side(stream)
+    comparison.check_keys(ours, theirs)
     try:
-        return Verified(_compared(*sides, progress))
+        return Verified(_compared(ours, theirs, progress))
     except FileNotFoundError:
         raise Problem("a run replaced data files that were being compared; verify again when none runs") from None
+
+
+def _side(settings: Settings) -> Side:
+    database.check_version(settings)
+    audit.record(settings, [audit.Entry(ROLE, "verify", "both views", "compared with another workspace")])
+    return Side.of(DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "verify")), "verify"))
 
 
 def _compared(ours: Side, theirs: Side, progress: Progress) -> Comparison:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PBegin, PCollection
 
 from callward.columns import Column, few, flat, has_value
 from callward.errors import Problem
@@ -214,8 +215,7 @@ def contributions(
         outside=int(np.count_nonzero(known & ~inside)),
         wrong=tuple(added.wrong.tolist()),
     )
-    made = suppression.Rows(whose.account, whose.subscriber, cell, added.counts)
-    return suppression.Rows(*(column.take(stays, axis=0) for column in made)), tally
+    return suppression.Rows(whose.account, whose.subscriber, cell, added.counts).take(stays), tally
 
 
 def reduced(release: Release, rows: suppression.Rows, secret: bytes) -> suppression.Rows:
@@ -265,14 +265,15 @@ def _words_and_counts(table: pa.Table, words: int) -> tuple[list[Words], npt.NDA
 
 
 def _rows(table: pa.Table) -> suppression.Rows:
-    words, counts = _words_and_counts(table, 3)
-    return suppression.Rows(*words, counts)
+    (account, subscriber, cell), counts = _words_and_counts(table, 3)
+    return suppression.Rows(account, subscriber, cell, counts)
 
 
 def _joined(parts: Sequence[suppression.Rows], release: Release) -> suppression.Rows:
     nobody = np.zeros(0, np.uint64)
     none = suppression.Rows(nobody, nobody, nobody, np.zeros((0, len(release.measures)), np.int64))
-    return suppression.Rows(*(np.concatenate(columns) for columns in zip(none, *parts, strict=True)))
+    account, subscriber, cell, counts = zip(none, *parts, strict=True)
+    return suppression.Rows(*map(np.concatenate, (account, subscriber, cell, counts)))
 
 
 def _shards(rows: suppression.Rows, bits: int) -> Iterator[tuple[int, suppression.Rows]]:
@@ -285,7 +286,7 @@ def _shards(rows: suppression.Rows, bits: int) -> Iterator[tuple[int, suppressio
     ends = np.cumsum(np.bincount(shard, minlength=1 << bits))
     for number, at in enumerate(np.split(order, ends[:-1])):
         if len(at):
-            yield number, suppression.Rows(*(column.take(at, axis=0) for column in rows))
+            yield number, rows.take(at)
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ class Piece:
 
 
 @dataclass(eq=False)
-class Aggregate(beam.PTransform):  # type: ignore[misc]
+class Aggregate(beam.PTransform[PBegin, PCollection[None]]):
     """The beginning of a pipeline → what `gathered` finds: a runner hands nothing back to who started it.
 
     The parts stay in the run's transit folder until `Files.clear_spilled`.
@@ -344,7 +345,7 @@ class Aggregate(beam.PTransform):  # type: ignore[misc]
     run_id: str
     task: Task
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+    def expand(self, begin: PBegin) -> PCollection[None]:
         contribute = _ContributeFn(self.reference, self.run_id, self.task.release, self.task.label)
         contribute.bits = self.task.shard_bits
         reduce = _ReduceFn(self.reference, self.run_id, self.task.release, self.task.label)
@@ -364,7 +365,7 @@ def _told(pieces: Iterable[Piece]) -> Tally:
     return sum((piece.tally for piece in pieces), Tally())
 
 
-class _WorkFn(beam.DoFn):  # type: ignore[misc]
+class _WorkFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, release: Release, label: str) -> None:
         self._reference, self._run_id, self._release, self._label = reference, run_id, release, label
 

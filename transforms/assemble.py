@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import flat, has_value, set_column, words
@@ -88,7 +89,7 @@ def _with_state(table: pa.Table, now_ms: int) -> pa.Table:
 
 
 def _kinds(table: pa.Table) -> np.ndarray:
-    return flat(pc.index_in(table["piece"], pa.array(list(_KIND)))).to_numpy()
+    return np.asarray(flat(pc.index_in(table["piece"], pa.array(list(_KIND)))))
 
 
 def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -109,7 +110,7 @@ def _first_of_run(ordered: pa.Table) -> np.ndarray:
     if not ordered.num_rows:
         return np.zeros(0, bool)
     key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), _kinds(ordered).astype(np.uint64)])
-    return np.r_[True, (key[1:] != key[:-1]).any(axis=1)]
+    return np.concatenate([np.ones(1, bool), (key[1:] != key[:-1]).any(axis=1)])
 
 
 def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -243,7 +244,7 @@ def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Assembled) -> Non
 
 
 def _is_new(table: pa.Table) -> np.ndarray:
-    return flat(pc.is_null(table["state"])).to_numpy(zero_copy_only=False)
+    return np.asarray(flat(pc.is_null(table["state"])))
 
 
 def _leg_frame(table: pa.Table, name: str, position: str) -> pd.DataFrame:
@@ -339,7 +340,7 @@ def assemble_bucket(
 
 
 @dataclass(eq=False)
-class Assemble(beam.PTransform):  # type: ignore[misc]
+class Assemble(beam.PTransform[PCollection[BucketRows], Any]):
     """PCollection[BucketRows] → main: PCollection[Group], facts: PCollection[Changes]."""
 
     reference: WorkspaceRef
@@ -347,14 +348,14 @@ class Assemble(beam.PTransform):  # type: ignore[misc]
     sharding: Sharding
     now_ms: int
 
-    def expand(self, grouped: beam.PCollection) -> Any:
+    def expand(self, grouped: PCollection[BucketRows]) -> Any:
         work = beam.ParDo(_AssembleFn(self.reference, self.run_id, self.sharding, self.now_ms))
         return grouped | "PairPieces" >> work.with_output_types(Group, facts=Changes).with_outputs(
             "facts", main="groups"
         )
 
 
-class _AssembleFn(beam.DoFn):  # type: ignore[misc]
+class _AssembleFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, sharding: Sharding, now_ms: int) -> None:
         self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
 

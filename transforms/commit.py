@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 from sqlalchemy import Connection, insert, select
 
 from callward import database
@@ -102,14 +103,14 @@ def result_of(settings: Settings, attempt: CommitAttempt) -> CommitResult | None
 
 
 @dataclass(eq=False)
-class Commit(beam.PTransform):  # type: ignore[misc]
+class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
     """PCollection[Changes] of one wave → its verdict in the database: a runner hands nothing back to who started it."""
 
     reference: WorkspaceRef
     attempt: CommitAttempt
     limits: dict[int, Limit]
 
-    def expand(self, outcomes: beam.PCollection) -> beam.PCollection:
+    def expand(self, outcomes: PCollection[Changes]) -> PCollection[None]:
         return (
             outcomes
             | "OneWave" >> beam.WithKeys(0)
@@ -118,7 +119,7 @@ class Commit(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _CommitFn(beam.DoFn):  # type: ignore[misc]
+class _CommitFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, attempt: CommitAttempt, limits: dict[int, Limit]) -> None:
         self._reference, self._attempt, self._limits = reference, attempt, limits
 

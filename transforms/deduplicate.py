@@ -14,6 +14,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import flat, ranks, repeated, set_column, words
@@ -435,20 +436,20 @@ def _committed(
 
 
 @dataclass(eq=False)
-class Deduplicate(beam.PTransform):  # type: ignore[misc]
+class Deduplicate(beam.PTransform[PCollection[Group], Any]):
     """PCollection[Group] → main: PCollection[Group] of rows to write, and tagged: rewrites (Rewrite), taken (Share),
     suspended (tuple[tenant, SUSPENDED table]), facts (Outcome)."""
 
     reference: WorkspaceRef
     run_id: str
 
-    def expand(self, groups: beam.PCollection) -> Any:
+    def expand(self, groups: PCollection[Group]) -> Any:
         types = {"rewrites": Rewrite, "taken": ViewRows, "suspended": tuple[str, pa.Table], "facts": Changes}
         work = beam.ParDo(_DeduplicateFn(self.reference, self.run_id)).with_output_types(Group, **types)
         return groups | "SettleOnce" >> work.with_outputs(*types, main="groups")
 
 
-class _DeduplicateFn(beam.DoFn):  # type: ignore[misc]
+class _DeduplicateFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 

@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 from sqlalchemy import select
 
 from callward import database
@@ -135,21 +136,21 @@ def drop_expired_of_group(group: Group, files: DataFiles, today: date) -> tuple[
 
 
 @dataclass(eq=False)
-class DropExpired(beam.PTransform):  # type: ignore[misc]
+class DropExpired(beam.PTransform[PCollection[Group], Any]):
     """PCollection[Group] → main: PCollection[Group], facts: PCollection[Changes]."""
 
     reference: WorkspaceRef
     run_id: str
     now_ms: int
 
-    def expand(self, groups: beam.PCollection) -> Any:
+    def expand(self, groups: PCollection[Group]) -> Any:
         work = beam.ParDo(_DropExpiredFn(self.reference, self.run_id, self.now_ms))
         return groups | "AdmitCalls" >> work.with_output_types(Group, facts=Changes).with_outputs(
             "facts", main="groups"
         )
 
 
-class _DropExpiredFn(beam.DoFn):  # type: ignore[misc]
+class _DropExpiredFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, now_ms: int) -> None:
         self._reference, self._run_id = reference, run_id
         self._today = datetime.fromtimestamp(now_ms / 1000, UTC).date()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from apache_beam import coders
+from apache_beam.coders.typecoders import registry
 
 from callward.lake.ledger import Changes, DataFile
 
@@ -97,7 +98,7 @@ class Rewrite:
 ROW_BYTES: Final = 200  # about what a row takes: to add up the buffers of every column costs more than it tells
 
 
-class _ElementCoder(coders.Coder):  # type: ignore[misc]
+class _ElementCoder(coders.Coder):
     """Pickles an element, in which every table is sealed; says its size without encoding it, as Beam asks often."""
 
     def encode(self, value: Any) -> bytes:
@@ -107,11 +108,12 @@ class _ElementCoder(coders.Coder):  # type: ignore[misc]
         return pickle.loads(encoded)
 
     def estimate_size(self, value: Any) -> int:
-        return 1000 + sum(part.num_rows for part in vars(value).values() if isinstance(part, pa.Table)) * ROW_BYTES
+        rows = sum(part.num_rows for part in vars(value).values() if isinstance(part, pa.Table))
+        return 1000 + int(rows) * ROW_BYTES
 
     def is_deterministic(self) -> bool:
         return False
 
 
 for _kind in (BucketRows, Group, ViewRows, Rewrite, Changes):
-    coders.registry.register_coder(_kind, _ElementCoder)
+    registry.register_coder(_kind, _ElementCoder)

@@ -13,6 +13,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 from sqlalchemy import insert, select
 
 from callward import database
@@ -196,7 +197,7 @@ def _note(settings: Settings, run_id: str, attempt: int, made: Iterable[Made]) -
 
 
 @dataclass(eq=False)
-class Expire(beam.PTransform):  # type: ignore[misc]
+class Expire(beam.PTransform[PCollection[PlanItem], PCollection[None]]):
     """PCollection[PlanItem] → what was made of them, noted in the database: a runner hands nothing back.
 
     Holds and policies are opened on the worker; none is ever part of an element.
@@ -209,7 +210,7 @@ class Expire(beam.PTransform):  # type: ignore[misc]
     as_of: date
     today: date
 
-    def expand(self, items: beam.PCollection) -> beam.PCollection:
+    def expand(self, items: PCollection[PlanItem]) -> PCollection[None]:
         work = _ExpireFn(self.reference, self.run_id, self.purge_id, self.as_of, self.today)
         return (
             items
@@ -220,7 +221,7 @@ class Expire(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _ExpireFn(beam.DoFn):  # type: ignore[misc]
+class _ExpireFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, purge_id: str, as_of: date, today: date) -> None:
         self._reference, self._run_id, self._purge_id = reference, run_id, purge_id
         self._as_of, self._today = as_of, today
@@ -238,7 +239,7 @@ class _ExpireFn(beam.DoFn):  # type: ignore[misc]
         yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
 
 
-class _NoteFn(beam.DoFn):  # type: ignore[misc]
+class _NoteFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, attempt: int) -> None:
         self._reference, self._run_id, self._attempt = reference, run_id, attempt
 

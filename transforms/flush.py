@@ -15,6 +15,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.coders import BooleanCoder, BytesCoder, VarIntCoder
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import (
     BagStateSpec,
@@ -248,21 +249,21 @@ def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
 
 
 @dataclass(eq=False)
-class Flush(beam.PTransform):  # type: ignore[misc]
+class Flush(beam.PTransform[PCollection[tuple[int, bytes]], PCollection[int]]):
     """PCollection[tuple[bucket, sealed parcel]] → commits; emits the records that each flush was about, as int."""
 
     reference: WorkspaceRef
     run_id: str
     seconds: float
-    bytes: int
+    size_bytes: int
 
-    def expand(self, parcels: beam.PCollection) -> beam.PCollection:
+    def expand(self, parcels: PCollection[tuple[int, bytes]]) -> PCollection[int]:
         return parcels | "FlushBuckets" >> beam.ParDo(
-            _FlushFn(self.reference, self.run_id, self.seconds, self.bytes)
+            _FlushFn(self.reference, self.run_id, self.seconds, self.size_bytes)
         ).with_output_types(int)
 
 
-class _FlushFn(beam.DoFn):  # type: ignore[misc]
+class _FlushFn(beam.DoFn):
     PARCELS = BagStateSpec("parcels", BytesCoder())
     SIZE = ReadModifyWriteStateSpec("size", VarIntCoder())
     DUE = ReadModifyWriteStateSpec("due", BooleanCoder())
@@ -285,7 +286,7 @@ class _FlushFn(beam.DoFn):  # type: ignore[misc]
         bucket, sealed = element
         if sealed:
             parcels.add(sealed)
-            size.write((size.read() or 0) + BucketBatch.open(sealed, self._files.workspace).bytes)
+            size.write((size.read() or 0) + BucketBatch.open(sealed, self._files.workspace).size_bytes)
         if not sealed or size.read() >= self._bytes:
             yield from self._flush(bucket, parcels, size)
         elif not due.read():

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any, Final
 
 import apache_beam as beam
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 from sqlalchemy import Connection, select
 
 from callward import database
@@ -128,7 +130,7 @@ def _erase(work: Work, whose: Found, altered: Fulfilled) -> None:
     for hit in whose.billing:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
         gone = free & (not amounts_stay)
-        _rewrite(work, hit, gone, free & ~gone, lambda rows, at, hit=hit: _blanked(work, hit, rows, at), altered)
+        _rewrite(work, hit, gone, free & ~gone, partial(_blanked, work, hit), altered)
     for hit in whose.assurance:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
         gone = free & (not row_stays)
@@ -152,11 +154,11 @@ def _of_payer(work: Work, hit: Hit) -> Hit:
 
 def _payer(work: Work, hit: Hit, paid: pa.Array | None) -> Mask:
     """Which rows of the assurance view bear the person's own account."""
-    bears = np.asarray(pc.is_valid(flat(work.files.rows(hit.file, ["account_token"])["account_token"])))
+    bears = np.asarray(pc.is_valid(flat(work.files.rows(hit.file, ["account_token"])["account_token"])), np.bool_)
     if paid is None or work.month.assurance_id is None:
         return bears & (paid is None)
     ids = tokens.permute(paid, work.month.assurance_id)
-    return bears & np.asarray(pc.is_in(tokens.from_u64(work.files.ids(hit.file)), ids))
+    return bears & np.asarray(pc.is_in(tokens.from_u64(work.files.ids(hit.file)), ids), np.bool_)
 
 
 def _blanked(work: Work, hit: Hit, rows: pa.Table, at: np.ndarray) -> pa.Table:
@@ -285,7 +287,7 @@ def known_records(connection: Connection, request: Request, files: DataFiles) ->
 
 
 @dataclass(eq=False)
-class FulfilRequest(beam.PTransform):  # type: ignore[misc]
+class FulfilRequest(beam.PTransform[PCollection[str], PCollection[None]]):
     """PCollection[str] of dates (ISO) → all that the request asks for, in one commit.
 
     Whom it is about is opened on the worker, from the request's id; it is never part of an element.
@@ -296,7 +298,7 @@ class FulfilRequest(beam.PTransform):  # type: ignore[misc]
     request_id: str
     today: date
 
-    def expand(self, dates: beam.PCollection) -> beam.PCollection:
+    def expand(self, dates: PCollection[str]) -> PCollection[None]:
         work = beam.ParDo(_FulfilRequestFn(self.reference, self.run_id, self.request_id, self.today))
         return (
             dates
@@ -307,7 +309,7 @@ class FulfilRequest(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _FulfilRequestFn(beam.DoFn):  # type: ignore[misc]
+class _FulfilRequestFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 
@@ -327,7 +329,7 @@ class _FulfilRequestFn(beam.DoFn):  # type: ignore[misc]
         yield fulfil_request(self._files, self._request, self._law, call_date, self._known) if call_date else nothing
 
 
-class _CommitFn(beam.DoFn):  # type: ignore[misc]
+class _CommitFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 

@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
@@ -130,18 +131,18 @@ def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iter
 
 
 @dataclass(eq=False)
-class Identify(beam.PTransform):  # type: ignore[misc]
+class Identify(beam.PTransform[PCollection[pa.Table], PCollection[tuple[int, pa.Table]]]):
     """PCollection[validated table] → PCollection[tuple[bucket, CDR table]]: behind it only sealed batches travel."""
 
     reference: WorkspaceRef
     sharding: Sharding
 
-    def expand(self, validated: beam.PCollection) -> beam.PCollection:
+    def expand(self, validated: PCollection[pa.Table]) -> PCollection[tuple[int, pa.Table]]:
         work = beam.ParDo(_IdentifyFn(self.reference, self.sharding)).with_output_types(tuple[int, pa.Table])
         return validated | "GiveIds" >> work
 
 
-class _IdentifyFn(beam.DoFn):  # type: ignore[misc]
+class _IdentifyFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, sharding: Sharding) -> None:
         self._reference, self._sharding = reference, sharding
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from callward.columns import either, filled, flat, set_column
 from callward.numbering import Plan, jurisdiction, normalize_values, places_of
@@ -59,16 +60,16 @@ def normalize_records(parsed: pa.Table, workspace: Workspace) -> pa.Table:
 
 
 @dataclass(eq=False)
-class Normalize(beam.PTransform):  # type: ignore[misc]
+class Normalize(beam.PTransform[PCollection[pa.Table], PCollection[pa.Table]]):
     """PCollection[parsed table] → the same with numbers in E.164 (or as dialled) and places."""
 
     reference: WorkspaceRef
 
-    def expand(self, parsed: beam.PCollection) -> beam.PCollection:
+    def expand(self, parsed: PCollection[pa.Table]) -> PCollection[pa.Table]:
         return parsed | "NormalizeNumbers" >> beam.ParDo(_NormalizeFn(self.reference)).with_output_types(pa.Table)
 
 
-class _NormalizeFn(beam.DoFn):  # type: ignore[misc]
+class _NormalizeFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.columns import (
     constant,
@@ -374,16 +375,16 @@ def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
 
 
 @dataclass(eq=False)
-class Parse(beam.PTransform):  # type: ignore[misc]
+class Parse(beam.PTransform[PCollection[pa.Table], PCollection[pa.Table]]):
     """PCollection[records table] → PCollection[parsed table]: schema PARSED with lineage, one row per record."""
 
     reference: WorkspaceRef
 
-    def expand(self, found: beam.PCollection) -> beam.PCollection:
+    def expand(self, found: PCollection[pa.Table]) -> PCollection[pa.Table]:
         return found | "ParseRecords" >> beam.ParDo(_ParseFn(self.reference)).with_output_types(pa.Table)
 
 
-class _ParseFn(beam.DoFn):  # type: ignore[misc]
+class _ParseFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from transforms.elements import Group
 
@@ -22,13 +23,13 @@ def rate(calls: pa.Table) -> pa.Table:
 
 
 @dataclass(eq=False)
-class Rate(beam.PTransform):  # type: ignore[misc]
+class Rate(beam.PTransform[PCollection[Group], PCollection[Group]]):
     """PCollection[Group] → PCollection[Group] with billable_s."""
 
-    def expand(self, groups: beam.PCollection) -> beam.PCollection:
+    def expand(self, groups: PCollection[Group]) -> PCollection[Group]:
         return groups | "RateCalls" >> beam.ParDo(_RateFn())
 
 
-class _RateFn(beam.DoFn):  # type: ignore[misc]
+class _RateFn(beam.DoFn):
     def process(self, group: Group) -> Iterator[Group]:
         yield replace(group, calls=rate(group.calls))

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import BLOCKS, Changes
@@ -128,19 +129,19 @@ def archive_tenant(files: DataFiles, source: str) -> str:
 
 
 @dataclass(eq=False)
-class Read(beam.PTransform):  # type: ignore[misc]
+class Read(beam.PTransform[PCollection[pa.Table], Any]):
     """PCollection[CHUNK table] → main: PCollection[records table], facts: PCollection[Changes]."""
 
     reference: WorkspaceRef
     run_id: str
     archive: bool
 
-    def expand(self, chunks: beam.PCollection) -> Any:
+    def expand(self, chunks: PCollection[pa.Table]) -> Any:
         work = beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_output_types(pa.Table, facts=Changes)
         return chunks | "ReadRecords" >> work.with_outputs("facts", main="records")
 
 
-class _ReadFn(beam.DoFn):  # type: ignore[misc]
+class _ReadFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, archive: bool) -> None:
         self._reference, self._run_id, self._archive = reference, run_id, archive
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from callward.columns import is_absent, nulls
 from callward.lake.data_files import DataFiles
@@ -20,13 +21,13 @@ from transforms.elements import BucketRows
 
 
 @dataclass(eq=False)
-class Shuffle(beam.PTransform):  # type: ignore[misc]
+class Shuffle(beam.PTransform[PCollection[tuple[int, pa.Table]], PCollection[BucketRows]]):
     """PCollection[tuple[bucket, CDR table]] → PCollection[BucketRows], one per bucket."""
 
     reference: WorkspaceRef
     run_id: str
 
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+    def expand(self, batches: PCollection[tuple[int, pa.Table]]) -> PCollection[BucketRows]:
         return (
             batches
             | "Spill" >> beam.ParDo(_SpillFn(self.reference, self.run_id)).with_output_types(tuple[int, str])
@@ -35,7 +36,7 @@ class Shuffle(beam.PTransform):  # type: ignore[misc]
         )
 
 
-class _FilesFn(beam.DoFn):  # type: ignore[misc]
+class _FilesFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 

@@ -7,6 +7,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
@@ -175,16 +176,16 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
 
 
 @dataclass(eq=False)
-class Split(beam.PTransform):  # type: ignore[misc]
+class Split(beam.PTransform[PCollection[Group], PCollection[ViewRows]]):
     """PCollection[Group] (settled, rated) → PCollection[ViewRows], one per view and call_date."""
 
     reference: WorkspaceRef
 
-    def expand(self, groups: beam.PCollection) -> beam.PCollection:
+    def expand(self, groups: PCollection[Group]) -> PCollection[ViewRows]:
         return groups | "SplitViews" >> beam.ParDo(_SplitFn(self.reference))
 
 
-class _SplitFn(beam.DoFn):  # type: ignore[misc]
+class _SplitFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 

@@ -13,6 +13,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.columns import constant, filled, flat, has_value, words
 from callward.lake.ledger import Changes
@@ -50,7 +51,7 @@ def negative(derived: Derived) -> Derived:
 
 def pdd_bucket(pdd_ms: np.ndarray) -> np.ndarray:
     """Log bucket of a post-dial delay: floor(4·log2(ms)): bounds 19 % apart; 0 ms and 1 ms share bucket 0."""
-    return np.floor(PDD_BUCKETS_PER_OCTAVE * np.log2(np.maximum(pdd_ms, 1))).astype(np.int64)
+    return np.asarray(np.floor(PDD_BUCKETS_PER_OCTAVE * np.log2(np.maximum(pdd_ms, 1))), np.int64)
 
 
 def pdd_bounds(bucket: int) -> tuple[float, float]:
@@ -233,16 +234,16 @@ def _differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> 
 
 
 @dataclass(eq=False)
-class Summarize(beam.PTransform):  # type: ignore[misc]
+class Summarize(beam.PTransform[PCollection[ViewRows | Rewrite], PCollection[Changes]]):
     """PCollection[ViewRows | Rewrite] → PCollection[Changes] of differences of the derived tables."""
 
     reference: WorkspaceRef
 
-    def expand(self, shares: beam.PCollection) -> beam.PCollection:
+    def expand(self, shares: PCollection[ViewRows | Rewrite]) -> PCollection[Changes]:
         return shares | "SumUp" >> beam.ParDo(_SummarizeFn(self.reference))
 
 
-class _SummarizeFn(beam.DoFn):  # type: ignore[misc]
+class _SummarizeFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import flat, ranks, set_column, words
@@ -62,7 +63,7 @@ def _as_stream(row: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, row.schema) as writer:
         writer.write_table(row)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def suspend(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
@@ -189,7 +190,7 @@ def set_aside(
 
 
 @dataclass(eq=False)
-class Suspend(beam.PTransform):  # type: ignore[misc]
+class Suspend(beam.PTransform[PCollection[tuple[str, pa.Table]], PCollection[Changes]]):
     """PCollection[tuple[tenant, SUSPENDED table]] → PCollection[Changes]."""
 
     reference: WorkspaceRef
@@ -198,12 +199,12 @@ class Suspend(beam.PTransform):  # type: ignore[misc]
     write: bool = True  # False: only count
     recycled: Recycled | None = None
 
-    def expand(self, suspended: beam.PCollection) -> beam.PCollection:
+    def expand(self, suspended: PCollection[tuple[str, pa.Table]]) -> PCollection[Changes]:
         work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.write, self.recycled)
         return suspended | "ByTenant" >> beam.GroupByKey() | "SetAside" >> beam.ParDo(work)
 
 
-class _SuspendFn(beam.DoFn):  # type: ignore[misc]
+class _SuspendFn(beam.DoFn):
     def __init__(
         self, reference: WorkspaceRef, run_id: str, now_ms: int, write: bool, recycled: Recycled | None
     ) -> None:

@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import set_column
@@ -57,7 +58,7 @@ class BucketBatch:
     names: list[str]
     slices: list[Slice]
     sharding: str
-    bytes: int = 0
+    size_bytes: int = 0
     facts: Changes | None = None
 
     def seal(self, workspace: Workspace) -> bytes:
@@ -147,7 +148,8 @@ def _read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.
     }
     table |= {"message_id": work["message_id"].take(pa.array(of)), "message": of}
     shape = sniff(b"\n".join(raw.slice(0, _SNIFFED).to_pylist()), declaration)
-    outcome, place = Changes(), (None, None)
+    outcome = Changes()
+    place: tuple[str | None, int | None] = (None, None)
     if archive:
         joined = b"\n".join(value for value in values.to_pylist() if value)
         made = files.write_archive(archive_tenant(files, source), joined)
@@ -224,7 +226,7 @@ def files_now(reference: WorkspaceRef, run_id: str, files: DataFiles | None = No
 
 
 @dataclass(eq=False)
-class TakeIn(beam.PTransform):  # type: ignore[misc]
+class TakeIn(beam.PTransform[PCollection[pa.Table], PCollection[tuple[int, bytes]]]):
     """PCollection[work table] → PCollection[tuple[bucket, sealed parcel]]; b"" tells a bucket to flush."""
 
     reference: WorkspaceRef
@@ -233,12 +235,12 @@ class TakeIn(beam.PTransform):  # type: ignore[misc]
     limits: dict[str, Limit]
     archive: bool
 
-    def expand(self, work: beam.PCollection) -> beam.PCollection:
+    def expand(self, work: PCollection[pa.Table]) -> PCollection[tuple[int, bytes]]:
         taking = _TakeInFn(self.reference, self.run_id, self.buckets, self.limits, self.archive)
         return work | "TakeInBlocks" >> beam.ParDo(taking).with_output_types(tuple[int, bytes])
 
 
-class _TakeInFn(beam.DoFn):  # type: ignore[misc]
+class _TakeInFn(beam.DoFn):
     def __init__(
         self, reference: WorkspaceRef, run_id: str, buckets: int, limits: dict[str, Limit], archive: bool
     ) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.pvalue import PCollection
 
 from callward.columns import has_value
 from callward.lake import ledger
@@ -162,19 +163,19 @@ def _aside(table: pa.Table, metadata: dict[bytes, bytes], workspace: Workspace) 
 
 
 @dataclass(eq=False)
-class Validate(beam.PTransform):  # type: ignore[misc]
+class Validate(beam.PTransform[PCollection[pa.Table], Any]):
     """PCollection[normalized table] → good: sound records; suspended: (tenant, SUSPENDED table); facts: Outcome."""
 
     reference: WorkspaceRef
     now_ms: int
 
-    def expand(self, normalized: beam.PCollection) -> Any:
+    def expand(self, normalized: PCollection[pa.Table]) -> Any:
         types = {"suspended": tuple[str, pa.Table], "facts": Changes}
         work = beam.ParDo(_ValidateFn(self.reference, self.now_ms)).with_output_types(pa.Table, **types)
         return normalized | "ValidateRecords" >> work.with_outputs(*types, main="good")
 
 
-class _ValidateFn(beam.DoFn):  # type: ignore[misc]
+class _ValidateFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, now_ms: int) -> None:
         self._reference, self._now_ms = reference, now_ms
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
@@ -28,6 +29,7 @@ def rewrite(work: Rewrite, files: DataFiles) -> Changes:
     old = work.file
     rows, lineage = files.rows(old), files.lineage(old)
     if work.changed is not None and len(work.change):
+        assert work.lineage is not None, "changed rows come with their lineage"
         index = np.arange(rows.num_rows)
         index[work.change] = rows.num_rows + np.arange(len(work.change))
         rows = pa.concat_tables([rows, work.changed.cast(rows.schema)]).take(pa.array(index))
@@ -63,27 +65,27 @@ def joined(works: Iterable[Rewrite]) -> Rewrite:
 
 
 @dataclass(eq=False)
-class OncePerFile(beam.PTransform):  # type: ignore[misc]
+class OncePerFile(beam.PTransform[PCollection[Rewrite], PCollection[Rewrite]]):
     """PCollection[Rewrite] → PCollection[Rewrite], one per data file: a file may hold rows of several groups."""
 
-    def expand(self, rewrites: beam.PCollection) -> beam.PCollection:
+    def expand(self, rewrites: PCollection[Rewrite]) -> PCollection[Rewrite]:
         name = beam.Map(lambda work: (work.file.file_id, work)).with_output_types(tuple[str, Rewrite])
         join = beam.Map(lambda found: joined(found[1])).with_output_types(Rewrite)
         return rewrites | "ByFile" >> name | "OfFile" >> beam.GroupByKey() | "Join" >> join
 
 
 @dataclass(eq=False)
-class Write(beam.PTransform):  # type: ignore[misc]
+class Write(beam.PTransform[PCollection[ViewRows | Rewrite], PCollection[Changes]]):
     """PCollection[ViewRows | Rewrite] → PCollection[Changes]."""
 
     reference: WorkspaceRef
     run_id: str
 
-    def expand(self, shares: beam.PCollection) -> beam.PCollection:
+    def expand(self, shares: PCollection[ViewRows | Rewrite]) -> PCollection[Changes]:
         return shares | "WriteFiles" >> beam.ParDo(_WriteFn(self.reference, self.run_id))
 
 
-class _WriteFn(beam.DoFn):  # type: ignore[misc]
+class _WriteFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 

@@ -84,7 +84,7 @@ def _file(settings: Settings, name: str) -> Path:
     return path
 
 
-def reason(error: KafkaError | KafkaException) -> str:
+def reason(error: KafkaError | Exception) -> str:
     """What went wrong in librdkafka's words, without what it says of places in its code."""
     found = error.args[0] if isinstance(error, KafkaException) else error
     return _STATE.sub("", str(found.str())) if isinstance(found, KafkaError) else "it could not be reached"

@@ -175,12 +175,12 @@ class DataFiles:
                 filesystem=self.store.filesystem,
             )
 
-    def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]):  # type: ignore[no-untyped-def]
+    def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]) -> tuple[Key, Key | None]:
         names = [KeyName(view, tenant, month, "meta")]
         if not set(views.NUMBER_COLUMNS[view]).isdisjoint(columns):
             names.append(KeyName(f"{view}-numbers", tenant, month, "numbers"))
-        opened = self.workspace.keyring.keys(names)
-        return (*opened, None)[:2]
+        meta, *numbers = self.workspace.keyring.keys(names)
+        return meta, numbers[0] if numbers else None
 
     def rows(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of a view's data file, in their order there; without `columns` all that it still has."""

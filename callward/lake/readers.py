@@ -8,12 +8,12 @@ began. A reader that was killed holds nothing back: its lease ends with its proc
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from callward import database, runs
 from callward.errors import Problem
@@ -95,7 +95,7 @@ def forget_dead(connection: Connection) -> None:
             connection.execute(delete(leases).where(leases.c.name == row.name))
 
 
-def _held(connection: Connection):  # type: ignore[no-untyped-def]
+def _held(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(select(leases).where(leases.c.name.startswith(_PREFIX))).all()
 
 

@@ -45,6 +45,10 @@ class Rows(NamedTuple):
     cell: Words
     counts: Counts
 
+    def take(self, at: Counts) -> "Rows":
+        """Return the rows at the positions `at`, in that order."""
+        return Rows(self.account[at], self.subscriber[at], self.cell[at], self.counts[at])
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -278,7 +278,7 @@ class _Bucket(Store):
             if source.size() > _READ_AHEAD:
                 return io.BufferedReader(_Reading(source), _READ_AHEAD)
             with source:
-                return io.BufferedReader(io.BytesIO(source.read()))  # type: ignore[type-var]
+                return io.BufferedReader(io.BytesIO(source.read()))
 
     def write(self, path: str, data: Bytes, *, lasting: bool = True) -> None:
         with self.answering():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
 from callward import database, runs
 from callward.errors import Problem
@@ -61,7 +61,7 @@ def position(connection: Connection, topic: str, partition: int) -> int | None:
 _INCOMPLETE = blocks.c.committed_by.is_(None)
 
 
-def _here(what: ColumnElement[int], topic: str, partition: int):  # type: ignore[no-untyped-def]
+def _here(what: ColumnElement[int], topic: str, partition: int) -> Select[int]:
     join = select(what).join(kafka_inputs, kafka_inputs.c.file_no == blocks.c.file_no)
     return join.where(_of(topic, partition))
 

@@ -288,6 +288,7 @@ def sweep(
 ) -> None:
     """Read every byte, and look for numbers in the clear: exit code 1 when there is one, 3 when not all was read."""
     from pipelines import sweep as sweeps
+    from pipelines.reports import sweep as sweep_report
 
     settings = load(config)
     with terminal.progress(as_json) as progress:
@@ -295,7 +296,7 @@ def sweep(
     if as_json:
         terminal.document(swept.document())
     else:
-        terminal.show(*sweeps.told(swept))
+        terminal.show(*sweep_report.told(swept))
     if swept.exit_code:
         raise typer.Exit(swept.exit_code)
 

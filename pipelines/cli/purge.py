@@ -39,6 +39,7 @@ def purge(
     if context.invoked_subcommand is not None:
         return
     from pipelines import purge as purges
+    from pipelines.reports import purge as purge_report
 
     settings = load(config)
     candidates = _candidates(policy, tenant, dry_run)
@@ -57,7 +58,7 @@ def purge(
     if as_json:
         terminal.document(done)
     else:
-        terminal.show(*purges.told(done))
+        terminal.show(*purge_report.told(done))
     if purges.must_look(done):
         raise typer.Exit(3)
 
@@ -69,9 +70,10 @@ def _day(settings: Settings, as_of: date | None, approve: str | None) -> date:
     planned = purges.waiting(settings, approve) if approve else None
     if planned and as_of and planned != as_of:
         raise UsageProblem(f"plan {approve} is as of {planned}, not {as_of}")
-    if not (as_of or planned):
+    day = as_of or planned
+    if not day:
         raise UsageProblem("say as of which day: --as-of DATE (nothing past its window on that day is left)")
-    return as_of or planned  # type: ignore[return-value]
+    return day
 
 
 def _candidates(file: Path | None, tenant: str | None, dry_run: bool) -> dict[str, Any] | None:

@@ -22,8 +22,8 @@ _STEP = re.compile(r" \[while running '[^']*'\]$")  # what Beam adds to a messag
 def hush() -> None:
     """Make Beam's worker in this process discreet: its log, what it prints, and what it sends to the runner."""
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it would log elements and tracebacks
-    sdk_worker.print = _say_nothing  # it prints the traceback of a failed bundle
-    sdk_worker.traceback = _Discreet
+    # It prints the traceback of a failed bundle, and sends it to the runner.
+    vars(sdk_worker).update(print=_say_nothing, traceback=_Discreet)
 
 
 def sentence(error: BaseException) -> str:

@@ -95,7 +95,7 @@ def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
 
 
 def _descriptor(url: str) -> str:
-    return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
+    return str(text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url)))
 
 
 def _work(environment: Mapping[str, str]) -> None:

@@ -137,16 +137,11 @@ def arrived(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     for source in _sources(settings, only):
         for found in arrivals(settings, source):
-            left = isinstance(found, LeftAlone)
-            name = found.name if left else mask(found.name)
-            rows.append(
-                {
-                    "source": source.name,
-                    "file": name,
-                    "bytes": None if left else found.size,
-                    "would": found.reason if left else "be taken in",
-                }
-            )
+            if isinstance(found, LeftAlone):
+                row: dict[str, Any] = {"file": found.name, "bytes": None, "would": found.reason}
+            else:
+                row = {"file": mask(found.name), "bytes": found.size, "would": "be taken in"}
+            rows.append({"source": source.name, **row})
     return rows
 
 

@@ -270,7 +270,7 @@ class _Server(ThreadingHTTPServer):
         self.monitor = monitor
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(monitor)  # type: ignore[arg-type]  # a collector is what has collect()
+        self.registry.register(monitor)
         self._room = threading.BoundedSemaphore(_CLIENTS)
         if ":" in address[0]:
             self.address_family = AF_INET6

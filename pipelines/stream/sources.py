@@ -9,7 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import apache_beam as beam
 import pyarrow as pa
@@ -20,6 +20,7 @@ from apache_beam.io.unbounded_source import (
     UnboundedSource,
     _ReadFromUnboundedSourceDoFn,
 )
+from apache_beam.pvalue import PCollection
 from apache_beam.utils.timestamp import Timestamp
 
 from callward.lake.data_files import DataFiles
@@ -35,7 +36,7 @@ _BUNDLE_S: Final = 2.0
 
 
 @dataclass(frozen=True)
-class Mark(CheckpointMark):  # type: ignore[misc]
+class Mark(CheckpointMark):
     """Where a reader goes on: an offset, or the files that it handed on and that are not committed yet.
 
     `turn` tells apart what of a range or a file was handed on already: by which reader, and how many works of it.
@@ -49,7 +50,7 @@ class Mark(CheckpointMark):  # type: ignore[misc]
         """Nothing: the ledger says what is committed."""
 
 
-class MarkCoder(coders.Coder):  # type: ignore[misc]
+class MarkCoder(coders.Coder):
     """Marks as JSON: small, and readable by another version."""
 
     def encode(self, value: Mark) -> bytes:
@@ -126,7 +127,7 @@ class Cursors:
         return Mark(ahead=tuple(blocks.ahead), turn=self.turn)
 
 
-class _Reader(UnboundedReader):  # type: ignore[misc]
+class _Reader(UnboundedReader):
     """A reader of blocks as Beam drives it."""
 
     def __init__(self, head: "_BlockSource", mark: Mark | None) -> None:
@@ -152,7 +153,8 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
     def get_watermark(self) -> Timestamp:
         return Timestamp.now()
 
-    def get_checkpoint_mark(self) -> Mark | None:
+    def get_checkpoint_mark(self) -> Mark:
+        assert self._mark is not None, "Beam asks only after a read"
         return self._mark
 
     def get_current_source(self) -> UnboundedSource:
@@ -163,7 +165,7 @@ class _Reader(UnboundedReader):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class _BlockSource(UnboundedSource):  # type: ignore[misc]
+class _BlockSource(UnboundedSource):
     reference: WorkspaceRef
     run_id: str
     sharding: str
@@ -172,8 +174,8 @@ class _BlockSource(UnboundedSource):  # type: ignore[misc]
         """A reader that goes on at `mark`."""
         raise NotImplementedError
 
-    def create_reader(self, options: Any, checkpoint_mark: Mark | None) -> _Reader:
-        return _Reader(self, checkpoint_mark)
+    def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> _Reader:
+        return _Reader(self, cast("Mark | None", checkpoint_mark))  # MarkCoder decodes no other
 
     def _files(self) -> DataFiles:
         use_transit(str(self.reference), open_transit)
@@ -213,12 +215,12 @@ class LandingSource(_BlockSource):
 
 
 @dataclass(eq=False)
-class ReadBlocks(beam.PTransform):  # type: ignore[misc]
+class ReadBlocks(beam.PTransform[beam.Pipeline, PCollection[pa.Table]]):
     """Heads → PCollection[work table]: one element per head, as all splits of one would stay on one worker."""
 
     heads: Iterable[_BlockSource]
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+    def expand(self, pipeline: beam.Pipeline) -> PCollection[pa.Table]:
         # The name of Beam's own wrapper is private; setup.py pins the version that has it.
         reading = _ReadFromUnboundedSourceDoFn(
             poll_interval=_POLL_S, max_records_per_bundle=_BLOCKS_A_BUNDLE, max_read_time_seconds=_BUNDLE_S

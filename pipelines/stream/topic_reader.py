@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Final
+from typing import Final, cast
 
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -53,7 +53,7 @@ class _Held:
 
     @property
     def span(self) -> tuple[int, int]:
-        return self.messages[0].offset(), self.messages[-1].offset() + 1
+        return _offset(self.messages[0]), _offset(self.messages[-1]) + 1
 
 
 class TopicReader:
@@ -127,13 +127,11 @@ class TopicReader:
 
     def _read(self) -> list[Message]:
         found = self._consumer.consume(_BATCH, timeout=_WAIT_S)
-        wrong = [message for message in found if message.error()]
+        errors = [error for message in found if (error := message.error())]
         if found:
-            self._position = None if wrong else found[-1].offset() + 1
-        if not wrong:
-            return list(found)
-        for message in wrong:
-            if message.error().code() in _OUT_OF_RANGE:
+            self._position = None if errors else _offset(found[-1]) + 1
+        for error in errors:
+            if error.code() in _OUT_OF_RANGE:
                 raise Problem(
                     f"topic {self._topic.name}, partition {self._partition}: the broker has not kept the messages from "
                     f"offset {self._onward} on, which were not read; what is lost must be sent again, and "
@@ -213,7 +211,7 @@ class TopicReader:
             return None
         if not self._held.messages:
             self._seek(span[0])
-        self._held.add([message for message in self._read() if message.offset() < span[1]])
+        self._held.add([message for message in self._read() if _offset(message) < span[1]])
         if not self._has_all(span[1]):
             return None
         by_source = self._by_source(self._held.messages)
@@ -247,13 +245,13 @@ class TopicReader:
             return {self._topic.source: list(messages)}
         found: dict[str, list[Message]] = {}
         for message in messages:
-            found.setdefault(kafka.source_of(self._topic, message.headers()), []).append(message)
+            found.setdefault(kafka.source_of(self._topic, _headers(message)), []).append(message)
         return found
 
     def _work(self, entry: Range, messages: Sequence[Message]) -> pa.Table:
         ids: list[bytes | None] = [None] * len(messages)
         if self._topic.message_id:
-            ids = [kafka.message_id_of(self._topic, message.key(), message.headers()) for message in messages]
+            ids = [kafka.message_id_of(self._topic, message.key(), _headers(message)) for message in messages]
         metadata = {
             SOURCE: entry.source,
             FILE_NO: str(entry.file_no),
@@ -269,6 +267,16 @@ def _spans(known: Sequence[Range]) -> Iterator[tuple[tuple[int, int], list[Range
     """Registered ranges in order, each with its blocks that are not complete."""
     for span, entries in groupby(known, key=lambda entry: (entry.first, entry.last)):
         yield span, [entry for entry in entries if not entry.complete]
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None, "a message from a broker has an offset"
+    return offset
+
+
+def _headers(message: Message) -> kafka.Headers:
+    return cast(kafka.Headers, message.headers())  # from a broker they come as a list, and their values as bytes
 
 
 def _size(messages: Sequence[Message]) -> int:

@@ -59,7 +59,7 @@ def command(
     """
 
     def add(function: Callable[..., Result | None]) -> Callable[..., Result | None]:
-        app.command(name, epilog=example(line), rich_help_panel=group)(printing(function))  # type: ignore[arg-type]
+        app.command(name, epilog=example(line), rich_help_panel=group)(printing(function))
         return function
 
     return add

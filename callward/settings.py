@@ -36,6 +36,10 @@ KEY_DOMAINS = (
 _CREDENTIAL = re.compile(r"key|secret|token|password|credential|passwd|user", re.IGNORECASE)
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/(?!\.{1,2}(?:/|$))[\w.=-]+)*/?", re.ASCII)
 _ENDPOINT = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
+_PASSWORD_HASH = re.compile(
+    r"\$argon2id\$v=19\$m=[1-9][0-9]{2,5},t=[1-9][0-9]?,p=[1-9]\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}"
+    r"|scrypt(:[0-9]{1,8}){3}(:[A-Za-z0-9+/=]{16,128}){2}"  # as earlier releases wrote it
+)
 SIGNERS = ("custodian", "retention")  # who signs: registrations of persons; certificates and register exports
 
 
@@ -488,7 +492,7 @@ class Sender(Section):
     @field_validator("password_hash")
     @classmethod
     def _hashed(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(r"scrypt(:[0-9]{1,8}){3}(:[A-Za-z0-9+/=]{16,128}){2}", text):
+        if text is not None and not _PASSWORD_HASH.fullmatch(text):
             raise ValueError("write what 'callward receive --hash' prints")
         return text
 

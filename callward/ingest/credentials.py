@@ -12,21 +12,24 @@ _LIMIT: Final = 4096
 
 
 def secret(settings: Settings, key: str, place: str) -> str:
-    """What `place` (env:NAME or file:PATH) holds; `key` is its name in the settings. Raises UsageProblem."""
+    """Return what `place` (env:NAME or file:PATH) holds; `key` is its name in the settings.
+
+    Raises UsageProblem when nothing is there, or when everyone may read the file.
+    """
     kind, _, name = place.partition(":")
-    found = os.environ.get(name, "") if kind == "env" else _read(settings, key, settings.below(name))
-    if not found:
+    text = os.environ.get(name, "") if kind == "env" else _read(settings, key, settings.below(name))
+    if not text:
         where = f"the environment variable {name}" if kind == "env" else f"the file {settings.below(name)}"
         raise UsageProblem(f"{settings.path.name}: {key}: {where} is empty or not there")
-    return found
+    return text
 
 
 def _read(settings: Settings, key: str, path: Path) -> str:
-    """The first line of a file that not everyone may read."""
+    """Return the first line of a file that not everyone may read."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_LIMIT)
+            content = file.read(_LIMIT)
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -34,4 +37,4 @@ def _read(settings: Settings, key: str, path: Path) -> str:
     if mode & stat.S_IRWXO:
         seen = f"{path} has mode {stat.S_IMODE(mode):04o}: everyone may read it"
         raise UsageProblem(f"{settings.path.name}: {key}: {seen}")
-    return text.partition(b"\n")[0].rstrip(b"\r").decode("utf-8", "replace")
+    return content.partition(b"\n")[0].rstrip(b"\r").decode("utf-8", "replace")

@@ -38,10 +38,10 @@ def receive(
 
 
 def _print_hash() -> None:
-    from callward.ingest.senders import hashed
+    from callward.ingest.senders import hash_password
 
     asked = sys.stdin.isatty()
     password = typer.prompt("password", hide_input=True, err=True) if asked else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise UsageProblem("there was no password to hash")
-    terminal.show(hashed(password))
+    terminal.show(hash_password(password))

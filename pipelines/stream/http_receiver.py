@@ -322,13 +322,13 @@ class _Receiver:
     def _admit(self, gate: Gate, source: str, address: str, request: web.BaseRequest) -> None:
         if not source:
             raise Refusal(404, "source")
-        if not address or not gate.admits(source, address):
+        if not address or not gate.allows(source, address):
             raise Refusal(403, "address")
         if request.method != "POST":
             raise Refusal(405, "method", Allow="POST")
 
     async def _authorize(self, gate: Gate, source: str, address: str, authorization: str) -> None:
-        if not gate.asks(source) or gate.remembers(source, authorization):
+        if not gate.needs_credentials(source) or gate.remembers(source, authorization):
             return
         if self._failures.too_many(address):
             raise Refusal(429, "failures", Retry_After="60")

@@ -1,6 +1,7 @@
 """Senders: only who is listed, from where it is listed, with its password; and settings that cannot be unsafe."""
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
-from callward.ingest.senders import Failures, Gate, hashed, matches
+from callward.ingest.senders import Failures, Gate, hash_password, is_password
 from callward.settings import Receive, Sender, Settings, Source, is_loopback, load
 
 _SOURCES = [Source(name=name, format="freeswitch_jsonl") for name in ("denver", "lax")]
@@ -24,13 +25,13 @@ def basic(username, password, scheme="Basic"):
     return f"{scheme} {base64.b64encode(f'{username}:{password}'.encode()).decode()}"
 
 
-def test_only_listed_sources_and_addresses_are_admitted():
-    found = gate(addresses=["192.0.2.0/28", "2001:db8::/64"])
-    assert found.knows("denver") and not found.knows("lax") and not found.knows("")
-    admitted = ["192.0.2.15", "::ffff:192.0.2.1", "2001:db8::7", "2001:db8::7%eth0"]
-    assert [a for a in admitted if not found.admits("denver", a)] == []
+def test_only_listed_sources_and_addresses_are_allowed():
+    known = gate(addresses=["192.0.2.0/28", "2001:db8::/64"])
+    assert known.knows("denver") and not known.knows("lax") and not known.knows("")
+    allowed = ["192.0.2.15", "::ffff:192.0.2.1", "2001:db8::7", "2001:db8::7%eth0"]
+    assert [a for a in allowed if not known.allows("denver", a)] == []
     assert [
-        a for a in ["192.0.2.16", "::ffff:198.51.100.1", "2001:db9::7", "127.0.0.1"] if found.admits("denver", a)
+        a for a in ["192.0.2.16", "::ffff:198.51.100.1", "2001:db9::7", "127.0.0.1"] if known.allows("denver", a)
     ] == []
 
 
@@ -42,11 +43,11 @@ def test_a_password_is_found_where_the_settings_say(form, tmp_path, monkeypatch)
     given_as = {
         "file": {"password": f"file:{tmp_path / 'password'}"},
         "env": {"password": "env:SWITCH"},
-        "hash": {"password_hash": hashed("s3cret:word")},
+        "hash": {"password_hash": hash_password("s3cret:word")},
     }[form]
-    found = gate(username="switch", **given_as)
+    known = gate(username="switch", **given_as)
     right = basic("switch", "s3cret:word")
-    assert found.asks("denver") and not found.remembers("denver", right)
+    assert known.needs_credentials("denver") and not known.remembers("denver", right)
     wrong = [
         "",
         "Basic",
@@ -57,21 +58,37 @@ def test_a_password_is_found_where_the_settings_say(form, tmp_path, monkeypatch)
         basic("Switch", "s3cret:word"),
         basic("switch", "s3cret:word", "Bearer"),
     ]
-    assert [header for header in wrong if found.accepts("denver", header)] == []
-    assert not found.remembers("denver", right), "what was wrong is not remembered as right"
-    assert found.accepts("denver", right) and found.accepts("denver", basic("switch", "s3cret:word", "basic"))
-    assert found.accepts("denver", right) and found.remembers("denver", right)
-    assert [header for header in wrong if found.remembers("denver", header)] == []
+    assert [header for header in wrong if known.accepts("denver", header)] == []
+    assert not known.remembers("denver", right), "what was wrong is not remembered as right"
+    assert known.accepts("denver", right) and known.accepts("denver", basic("switch", "s3cret:word", "basic"))
+    assert known.accepts("denver", right) and known.remembers("denver", right)
+    assert [header for header in wrong if known.remembers("denver", header)] == []
 
 
 @examples(max_examples=5, deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_hash_matches_its_password_alone_and_never_twice_alike(password, other):
-    first, second = hashed(password), hashed(password)
+    first, second = hash_password(password), hash_password(password)
     assert first != second
-    assert matches(password.encode(), first) and matches(password.encode(), second)
-    assert matches(other.encode(), first) == (other == password)
+    assert is_password(password.encode(), first) and is_password(password.encode(), second)
+    assert is_password(other.encode(), first) == (other == password)
     assert Sender(source="denver", username="u", password_hash=first)
+
+
+# hash of "s3cret:word" as releases before Argon2id printed it (N=2^10 here: the test is quick)
+_SCRYPT = "scrypt:1024:8:1:ABEiM0RVZneImaq7zN3u/w==:gM8xQhe7R5dxhSIux6lWzFI58doMA16C36gkwfHkAcE="
+
+
+def test_a_scrypt_hash_of_an_earlier_release_still_opens():
+    earlier = gate(username="switch", password_hash=_SCRYPT)
+    assert earlier.accepts("denver", basic("switch", "s3cret:word"))
+    assert not earlier.accepts("denver", basic("switch", "s3cret:Word"))
+
+
+def test_a_new_hash_is_argon2id_with_a_salt_of_its_own():
+    first, second = hash_password("s3cret:word"), hash_password("s3cret:word")
+    assert re.fullmatch(r"\$argon2id\$v=19\$m=19456,t=2,p=1\$[^$]{22}\$[^$]{43}", first)
+    assert first.split("$")[4] != second.split("$")[4]
 
 
 @pytest.mark.parametrize("place", ["env:NOT_THERE", "file:nowhere"])
@@ -104,7 +121,7 @@ def test_failures_of_many_addresses_take_bounded_memory():
     failures = Failures(1)
     for n in range(30_000):
         failures.add(str(n))
-    assert len(failures._found) == 10_000 and failures.too_many("29999") and not failures.too_many("1")
+    assert len(failures._failed) == 10_000 and failures.too_many("29999") and not failures.too_many("1")
 
 
 _FAR = "certificate_file = 'a.pem'\nkey_file = 'a.key'\n"
@@ -125,6 +142,7 @@ _WHO = "username = 'u'\npassword = 'env:P'\n"
         (f"{_SENDER}password = 'hunter2'", "a secret is never written here"),
         (f"{_SENDER}username = 'u'", "go together"),
         (f"{_SENDER}username = 'u'\npassword_hash = 'hunter2'", "callward receive --hash"),
+        (f"{_SENDER}username = 'u'\npassword_hash = '$argon2id$v=19$m=1,t=1,p=1$hunter2$hunter2'", "receive --hash"),
         (f"{_SENDER}addresses = ['192.0.2.1/28']", "is no network"),
         ("[[receive.senders]]\nsource = 'denvr'", "did you mean 'denver'?"),
         (_SENDER + _SENDER, "two senders of 'denver'"),

@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from callward.feeds import generate
 from callward.ingest import segments
 from callward.ingest.landing import arrivals
-from callward.ingest.senders import hashed
+from callward.ingest.senders import hash_password
 from callward.sweep.scanner import sweep
 from tests.commands import Running, run, start, strays, waiting
 
@@ -429,7 +429,7 @@ def raw(receiver: Receiver, sent: bytes) -> bytes:
 
 
 def test_a_body_is_not_asked_for_before_its_sender_is_known(receiving: Callable[..., Receiver]) -> None:
-    receiver = receiving(sender={"username": "switch", "password_hash": hashed("right")})
+    receiver = receiving(sender={"username": "switch", "password_hash": hash_password("right")})
     asked = f"POST /{SOURCE} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"
     refused = raw(receiver, f"{asked}\r\n".encode())
     assert b" 401 " in refused and b" 100 " not in refused
@@ -438,7 +438,7 @@ def test_a_body_is_not_asked_for_before_its_sender_is_known(receiving: Callable[
 
 
 def test_credentials_and_their_failures(receiving: Callable[..., Receiver]) -> None:
-    secrets = {"username": "switch", "password_hash": hashed("right")}
+    secrets = {"username": "switch", "password_hash": hash_password("right")}
     receiver = receiving(sender=secrets, failures_per_minute=3)
     at, right = f"/{SOURCE}", basic("switch", "right")
     status, word, headers = receiver.ask(at)
@@ -549,10 +549,10 @@ def test_what_cannot_work_is_said_at_the_start(
 
 
 def test_a_hash_for_the_settings_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    from callward.ingest.senders import matches
+    from callward.ingest.senders import is_password
     from tests.typed import typing
 
     with typing(capsys, monkeypatch, "receive") as typed:
         done = typed("--hash", stdin="a password\n")
-        assert done.code == 0 and matches(b"a password", done.out.strip())
+        assert done.code == 0 and is_password(b"a password", done.out.strip())
         assert typed("--hash", stdin="\n").code == 2

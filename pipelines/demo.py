@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from callward import initiate, query
+from callward.error_text import error_text
 from callward.errors import Problem
 from callward.feeds.delivery import write_whole
 from callward.feeds.generate import SOURCES, Feeds, generate
@@ -169,7 +170,7 @@ class _Shell:
             print(f"callward: {problem}")
             return problem.exit_code
         except Exception as error:  # click's own, for a command that is not there; anything else is a defect
-            print(f"callward: {terminal.place_of(error)}")
+            print(f"callward: {error_text(error).at}")
             return int(getattr(error, "exit_code", 1))
 
 

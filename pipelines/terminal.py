@@ -5,12 +5,10 @@ import json
 import shutil
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -215,10 +213,3 @@ def progress(quiet: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     with console.status("starting") as status:
         yield lambda line: status.update(line)
-
-
-def place_of(error: BaseException) -> str:
-    """The type of an error and where it came from: never its message, which may quote a value."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = frames[-1] if frames else None
-    return f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}" if last else type(error).__name__

@@ -2,12 +2,12 @@
 told to the supervisor in one sentence, never with a value."""
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from callward.database import DatabaseAway
+from callward.error_text import error_text
 from callward.errors import Problem
 from callward.settings import Settings
 from callward.streaming import register
@@ -16,7 +16,6 @@ Value = TypeVar("Value")
 _NO_SPACE: Final = (28, 122)  # ENOSPC, EDQUOT
 _PATIENCE_S: Final = 3600.0  # then the engine starts anew from its checkpoint
 _PAUSE_S: Final = 2.0
-_OURS: Final = ("callward", "transforms", "pipelines", "schemas")
 
 
 def retry_transient(work: Callable[[], Value]) -> Value:
@@ -48,9 +47,7 @@ def reporting_failure(settings: Settings, run_id: str) -> Iterator[None]:
 
 
 def sentence(error: Exception) -> str:
-    """A problem in its own words; any other error by its type and place, as its message may quote a value."""
+    """Return a problem in its own words; any other error by its type and place, as its message may quote a value."""
     if isinstance(error, Problem):
         return str(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if any(f"/{name}/" in f.filename for name in _OURS)]
-    place = "/".join(frames[-1].filename.split("/")[-2:]) + f":{frames[-1].lineno}" if frames else "a library"
-    return f"a worker failed: {type(error).__name__} at {place} (a defect: please report it; nothing was lost)"
+    return f"a worker failed: {error_text(error).at} (a defect: please report it; nothing was lost)"

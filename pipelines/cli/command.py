@@ -14,6 +14,7 @@ from typing import Any, Final, get_type_hints
 import typer
 from typer.core import TyperGroup
 
+from callward.error_text import error_text
 from callward.errors import Problem
 from callward.redaction import mask
 from pipelines import terminal
@@ -143,7 +144,7 @@ def fail(error: Exception, as_json: bool) -> int:
         return _failed(f"{where}{error.strerror or type(error).__name__}", "io", None, 1, as_json)
     if hasattr(error, "show") and hasattr(error, "format_message"):
         return _usage(error, as_json)
-    return _failed(f"a defect ({terminal.place_of(error)})", "defect", _DEFECT_HINT, 1, as_json)
+    return _failed(f"a defect ({error_text(error).at})", "defect", _DEFECT_HINT, 1, as_json)
 
 
 def _failed(sentence: str, code: str, hint: str | None, exit_code: int, as_json: bool) -> int:

@@ -1,8 +1,6 @@
 """The engine: how a pipeline is run, and what its errors become before a person sees them."""
 
 import gc
-import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -11,6 +9,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from callward.error_text import error_text
 from callward.errors import Problem
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_transit
@@ -18,10 +17,7 @@ from pipelines.engine import flink, process, safe_errors
 from transforms.coders import use_transit
 
 EMBEDDED = "FnApiRunner"
-# A worker's error reaches us as text with a traceback; of that only the sentence of an error that is ours is shown.
-_OURS = re.compile(r"^(?:callward\.[\w.]+): (.+)$", re.MULTILINE)
-_ERRNO = re.compile(r"^(?:\w*Error: )*\[Errno (\d+)\]", re.MULTILINE)
-_WHERE = re.compile(r" \[while running '[^']*'\]$")  # what Beam adds to it
+_AGAIN = "nothing of this wave was committed, and running again goes on from there"
 
 
 def options(settings: Settings) -> PipelineOptions:
@@ -53,7 +49,7 @@ def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipel
         gc.collect()  # what the last pipeline left
     gc.freeze()  # what there is stays: no collection need look at it again
     gc.disable()  # a batch makes many objects and no cycles
-    safe_errors.hush()
+    safe_errors.make_beam_safe()
     use_transit(str(reference), open_transit)
     try:
         pipeline = beam.Pipeline(runner=runner(settings), options=options(settings))
@@ -79,30 +75,15 @@ def _finish(pipeline: beam.Pipeline) -> None:
 
 
 def _problem(settings: Settings, error: BaseException) -> Problem:
-    text = f"{type(error).__name__}: {error}"
-    engine = flink.failure(settings, text) if settings.engine.runner == flink.RUNNER else None
+    """Return the error of a batch in one sentence."""
+    engine = flink.failure(settings, str(error)) if settings.engine.runner == flink.RUNNER else None
     if engine is not None:
-        return Problem(f"{engine}; nothing of this wave was committed, and running again goes on from there")
-    if any(sign in text for sign in safe_errors.NO_SPACE):
-        return Problem(
-            "no space left on the device; nothing of this wave was committed, and running again goes on from there"
-        )
-    ours = _OURS.findall(text)
-    if ours:
-        return Problem(_WHERE.sub("", ours[-1]))
-    refused = _ERRNO.findall(text)
-    if refused:
-        return Problem(
-            f"{os.strerror(int(refused[-1]))}; nothing of this wave was committed, and running again goes on from there"
-        )
-    return Problem(
-        f"a worker failed: {_innermost(text)} (a defect: please report it; nothing of this wave was committed)"
-    )
-
-
-def _innermost(text: str) -> str:
-    """Where the innermost frame lies and the error's type: never its message, which may quote a value."""
-    frames = re.findall(r'File "[^"]*?((?:callward|transforms|pipelines|schemas)/[\w/]+\.py)", line (\d+)', text)
-    kinds = re.findall(r"^([A-Za-z_][\w.]*(?:Error|Exception|Invalid|Problem|Interrupt))\b", text, re.MULTILINE)
-    place = f"{frames[-1][0]}:{frames[-1][1]}" if frames else "in the runner"
-    return f"{kinds[-1] if kinds else 'an error'} at {place}"
+        return Problem(f"{engine}; {_AGAIN}")
+    text = error_text(error)
+    if text.no_space:
+        return Problem(f"no space left on the device; {_AGAIN}")
+    if text.sentence:
+        return Problem(text.sentence)
+    if text.system:
+        return Problem(f"{text.system}; {_AGAIN}")
+    return Problem(f"a worker failed: {text.at} (a defect: please report it; nothing of this wave was committed)")

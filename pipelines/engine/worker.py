@@ -26,6 +26,7 @@ from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler  # noqa
 from apache_beam.runners.worker.worker_id_interceptor import WorkerIdInterceptor  # noqa: E402
 from google.protobuf import json_format, text_format  # noqa: E402
 
+from callward.error_text import error_text  # noqa: E402
 from callward.errors import Problem  # noqa: E402
 from pipelines.engine import flink, safe_errors  # noqa: E402
 from pipelines.stream import log as stream_log  # noqa: E402
@@ -38,7 +39,7 @@ def main() -> None:
     """Work for the runner that started this process, and end with it. Exits with 1 after a sentence on why."""
     asked = _arguments(sys.argv[1:])
     child_process.follow_parent()
-    safe_errors.hush()
+    safe_errors.make_beam_safe()
     stream_log.prepare(stream_log.WORKER)
     try:
         told = _provided(asked)
@@ -47,10 +48,8 @@ def main() -> None:
         _check(environment["PIPELINE_OPTIONS"])
         os.environ.update(environment)
         _work(environment)
-    except Problem as problem:
-        _give_up(asked, str(problem))
     except Exception as error:
-        _give_up(asked, safe_errors.sentence(error))
+        _give_up(asked, error_text(error).line)
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -100,7 +99,7 @@ def _descriptor(url: str) -> str:
 
 def _work(environment: Mapping[str, str]) -> None:
     log, harness, _ = sdk_worker_main.create_harness(environment)
-    safe_errors.hush()  # the options that it read have set log levels
+    safe_errors.make_beam_safe()  # the options that it read have set log levels
     gc.freeze()  # what there is stays: no collection need look at it again
     try:
         harness.run()

@@ -23,13 +23,13 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from callward import database
+from callward.error_text import error_text
 from callward.errors import Problem, UsageProblem
 from callward.ingest import segments
 from callward.ingest.http_bodies import Damaged, TooLarge, is_packing, is_type, line_of, record_in, unpacked
 from callward.ingest.senders import Failures, Gate
 from callward.settings import Settings, Source, host_port
 from callward.workspace import WorkspaceRef, open_workspace
-from pipelines import terminal
 
 ROLE: Final = "receiver"
 _SEGMENT_BYTES: Final = 16 << 20
@@ -284,7 +284,7 @@ class _Receiver:
         except Refusal as refusal:
             return self.refuse(source, refusal)
         except Exception as error:
-            self._say("defect", f"a defect ({terminal.place_of(error)}); please report it")
+            self._say("defect", f"a defect ({error_text(error).at}); please report it")
             return self.refuse(source, Refusal(500, "defect"))
         self._figures.taken.labels(source).inc()
         self._figures.bytes.labels(source).inc(size)

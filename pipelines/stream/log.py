@@ -12,12 +12,12 @@ import math
 import re
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from callward.error_text import error_text
 from callward.errors import Problem
 from schemas.codes import Filter, Suspense
 
@@ -29,9 +29,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _WORD: Final = re.compile(r"[a-z][a-z_-]{0,39}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w.]{0,99}", re.ASCII)
 _PLACE: Final = re.compile(r"[\w./-]{1,99}\.(?:py|pyx|pyi):\d{1,5}", re.ASCII)
-# A worker's error reaches the supervisor as text, with its frames in it.
-_FRAME: Final = re.compile(r'File "[^"\n]*?((?:callward|transforms|pipelines|schemas)/[\w/]+\.py)", line (\d{1,5})\b')
-_KIND: Final = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Invalid|Problem|Interrupt))\b", re.MULTILINE)
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
@@ -119,25 +116,11 @@ def failed(event: str, error: BaseException | None, level: int = logging.ERROR, 
 
 
 def _of_error(error: BaseException | None) -> dict[str, str]:
-    """The type of an error and its innermost place of ours; where a worker's error came as text, those that it tells.
-
-    No word of its message: neither it nor a line of it is taken for a type unless the frames of a worker stand there.
-    """
+    """Return the type of an error and its innermost place of ours, as fields."""
     if error is None:
         return {}
-    told = str(error)
-    frames = _FRAME.findall(told)
-    if frames:
-        kinds = _KIND.findall(told[told.rindex("File ") :])
-        return {"error": kinds[-1] if kinds else type(error).__name__, "place": ":".join(frames[-1])}
-    frames = _FRAME.findall("".join(traceback.format_list(_frames(error))))
-    return {"error": type(error).__name__} | ({"place": ":".join(frames[-1])} if frames else {})
-
-
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Frames of an error, after those of what it was raised from."""
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return [*(_frames(cause) if cause else []), *traceback.extract_tb(error.__traceback__)]
+    text = error_text(error)
+    return {"error": text.kind} | ({"place": text.place} if text.place else {})
 
 
 # -- log records -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from apache_beam.runners.runner import PipelineState
 
 from callward import database, runs
 from callward.database import DatabaseAway
+from callward.error_text import error_text
 from callward.errors import Problem, UsageProblem
 from callward.ingest import kafka
 from callward.settings import Settings, Source, Topic
@@ -224,7 +225,7 @@ class _Stream:
     def _job(self, starts: dict[tuple[str, int], int]) -> Iterator[Any]:
         """The submitted job."""
         process.prepare()
-        safe_errors.hush()
+        safe_errors.make_beam_safe()
         use_transit(str(self._reference), open_transit)
         with self._options() as options:
             pipeline = beam.Pipeline(options=options)
@@ -232,7 +233,7 @@ class _Stream:
             try:
                 job = pipeline.run()
             except Exception as error:
-                raise Problem(f"the engine did not take the job: {safe_errors.sentence(error)}") from None
+                raise Problem(f"the engine did not take the job: {error_text(error).line}") from None
             register.note_job(self._settings, self._run_id, self._name)
             yield job
 

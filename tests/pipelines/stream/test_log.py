@@ -5,7 +5,6 @@ import logging
 import re
 import subprocess
 import sys
-import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,52 +89,6 @@ def test_what_is_left_out_is_named():
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
-
-
-def raised(error, cause=None):
-    try:
-        if cause is None:
-            raise error
-        try:
-            raise cause
-        except Exception as first:
-            raise error from first
-    except Exception as caught:
-        return caught
-
-
-def said_of(error):
-    return stream_log._of_error(error)
-
-
-def test_an_error_is_its_type_and_its_innermost_place_of_ours():
-    try:
-        stream_log._matching(None)("x" * 3)  # fails within pipelines/stream/log.py
-    except AttributeError as error:
-        found = said_of(error)
-    assert found["error"] == "AttributeError"
-    assert re.fullmatch(r"pipelines/stream/log\.py:\d+", found["place"])
-
-
-@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, UnicodeError, OSError])
-def test_no_word_of_a_message_is_told(kind):
-    spoof = f"{PAYLOAD}\nSmithError: {PAYLOAD}\n2025550123Error\nTraceback (most recent call last):\n{PAYLOAD}Exception"
-    found = said_of(raised(kind(spoof), ValueError(spoof)))
-    assert found["error"] == kind.__name__ and "SMITH" not in str(found).upper()
-
-
-def test_a_workers_error_that_came_as_text_is_told_by_the_workers_frames():
-    text = textwrap.dedent(f"""\
-        Traceback (most recent call last):
-          File "/srv/venv/lib/apache_beam/runners/worker/sdk_worker.py", line 312, in _execute
-          File "/srv/app/transforms/parse.py", line 88, in process
-          File "/srv/venv/lib/pyarrow/array.pxi", line 1, in cast
-        pyarrow.lib.ArrowInvalid: Failed to parse {PAYLOAD}
-        """)
-    assert said_of(raised(RuntimeError(text))) == {
-        "error": "pyarrow.lib.ArrowInvalid",
-        "place": "transforms/parse.py:88",
-    }
 
 
 def test_a_problem_says_its_sentence_with_numbers_masked():

@@ -1,5 +1,7 @@
 """Packaging: Beam's --setup_file needs it here. Versions are pinned here alone; tools are set in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 RUNTIME = [
@@ -39,8 +41,20 @@ setup(
     name="callward",
     version="0.1.0",
     description="CPNI-compliant pipeline for call-detail records",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Telecommunications Industry",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Communications :: Telephony",
+        "Topic :: Security :: Cryptography",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")]),
     package_data={

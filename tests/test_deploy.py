@@ -40,6 +40,12 @@ def test_a_service_runs_a_command_that_exists(path):
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
+def test_a_service_names_a_page_that_exists(path):
+    page = unit(path)["Unit"]["Documentation"].removeprefix("file:///opt/callward/")
+    assert DEPLOY.parent.joinpath(page).is_file()
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
 def test_a_service_lets_no_memory_reach_a_disk(path):
     service = unit(path)["Service"]
     assert (service["LimitCORE"], service["MemorySwapMax"], service["UMask"]) == ("0", "0", "0077")

@@ -1,10 +1,12 @@
 """The documents say what is so: links lead somewhere, every key and code is explained, examples work."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from callward import audit, initiate, query, settings
 from callward.keys import keys, seal
@@ -19,7 +21,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 _TEST_FILE = re.compile(r"\btests/[\w/]+\.py\b")
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
+_CALL = re.compile(r"(?:\$ |sudo -u callward |/opt/callward/bin/)?callward ([a-z].*)")
+_ANCHOR = re.compile(r"\]\(((?!https?:)[^)#]*)#([^)]+)\)")
 
 
 def _text(name: str) -> str:
@@ -37,14 +42,69 @@ def test_links_and_named_tests_exist(path):
     assert [str(target) for target in wanted if not target.exists()] == []
 
 
+def _command_lines(text: str) -> list[list[str]]:
+    """Return the words after `callward` of each command line in code: blocks, and spans between backquotes."""
+    lines = [line for _, body in _BLOCK.findall(text) for line in body.replace("\\\n", " ").splitlines()]
+    spans = _SPAN.findall(_BLOCK.sub("\n\n", text))
+    found = [_CALL.match(" ".join(code.split())) for code in lines + spans]
+    return [_words(match[1]) for match in found if match]
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a command line; what is optional loses its brackets, and a comment goes."""
+    line = line.translate({ord("["): " ", ord("]"): " "})
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:  # a quoted statement that the document leaves open
+        return line.split()
+
+
+def _unknown(words: list[str]) -> list[str]:
+    """Return the command, or the options, that the command line does not know."""
+    command = get_command(app)
+    for word in words:
+        if word.startswith("-") or not hasattr(command, "commands"):
+            break
+        if word not in command.commands:
+            return [word]
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    return sorted({word.partition("=")[0] for word in words if word.startswith("--")} - known)
+
+
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_commands_in_code_exist(path):
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    known |= {group.name for group in app.registered_groups}
-    code = [span for _, body in _BLOCK.findall(path.read_text()) for span in body.splitlines()]
-    code += re.findall(r"`([^`\n]+)`", _BLOCK.sub("", path.read_text()))
-    used = {name for span in code for name in re.findall(r"(?:^|\$ )callward ([a-z]+)", span)}
-    assert used - known == set()
+def test_commands_in_code_exist_with_their_options(path):
+    lines = _command_lines(path.read_text(encoding="utf-8"))
+    assert [(" ".join(words), unknown) for words in lines if (unknown := _unknown(words))] == []
+
+
+def test_a_command_or_option_that_does_not_exist_is_found():
+    block = "```\n$ callward nigthly  # --json\ncallward sql \\\n --roles x\n```\n"
+    text = f"`callward keys  copy\nadd --place X --nowhere` and\n\n{block}"
+    assert [_unknown(words) for words in _command_lines(text)] == [["nigthly"], ["--roles"], ["--nowhere"]]
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_headings_that_exist(path):
+    wanted = [(path.parent / file if file else path, anchor) for file, anchor in _ANCHOR.findall(path.read_text())]
+    assert [(target.name, anchor) for target, anchor in wanted if anchor not in _anchors(target)] == []
+
+
+def _anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index():
+    index = _text("docs/README.md")
+    pages = {path.name for path in ROOT.joinpath("docs").glob("*.md")} - {"README.md"}
+    assert [name for name in sorted(pages) if f"({name})" not in index] == []
+
+
+def test_the_glossary_is_in_alphabetical_order():
+    rows = re.findall(r"^\| (?!word|---)([^|]+) \|", _text("docs/glossary.md"), re.MULTILINE)
+    assert len(rows) > 40 and rows == sorted(rows, key=str.lower)
 
 
 def test_every_suspense_code_is_explained():

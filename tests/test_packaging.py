@@ -1,5 +1,6 @@
 """What is installed is all there is, works outside the checkout, and stands on permissive licences only."""
 
+import email
 import importlib.util
 import os
 import re
@@ -25,9 +26,9 @@ def _licences():
 def built(tmp_path_factory) -> Path:
     """The package as setuptools lays it out for a wheel, built from a copy of what a checkout has."""
     copy, target = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("built")
-    for name in (*FOLDERS, "setup.py", "pyproject.toml", "LICENSE"):
+    for name in (*FOLDERS, "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         copy.joinpath(name).symlink_to(ROOT / name)
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(target)]
+    command = [sys.executable, "setup.py", "-q", "egg_info", "-e", str(target), "build_py", "--build-lib", str(target)]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
@@ -65,6 +66,16 @@ def test_the_built_package_makes_a_workspace_outside_the_checkout(built, tmp_pat
     explained = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert explained.returncode == 0, explained.stderr
     assert "acc_flatstore" not in explained.stderr and '"talk_ms"' in explained.stdout
+
+
+def test_the_wheel_has_a_readme_and_classifiers(built):
+    metadata = email.message_from_string(built.joinpath("callward.egg-info", "PKG-INFO").read_text(encoding="utf-8"))
+    readme = ROOT.joinpath("README.md").read_text(encoding="utf-8")
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == readme.strip()
+    classifiers = metadata.get_all("Classifier")
+    assert f"Programming Language :: Python :: {metadata['Requires-Python'].removeprefix('>=')}" in classifiers
+    assert not [name for name in classifiers if name.startswith("License ::")], "license is an SPDX expression"
 
 
 def test_versions_agree():

@@ -421,7 +421,7 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
         store = Store.of(settings)
         kept = store.versions()
     except Problem as problem:
-        mend = "docs/ops.md, object store, lists what the bucket and its credentials must be like"
+        mend = "docs/storage.md, object store, lists what the bucket and its credentials must be like"
         yield Finding("lake", WRONG, str(problem), mend)
         return
     yield Finding("lake", OK, f"{store.describe()}, writable")

@@ -336,7 +336,7 @@ def test_every_metric_on_the_dashboard_is_exported_and_every_one_exported_is_exp
     board = json.loads(DASHBOARD.read_text())
     named = {name for panel in panels(board) for t in panel.get("targets", []) for name in _NAMED.findall(t["expr"])}
     assert named and named - exported == set()
-    explained = set(_NAMED.findall((ROOT / "docs/streaming.md").read_text()))
+    explained = set(_NAMED.findall((ROOT / "docs/monitoring.md").read_text()))
     ours = {name for name in exported if name.startswith(monitors.PREFIX)}
     assert ours - explained == set()
     assert {name for name in explained if name.startswith(monitors.PREFIX)} - ours == set()
@@ -354,7 +354,7 @@ def test_panels_of_the_dashboard_have_places_of_their_own_and_questions():
 
 def test_every_alert_is_about_exported_metrics_and_is_explained(exported):
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
-    text = (ROOT / "docs/streaming.md").read_text()
+    text = (ROOT / "docs/monitoring.md").read_text()
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:
         named = set(_NAMED.findall(rule["expr"]))

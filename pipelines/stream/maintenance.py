@@ -27,9 +27,9 @@ from callward.streaming import blocks
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import compact
 from pipelines import intake as intakes
+from pipelines.engine import log as stream_log
 from pipelines.engine.child_process import die_with_parent
 from pipelines.pending import expire_pending
-from pipelines.stream import log as stream_log
 from pipelines.stream import offsets
 from schemas.tables import input_files
 

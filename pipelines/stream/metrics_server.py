@@ -25,7 +25,7 @@ from callward import database
 from callward.errors import Problem
 from callward.settings import Settings, host_port
 from callward.streaming.metrics import STOPPING, StreamMetrics, Watermarks, figures
-from pipelines.stream import log as stream_log
+from pipelines.engine import log as stream_log
 
 PREFIX: Final = "callward_stream_"
 _KEEP_S = 5.0  # figures are told so long before they are asked for again

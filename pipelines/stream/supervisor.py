@@ -23,9 +23,9 @@ from callward.settings import Settings, Source, Topic
 from callward.streaming import blocks, register
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.engine import flink, flink_jobs, process, safe_errors
+from pipelines.engine import log as stream_log
 from pipelines.engine.run import EMBEDDED
 from pipelines.intake import limit_of
-from pipelines.stream import log as stream_log
 from pipelines.stream import metrics_server, offsets
 from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.sources import LandingSource, PartitionSource, ReadBlocks

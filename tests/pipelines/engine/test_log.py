@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.errors import Problem
-from pipelines.stream import log as stream_log
+from pipelines.engine import log as stream_log
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBERS = ["+12025550123", "2025550123", "12025550123", "202-555-0123", "(202) 555-0123", "202.555.0123", "5550123"]
@@ -101,7 +101,7 @@ def test_a_problem_says_its_sentence_with_numbers_masked():
 PROGRAM = """
 import logging, sys, threading, warnings
 PAYLOAD = "SMITH,2025550123,JONES"
-from pipelines.stream import log as stream_log
+from pipelines.engine import log as stream_log
 library = logging.getLogger("a.library")
 stream_log.prepare("supervisor", stream=sys.stderr)
 stream_log.prepare("supervisor", "abcdefghijklmn", sys.stderr)
@@ -175,7 +175,7 @@ import logging, sys
 PAYLOAD = "SMITH,2025550123,JONES"
 from apache_beam.portability.api import endpoints_pb2
 from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
-from pipelines.stream import log as stream_log
+from pipelines.engine import log as stream_log
 stream_log.prepare(stream_log.WORKER)
 handler = FnApiLogRecordHandler(endpoints_pb2.ApiServiceDescriptor(url=sys.argv[1]))
 logging.getLogger().addHandler(handler)

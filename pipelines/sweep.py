@@ -18,7 +18,8 @@ from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.settings import Settings
 from callward.storage.store import Store
-from callward.sweep.scanner import Remote, Report
+from callward.sweep.report import Report
+from callward.sweep.scanner import Remote
 from callward.sweep.scanner import sweep as sweep_paths
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import intake, terminal

@@ -40,7 +40,8 @@ from callward.redaction import mask
 from callward.release import mechanisms
 from callward.runs import new_id
 from callward.settings import ReleaseCaps
-from callward.sweep.scanner import Report, sweep
+from callward.sweep.report import Report
+from callward.sweep.scanner import sweep
 from callward.template import render
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import wave as waves

@@ -24,8 +24,9 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callward.sweep import scanner
-from callward.sweep.scanner import Report, sweep
+from callward.sweep import bcd, forms, scanner, streams, unpackers
+from callward.sweep.report import Report
+from callward.sweep.scanner import sweep
 
 NATIONAL = "2125550147"
 NUMBER = "+1" + NATIONAL
@@ -36,8 +37,9 @@ Plant = Callable[[bytes], tuple[bytes, int]]  # national digits to planted bytes
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanner, "_BODY", BODY)
-    monkeypatch.setattr(scanner, "_READ", 2 * BODY)
+    monkeypatch.setattr(streams, "_BODY_BYTES", BODY)
+    monkeypatch.setattr(scanner, "READ_BYTES", 2 * BODY)
+    monkeypatch.setattr(unpackers, "READ_BYTES", 2 * BODY)
 
 
 def _bcd(digits: str, *, swapped: bool) -> bytes:
@@ -296,7 +298,7 @@ def test_a_number_column_of_an_arrow_file_is_found(tmp_path: Path, codec: str | 
 
 
 def test_a_member_that_inflates_too_far_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scanner, "INFLATED", 1 << 20)
+    monkeypatch.setattr(forms, "INFLATED_BYTES", 1 << 20)
     for kind, pack in PACKERS.items():
         path = tmp_path / kind
         path.write_bytes(pack(bytes(8 << 20)))
@@ -343,10 +345,10 @@ def test_the_share_of_random_windows_that_look_framed_is_as_stated() -> None:
     octets = np.frombuffer(_random_bytes(7, 60_000), np.uint8)
     starts = random.Random(8).sample(range(100, 119_000), 20_000)
     framed = sum(
-        any(scanner._framed(octets, begin, first + 9, False) for begin in scanner._with_prefix(octets, first, 1, False))
+        any(bcd.framed(octets, begin, first + 9, False) for begin in bcd.with_prefix(octets, first, 1, False))
         for first in starts
     )
-    assert 0.75 * scanner._FRAMED < framed / len(starts) < 1.3 * scanner._FRAMED
+    assert 0.75 * bcd.FRAMED_SHARE < framed / len(starts) < 1.3 * bcd.FRAMED_SHARE
 
 
 def test_ciphertext_adds_no_chance_hits(tmp_path: Path) -> None:
@@ -422,7 +424,7 @@ def _assert_without_number(report: Report) -> None:
 def test_a_file_full_of_numbers_is_left_and_said(tmp_path: Path) -> None:
     report = _swept(tmp_path, (NUMBER + "\n").encode() * 50_000)
     assert report.unfinished == [tmp_path / "bytes"]
-    assert scanner.HITS_PER_FILE <= len(report.hits) < 50_000
+    assert forms.HITS_PER_FILE <= len(report.hits) < 50_000
 
 
 @pytest.mark.parametrize("value", [NUMBER, int(NUMBER), float(NUMBER)])

@@ -35,6 +35,7 @@ from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, 
 from callward.settings import Settings
 from callward.storage.durable import create
 from callward.workspace import WorkspaceRef, open_workspace
+from pipelines import results
 from pipelines.purge import purge
 from schemas.retention import lake_file_inputs, purges, requests, restrictions, row_ends, suppressions
 from schemas.tables import input_files, keys, lake_files
@@ -127,7 +128,8 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
         text = version.text or canonical({name: str(rule.window) for name, rule in version.rules.items()})
         suffix = "toml" if version.text else "json"
         yield Piece(f"policies/version-{version.version}.{suffix}", "policy", text.encode())
-    placed = [hold for hold in holds.listed(settings, holds.COMPLIANCE, today) if hold["tenant"] == tenant]
+    listed = holds.list_holds(settings, holds.COMPLIANCE, today)
+    placed = [results.to_document(hold) for hold in listed if hold.tenant == tenant]
     asked = [r.document(today) for r in request_register.listed(settings, tenant=tenant, everything=True)]
     told = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
     yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())

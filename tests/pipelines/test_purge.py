@@ -547,7 +547,7 @@ def test_a_hold_that_comes_once_the_numbers_are_gone_keeps_all_of_its_dates(
     clock(later(numbers_went(site)))
     placed = place(site, **BOTH)
     with database.reading(site.settings) as connection:
-        gone = {row["class"]: (row["state"], row["rows"]) for row in holds.gone(connection, placed)}
+        gone = {row.class_: (row.state, row.rows) for row in holds.removed(connection, placed)}
     assert gone == {"assurance_metrics": ("gone", 7), "call_detail": ("gone", 6), "suspense": ("gone", 1)}
     done = purged(site, ALL_BILLING)
     assert billed_and_held(site) == OF_THE_DAY

@@ -6,7 +6,7 @@ must know what is held gets a Problem instead of a shorter list. Selectors of on
 without any is for everything of its tenant and dates. Where rows cannot be matched a hold keeps them all.
 """
 
-from callward.retention.holds.changes import listed, normalized, place, release, renew, shown, warnings
+from callward.retention.holds.changes import list_holds, normalized, place, read_hold, release, renew, warnings
 from callward.retention.holds.order import (
     COMPLIANCE,
     KINDS,
@@ -15,18 +15,20 @@ from callward.retention.holds.order import (
     SERVICE,
     WARNING_DAYS,
     Hold,
+    HoldSummary,
     visible,
     warned,
 )
 from callward.retention.holds.rows import (
     OTHER,
     MonthSecrets,
+    RemovedRows,
     columns,
     covering,
-    gone,
     matching,
     named,
     receiving,
+    removed,
     secrets,
     unmatched,
 )
@@ -42,24 +44,26 @@ __all__ = [
     "SERVICE",
     "WARNING_DAYS",
     "Hold",
+    "HoldSummary",
     "HoldUnreadable",
     "MonthSecrets",
+    "RemovedRows",
     "any_open",
     "columns",
     "covering",
     "fingerprint",
-    "gone",
-    "listed",
+    "list_holds",
     "matching",
     "named",
     "normalized",
     "opened",
     "place",
+    "read_hold",
     "receiving",
     "release",
+    "removed",
     "renew",
     "secrets",
-    "shown",
     "unmatched",
     "visible",
     "warned",

@@ -22,7 +22,8 @@ from callward.retention.holds.order import (
     PRESERVATION_DAYS,
     SERVICE,
     Hold,
-    told,
+    HoldSummary,
+    summarize,
     visible,
     warned,
 )
@@ -106,19 +107,19 @@ def release(
     return made
 
 
-def listed(settings: Settings, role: str, today: date) -> list[dict[str, Any]]:
-    """Every hold that the role may know of, the oldest first, released ones too; how many numbers, never which.
+def list_holds(settings: Settings, role: str, today: date) -> list[HoldSummary]:
+    """Return every hold that the role may know of, the oldest first, released ones too.
 
     For anyone but legal the service reads the register: what is confidential is left out, without a trace.
     """
     found = sealed.read(settings, LEGAL if role == LEGAL else SERVICE)
-    return [told(hold, today) for hold in visible([hold for _, hold in found], role, today)]
+    return [summarize(hold, today) for hold in visible([hold for _, hold in found], role, today)]
 
 
-def shown(settings: Settings, hold_id: str, role: str, today: date) -> dict[str, Any]:
-    """One hold as `listed` has it; raises UsageProblem for one that is not there or may not be known."""
+def read_hold(settings: Settings, hold_id: str, role: str, today: date) -> HoldSummary:
+    """Return one hold as `list_holds` has it; raises UsageProblem for one that is not there or may not be known."""
     _, hold = _found(settings, hold_id, today, role)
-    return told(hold, today)
+    return summarize(hold, today)
 
 
 def warnings(settings: Settings, today: date, role: str = COMPLIANCE) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Final
 
 from schemas.retention_classes import Window
 
@@ -66,6 +66,32 @@ class Hold:
         return tenant == self.tenant or tenant in _OF_MANY
 
 
+@dataclass(frozen=True, kw_only=True)
+class HoldSummary:
+    """A hold as people may read it: how many numbers it selects by, never which. `from_` and `to` are call dates."""
+
+    hold_id: str
+    state: str  # open, expiring, expired, tail or released
+    tenant: str
+    kind: str
+    authority: str
+    case: str
+    from_: date | None
+    to: date | None
+    accounts: tuple[str, ...]
+    trunks: tuple[str, ...]
+    numbers: int
+    placed_by: str
+    placed_at: datetime | None
+    age_days: int | None
+    expires_on: date | None
+    tail: str | None
+    confidential_until: date | None
+    released_on: date | None
+    blocks_through: date | None
+    warning: str | None
+
+
 def visible(found: Iterable[Hold], role: str, today: date) -> list[Hold]:
     """The holds that a role may know of: all for legal, for others those that are not confidential (any more)."""
     return [h for h in found if role == LEGAL or h.confidential_until is None or today > h.confidential_until]
@@ -96,26 +122,27 @@ def state(hold: Hold, today: date) -> str:
     return "expired" if today > hold.expires_on else "expiring"
 
 
-def told(hold: Hold, today: date) -> dict[str, Any]:
-    return {
-        "hold_id": hold.hold_id,
-        "state": state(hold, today),
-        "tenant": hold.tenant,
-        "kind": hold.kind,
-        "authority": hold.authority,
-        "case": hold.case,
-        "from": hold.first,
-        "to": hold.last,
-        "accounts": list(hold.accounts),
-        "trunks": list(hold.trunks),
-        "numbers": len(hold.numbers),
-        "placed_by": hold.placed_by,
-        "placed_at": hold.placed_at,
-        "age_days": (today - hold.placed_at.date()).days if hold.placed_at else None,
-        "expires_on": hold.expires_on,
-        "tail": str(hold.tail) if hold.tail else None,
-        "confidential_until": hold.confidential_until,
-        "released_on": hold.released_on,
-        "blocks_through": hold.last_day if hold.tail else None,
-        "warning": _warning(hold, today) or None,
-    }
+def summarize(hold: Hold, today: date) -> HoldSummary:
+    """Return what may be read of a hold, as it stands on a day."""
+    return HoldSummary(
+        hold_id=hold.hold_id,
+        state=state(hold, today),
+        tenant=hold.tenant,
+        kind=hold.kind,
+        authority=hold.authority,
+        case=hold.case,
+        from_=hold.first,
+        to=hold.last,
+        accounts=hold.accounts,
+        trunks=hold.trunks,
+        numbers=len(hold.numbers),
+        placed_by=hold.placed_by,
+        placed_at=hold.placed_at,
+        age_days=(today - hold.placed_at.date()).days if hold.placed_at else None,
+        expires_on=hold.expires_on,
+        tail=str(hold.tail) if hold.tail else None,
+        confidential_until=hold.confidential_until,
+        released_on=hold.released_on,
+        blocks_through=hold.last_day if hold.tail else None,
+        warning=_warning(hold, today) or None,
+    )

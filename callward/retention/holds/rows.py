@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -168,25 +168,33 @@ def _true(mask: pa.Array | pa.ChunkedArray) -> Mask:
 # -- what a purge was quicker with -------------------------------------------------------------------------------------
 
 
-def gone(connection: Connection, hold: Hold) -> list[dict[str, Any]]:
-    """What purges have destroyed, or are destroying, of the hold's tenant and dates: it came too late for that.
+@dataclass(frozen=True)
+class RemovedRows:
+    """Rows of the data files of one purge, class, view and month, of which a hold might have matched some."""
 
-    One dict per purge, class, view, month, action and state: {purge_id, class, view, month, action, state ("gone" or
-    "going"), rows}. Rows are all of the data files', of which the hold might have matched some.
-    """
+    purge_id: str
+    class_: str
+    view: str
+    month: str  # "" for a partition without a date
+    action: str
+    state: str  # gone, or going
+    rows: int
+
+
+def removed(connection: Connection, hold: Hold) -> list[RemovedRows]:
+    """Return what purges destroyed, or are destroying, of the hold's tenant and dates: it came too late for that."""
     item, purge = retention.purge_items, retention.purges
     ended = or_(item.c.state == "done", (item.c.state == "tombstoned") & (purge.c.status == "destroying"))
     rows = connection.execute(
         select(item).join(purge, purge.c.purge_id == item.c.purge_id).where(ended, item.c.action != "release")
     )
-    sums: dict[tuple[str, ...], int] = {}
+    sums: dict[tuple[str, str, str, str, str, str], int] = {}
     for row in rows:
         if hold.concerns(row.tenant) and _may_concern(hold, row.view, row.part):
             state = "gone" if row.state == "done" else "going"
             key = (row.purge_id, row.retention_class, row.view, _month(row.part), row.action, state)
             sums[key] = sums.get(key, 0) + row.rows - row.held
-    names = ("purge_id", "class", "view", "month", "action", "state", "rows")
-    return [dict(zip(names, (*key, total), strict=True)) for key, total in sorted(sums.items()) if total]
+    return [RemovedRows(*key, total) for key, total in sorted(sums.items()) if total]
 
 
 def _may_concern(hold: Hold, view: str, part: str) -> bool:

@@ -61,7 +61,7 @@ def approver(settings: Settings, tmp_path: Path) -> Path:
 
 
 def state_of(settings: Settings, hold_id: str, today: date) -> str:
-    return str(holds.shown(settings, hold_id, holds.LEGAL, today)["state"])
+    return str(holds.read_hold(settings, hold_id, holds.LEGAL, today).state)
 
 
 def blocking(settings: Settings, today: date) -> list[str]:
@@ -397,7 +397,7 @@ def test_a_register_that_cannot_be_relied_on_stops_everything(settings: Settings
     damage(settings, rows.pop(first.hold_id), *rows.values())
     for ask in (
         lambda: holds.opened(settings, today=TODAY),
-        lambda: holds.listed(settings, holds.COMPLIANCE, TODAY),
+        lambda: holds.list_holds(settings, holds.COMPLIANCE, TODAY),
         lambda: holds.warnings(settings, TODAY),
         lambda: holds.renew(settings, first.hold_id, TODAY, expires_on=HUSH, role=holds.LEGAL),
     ):
@@ -456,10 +456,10 @@ def test_no_hold_at_all_is_read_with_the_root_too(settings: Settings) -> None:
 def test_confidential_holds_leave_no_trace_for_anyone_but_legal(settings: Settings, approver: Path) -> None:
     holds.place(settings, order(kind="preservation", case="open"), TODAY)
     late = TODAY + timedelta(85)
-    before = holds.listed(settings, holds.COMPLIANCE, late), holds.warnings(settings, late)
+    before = holds.list_holds(settings, holds.COMPLIANCE, late), holds.warnings(settings, late)
     hidden = holds.place(settings, secret_order(kind="preservation"), TODAY)
-    assert (holds.listed(settings, holds.COMPLIANCE, late), holds.warnings(settings, late)) == before
-    assert len(holds.listed(settings, holds.LEGAL, late)) == 2
+    assert (holds.list_holds(settings, holds.COMPLIANCE, late), holds.warnings(settings, late)) == before
+    assert len(holds.list_holds(settings, holds.LEGAL, late)) == 2
     assert len(holds.warnings(settings, late, holds.LEGAL)) == 2
     assert hidden in holds.opened(settings, today=late)
 
@@ -470,7 +470,7 @@ def test_a_confidential_hold_is_missing_in_the_words_of_one_that_never_was(setti
     def sentences(hold_id: str, role: str) -> list[str]:
         found = []
         for ask in (
-            lambda: holds.shown(settings, hold_id, role, TODAY),
+            lambda: holds.read_hold(settings, hold_id, role, TODAY),
             lambda: holds.renew(settings, hold_id, TODAY, expires_on=date(2027, 1, 1), role=role),
             lambda: holds.release(settings, hold_id, "approver", approver, TODAY, role=role),
         ):
@@ -481,23 +481,23 @@ def test_a_confidential_hold_is_missing_in_the_words_of_one_that_never_was(setti
 
     assert sentences(hidden, holds.COMPLIANCE) == sentences("0" * 16, holds.COMPLIANCE)
     assert rows_of(settings, retention.approvals) == []
-    assert holds.shown(settings, hidden, holds.LEGAL, TODAY)["case"] == "whispered"
+    assert holds.read_hold(settings, hidden, holds.LEGAL, TODAY).case == "whispered"
     holds.release(settings, hidden, "approver", approver, TODAY, role=holds.LEGAL)
 
 
 def test_a_hold_is_confidential_through_its_day(settings: Settings) -> None:
     made = holds.place(settings, secret_order(), TODAY)
-    assert [len(holds.listed(settings, holds.COMPLIANCE, HUSH + timedelta(n))) for n in (0, 1)] == [0, 1]
+    assert [len(holds.list_holds(settings, holds.COMPLIANCE, HUSH + timedelta(n))) for n in (0, 1)] == [0, 1]
     holds.renew(settings, made.hold_id, TODAY, confidential_until=HUSH + timedelta(9), role=holds.LEGAL)
-    assert [len(holds.listed(settings, holds.COMPLIANCE, HUSH + timedelta(n))) for n in (9, 10)] == [0, 1]
+    assert [len(holds.list_holds(settings, holds.COMPLIANCE, HUSH + timedelta(n))) for n in (9, 10)] == [0, 1]
     with pytest.raises(UsageProblem, match="put off only"):
         holds.renew(settings, made.hold_id, TODAY, confidential_until=HUSH, role=holds.LEGAL)
 
 
 def test_a_list_never_holds_a_number(settings: Settings) -> None:
     holds.place(settings, order(numbers=(NUMBER, SECOND)), TODAY)
-    (row,) = holds.listed(settings, holds.LEGAL, TODAY)
-    assert row["numbers"] == 2
+    (row,) = holds.list_holds(settings, holds.LEGAL, TODAY)
+    assert row.numbers == 2
     assert "5555" not in json.dumps(row, default=str)
 
 
@@ -784,8 +784,8 @@ def test_a_hold_that_comes_too_late_is_told_what_is_gone(settings: Settings) -> 
     _purge(settings, "two", "tombstoned", {"part": "2026-03-01", "state": "tombstoned"})
     hold = order(first=date(2026, 3, 1), last=date(2026, 3, 31))
     with database.reading(settings) as connection:
-        gone = holds.gone(connection, hold)
-    assert {(g["purge_id"], g["class"], g["view"], g["month"], g["state"], g["rows"]) for g in gone} == {
+        gone = holds.removed(connection, hold)
+    assert {(g.purge_id, g.class_, g.view, g.month, g.state, g.rows) for g in gone} == {
         ("one", "call_detail", "billing", "2026-03", "gone", 16),
         ("one", "call_detail", "billing", "2026-03", "going", 10),
         ("one", "archive", "archive", "2026-09", "gone", 10),
@@ -795,7 +795,7 @@ def test_a_hold_that_comes_too_late_is_told_what_is_gone(settings: Settings) -> 
 
 def test_nothing_is_gone_before_a_purge(settings: Settings) -> None:
     with database.reading(settings) as connection:
-        assert holds.gone(connection, order()) == []
+        assert holds.removed(connection, order()) == []
 
 
 def test_a_database_put_back_from_before_knows_the_holds_again_by_the_newest_export(

@@ -186,7 +186,7 @@ def test_what_a_purge_has_destroyed_already_is_told(run: Run, site: Any) -> None
         connection.execute(insert(retention.purge_items).values(**item, **where, state="done"))
     ran = run("place", *ORDER, "--json")
     assert ran.code == 3
-    assert [(g["month"], g["rows"], g["state"]) for g in ran.json["gone"]] == [("2026-03", 7, "gone")]
+    assert [(g["month"], g["rows"], g["state"]) for g in ran.json["removed"]] == [("2026-03", 7, "gone")]
     told = run("place", *ORDER)
     assert told.code == 3 and "Destroyed before" in told.out and "2026-03" in told.out
     assert run("place", *ORDER, "--from", "2026-04-01").code == 0

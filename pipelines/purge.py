@@ -228,7 +228,7 @@ class _Purge:
             self._approved(made, purge_id, self._approval)
             self._approval = None  # it is for this plan, and for none that takes its place while we are at work
         with database.reading(self._settings) as connection:
-            by = sorted(approvers.approvers(connection, "purge", made.digest))
+            by = sorted(approvers.approved_by(connection, "purge", made.digest))
         if objections and not by:
             return purge_id, objections
         purge_disposal.approve(self._settings, made, self._run_id, purge_id, by[0] if by else None)

@@ -1,4 +1,4 @@
-"""Registers of retention: policies, persons, roots, holds, purges, certificates, requests. No number ever enters them.
+"""Registers of retention: policies, approvers, roots, holds, purges, certificates, requests. No number enters them.
 
 What a hold or a request selects by (a number, a case) is sealed under the hold root; only digests lie in the clear.
 """
@@ -9,8 +9,8 @@ from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Index, Integ
 
 from schemas.tables import METADATA, required, serial
 
-persons = Table(
-    "persons",
+approvers = Table(
+    "approvers",
     METADATA,
     required("name", 64, primary_key=True),
     required("public_key", 64),  # Ed25519, hex
@@ -198,7 +198,7 @@ restrictions = Table(
 Index("ix_lake_file_inputs_file_no", lake_file_inputs.c.file_no)
 
 RETENTION: Final = (
-    persons,
+    approvers,
     approvals,
     policies,
     roots,

@@ -5,6 +5,7 @@ who was revoked stays in the register, and neither the name nor the key is given
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from callward.keys import signing
 from callward.keys.keys import KeyDenied
 from callward.keys.signing import PUBLIC_BYTES, SigningKey
 from callward.settings import Settings
-from schemas.retention import approvals, persons
+from schemas.retention import approvals, approvers
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _PUBLIC: Final = re.compile(rf"[0-9a-f]{{{2 * PUBLIC_BYTES}}}")
@@ -41,7 +42,7 @@ def register(settings: Settings, name: str, public_hex: str) -> None:
         if not _is_new(connection, name, public_hex):
             return
         connection.execute(
-            insert(persons).values(
+            insert(approvers).values(
                 name=name,
                 public_key=public_hex,
                 registered_at=database.now(),
@@ -49,13 +50,13 @@ def register(settings: Settings, name: str, public_hex: str) -> None:
                 signature=signature.hex(),
             )
         )
-        audit.append(connection, [_entry("person-add", f"{name} {public_hex[:16]}", "registered")])
+        audit.append(connection, [_entry("approver-add", f"{name} {public_hex[:16]}", "registered")])
 
 
 def _is_new(connection: Connection, name: str, public_hex: str) -> bool:
     """False for the very same person once more; raises Problem where the name or the key is someone's already."""
     found = connection.execute(
-        select(persons).where(or_(persons.c.name == name, persons.c.public_key == public_hex))
+        select(approvers).where(or_(approvers.c.name == name, approvers.c.public_key == public_hex))
     ).all()
     for row in found:
         if (row.name, row.public_key, row.revoked_at) != (name, public_hex, None):
@@ -73,8 +74,8 @@ def revoke(settings: Settings, name: str) -> None:
     with database.writing(settings) as connection:
         row = _person(connection, name)
         if row.revoked_at is None:
-            connection.execute(update(persons).where(persons.c.name == name).values(revoked_at=database.now()))
-            audit.append(connection, [_entry("person-revoke", name, "revoked")])
+            connection.execute(update(approvers).where(approvers.c.name == name).values(revoked_at=database.now()))
+            audit.append(connection, [_entry("approver-revoke", name, "revoked")])
 
 
 def approve(settings: Settings, kind: str, digest: str, person: str, key_file: Path) -> None:
@@ -101,7 +102,7 @@ def approve(settings: Settings, kind: str, digest: str, person: str, key_file: P
         audit.append(connection, [_entry("approve", f"{kind} {digest}", f"by {person}", role="approver")])
 
 
-def approvers(connection: Connection, kind: str, digest: str, at: datetime | None = None) -> set[str]:
+def approved_by(connection: Connection, kind: str, digest: str, at: datetime | None = None) -> set[str]:
     """Names of those whose valid approval is there: registered by the custodian, and not revoked.
 
     With `at` as it stood then: approvals given by that time, of persons who were not revoked by that time. So what two
@@ -109,8 +110,8 @@ def approvers(connection: Connection, kind: str, digest: str, at: datetime | Non
     """
     custodian = signing.registered(connection, "custodian")
     rows = connection.execute(
-        select(approvals.c.signature.label("approval"), approvals.c.at, persons)
-        .join(persons, persons.c.name == approvals.c.person)
+        select(approvals.c.signature.label("approval"), approvals.c.at, approvers)
+        .join(approvers, approvers.c.name == approvals.c.person)
         .where(_about(kind, digest))
     )
     message = _approval(kind, digest)
@@ -129,28 +130,42 @@ def _counts(row: Row[Any], at: datetime | None) -> bool:
     return bool(row.at <= at and (row.revoked_at is None or row.revoked_at > at))
 
 
-def listed(settings: Settings) -> list[dict[str, Any]]:
-    """Every person: name, public key, since when, by whom, until when, and whether the custodian's signature holds."""
+@dataclass(frozen=True, kw_only=True)
+class Approver:
+    """A person who may approve, or might once; `valid`: not revoked, and the custodian's signature holds."""
+
+    name: str
+    public_key: str  # hex
+    registered_at: datetime
+    registered_by: str
+    revoked_at: datetime | None
+    valid: bool
+
+
+def list_approvers(settings: Settings) -> list[Approver]:
+    """Return every person who was ever registered, by name."""
     with database.reading(settings) as connection:
         custodian = signing.registered(connection, "custodian")
-        rows = connection.execute(select(persons).order_by(persons.c.name)).all()
+        rows = connection.execute(select(approvers).order_by(approvers.c.name)).all()
     return [
-        {
-            "name": row.name,
-            "public_key": row.public_key,
-            "registered_at": row.registered_at,
-            "registered_by": row.registered_by,
-            "revoked_at": row.revoked_at,
-            "valid": row.revoked_at is None and _is_registered(row, custodian),
-        }
+        Approver(
+            name=row.name,
+            public_key=row.public_key,
+            registered_at=row.registered_at,
+            registered_by=row.registered_by,
+            revoked_at=row.revoked_at,
+            valid=row.revoked_at is None and _is_registered(row, custodian),
+        )
         for row in rows
     ]
 
 
 def _person(connection: Connection, name: str) -> Row[Any]:
-    row = connection.execute(select(persons).where(persons.c.name == name)).first()
+    row = connection.execute(select(approvers).where(approvers.c.name == name)).first()
     if row is None:
-        raise UsageProblem(f"no person is called {name!r}; the custodian registers one with 'callward keys person add'")
+        raise UsageProblem(
+            f"no person is called {name!r}; the custodian registers one with 'callward keys approver add'"
+        )
     return row
 
 

@@ -9,7 +9,8 @@ Restore = old database + newest export + the roots that are there. An export ope
 
 import base64
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,7 +134,7 @@ def _write_whole(folder: Path, name: str, text: bytes) -> None:
 
 def _prune(folder: Path, active: set[str]) -> None:
     """Remove exports that rest on a root which is no longer active, and all but the newest few of the others."""
-    for place, path in enumerate(listed(folder)):
+    for place, path in enumerate(list_exports(folder)):
         if place and (place >= _KEPT or not _rests_on(path, active)):
             path.unlink()
 
@@ -149,7 +150,7 @@ def _active(body: dict[str, Any]) -> set[str]:
     return {row["root_id"] for row in body["roots"] if row["state"] == ACTIVE}
 
 
-def listed(folder: Path) -> list[Path]:
+def list_exports(folder: Path) -> list[Path]:
     """Exports in a folder, the newest first."""
     found = [(int(path.stem.removeprefix("export-")), path) for path in folder.glob("export-[0-9]*.json")]
     return [path for _, path in sorted(found, reverse=True)]
@@ -157,7 +158,7 @@ def listed(folder: Path) -> list[Path]:
 
 def newest(settings: Settings) -> dict[str, Any] | None:
     """The body of the newest export, without asking whose signature it bears; None when there is none."""
-    for path in listed(settings.register_path):
+    for path in list_exports(settings.register_path):
         body: dict[str, Any] = _parsed(path)["body"]
         return body
     return None
@@ -205,8 +206,37 @@ def read(settings: Settings, path: Path) -> dict[str, Any]:
 # -- putting it back ---------------------------------------------------------------------------------------------------
 
 
-def restore(settings: Settings, export: Path, *, dry_run: bool = False) -> dict[str, Any]:
-    """Put the register of an export into a database that is older; says what was done and what is still missing.
+@dataclass(frozen=True, kw_only=True)
+class KeyCounts:
+    """Month keys of an export, beside those of the database that it was put into."""
+
+    added: int
+    changed: int
+    destroyed: int
+    only_here: int
+    open: int
+    closed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """A register that was put back, or would be, and what is still missing then. Paths are the lake's."""
+
+    export: str
+    created_at: str  # ISO 8601
+    dry_run: bool
+    keys: KeyCounts
+    roots_missing: Sequence[str]  # key domains
+    releases_put_back: int
+    audit_entries_lost: int
+    certificates_lost: int
+    files_without_key: Sequence[str]
+    files_gone: Sequence[str]
+    files_unknown: int
+
+
+def restore(settings: Settings, export: Path, *, dry_run: bool = False) -> Restored:
+    """Put the register of an export into a database that is older.
 
     Raises Problem, and changes nothing, when the export was altered, is older than the database or than the roots (it
     would bring destroyed keys back), or is another workspace's. Not to be called within a transaction.
@@ -216,21 +246,21 @@ def restore(settings: Settings, export: Path, *, dry_run: bool = False) -> dict[
     with database.writing(settings) as connection:
         _check_fits(connection, body)
         with _Roots(settings, body) as at_hand:
-            done = {**_compared(connection, body), **at_hand.opened(body["keys"])}
+            counts = KeyCounts(**_compared(connection, body), **at_hand.opened(body["keys"]))
         lacks = {**_log_lacks(connection, body), **_lake_lacks(settings, connection, body)}
         forgotten = _forgotten(connection, body)
         if not dry_run:
             _put(connection, body)
     key_register.forget(row["key_id"] for row in body["keys"] if row["state"] == DESTROYED)
-    return {
-        "export": str(export),
-        "created_at": body["created_at"],
-        "dry_run": dry_run,
-        "keys": done,
-        "roots_missing": at_hand.missing,
-        "releases_put_back": len(forgotten),
+    return Restored(
+        export=str(export),
+        created_at=body["created_at"],
+        dry_run=dry_run,
+        keys=counts,
+        roots_missing=at_hand.missing,
+        releases_put_back=len(forgotten),
         **lacks,
-    }
+    )
 
 
 class _Roots:

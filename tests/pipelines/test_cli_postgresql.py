@@ -249,8 +249,8 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
         fresh.key(names[0])
     with pytest.raises(Problem, match="newest export"):
         exports.restore(settings, kept_aside)
-    done = exports.restore(settings, exports.listed(settings.register_path)[0])
-    assert (done["keys"]["destroyed"], done["keys"]["closed"]) == (0, 0)
+    done = exports.restore(settings, exports.list_exports(settings.register_path)[0])
+    assert (done.keys.destroyed, done.keys.closed) == (0, 0)
     assert rotation.add_copy(settings, "late", "safe 2").copy_no == 1
     assert rotation.confirm_copy(settings, 1).destroyed
 
@@ -301,4 +301,4 @@ def test_retention_on_postgresql(workspace: Any, fresh_url: str) -> None:
     assert not site.unbalanced() and site.differing() == 0
     overdue = query.query(site.settings, "compliance", "SELECT sum(overdue)::BIGINT AS n FROM retention_due")
     assert overdue["n"].to_pylist() == [0]
-    assert exports.listed(site.settings.register_path)
+    assert exports.list_exports(site.settings.register_path)

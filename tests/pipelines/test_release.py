@@ -199,8 +199,8 @@ def test_a_restored_database_knows_what_is_out_and_what_was_paid(filled: Callabl
     paid, out, seen = charged(site), [bytes_of(one) for one in done], all_cells(site)
     put_back(site, old)
     assert register(site) == [] and all_cells(site) == []
-    restored = exports.restore(site.settings, exports.listed(site.settings.register_path)[0])
-    assert restored["releases_put_back"] == 2 and charged(site) == paid
+    restored = exports.restore(site.settings, exports.list_exports(site.settings.register_path)[0])
+    assert restored.releases_put_back == 2 and charged(site) == paid
     again = [releasing.run(site.settings, name, PERIOD) for name in ("calls", "inside")]
     assert again == done and [bytes_of(one) for one in again] == out
     assert all_cells(site) == seen and charged(site) == paid

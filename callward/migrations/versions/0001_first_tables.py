@@ -343,14 +343,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "part", name=op.f("pk_partitions")),
     )
     op.create_table(
-        "persons",
+        "approvers",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("public_key", sa.String(length=64), nullable=False),
         sa.Column("registered_at", sa.DateTime(), nullable=False),
         sa.Column("registered_by", sa.String(length=128), nullable=False),
         sa.Column("signature", sa.String(length=128), nullable=False),
         sa.Column("revoked_at", sa.DateTime(), nullable=True),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_persons")),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_approvers")),
     )
     op.create_table(
         "policies",
@@ -583,7 +583,7 @@ def downgrade() -> None:
     op.drop_table("purges")
     op.drop_table("purge_items")
     op.drop_table("policies")
-    op.drop_table("persons")
+    op.drop_table("approvers")
     op.drop_table("partitions")
     with op.batch_alter_table("ledger_entries", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_ledger_entries_file_no"))

@@ -140,7 +140,7 @@ def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: st
     exports.check(settings)
     table, made = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
     with database.writing(settings) as connection:
-        if person and person not in approvers.approvers(connection, "hold", row.digest):
+        if person and person not in approvers.approved_by(connection, "hold", row.digest):
             raise Problem(f"the approval of {person} is not valid: nothing was released")
         same = (table.c.hold_id == row.hold_id) & (table.c.version == row.version) & (table.c.digest == row.digest)
         if connection.execute(update(table).where(same).values(**made)).rowcount != 1:

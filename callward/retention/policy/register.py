@@ -235,7 +235,7 @@ def _policy(connection: Connection, row: Row[Any], last: bool) -> Policy:
 
 def _two_people(connection: Connection, row: Row[Any]) -> bool:
     """Whether both signatures hold, as they did when it was activated: what was decided outlasts who decided it."""
-    signed = approvers.approvers(connection, KIND, row.digest, at=row.activated_at)
+    signed = approvers.approved_by(connection, KIND, row.digest, at=row.activated_at)
     return row.proposed_by != row.activated_by and {row.proposed_by, row.activated_by} <= signed
 
 
@@ -281,7 +281,7 @@ def _waiting(connection: Connection, tenant: str, version: int, person: str) -> 
 def _check_waiting(connection: Connection, row: Row[Any]) -> None:
     if row.digest != _digest(row.tenant, row.version, _before(connection, row.tenant), row.reference, row.text):
         raise Problem(f"{_called(row)} was proposed after another version than is in force now; propose it again")
-    if row.proposed_by not in approvers.approvers(connection, KIND, row.digest):
+    if row.proposed_by not in approvers.approved_by(connection, KIND, row.digest):
         raise Problem(f"{_called(row)} has no valid signature of {row.proposed_by}; propose it again")
 
 

@@ -84,7 +84,7 @@ def _propose(settings: Settings, tenant: str, keep_floors: bool, person: str, ke
 def _put_in_force(settings: Settings, row: Row[Any], person: str) -> None:
     mine = (policies.c.tenant == row.tenant) & (policies.c.version == row.version) & (policies.c.state == PROPOSED)
     with database.writing(settings) as connection:
-        if {row.proposed_by, person} - approvers.approvers(connection, KIND, row.digest):
+        if {row.proposed_by, person} - approvers.approved_by(connection, KIND, row.digest):
             raise Problem(f"the closing of {row.tenant} lacks a valid signature; propose it again")
         values = {"state": DECIDED, "activated_by": person, "activated_at": database.now()}
         if connection.execute(update(policies).where(mine).values(**values)).rowcount:
@@ -98,7 +98,7 @@ def decided(connection: Connection) -> Mapping[str, Left]:
 
 
 def _checked(connection: Connection, row: Row[Any]) -> Left:
-    signed = approvers.approvers(connection, KIND, row.digest, at=row.activated_at)
+    signed = approvers.approved_by(connection, KIND, row.digest, at=row.activated_at)
     two = {row.proposed_by, row.activated_by}
     if row.digest != _digest(row.tenant, row.text) or len(two) != 2 or not two <= signed:
         raise Problem(f"the closing of {row.tenant} is not as two persons signed it: the register was altered")

@@ -15,7 +15,7 @@ from callward.keys.keys import KeyDenied, KeyGone, KeyProblem
 from callward.keys.signing import SigningKey
 from callward.settings import Settings
 from schemas.retention import approvals
-from schemas.retention import persons as register
+from schemas.retention import approvers as register
 from schemas.tables import audit_log
 
 PLAN, OTHER = "ab" * 32, "cd" * 32
@@ -41,7 +41,7 @@ def person(settings: Settings, tmp_path: Path) -> Callable[[str], Path]:
 
 def who(settings: Settings, kind: str = "purge", digest: str = PLAN, **at: Any) -> set[str]:
     with database.reading(settings) as connection:
-        return approvers.approvers(connection, kind, digest, **at)
+        return approvers.approved_by(connection, kind, digest, **at)
 
 
 def test_an_approval_is_of_one_person_one_kind_and_one_digest(
@@ -58,7 +58,7 @@ def test_an_approval_is_of_one_person_one_kind_and_one_digest(
     with database.reading(settings) as connection:
         audit.verify(connection)
         events = connection.execute(select(audit_log.c.event).where(audit_log.c.role != "billing-run")).scalars().all()
-    assert events.count("person-add") == events.count("approve") == 2
+    assert events.count("approver-add") == events.count("approve") == 2
 
 
 def test_nobody_approves_with_another_ones_key(settings: Settings, person: Callable[[str], Path]) -> None:
@@ -79,7 +79,7 @@ def test_one_key_cannot_be_two_people(settings: Settings, person: Callable[[str]
         approvers.register(settings, "ben", public)
     with pytest.raises(Problem, match="with another key"):
         approvers.register(settings, "ada", "00" * 32)
-    assert [row["name"] for row in approvers.listed(settings)] == ["ada"]
+    assert [row.name for row in approvers.list_approvers(settings)] == ["ada"]
 
 
 def test_whoever_was_revoked_approves_no_more_and_never_returns(
@@ -114,7 +114,7 @@ def test_rows_that_the_custodian_did_not_sign_count_for_nothing(settings: Settin
                 insert(approvals).values(kind="purge", digest=PLAN, person="eve", signature=own, at=database.now())
             )
         assert who(settings) == set()
-        assert [item["valid"] for item in approvers.listed(settings)] == [False]
+        assert [item.valid for item in approvers.list_approvers(settings)] == [False]
         with pytest.raises(KeyDenied, match="not registered by the custodian"):
             approvers.approve(settings, "purge", OTHER, "eve", eve)
 
@@ -159,4 +159,4 @@ def test_without_the_custodians_key_nobody_is_registered_or_revoked(
         approvers.register(settings, "ben", "11" * 32)
     with pytest.raises(KeyProblem):
         approvers.revoke(settings, "ada")
-    assert [(row["name"], row["valid"]) for row in approvers.listed(settings)] == [("ada", True)]
+    assert [(row.name, row.valid) for row in approvers.list_approvers(settings)] == [("ada", True)]

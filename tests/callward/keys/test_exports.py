@@ -5,6 +5,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def put_back(settings: Settings, copy: Path) -> None:
 
 
 def newest(settings: Settings) -> Path:
-    return exports.listed(settings.register_path)[0]
+    return exports.list_exports(settings.register_path)[0]
 
 
 def opens(settings: Settings, found: dict[KeyName, Key]) -> set[KeyName]:
@@ -109,10 +110,10 @@ def test_only_exports_that_open_something_are_kept(settings: Settings) -> None:
     found = mint(settings, NAMES)
     for _ in range(5):
         exports.write(settings, "again")
-    assert 1 < len(exports.listed(settings.register_path)) < 5
+    assert 1 < len(exports.list_exports(settings.register_path)) < 5
     destroy(settings, found[NAMES[0]])
     exports.write(settings, "after")
-    left = exports.listed(settings.register_path)
+    left = exports.list_exports(settings.register_path)
     with database.reading(settings) as connection:
         alive = set(
             connection.execute(select(epochs_table.c.root_id).where(epochs_table.c.state == "active")).scalars()
@@ -161,11 +162,11 @@ def test_an_old_database_with_the_newest_export_opens_what_is_alive(settings: Se
     assert state(settings) == before
     done = exports.restore(settings, newest(settings))
     assert opens(settings, found) == {NAMES[1], NAMES[2], NAMES[4]}
-    assert done == tried | {"dry_run": False}
+    assert done == replace(tried, dry_run=False)
     billing = sum(row.domain == "billing" for row in before[0][0])
     counted = {"added": 2, "changed": billing - 1, "destroyed": 1, "only_here": 0, "closed": 0}
-    assert counted.items() <= done["keys"].items()
-    assert done["audit_entries_lost"] > 0
+    assert counted.items() <= vars(done.keys).items()
+    assert done.audit_entries_lost > 0
     for name in (NAMES[0], NAMES[3]):
         assert rotation.dead(settings, found[name].key_id)
         with pytest.raises(KeyGone):
@@ -185,7 +186,7 @@ def test_without_any_database_the_export_gives_the_keys_back(settings: Settings)
     exports.restore(settings, newest(settings))
     assert opens(settings, found) == set(NAMES[1:])
     assert signing.public_key(settings, "custodian") == persons_before
-    assert approvers.listed(settings) == []
+    assert approvers.list_approvers(settings) == []
     rotation.recover(settings)
     destroy(settings, found[NAMES[1]])
     assert opens(settings, found) == set(NAMES[2:])
@@ -241,8 +242,8 @@ def test_a_lost_root_is_said_and_the_others_open(settings: Settings) -> None:
     assert file is not None
     file.unlink()
     done = exports.restore(settings, path)
-    assert done["roots_missing"] == ["hold"]
-    assert done["keys"]["closed"] == 1
+    assert done.roots_missing == ["hold"]
+    assert done.keys.closed == 1
     assert opens(settings, found) == set(NAMES[:2])
     create_local(file)
     with pytest.raises(Problem, match="does not fit the root of hold"):
@@ -267,9 +268,9 @@ def test_it_says_which_data_files_are_lost_and_unknown(workspace: Callable[..., 
     (settings.lake_path / "assurance" / "later.parquet").write_bytes(b"PARE")
     put_back(settings, old)
     done = exports.restore(settings, newest(settings))
-    assert done["files_without_key"] == sorted(file.path for file in files if file.view == "billing")
-    assert done["files_gone"] == [archived]
-    assert done["files_unknown"] == 1
+    assert done.files_without_key == sorted(file.path for file in files if file.view == "billing")
+    assert done.files_gone == [archived]
+    assert done.files_unknown == 1
 
 
 _CALL = (
@@ -374,8 +375,8 @@ def test_an_older_database_gets_back_what_was_released_and_every_charge(settings
     put_back(settings, old)
     tried = exports.restore(settings, newest(settings), dry_run=True)
     assert len(_released(settings)[0]) == 1
-    assert exports.restore(settings, newest(settings)) == tried | {"dry_run": False}
-    assert tried["releases_put_back"] == 3
+    assert exports.restore(settings, newest(settings)) == replace(tried, dry_run=False)
+    assert tried.releases_put_back == 3
     assert _released(settings) == ([row for row in rows if row.release_id != under_way], charges)
     assert [exports.has_release(settings, row.release_id) for row in rows] == [True, False, True, False]
 

@@ -213,7 +213,7 @@ def test_a_second_place_that_is_away_destroys_nothing(settings: Settings, minted
     (settings.folder / "away").mkdir()
     destroy(away, minted)
     all_dead(settings, minted)
-    (first,), (second,) = exports.listed(settings.register_path), exports.listed(settings.folder / "away")
+    (first,), (second,) = exports.list_exports(settings.register_path), exports.list_exports(settings.folder / "away")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -301,7 +301,7 @@ def test_a_database_lost_in_the_middle_loses_no_key(
     for file in settings.folder.glob("callward.db*"):
         file.unlink()
     shutil.copyfile(old, settings.folder / "callward.db")
-    exports.restore(settings, exports.listed(settings.register_path)[0])
+    exports.restore(settings, exports.list_exports(settings.register_path)[0])
     survivors_open(settings, minted)
     destroy(settings, minted)
     all_dead(settings, minted)
@@ -351,7 +351,7 @@ def test_a_root_that_only_the_export_knows_is_kept(
     shutil.copyfile(tmp_path / "old.db", settings.folder / "callward.db")
     with pytest.raises(Problem, match="this database is older"):
         rotation.recover(settings)
-    exports.restore(settings, exports.listed(settings.register_path)[0])
+    exports.restore(settings, exports.list_exports(settings.register_path)[0])
     rotation.recover(settings)
     all_dead(settings, minted)
 

@@ -814,7 +814,7 @@ def test_a_database_put_back_from_before_knows_the_holds_again_by_the_newest_exp
     for beside in site.folder.glob("callward.db*"):
         beside.unlink()
     shutil.copy2(tmp_path / "old.db", file)
-    exports.restore(site.settings, exports.listed(site.settings.register_path)[0])
+    exports.restore(site.settings, exports.list_exports(site.settings.register_path)[0])
     assert [one.hold_id for one in holds.opened(site.settings, today=date.today())] == [second.hold_id]
     with database.reading(site.settings) as connection:
         audit.verify(connection)

@@ -120,22 +120,22 @@ def test_a_person_makes_a_key_and_the_custodian_registers_it(
     run: Callable[..., Ran], site: Any, tmp_path: Path
 ) -> None:
     file = tmp_path / "ada.sign"
-    assert run("person", "new", "ada", "--out", file, "--dry-run").code == 0
+    assert run("approver", "new", "ada", "--out", file, "--dry-run").code == 0
     assert not file.exists()
-    made = run("person", "new", "ada", "--out", file)
+    made = run("approver", "new", "ada", "--out", file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     public = made.out.strip()
     assert public in made.err
     assert file.read_text().split()[1] not in made.out + made.err
-    refused(run("person", "new", "ada", "--out", file), 1, "File exists")
-    refused(run("person", "new", "Ada Moreno", "--out", tmp_path / "x"), 2, "lower-case")
-    assert run("person", "add", "ada", "--public", public).code == 0
-    refused(run("person", "add", "ben", "--public", public), 1, "with this very key")
+    refused(run("approver", "new", "ada", "--out", file), 1, "File exists")
+    refused(run("approver", "new", "Ada Moreno", "--out", tmp_path / "x"), 2, "lower-case")
+    assert run("approver", "add", "ada", "--public", public).code == 0
+    refused(run("approver", "add", "ben", "--public", public), 1, "with this very key")
     approvers.approve(site.settings, "purge", "ab" * 32, "ada", file)
-    assert [(row["name"], row["valid"]) for row in run("person", "list", "--json").json] == [("ada", True)]
-    assert run("person", "revoke", "ada").code == 0
-    assert [(row["name"], row["valid"]) for row in run("person", "list", "--json").json] == [("ada", False)]
-    refused(run("person", "revoke", "eve"), 2, "no person is called 'eve'")
+    assert [(row["name"], row["valid"]) for row in run("approver", "list", "--json").json] == [("ada", True)]
+    assert run("approver", "revoke", "ada").code == 0
+    assert [(row["name"], row["valid"]) for row in run("approver", "list", "--json").json] == [("ada", False)]
+    refused(run("approver", "revoke", "eve"), 2, "no person is called 'eve'")
 
 
 def test_a_root_that_is_another_one_rotates_nothing(run: Callable[..., Ran], site: Any) -> None:

@@ -100,7 +100,7 @@ def test_every_change_is_signed_and_in_the_audit_log(site):
     assert subject.startswith(request.request_id)
     digest = subject.split()[1]
     with database.reading(site[0].settings) as connection:
-        assert approvers.approvers(connection, request_register.APPROVAL, digest) == {"first.person"}
+        assert approvers.approved_by(connection, request_register.APPROVAL, digest) == {"first.person"}
     assert site[0]._rows(approvals)
 
 

@@ -25,6 +25,7 @@ from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
+from pipelines.results import Part, Result
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.retention import purge_items, purges
 from schemas.suspense import SUSPENSE
@@ -43,7 +44,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass
-class Compacted:
+class Compacted(Result):
     """What a compaction did, or would do, as `callward compact --json` prints it."""
 
     dry_run: bool
@@ -52,11 +53,7 @@ class Compacted:
     refused: int = 0  # merges for which something else came first: the next time
     entries_folded: int = 0
 
-    def document(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-    def told(self) -> Iterator[Any]:
-        """For a person."""
+    def render(self) -> Iterator[Part]:
         names = ("view", "tenant", "part", "files", "rows", "bytes")
         if self.merged:
             title = "Would be merged into one file each" if self.dry_run else "Merged into one file each"
@@ -82,7 +79,7 @@ def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = l
         with runs.running(settings, "compact", ["compact"]) as run_id:
             done.run_id = run_id
             _Compaction(settings, run_id, done, progress).run()
-            runs.finish(settings, run_id, "done", done.document())
+            runs.finish(settings, run_id, "done", vars(done))
         if done.merged:
             restrictions.mark(settings)
     if not dry_run:

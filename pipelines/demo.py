@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from callward import initiate, query
-from callward.error_text import error_text
 from callward.errors import Problem
 from callward.feeds.delivery import write_whole
 from callward.feeds.generate import SOURCES, Feeds, generate
@@ -25,9 +24,11 @@ from callward.feeds.world import TRUNKS
 from callward.settings import Account, Settings, Source, Tenant, Trunk
 from pipelines import terminal
 from pipelines.nightly import nightly
+from pipelines.results import Failure
 from schemas.retention_classes import CLASSES, DEMO_WINDOWS
 
 Progress = Callable[[str], None]
+Run = Callable[[Sequence[str]], int]  # runs the words of a command line, and returns the exit code
 
 ACCOUNTS: Final = 200
 _ZONE: Final = "America/Denver"
@@ -132,17 +133,16 @@ class Step:
     def good(self) -> bool:
         return self.code in self.command.codes
 
-    def document(self) -> dict[str, Any]:
-        """The step as `callward demo --json` has it: the command's own document where it printed one."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as `callward demo --json` has it: the command's own document where it printed one."""
         try:
             output: Any = json.loads(self.output)
         except ValueError:
             output = self.output
-        told = {"who": self.command.who, "command": self.command.typed, "exit_code": self.code}
-        return {**told, "good": self.good, "output": output}
+        step = {"who": self.command.who, "command": self.command.typed, "exit_code": self.code}
+        return {**step, "good": self.good, "output": output}
 
-    def shown(self) -> str:
-        """The step as a person reads it."""
+    def __str__(self) -> str:
         verdict = "" if self.good else f"\n(it ended with exit code {self.code}, which it should not)"
         asked = f"\n# {self.command.who}: {self.command.why}\n$ {self.command.typed}"
         return f"{asked}\n{self.output.rstrip()}{verdict}"
@@ -151,8 +151,8 @@ class Step:
 class _Shell:
     """Types commands in a workspace, through the command line's entry point."""
 
-    def __init__(self, folder: Path, as_json: bool, progress: Progress) -> None:
-        self._folder, self._as_json, self._progress = folder, as_json, progress
+    def __init__(self, folder: Path, run: Run, as_json: bool, progress: Progress) -> None:
+        self._folder, self._run, self._as_json, self._progress = folder, run, as_json, progress
 
     def run(self, command: Command) -> Step:
         self._progress(f"{command.who}: callward {command.arguments[0]}")
@@ -162,16 +162,15 @@ class _Shell:
         return Step(command, code, printed.getvalue())
 
     def _typed(self, words: Sequence[str]) -> int:
-        from pipelines.cli.main import app  # the command line knows the demo, too
-
         try:
-            return app(list(words), standalone_mode=False) or 0
-        except Problem as problem:
-            print(f"callward: {problem}")
-            return problem.exit_code
-        except Exception as error:  # click's own, for a command that is not there; anything else is a defect
-            print(f"callward: {error_text(error).at}")
-            return int(getattr(error, "exit_code", 1))
+            return self._run(words)
+        except Exception as error:
+            failure = Failure.of(error)
+            if self._as_json:
+                terminal.document(failure.to_dict())
+            else:
+                terminal.show(*failure.render())
+            return failure.exit_code
 
 
 @contextmanager
@@ -190,25 +189,12 @@ def _workspace(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def show_steps(steps: Iterator[Step], folder: Path, as_json: bool) -> int:
-    """Print the steps as they come, or one document at the end; 1 when one did not end as it must."""
-    done = []
-    for step in steps:
-        done.append(step)
-        if not as_json:
-            terminal.show(step.shown())
-    if as_json:
-        terminal.document([step.document() for step in done])
-    else:
-        terminal.show(f"\nThe workspace stays in {folder}: cd {folder}, and ask it yourself (callward --help).")
-    return 0 if all(step.good for step in done) else 1
-
-
 # -- the made-up feeds -------------------------------------------------------------------------------------------------
 
 
 def demo(
     folder: Path,
+    run: Run,
     *,
     calls: int = 100_000,
     seed: int = 1,
@@ -216,27 +202,38 @@ def demo(
     as_json: bool = False,
     progress: Progress = lambda line: None,
 ) -> Iterator[Step]:
-    """Make a workspace in `folder` (new or empty), run two nights over made-up feeds, and let each person ask.
+    """Make a workspace in `folder` (new or empty), `run` two nights over made-up feeds, and let each person ask.
 
     Yields a step when it is done. Raises UsageProblem for a folder that is not empty, Problem where the nights did
     not come to what the generator knows to be true.
     """
     settings = initiate.init(folder.absolute(), demo_settings(folder.absolute()))
-    day = day or datetime.now(UTC).date() - timedelta(days=2)  # over in every zone
-    shell = _Shell(settings.folder, as_json, progress)
+    day = day or _day()
+    shell = _Shell(settings.folder, run, as_json, progress)
     with tempfile.TemporaryDirectory(prefix="callward-demo-") as aside:
         progress(f"making feeds of about {calls:,} calls")
         late, numbers = Path(aside, "late"), Path(aside, "numbers")
         feeds = _feeds(settings, calls, seed, day, late, numbers)
-        yield shell.run(Command("ops", ["nightly"], "the first night"))
+        first, second, third = _NIGHTS
+        yield shell.run(first)
         check_truth(settings, feeds.truth)
         _land(settings, feeds.late, late)
-        yield shell.run(Command("ops", ["nightly"], "the second night: files that came late close calls that waited"))
+        yield shell.run(second)
         check_truth(settings, feeds.truth_with_late)
-        yield shell.run(Command("ops", ["nightly"], "once more: nothing new, nothing changes"))
+        yield shell.run(third)
         _declare(settings)
         for command in _asked(numbers, settings.folder, day):
             yield shell.run(command)
+
+
+def planned(folder: Path) -> list[Command]:
+    """Return what `demo` would run in `folder`. Raises UsageProblem for a folder that is not empty."""
+    initiate.init(folder.absolute(), demo_settings(folder.absolute()), dry_run=True)
+    return [*_NIGHTS, *_asked(Path("NUMBERS"), folder.absolute(), _day())]
+
+
+def _day() -> date:
+    return datetime.now(UTC).date() - timedelta(days=2)  # over in every zone
 
 
 def _feeds(settings: Settings, calls: int, seed: int, day: date, late: Path, numbers: Path) -> Feeds:
@@ -254,6 +251,13 @@ def _land(settings: Settings, files: Sequence[Path], aside: Path) -> None:
 def _declare(settings: Settings) -> None:
     settings.releases_path.mkdir(exist_ok=True)
     (settings.releases_path / "calls_by_time.toml").write_text(_TABLE, encoding="utf-8")
+
+
+_NIGHTS: Final = (
+    Command("ops", ["nightly"], "the first night"),
+    Command("ops", ["nightly"], "the second night: files that came late close calls that waited"),
+    Command("ops", ["nightly"], "once more: nothing new, nothing changes"),
+)
 
 
 def _asked(numbers: Path, folder: Path, day: date) -> Iterator[Command]:
@@ -418,15 +422,42 @@ SAMPLES: Final = (
 _KEPT: Final = "99 years"  # the samples are old
 
 
-def samples(folder: Path, given: Path, *, progress: Progress = lambda line: None) -> list[dict[str, Any]]:
-    """Run a night over a folder of published samples, in a new workspace `folder`; per source what came of it.
+@dataclass(frozen=True)
+class SampleResult:
+    """What the samples of a source came to, and whether that is what their SOURCES.md says."""
 
-    `as_stated` says whether a row is what the samples' SOURCES.md says. Samples that are not in `given` are left out.
-    Raises Problem when none is there.
+    source: str
+    rows: int
+    attempts: int
+    answered: int
+    talk_ms: int
+    buckets: dict[str, int]
+    as_stated: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, the buckets side by side with them."""
+        document = vars(self) | self.buckets
+        return {name: value for name, value in document.items() if name != "buckets"}
+
+
+def present_samples(folder: Path, given: Path) -> list[Sample]:
+    """Return the samples that lie in `given` in full, for a workspace `folder` that is to be made.
+
+    Raises Problem when there is none, UsageProblem for a folder that is not empty.
     """
     present = [sample for sample in SAMPLES if all((given / sample.folder / name).is_file() for name in sample.files)]
     if not present:
         raise Problem(f"{given} holds none of the samples (folders {', '.join(s.folder for s in SAMPLES)})")
+    initiate.init(folder.absolute(), _samples_settings(folder.absolute(), present), dry_run=True)
+    return present
+
+
+def samples(folder: Path, given: Path, *, progress: Progress = lambda line: None) -> list[SampleResult]:
+    """Run a night over a folder of published samples, in a new workspace `folder`; return what came of each source.
+
+    Samples that are not in `given` are left out. Raises Problem when none is there.
+    """
+    present = present_samples(folder, given)
     settings = initiate.init(folder.absolute(), _samples_settings(folder.absolute(), present))
     for sample in present:
         if sample.declaration:
@@ -445,35 +476,22 @@ def _samples_settings(folder: Path, present: Sequence[Sample]) -> Settings:
     )
 
 
-def _compared(settings: Settings, present: Sequence[Sample]) -> list[dict[str, Any]]:
-    ledger = by_source(settings)
+def _compared(settings: Settings, present: Sequence[Sample]) -> list[SampleResult]:
+    entries = by_source(settings)
     attempts = _counted(settings, "assurance", "count(*) AS attempts")
     calls = _counted(settings, "billing", "count(*) AS answered, sum(talk_ms)::BIGINT AS talk_ms")
-    rows = []
+    results = []
     for sample in present:
         name = sample.source.name
-        found = {"rows": ledger[name].get("in", 0), "attempts": 0, "answered": 0, "talk_ms": 0}
-        found |= attempts.get(name, {}) | calls.get(name, {})
-        stated = {key: value for key in found if (value := getattr(sample, key)) is not None}
-        buckets = {bucket: ledger[name].get(bucket, 0) for bucket in BUCKETS}
-        rows.append({"source": name, **found, **buckets, "as_stated": stated.items() <= found.items()})
-    return rows
+        figures = {"rows": entries[name].get("in", 0), "attempts": 0, "answered": 0, "talk_ms": 0}
+        figures |= attempts.get(name, {}) | calls.get(name, {})
+        stated = {key: value for key in figures if (value := getattr(sample, key)) is not None}
+        buckets = {bucket: entries[name].get(bucket, 0) for bucket in BUCKETS}
+        results.append(SampleResult(name, **figures, buckets=buckets, as_stated=stated.items() <= figures.items()))
+    return results
 
 
 def _counted(settings: Settings, role: str, columns: str) -> dict[str, dict[str, int]]:
     """Columns per source of the role's view: {source: {column: value}}."""
     found = query.query(settings, role, f"SELECT source, {columns} FROM {role} GROUP BY source").to_pylist()
     return {row.pop("source"): row for row in found}
-
-
-def show_samples(rows: Sequence[dict[str, Any]], as_json: bool) -> int:
-    """Print what the samples came to; 1 when a source is not as its SOURCES.md says."""
-    if as_json:
-        terminal.document(list(rows))
-    else:
-        shown = [{**row, "as_stated": "yes" if row["as_stated"] else "NO"} for row in rows]
-        parts = [("source", "rows", "attempts", "answered", "talk_ms", "as_stated"), ("source", *BUCKETS)]
-        titles = ["What the samples came to, and whether SOURCES.md says so", "Where their records went"]
-        for title, columns in zip(titles, parts, strict=True):
-            terminal.show(terminal.table(title, columns, [[row[name] for name in columns] for row in shown]))
-    return 0 if all(row["as_stated"] for row in rows) else 1

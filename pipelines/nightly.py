@@ -35,15 +35,35 @@ _REFUSALS = 12
 Progress = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class NightFile:
+    """What became of a file: its records and their talk time by bucket, and what assembly computed beside them."""
+
+    file: str
+    file_no: int
+    source: str
+    rows: int
+    buckets: dict[str, int]
+    talk_ms: dict[str, int]
+    talk_ms_paired: int
+    set_aside: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, the buckets side by side with them."""
+        first = {"file": self.file, "file_no": self.file_no, "source": self.source, "rows": self.rows}
+        last = {"talk_ms": self.talk_ms, "talk_ms_paired": self.talk_ms_paired, "set_aside": self.set_aside}
+        return {**first, **self.buckets, **last}
+
+
 @dataclass
 class Night:
-    """What a night did, as `callward nightly --json` prints it."""
+    """What a night did."""
 
     run_id: str
     status: str = "done"
     seconds: float = 0.0
     rows: int = 0
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: list[NightFile] = field(default_factory=list)
     left_alone: list[LeftAlone] = field(default_factory=list)
     waves: int = 0
     refused: int = 0
@@ -54,11 +74,12 @@ class Night:
         """Whether a person must look: a file was set aside, could not be read or is not allowed; a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
-            or any(f.get("set_aside") for f in self.files)
+            or any(file.set_aside for file in self.files)
             or (any(one["status"] != "published" for one in self.releases))
         )
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document of `callward nightly --json`."""
         rate = round(self.rows / self.seconds) if self.seconds else 0
         return {
             "run_id": self.run_id,
@@ -67,7 +88,7 @@ class Night:
             "rows": self.rows,
             "rows_per_second": rate,
             "waves": self.waves,
-            "files": self.files,
+            "files": [file.to_dict() for file in self.files],
             "left_alone": [{"file": item.name, "reason": item.reason} for item in self.left_alone],
             "releases": self.releases,
         }
@@ -87,7 +108,7 @@ def nightly(
         work = _Nightly(settings, sources, run_id, now_ms or int(time.time() * 1000), progress)
         night = work.run()
         night.seconds = time.monotonic() - started
-        runs.finish(settings, run_id, "done", night.document())
+        runs.finish(settings, run_id, "done", night.to_dict())
     restrictions.mark(settings)
     compact_after(settings, progress)
     night.releases = releases.due(settings, progress)
@@ -346,19 +367,19 @@ class _Nightly:
                     select(input_files).where(input_files.c.file_no.in_(some)).order_by(input_files.c.file_no)
                 )
                 self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
-        self._night.rows = sum(f["rows"] for f in self._night.files)
+        self._night.rows = sum(file.rows for file in self._night.files)
 
-    def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> dict[str, Any]:
+    def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> NightFile:
         def amount(bucket: str, column: str) -> int:
             return balance.get(bucket, {}).get(column, 0)
 
-        return {
-            "file": row.name,
-            "file_no": row.file_no,
-            "source": row.source,
-            "rows": amount(ledger.IN, "rows"),
-            **{str(bucket): amount(bucket, "rows") for bucket in Bucket},
-            "talk_ms": {name: amount(name, "talk_ms") for name in (ledger.IN, *map(str, Bucket))},
-            "talk_ms_paired": amount(ledger.PAIRED, "talk_ms"),
-            "set_aside": self._begun[row.file_no].condemned,
-        }
+        return NightFile(
+            file=row.name,
+            file_no=row.file_no,
+            source=row.source,
+            rows=amount(ledger.IN, "rows"),
+            buckets={str(bucket): amount(bucket, "rows") for bucket in Bucket},
+            talk_ms={name: amount(name, "talk_ms") for name in (ledger.IN, *map(str, Bucket))},
+            talk_ms_paired=amount(ledger.PAIRED, "talk_ms"),
+            set_aside=self._begun[row.file_no].condemned,
+        )

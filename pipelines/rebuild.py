@@ -5,6 +5,8 @@ was left open (rows of the day may still come) must have at least what the lake 
 """
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
 from typing import Any
@@ -21,6 +23,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import CommitConflict
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
+from pipelines.results import Part, Result, Rows, to_document
 from schemas.retention import frozen_derived
 from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.summarize import summarize
@@ -49,7 +52,51 @@ _COLUMNS = {
 }
 
 
-def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check") -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class TableCheck:
+    """A derived table: its rows, those computed again, and how many keys differ."""
+
+    table: str
+    rows: int
+    recomputed: int
+    differ: int
+
+
+@dataclass(frozen=True)
+class Rebuild(Result):
+    """Derived tables that were compared with the lake, and put right unless it was a check or a dry run."""
+
+    tables: Sequence[TableCheck]
+    check: bool
+    dry_run: bool
+
+    @property
+    def differ(self) -> int:
+        """Keys that differ, over all tables."""
+        return sum(table.differ for table in self.tables)
+
+    @property
+    def exit_code(self) -> int:
+        """Return 3 when a check found a difference, else 0."""
+        return 3 if self.check and self.differ else 0
+
+    def to_dict(self) -> list[Any]:
+        return [to_document(table) for table in self.tables]
+
+    def render(self) -> Iterator[Part]:
+        return Rows(self.tables).render()
+
+    def warnings(self) -> Iterator[str]:
+        if not self.differ:
+            yield "every derived table is what the lake says"
+        elif self.check or self.dry_run:
+            then = "nothing was changed" if self.check else "they would be put right"
+            yield f"{self.differ:,} keys differ from what the lake says; {then}"
+        else:
+            yield f"{self.differ:,} keys differed from what the lake says, and were put right"
+
+
+def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check") -> list[TableCheck]:
     """Recompute every derived table from the lake and compare: per table its rows and how many keys differ.
 
     With `write` the recomputed rows take the place of those that are there. A night that commits meanwhile is waited
@@ -65,17 +112,7 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     )
 
 
-def verdict(differ: int, check: bool, dry_run: bool) -> str:
-    """What a rebuild came to, in one line."""
-    if not differ:
-        return "every derived table is what the lake says"
-    if check or dry_run:
-        then = "nothing was changed" if check else "they would be put right"
-        return f"{differ:,} keys differ from what the lake says; {then}"
-    return f"{differ:,} keys differed from what the lake says, and were put right"
-
-
-def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[dict[str, Any]]:
+def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableCheck]:
     with database.reading(settings) as connection:
         before = _manifest(connection)
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
@@ -91,12 +128,12 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[dict[str
     if write:
         _replace(settings, wanted, before, noted)
     return [
-        {
-            "table": table.name,
-            "rows": len(stored[table.name]),
-            "recomputed": len(wanted[table.name]),
-            "differ": _differing(table, stored[table.name], wanted[table.name], noted),
-        }
+        TableCheck(
+            table.name,
+            len(stored[table.name]),
+            len(wanted[table.name]),
+            _differing(table, stored[table.name], wanted[table.name], noted),
+        )
         for table in DERIVED
     ]
 

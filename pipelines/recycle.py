@@ -1,8 +1,9 @@
-"""recycle: suspended records once more through the pipeline, after what was wrong has been mended."""
+"""recycle: suspended records once more through the pipeline, after what was wrong has been fixed."""
 
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,8 @@ from callward.lake.ledger import CommitConflict
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
-from pipelines.suspense import check_codes
+from pipelines.results import to_document
+from pipelines.suspense import OpenRecords, check_codes, list_open
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
@@ -29,16 +31,42 @@ from transforms.suspend import Recycled, taken
 
 ROLE = "billing-run"
 # These wait for another record, not for a person: a conflict's loser stays one, a piece is closed by its mate.
-_NOT_MENDED = {Suspense.CONFLICT, Suspense.PARTIAL}
+_NOT_RECYCLED = {Suspense.CONFLICT, Suspense.PARTIAL}
 
 
-def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dry_run: bool = False) -> dict[str, Any]:
-    """Put open records of those codes (default all that can be mended) and sources through again.
+@dataclass(frozen=True)
+class Recycling:
+    """What was put through again, or would be.
 
-    Returns {run_id, taken, buckets: {bucket: change in records}}; the balance of every file holds before and after.
+    Attributes:
+        taken: records that were put through.
+        buckets: change in records by bucket, where there is one.
+        records: by file and code, as they were in suspense before.
     """
-    wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_MENDED]
-    if set(wanted) & _NOT_MENDED:
+
+    run_id: str
+    dry_run: bool
+    taken: int
+    buckets: dict[str, int]
+    records: list[OpenRecords]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document of `callward recycle --json`."""
+        return {**self.summary(), "records": to_document(self.records)}
+
+    def summary(self) -> dict[str, Any]:
+        """Return the document without its files, as the register of runs keeps it."""
+        return {"run_id": self.run_id, "dry_run": self.dry_run, "taken": self.taken, "buckets": self.buckets}
+
+
+def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dry_run: bool = False) -> Recycling:
+    """Put open records of those codes (default all that can be fixed) and sources through again.
+
+    The balance of every file holds before and after. Raises UsageProblem for a code or source that is not known,
+    Problem for codes that are not recycled and for records that cannot be committed.
+    """
+    wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_RECYCLED]
+    if set(wanted) & _NOT_RECYCLED:
         raise Problem(
             "CONFLICT and PARTIAL are not recycled: a later version or the missing piece settles them by itself"
         )
@@ -47,6 +75,7 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     reference = WorkspaceRef(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
         files = DataFiles(open_workspace(reference), run_id)
+        records = list_open(settings, wanted, sources)
 
         def attempt(number: int) -> int:
             wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, sources)
@@ -55,10 +84,10 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
             return count
 
         count = retry_on_conflict(attempt, on_conflict=lambda: remove_orphans(settings, over={run_id}))
-        result = {"run_id": run_id, "dry_run": dry_run, "taken": count, "buckets": _changes(settings, run_id)}
-        runs.finish(settings, run_id, "done", result)
+        recycling = Recycling(run_id, dry_run, count, _changes(settings, run_id), records)
+        runs.finish(settings, run_id, "done", recycling.summary())
     restrictions.mark(settings)
-    return result
+    return recycling
 
 
 def _check(result: CommitResult) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from callward.error_text import error_text
+from callward.errors import Problem
+from callward.redaction import mask
 from pipelines import terminal
 
 Document = dict[str, Any] | list[Any]
@@ -57,6 +60,59 @@ class Rows(Result):
             yield terminal.table(self.title, list(rows[0]), [list(row.values()) for row in rows])
         else:
             yield f"{self.title}: none" if self.title else "nothing"
+
+
+@dataclass(frozen=True)
+class Text(Result):
+    """One value under one name: in a document {name: text}, else the text alone, for a shell to take."""
+
+    name: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {self.name: self.text}
+
+    def render(self) -> Iterator[Part]:
+        yield self.text
+
+
+@dataclass(frozen=True)
+class Failure(Result):
+    """What went wrong: a sentence, one word for programs, and the next step where the sentence does not say it."""
+
+    error: str
+    code: str
+    hint: str | None
+    ends_with: int = 1
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Return what is said of an error: never its values, nor a traceback."""
+        if isinstance(error, Problem):
+            return cls(str(error), error.code, error.hint, error.exit_code)
+        if isinstance(error, OSError):
+            where = f"{mask(str(error.filename))}: " if error.filename else ""
+            return cls(f"{where}{error.strerror or type(error).__name__}", "io", None)
+        if is_usage(error):
+            context = getattr(error, "ctx", None)
+            hint = f"{context.command_path} --help" if context else None
+            return cls(mask(error.format_message()), "usage", hint, int(error.exit_code))  # type: ignore[attr-defined]
+        return cls(f"a defect ({error_text(error).at})", "defect", "please report it")
+
+    @property
+    def exit_code(self) -> int:
+        return self.ends_with
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"error": self.error, "code": self.code, "hint": self.hint}
+
+    def render(self) -> Iterator[Part]:
+        yield f"callward: {self.error}{f'; {self.hint}' if self.hint else ''}"
+
+
+def is_usage(error: Exception) -> bool:
+    """Return whether an error is one of click's own: the arguments of a command are wrong."""
+    return hasattr(error, "format_message") and hasattr(error, "show")
 
 
 def to_document(value: Any) -> Any:

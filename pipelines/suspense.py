@@ -1,7 +1,8 @@
 """suspense: what was set aside, listed without content, and shown one by one to whoever holds the suspense root."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -33,27 +34,58 @@ def check_codes(codes: list[str]) -> list[str]:
     return codes
 
 
-def listed(settings: Settings, codes: list[str], source: str | None) -> list[dict[str, Any]]:
-    """Open records by file and code, from the ledger alone: no key is opened."""
-    total = func.sum(e.c.rows)
+@dataclass(frozen=True)
+class OpenRecords:
+    """How many records of a file are in suspense with a code."""
+
+    source: str
+    file_no: int
+    file: str
+    code: str
+    records: int
+
+
+@dataclass(frozen=True)
+class OpenRecord:
+    """A record in suspense with its content: text, or canonical fields by name. It holds numbers in the clear."""
+
+    source: str
+    file_no: int
+    record: int
+    code: str
+    content: str | dict[str, str]
+
+
+def list_open(settings: Settings, codes: Sequence[str] = (), sources: Sequence[str] = ()) -> list[OpenRecords]:
+    """Return the open records by file and code, from the ledger alone: no key is opened.
+
+    `codes` and `sources` limit them (empty: all). Raises UsageProblem for a code or a source that is not known.
+    """
+    total = func.sum(e.c.rows).label("records")
     open_by_code = (
-        select(input_files.c.source, e.c.file_no, input_files.c.name.label("file"), e.c.code, total.label("records"))
+        select(input_files.c.source, e.c.file_no, input_files.c.name.label("file"), e.c.code, total)
         .join(input_files, input_files.c.file_no == e.c.file_no)
         .where(e.c.bucket == "suspended")
         .group_by(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code)
-        .having(total > 0)
+        .having(func.sum(e.c.rows) > 0)
         .order_by(input_files.c.source, e.c.file_no, e.c.code)
     )
     if codes:
-        open_by_code = open_by_code.where(e.c.code.in_(check_codes(codes)))
-    if source:
-        open_by_code = open_by_code.where(input_files.c.source == settings.source(source).name)
+        open_by_code = open_by_code.where(e.c.code.in_(check_codes(list(codes))))
+    if sources:
+        open_by_code = open_by_code.where(input_files.c.source.in_([settings.source(name).name for name in sources]))
     with database.reading(settings) as connection:
-        return [{**row._mapping, "records": int(row.records)} for row in connection.execute(open_by_code)]
+        rows = connection.execute(open_by_code).all()
+    return [OpenRecords(row.source, row.file_no, row.file, row.code, int(row.records)) for row in rows]
 
 
-def shown(settings: Settings, file_no: int, reason: str, limit: int, codes: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Suspended records of one file with their content, audited; needs the suspense root and a reason."""
+def open_content(
+    settings: Settings, file_no: int, reason: str, limit: int, codes: Sequence[str] = ()
+) -> list[OpenRecord]:
+    """Return suspended records of one file with their content, audited; needs the suspense root and a reason.
+
+    Raises UsageProblem for a reason that cannot be recorded, Problem where the file has no such record.
+    """
     if not reason.strip():
         raise UsageProblem("say why: --reason is recorded in the audit log")
     check_recorded("--reason", reason)
@@ -69,40 +101,19 @@ def shown(settings: Settings, file_no: int, reason: str, limit: int, codes: Sequ
         raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
     starts = _first_lines(settings, file_no)
     ordered = mine.sort_by([("block", "ascending"), ("line", "ascending")])
-    return [_shown(row, starts) for row in ordered.slice(0, limit).to_pylist()]
+    return [_opened(row, starts) for row in ordered.slice(0, limit).to_pylist()]
 
 
-def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Records for a person: where each stands and why it is here, then its content."""
-    for row in rows:
-        yield f"file {row['file_no']} ({row['source']}), record {row['record']}: {row['code']}"
-        content = row["content"]
-        if isinstance(content, dict):
-            yield from (f"    {name}: {_printable(value)}" for name, value in content.items())
-        else:
-            yield f"    {_printable(content)}"
+def _opened(row: dict[str, Any], starts: dict[int, int]) -> OpenRecord:
+    record = starts.get(row["block"], 0) + row["line"] + 1
+    return OpenRecord(row["source"], row["file_no"], record, row["code"], _content(row))
 
 
-def _printable(text: str) -> str:
-    """One line without control characters: what a switch wrote must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.rstrip("\r\n"))
-
-
-def _shown(row: dict[str, Any], starts: dict[int, int]) -> dict[str, Any]:
-    if row["kind"] == "row":
-        content: Any = pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
-        content = {
-            name: str(value) for name, value in content.items() if value is not None and not isinstance(value, bytes)
-        }
-    else:
-        content = row["payload"].decode("utf-8", "backslashreplace")
-    return {
-        "source": row["source"],
-        "file_no": row["file_no"],
-        "record": starts.get(row["block"], 0) + row["line"] + 1,
-        "code": row["code"],
-        "content": content,
-    }
+def _content(row: dict[str, Any]) -> str | dict[str, str]:
+    if row["kind"] != "row":
+        return str(row["payload"].decode("utf-8", "backslashreplace"))
+    fields = pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
+    return {name: str(value) for name, value in fields.items() if value is not None and not isinstance(value, bytes)}
 
 
 def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:

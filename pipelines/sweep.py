@@ -38,11 +38,11 @@ class Sweep:
 
     @property
     def exit_code(self) -> int:
-        """1 on a hit, 3 where something could not be read to its end, else 0."""
+        """Return 1 on a hit, 3 where something could not be read to its end, else 0."""
         return 1 if self.report.hits else 3 if self.report.unfinished or self.report.unreadable else 0
 
-    def document(self) -> dict[str, Any]:
-        """As `callward sweep --json` prints it; holds no number."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document of `callward sweep --json`; it holds no number."""
         return {**self.report.as_json(), "numbers": self.numbers}
 
 
@@ -181,6 +181,3 @@ def _verified(settings: Settings) -> dict[PurePath, str]:
     store = Store.of(settings)
     with database.reading(settings) as connection:
         return {store.named(file.path): file.sha256 for file in ledger.files(connection)}
-
-
-# -- what a person reads -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from callward.lake.data_files import DataFiles
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
+from pipelines.results import Part, Result
 from transforms.assemble import fold
 
 ROLE = "billing-run"
@@ -27,7 +28,7 @@ _OF_ITS_WAY = ("file_no", "block", "line", "seen", "was", "was_ms")
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verified(Result):
     """What a comparison came to."""
 
     comparison: Comparison
@@ -36,7 +37,12 @@ class Verified:
     def equal(self) -> bool:
         return not self.comparison.differing
 
-    def document(self) -> dict[str, Any]:
+    @property
+    def exit_code(self) -> int:
+        """Return 1 where the two differ, else 0."""
+        return 0 if self.equal else 1
+
+    def to_dict(self) -> dict[str, Any]:
         first = [asdict(difference) for difference in self.comparison.first]
         return {
             "equal": self.equal,
@@ -45,8 +51,7 @@ class Verified:
             "differences": first,
         }
 
-    def told(self) -> Iterator[Any]:
-        """For a person."""
+    def render(self) -> Iterator[Part]:
         rows = [[name, counts[OURS], counts[THEIRS]] for name, counts in self.comparison.rows.items()]
         yield terminal.table("Rows compared", ("of", OURS, THEIRS), rows)
         yield from map(str, self.comparison.first)

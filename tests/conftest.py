@@ -166,7 +166,7 @@ class Site:
 
     def differing(self) -> int:
         """How many rows of the derived tables are not what the lake says."""
-        return sum(table["differ"] for table in rebuild(self.settings, write=False))
+        return sum(table.differ for table in rebuild(self.settings, write=False))
 
     def unbalanced(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Files whose buckets do not add up to what was read (there should be none)."""

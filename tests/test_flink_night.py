@@ -168,7 +168,7 @@ def test_doctor_says_what_a_cluster_has(workspace: Callable[..., Any], flink_clu
     assert found["beam in flink"].state == doctor.OK
     many = settings.model_copy(update={"engine": settings.engine.model_copy(update={"parallelism": 999})})
     (short,) = [finding for finding in doctor._engine(many) if finding.what == "flink"]
-    assert short.state == doctor.WRONG and "999" in short.mend
+    assert short.state == doctor.WRONG and "999" in short.fix
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(workspace: Callable[..., Any]) -> None:

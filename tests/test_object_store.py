@@ -128,7 +128,7 @@ def test_a_query_that_stops_early_leaves_nothing_running(both: Both) -> None:
 
 def test_recycling_does_the_same(both: Both) -> None:
     ours, theirs = (recycle(site.settings, [], []) for site in both.sites)
-    assert ours["taken"] == theirs["taken"] > 0 and ours["buckets"] == theirs["buckets"]
+    assert ours.taken == theirs.taken > 0 and ours.buckets == theirs.buckets
     _equal(both.bucket, all_that_is(both.folder))
 
 
@@ -152,7 +152,7 @@ def test_a_sweep_reads_the_bucket_and_finds_what_is_planted(
     hits = {(str(hit.file), hit.form.partition("/")[0]) for hit in found.report.hits}
     assert (f"{lake.uri}/billing/leak.parquet", "e164") in hits
     assert {form for _, form in hits} == {"e164", "name"}
-    assert number[2:] not in repr(found.document())
+    assert number[2:] not in repr(found.to_dict())
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------

@@ -21,11 +21,11 @@ def test_a_night_leaves_out_what_a_stream_takes_in(
     said: list[str] = []
     with inline(site.settings, ["generic"]) as work:
         done = nightly(site.settings, now_ms=MORNING, progress=said.append)
-        assert [file["source"] for file in done.files] == ["other"] and "a stream takes in generic" in said
+        assert [file.source for file in done.files] == ["other"] and "a stream takes in generic" in said
         with pytest.raises(Problem, match="source/generic is being worked on"):
             nightly(site.settings, ["generic"], now_ms=MORNING)
         for block in work.works(work.reader()):
             work.take(block)
         work.flush_all()
     assert site.view("assurance").num_rows == 10 and not site.unbalanced()
-    assert [file["source"] for file in nightly(site.settings, now_ms=MORNING).files] == []
+    assert [file.source for file in nightly(site.settings, now_ms=MORNING).files] == []

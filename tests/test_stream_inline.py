@@ -158,7 +158,7 @@ def night(make: Callable[..., Any], files: DataFiles) -> Any:
     for source, name, data in files:
         site.land(source, name, data)
     done = site.night(NOW)
-    aside = sorted(f["file"] for f in done.files if f["set_aside"])
+    aside = sorted(f.file for f in done.files if f.set_aside)
     assert aside == ["generic/wrong-large.csv", "generic/wrong-small.csv"]
     return site
 

@@ -233,7 +233,7 @@ def lacks_id(declaration: Declaration) -> bool:
 
 # -- for doctor --------------------------------------------------------------------------------------------------------
 
-Row = tuple[str, str, str, str]  # what was looked at, its state, what was seen, how to mend it
+Row = tuple[str, str, str, str]  # what was looked at, its state, what was seen, how to fix it
 
 
 def looked_at(settings: Settings, workspace: Workspace) -> Iterator[Row]:

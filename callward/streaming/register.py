@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,11 +68,20 @@ def counters(settings: Settings, run_id: str) -> dict[str, int]:
     return {name: int(getattr(row, name)) for name in ("commits", "retries", "rows", "suspended")}
 
 
-def told(settings: Settings, run_id: str) -> dict[str, Any]:
-    """Whether a stream is over, and why: {stopped, reason}."""
+@dataclass(frozen=True)
+class StreamStop:
+    """Whether a stream is over, and why."""
+
+    run_id: str
+    stopped: bool
+    reason: str | None
+
+
+def stop_of(settings: Settings, run_id: str) -> StreamStop:
+    """Return whether a stream is over, and why."""
     with database.reading(settings) as connection:
         row = connection.execute(select(streams).where(streams.c.run_id == run_id)).one()
-    return {"stopped": row.stopped_at is not None, "reason": row.reason}
+    return StreamStop(run_id, row.stopped_at is not None, row.reason)
 
 
 def is_over(settings: Settings, run_id: str) -> bool:
@@ -82,13 +91,23 @@ def is_over(settings: Settings, run_id: str) -> bool:
 
 
 def request_stop(settings: Settings) -> list[str]:
-    """Ask every stream that is at work to stop; returns their runs."""
+    """Ask every stream that is at work to stop; return their runs."""
     with database.writing(settings) as connection:
-        alive = runs.living(connection)
-        going = select(streams.c.run_id).where(streams.c.stopped_at.is_(None))
-        found = sorted(set(connection.execute(going).scalars()) & alive)
-        mark_stop(connection, found)
-    return found
+        run_ids = _at_work(connection)
+        mark_stop(connection, run_ids)
+    return run_ids
+
+
+def at_work(settings: Settings) -> list[str]:
+    """Return the runs of the streams that are at work."""
+    with database.reading(settings) as connection:
+        return _at_work(connection)
+
+
+def _at_work(connection: Connection) -> list[str]:
+    alive = runs.living(connection)
+    going = select(streams.c.run_id).where(streams.c.stopped_at.is_(None))
+    return sorted(set(connection.execute(going).scalars()) & alive)
 
 
 def held(connection: Connection) -> set[str]:

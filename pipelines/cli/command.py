@@ -14,35 +14,31 @@ from typing import Any, Final, get_type_hints
 import typer
 from typer.core import TyperGroup
 
-from callward.error_text import error_text
-from callward.errors import Problem
-from callward.redaction import mask
 from pipelines import terminal
 from pipelines.cli.options import Printed
-from pipelines.results import Result
+from pipelines.results import Failure, Result, is_usage
 
-GROUPS: Final = ("Set up", "Run", "Ask", "Keep", "Publish", "Charge", "Keys")
-_DEFECT_HINT: Final = "please report it"
+HEADINGS: Final = {
+    "Set up": ("init", "doctor", "demo"),
+    "Run": ("nightly", "stream", "receive", "suspense", "recycle", "compact", "rebuild"),
+    "Ask": ("sql",),
+    "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep", "verify"),
+    "Publish": ("release",),
+    "Keys": ("keys",),
+}
 
 
 class GroupedHelp(TyperGroup):
-    """A group whose help lists its commands under the headings of GROUPS, in the order they were added."""
+    """A group whose help lists its commands under HEADINGS, and those that are under none at the end."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        limit = formatter.width - 6 - max(len(name) for name, _ in commands)
-        for heading in (*GROUPS, None):
-            rows = [
-                (name, command.get_short_help_str(limit))
-                for name, command in commands
-                if command is not None and getattr(command, "rich_help_panel", None) == heading
-            ]
+        listed = {name for names in HEADINGS.values() for name in names}
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in {**HEADINGS, "Other": tuple(self.commands.keys() - listed)}.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in names if name in self.commands]
             if rows:
-                with formatter.section(heading or "Other"):
+                with formatter.section(heading):
                     formatter.write_dl(rows)
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(self.commands)
 
 
 def example(line: str) -> str:
@@ -51,7 +47,7 @@ def example(line: str) -> str:
 
 
 def command(
-    app: typer.Typer, line: str, *, name: str | None = None, group: str | None = None
+    app: typer.Typer, line: str, *, name: str | None = None
 ) -> Callable[[Callable[..., Result | None]], Callable[..., Result | None]]:
     """Add a command to `app`, with the example `line` at the end of its help.
 
@@ -60,7 +56,7 @@ def command(
     """
 
     def add(function: Callable[..., Result | None]) -> Callable[..., Result | None]:
-        app.command(name, epilog=example(line), rich_help_panel=group)(printing(function))
+        app.command(name, epilog=example(line))(printing(function))
         return function
 
     return add
@@ -123,6 +119,14 @@ def finish(result: Result, as_json: bool) -> None:
         raise typer.Exit(result.exit_code)
 
 
+def run_words(app: Callable[..., Any], words: Sequence[str]) -> int:
+    """Run the words of a command line, and return the exit code; what goes wrong is raised."""
+    try:
+        return int(app(list(words), standalone_mode=False, prog_name="callward") or 0)
+    except typer.Exit as ended:
+        return int(ended.exit_code)
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
@@ -137,32 +141,12 @@ def fail(error: Exception, as_json: bool) -> int:
     if isinstance(error, BrokenPipeError):  # whoever read us has seen enough; Python would complain when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    if isinstance(error, Problem):
-        return _failed(str(error), error.code, error.hint, error.exit_code, as_json)
-    if isinstance(error, OSError):
-        where = f"{mask(str(error.filename))}: " if error.filename else ""
-        return _failed(f"{where}{error.strerror or type(error).__name__}", "io", None, 1, as_json)
-    if hasattr(error, "show") and hasattr(error, "format_message"):
-        return _usage(error, as_json)
-    return _failed(f"a defect ({error_text(error).at})", "defect", _DEFECT_HINT, 1, as_json)
-
-
-def _failed(sentence: str, code: str, hint: str | None, exit_code: int, as_json: bool) -> int:
-    terminal.say(f"callward: {sentence}{f'; {hint}' if hint else ''}")
+    failure = Failure.of(error)
+    if is_usage(error):
+        error.show()  # type: ignore[attr-defined]  # with the usage, and where the help is
+    else:
+        terminal.say(*map(str, failure.render()))
     if as_json:
-        _document(sentence, code, hint)
-    return exit_code
-
-
-def _usage(error: Any, as_json: bool) -> int:
-    """Click's own errors say what is wrong with the arguments, and where the help is."""
-    error.show()
-    if as_json:
-        context = getattr(error, "ctx", None)
-        _document(mask(error.format_message()), "usage", f"{context.command_path} --help" if context else None)
-    return int(error.exit_code)
-
-
-def _document(sentence: str, code: str, hint: str | None) -> None:
-    terminal.document({"error": sentence, "code": code, "hint": hint})
-    sys.stdout.flush()
+        terminal.document(failure.to_dict())
+        sys.stdout.flush()
+    return failure.exit_code

@@ -6,42 +6,34 @@ from typing import Annotated
 import typer
 
 from callward.errors import UsageProblem
-from callward.settings import load
 from pipelines import terminal
-from pipelines.cli.options import AsJson, Config
+from pipelines.cli.command import command
+from pipelines.cli.options import Changing
+from pipelines.results import Result, Text
+
+app = typer.Typer()
 
 
-def attach(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(receive)
-
-
+@command(app, "callward receive --dry-run")
 def receive(
+    options: Changing,
     make_hash: Annotated[
         bool, typer.Option("--hash", help="Ask for a password, print its hash for the settings, and end.")
     ] = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Receive records by HTTP (FreeSWITCH mod_json_cdr) until SIGTERM; each is sealed on disk before it is answered."""
     if make_hash:
-        _print_hash()
-        return
-    from pipelines.stream import http_receiver as receiver
+        return Text("hash", _ask_and_hash())
+    from pipelines.stream import http_receiver
 
-    done = receiver.receive(load(config), terminal.say)
-    if as_json:
-        terminal.document(done)
-    else:
-        taken, refused = (sum(done[name].values()) for name in ("taken", "refused"))
-        terminal.show(f"{terminal.count(taken, 'record')} taken, {terminal.count(refused, 'request')} refused")
+    return http_receiver.receive(options.settings(), terminal.say, dry_run=options.dry_run)
 
 
-def _print_hash() -> None:
+def _ask_and_hash() -> str:
     from callward.ingest.senders import hash_password
 
     asked = sys.stdin.isatty()
     password = typer.prompt("password", hide_input=True, err=True) if asked else sys.stdin.readline().rstrip("\r\n")
     if not password:
         raise UsageProblem("there was no password to hash")
-    terminal.show(hash_password(password))
+    return hash_password(password)

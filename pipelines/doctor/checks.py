@@ -1,4 +1,4 @@
-"""doctor: what a workspace is missing, and how to mend it. Nothing is changed and no key is opened.
+"""doctor: what a workspace is missing, and how to fix it. Nothing is changed and no key is opened.
 
 (A lake on an object store is tried with an empty object, which is removed again.)
 """
@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +58,7 @@ def examine(config: str | None) -> list[Finding]:
                 "settings",
                 MISSING if "no settings file" in lines[0] else WRONG,
                 lines[0],
-                "mend that key, and look again",
+                "fix that key, and look again",
             ),
             *found,
         ]
@@ -88,22 +87,6 @@ def examine(config: str | None) -> list[Finding]:
     return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
 
 
-def documents(findings: list[Finding]) -> list[dict[str, Any]]:
-    """The findings as `callward doctor --json` prints them."""
-    return [asdict(finding) for finding in findings]
-
-
-def told(findings: list[Finding]) -> Iterator[str]:
-    """The findings for a person: one line each, what is bad with how to mend it below, and a last line that sums up."""
-    size = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        yield f"{finding.state:8} {finding.what:{size}}  {finding.seen}"
-        if finding.mend and finding.state != OK:
-            yield f"{'':8} {'':{size}}  -> {finding.mend}"
-    bad = sum(finding.bad for finding in findings)
-    yield f"{terminal.count(bad, 'thing')} to mend" if bad else "all that a night needs is there"
-
-
 def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
     """A check that fails is a finding, too."""
     try:
@@ -125,10 +108,10 @@ def _windows(settings: Settings) -> Iterator[Finding]:
     for name in settings.tenants:
         missing = [item.split(": ")[1] for item in settings.missing_windows() if item.startswith(f"{name}: ")]
         if missing:
-            mend = (
+            fix = (
                 f'write each under [tenants.{name}.retention], such as {missing[0]} = "18 months"; there is no default'
             )
-            yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", mend)
+            yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", fix)
         else:
             yield Finding(f"windows of {name}", OK, "given for every class")
 
@@ -156,25 +139,25 @@ def _policy(tenant: str, current: policy_register.Policy) -> Finding:
     ]
     seen = f"{current.name}, version {current.version}" if current.version else current.name
     if short:
-        mend = "'callward policy lint' names the floors; propose a policy with longer windows"
-        return Finding(f"policy of {tenant}", WARNING, f"{seen}: under its floor: {', '.join(short)}", mend)
+        fix = "'callward policy lint' names the floors; propose a policy with longer windows"
+        return Finding(f"policy of {tenant}", WARNING, f"{seen}: under its floor: {', '.join(short)}", fix)
     if not current.two_people:
-        mend = f"callward policy propose FILE --tenant {tenant} ...: without two people no purge runs unattended"
-        return Finding(f"policy of {tenant}", NOTE, f"{seen}: two people do not stand behind it", mend)
+        fix = f"callward policy propose FILE --tenant {tenant} ...: without two people no purge runs unattended"
+        return Finding(f"policy of {tenant}", NOTE, f"{seen}: two people do not stand behind it", fix)
     return Finding(f"policy of {tenant}", OK, f"{seen}, activated by two people")
 
 
 def _sources(settings: Settings) -> Iterator[Finding]:
     if not settings.sources:
-        mend = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
-        yield Finding("sources", MISSING, "there is none yet", mend)
+        fix = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
+        yield Finding("sources", MISSING, "there is none yet", fix)
     workspace = Workspace(WorkspaceRef(str(settings.path), "ops", "doctor"), settings)
     for source in settings.sources:
         try:
             workspace.declaration(source)
             yield Finding(f"source {source.name}", OK, f"declared as {source.format}")
         except UsageProblem as problem:
-            yield Finding(f"source {source.name}", WRONG, str(problem), "mend 'format' or 'declare' of that source")
+            yield Finding(f"source {source.name}", WRONG, str(problem), "fix 'format' or 'declare' of that source")
 
 
 def _landing(settings: Settings) -> Iterator[Finding]:
@@ -301,8 +284,8 @@ def _signers(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, WARNING, str(problem), "put it back from its safe copy, unless another role has it")
             continue
         if signer not in active:
-            mend = f"callward init --upgrade {settings.folder}"
-            yield Finding(what, WRONG, "the register does not know it", mend)
+            fix = f"callward init --upgrade {settings.folder}"
+            yield Finding(what, WRONG, "the register does not know it", fix)
         elif active[signer] != found:
             yield Finding(what, WRONG, "it is not the registered one, and signs nothing", "put the right one back")
         else:
@@ -354,16 +337,16 @@ def _exports(settings: Settings) -> Iterator[Finding]:
             wrapped = connection.execute(select(keys.c.key_id, keys.c.root_id).where(keys.c.blob.is_not(None))).all()
     except Problem:
         return  # the check of the database says why
-    body, mend = exports.newest(settings), "callward keys export, as often as the database is backed up"
+    body, fix = exports.newest(settings), "callward keys export, as often as the database is backed up"
     if body is None:
         if wrapped:
-            yield Finding("register export", WARNING, "there is none: a lost database would be lost data", mend)
+            yield Finding("register export", WARNING, "there is none: a lost database would be lost data", fix)
         return
     there = {row["key_id"]: row["root_id"] for row in body["keys"] if row["blob"]}
     lacking = sum(there.get(row.key_id) != row.root_id for row in wrapped)
     if lacking:
         seen = f"the newest, of {body['created_at'][:16]}, lacks {terminal.count(lacking, 'key')}"
-        yield Finding("register export", WARNING, seen, mend)
+        yield Finding("register export", WARNING, seen, fix)
     else:
         yield Finding("register export", OK, f"of {body['created_at'][:16]}, with every key")
     if settings.export_path is None:
@@ -421,8 +404,8 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
         store = Store.of(settings)
         kept = store.versions()
     except Problem as problem:
-        mend = "docs/storage.md, object store, lists what the bucket and its credentials must be like"
-        yield Finding("lake", WRONG, str(problem), mend)
+        fix = "docs/storage.md, object store, lists what the bucket and its credentials must be like"
+        yield Finding("lake", WRONG, str(problem), fix)
         return
     yield Finding("lake", OK, f"{store.describe()}, writable")
     if kept == VERSIONS:
@@ -502,8 +485,8 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     try:
         yield Finding("job server", OK, str(flink.jar(settings)))
     except Problem as problem:
-        sentence, _, mend = str(problem).partition("; ")
-        yield Finding("job server", absent, f"{sentence}{why}", mend)
+        sentence, _, fix = str(problem).partition("; ")
+        yield Finding("job server", absent, f"{sentence}{why}", fix)
         if shutil.which("mvn") is None:
             yield Finding("maven", NOTE, "not found; it builds the job server", "install maven")
     if needed and not flink.is_local(settings):
@@ -514,8 +497,8 @@ def _java(absent: str, why: str) -> Finding:
     try:
         program = flink.java()
     except Problem as problem:
-        sentence, _, mend = str(problem).partition(": ")
-        return Finding("java", absent, f"{sentence}{why}", mend)
+        sentence, _, fix = str(problem).partition(": ")
+        return Finding("java", absent, f"{sentence}{why}", fix)
     asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
     found = re.search(r'version "([\d._]+)"', asked.stderr + asked.stdout)
     version = found[1] if found else "of an unknown version"
@@ -531,13 +514,13 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         seen, config = (flink.ask(settings, path) for path in ("/overview", "/jobmanager/config"))
         environment = flink.ask(settings, "/jobmanager/environment")
     except Problem as problem:
-        yield Finding("flink", WRONG, str(problem), "start it, or mend engine.flink_master")
+        yield Finding("flink", WRONG, str(problem), "start it, or fix engine.flink_master")
         return
     slots, wanted = seen["slots-total"], settings.engine.parallelism or settings.engine.workers
     told = f"{master}: Flink {seen['flink-version']}, {terminal.count(seen['taskmanagers'], 'TaskManager')}"
     if slots < wanted:
-        mend = f"start TaskManagers: engine.parallelism asks for {wanted}"
-        yield Finding("flink", WRONG, f"{told}, {terminal.count(slots, 'task slot')}", mend)
+        fix = f"start TaskManagers: engine.parallelism asks for {wanted}"
+        yield Finding("flink", WRONG, f"{told}, {terminal.count(slots, 'task slot')}", fix)
     elif not seen["flink-version"].startswith(f"{settings.engine.flink_version}."):
         yield Finding("flink", WARNING, told, f"the job server is made for Flink {settings.engine.flink_version}")
     else:
@@ -551,8 +534,8 @@ def _beam_of_cluster(config: Any, environment: Any) -> Finding:
     there = any("job-server-cluster" in jar for jar in environment["classpath"])
     if there and orders == ["parent-first"]:
         return Finding("beam in flink", OK, "in the cluster's lib folder")
-    mend = "put job-server-cluster.jar into the cluster's lib, and set classloader.resolve-order: parent-first"
-    return Finding("beam in flink", WARNING, "each job brings it anew, and TaskManagers do not let go of it", mend)
+    fix = "put job-server-cluster.jar into the cluster's lib, and set classloader.resolve-order: parent-first"
+    return Finding("beam in flink", WARNING, "each job brings it anew, and TaskManagers do not let go of it", fix)
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

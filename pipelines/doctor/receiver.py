@@ -27,7 +27,7 @@ def receive(settings: Settings) -> Iterator[Finding]:
 
 
 def _certificate(settings: Settings, given: Receive) -> Finding:
-    what, mend = "receive certificate", "name a certificate chain and its key (PEM)"
+    what, fix = "receive certificate", "name a certificate chain and its key (PEM)"
     file, key = (settings.below(str(name)) for name in (given.certificate_file, given.key_file))
     try:
         ends = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
@@ -36,11 +36,11 @@ def _certificate(settings: Settings, given: Receive) -> Finding:
         # The empty password is for a key that asks for one: it is refused then, and asks nobody.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, key, password="")
     except ssl.SSLError:
-        return Finding(what, WRONG, f"{file} and {key} are no certificate and its key", mend)
+        return Finding(what, WRONG, f"{file} and {key} are no certificate and its key", fix)
     except OSError as error:
-        return Finding(what, WRONG, f"{error.filename}: {error.strerror}", mend)
+        return Finding(what, WRONG, f"{error.filename}: {error.strerror}", fix)
     except ValueError:
-        return Finding(what, WRONG, f"{file} is no certificate", mend)
+        return Finding(what, WRONG, f"{file} is no certificate", fix)
     return _validity(what, f"{file}, until {ends:%Y-%m-%d}", (ends - datetime.now(UTC)).days)
 
 

@@ -1,7 +1,8 @@
 """What people read: a night's summary, what has arrived, what a declaration maps and drops."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -15,37 +16,51 @@ from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
-from pipelines.nightly import Night
+from pipelines.nightly import Night, NightFile
+from pipelines.results import Part, Result, Rows, to_document
 from schemas.codes import Bucket
 from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks
 from schemas.tables import lake_files
 
 _HOUR_MS = 3_600_000
+_ALWAYS = (Bucket.ACCEPTED, Bucket.SUSPENDED)
 _MOST_TRUNKS = 15  # of each side, in the summary for a person
 
 
-def of_night(settings: Settings, night: Night) -> Iterator[Any]:
-    """The plain summary at the end of a night."""
-    if night.files:
-        yield _balance(night)
-    if night.left_alone:
-        yield terminal.table("Left alone", ["file", "why"], [[item.name, item.reason] for item in night.left_alone])
-    with database.reading(settings) as connection:
-        suspense = ledger.suspended(connection)
-        kpis = _kpis(settings, connection, night.run_id)
-    if suspense:
-        yield _suspense(suspense)
-    if kpis:
-        yield from _trunks(kpis)
-    for item in night.files:
-        if item["set_aside"]:
-            mend = "mend the declaration, then 'callward recycle --code FILE'"
-            yield f"{item['file']}: set aside whole, over its error threshold; {mend}"
-    if night.releases:
-        rows = [[one["name"], one["period"], one["status"], one["reason"]] for one in night.releases]
-        yield terminal.table("Released", ["table", "period", "status", "why"], rows)
-    yield _conclusion(night)
+@dataclass(frozen=True)
+class NightReport(Result):
+    """A night, by source and reason; `files` asks for every file."""
+
+    settings: Settings
+    night: Night
+    files: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """Return 3 when a person must look, else 0."""
+        return 3 if self.night.must_look else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.night.to_dict()
+
+    def render(self) -> Iterator[Part]:
+        if self.night.files:
+            yield _of_files(self.night) if self.files else _balance(self.night)
+        if self.night.left_alone:
+            yield _left_alone(self.night.left_alone, self.files)
+        with database.reading(self.settings) as connection:
+            suspense = ledger.suspended(connection)
+            kpis = _kpis(self.settings, connection, self.night.run_id)
+        if suspense:
+            yield _suspense(suspense)
+        if kpis:
+            yield from _trunks(kpis)
+        yield from _set_aside([file for file in self.night.files if file.set_aside], self.files)
+        if self.night.releases:
+            rows = [[row["name"], row["period"], row["status"], row["reason"]] for row in self.night.releases]
+            yield terminal.table("Released", ["table", "period", "status", "why"], rows)
+        yield _conclusion(self.night)
 
 
 def _conclusion(night: Night) -> str:
@@ -56,18 +71,64 @@ def _conclusion(night: Night) -> str:
     return f"{came} in {night.seconds:.1f} s ({rate:,} a second), {terminal.count(night.waves, 'wave')}; balanced"
 
 
+def _left_alone(items: Sequence[LeftAlone], files: bool) -> terminal.Table:
+    """Return the files that were left alone: by source and reason with an example, or each."""
+    if files:
+        return terminal.table("Left alone", ["file", "why"], [[item.name, item.reason] for item in items])
+    return terminal.table("Left alone", ["source", "why", "files", "such as"], _grouped(items))
+
+
+def _grouped(items: Sequence[LeftAlone]) -> list[list[Any]]:
+    """Return [source, reason, number of files, one of them]; the source is the folder that a file lies in."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        folder, _, rest = item.name.partition("/")
+        groups.setdefault((folder if rest else "", item.reason), []).append(item.name)
+    return [[source, reason, len(names), names[0]] for (source, reason), names in groups.items()]
+
+
+def _set_aside(files: Sequence[NightFile], each: bool) -> Iterator[str]:
+    """Yield a sentence per source (or `each` file) with files that were set aside whole, and what to do."""
+    fix = "fix the declaration, then 'callward recycle --code FILE'"
+    if each:
+        yield from (f"{file.file}: set aside whole, over its error threshold; {fix}" for file in files)
+        return
+    by_source: dict[str, list[NightFile]] = {}
+    for file in files:
+        by_source.setdefault(file.source, []).append(file)
+    for source, group in by_source.items():
+        others = f" (of {len(group):,} files, first {group[0].file})" if len(group) > 1 else f" ({group[0].file})"
+        yield f"{source}: {terminal.count(len(group), 'file')} set aside whole{others}, over the error threshold; {fix}"
+
+
+def _of_files(night: Night) -> terminal.Table:
+    """Return rows by file and bucket; a bucket that stayed empty everywhere is left out, to fit a terminal."""
+    counted = _counted([Counter(file.buckets) for file in night.files])
+    rows = [
+        [file.file, file.rows, *(file.buckets[name] for name in counted), round(_talk_ms(file) / _HOUR_MS)]
+        for file in night.files
+    ]
+    return terminal.table("What came in", ["file", "rows", *counted, "talk h"], rows)
+
+
 def _balance(night: Night) -> terminal.Table:
-    """Rows by source and bucket; a bucket that stayed empty everywhere is left out, to fit a terminal."""
+    """Return rows by source and bucket."""
     sums: dict[str, Counter[str]] = {}
-    for item in night.files:
-        of_source = sums.setdefault(item["source"], Counter())
-        of_source["files"] += 1
-        of_source["talk_ms"] += item["talk_ms"][ledger.IN] + item["talk_ms_paired"]
-        of_source.update({name: item[name] for name in ("rows", *map(str, Bucket))})
-    always = ("files", "rows", str(Bucket.ACCEPTED), str(Bucket.SUSPENDED))
-    counted = [n for n in ("files", "rows", *map(str, Bucket)) if n in always or any(s[n] for s in sums.values())]
-    rows = [[source, *(s[n] for n in counted), round(s["talk_ms"] / _HOUR_MS)] for source, s in sums.items()]
+    for file in night.files:
+        of_source = sums.setdefault(file.source, Counter())
+        of_source.update({"files": 1, "rows": file.rows, "talk_ms": _talk_ms(file), **file.buckets})
+    counted = ["files", "rows", *_counted(sums.values())]
+    rows = [[source, *(s[name] for name in counted), round(s["talk_ms"] / _HOUR_MS)] for source, s in sums.items()]
     return terminal.table("What came in", ["source", *counted, "talk h"], rows)
+
+
+def _counted(sums: Iterable[Counter[str]]) -> list[str]:
+    """Return the buckets that are not empty everywhere, and those that are always shown."""
+    return [name for name in map(str, Bucket) if name in _ALWAYS or any(counts[name] for counts in sums)]
+
+
+def _talk_ms(file: NightFile) -> int:
+    return file.talk_ms[ledger.IN] + file.talk_ms_paired
 
 
 def _suspense(found: Sequence[ledger.Suspended]) -> terminal.Table:
@@ -132,36 +193,68 @@ def _kpi_row(settings: Settings, row: Any) -> list[Any]:
     ]
 
 
-def arrived(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
-    """What a night would take in, and what it would leave alone (--dry-run)."""
-    rows = []
-    for source in _sources(settings, only):
-        for found in arrivals(settings, source):
-            if isinstance(found, LeftAlone):
-                row: dict[str, Any] = {"file": found.name, "bytes": None, "would": found.reason}
-            else:
-                row = {"file": mask(found.name), "bytes": found.size, "would": "be taken in"}
-            rows.append({"source": source.name, **row})
-    return rows
+@dataclass(frozen=True)
+class ArrivedFile:
+    """A file in the landing folder, and what a night would do with it."""
+
+    source: str
+    file: str
+    bytes: int | None
+    would: str
 
 
-def explained(settings: Settings, only: Sequence[str]) -> list[dict[str, Any]]:
-    """What each source's declaration maps, and what it drops; without sources, the formats that there are."""
+@dataclass(frozen=True)
+class Arrived(Result):
+    """What a night would take in and what it would leave alone (--dry-run); `files` asks for every file."""
+
+    arrivals: Sequence[ArrivedFile]
+    files: bool = False
+
+    def to_dict(self) -> list[Any]:
+        return [to_document(file) for file in self.arrivals]
+
+    def render(self) -> Iterator[Part]:
+        if self.files or not self.arrivals:
+            yield from Rows(self.arrivals).render()
+            return
+        groups: dict[tuple[str, str], list[ArrivedFile]] = {}
+        for file in self.arrivals:
+            groups.setdefault((file.source, file.would), []).append(file)
+        rows = [
+            [source, would, len(group), sum(file.bytes or 0 for file in group), group[0].file]
+            for (source, would), group in groups.items()
+        ]
+        yield terminal.table("", ["source", "would", "files", "bytes", "such as"], rows)
+
+
+def arrived(settings: Settings, only: Sequence[str]) -> list[ArrivedFile]:
+    """Return every file of the sources' landing folders. Raises UsageProblem where there is no source."""
+    return [
+        ArrivedFile(source.name, item.name, None, item.reason)
+        if isinstance(item, LeftAlone)
+        else ArrivedFile(source.name, mask(item.name), item.size, "be taken in")
+        for source in _sources(settings, only)
+        for item in arrivals(settings, source)
+    ]
+
+
+def explained(settings: Settings, only: Sequence[str]) -> Rows:
+    """Return what each source's declaration maps and drops; without sources, the formats that there are."""
     if not only and not settings.sources:
-        return [{"format": name, "note": "a declaration that a source can name"} for name in available()]
+        return Rows([{"format": name, "note": "a declaration that a source can name"} for name in available()])
     workspace = open_workspace(WorkspaceRef(str(settings.path), "ops", "explain"))
-    rows = []
-    for source in _sources(settings, only):
-        for line in explain(workspace.declaration(source)):
-            rows.append(
-                {
-                    "source": source.name,
-                    "field": line.field or "(dropped)",
-                    "comes from": line.comes_from,
-                    "unit": line.unit,
-                }
-            )
-    return rows
+    return Rows(
+        [
+            {
+                "source": source.name,
+                "field": line.field or "(dropped)",
+                "comes from": line.comes_from,
+                "unit": line.unit,
+            }
+            for source in _sources(settings, only)
+            for line in explain(workspace.declaration(source))
+        ]
+    )
 
 
 def _sources(settings: Settings, only: Sequence[str]) -> list[Source]:

@@ -14,9 +14,10 @@ import signal
 import ssl
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
@@ -30,6 +31,8 @@ from callward.ingest.http_bodies import Damaged, TooLarge, is_packing, is_type, 
 from callward.ingest.senders import Failures, Gate
 from callward.settings import Settings, Source, host_port
 from callward.workspace import WorkspaceRef, open_workspace
+from pipelines import terminal
+from pipelines.results import Part, Result
 
 ROLE: Final = "receiver"
 _SEGMENT_BYTES: Final = 16 << 20
@@ -57,12 +60,41 @@ def _later(status: int, reason: str) -> Refusal:
     return Refusal(status, reason, Retry_After="5")
 
 
-def receive(settings: Settings, progress: Progress = lambda line: None) -> dict[str, Any]:
-    """Receive until SIGTERM or SIGINT, then finish what was begun; returns what was taken and refused.
+@dataclass(frozen=True)
+class Received(Result):
+    """Records taken by source, requests refused by source and reason."""
+
+    taken: Mapping[str, int]
+    refused: Mapping[str, int]
+
+    def render(self) -> Iterator[Part]:
+        taken, refused = sum(self.taken.values()), sum(self.refused.values())
+        yield f"{terminal.count(taken, 'record')} taken, {terminal.count(refused, 'request')} refused"
+
+
+@dataclass(frozen=True)
+class ReceivePlan(Result):
+    """Where records would be received, and of which sources."""
+
+    dry_run: bool
+    listen: str
+    sources: Sequence[str]
+
+    def render(self) -> Iterator[Part]:
+        yield f"would receive {', '.join(self.sources)} at {self.listen}"
+
+
+def receive(
+    settings: Settings, progress: Progress = lambda line: None, *, dry_run: bool = False
+) -> Received | ReceivePlan:
+    """Receive until SIGTERM or SIGINT, then finish what was begun; return what was taken and refused.
 
     Raises UsageProblem where the settings name no sender, or one whose source cannot be pushed.
     """
     database.check_version(settings)
+    if dry_run:
+        receiver = _Receiver(settings, progress)
+        return ReceivePlan(True, settings.receive.listen, receiver.sources)
     _QUIET.disabled = True  # aiohttp logs parts of what it could not read
     return asyncio.run(_Receiver(settings, progress).run())
 
@@ -84,8 +116,8 @@ class ReceiverMetrics:
         self.waiting = Gauge("waiting_bytes", "Bytes that wait to be written.", **made)
         self.writing = Histogram("write_seconds", "Seconds to write a segment.", **made)
 
-    def summary(self) -> dict[str, Any]:
-        """Records taken by source, requests refused by source and reason."""
+    def summary(self) -> Received:
+        """Return what was counted by source, and by reason."""
         taken, refused = {}, {}
         for metric in self.registry.collect():
             for sample in metric.samples:
@@ -93,7 +125,7 @@ class ReceiverMetrics:
                     taken[sample.labels["source"]] = int(sample.value)
                 if sample.name == "callward_receive_refused_total":
                     refused[f"{sample.labels['source'] or '-'}: {sample.labels['reason']}"] = int(sample.value)
-        return {"taken": taken, "refused": refused}
+        return Received(taken, refused)
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -188,7 +220,12 @@ class _Receiver:
         self._said: dict[str, float] = {}
         self._groups: dict[str, _Group] = {}
 
-    async def run(self) -> dict[str, Any]:
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources that are received."""
+        return list(self._sources)
+
+    async def run(self) -> Received:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)

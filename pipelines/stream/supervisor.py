@@ -5,7 +5,7 @@ and committed. A stream that was killed is just started again: the ledger says w
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +26,7 @@ from pipelines.engine import flink, flink_jobs, process, safe_errors
 from pipelines.engine import log as stream_log
 from pipelines.engine.run import EMBEDDED
 from pipelines.intake import limit_of
+from pipelines.results import Part, Result, to_document
 from pipelines.stream import metrics_server, offsets
 from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.sources import LandingSource, PartitionSource, ReadBlocks
@@ -58,6 +59,51 @@ class Feed:
         return bool(self.sources) + sum(map(len, self.partitions.values()))
 
 
+@dataclass(frozen=True)
+class StreamPlan(Result):
+    """What a stream would read: sources and topics as leases, partitions by topic."""
+
+    dry_run: bool
+    reads: Sequence[str]
+    partitions: Mapping[str, Sequence[int]]
+
+    def render(self) -> Iterator[Part]:
+        yield f"would read {', '.join(self.reads)}"
+
+
+@dataclass(frozen=True)
+class StreamEnd(Result):
+    """How a stream ended, and what it did."""
+
+    run_id: str
+    reason: str
+    commits: int
+    retries: int
+    rows: int
+    suspended: int
+
+    def render(self) -> Iterator[Part]:
+        yield f"stream {self.run_id} {self.reason}: {self.rows:,} records in {self.commits:,} commits"
+
+
+@dataclass(frozen=True)
+class StopReport(Result):
+    """Streams that were asked to stop, or would be, and why each ended."""
+
+    streams: Sequence[register.StreamStop]
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dry_run": self.dry_run, "streams": to_document(self.streams)}
+
+    def render(self) -> Iterator[Part]:
+        asked = "would be asked to stop" if self.dry_run else "was asked to stop"
+        for stream in self.streams:
+            yield f"stream {stream.run_id}: {stream.reason or asked}"
+        if not self.streams:
+            yield "no stream is at work"
+
+
 def start(
     settings: Settings,
     only: Sequence[str] = (),
@@ -65,8 +111,8 @@ def start(
     skip_lost: bool = False,
     dry_run: bool = False,
     progress: Progress = lambda line: None,
-) -> dict[str, Any]:
-    """Run a stream until it is asked to stop, by signal or by `callward stream stop`; returns {run_id, reason, …}.
+) -> StreamPlan | StreamEnd:
+    """Run a stream until it is asked to stop, by signal or by `callward stream stop`; return how it ended.
 
     `only`: names of sources or topics. `skip_lost`: go on behind messages that the broker has not kept.
     Raises Problem with the reason when the stream cannot go on.
@@ -75,7 +121,7 @@ def start(
     settings.require_windows()
     feed = _feed(settings, only)
     if dry_run:
-        return {"dry_run": True, "reads": feed.leases, "partitions": feed.partitions}
+        return StreamPlan(True, feed.leases, feed.partitions)
     with runs.running(settings, register.KIND, feed.leases) as run_id:
         stream = _Stream(settings, feed, run_id, skip_lost, progress)
         try:
@@ -84,25 +130,27 @@ def start(
             register.end(settings, run_id, str(problem) if isinstance(problem, Problem) else "it was interrupted")
             raise
         register.end(settings, run_id, reason)
-        result = {"run_id": run_id, "reason": reason, **register.counters(settings, run_id)}
-        runs.finish(settings, run_id, "done", result)
-    return result
+        ended = StreamEnd(run_id, reason, **register.counters(settings, run_id))
+        runs.finish(settings, run_id, "done", vars(ended))
+    return ended
 
 
-def stop(settings: Settings, *, wait: bool = True, progress: Progress = lambda line: None) -> list[dict[str, Any]]:
-    """Ask the streams at work to stop and wait until all that they read is committed: [{run_id, stopped, reason}].
+def stop(
+    settings: Settings, *, wait: bool = True, dry_run: bool = False, progress: Progress = lambda line: None
+) -> StopReport:
+    """Ask the streams at work to stop and wait until all that they read is committed.
 
     Raises Problem when one does not end within stream.stop_seconds.
     """
-    found = register.request_stop(settings)
+    run_ids = register.at_work(settings) if dry_run else register.request_stop(settings)
     until = time.monotonic() + settings.stream.stop_seconds + 60
-    for run_id in found if wait else ():
+    for run_id in run_ids if wait and not dry_run else ():
         progress(f"stream {run_id}: stops when all that was read is committed")
         while not register.is_over(settings, run_id):
             if time.monotonic() > until:
                 raise Problem(f"stream {run_id} has not ended yet; 'callward stream status' says what it waits for")
             time.sleep(0.5)
-    return [{"run_id": run_id, **register.told(settings, run_id)} for run_id in found]
+    return StopReport([register.stop_of(settings, run_id) for run_id in run_ids], dry_run)
 
 
 def _feed(settings: Settings, only: Sequence[str]) -> Feed:

@@ -143,7 +143,7 @@ def test_init_makes_what_doctor_then_leads_through(run: Run, tmp_path: Path) -> 
     looked = run("doctor", "--config", folder, "--json")
     assert looked.code == 3
     assert {item["what"] for item in looked.json if item["state"] == "missing"} == {"windows of default", "sources"}
-    assert all(item["mend"] for item in looked.json if item["state"] in ("missing", "wrong"))
+    assert all(item["fix"] for item in looked.json if item["state"] in ("missing", "wrong"))
     _sentence(run("nightly", "--config", folder), 2, "no retention window is given for default: call_detail")
 
 
@@ -200,7 +200,7 @@ def _break_format(site: Any) -> None:
         (_break_format, "source asterisk", "wrong"),
     ],
 )
-def test_doctor_finds_each_harm_and_says_how_to_mend_it(
+def test_doctor_finds_each_harm_and_says_how_to_fix_it(
     run: Run, fresh: Any, harm: Callable[[Any], None], what: str, state: str
 ) -> None:
     fresh.folder.chmod(0o700)
@@ -211,7 +211,7 @@ def test_doctor_finds_each_harm_and_says_how_to_mend_it(
     assert ran.code == 3
     found = [item for item in ran.json if (item["what"], item["state"]) == (what, state)]
     assert found
-    assert all(item["mend"] for item in found)
+    assert all(item["fix"] for item in found)
 
 
 def test_doctor_makes_no_database_by_looking(run: Run, fresh: Any) -> None:
@@ -463,7 +463,8 @@ def test_sweep_that_could_not_read_everything_ends_with_3(
 
 
 def test_sweep_without_a_number_says_so(run: Run, fresh: Any) -> None:
-    _sentence(run("sweep", fresh.folder, "--json"), 1, "no number to look for")
+    _sentence(run("sweep", fresh.folder), 1, "no number to look for")
+    assert "no number to look for" in run("sweep", fresh.folder, "--json").json["error"]
 
 
 # -- audit -------------------------------------------------------------------------------------------------------------

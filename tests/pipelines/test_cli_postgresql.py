@@ -183,7 +183,7 @@ def _changes_nothing_twice(site: Any, feed: Path) -> None:
     site.deliver(sorted(path for path in feed.rglob("*") if path.is_file()), prefix="again-")
     again = site.night()
     # Dirt is suspended again (the record did not come in), all that came in is a duplicate.
-    assert sum(item["accepted"] for item in again.files) == 0
+    assert sum(item.buckets["accepted"] for item in again.files) == 0
     assert site.derived() == before[0]
     assert site.view("billing").equals(before[1])
 

@@ -144,7 +144,7 @@ def test_nothing_lies_in_the_clear_afterwards(scattered: Callable[[], Any], tmp_
     numbers = {n for name in ("calling_number", "called_number") for n in site.view("billing")[name].to_pylist()}
     (tmp_path / "numbers").write_text("\n".join(sorted(n for n in numbers if n and len(n) > 9)))
     compact(site.settings)
-    assert sweep(site.settings, [site.folder], tmp_path / "numbers", lambda line: None).document()["hits"] == []
+    assert sweep(site.settings, [site.folder], tmp_path / "numbers", lambda line: None).to_dict()["hits"] == []
 
 
 def test_the_same_records_again_are_known(scattered: Callable[[], Any], tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_was_mended_is_put_through_from_merged_suspense(scattered: Callable
     sites = [scattered(), scattered()]
     compact(sites[1].settings)
     done = [recycle(site.settings, [], []) for site in sites]
-    assert done[0]["taken"] == done[1]["taken"] > 0 and done[0]["buckets"] == done[1]["buckets"]
+    assert done[0].taken == done[1].taken > 0 and done[0].buckets == done[1].buckets
     assert verify(sites[0].settings, sites[1].settings).equal
 
 

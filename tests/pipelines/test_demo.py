@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from callward.errors import Problem, UsageProblem
 from callward.feeds.generate import SOURCE_NAMES
 from callward.settings import load
 from pipelines import demo as demos
+from pipelines.cli.command import run_words
+from pipelines.cli.main import app
+from pipelines.reports.demo import SamplesReport
 from schemas.declaration import available
 from schemas.retention_classes import REQUIRED
 
@@ -24,7 +28,7 @@ def workspace(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def steps(workspace) -> list[demos.Step]:
     """A small demo; it raises where the ledger is not what the generator knows to be true."""
-    return list(demos.demo(workspace, calls=2000, as_json=True))
+    return list(demos.demo(workspace, partial(run_words, app), calls=2000, as_json=True))
 
 
 def test_every_command_ends_as_it_must(steps):
@@ -72,7 +76,7 @@ def test_the_landing_folder_is_empty_and_nothing_stays_aside(steps, workspace):
 
 def test_a_folder_that_is_not_empty_is_refused(steps, workspace):
     with pytest.raises(UsageProblem, match="not an empty folder"):
-        next(demos.demo(workspace, calls=100))
+        next(demos.demo(workspace, partial(run_words, app), calls=100))
 
 
 def test_what_the_generator_did_not_make_is_noticed(steps, workspace):
@@ -111,12 +115,12 @@ def _opensips_samples(folder: Path) -> None:
     folder.joinpath("fullMissed.psv").write_text("\n".join(missed) + "\n")
 
 
-def test_samples_come_to_what_is_stated(tmp_path, capsys):
+def test_samples_come_to_what_is_stated(tmp_path):
     _opensips_samples(tmp_path / "samples" / "opensips_flatstore")
     rows = demos.samples(tmp_path / "workspace", tmp_path / "samples")
-    assert [(row["source"], row["as_stated"], row["merged"]) for row in rows] == [("opensips", True, 4)]
-    assert demos.show_samples(rows, as_json=False) == 0
-    assert "opensips" in capsys.readouterr().out
+    assert [(row.source, row.as_stated, row.buckets["merged"]) for row in rows] == [("opensips", True, 4)]
+    report = SamplesReport(rows)
+    assert report.exit_code == 0 and any("opensips" in str(part) for part in report.render())
 
 
 def test_samples_that_differ_from_what_is_stated_are_said_to(tmp_path):
@@ -124,8 +128,8 @@ def test_samples_that_differ_from_what_is_stated_are_said_to(tmp_path):
     missed = tmp_path / "samples" / "opensips_flatstore" / "fullMissed.psv"
     missed.write_text("".join(missed.read_text().splitlines(keepends=True)[:2]))
     rows = demos.samples(tmp_path / "workspace", tmp_path / "samples")
-    assert [row["as_stated"] for row in rows] == [False]
-    assert demos.show_samples(rows, as_json=True) == 1
+    assert [row.as_stated for row in rows] == [False]
+    assert SamplesReport(rows).exit_code == 1
 
 
 def test_a_folder_without_samples_is_said_to_be_one(tmp_path):

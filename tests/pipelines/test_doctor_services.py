@@ -43,7 +43,7 @@ def test_each_declaration_has_a_row(site: Any) -> None:
     declare(site, text(name='"inside"', rho=None, more="[suppression]\nk = 5\n"), "inside")
     found = rows(site)
     assert found["release calls"].state == doctor.OK
-    assert found["release inside"].bad and "lint" in found["release inside"].mend
+    assert found["release inside"].bad and "lint" in found["release inside"].fix
 
 
 @pytest.mark.parametrize("body", ["name = ", text(view='"nowhere"'), text().replace("directions", "nowhere.toml")])
@@ -141,7 +141,7 @@ def test_a_certificate_that_would_not_do_is_a_row(
     pair = _pair(tmp_path, 90 * DAY)
     harm(pair)
     found = receiving(pair)["receive certificate"]
-    assert found.bad and said in found.seen and found.mend
+    assert found.bad and said in found.seen and found.fix
 
 
 def test_a_password_must_be_there_for_its_owner_alone(receiving: Any, tmp_path: Path) -> None:

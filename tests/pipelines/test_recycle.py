@@ -53,8 +53,8 @@ def test_mended_records_end_as_if_the_settings_had_been_right(two_tenants: Calla
     assert mended.entries()["suspended", "TENANT"][0] == 20
     _mend(mended, alpha="default", beta="default")
     done = recycle(mended.settings, ["TENANT"], [])
-    assert done["taken"] == 20
-    assert done["buckets"] == {"accepted": 20, "suspended": -20}
+    assert done.taken == 20
+    assert done.buckets == {"accepted": 20, "suspended": -20}
     assert not mended.unbalanced()
     assert mended.entries() == right.entries()
     assert _calls_of(mended) == _calls_of(right)
@@ -72,7 +72,7 @@ def test_a_redelivery_after_recycling_is_only_duplicates(two_tenants: Callable[.
     before = _calls_of(site)
     site.land("generic", "again.csv", data)
     night = site.night()
-    assert [(f["rows"], f["duplicate"]) for f in night.files] == [(50, 50)]
+    assert [(f.rows, f.buckets["duplicate"]) for f in night.files] == [(50, 50)]
     assert _calls_of(site) == before
 
 
@@ -81,9 +81,9 @@ def test_what_is_still_wrong_stays_and_a_second_run_changes_nothing(two_tenants:
     site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + _calls(20, "beta")).encode())
     site.night()
     before = site.entries()
-    assert recycle(site.settings, [], [])["taken"] == 20
+    assert recycle(site.settings, [], []).taken == 20
     assert site.entries() == before
-    assert recycle(site.settings, [], [])["buckets"] == {}
+    assert recycle(site.settings, [], []).buckets == {}
     assert not site.unbalanced()
     assert site.log("suspense")["payload"].null_count == 0
 
@@ -93,10 +93,10 @@ def test_a_file_set_aside_whole_comes_through_but_for_its_faults(two_tenants: Ca
     broken = "".join(f"call-broken-{n},alpha,outbound,13035550100,17205550101,not a time,,,,\n" for n in range(40))
     site.land("generic", "calls.csv", (_HEADER + _calls(20, "alpha") + broken).encode())
     night = site.night()
-    assert night.must_look and night.files[0]["suspended"] == 60
+    assert night.must_look and night.files[0].buckets["suspended"] == 60
     assert not _calls_of(site)
     done = recycle(site.settings, ["FILE"], [])
-    assert done["taken"] == 20
+    assert done.taken == 20
     assert {key: rows for key, (rows, _) in site.entries().items()} == {
         ("in", ""): 60,
         ("accepted", ""): 20,
@@ -142,7 +142,7 @@ def test_a_record_that_a_rule_leaves_out_waits_for_its_tenant_and_is_filtered_th
     rows = {key: rows for key, (rows, _) in site.entries().items()}
     assert rows == {("in", ""): 32, ("accepted", ""): 30, ("suspended", "TENANT"): 2}
     _mend(site, alpha="default", beta="default")
-    assert recycle(site.settings, ["TENANT"], [])["buckets"] == {"filtered": 2, "suspended": -2}
+    assert recycle(site.settings, ["TENANT"], []).buckets == {"filtered": 2, "suspended": -2}
     rows = {key: rows for key, (rows, _) in site.entries().items()}
     assert rows == {("in", ""): 32, ("accepted", ""): 30, ("filtered", "LOCAL_LEG"): 2}
     assert not site.unbalanced()
@@ -154,7 +154,7 @@ def test_a_dry_run_changes_nothing(two_tenants: Callable[..., Any]) -> None:
     site.night()
     _mend(site, alpha="default", beta="default")
     before = site.entries()
-    assert recycle(site.settings, [], [], dry_run=True)["taken"] == 20
+    assert recycle(site.settings, [], [], dry_run=True).taken == 20
     assert site.entries() == before
 
 

@@ -421,7 +421,7 @@ def test_a_night_releases_what_is_due_once_and_says_so(workspace: Callable[..., 
     assert [(one["name"], one["period"], one["status"]) for one in done.releases] == [
         ("calls", days[1].isoformat(), "published")  # the other day's late records may still come
     ]
-    assert done.document()["releases"] == done.releases
+    assert done.to_dict()["releases"] == done.releases
     assert nightly(site.settings).releases == []
     assert len(register(site)) == 1
 

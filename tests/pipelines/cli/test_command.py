@@ -40,12 +40,12 @@ class Counted(Result):
 def _app() -> typer.Typer:
     app = typer.Typer(cls=GroupedHelp, rich_markup_mode=None)
 
-    @command(app, "callward count cdr --rows 2", group="Run")
+    @command(app, "callward recycle cdr --rows 2", name="recycle")
     def count(what: Annotated[str, typer.Argument()], options: Changing, rows: int = 0) -> Result:
         """Count."""
         return Counted(f"{what}{' (dry)' if options.dry_run else ''}", rows)
 
-    @command(app, "callward approve --person a --key b", group="Keep")
+    @command(app, "callward hold --person a --key b", name="hold")
     def approve(approver: Approver, options: Printed) -> Result:
         """Approve."""
         return Rows([Counted(approver.person, 1), Counted(str(approver.key), 2)], "Approved")
@@ -54,17 +54,17 @@ def _app() -> typer.Typer:
 
 
 def test_a_group_of_options_reaches_its_command() -> None:
-    ran = CliRunner().invoke(_app(), ["count", "cdr", "--dry-run", "--json"])
+    ran = CliRunner().invoke(_app(), ["recycle", "cdr", "--dry-run", "--json"])
     assert (ran.exit_code, ran.stdout) == (0, '{\n "class": "cdr (dry)",\n "rows": 0\n}\n')
 
 
 def test_a_required_option_of_a_group_is_required() -> None:
-    ran = CliRunner().invoke(_app(), ["approve", "--person", "a"])
+    ran = CliRunner().invoke(_app(), ["hold", "--person", "a"])
     assert ran.exit_code == 2 and "--key" in ran.stderr
 
 
 def test_a_result_decides_the_exit_code_and_warns_on_standard_error() -> None:
-    ran = CliRunner().invoke(_app(), ["count", "cdr", "--rows", "2"])
+    ran = CliRunner().invoke(_app(), ["recycle", "cdr", "--rows", "2"])
     assert (ran.exit_code, ran.stdout, ran.stderr) == (3, "2 of cdr\n", "look at it\n")
 
 
@@ -77,9 +77,9 @@ def test_rows_are_a_table_for_a_person_and_a_list_for_a_program() -> None:
 
 def test_help_lists_commands_under_their_headings_and_ends_with_an_example() -> None:
     text = CliRunner().invoke(_app(), ["--help"]).stdout
-    assert text.index("Run:") < text.index("count") < text.index("Keep:") < text.index("approve")
-    lines = CliRunner().invoke(_app(), ["count", "--help"]).stdout.rstrip().splitlines()
-    assert lines[-1].strip() == "callward count cdr --rows 2"
+    assert text.index("Run:") < text.index("recycle") < text.index("Keep:") < text.index("hold")
+    lines = CliRunner().invoke(_app(), ["recycle", "--help"]).stdout.rstrip().splitlines()
+    assert lines[-1].strip() == "callward recycle cdr --rows 2"
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_a_root_that_is_another_one_rotates_nothing(run: Callable[..., Ran], sit
 def findings(site: Any, what: str) -> list[tuple[str, str]]:
     """(state, what was seen) of the findings with that name."""
     found = [finding for finding in doctor.examine(str(site.folder)) if finding.what == what]
-    assert all(finding.mend for finding in found if finding.state != "ok")
+    assert all(finding.fix for finding in found if finding.state != "ok")
     return [(finding.state, finding.seen) for finding in found]
 
 

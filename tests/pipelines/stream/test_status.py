@@ -8,6 +8,7 @@ from sqlalchemy import insert, update
 
 from callward import database, runs
 from pipelines import terminal
+from pipelines.reports.stream import StatusReport
 from pipelines.stream import status as stream_status
 from schemas.streaming import kafka_inputs, streams
 from schemas.tables import blocks, input_files, leases
@@ -49,12 +50,12 @@ def change(site, table, run_id, **values):
 
 def seen(site, ask_broker=None):
     """(exit code, what a person must look at, what a person reads); the document is JSON, and in it nothing is lost."""
-    document = stream_status.status(site.settings, ask_broker)
-    assert json.loads(json.dumps(document, default=terminal.plain))["streams"] is not None
-    text = "\n".join(map(str, stream_status.told(document)))
+    report = StatusReport(stream_status.status(site.settings, ask_broker))
+    document = json.loads(json.dumps(report.to_dict(), default=terminal.plain))
+    text = "\n".join(map(str, report.render()))
     looks = [sentence for stream in document["streams"] for sentence in stream["look"]]
     assert all(sentence in text for sentence in looks)
-    return stream_status.exit_code(document), looks, text
+    return report.exit_code, looks, text
 
 
 def test_where_no_stream_has_run(site):
@@ -109,9 +110,9 @@ def test_a_stream_that_is_over_does_not_run(site, status):
 def test_of_two_streams_the_one_in_trouble_decides(site):
     begin(site, ["source/asterisk"])
     wait(site, begin(site, ["kafka/cdr-east"]), 2 * site.settings.stream.fresh_seconds)
-    document = stream_status.status(site.settings)
-    assert sorted(bool(stream["look"]) for stream in document["streams"]) == [False, True]
-    assert stream_status.exit_code(document) == 3
+    report = StatusReport(stream_status.status(site.settings))
+    assert sorted(bool(stream.look) for stream in report.streams) == [False, True]
+    assert report.exit_code == 3
 
 
 def test_a_broker_that_is_away_is_said_and_its_lags_are_dashes(site):

@@ -1,0 +1,47 @@
+"""`callward suspense`, `callward recycle`: records that were set aside, and those put through again."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.command import command
+from pipelines.cli.options import Changing, Codes, Files, Limit, Reading, Sources
+from pipelines.results import Result
+
+app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
+recycle_app = typer.Typer()
+
+
+@command(app, "callward suspense list --code ACCOUNT --files", name="list")
+def list_suspense(options: Reading, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
+    """Open records by source and code, without content: no key is opened."""
+    from pipelines.reports.suspense import SuspenseList
+    from pipelines.suspense import list_open
+
+    return SuspenseList(list_open(options.settings(), code or [], source or []), files)
+
+
+@command(app, "callward suspense show 17 --reason 'a new switch release' --limit 5", name="show")
+def show_suspense(
+    file_no: Annotated[int, typer.Argument(metavar="FILE_NO", help="The file's number, as 'suspense list' prints it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why you look; recorded in the audit log.")],
+    options: Reading,
+    code: Codes = None,
+    limit: Limit = 20,
+) -> Result:
+    """Records of one file with their content, in the clear: needs the suspense root and a reason."""
+    from pipelines.reports.suspense import SuspenseContent
+    from pipelines.suspense import open_content
+
+    return SuspenseContent(open_content(options.settings(), file_no, reason, limit, code or []))
+
+
+@command(recycle_app, "callward recycle --code ACCOUNT --dry-run")
+def recycle(options: Changing, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
+    """Put suspended records through again, after what was wrong has been fixed."""
+    from pipelines import recycle as recycling
+    from pipelines.reports.suspense import RecycleReport
+
+    return RecycleReport(
+        recycling.recycle(options.settings(), code or [], source or [], dry_run=options.dry_run), files
+    )

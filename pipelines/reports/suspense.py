@@ -1,0 +1,95 @@
+"""What people read of suspense: by source and code, a file as an example; every file where it is asked for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines import terminal
+from pipelines.recycle import Recycling
+from pipelines.results import Part, Result, Rows, to_document
+from pipelines.suspense import OpenRecord, OpenRecords
+
+_TITLE = "In suspense"
+
+
+@dataclass(frozen=True)
+class SuspenseList(Result):
+    """Open records; `files` asks for every file."""
+
+    records: Sequence[OpenRecords]
+    files: bool = False
+
+    def to_dict(self) -> list[Any]:
+        return [to_document(row) for row in self.records]
+
+    def render(self) -> Iterator[Part]:
+        if self.files or not self.records:
+            yield from Rows(self.records, _TITLE).render()
+        else:
+            yield by_source_and_code(self.records, _TITLE)
+
+
+@dataclass(frozen=True)
+class SuspenseContent(Result):
+    """Records with their content: where each stands and why it is there, then what it says."""
+
+    records: Sequence[OpenRecord]
+
+    def to_dict(self) -> list[Any]:
+        return [to_document(record) for record in self.records]
+
+    def render(self) -> Iterator[Part]:
+        for record in self.records:
+            yield f"file {record.file_no} ({record.source}), record {record.record}: {record.code}"
+            if isinstance(record.content, dict):
+                yield from (f"    {name}: {_printable(value)}" for name, value in record.content.items())
+            else:
+                yield f"    {_printable(record.content)}"
+
+
+@dataclass(frozen=True)
+class RecycleReport(Result):
+    """What was put through again; `files` asks for every file."""
+
+    recycling: Recycling
+    files: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.recycling.to_dict()
+
+    def render(self) -> Iterator[Part]:
+        yield from self._what()
+        taken = self.recycling.taken
+        if not taken:
+            yield "nothing to put through again"
+        elif self.recycling.dry_run:
+            yield f"{taken:,} records would be put through again"
+        else:
+            changes = ", ".join(f"{bucket} {change:+,}" for bucket, change in self.recycling.buckets.items())
+            yield (
+                f"{taken:,} records put through again: "
+                f"{changes or 'nothing moved: they are suspended as before'}; balanced"
+            )
+
+    def _what(self) -> Iterator[Part]:
+        records = self.recycling.records
+        if records and self.recycling.taken:
+            title = "To be put through again" if self.recycling.dry_run else "Put through again"
+            yield from Rows(records, title).render() if self.files else [by_source_and_code(records, title)]
+
+
+def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.Table:
+    """Return records by source and code: how many of how many files, one of which is named."""
+    groups: dict[tuple[str, str], list[OpenRecords]] = {}
+    for row in records:
+        groups.setdefault((row.source, row.code), []).append(row)
+    rows = [
+        [source, code, sum(row.records for row in group), len(group), f"{group[0].file_no}: {group[0].file}"]
+        for (source, code), group in groups.items()
+    ]
+    return terminal.table(title, ["source", "code", "records", "files", "such as"], rows)
+
+
+def _printable(text: str) -> str:
+    """Return one line without control characters: what a switch wrote must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.rstrip("\r\n"))

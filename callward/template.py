@@ -1,4 +1,4 @@
-"""Writes a settings file in which every key is explained, from the descriptions that settings.py checks against."""
+"""Writes a settings file in which every key is explained, from the descriptions that stand in callward/settings."""
 
 import json
 import textwrap

@@ -45,7 +45,7 @@ QUICK = {
     "flush_seconds": 1.0,
     "block_seconds": 0.5,
     "poll_seconds": 0.3,
-    "house_minutes": 0.05,
+    "maintenance_minutes": 0.05,
     "metrics": "",
     "block_mebibytes": 0.02,
 }

@@ -92,7 +92,7 @@ class Maintenance:
             self._passing(self._close_files)
             self._passing(self._merging.end)
             self._filed = time.monotonic()
-        if last or now - self._kept >= self._settings.stream.house_minutes * 60:
+        if last or now - self._kept >= self._settings.stream.maintenance_minutes * 60:
             for work in (self._tidy, self._merging.begin, self._mark, self._tell_broker):
                 self._passing(work)
                 beat()

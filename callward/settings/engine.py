@@ -1,0 +1,137 @@
+"""What runs the work, how much it takes at a time, and when a person must look."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from callward.settings.values import Section, host_port
+
+
+class Engine(Section):
+    runner: str = Field(
+        default="FnApiRunner",
+        description="What runs nights and purges: FnApiRunner (embedded: nothing to install, nothing downloaded), "
+        "FlinkRunner, or another Beam runner by name. The stream runs on Flink unless another is named here.",
+    )
+    workers: int = Field(
+        default=2, ge=1, le=64, description="Workers of the embedded runner; on Flink worker processes a TaskManager."
+    )
+    options: list[str] = Field(default=[], description="Further Beam options, passed on as written.")
+    flink_master: str = Field(
+        default="[local]",
+        description="[local] is a Flink inside the job server that callward starts; a cluster is its REST HOST:PORT.",
+        pattern=r"^(\[local\]|[^\s/:\[\]]+:\d{1,5})$",
+    )
+    environment: Literal["PROCESS", "EXTERNAL", "LOOPBACK"] = Field(
+        default="PROCESS",
+        description="Where Python work is done on Flink: in processes that each TaskManager starts (PROCESS), in a "
+        "worker pool beside it (EXTERNAL), or in the command's own process (LOOPBACK, only for [local]).",
+    )
+    worker_command: str = Field(
+        default="",
+        description="The callward-worker program as it is called on every TaskManager; empty: this installation's own.",
+        examples=["/opt/callward/bin/callward-worker"],
+    )
+    worker_pool: str = Field(default="localhost:50000", description="HOST:PORT of the worker pool, for EXTERNAL.")
+    parallelism: int = Field(default=0, ge=0, le=4096, description="Subtasks of each step on Flink; 0: as `workers`.")
+    max_parallelism: int = Field(
+        default=128, ge=1, le=32768, description="Upper limit of parallelism; as a running stream's state is cut by it."
+    )
+    checkpoint_seconds: float = Field(
+        default=10.0, gt=0, description="How often Flink keeps the stream's state, to go on from after a failure."
+    )
+    checkpoint_uri: str = Field(
+        default="",
+        description="Where it keeps it, as a URI that every TaskManager reaches; empty: engine/ below this folder.",
+        examples=["file:///shared/checkpoints"],
+    )
+    jar: str = Field(
+        default="",
+        description="Flink job server of Beam, as one jar; empty: the one that `make engine` builds.",
+        examples=["/opt/callward/job-server.jar"],
+    )
+    java_options: list[str] = Field(default=["-Xmx1g"], description="Options of the Java that runs the job server.")
+    flink_version: str = Field(default="1.19", description="The Flink that the jar is made for.")
+
+
+class Waves(Section):
+    records: int = Field(
+        default=4_000_000, ge=1, description="A wave is committed by itself: so many records at most ..."
+    )
+    mebibytes: int = Field(default=1536, ge=1, description="... or so many MiB of decompressed input.")
+    block_mebibytes: float = Field(
+        default=16.0, gt=0, le=64, description="Input is cut at record ends into blocks of about so many MiB."
+    )
+    bucket_records: int = Field(
+        default=700_000, ge=1, description="Groups of the shuffle are planned to be about so many records."
+    )
+    file_gibibytes: float = Field(
+        default=64.0, gt=0, description="A compressed file that unpacks to more than this is not read (a gzip bomb)."
+    )
+
+
+class Stream(Section):
+    flush_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="What was read is committed after so long at the latest ..."
+    )
+    flush_mebibytes: float = Field(
+        default=64.0, gt=0, description="... or when so many MiB (sealed) of one bucket have gathered."
+    )
+    block_seconds: float = Field(
+        default=2.0, gt=0, description="Messages of a partition are gathered into blocks for so long at most ..."
+    )
+    block_mebibytes: float = Field(default=16.0, gt=0, le=64, description="... or until they are about so many MiB.")
+    buckets: int = Field(
+        default=2, ge=1, le=256, description="Records are deduplicated in so many groups side by side (a power of two)."
+    )
+    spread: list[str] = Field(
+        default=[],
+        description="Tenants so large that their records are spread over all buckets; if there is one tenant, it is.",
+    )
+    blocks_ahead: int = Field(
+        default=64, ge=1, description="A reader waits when so many of its blocks are read and not committed."
+    )
+    poll_seconds: float = Field(default=1.0, gt=0, description="How often landing folders are looked into.")
+    maintenance_minutes: float = Field(
+        default=5.0, gt=0, description="How often pending pieces are looked through and small files are merged."
+    )
+    stop_seconds: float = Field(
+        default=300.0, gt=0, description="How long a stop waits for what was read to be committed."
+    )
+
+    metrics: str = Field(
+        default="127.0.0.1:9404",
+        description="HOST:PORT where Prometheus finds the stream's figures, and others /healthz and /readyz; empty: "
+        "nowhere. Whoever reaches it may read it, so keep it on this machine or in a network of your own.",
+    )
+    fresh_seconds: float = Field(
+        default=180.0, gt=0, description="A stream whose oldest uncommitted record waits longer is behind."
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _address(cls, metrics: str) -> str:
+        if metrics:
+            host_port(metrics)
+        return metrics
+
+    @field_validator("buckets")
+    @classmethod
+    def _power(cls, buckets: int) -> int:
+        if buckets & (buckets - 1):
+            raise ValueError("write a power of two")
+        return buckets
+
+
+class Thresholds(Section):
+    file_errors_pct: float = Field(
+        default=10.0, ge=0, le=100, description="A file with a larger share of suspended records is set aside whole."
+    )
+    file_errors_min: int = Field(default=20, ge=1, description="... but only when it has at least so many of them.")
+    unknown_share_pct: float = Field(
+        default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
+    )
+    few_attempts: int = Field(default=100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
+    purge_brake_pct: float = Field(
+        default=10.0, ge=0, description="A purge that would take so much more or less than foreseen waits for a person."
+    )

@@ -1,0 +1,159 @@
+"""All of callward.toml."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from callward.errors import UsageProblem
+from callward.settings.engine import Engine, Stream, Thresholds, Waves
+from callward.settings.inputs import Kafka, Receive, Source
+from callward.settings.storage import Database, Keys, Lake, Landing
+from callward.settings.tenants import Account, Release, Tenant, Trunk
+from callward.settings.values import Section, local_uri, nearest
+from schemas.retention_classes import REQUIRED
+
+FORMAT_VERSION = 1
+
+
+class Settings(Section):
+    """All of callward.toml. `path` is the file it was read from; relative paths in it are relative to its folder."""
+
+    path: Path = Field(exclude=True)
+    digest: str = Field(default="", exclude=True)
+    format_version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    lake: Lake = Field(default=Lake(), description="The encrypted data files.")
+    database: Database = Field(default=Database(), description="Registers and derived tables.")
+    landing: Landing = Field(default=Landing(), description="Where files arrive.")
+    keys: Keys = Field(default=Keys(), description="Key roots.")
+    engine: Engine = Field(default=Engine(), description="What runs the work.")
+    waves: Waves = Field(default=Waves(), description="How much is taken at a time.")
+    stream: Stream = Field(default=Stream(), description="How `callward stream` gathers and commits.")
+    kafka: Kafka = Field(default=Kafka(), description="The broker that `callward stream` reads.")
+    receive: Receive = Field(default=Receive(), description="What `callward receive` takes by HTTP.")
+    thresholds: Thresholds = Field(default=Thresholds(), description="When a person must look.")
+    release: Release = Field(default=Release(), description="Anonymized aggregates.")
+    tenants: dict[str, Tenant] = Field(
+        default={"default": Tenant()}, description="Data controllers and their policies."
+    )
+    trunks: list[Trunk] = Field(
+        default=[], description="Trunks that may appear; any other becomes 'other', so that none can carry a number."
+    )
+    accounts: list[Account] = Field(
+        default=[], description="Who pays, by account code or trunk; where none matches: unassigned."
+    )
+    sources: list[Source] = Field(default=[], description="Switches and feeds.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        self._check_sources()
+        self._check_named_sources()
+        for account in self.accounts:
+            if account.tenant not in self.tenants:
+                raise ValueError(f"account {account.id}: no tenant is called {account.tenant!r}")
+        return self
+
+    def _check_sources(self) -> None:
+        names = [source.name for source in self.sources]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two sources are called {name!r}")
+        for source in self.sources:
+            for tenant in {source.tenant, *source.tenants.values()}:
+                if tenant not in self.tenants:
+                    raise ValueError(
+                        f"source {source.name}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}"
+                    )
+
+    def _check_named_sources(self) -> None:
+        """Refuse topics and senders of a source that is not there."""
+        names = [source.name for source in self.sources]
+        for topic in self.kafka.topics:
+            for source_name in topic.all_sources:
+                if source_name not in names:
+                    raise ValueError(
+                        f"topic {topic.name}: no source is called {source_name!r}{nearest(source_name, names)}"
+                    )
+        for sender in self.receive.senders:
+            if sender.source not in names:
+                raise ValueError(f"receive: no source is called {sender.source!r}{nearest(sender.source, names)}")
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def below(self, path: str) -> Path:
+        """Return `path`, as written in the settings, made absolute."""
+        return (self.folder / path).absolute()
+
+    @property
+    def lake_path(self) -> Path:
+        """Return the lake's folder; raises UsageProblem for one on an object store (storage.store knows both)."""
+        if not self.lake.is_local:
+            raise UsageProblem(f"the lake {self.lake.uri} is no folder")
+        return self.below(self.lake.uri.removeprefix("file:").removeprefix("//"))
+
+    @property
+    def landing_path(self) -> Path:
+        return self.below(self.landing.folder)
+
+    @property
+    def releases_path(self) -> Path:
+        """Return the folder of the releases' declarations."""
+        return self.below(self.release.folder)
+
+    @property
+    def released_path(self) -> Path:
+        """Return the folder of released tables."""
+        return self.below(self.release.output)
+
+    @property
+    def database_url(self) -> str:
+        """Return the database's URL, with a relative SQLite file made absolute."""
+        prefix = "sqlite:///"
+        if self.database.url.startswith(prefix) and not self.database.url.startswith(prefix + "/"):
+            return prefix + str(self.below(self.database.url.removeprefix(prefix)))
+        return self.database.url
+
+    @property
+    def register_path(self) -> Path:
+        """Return the folder of signed exports of the key register."""
+        return self.folder / "register"
+
+    @property
+    def export_path(self) -> Path | None:
+        """Return the second folder of those exports, None without one."""
+        return self.below(self.keys.export_to) if self.keys.export_to else None
+
+    def root_uri(self, domain: str) -> str:
+        """Return the URI of the key root of a key domain."""
+        return self._absolute(self.keys.roots[domain])
+
+    def signer_uri(self, signer: str) -> str:
+        """Return the URI of the signing key of a signer."""
+        return self._absolute(self.keys.signers[signer])
+
+    def _absolute(self, uri: str) -> str:
+        scheme, _, rest = uri.partition(":")
+        return local_uri(self.below(rest)) if scheme == "local" and not rest.startswith("//") else uri
+
+    def source(self, name: str) -> Source:
+        """Return the source of that name; raises UsageProblem with the nearest right one."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        raise UsageProblem(f"no source is called {name!r}{nearest(name, [s.name for s in self.sources])}")
+
+    def missing_windows(self) -> list[str]:
+        """Return the classes that ingest needs and that have no explicit window, as "tenant: class"."""
+        return [
+            f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in REQUIRED if cls not in tenant.retention
+        ]
+
+    def require_windows(self) -> None:
+        """Raise UsageProblem where records would be taken in for a class that has no explicit window."""
+        if missing := self.missing_windows():
+            raise UsageProblem(
+                f"{self.path.name}: no retention window is given for {', '.join(missing)}; write each under "
+                "[tenants.<tenant>.retention] (there is no default: silence is not a window)"
+            )

@@ -1,0 +1,96 @@
+"""Whose records they are: tenants, what may be released of them, accounts and trunks."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from callward.settings.values import Section, known_zone, nearest
+from schemas.retention_classes import CLASSES, Window
+
+
+class Billing(Section):
+    rows: Literal["answered", "attempts"] = Field(
+        default="answered", description="The billing view holds answered calls, or all attempts at 0."
+    )
+
+
+class Requests(Section):
+    regime: Literal["pipeda", "us", "gdpr"] | None = Field(
+        default=None,
+        description="Whose clocks a person's request runs by: pipeda, us (state laws) or gdpr.",
+        examples=["us"],
+    )
+    other_numbers: Literal["shown", "hidden"] = Field(
+        default="shown", description="Whether an answer to a person shows the other parties' numbers, as a bill does."
+    )
+
+
+class ReleaseCaps(Section):
+    rho_month: float = Field(
+        default=0.21,
+        ge=0,
+        le=100,
+        description="What released tables about one calendar month may cost a customer's privacy in all, in zCDP "
+        "(0.21 is epsilon 4.4 at delta 1e-9).",
+    )
+    rho_all: float = Field(
+        default=2.5, ge=0, le=1000, description="... and what all released tables may cost, of whatever month."
+    )
+    threshold_outside: bool = Field(
+        default=False,
+        description="Whether tables by threshold, which are suppressed and not anonymous, may leave the company (k of "
+        "15 at least).",
+    )
+
+
+class Tenant(Section):
+    zone: str = Field(default="UTC", description="Billing zone: its local date of the answer is the billing date.")
+    billing: Billing = Field(default=Billing(), description="What the billing view holds.")
+    requests: Requests = Field(default=Requests(), description="Requests of persons about their data.")
+    release: ReleaseCaps = Field(default=ReleaseCaps(), description="What may be released about its customers.")
+    retention: dict[str, str] = Field(
+        default={},
+        description='Windows per class of data, such as "18 months"; nightly refuses to run while one is missing.',
+    )
+
+    _check_zone = field_validator("zone")(known_zone)
+
+    @field_validator("retention")
+    @classmethod
+    def _windows(cls, retention: dict[str, str]) -> dict[str, str]:
+        for name, window in retention.items():
+            if name not in CLASSES:
+                raise ValueError(f"no retention class is called {name!r}{nearest(name, CLASSES)}")
+            Window.parse(window)
+        return retention
+
+
+class Release(Section):
+    folder: str = Field(
+        default="releases", description="Declarations of the tables that are released, one TOML file each."
+    )
+    output: str = Field(default="released", description="Where released tables are written, a folder for each.")
+
+
+class Trunk(Section):
+    name: str = Field(
+        description="As the switch writes it, once the declaration has cut it out of a channel or address.",
+        examples=["northwind-1"],
+    )
+    carrier: str | None = Field(
+        default=None, description="Carrier id that the billing view shows instead of the trunk.", examples=["northwind"]
+    )
+
+
+class Account(Section):
+    id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
+    tenant: str = Field(default="default", description="Tenant the account belongs to.")
+    codes: list[str] = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
+    trunks: list[str] = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
+
+    @field_validator("id")
+    @classmethod
+    def _opaque(cls, value: str) -> str:
+        if sum(c.isdigit() for c in value) >= 7 and not any(c.isalpha() for c in value):
+            raise ValueError("an account id of seven or more digits alone looks like a phone number; give it a letter")
+        return value

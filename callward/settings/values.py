@@ -1,0 +1,68 @@
+"""What the tables of callward.toml have in common: sections, and checks of single values."""
+
+import difflib
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict
+
+
+def known_zone(name: str) -> str:
+    """Return an IANA time zone's name; raises ValueError for an unknown one."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            f"no time zone is called {name!r} (write an IANA name such as America/Denver or UTC)"
+        ) from error
+    return name
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is this machine's own; of names only localhost is, and none is resolved."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """Return HOST:PORT as its parts; an IPv6 address stands in brackets. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
+        raise ValueError(f"write HOST:PORT, not {address!r}")
+    return host, int(port)
+
+
+def secret_place(place: str | None) -> str | None:
+    """Return where a secret is found.
+
+    Raises ValueError for what is no place, and does not repeat it: it may be the secret itself.
+    """
+    if place is not None and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", place):
+        raise ValueError("a secret is never written here: name where it is found, as env:NAME or file:PATH")
+    return place
+
+
+class Section(BaseModel):
+    """A table of callward.toml; every key has a description, which `callward init` writes beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def nearest(word: str, words: Any) -> str:
+    """Return the end of a sentence about an unknown word: the known one that is nearest, else all of them."""
+    close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, words))})"
+
+
+def local_uri(path: str | Path) -> str:
+    """Return the URI of a root key file; characters that mean something in a URI are quoted."""
+    return "local://" + quote(str(Path(path).absolute()))

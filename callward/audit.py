@@ -12,6 +12,7 @@ import re
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,26 @@ class Entry:
     event: str
     subject: str
     reason: str
+
+
+@dataclass(frozen=True)
+class LoggedEntry:
+    """An entry of the log as it stands there, with its place in the chain of hashes (hex)."""
+
+    seq: int
+    at: datetime
+    who: str
+    role: str
+    event: str
+    subject: str
+    reason: str
+    prev: str
+    hash: str
+
+    @property
+    def subject_name(self) -> str:
+        """The subject, a key by its name alone."""
+        return _KEY_ID.sub("", self.subject)
 
 
 @cache
@@ -119,17 +140,8 @@ def checked(settings: Settings) -> tuple[int, str]:
         return length, head(connection)[1]
 
 
-def newest(settings: Settings, limit: int) -> list[dict[str, Any]]:
-    """The newest entries, oldest of them first."""
+def newest(settings: Settings, limit: int) -> list[LoggedEntry]:
+    """Return the newest entries, the oldest of them first."""
     with database.reading(settings) as connection:
         rows = connection.execute(select(audit_log).order_by(audit_log.c.seq.desc()).limit(limit)).all()
-    return [dict(row._mapping) for row in reversed(rows)]
-
-
-def short(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry as it fits a line: without hashes, and a key by its name alone."""
-    names = ("seq", "at", "who", "role", "event", "subject", "reason")
-    return {name: entry[name] for name in names} | {
-        "seq": str(entry["seq"]),
-        "subject": _KEY_ID.sub("", entry["subject"]),
-    }
+    return [LoggedEntry(**row._mapping) for row in reversed(rows)]

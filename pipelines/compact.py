@@ -18,14 +18,14 @@ from callward.disposal import purge as purge_disposal
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
-from callward.lake.compaction import Limits, Merge, merges, ordered
+from callward.lake.compaction import Limits, Merge, MergedFiles, merges, ordered
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
-from pipelines.results import Part, Result
+from pipelines.results import Part, Result, Rows, fields_of
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.retention import purge_items, purges
 from schemas.suspense import SUSPENSE
@@ -49,15 +49,18 @@ class Compacted(Result):
 
     dry_run: bool
     run_id: str = ""
-    merged: list[dict[str, Any]] = field(default_factory=list)
+    merged: list[MergedFiles] = field(default_factory=list)
     refused: int = 0  # merges for which something else came first: the next time
     entries_folded: int = 0
 
+    def to_dict(self) -> dict[str, Any]:
+        return fields_of(self)
+
     def render(self) -> Iterator[Part]:
-        names = ("view", "tenant", "part", "files", "rows", "bytes")
         if self.merged:
-            title = "Would be merged into one file each" if self.dry_run else "Merged into one file each"
-            yield terminal.table(title, names, [[row[name] for name in names] for row in self.merged])
+            yield from Rows(
+                self.merged, "Would be merged into one file each" if self.dry_run else "Merged into one file each"
+            ).render()
         else:
             yield "nothing to merge"
         if self.refused:
@@ -74,12 +77,12 @@ def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = l
     database.check_version(settings)
     done = Compacted(dry_run)
     if dry_run:
-        done.merged = [merge.facts() for merge in planned(settings, (*_VIEWS, "suspense"))]
+        done.merged = [merge.summary() for merge in planned(settings, (*_VIEWS, "suspense"))]
     elif is_due(settings):
         with runs.running(settings, "compact", ["compact"]) as run_id:
             done.run_id = run_id
             _Compaction(settings, run_id, done, progress).run()
-            runs.finish(settings, run_id, "done", vars(done))
+            runs.finish(settings, run_id, "done", done.to_dict())
         if done.merged:
             restrictions.mark(settings)
     if not dry_run:
@@ -190,7 +193,7 @@ class _Compaction:
             self._progress(f"{file.view} {file.tenant} {file.part}: {len(merge.files)} files")
             try:
                 _WAYS[file.view](DataFiles(self._workspace, run_id), merge)  # new each time: it keeps what it has read
-                self._done.merged.append(merge.facts())
+                self._done.merged.append(merge.summary())
             except (CommitConflict, FileNotFoundError):
                 refused += 1
         self._done.refused += refused

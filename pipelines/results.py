@@ -28,7 +28,7 @@ class Result(ABC):
 
     def to_dict(self) -> Document:
         """Return the JSON document: the fields by name, and what they hold likewise."""
-        return _of_fields(self)
+        return fields_of(self)
 
     @abstractmethod
     def render(self) -> Iterator[Part]:
@@ -120,7 +120,7 @@ def to_document(value: Any) -> Any:
     if isinstance(value, Result):
         return value.to_dict()
     if is_dataclass(value) and not isinstance(value, type):
-        return _of_fields(value)
+        return fields_of(value)
     if isinstance(value, Mapping):
         return {name: to_document(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -128,5 +128,6 @@ def to_document(value: Any) -> Any:
     return value
 
 
-def _of_fields(value: Any) -> dict[str, Any]:
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, as documents."""
     return {field.name.rstrip("_"): to_document(getattr(value, field.name)) for field in fields(value)}

@@ -51,17 +51,22 @@ class Merge:
         """An archived block counts as one row."""
         return sum(file.rows or 1 for file in self.files)
 
-    def facts(self) -> dict[str, Any]:
-        """For a person."""
+    def summary(self) -> "MergedFiles":
+        """Return what the merge comes to."""
         file = self.first
-        return {
-            "view": file.view,
-            "tenant": file.tenant,
-            "part": file.part,
-            "files": len(self.files),
-            "rows": self.rows,
-            "bytes": self.bytes,
-        }
+        return MergedFiles(file.view, file.tenant, file.part, len(self.files), self.rows, self.bytes)
+
+
+@dataclass(frozen=True)
+class MergedFiles:
+    """Files of one partition that became one, or would: how many, and their rows and bytes together."""
+
+    view: str
+    tenant: str
+    part: str
+    files: int
+    rows: int
+    bytes: int
 
 
 def merges(files: Iterable[DataFile], limits: Limits, leave: Collection[str] = ()) -> Iterator[Merge]:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from callward import audit
+from callward.audit import LoggedEntry
 from pipelines import terminal
-from pipelines.results import Part, Result, Rows
+from pipelines.results import Part, Result, to_document
+
+_COLUMNS = ("seq", "at", "who", "role", "event", "subject", "reason")
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,16 @@ class AuditChecked(Result):
 
 @dataclass(frozen=True)
 class AuditEntries(Result):
-    """Entries of the log: whole in the document, in short for a person."""
+    """Entries of the log: whole in the document, without hashes for a person."""
 
-    entries: Sequence[dict[str, Any]]
+    entries: Sequence[LoggedEntry]
 
     def to_dict(self) -> list[Any]:
-        return list(self.entries)
+        return [to_document(entry) for entry in self.entries]
 
     def render(self) -> Iterator[Part]:
-        return Rows([audit.short(entry) for entry in self.entries]).render()
+        rows = [
+            [str(entry.seq), entry.at, entry.who, entry.role, entry.event, entry.subject_name, entry.reason]
+            for entry in self.entries
+        ]
+        yield terminal.table("", _COLUMNS, rows) if rows else "nothing"

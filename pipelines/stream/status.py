@@ -1,14 +1,14 @@
 """stream status: whether a stream runs, how fresh what it committed is, and what a person must look at."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from callward import database
 from callward.settings import Settings
 from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, StreamMetrics, figures, watched
 from pipelines import terminal
-from pipelines.results import to_document
+from pipelines.results import fields_of
 from pipelines.stream.metrics_server import AskBroker, Latest
 
 _BROKER_PATIENCE_S: Final = 5.0
@@ -30,9 +30,8 @@ class StreamStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by name, with the sums over sources and what to look at."""
-        document = {field.name: to_document(getattr(self.metrics, field.name)) for field in fields(self.metrics)}
         sums = {"rows_per_second": self.rows_per_second, "freshness_s": self.metrics.freshness_s}
-        return {**document, **sums, "look": list(self.look)}
+        return {**fields_of(self.metrics), **sums, "look": list(self.look)}
 
 
 def status(settings: Settings, ask_broker: AskBroker | None = None) -> list[StreamStatus]:

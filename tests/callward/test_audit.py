@@ -79,7 +79,7 @@ def test_a_cut_tail_is_seen_by_the_heads_that_runs_kept(workspace: Callable[...,
     audit.record(found, [Entry("custodian", "open", f"key {n}", "test") for n in range(3)])
     runs.finish(found, runs.start(found, "nightly", []), "done", {})
     length, head = audit.checked(found)
-    assert audit.newest(found, 1)[0]["hash"] == head
+    assert audit.newest(found, 1)[0].hash == head
     with database.writing(found) as connection:
         connection.execute(delete(audit_log).where(audit_log.c.seq == length))
         assert audit.verify(connection) == length - 1  # the chain alone does not see it

@@ -467,6 +467,38 @@ def test_sweep_without_a_number_says_so(run: Run, fresh: Any) -> None:
     assert "no number to look for" in run("sweep", fresh.folder, "--json").json["error"]
 
 
+# -- what is many is grouped -------------------------------------------------------------------------------------------
+
+
+def test_files_left_alone_are_grouped_by_source_and_reason_unless_each_is_asked_for(run: Run, fresh: Any) -> None:
+    for name in ("a", "b", "c"):
+        fresh.land("asterisk", f"{name}.csv.part", b"x")
+    for words in ((), ("--dry-run",)):
+        grouped = [line.split() for line in run("nightly", *words).out.splitlines() if "being written" in line]
+        (row,) = grouped
+        assert row[0] == "asterisk" and "3" in row and any(word.endswith("a.csv.part") for word in row)
+        each = run("nightly", "--files", *words).out
+        assert all(each.count(f"{name}.csv.part") == 1 for name in ("a", "b", "c"))
+    assert len(run("nightly", "--json").json["left_alone"]) == 3
+
+
+def test_suspense_is_grouped_by_source_and_code_unless_each_file_is_asked_for(run: Run, fresh: Any) -> None:
+    for name in ("a", "b", "c"):
+        fresh.land("asterisk", f"{name}.csv", b'"%s","x"\n' % name.encode() * 3)
+    assert run("nightly").code in (0, 3)
+    files = run("suspense", "list", "--json").json
+    assert len(files) == 3
+    for words in (("suspense", "list"), ("recycle", "--dry-run", *_each_code(files))):
+        (row,) = [line.split() for line in run(*words).out.splitlines() if line.startswith("asterisk")]
+        assert row[2:4] == [str(sum(file["records"] for file in files)), "3"]
+        each = run(*words, "--files").out.splitlines()
+        assert sum(line.startswith("asterisk") for line in each) == 3
+
+
+def _each_code(files: list[dict[str, Any]]) -> list[str]:
+    return [word for code in {file["code"] for file in files} for word in ("--code", code)]
+
+
 # -- audit -------------------------------------------------------------------------------------------------------------
 
 

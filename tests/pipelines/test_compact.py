@@ -110,7 +110,7 @@ def test_everything_is_as_it_was_in_fewer_files(scattered: Callable[[], Any]) ->
     before, site = scattered(), scattered()
     done = compact(site.settings)
     assert done.refused == 0
-    assert {row["view"] for row in done.merged} == {*VIEWS, "archive", "suspense"}
+    assert {row.view for row in done.merged} == {*VIEWS, "archive", "suspense"}
     assert verify(before.settings, site.settings).equal
     assert all_that_is(site) == all_that_is(before)
     assert (_inputs(site), _archived(site)) == (_inputs(before), _archived(before))
@@ -319,7 +319,7 @@ def test_a_night_that_adds_rows_is_not_refused_by_a_compaction(
     night(before, more, name="b.csv")
     done = _compact_once_before(monkeypatch, site)
     ended = night(site, more, name="b.csv")
-    assert {row["view"] for row in done[0].merged} >= set(VIEWS)
+    assert {row.view for row in done[0].merged} >= set(VIEWS)
     assert ended.refused == 0
     assert verify(before.settings, site.settings).equal
     assert site.differing() == 0 and strays(site) == []
@@ -400,10 +400,10 @@ def test_two_compactions_do_not_meet(small: Callable[[], Any], typed: Run) -> No
 def test_suspense_that_is_being_recycled_is_left_for_the_next_time(small: Callable[[], Any]) -> None:
     site = small()
     with runs.running(site.settings, "recycle", ["suspense"]) as run_id:
-        merged = {row["view"] for row in compact(site.settings).merged}
+        merged = {row.view for row in compact(site.settings).merged}
         runs.finish(site.settings, run_id, "done")
     assert merged == {*VIEWS, "archive"}
-    assert {row["view"] for row in compact(site.settings).merged} == {"suspense"}
+    assert {row.view for row in compact(site.settings).merged} == {"suspense"}
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ def test_a_purge_of_merged_files_comes_to_the_same(
         site = small()
         person(site)
         if merge:
-            assert {row["view"] for row in compact(site.settings).merged} == {*VIEWS, "archive", "suspense"}
+            assert {row.view for row in compact(site.settings).merged} == {*VIEWS, "archive", "suspense"}
         if selectors:
             hold(site, **selectors)
         site.set(lake=NEVER)
@@ -467,7 +467,7 @@ def test_files_of_a_plan_that_waits_for_a_person_are_left_alone(small: Callable[
     site = small()
     waiting = purge(site.settings, date(2026, 6, 2))
     assert waiting["status"] == "planned"
-    assert "assurance" not in {row["view"] for row in compact(site.settings).merged}
+    assert "assurance" not in {row.view for row in compact(site.settings).merged}
     approved = purge(site.settings, date(2026, 6, 2), approve=waiting["plan_id"], person="ada", key_file=person(site))
     assert (approved["status"], approved["plan_digest"]) == ("done", waiting["plan_digest"])
 

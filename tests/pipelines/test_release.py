@@ -402,8 +402,8 @@ def test_without_its_roots_nothing_is_released_and_nothing_charged(filled: Calla
 def test_openings_of_keys_are_audited_as_the_release_service(shared: Any) -> None:
     declare(shared, text(name='"seen"', rho="0.001"), "seen")
     releasing.run(shared.settings, "seen", PERIOD)
-    entries = [entry for entry in audit.newest(shared.settings, 200) if entry["role"] == "release-run"]
-    events = {entry["event"] for entry in entries}
+    entries = [entry for entry in audit.newest(shared.settings, 200) if entry.role == "release-run"]
+    events = {entry.event for entry in entries}
     assert {"release-reserve", "release-publish"} <= events and events & {"open", "mint"}
 
 

@@ -211,8 +211,8 @@ def test_rows_of_restricted_persons_are_not_looked_at(finished, day, own, monkey
 
 def test_openings_for_an_attack_are_audited(own, finished):
     site, _ = finished
-    openings = [entry for entry in audit.newest(site.settings, 200) if "attack on the views" in entry["reason"]]
-    assert openings and {entry["role"] for entry in openings} == {"release-run"}
+    openings = [entry for entry in audit.newest(site.settings, 200) if "attack on the views" in entry.reason]
+    assert openings and {entry.role for entry in openings} == {"release-run"}
 
 
 # -- the document ------------------------------------------------------------------------------------------------------

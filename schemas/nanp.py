@@ -1,9 +1,9 @@
 """Which US state an area code (NPA) lies in: what tells an interstate call from an intrastate one.
 
 Made from the geocoder data of `phonenumbers` 9.0.43 (Apache-2.0): a US area code's own entry names its state or city;
-203, 310, 713 and 718 have only longer entries, which all name one state. `tests/callward/test_numbering.py` makes the
-table again from the installed release and says which area codes changed. It stands here as text because the geocoder
-costs 0.4 s and 100 MB in every worker that imports it.
+203, 310, 713 and 718 have only longer entries, which all name one state. `tests/callward/numbering/test_numbering.py`
+makes the table again from the installed release and says which area codes changed. It stands here as text because the
+geocoder costs 0.4 s and 100 MB in every worker that imports it.
 
 Codes that lie in no state are left out: toll-free, 900, personal (5XX). Territories have regions of their own (PR, VI,
 GU, AS, MP) and need no table. DC counts as a state (47 U.S.C. 153(47)).

@@ -33,6 +33,7 @@ from schemas.retention_classes import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN, VIEWS
 from tests import servers
+from tests.postgresql import new_database, postgresql_server
 from transforms.assemble import fold
 
 ROLE = "billing-run"
@@ -292,6 +293,28 @@ def kafka() -> Iterator[servers.KafkaBroker]:
     """A Kafka broker for all tests: topics of one's own, no restarts (for those: servers.kafka_broker())."""
     with servers.kafka_broker() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """URL of an empty database on a PostgreSQL server; skips where that is not installed."""
+    with postgresql_server() as url:
+        yield url
+
+
+@pytest.fixture
+def fresh_url(server_url: str) -> str:
+    """URL of a database of its own on that server."""
+    return new_database(server_url)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Any]:
+    """An S3 server (an object_stores.ObjectStore) for all tests: buckets of one's own."""
+    from tests.object_stores import s3_server  # its libraries take a second to import
+
+    with s3_server() as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -73,9 +73,9 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(scope="session")
-def object_store() -> Iterator[ObjectStore]:
-    """moto's S3 server, and the credentials for it in the environment."""
+@contextmanager
+def s3_server() -> Iterator[ObjectStore]:
+    """Run moto's S3 server, with the credentials for it in the environment."""
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -2,7 +2,7 @@
 
 What an engine may do (deliver again, lose what was not checkpointed, flush at any moment, keep a worker that it has
 given up going for a while) is done here by chance, so that a property test can try hundreds of histories;
-tests/test_stream.py does the same on real Flink and Kafka.
+tests/pipelines/stream/test_stream.py does the same on real Flink and Kafka.
 """
 
 import random

@@ -124,11 +124,11 @@ def test_a_clean_night_has_something_of_everything(clean: dict[str, Any]) -> Non
 
 
 _KILLED_ELSEWHERE = (
-    "block-",  # test_stream_inline.py
+    "block-",  # pipelines/stream/test_inline.py
     "certificate-",  # test_kills_purge.py, test_kills_request.py
     "compact-",  # test_kills_compact.py
     "epoch-",  # callward/custody/test_epochs.py
-    "flushed",  # test_stream_inline.py
+    "flushed",  # pipelines/stream/test_inline.py
     "held-",  # test_kills_purge.py
     "purge-",  # test_kills_purge.py
     "release-",  # test_kills_release.py

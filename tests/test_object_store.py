@@ -24,10 +24,8 @@ from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
-from tests.object_stores import CREDENTIALS, ObjectStore, before, object_store
-from tests.pipelines.test_cli_postgresql import fresh_url, server_url, take_keys
-
-__all__ = ["fresh_url", "object_store", "server_url"]
+from tests.object_stores import CREDENTIALS, ObjectStore, before
+from tests.postgresql import take_keys
 
 DAY = date(2026, 3, 5)
 SOURCES = ("asterisk", "opensips")

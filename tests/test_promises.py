@@ -565,8 +565,8 @@ def test_7_a_loop_over_records_would_be_seen(workspace: Callable[..., Any], monk
 
 
 # -- 8. Same answer both ways --------------------
-# Here without servers; tests/test_stream.py does it through the real commands on Kafka and Flink, whatever is killed
-# meanwhile, and tests/test_stream_inline.py with everything that an engine may do.
+# Here without servers; tests/pipelines/stream/test_stream.py does it through the real commands on Kafka and Flink,
+# whatever is killed meanwhile, and test_inline.py beside it with everything that an engine may do.
 
 
 def _landed(workspace: Callable[..., Any], feed: Path, seed: int) -> Any:

@@ -1,7 +1,7 @@
 """Another run commits to the same partition after a piece of work has read it, and before the work commits.
 
 Once, the work ends as if the other had not been there; each time, it says so in one sentence and has changed nothing.
-Streams are in tests/test_stream_inline.py, merges, rebuilding and requests in the files of their own.
+Streams are in tests/pipelines/stream/test_inline.py, merges, rebuilding and requests in the files of their own.
 """
 
 from collections.abc import Callable

@@ -17,9 +17,7 @@ from callward import failpoints
 from callward.settings import Lake, Settings
 from callward.storage import store as store_module
 from callward.storage.store import NO_VERSIONS, SUSPENDED, VERSIONS, Store, StoreProblem
-from tests.object_stores import CREDENTIALS, REGION, ObjectStore, before, object_store
-
-__all__ = ["object_store"]
+from tests.object_stores import CREDENTIALS, REGION, ObjectStore, before
 
 
 def _opened(lake: Lake, folder: Path = Path("/nowhere")) -> Store:

@@ -170,7 +170,7 @@ def test_a_job_server_that_does_not_start_names_its_log(flink_jar, tmp_path):
 def test_a_killed_commands_server_dies_and_its_folder_goes_with_the_next(flink_jar, tmp_path):
     program = f"""
 import sys, time
-from tests.pipelines.test_flink import settings_in
+from tests.pipelines.engine.test_flink import settings_in
 from pathlib import Path
 from pipelines.engine import flink
 with flink.job_server(settings_in(Path({str(tmp_path)!r}))) as endpoint:

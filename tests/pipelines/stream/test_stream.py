@@ -1,7 +1,8 @@
 """Promise 8 on real servers: a stream from Kafka and watched folders, on Flink, ends as one night over its records.
 
 Through the real commands, each in a process of its own; whatever is killed, stopped or locked meanwhile. What hardly
-any server can be made to do on purpose is in tests/test_stream_inline.py. Long campaigns are run by `make endurance`.
+any server can be made to do on purpose is in test_inline.py beside this file. Long campaigns are run by
+`make endurance`.
 """
 
 import os
@@ -30,12 +31,9 @@ from pipelines.verify import verify
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
-from tests.pipelines.test_cli_postgresql import fresh_url, server_url
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.test_night_order import call_of, cut
-
-__all__ = ["fresh_url", "server_url"]  # fixtures
 
 SOURCES = ("asterisk", "opensips", "cucm", "generic")
 BY_TOPIC = ("asterisk", "opensips")

@@ -20,12 +20,10 @@ from callward.settings import Database
 from pipelines.doctor import checks as doctor
 from pipelines.engine import flink
 from tests.commands import all_that_is, strays
-from tests.object_stores import ObjectStore, object_store
-from tests.pipelines.test_cli_postgresql import fresh_url, server_url, take_keys
+from tests.object_stores import ObjectStore
+from tests.postgresql import take_keys
 from tests.retention import BILLING_KEPT, FEED, WINDOWS, purged
 from tests.retention import night as retention_night
-
-__all__ = ["fresh_url", "object_store", "server_url"]
 
 SOURCES = ("asterisk", "opensips", "cucm")
 DAY = date(2026, 3, 5)

@@ -89,4 +89,4 @@ def test_a_cut_tail_is_seen_by_the_heads_that_runs_kept(workspace: Callable[...,
 
 def test_newest_are_in_order_and_limited(logged: Settings) -> None:
     rows = audit.newest(logged, 4)
-    assert [row["seq"] for row in rows] == list(range(_length(logged) - 3, _length(logged) + 1))
+    assert [row.seq for row in rows] == list(range(_length(logged) - 3, _length(logged) + 1))

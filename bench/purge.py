@@ -30,7 +30,7 @@ from callward import database, settings, template
 from callward.keys import approvers, signing
 from callward.keys.register import KeyName
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -39,7 +39,6 @@ from callward.retention.policy.rules import call_clock
 from callward.retention.purge.due_files import REWRITE, Governance, PlanItem
 from callward.retention.purge.due_rows import Judge
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.retention_classes import CLASSES, Window
 from schemas.tables import (
@@ -125,7 +124,7 @@ def make_lake(folder: Path, rows_a_day: int, inputs: int, today: date) -> Settin
     changed.path.write_text(template.render(changed))
     made = settings.load(folder)
     listed = months(today)
-    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "billing-run", "bench")), "bench")
+    files = open_files(made, "billing-run", "bench", "bench")
     known = [file for month in listed for file in _month(files, month, rows_a_day, inputs, real=month == listed[0])]
     with database.writing(made) as connection:
         ledger.add_files(connection, "bench", known, database.now())
@@ -233,7 +232,7 @@ def rewriting(folder: Path, rows: int) -> Result:
     """Rows per second of one worker: numbers dropped; the same with a hundredth of the rows copied for a hold."""
     today = database.now().date()
     made = settings.load(make_workspace(folder))
-    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "retention-run", "bench")), "bench")
+    files = open_files(made, "retention-run", "bench", "bench")
     day = date.fromisoformat(f"{months(today)[0]}-01")
     table = _rows(BILLING, rows, day, 11)
     file = files.write_view("billing", TENANT, day.isoformat(), table, _lineage(rows, 8), received_on=day)

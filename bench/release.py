@@ -24,11 +24,10 @@ from callward.columns import few_of
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import bounding, domains
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import TIMESTAMP
 from schemas.views import BILLING
 
@@ -83,7 +82,7 @@ def _declared(name: str) -> str:
 def make_lake(folder: Path, rows: int) -> Settings:
     """A workspace whose billing view has so many rows on DAY."""
     made = settings.load(make_workspace(folder))
-    files = DataFiles(open_workspace(WorkspaceRef(str(made.path), "billing-run", "bench")), "bench")
+    files = open_files(made, "billing-run", "bench", "bench")
     areas = [label for label in _areas() if label != "elsewhere"]
     secret = files.workspace.keyring.key(KeyName("billing-numbers", _TENANT, f"{DAY:%Y-%m}", "token")).secret
     known = []

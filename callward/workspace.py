@@ -33,6 +33,11 @@ class WorkspaceRef:
         return "\n".join((self.config, self.role, self.reason, self.transit_month))
 
     @classmethod
+    def of(cls, settings: Settings, role: str, reason: str, transit_month: str = EVERY_MONTH) -> "WorkspaceRef":
+        """Return the reference by which others open the workspace of these settings."""
+        return cls(str(settings.path), role, reason, transit_month)
+
+    @classmethod
     def parse(cls, text: str) -> "WorkspaceRef":
         return cls(*text.split("\n"))
 

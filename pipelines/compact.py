@@ -19,11 +19,10 @@ from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
 from callward.lake.compaction import Limits, Merge, MergedFiles, merges, ordered
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.results import Part, Result, Rows, fields_of
 from pipelines.vacuum import remove_orphans, remove_superseded
@@ -167,7 +166,6 @@ class _Compaction:
 
     def __init__(self, settings: Settings, run_id: str, done: Compacted, progress: Progress) -> None:
         self._settings, self._run_id, self._done, self._progress = settings, run_id, done, progress
-        self._workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, "compact"))
 
     def run(self) -> None:
         remove_orphans(self._settings)
@@ -192,7 +190,8 @@ class _Compaction:
             file = merge.first
             self._progress(f"{file.view} {file.tenant} {file.part}: {len(merge.files)} files")
             try:
-                _WAYS[file.view](DataFiles(self._workspace, run_id), merge)  # new each time: it keeps what it has read
+                files = open_files(self._settings, ROLE, "compact", run_id)  # new each time: it keeps what it has read
+                _WAYS[file.view](files, merge)
                 self._done.merged.append(merge.summary())
             except (CommitConflict, FileNotFoundError):
                 refused += 1

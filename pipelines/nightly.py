@@ -12,12 +12,11 @@ from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.ingest.landing import Arrival, LeftAlone, arrivals, remove, strangers
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import open_files
 from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
 from callward.streaming import register
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.compact import compact_after
@@ -132,11 +131,10 @@ class _Nightly:
         self, settings: Settings, sources: Sequence[Source], run_id: str, now_ms: int, progress: Progress
     ) -> None:
         self._settings, self._sources, self._now_ms, self._progress = settings, sources, now_ms, progress
-        self._reference = WorkspaceRef(
-            str(settings.path), ROLE, "nightly", time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
-        )
-        self._workspace: Workspace = open_workspace(self._reference)
-        self._files = DataFiles(self._workspace, run_id)
+        month = time.strftime("%Y-%m", time.gmtime(now_ms / 1000))
+        self._files = open_files(settings, ROLE, "nightly", run_id, month)
+        self._workspace = self._files.workspace
+        self._reference = self._workspace.reference
         self._night = Night(run_id)
         self._begun: dict[int, Intake] = {}
         self._attempts = 0

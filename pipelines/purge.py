@@ -19,7 +19,7 @@ from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
 from callward.failpoints import point
 from callward.keys import approvers, exports, roots, rotation, signing
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import HELD, DataFiles, open_files
 from callward.lake.ledger import CommitConflict
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -31,7 +31,6 @@ from callward.retention.purge.plan import Plan
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.release import before_expiry
 from pipelines.vacuum import remove_orphans
 from schemas.retention import certificates as certificates_table
@@ -112,11 +111,7 @@ def _approval(approve: str | None, person: str | None, key_file: Path | None) ->
 
 def _files(settings: Settings, run_id: str) -> DataFiles:
     """A workspace of its own for each purge: settings and keys as they are now."""
-    return DataFiles(open_workspace(_reference(settings, run_id)), run_id)
-
-
-def _reference(settings: Settings, run_id: str) -> WorkspaceRef:
-    return WorkspaceRef(str(settings.path), ROLE, f"purge, run {run_id}")
+    return open_files(settings, ROLE, f"purge, run {run_id}", run_id)
 
 
 # -- a dry run ---------------------------------------------------------------------------------------------------------
@@ -266,7 +261,7 @@ class _Purge:
         from pipelines.purge_batch import write
 
         self._progress("writing what stays of data files anew")
-        reference = _reference(self._settings, self._run_id)
+        reference = self._files.workspace.reference
         return write(self._settings, reference, made, self._run_id, purge_id, attempt, self._today)
 
     # -- from the second phase on: only forward ---------------------------------------------------------------------

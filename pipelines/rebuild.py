@@ -19,10 +19,9 @@ from callward.disposal.purge import rows_digest
 from callward.errors import UsageProblem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.retention import frozen_derived
 from schemas.tables import DERIVED, key_columns, sum_columns
@@ -103,9 +102,8 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     for by computing again. Raises Problem when that does not end.
     """
     database.check_version(settings)
-    workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, reason))
     return retry_on_conflict(
-        lambda attempt: _rebuilt(settings, DataFiles(workspace, "rebuild"), write),
+        lambda attempt: _rebuilt(settings, open_files(settings, ROLE, reason), write),
         sentence="nights commit faster than the derived tables can be computed again; try when none runs",
         tries=_TRIES,
         also=(FileNotFoundError,),  # a night replaced a file that this had begun to read

@@ -13,11 +13,10 @@ from callward import database, runs
 from callward.errors import Problem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.results import to_document
 from pipelines.suspense import OpenRecords, check_codes, list_open
 from pipelines.vacuum import remove_orphans
@@ -72,15 +71,14 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
         )
     sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
     database.check_version(settings)
-    reference = WorkspaceRef(str(settings.path), ROLE, "recycle", time.strftime("%Y-%m", time.gmtime()))
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
-        files = DataFiles(open_workspace(reference), run_id)
+        files = open_files(settings, ROLE, "recycle", run_id, time.strftime("%Y-%m", time.gmtime()))
         records = list_open(settings, wanted, sources)
 
         def attempt(number: int) -> int:
             wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, sources)
             if count and not dry_run:
-                _check(run_wave(settings, reference, wave))
+                _check(run_wave(settings, files.workspace.reference, wave))
             return count
 
         count = retry_on_conflict(attempt, on_conflict=lambda: remove_orphans(settings, over={run_id}))

@@ -16,14 +16,13 @@ from callward import database
 from callward.errors import Problem
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import Sealer
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import budget, mechanisms, publication, suppression
 from callward.release.budget import Reservation
 from callward.release.declaration import Release
 from callward.release.publication import Cells
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.release import NANO
 from transforms import aggregate
@@ -48,8 +47,8 @@ def summed(
     settings: Settings, run_id: str, reserved: Reservation, data: Sequence[DataFile]
 ) -> tuple[Draw, dict[str, Any]]:
     """Add up data files: what draws the table (once!), and what became of the rows, for the run's own log."""
-    reference = _reference(settings, run_id)
-    files = DataFiles(open_workspace(reference), run_id)
+    files = open_files(settings, ROLE, f"release, run {run_id}", run_id)
+    reference = files.workspace.reference
     task = aggregate.Task(reserved.release, tuple(data), reserved.release_id)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -142,7 +141,3 @@ def _finer(settings: Settings, files: DataFiles, reserved: Reservation) -> suppr
         raise Problem(f"{release.suppression.coarsens} has other cells than {release.name}: it cannot be made coarser")
     none = np.zeros(0, np.int64)
     return suppression.Partition(group, parent, cell, suppression.Stats(none, none, none, none, none))
-
-
-def _reference(settings: Settings, run_id: str) -> WorkspaceRef:
-    return WorkspaceRef(str(settings.path), ROLE, f"release, run {run_id}")

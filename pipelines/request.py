@@ -22,7 +22,7 @@ from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import tokens
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.redaction import mask
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -33,7 +33,6 @@ from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
 from callward.settings import Settings
 from callward.storage.durable import create
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.engine import run as engine
 from pipelines.vacuum import remove_orphans
@@ -225,12 +224,8 @@ def _day(text: str | None) -> date | None:
 
 
 def _files(settings: Settings, request: Request, run_id: str = "request") -> DataFiles:
-    return DataFiles(open_workspace(_reference(settings, request)), run_id)
-
-
-def _reference(settings: Settings, request: Request) -> WorkspaceRef:
-    month = database.now().strftime("%Y-%m")
-    return WorkspaceRef(str(settings.path), SERVICE, f"{request.kind} request {request.request_id}", month)
+    reason = f"{request.kind} request {request.request_id}"
+    return open_files(settings, SERVICE, reason, run_id, database.now().strftime("%Y-%m"))
 
 
 def calls(settings: Settings, request: Request) -> Calls:
@@ -465,7 +460,7 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
 
 
 def _attempts(settings: Settings, request: Request, run_id: str, dates: Sequence[str], today: date) -> None:
-    reference, before = _reference(settings, request), len(request.history)
+    reference, before = _files(settings, request).workspace.reference, len(request.history)
 
     def build(pipeline: beam.Pipeline) -> None:
         found = pipeline | "Dates" >> beam.Create(["", *dates]) | "Spread" >> beam.Reshuffle()

@@ -12,10 +12,9 @@ from sqlalchemy import func, select
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.redaction import check_recorded
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Suspense
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, input_files
@@ -92,7 +91,7 @@ def open_content(
     check_codes(list(codes))
     # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
-    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"suspense show: {reason}")), "show")
+    files = open_files(settings, ROLE, f"suspense show: {reason}")
     rows = open_records(files)
     mine = rows.filter(pc.equal(rows["file_no"], file_no))
     if codes:

@@ -15,13 +15,12 @@ from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import LeftAlone, arrivals
 from callward.initiate import root_file
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.settings import Settings
 from callward.storage.store import Store
 from callward.sweep.report import Report
 from callward.sweep.scanner import Remote
 from callward.sweep.scanner import sweep as sweep_paths
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import intake, terminal
 
 ROLE = "billing-run"
@@ -89,7 +88,7 @@ def _listed(path: Path) -> set[str]:
 
 def _of_lake(settings: Settings) -> set[str]:
     """Every number of the billing view and of the calls that wait: in memory only, each opening audited."""
-    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "sweep")), "sweep")
+    files = open_files(settings, ROLE, "sweep")
     with database.reading(settings) as connection:
         committed = ledger.files(connection, view="billing")
         logs = ledger.files(connection, view="pending")
@@ -146,7 +145,7 @@ def _temporary() -> list[Path]:
 
 def _waiting(settings: Settings) -> Iterator[Path]:
     """Landing files that wait for their commit; one that was committed and lies there still is swept."""
-    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "sweep")), "sweep")
+    files = open_files(settings, ROLE, "sweep")
     for source in settings.sources:
         for found in arrivals(settings, source):
             if isinstance(found, LeftAlone) or found.form == "sealed":  # what is sealed is swept wherever it lies

@@ -21,7 +21,7 @@ from callward.failpoints import point
 from callward.keys import approvers, exports, rotation, signing
 from callward.keys.register import EVERY_MONTH
 from callward.lake import ledger
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import HELD, DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.redaction import mask
 from callward.retention import holds
@@ -34,7 +34,6 @@ from callward.retention.tenants import closing, data_return
 from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
 from callward.settings import Settings
 from callward.storage.durable import create
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import results
 from pipelines.purge import purge
 from schemas.retention import lake_file_inputs, purges, requests, restrictions, row_ends, suppressions
@@ -116,7 +115,7 @@ def _make_folder(to: Path) -> None:
 
 
 def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterator[Piece]:
-    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"return of tenant {tenant}")), run_id)
+    files = open_files(settings, ROLE, f"return of tenant {tenant}", run_id)
     for view in _VIEWS:
         with database.reading(settings) as connection:
             found = ledger.files(connection, view=view, tenant=tenant)

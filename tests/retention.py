@@ -12,12 +12,11 @@ from sqlalchemy import select
 
 from callward import database
 from callward.keys import approvers, signing
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import open_files
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.storage.store import Store
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.purge import purge
 from schemas.cdr import LONGEST_CALL_DAYS
 from schemas.retention_classes import example
@@ -135,7 +134,7 @@ def files(site: Any, view: str) -> list[Any]:
 
 def held(site: Any, view: str) -> Any:
     """All rows of a held view, read by those who run retention."""
-    reader = DataFiles(open_workspace(WorkspaceRef(str(site.settings.path), "retention-run", "test")), "test")
+    reader = open_files(site.settings, "retention-run", "test")
     return [row for file in files(site, view) for row in reader.rows(file).to_pylist()]
 
 

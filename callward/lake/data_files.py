@@ -21,14 +21,15 @@ from callward.columns import flat
 from callward.failpoints import point
 from callward.keys import tokens
 from callward.keys.keys import Key
-from callward.keys.register import KeyName
+from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import key_id_of
 from callward.lake import ledger
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import IdFilter, Written, read_parquet, write_parquet
 from callward.runs import new_id
+from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store
-from callward.workspace import Workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas import suspense, views
 from schemas.cdr import CDR, plain
 
@@ -365,6 +366,16 @@ class DataFiles:
         blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
+
+
+def open_files(
+    settings: Settings, role: str, reason: str, run_id: str = "read", transit_month: str = EVERY_MONTH
+) -> DataFiles:
+    """Return the data files of a workspace for a role, which each key that is opened is noted under, and a reason.
+
+    Who writes gives the run that writes. `transit_month` is whose transit key seals what is in flight (YYYY-MM).
+    """
+    return DataFiles(open_workspace(WorkspaceRef.of(settings, role, reason, transit_month)), run_id)
 
 
 def _sealed(file_id: str, view: str, tenant: str, part: str, path: str, blob: bytes) -> DataFile:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.errors import Problem, UsageProblem
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import declaration
 from callward.release.attack.attacks import Ints
@@ -24,7 +24,6 @@ from callward.release.declaration import Release
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
@@ -47,7 +46,7 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
 
     Raises UsageProblem where a view has no rows of that day, or its numbers are past their window.
     """
-    files = DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, f"attack on the views of {day}")), "attack")
+    files = open_files(settings, ROLE, f"attack on the views of {day}")
     releases = declared(settings) or [declaration.parse(schema.example(name)) for name in schema.examples()]
     read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
     return {

@@ -151,7 +151,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
     if not settings.sources:
         fix = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
         yield Finding("sources", MISSING, "there is none yet", fix)
-    workspace = Workspace(WorkspaceRef(str(settings.path), "ops", "doctor"), settings)
+    workspace = Workspace(WorkspaceRef.of(settings, "ops", "doctor"), settings)
     for source in settings.sources:
         try:
             workspace.declaration(source)
@@ -543,7 +543,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         return
     from callward.ingest import kafka  # the broker's client is loaded for those who have one
 
-    workspace = Workspace(WorkspaceRef(str(settings.path), "ops", "doctor"), settings)
+    workspace = Workspace(WorkspaceRef.of(settings, "ops", "doctor"), settings)
     yield from (Finding(*row) for row in kafka.looked_at(settings, workspace))
 
 

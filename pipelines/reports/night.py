@@ -242,7 +242,7 @@ def explained(settings: Settings, only: Sequence[str]) -> Rows:
     """Return what each source's declaration maps and drops; without sources, the formats that there are."""
     if not only and not settings.sources:
         return Rows([{"format": name, "note": "a declaration that a source can name"} for name in available()])
-    workspace = open_workspace(WorkspaceRef(str(settings.path), "ops", "explain"))
+    workspace = open_workspace(WorkspaceRef.of(settings, "ops", "explain"))
     return Rows(
         [
             {

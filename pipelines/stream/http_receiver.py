@@ -208,7 +208,7 @@ class _Receiver:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings, self._limits, self._progress = settings, settings.receive, progress
-        self._workspace = open_workspace(WorkspaceRef(str(settings.path), ROLE, "receive"))
+        self._workspace = open_workspace(WorkspaceRef.of(settings, ROLE, "receive"))
         self._sources = {sender.source: settings.source(sender.source) for sender in settings.receive.senders}
         self._documents = _pushable(self._sources, self._workspace)
         self._gate = Gate(settings)

@@ -169,7 +169,7 @@ def _feed(settings: Settings, only: Sequence[str]) -> Feed:
 
 
 def _reference(settings: Settings) -> WorkspaceRef:
-    return WorkspaceRef(str(settings.path), ROLE, register.KIND, time.strftime("%Y-%m", time.gmtime()))
+    return WorkspaceRef.of(settings, ROLE, register.KIND, time.strftime("%Y-%m", time.gmtime()))
 
 
 class _Stream:

@@ -214,6 +214,6 @@ def _plans(settings: Settings, tenant: str, country: str | None) -> list[Plan]:
             return [plan(country)]
         except ValueError:
             raise UsageProblem("--country takes an ISO code such as US") from None
-    workspace = Workspace(WorkspaceRef(str(settings.path), SERVICE, "numbers of a hold"), settings)
+    workspace = Workspace(WorkspaceRef.of(settings, SERVICE, "numbers of a hold"), settings)
     found = [workspace.plan(s) for s in settings.sources if tenant in {s.tenant, *s.tenants.values()}]
     return list(dict.fromkeys(found)) or [plan("US")]

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from callward import audit, database, runs
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.retention.requests.register import SERVICE, Request, Selector, found
 from callward.retention.requests.search import Hit, search, secrets
 from callward.settings import Settings
@@ -31,6 +31,7 @@ from schemas.tables import runs as runs_table
 from schemas.views import ID_COLUMN
 
 RUN: Final = "restrict"
+_REASON: Final = "restrictions"
 MARK: Final = "mark"  # stands where a restriction has its request: a row of a view, or an account, that one hides
 _VIEWS: Final = ("billing", "assurance")
 _PATIENCE_S: Final = 60.0
@@ -75,7 +76,7 @@ def _entry(event: str, request: Request) -> audit.Entry:
 
 
 def _workspace(settings: Settings) -> Workspace:
-    return open_workspace(WorkspaceRef(str(settings.path), SERVICE, "restrictions"))
+    return open_workspace(WorkspaceRef.of(settings, SERVICE, _REASON))
 
 
 def active(connection: Connection) -> dict[str, list[str]]:
@@ -106,7 +107,7 @@ def mark(settings: Settings, *, everything: bool = False) -> int:
         return 0
     _await_turn(settings)
     with runs.running(settings, RUN, [RUN]) as run_id:
-        files, total = DataFiles(_workspace(settings), run_id), 0
+        files, total = open_files(settings, SERVICE, _REASON, run_id), 0
         for tenant in sorted({*restricted, *marked}):
             whom = [found(settings, request_id).selector for request_id in restricted.get(tenant, [])]
             marks = _marks(files, tenant, whom, since)

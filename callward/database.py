@@ -20,6 +20,8 @@ from callward.settings import Settings
 class DatabaseAway(Problem):
     """The database refused or could not be reached: it may answer the next time."""
 
+    code = "database"
+
 
 _PATIENCE_S = 60.0  # how long a writer waits for another one on SQLite; ?timeout=SECONDS in the URL says otherwise
 _IN = 1000

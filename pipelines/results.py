@@ -4,16 +4,18 @@ A result is a frozen dataclass. Its fields are the document, in their order; a n
 underscore behind it (`class_`), which the document leaves out.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Final
 
 from callward.error_text import error_text
 from callward.errors import Problem
 from callward.redaction import mask
 from pipelines import terminal
 
+_NEXT_STEP: Final = re.compile(r"; ([^;]*\bcallward [a-z][^;]*)$")
 Document = dict[str, Any] | list[Any]
 Part = str | terminal.Table
 
@@ -89,7 +91,7 @@ class Failure(Result):
     def of(cls, error: Exception) -> "Failure":
         """Return what is said of an error: never its values, nor a traceback."""
         if isinstance(error, Problem):
-            return cls(str(error), error.code, error.hint, error.exit_code)
+            return cls(str(error), error.code, error.hint or _next_step(str(error)), error.exit_code)
         if isinstance(error, OSError):
             where = f"{mask(str(error.filename))}: " if error.filename else ""
             return cls(f"{where}{error.strerror or type(error).__name__}", "io", None)
@@ -107,7 +109,13 @@ class Failure(Result):
         return {"error": self.error, "code": self.code, "hint": self.hint}
 
     def render(self) -> Iterator[Part]:
-        yield f"callward: {self.error}{f'; {self.hint}' if self.hint else ''}"
+        hint = f"; {self.hint}" if self.hint and self.hint not in self.error else ""
+        yield f"callward: {self.error}{hint}"
+
+
+def _next_step(sentence: str) -> str | None:
+    """Return the last part of a sentence where it names a command of ours: what comes next."""
+    return match[1] if (match := _NEXT_STEP.search(sentence)) else None
 
 
 def is_usage(error: Exception) -> bool:

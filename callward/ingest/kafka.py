@@ -31,6 +31,8 @@ Headers = Sequence[tuple[str, bytes | None]] | None
 class BrokerProblem(Problem):
     """A broker cannot be reached or refuses something."""
 
+    code = "broker"
+
 
 # -- connecting --------------------------------------------------------------------------------------------------------
 

@@ -35,13 +35,19 @@ _FILE_LIMIT: Final = 4096
 class KeyProblem(Problem):
     """A key cannot be used. The message names the key or the file, never key bytes."""
 
+    code = "key"
+
 
 class KeyGone(KeyProblem):
     """The key was destroyed, or the root that wraps it no longer exists."""
 
+    code = "destroyed"
+
 
 class KeyDenied(KeyProblem):
     """The key exists, but whoever asks may not open it, or what was given is not what that root wrapped."""
+
+    code = "denied"
 
 
 @dataclass(frozen=True)

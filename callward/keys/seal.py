@@ -42,6 +42,8 @@ Compression = Literal["lz4", "zstd"]
 class SealBroken(Problem):
     """What was read is not what was sealed: altered, cut short, moved, or of an unknown version. One sentence."""
 
+    code = "damaged"
+
 
 def key_id_of(blob: Bytes) -> str:
     """Return the id of the key that sealed bytes name. Not authenticated yet. Raises SealBroken for other bytes."""

@@ -72,6 +72,8 @@ class CommitConflict(Exception):
 class Unbalanced(Problem):
     """A file's records do not add up: a defect, so nothing is committed."""
 
+    code = "unbalanced"
+
 
 @dataclass(frozen=True)
 class DataFile:

@@ -48,6 +48,8 @@ _FULL: Final = re.compile(r"Full|Quota", re.IGNORECASE)
 class StoreProblem(Problem):
     """The object store is away, refuses, or is not as the settings say. One sentence, without what it answered."""
 
+    code = "storage"
+
 
 @dataclass(frozen=True)
 class Stored:

@@ -17,6 +17,7 @@ from pipelines.results import Part, Result, Rows
 from tests.typed import Run, typing
 
 SENTENCE = "the lake is away"
+ADVICE = f"{SENTENCE}; run 'callward doctor'"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def test_help_lists_commands_under_their_headings_and_ends_with_an_example() -> 
     ("error", "code", "document"),
     [
         (Problem(SENTENCE), 1, {"error": SENTENCE, "code": "problem", "hint": None}),
+        (Problem(ADVICE), 1, {"error": ADVICE, "code": "problem", "hint": "run 'callward doctor'"}),
         (UsageProblem(SENTENCE, hint="try later"), 2, {"error": SENTENCE, "code": "usage", "hint": "try later"}),
         (FileNotFoundError(2, "No such file", "/a"), 1, {"error": "/a: No such file", "code": "io", "hint": None}),
         (KeyError("+13035550100"), 1, {"error": "a defect (KeyError)", "code": "defect", "hint": "please report it"}),

@@ -22,7 +22,7 @@ HEADINGS: Final = {
     "Set up": ("init", "doctor", "demo"),
     "Run": ("nightly", "stream", "receive", "suspense", "recycle", "compact", "rebuild"),
     "Ask": ("sql",),
-    "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep", "verify"),
+    "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep"),
     "Publish": ("release",),
     "Keys": ("keys",),
 }

@@ -1,6 +1,5 @@
 """`callward init | doctor`: make a workspace, and say what it lacks."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,34 +13,9 @@ from pipelines.results import Result
 app = typer.Typer()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Copied:
-    """Options for a workspace with the keys of another."""
-
-    keys_of: Annotated[
-        Path | None,
-        typer.Option(
-            "--keys-of",
-            metavar="OTHER",
-            help="With copies of the keys of another workspace, and its tenants and sources, to compare the two with "
-            "'callward verify'. For tests and pilots: what OTHER destroys later still opens here.",
-        ),
-    ] = None
-    month: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--month",
-            metavar="YYYY-MM",
-            help="With --keys-of: a month to have equal ids in both; may be given again. Default: those that OTHER has "
-            "keys for, last month, this one and the next.",
-        ),
-    ] = None
-
-
 @command(app, "callward init /srv/callward")
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
-    copied: Copied,
     options: Printed,
     demo: Annotated[
         bool, typer.Option("--demo", help="With the demo's sources, tenant policy, trunks and accounts.")
@@ -60,21 +34,16 @@ def init(
         if not dry_run:
             initiate.upgrade(settings)
         return WorkspaceMade(str(settings.path), dry_run, ["callward doctor"], upgraded=True)
-    other = load(copied.keys_of) if copied.keys_of else None
-    months = initiate.checked_months(copied.month or [], other)
-    settings = initiate.init(folder, _wanted(folder, demo, other), other, months=months, dry_run=dry_run)
+    settings = initiate.init(folder, _wanted(folder, demo), dry_run=dry_run)
     return WorkspaceMade(str(settings.path), dry_run, initiate.next_steps(settings))
 
 
-def _wanted(folder: Path, demo: bool, other: Settings | None) -> Settings:
+def _wanted(folder: Path, demo: bool) -> Settings:
     """Return the settings that a new workspace begins with."""
-    from callward import initiate
-    from pipelines.demo import demo_settings
-
     if demo:
+        from pipelines.demo import demo_settings
+
         return demo_settings(folder)
-    if other:
-        return initiate.like(folder, other)
     return Settings(path=folder / "callward.toml", tenants={"default": Tenant()})
 
 

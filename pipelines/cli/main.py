@@ -36,7 +36,6 @@ from pipelines.cli import (  # noqa: E402
     suspense,
     sweep,
     tenant,
-    verify,
 )
 from pipelines.cli.command import GroupedHelp, example, fail, run_words, wants_json  # noqa: E402
 
@@ -50,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (init, demo, nightly, receive, lake, query, sweep, verify):
+for commands in (init, demo, nightly, receive, lake, query, sweep):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
 for group in (stream, suspense, policy, hold, purge, request, tenant, audit, release, keys):

@@ -44,7 +44,6 @@ READING = {
     "suspense list",
     "suspense show",
     "sweep",
-    "verify",
 }
 
 

@@ -21,19 +21,20 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from callward import database, initiate
+from callward import database
 from callward.feeds import generate
 from callward.settings import Database, Topic
 from callward.streaming import blocks
 from callward.sweep.scanner import sweep
 from pipelines.engine import flink
-from pipelines.verify import verify
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
+from tests.shared_keys import init_with_keys_of, like
 from tests.test_night_order import call_of, cut
+from tests.verify import verify
 
 SOURCES = ("asterisk", "opensips", "cucm", "generic")
 BY_TOPIC = ("asterisk", "opensips")
@@ -508,14 +509,14 @@ def test_a_database_server_that_is_away_for_a_while(
         with admin.connect() as connection:
             connection.execute(text(statement))
 
-    settings = initiate.like(tmp_path / "workspace", night.settings)
+    settings = like(tmp_path / "workspace", night.settings)
     settings = settings.model_copy(
         update={
             "database": Database(url=fresh_url),
             "lake": settings.lake.model_copy(update={"grace_minutes": 0.0}),
         }
     )
-    initiate.init(tmp_path / "workspace", settings, night.settings, months=["2026-02", "2026-03"])
+    init_with_keys_of(night.settings, tmp_path / "workspace", settings, ["2026-02", "2026-03"])
     stream = streaming(kafka, type(night)(tmp_path / "workspace"))
     half = len(feed.messages) // 2
     stream.start()

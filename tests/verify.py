@@ -1,4 +1,4 @@
-"""verify: whether two workspaces made from the same keys hold the same, whichever way their records came.
+"""Whether two workspaces made from the same keys hold the same, whichever way their records came.
 
 Rows of both views are compared partition by partition, so memory is bounded by the largest of these. Nothing that is
 printed holds a value of a row.
@@ -10,14 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from callward import audit, comparison, database
-from callward.comparison import OURS, THEIRS, Comparison, Side
+from callward import database
 from callward.errors import Problem
 from callward.lake.data_files import DataFiles
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import terminal
 from pipelines.results import Part, Result
+from tests import comparison
+from tests.comparison import OURS, THEIRS, Comparison, Side
 from transforms.assemble import fold
 
 ROLE = "billing-run"
@@ -36,11 +37,6 @@ class Verified(Result):
     @property
     def equal(self) -> bool:
         return not self.comparison.differing
-
-    @property
-    def exit_code(self) -> int:
-        """Return 1 where the two differ, else 0."""
-        return 0 if self.equal else 1
 
     def to_dict(self) -> dict[str, Any]:
         first = [asdict(difference) for difference in self.comparison.first]
@@ -76,7 +72,6 @@ def verify(batch: Settings, stream: Settings, *, progress: Progress = lambda lin
 
 def _side(settings: Settings) -> Side:
     database.check_version(settings)
-    audit.record(settings, [audit.Entry(ROLE, "verify", "both views", "compared with another workspace")])
     return Side.of(DataFiles(open_workspace(WorkspaceRef(str(settings.path), ROLE, "verify")), "verify"))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from sqlalchemy import delete, update
 
 from callward import database, runs
 from callward.columns import set_column
+from callward.errors import UsageProblem
 from callward.feeds import generate
-from callward.initiate import init, like
+from callward.initiate import init
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
-from pipelines.verify import verify
 from schemas.tables import (
     DERIVED,
     assurance_account_daily,
@@ -30,7 +30,8 @@ from schemas.tables import (
 from schemas.views import VIEWS
 from tests.conftest import MORNING
 from tests.retention import CALLED, CALLER, DAY, OTHER, call, feed, night
-from tests.typed import Run, typing
+from tests.shared_keys import init_with_keys_of, like
+from tests.verify import verify
 
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 NEXT = DAY + timedelta(1)
@@ -68,27 +69,18 @@ def _site(workspace: Callable[..., Any]) -> Any:
     return workspace("generic", thresholds={"file_errors_pct": 100.0})
 
 
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    with typing(capsys, monkeypatch, "verify") as run:
-        yield run
-
-
-def _verified(typed: Run, one: Any, other: Any) -> Any:
-    """What the command says of two workspaces, after it was looked at for numbers."""
-    ran = typed("--batch", one.folder, "--stream", other.folder, "--json")
-    plain = typed("--batch", one.folder, "--stream", other.folder)
-    for text in (ran.out, ran.err, plain.out, plain.err):
+def _verified(one: Any, other: Any) -> Any:
+    """Return the document of a comparison of two workspaces, after it was looked at for numbers."""
+    verified = verify(one.settings, other.settings)
+    document = json.dumps(verified.to_dict())
+    for text in (document, *map(str, verified.render())):
         assert not [number for number in NUMBERS if number[-10:] in text]
-    assert ran.code == plain.code == (0 if ran.json["equal"] else 1)
-    assert ("equal" in plain.out.splitlines()) == ran.json["equal"]
-    return ran.json
+    assert list(verified.render())[-1].startswith("equal") == verified.equal
+    return json.loads(document)
 
 
-def test_the_same_records_in_other_files_and_another_order_are_equal(
-    pair: Callable[[], tuple[Any, Any]], typed: Run
-) -> None:
-    found = _verified(typed, *pair())
+def test_the_same_records_in_other_files_and_another_order_are_equal(pair: Callable[[], tuple[Any, Any]]) -> None:
+    found = _verified(*pair())
     assert found["equal"] and found["differences"] == []
     for where in ("billing", "assurance", "suspense", "ledger", "billing_usage_daily"):
         assert found["rows"][where]["batch"] == found["rows"][where]["stream"] > 0
@@ -146,7 +138,7 @@ def _with_first(table: pa.Table, name: str) -> pa.Table:
 
 
 @pytest.mark.parametrize("view", list(VIEWS))
-def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], typed: Run, view: str) -> None:
+def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], view: str) -> None:
     one, other = pair()
     names = VIEWS[view].names[1:]
     versions = ("content", "end_ms", "talk_ms")
@@ -159,7 +151,7 @@ def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], 
         return rows, lineage
 
     row_id, part = _change_rows(other, view, change)
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert found["differing"] == 1
     (told,) = found["differences"]
     assert (told["where"], told["part"], told["id"]) == (view, part, row_id.hex())
@@ -168,9 +160,7 @@ def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], 
 
 @pytest.mark.parametrize("view", list(VIEWS))
 @pytest.mark.parametrize("kind", ["missing", "twice", "without numbers"])
-def test_rows_that_one_side_lacks_are_found(
-    pair: Callable[[], tuple[Any, Any]], typed: Run, view: str, kind: str
-) -> None:
+def test_rows_that_one_side_lacks_are_found(pair: Callable[[], tuple[Any, Any]], view: str, kind: str) -> None:
     one, other = pair()
 
     def change(rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -181,7 +171,7 @@ def test_rows_that_one_side_lacks_are_found(
         return (rows.select(rows.column_names[:-4]) if view == "billing" else _with_first(rows, "leg")), lineage
 
     row_id, part = _change_rows(other, view, change)
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert not found["equal"]
     told = found["differences"][0]
     assert (told["where"], told["part"]) == (view, part)
@@ -191,12 +181,12 @@ def test_rows_that_one_side_lacks_are_found(
         assert told["columns"] == VIEWS[view].names[-4:]
 
 
-def test_a_partition_that_one_side_lacks_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run) -> None:
+def test_a_partition_that_one_side_lacks_is_found(pair: Callable[[], tuple[Any, Any]]) -> None:
     one, other = pair()
     with database.writing(other.settings) as connection:
         gone = (lake_files.c.view == "assurance") & (lake_files.c.part == NEXT.isoformat())
         connection.execute(update(lake_files).where(gone).values(superseded_at=database.now()))
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert {(d["where"], d["part"], d["only_in"]) for d in found["differences"]} == {
         ("assurance", NEXT.isoformat(), "batch")
     }
@@ -204,9 +194,7 @@ def test_a_partition_that_one_side_lacks_is_found(pair: Callable[[], tuple[Any, 
 
 @pytest.mark.parametrize("table", [t for t in DERIVED if t in (billing_usage_daily, assurance_account_daily)], ids=str)
 @pytest.mark.parametrize("kind", ["sum", "row"])
-def test_a_derived_sum_or_row_that_differs_is_found(
-    pair: Callable[[], tuple[Any, Any]], typed: Run, table: Any, kind: str
-) -> None:
+def test_a_derived_sum_or_row_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], table: Any, kind: str) -> None:
     one, other = pair()
     with database.writing(other.settings) as connection:
         if kind == "sum":
@@ -214,7 +202,7 @@ def test_a_derived_sum_or_row_that_differs_is_found(
             connection.execute(update(table).values({name: table.c[name] + 1}))
         else:
             connection.execute(delete(table))
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert {d["where"] for d in found["differences"]} == {table.name}
     for told in found["differences"]:
         assert told["part"] == "2026-03"
@@ -222,20 +210,20 @@ def test_a_derived_sum_or_row_that_differs_is_found(
 
 
 @pytest.mark.parametrize("column", ["rows", "talk_ms"])
-def test_a_ledger_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run, column: str) -> None:
+def test_a_ledger_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], column: str) -> None:
     one, other = pair()
     with database.writing(other.settings) as connection:
         e = ledger_entries.c
         connection.execute(update(ledger_entries).where(e.bucket == "duplicate").values({column: e[column] + 1}))
-    (told,) = _verified(typed, one, other)["differences"]
+    (told,) = _verified(one, other)["differences"]
     assert (told["where"], told["id"], told["columns"]) == ("ledger", "generic duplicate", [column])
 
 
 @pytest.mark.parametrize("kind", ["missing", "code", "open"])
-def test_suspense_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], typed: Run, kind: str) -> None:
+def test_suspense_that_differs_is_found(pair: Callable[[], tuple[Any, Any]], kind: str) -> None:
     one, other = pair()
     _change_log(other, "suspense", kind)
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert {d["where"] for d in found["differences"]} == {"suspense"}
     assert found["differences"][0]["columns"] == ([] if kind == "missing" else [kind])
 
@@ -259,7 +247,7 @@ def _change_log(site: Any, kind: str, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "state", "start_time", "talk_ms"])
-def test_pending_that_differs_is_found(workspace: Callable[..., Any], tmp_path: Path, typed: Run, what: str) -> None:
+def test_pending_that_differs_is_found(workspace: Callable[..., Any], tmp_path: Path, what: str) -> None:
     feeds = generate(tmp_path, seed=4, day=DAY, calls=40, sources=["opensips"])
     one = workspace("opensips")
     one.deliver(feeds.files)
@@ -268,7 +256,7 @@ def test_pending_that_differs_is_found(workspace: Callable[..., Any], tmp_path: 
     shutil.copytree(one.folder, tmp_path / "other")
     other = type(one)(tmp_path / "other")
     _change_log(other, "pending", what)
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert {d["where"] for d in found["differences"]} == {"pending"}
     assert found["differences"][0]["columns"] == ([] if what == "missing" else [what])
 
@@ -276,28 +264,25 @@ def test_pending_that_differs_is_found(workspace: Callable[..., Any], tmp_path: 
 # -- what cannot be compared -------------------------------------------------------------------------------------------
 
 
-def test_workspaces_with_other_keys_are_not_compared(
-    pair: Callable[[], tuple[Any, Any]], typed: Run, tmp_path: Path
-) -> None:
+def test_workspaces_with_other_keys_are_not_compared(pair: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
     one, _ = pair()
     other = type(one)(tmp_path / "w")
     init(other.folder, like(other.folder, one.settings))
     night(other, feed(*_lines()), date(2026, 3, 7))
-    ran = typed("--batch", one.folder, "--stream", other.folder)
-    assert ran.code == 2
-    assert "different keys" in ran.err and len(ran.err.splitlines()) == 1
+    with pytest.raises(UsageProblem, match="different keys"):
+        verify(one.settings, other.settings)
 
 
 def test_a_workspace_made_with_the_keys_of_another_is_equal_after_the_same_night(
-    typed: Run, tmp_path: Path, workspace: Callable[..., Any]
+    tmp_path: Path, workspace: Callable[..., Any]
 ) -> None:
     """Both are new: the keys of the months to come are made before they are copied."""
     template = _site(workspace)
     one, other = (type(template)(tmp_path / name) for name in ("one", "other"))
     init(one.folder, like(one.folder, template.settings))
-    init(other.folder, like(other.folder, one.settings), one.settings, months=["2026-03"])
+    init_with_keys_of(one.settings, other.folder, like(other.folder, one.settings), ["2026-03"])
     for site in (one, other):
         night(site, feed(*_lines()), date(2026, 3, 7))
-    found = _verified(typed, one, other)
+    found = _verified(one, other)
     assert found["equal"], json.dumps(found["differences"])
     assert found["rows"]["assurance"]["batch"] == 36

@@ -17,7 +17,6 @@ from sqlalchemy import func, select
 from callward import database
 from callward.disposal.purge import derived_of
 from callward.errors import UsageProblem
-from callward.initiate import shared_keys
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
@@ -27,6 +26,7 @@ from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN
+from tests.shared_keys import shared_keys
 
 OURS, THEIRS = "batch", "stream"  # what the two sides are called where a person reads of them
 _SHOWN: Final = 20
@@ -264,8 +264,7 @@ def check_keys(ours: Side, theirs: Side) -> None:
         for name in shared_keys(tenant, sorted(months[tenant])):
             if name in known and name in others and known[name] != others[name]:
                 raise UsageProblem(
-                    f"the two workspaces have different keys ({name}), so equal records have other ids in each; make "
-                    f"one of them with 'callward init DIR --keys-of OTHER', while neither has records of that month"
+                    f"the two workspaces have different keys ({name}), so equal records have other ids in each"
                 )
 
 

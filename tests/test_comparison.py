@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callward.comparison import OURS, THEIRS, Comparison, compare
+from tests.comparison import OURS, THEIRS, Comparison, compare
 
 _SCHEMA = pa.schema(
     [

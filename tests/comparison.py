@@ -1,7 +1,7 @@
-"""Comparison: whether two tables, or two workspaces made from the same keys, say the same. No value is ever told.
+"""Whether two tables, or two workspaces with the same keys, say the same, whichever way their records came.
 
-What is told of a difference is where it is: the table, the tenant, the date, the keyed id of the row (hex), and the
-names of the columns that differ. Rows are compared as they come out of the lake, numbers too, in memory.
+A difference is where it is: the table, the tenant, the date, the keyed id of the row (hex), and the names of the
+columns that differ. Rows are compared as they come out of the lake, numbers too, partition by partition.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,10 +16,9 @@ from sqlalchemy import func, select
 
 from callward import database
 from callward.disposal.purge import derived_of
-from callward.errors import UsageProblem
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.redaction import mask
 from callward.settings import Settings
@@ -27,6 +26,7 @@ from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN
 from tests.shared_keys import shared_keys
+from transforms.assemble import fold
 
 OURS, THEIRS = "batch", "stream"  # what the two sides are called where a person reads of them
 _SHOWN: Final = 20
@@ -36,6 +36,9 @@ _LINEAGE_PREFIX: Final = "lineage."
 _SUSPENSE: Final = ["suspense_id", "source", "code", "kind", "open"]
 _LOGS: Final = {"suspense": SUSPENSE, "pending": PENDING}
 _LEDGER: Final = ("source", "bucket", "code")
+# A piece of a call is known by these; which file it came in, when, and what it was called before may differ.
+_PIECE: Final = ["call_id", "record_id", "content", "piece"]
+_OF_ITS_WAY: Final = ("file_no", "block", "line", "seen", "was", "was_ms")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,15 @@ class Comparison:
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
     differing: int = 0
     first: list[Difference] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        return not self.differing
+
+    @property
+    def report(self) -> str:
+        """The first differences, one to a line."""
+        return "\n".join(map(str, self.first))
 
     def add(self, where: str, tenant: str, part: str, ours: pa.Table, theirs: pa.Table, key: Sequence[str]) -> None:
         """Compare two tables, of which the rows are known by `key`, in any order."""
@@ -253,8 +265,32 @@ def _nothing(key: str) -> pa.Table:
     return pa.table({key: pa.array([], pa.binary(16))})
 
 
+def verify(ours: Settings, theirs: Settings) -> Comparison:
+    """Compare two workspaces: views, derived tables, suspense, pending, and the ledger by source, bucket and code.
+
+    Raises ValueError where their keys differ.
+    """
+    one, other = (Side.of(open_files(settings, "billing-run", "verify")) for settings in (ours, theirs))
+    check_keys(one, other)
+    comparison = Comparison()
+    for view, tenant, part in partitions(one, other):
+        compare_partition(comparison, one, other, view, tenant, part)
+    for tenant in tenants(one, other):
+        compare_derived(comparison, one, other, tenant)
+        compare_suspense(comparison, one, other, tenant)
+        comparison.add("pending", tenant, "", _pending(one, tenant), _pending(other, tenant), _PIECE)
+    compare_ledger(comparison, one, other)
+    return comparison
+
+
+def _pending(side: Side, tenant: str) -> pa.Table:
+    """Return the pieces of calls that wait or are remembered, as they stand, without the way that they came."""
+    log = side.log("pending", tenant)
+    return (fold(log) if log.num_rows else log).drop_columns(list(_OF_ITS_WAY))
+
+
 def check_keys(ours: Side, theirs: Side) -> None:
-    """Raise UsageProblem where the two would not give equal ids to equal records."""
+    """Raise ValueError where the two would not give equal ids to equal records."""
     months: dict[str, set[str]] = {}
     for view, tenant, part in {*ours.manifest, *theirs.manifest}:
         months.setdefault(tenant, set()).update([part[:7]] if view in ID_COLUMN else [])
@@ -263,8 +299,8 @@ def check_keys(ours: Side, theirs: Side) -> None:
     for tenant in sorted(months):
         for name in shared_keys(tenant, sorted(months[tenant])):
             if name in known and name in others and known[name] != others[name]:
-                raise UsageProblem(
-                    f"the two workspaces have different keys ({name}), so equal records have other ids in each"
+                raise ValueError(
+                    f"the two workspaces have different keys ({name}): equal records have other ids in each"
                 )
 
 

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pipelines.verify import verify
 
 from callward import audit, database
 from callward.errors import Problem
@@ -46,7 +47,6 @@ from callward.template import render
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import wave as waves
 from pipelines.engine import run as engine
-from pipelines.verify import verify
 from schemas.codes import Bucket
 from schemas.release import NANO
 from schemas.tables import ledger_entries
@@ -588,7 +588,7 @@ def test_8_what_came_by_stream_and_what_came_by_batch_are_the_same_rows(
     by_batch.night(int(time.time() * 1000))
     streams.stream_once(by_stream.settings, sources, random.Random(3))
     compared = verify(by_batch.settings, by_stream.settings)
-    assert compared.equal, "\n".join(map(str, compared.comparison.first))
+    assert compared.equal, compared.report
     assert by_stream.view("billing").num_rows > 100
     assert by_stream.unbalanced() == {}
 

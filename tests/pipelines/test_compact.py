@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pipelines.verify import verify
 from sqlalchemy import delete, insert, select, update
 
 import transforms.commit as commits
@@ -25,7 +26,6 @@ from pipelines.compact import Compacted, compact, fold_entries
 from pipelines.purge import purge
 from pipelines.recycle import recycle
 from pipelines.sweep import sweep
-from pipelines.verify import verify
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines.verify import verify
 
 from callward import runs
 from callward.errors import Problem
@@ -18,7 +19,6 @@ from callward.feeds import generate
 from pipelines.pending import expire_pending
 from pipelines.recycle import recycle
 from pipelines.vacuum import remove_orphans, remove_superseded
-from pipelines.verify import verify
 from schemas.tables import lake_files
 from tests.commands import strays
 from tests.conftest import HOUR_MS, MORNING

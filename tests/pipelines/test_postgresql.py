@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines.verify import verify
 from sqlalchemy import insert, select, update
 
 from callward import audit, database, initiate, query
@@ -18,7 +19,6 @@ from callward.keys.register import KeyName, Keyring, keyring
 from callward.settings import Database, ReleaseCaps
 from callward.template import render
 from pipelines.compact import compact, fold_entries
-from pipelines.verify import verify
 from schemas import tables
 from schemas.tables import keys
 from tests import commands, releases, retention
@@ -101,7 +101,7 @@ def test_small_files_are_merged_on_postgresql_and_all_is_as_on_sqlite(workspace:
         assert {row.view for row in compact(ours.settings).merged} == {"billing", "assurance", "archive"}
         assert answer.read_all().to_pylist() == [{"n": 16}]
     assert len(ours.data_files("assurance")) == 1
-    assert list(map(str, verify(theirs.settings, ours.settings).comparison.first)) == []
+    assert list(map(str, verify(theirs.settings, ours.settings).first)) == []
     _fold(ours)
     done = [retention.purged(site, date(2026, 9, 2)) for site in (theirs, ours)]
     assert [one["failed_checks"] for one in done] == [[], []]

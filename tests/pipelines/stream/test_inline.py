@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from pipelines.verify import verify
 from sqlalchemy import update
 
 import callward.lake.ledger
@@ -35,7 +36,6 @@ from callward.streaming import blocks, register
 from pipelines.intake import naming
 from pipelines.nightly import _Nightly
 from pipelines.vacuum import remove_orphans
-from pipelines.verify import verify
 from schemas.streaming import block_slices
 from schemas.tables import blocks as block_rows
 from schemas.tables import input_files, lake_files
@@ -174,7 +174,7 @@ def check(site: Any, night: Any) -> None:
 def check_records(site: Any, night: Any) -> None:
     """The end of a stream is that of the night."""
     done = verify(night.settings, site.settings)
-    assert done.equal, "\n".join(map(str, done.comparison.first))
+    assert done.equal, done.report
     assert site.unbalanced() == {}
     assert site.differing() == 0
     assert waiting(site) == []

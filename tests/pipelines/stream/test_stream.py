@@ -30,11 +30,11 @@ from pipelines.engine import flink
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
+from tests.comparison import verify
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.shared_keys import init_with_keys_of, like
 from tests.test_night_order import call_of, cut
-from tests.verify import verify
 
 SOURCES = ("asterisk", "opensips", "cucm", "generic")
 BY_TOPIC = ("asterisk", "opensips")
@@ -269,7 +269,7 @@ def streaming(
 def _check(stream: Stream, night: Any) -> None:
     """It ended as the night did, and nothing is left over."""
     done = verify(night.settings, stream.site.settings)
-    assert done.equal, "\n".join(map(str, done.comparison.first))
+    assert done.equal, done.report
     assert stream.site.unbalanced() == {}
     assert stream.site.differing() == 0
     assert (waiting(stream.site), strays(stream.site)) == ([], [])

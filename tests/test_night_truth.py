@@ -140,7 +140,7 @@ def parties() -> world.World:
 def truth_frame(name: str, day) -> pd.DataFrame:
     """One row per call that must be there, with what its switch could say of it; times in ms, -1: none."""
     made = delivery(name, day)
-    bucket = made.calls["bucket"] if made.settled is None else made.settled
+    bucket = made.calls["bucket"] if made.late_bucket is None else made.late_bucket
     calls = made.calls[(bucket == ACCEPTED)]
     unit = 1000 if name in SECOND_STAMPS else 1
     start, answer, end = (calls[moment] // unit * unit for moment in ("start", "answer", "end"))

@@ -121,7 +121,7 @@ def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) 
     kinds = _kinds(texts, rows, declaration)
     for index, rule in enumerate(kinds.rules):
         _apply(rule, pa.array(kinds.which == index), fields)
-    settled = fields.settled()
+    settled = fields.complete_times()
     columns = _told(fields, settled, declaration)
     columns |= _names(texts, declaration)
     attempt = kinds.attempts()
@@ -218,7 +218,7 @@ def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[s
 def _disposition(fields: Fields, settled: Resolved, declaration: Declaration) -> pa.Array:
     """Every attempt's one word: answered if it was; else what its cause says, with the ring time where it is known."""
     said = fields.get("disposition")
-    if {"ring_time"} & set(fields.stamps) or "pdd_ms" in fields.values:
+    if {"ring_time"} & set(fields.timestamps) or "pdd_ms" in fields.values:
         rang = pc.or_(pc.is_valid(settled.ring), pc.is_valid(settled.pdd))
         said = overlaid(said, pc.and_(has_value(said, CANCELLED), rang), "abandoned_alerting")
         said = overlaid(said, pc.and_(has_value(said, TIMED_OUT), rang), "no_answer")

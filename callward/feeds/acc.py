@@ -24,7 +24,7 @@ _SITE_OF_BYE: Final = "|||||<<dialog>>"
 
 
 def opensips(rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float) -> Delivery:
-    """`count` calls as transactions; some lack one half, some are closed only in the file of the night after."""
+    """Return `count` calls as transactions; some lack one half, some are closed only in the file of the night after."""
     opened = draw(rng, world, count, midnight_ms)
     closed = _closing(opened, midnight_ms)
     opened["file"] = _hour(_moment(opened), midnight_ms) * 2
@@ -43,13 +43,13 @@ def opensips(rng: np.random.Generator, world: World, count: int, midnight_ms: in
         calls,
         lines,
         late=frozenset({_LATE}),
-        settled=_settled(calls, closed["serial"][closed["file"] == _LATE]),
+        late_bucket=_late_bucket(calls, closed["serial"][closed["file"] == _LATE]),
         paired_ms=_talk(calls, closed["serial"][closed["bucket"] == dirt.MERGED]),
     )
 
 
 def _closing(opened: Calls, midnight_ms: int) -> Calls:
-    """The BYE of each answered call."""
+    """Return the BYE of each answered call."""
     closed = opened[answered(opened)]
     closed["piece"], closed["bucket"] = _CLOSE, dirt.MERGED
     after = closed["end"] >= midnight_ms + _LAST_FILE_ENDS_MS
@@ -58,7 +58,7 @@ def _closing(opened: Calls, midnight_ms: int) -> Calls:
 
 
 def _lose(rng: np.random.Generator, opened: Calls, closed: Calls) -> tuple[Calls, Calls]:
-    """A few BYEs and a few INVITEs were never written; the other half of each call waits."""
+    """Return calls of which a few BYEs and a few INVITEs were never written; the other half of each waits."""
     chance = rng.random(len(opened))
     no_bye = opened["serial"][(chance < 0.003) & answered(opened)]
     no_invite = opened["serial"][(chance > 0.998) & answered(opened)]
@@ -68,7 +68,7 @@ def _lose(rng: np.random.Generator, opened: Calls, closed: Calls) -> tuple[Calls
 
 
 def _no_calls(rng: np.random.Generator, opened: Calls, midnight_ms: int) -> Calls:
-    """Challenges (407) before a tenth of the calls, and text messages: neither is an attempt."""
+    """Return challenges (407) before a tenth of the calls, and text messages: neither is an attempt."""
     challenged = opened[(opened["direction"] != INBOUND) & (rng.random(len(opened)) < 0.1)]
     challenged["piece"] = _CHALLENGE
     messages = opened[rng.random(len(opened)) < 0.005]
@@ -83,7 +83,7 @@ def _no_calls(rng: np.random.Generator, opened: Calls, midnight_ms: int) -> Call
 
 
 def _moment(calls: Calls) -> Ints:
-    """When the transaction was done: the answer or failure of an INVITE, the end of a call."""
+    """Return when the transaction was done: the answer or failure of an INVITE, the end of a call."""
     answer = (calls["piece"] == _OPEN) & answered(calls)
     return np.where(answer, calls["answer"], calls["end"])
 
@@ -92,14 +92,14 @@ def _hour(moment: Ints, midnight_ms: int) -> Ints:
     return np.clip((moment - midnight_ms) // 3_600_000, 0, 23)
 
 
-def _settled(calls: Calls, late: Ints) -> Ints:
-    """Each record's bucket once the late files were read too: calls that were closed late are accepted."""
+def _late_bucket(calls: Calls, late: Ints) -> Ints:
+    """Return each record's bucket once the late files were read too: calls that were closed late are accepted."""
     closed = np.isin(calls["serial"], late) & (calls["piece"] == _OPEN) & (calls["bucket"] == dirt.PENDING)
     return np.where(closed, dirt.ACCEPTED, calls["bucket"])
 
 
 def _talk(calls: Calls, paired: Ints) -> Ints:
-    """Talk of each call that has both halves, at its INVITE: whole seconds between the two."""
+    """Return the talk time of each call that has both halves, at its INVITE: whole seconds between the two."""
     opens = (calls["piece"] == _OPEN) & answered(calls) & np.isin(calls["serial"], paired)
     return np.where(opens, (calls["end"] // 1000 - calls["answer"] // 1000) * 1000, 0)
 
@@ -124,7 +124,7 @@ def _lines(world: World, calls: Calls) -> pa.Array:
 
 
 def _tags(calls: Calls) -> dict[str, pa.Array]:
-    """The dialog's tags; they change sides where the called party sends the BYE, and a 407 has one of its own."""
+    """Return the dialog's tags; they change sides where the called party sends the BYE; a 407 has one of its own."""
     calling, called = text.hexes(calls["serial"] * 16807 + 1), text.hexes(calls["serial"] * 69621 + 2)
     own = text.hexes(calls["serial"] * 39373 + 3)
     swapped: Mask = (calls["piece"] == _CLOSE) & (calls["serial"] % 5 < 2)

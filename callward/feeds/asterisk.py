@@ -17,7 +17,7 @@ _KINDS: Final = ("torn", "bad_date", "columns", "encoding")
 
 
 def asterisk(rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float) -> Delivery:
-    """About `count` calls of one switch, with further routes, forwarded calls, repeats, conflicts and dirt."""
+    """Return about `count` calls of one switch, with further routes, forwarded calls, repeats, conflicts and dirt."""
     calls = _further_routes(rng, draw(rng, world, count, midnight_ms))
     calls["file"] = hours(calls, midnight_ms)
     calls = _forwarded(rng, calls)
@@ -33,7 +33,7 @@ def asterisk(rng: np.random.Generator, world: World, count: int, midnight_ms: in
 
 
 def table(world: World, calls: Calls, zone: str) -> pa.Table:
-    """The 21 columns; strings are quoted and integers bare when pyarrow writes them, as cdr_csv does."""
+    """Return the 21 columns; strings are quoted and integers bare when pyarrow writes them, as cdr_csv does."""
     caller = world.written(calls["caller"], calls["form"])
     called = world.written(calls["called"], calls["form"])
     inside, outside = _channels(calls, called)
@@ -69,7 +69,7 @@ def table(world: World, calls: Calls, zone: str) -> pa.Table:
 
 
 def _further_routes(rng: np.random.Generator, calls: Calls) -> Calls:
-    """Some calls failed on a first carrier: one more record before theirs, of the same uniqueid."""
+    """Return calls of which some failed on a first carrier: one more record before theirs, of the same uniqueid."""
     chosen = np.flatnonzero((rng.random(len(calls)) < 0.03) & (calls["trunk"] >= 0) & (calls["direction"] != INBOUND))
     first = calls[chosen]
     first["ring"] = first["answer"] = 0
@@ -82,7 +82,7 @@ def _further_routes(rng: np.random.Generator, calls: Calls) -> Calls:
 
 
 def _forwarded(rng: np.random.Generator, calls: Calls) -> Calls:
-    """Some calls were forwarded through a local channel, whose inner half has an unanswered record of its own."""
+    """Return calls of which some were forwarded through a local channel, whose inner half is an unanswered record."""
     inner = calls[(rng.random(len(calls)) < 0.02) & (calls["direction"] != INBOUND) & (calls["file"] != RESENT)]
     inner["serial"] = calls["serial"].max(initial=0) + 1 + np.arange(len(inner))
     inner["leg"] = inner["ring"] = inner["answer"] = 0
@@ -99,7 +99,7 @@ def _gone_wrong(rng: np.random.Generator, calls: Calls, share: float) -> Calls:
 
 
 def _channels(calls: Calls, called: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Names of the channel on our side, and on the carrier's (or, within the house, the other phone's)."""
+    """Return names of the channel on our side, and on the carrier's (or, on calls between us, the other phone's)."""
     local, inside = calls["piece"] == LOCAL, calls["trunk"] < 0
     forwarding = pc.binary_join_element_wise("Local/", called, "@from-internal-", "")
     names = pc.if_else(pa.array(local), forwarding, "PJSIP/desk-")

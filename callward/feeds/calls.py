@@ -98,7 +98,7 @@ def draw(
     part: tuple[float, float] = (0.0, 1.0),
     first: int = 0,
 ) -> Calls:
-    """`count` calls in order of their start, from the 24 hours after midnight_ms (ms UTC).
+    """Return `count` calls in order of their start, from the 24 hours after midnight_ms (ms UTC).
 
     Args:
         part: which part of the day's calls (not of its hours) these are; parts side by side make a whole day.
@@ -117,19 +117,19 @@ def draw(
 
 
 def answered(calls: Calls) -> Mask:
-    """Which records have an answer time."""
+    """Return which records have an answer time."""
     return np.asarray(calls["answer"] > 0)
 
 
 def zipf(rng: np.random.Generator, sizes: Ints) -> Ints:
-    """One rank in [0, size) per size, the chance of a rank falling as 1 / (rank + shift)."""
+    """Return one rank in [0, size) per size, the chance of a rank falling as 1 / (rank + shift)."""
     shift = np.maximum(sizes / 200, 1.0)
     rank = (sizes + shift) ** (u := rng.random(len(sizes))) * shift ** (1 - u) - shift
     return np.asarray(np.minimum(rank.astype(np.int64), sizes - 1))
 
 
 def _starts(rng: np.random.Generator, count: int, part: tuple[float, float]) -> Ints:
-    """Sorted offsets into the day, in ms, that follow its curve (the inverse of its cumulative sum)."""
+    """Return sorted offsets into the day, in ms, that follow its curve (the inverse of its cumulative sum)."""
     minutes = np.interp(np.arange(1441) / 60, np.arange(25), _HOURS)
     share = np.concatenate([[0.0], np.cumsum((minutes[1:] + minutes[:-1]) / 2)])
     offsets = np.interp(np.sort(rng.uniform(*part, count)) * share[-1], share, np.arange(1441) * 60_000.0)
@@ -137,7 +137,7 @@ def _starts(rng: np.random.Generator, count: int, part: tuple[float, float]) -> 
 
 
 def _pick(rng: np.random.Generator, count: int, shares: dict[int, float]) -> Ints:
-    """`count` keys of `shares`, drawn by their shares."""
+    """Return `count` keys of `shares`, drawn by their shares."""
     edges = np.cumsum(list(shares.values()))
     slots = np.searchsorted(edges[:-1] / edges[-1], rng.random(count), side="right")
     return np.asarray(np.fromiter(shares, np.int64)[slots])
@@ -151,7 +151,7 @@ def _party(rng: np.random.Generator, world: World, count: int, shares: dict[str,
 
 
 def _draw_parties(rng: np.random.Generator, world: World, calls: Calls) -> None:
-    """Fills caller, called, account and trunk: a subscriber on one side, the world on the other."""
+    """Fill in caller, called, account and trunk: a subscriber on one side, the world on the other."""
     count, inside = len(calls), calls["direction"] == INTERNAL
     inbound = calls["direction"] == INBOUND
     subscriber = _party(rng, world, count, {"subscriber": 1.0})
@@ -164,7 +164,7 @@ def _draw_parties(rng: np.random.Generator, world: World, calls: Calls) -> None:
 
 
 def _draw_course(rng: np.random.Generator, world: World, calls: Calls) -> None:
-    """Fills ending, ring, answer and end; a post-dial delay, a ringing time and a talk time make them."""
+    """Fill in ending, ring, answer and end; a post-dial delay, a ringing time and a talk time make them."""
     count = len(calls)
     ending = _pick(rng, count, {n: ending.share for n, ending in enumerate(ENDINGS)})
     ending[calls["called"] == world.pools["emergency"][0]] = ANSWERED
@@ -173,15 +173,15 @@ def _draw_course(rng: np.random.Generator, world: World, calls: Calls) -> None:
     ringing = np.where(alerted, np.clip(rng.lognormal(9.1, 0.7, count), 300, 60_000), 0).astype(np.int64)
     talk = np.minimum(rng.lognormal(11.2, 1.2, count), _LONGEST_TALK_MS).astype(np.int64)
     talk[rng.random(count) < 0.01] = 0  # answered and cleared within the same moment
-    done = calls["start"] + delay + ringing
+    connected = calls["start"] + delay + ringing
     calls["ending"] = ending
     calls["ring"] = np.where(alerted, calls["start"] + delay, 0)
-    calls["answer"] = np.where(ending == ANSWERED, done, 0)
-    calls["end"] = np.where(ending == ANSWERED, done + talk, done)
+    calls["answer"] = np.where(ending == ANSWERED, connected, 0)
+    calls["end"] = np.where(ending == ANSWERED, connected + talk, connected)
 
 
 def _draw_quality(rng: np.random.Generator, calls: Calls) -> None:
-    """Fills loss, jitter and mos; most calls are clean, some are not, and MOS falls with loss and jitter."""
+    """Fill in loss, jitter and mos; most calls are clean, some are not, and MOS falls with loss and jitter."""
     count = len(calls)
     calls["loss"] = np.where(rng.random(count) < 0.8, 0, rng.exponential(1.2, count)).round(2)
     calls["jitter"] = np.minimum(rng.lognormal(0.7, 0.9, count), 200).round(2)

@@ -71,7 +71,7 @@ _LATE: Final = 48  # the quality records that come the night after; before it, c
 
 
 def cucm(rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float) -> Delivery:
-    """`count` calls, quality records of most answered ones, recording legs of a few; stamps are UTC epochs.
+    """Return `count` calls, quality records of most answered ones, recording legs of a few; stamps are UTC epochs.
 
     A few calls' own records never come (their quality records wait), and a few quality records come a night late.
     """
@@ -88,7 +88,7 @@ def cucm(rng: np.random.Generator, world: World, count: int, midnight_ms: int, z
 
 
 def _quality(rng: np.random.Generator, calls: Calls) -> Calls:
-    """Quality records: of the calling leg of most answered calls, of the called leg too for some."""
+    """Return quality records: of the calling leg of most answered calls, of the called leg too for some."""
     talked = calls[answered(calls)]
     calling = talked[rng.random(len(talked)) < 0.85]
     lost, late = rng.random(len(calling)) < 0.003, rng.random(len(calling)) < 0.15
@@ -103,7 +103,7 @@ def _quality(rng: np.random.Generator, calls: Calls) -> Calls:
 
 
 def _recording_legs(rng: np.random.Generator, calls: Calls) -> Calls:
-    """Two legs towards the recorder for each recorded call: records of their own that never connect."""
+    """Return two legs towards the recorder for each recorded call: records of their own that never connect."""
     recorded = calls[answered(calls) & (rng.random(len(calls)) < 0.03)]
     legs = np.concatenate([recorded, recorded])
     legs["serial"] = 4 * len(calls) + np.arange(len(legs))
@@ -129,7 +129,7 @@ def _spec(file: int) -> list[str]:
 
 
 def _header(spec: list[str]) -> bytes:
-    """A row of names, then a row of SQL types."""
+    """Return a row of names, then a row of SQL types."""
     pairs = [column.partition(":") for column in spec]
     kinds = {"": "INTEGER", "id": "UNIQUEIDENTIFIER"}
     types = (kinds.get(size) or f"VARCHAR({size})" for _, _, size in pairs)
@@ -138,7 +138,7 @@ def _header(spec: list[str]) -> bytes:
 
 
 def _lines(world: World, records: Calls, seed: int) -> pa.Array:
-    """Each record's line, in the layout of its kind."""
+    """Return each record's line, in the layout of its kind."""
     quality = records["piece"] == _QUALITY
     cdr = text.csv_lines(_table(_CDR, _call_columns(world, records[~quality], seed), int((~quality).sum())))
     cmr = text.csv_lines(_table(_CMR, _quality_columns(world, records[quality], seed), int(quality.sum())))
@@ -147,7 +147,7 @@ def _lines(world: World, records: Calls, seed: int) -> pa.Array:
 
 
 def _table(spec: list[str], columns: dict[str, Any], count: int) -> pa.Table:
-    """All columns of a layout: those given, the others 0 or "" by their type."""
+    """Return all columns of a layout: those given, the others 0 or "" by their type."""
     filled: dict[str, pa.Array] = {}
     for name, _, size in (column.partition(":") for column in spec):
         empty = text.repeated("", count) if size else np.zeros(count, np.int64)
@@ -156,7 +156,7 @@ def _table(spec: list[str], columns: dict[str, Any], count: int) -> pa.Table:
 
 
 def _legs(records: Calls) -> Ints:
-    """Identifier of a record's calling leg; the called leg's is one more."""
+    """Return identifier of a record's calling leg; the called leg's is one more."""
     own = np.where(records["piece"] == _RECORDING, records["serial"], records["linked"])
     return np.asarray(_FIRST_LEG + own * 2)
 
@@ -222,7 +222,7 @@ def _quality_columns(world: World, quality: Calls, seed: int) -> dict[str, Any]:
 
 
 def _metrics(quality: Calls) -> pa.Array:
-    """Quality as the phone reports it; one load in ten reports no MOS (MLQK)."""
+    """Return quality as the phone reports it; one load in ten reports no MOS (MLQK)."""
     mos = text.numbers(quality["mos"])
     scores = text.fill("MLQK=<<mos>>;MLQKav=<<mos>>;MLQKmn=<<mos>>;MLQKmx=<<mos>>;", {"mos": mos})
     scores = pc.if_else(pa.array(quality["caller"] % 10 == 0), "", scores)
@@ -230,10 +230,10 @@ def _metrics(quality: Calls) -> pa.Array:
 
 
 def _devices(parties: Ints) -> pa.Array:
-    """Phones are named for their hardware address."""
+    """Return names of phones: SEP and their hardware address."""
     return pc.binary_join_element_wise("SEP0000", pc.utf8_upper(text.hexes(parties.astype(np.int64))), "")
 
 
 def _far_devices(calls: Calls) -> pa.Array:
-    """The other side's device: a carrier's trunk, or a phone."""
+    """Return the other side's device: a carrier's trunk, or a phone."""
     return pc.if_else(pa.array(calls["trunk"] < 0), _devices(calls["called"]), text.chosen(TRUNKS, calls["trunk"]))

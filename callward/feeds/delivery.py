@@ -26,7 +26,7 @@ class Delivery:
         lines: each record's line, as bytes.
         headers: what stands before the records of a file, by its index.
         late: indexes of the files that come the night after.
-        settled: each record's bucket once the late files were read too, where that differs.
+        late_bucket: each record's bucket once the late files were read too, where that differs.
         paired_ms: talk time that pairing computes, per record: at the piece that opens the call, once it is accepted.
     """
 
@@ -35,35 +35,35 @@ class Delivery:
     lines: pa.Array
     headers: dict[int, bytes] = field(default_factory=dict)
     late: frozenset[int] = frozenset()
-    settled: Ints | None = None
+    late_bucket: Ints | None = None
     paired_ms: Ints | None = None
 
     def files(self) -> list[int]:
-        """Indexes of the files that have records, or a header."""
+        """Return indexes of the files that have records, or a header."""
         return sorted({*np.unique(self.calls["file"]).tolist(), *self.headers})
 
     def content(self, file: int) -> bytes:
-        """The bytes of a file, before compression."""
+        """Return the bytes of a file, before compression."""
         return self.headers.get(file, b"") + body_of(self.lines.filter(pa.array(self.calls["file"] == file)))
 
     def count(self, file: int, with_late: bool = False) -> Count:
-        """What a file's records must come to: on their night, or once the late files were read too."""
-        mine = self.calls["file"] == file
-        calls = self.calls[mine]
-        if with_late and self.settled is not None:
-            calls["bucket"] = self.settled[mine]
+        """Return what a file's records must come to: on their night, or once the late files were read too."""
+        in_file = self.calls["file"] == file
+        calls = self.calls[in_file]
+        if with_late and self.late_bucket is not None:
+            calls["bucket"] = self.late_bucket[in_file]
         if self.paired_ms is None:
             return Count.of(calls)
-        return Count.of(calls, int(self.paired_ms[mine][calls["bucket"] == ACCEPTED].sum()))
+        return Count.of(calls, int(self.paired_ms[in_file][calls["bucket"] == ACCEPTED].sum()))
 
 
 def ordered(calls: Calls, moment: Ints | None = None) -> Calls:
-    """The records by file and, within it, by the moment they were written (the end of the call by default)."""
+    """Return the records by file and, within it, by the moment they were written (the end of the call by default)."""
     return calls[np.lexsort((calls["end"] if moment is None else moment, calls["file"]))]
 
 
 def hours(calls: Calls, midnight_ms: int) -> Ints:
-    """The hour of the day in which each call ended, 23 also after midnight: its hourly file."""
+    """Return the hour of the day in which each call ended, 23 also after midnight: its hourly file."""
     return np.asarray(np.clip((calls["end"] - midnight_ms) // 3_600_000, 0, 23))
 
 

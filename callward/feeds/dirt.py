@@ -23,7 +23,7 @@ LATER_BY_MS: Final = 6000  # how much longer the second version of a record says
 
 
 def repeat(rng: np.random.Generator, calls: Calls, share: float, step: int = 1) -> Calls:
-    """The records, and copies of some accepted or merged ones: each a duplicate, some `step` files late."""
+    """Return the records, and copies of some accepted or merged ones: each a duplicate, some `step` files late."""
     sound = np.isin(calls["bucket"], (ACCEPTED, MERGED)) & (calls["dirt"] == 0)
     copies = calls[_choose(rng, sound, share)]
     copies["bucket"] = DUPLICATE
@@ -33,7 +33,7 @@ def repeat(rng: np.random.Generator, calls: Calls, share: float, step: int = 1) 
 
 
 def contradict(rng: np.random.Generator, calls: Calls, share: float) -> Calls:
-    """The records, and longer versions of some answered ones: the longer is the row, the first a conflict.
+    """Return the records, and longer versions of some answered ones: the longer is the row, the first a conflict.
 
     Call it before `repeat`: a copy of a version that lost would be one more conflict.
     """
@@ -45,7 +45,7 @@ def contradict(rng: np.random.Generator, calls: Calls, share: float) -> Calls:
 
 
 def mark(rng: np.random.Generator, calls: Calls, kinds: tuple[str, ...], share: float) -> None:
-    """Marks some records for spoiling, at least one of each kind where there are any.
+    """Mark some records for spoiling, at least one of each kind where there are any.
 
     Only unanswered calls that have no second copy: so a spoilt line takes no talk time with it.
     """
@@ -56,7 +56,7 @@ def mark(rng: np.random.Generator, calls: Calls, kinds: tuple[str, ...], share: 
 
 
 def spoil(lines: pa.Array, dirt: Ints, separator: bytes) -> pa.Array:
-    """The lines as bytes, those that are marked damaged in their way (a loop over the few)."""
+    """Return the lines as bytes, those that are marked damaged in their way (a loop over the few)."""
     data, marked = lines.cast(pa.large_binary()), np.asarray(dirt) > CONFLICT
     odd = data.filter(pa.array(marked)).to_pylist()
     damaged = [_DAMAGE[KINDS[kind]](line, separator) for line, kind in zip(odd, dirt[marked].tolist(), strict=True)]
@@ -76,7 +76,7 @@ def _widen(line: bytes, separator: bytes) -> bytes:
 
 
 def _garble(line: bytes, _: bytes) -> bytes:
-    """A byte that UTF-8 does not have, in the first number if there is one."""
+    """Return a byte that UTF-8 does not have, in the first number if there is one."""
     return line.replace(b"555", b"5\xff5", 1) if b"555" in line else line[:2] + b"\xff" + line[2:]
 
 
@@ -93,14 +93,14 @@ def _untouched(calls: Calls) -> Mask:
 
 
 def _alone(calls: Calls) -> Mask:
-    """Which records are the only ones of their serial and leg."""
+    """Return which records are the only ones of their serial and leg."""
     keys = calls["serial"] * 4 + calls["leg"]
     _, back, times = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(times[back] == 1)
 
 
 def _choose(rng: np.random.Generator, free: Mask, share: float) -> Ints:
-    """Positions of a share of the free ones: at least one, where the share is not 0 and one is free."""
+    """Return positions of a share of the free ones: at least one, where the share is not 0 and one is free."""
     spots = np.flatnonzero(free)
     count = min(len(spots), max(1, round(share * len(free)))) if share > 0 else 0
     return np.sort(rng.choice(spots, count, replace=False))

@@ -58,7 +58,7 @@ _DOCUMENTS: Final = 5  # one-document files beside the lines
 def freeswitch(
     rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float
 ) -> Delivery:
-    """`count` calls in the "example" template: local time, whole seconds, a file an hour."""
+    """Return `count` calls in the "example" template: local time, whole seconds, a file an hour."""
     calls = draw(rng, world, count, midnight_ms)
     calls["file"] = hours(calls, midnight_ms)
     _state_talk(calls, 1000)
@@ -74,7 +74,7 @@ def freeswitch(
 def freeswitch_json(
     rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float
 ) -> Delivery:
-    """`count` calls as JSON: three files of lines, then a few files that hold one call each, URL-encoded."""
+    """Return `count` calls as JSON: three files of lines, then a few files that hold one call each, URL-encoded."""
     calls = draw(rng, world, count, midnight_ms)
     calls["file"] = hours(calls, midnight_ms) // 8
     _state_talk(calls, 1)
@@ -91,12 +91,12 @@ def freeswitch_json(
 
 
 def _state_talk(calls: Calls, unit_ms: int) -> None:
-    """Talk is a difference of two stamps that are each cut to the unit."""
+    """State talk as the difference of two times that are each cut to the unit."""
     calls["talk"] = np.where(answered(calls), (calls["end"] // unit_ms - calls["answer"] // unit_ms) * unit_ms, 0)
 
 
 def _json_lines(world: World, calls: Calls, seed: int, zone: str) -> pa.Array:
-    """mod_json_cdr URL-encodes values by default; here the one-document files show it, in names and stamps."""
+    """Return values URL-encoded, as mod_json_cdr does by default; here the one-document files show it."""
     columns = _basics(world, calls, seed, zone) | _details(calls)
     encoded = pa.array(calls["file"] >= 3)
     for name in ("name", "start", "answer", "end", "caller", "called"):
@@ -106,7 +106,7 @@ def _json_lines(world: World, calls: Calls, seed: int, zone: str) -> pa.Array:
 
 
 def _basics(world: World, calls: Calls, seed: int, zone: str) -> dict[str, pa.Array]:
-    """The columns that both formats have; what did not happen is ""."""
+    """Return the columns that both formats have; what did not happen is ""."""
     codec = text.chosen(CODECS, np.where(answered(calls), calls["codec"], -1))
     bleg = pc.if_else(pa.array(calls["ring"] + calls["answer"] > 0), text.uuids(seed + 7, calls["serial"]), "")
     return {
@@ -127,7 +127,7 @@ def _basics(world: World, calls: Calls, seed: int, zone: str) -> dict[str, pa.Ar
 
 
 def _details(calls: Calls) -> dict[str, pa.Array]:
-    """What only the JSON has: absolute times, causes by number, quality."""
+    """Return what only the JSON has: absolute times, causes by number, quality."""
     return {
         "direction": pa.repeat("inbound", len(calls)),  # of the leg: the caller's always comes in to the switch
         "trunk": text.chosen(TRUNKS, calls["trunk"]),
@@ -144,7 +144,7 @@ def _details(calls: Calls) -> dict[str, pa.Array]:
 
 
 def _media(calls: Calls) -> dict[str, pa.Array]:
-    """The two fragments about quality; "" where no media flowed."""
+    """Return the two fragments about quality; "" where no media flowed."""
     packets = (calls["end"] - calls["answer"]) // 20
     values = {
         "packets": text.numbers(packets),
@@ -157,7 +157,7 @@ def _media(calls: Calls) -> dict[str, pa.Array]:
 
 
 def _epochs(calls: Calls) -> dict[str, pa.Array]:
-    """Seconds and microseconds since 1970; "0" is what did not happen."""
+    """Return seconds and microseconds since 1970; "0" is what did not happen."""
     moments: dict[str, Ints] = {name: np.asarray(calls[name]) for name in ("start", "ring", "answer", "end")}
     seconds = {"epoch": "start", "answer_epoch": "answer", "end_epoch": "end"}
     micros = {f"{name}_us": text.numbers(moment * 1000) for name, moment in moments.items()}

@@ -88,7 +88,7 @@ def generate(
     numbers_to: Path | None = None,
     sources: Collection[str] = SOURCE_NAMES,
 ) -> Feeds:
-    """Writes about `calls` calls of the local `day` as files under `folder/<source>/`.
+    """Write about `calls` calls of the local `day` as files under `folder/<source>/`.
 
     Args:
         dirt: share of each source's records that are repeated, contradicted or spoilt, each; 0 for clean feeds.
@@ -98,15 +98,15 @@ def generate(
     """
     world = worlds.build(np.random.default_rng(seed), subscribers, accounts)
     chosen = [source for source in SOURCES if source.name in sources]
-    made = {source.name: _make(source, world, seed, day, calls, dirt) for source in chosen}
+    deliveries = {source.name: _make(source, world, seed, day, calls, dirt) for source in chosen}
     feeds = Feeds(
-        _write(folder, made, late=False),
-        _write(late, made, late=True) if late else (),
-        _truth(made, with_late=False),
-        _truth(made, with_late=True),
+        _write(folder, deliveries, late=False),
+        _write(late, deliveries, late=True) if late else (),
+        _truth(deliveries, with_late=False),
+        _truth(deliveries, with_late=True),
         {source.name: source.zone for source in chosen},
         world.directory(),
-        _numbers(world, made),
+        _numbers(world, deliveries),
     )
     if numbers_to:
         _write_numbers(numbers_to, feeds.numbers)
@@ -124,7 +124,7 @@ def asterisk_files(
     accounts: int = 2000,
     zone: str = "UTC",
 ) -> list[Path]:
-    """Writes `rows` clean calls as `files` Master.csv files of equal length, in order of their start: for the bench.
+    """Write `rows` clean calls as `files` Master.csv files of equal length, in order of their start: for the bench.
 
     Memory does not grow with `rows`: a file is made by itself, some at a time.
     """
@@ -152,9 +152,9 @@ def _midnight_ms(day: date, zone: str) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).timestamp()) * 1000
 
 
-def _write(folder: Path, made: dict[str, Delivery], late: bool) -> tuple[Path, ...]:
+def _write(folder: Path, deliveries: dict[str, Delivery], late: bool) -> tuple[Path, ...]:
     paths = []
-    for name, delivery in made.items():
+    for name, delivery in deliveries.items():
         for file in delivery.files():
             if (file in delivery.late) is late:
                 paths.append(folder / name / delivery.names[file])
@@ -162,19 +162,19 @@ def _write(folder: Path, made: dict[str, Delivery], late: bool) -> tuple[Path, .
     return tuple(sorted(paths))
 
 
-def _truth(made: dict[str, Delivery], with_late: bool) -> Truth:
+def _truth(deliveries: dict[str, Delivery], with_late: bool) -> Truth:
     return Truth(
         {
             f"{name}/{delivery.names[file]}": delivery.count(file, with_late)
-            for name, delivery in made.items()
+            for name, delivery in deliveries.items()
             for file in delivery.files()
             if with_late or file not in delivery.late
         }
     )
 
 
-def _numbers(world: World, made: dict[str, Delivery]) -> pa.StringArray:
-    parties = [delivery.calls[side] for delivery in made.values() for side in ("caller", "called")]
+def _numbers(world: World, deliveries: dict[str, Delivery]) -> pa.StringArray:
+    parties = [delivery.calls[side] for delivery in deliveries.values() for side in ("caller", "called")]
     used = world.e164.take(pa.array(np.unique(np.concatenate([*parties, []])).astype(np.int64)))
     return used.filter(pc.starts_with(used, "+"))
 

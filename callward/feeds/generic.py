@@ -11,7 +11,7 @@ from schemas.cdr import DIRECTIONS
 
 
 def generic(rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float) -> Delivery:
-    """`count` calls in a compressed file for every six hours."""
+    """Return `count` calls in a compressed file for every six hours."""
     calls = draw(rng, world, count, midnight_ms)
     calls["file"] = hours(calls, midnight_ms) // 6
     calls["talk"] = np.where(answered(calls), calls["end"] - calls["answer"], 0)
@@ -26,7 +26,7 @@ def generic(rng: np.random.Generator, world: World, count: int, midnight_ms: int
 
 
 def table(world: World, calls: Calls, seed: int) -> pa.Table:
-    """The columns; what a call lacks is null."""
+    """Return the columns; what a call lacks is null."""
     inbound = calls["direction"] == INBOUND
     silent = ~answered(calls)
     return pa.table(

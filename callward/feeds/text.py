@@ -16,14 +16,14 @@ _HOLE: Final = re.compile(r"<<(\w+)>>")
 
 
 def fill(template: str, columns: Mapping[str, pa.Array]) -> pa.Array:
-    """One text per row: the template with each `<<name>>` replaced by that row's value (as it is, unescaped)."""
+    """Return one text per row: the template with each `<<name>>` replaced by that row's value (as it is, unescaped)."""
     pieces = _HOLE.split(template)
     values = [columns[piece].cast(pa.string()) if n % 2 else piece for n, piece in enumerate(pieces)]
     return pc.binary_join_element_wise(*values, "")
 
 
 def csv_lines(table: pa.Table) -> pa.Array:
-    """One CSV line per row, without its end: strings quoted with `"` doubled, numbers bare, nulls empty.
+    """Return one CSV line per row, without its end: strings quoted with `"` doubled, numbers bare, nulls empty.
 
     No value may hold a line end.
     """
@@ -31,14 +31,14 @@ def csv_lines(table: pa.Table) -> pa.Array:
 
 
 def csv_bytes(table: pa.Table) -> pa.Buffer:
-    """The same lines as the bytes of a file, each ended by a line feed."""
+    """Return the same lines as the bytes of a file, each ended by a line feed."""
     sink = pa.BufferOutputStream()
     pa_csv.write_csv(table, sink, pa_csv.WriteOptions(include_header=False, batch_size=8192))
     return sink.getvalue()
 
 
 def lines_of(data: pa.Buffer) -> pa.LargeStringArray:
-    """The lines of a buffer whose last byte is a line feed, without their ends."""
+    """Return the lines of a buffer whose last byte is a line feed, without their ends."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 0x0A) + 1
     offsets = np.concatenate([[0], ends]).astype(np.int64)
     whole = pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(offsets), data)
@@ -46,7 +46,7 @@ def lines_of(data: pa.Buffer) -> pa.LargeStringArray:
 
 
 def body_of(lines: pa.LargeBinaryArray) -> bytes:
-    """The lines, each followed by a line feed: the content of a file."""
+    """Return the lines, each followed by a line feed: the content of a file."""
     end = pa.scalar(b"\n", pa.large_binary())
     ended = pc.binary_join_element_wise(lines, end, pa.scalar(b"", pa.large_binary()))
     first, last = np.frombuffer(ended.buffers()[1], np.int64)[[0, len(ended)]]
@@ -54,52 +54,52 @@ def body_of(lines: pa.LargeBinaryArray) -> bytes:
 
 
 def stamps(times_ms: Ints, zone: str) -> pa.Array:
-    """`YYYY-MM-DD HH:MM:SS` in a zone's local time, cut to the second; null where the time is 0."""
+    """Return `YYYY-MM-DD HH:MM:SS` in a zone's local time, cut to the second; null where the time is 0."""
     there = pa.array(times_ms // 1000 * 1000, pa.timestamp("ms", "UTC"), mask=times_ms == 0)
     local = pc.local_timestamp(there.cast(pa.timestamp("ms", zone)))
     return local.cast(pa.timestamp("s")).cast(pa.string())
 
 
 def iso(times_ms: Ints) -> pa.Array:
-    """`YYYY-MM-DDTHH:MM:SS.mmmZ`; null where the time is 0."""
+    """Return `YYYY-MM-DDTHH:MM:SS.mmmZ`; null where the time is 0."""
     there = pa.array(times_ms, pa.timestamp("ms"), mask=times_ms == 0).cast(pa.string())
     return pc.binary_join_element_wise(pc.replace_substring(there, " ", "T"), "Z", "")
 
 
 def numbers(values: npt.NDArray[np.generic], missing: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """Numbers as text; null where missing."""
+    """Return numbers as text; null where missing."""
     return pa.array(values, mask=missing).cast(pa.string())
 
 
 def blank(values: pa.Array) -> pa.Array:
-    """The values with "" for null."""
+    """Return the values with "" for null."""
     return pc.fill_null(values, "")
 
 
 def chosen(words: Sequence[str], index: npt.NDArray[np.generic]) -> pa.StringArray:
-    """The word at each index; "" where the index is negative."""
+    """Return the word at each index; "" where the index is negative."""
     places = np.where(np.asarray(index) < 0, len(words), index)
     return pa.array([*words, ""]).take(pa.array(places))
 
 
 def either(condition: npt.NDArray[np.bool_], yes: str, no: str) -> pa.StringArray:
-    """One of two words per row."""
+    """Return one of two words per row."""
     return chosen((no, yes), np.asarray(condition).astype(np.int8))
 
 
 def repeated(word: str, count: int) -> pa.StringArray:
-    """The same word in every row."""
+    """Return the same word in every row."""
     return chosen((word,), np.zeros(count, np.int8))
 
 
 def hexes(values: Ints) -> pa.StringArray:
-    """Each value as 8 hexadecimal digits (its low 32 bits)."""
+    """Return each value as 8 hexadecimal digits (its low 32 bits)."""
     digits = (values & 0xFFFFFFFF).astype(">u4").tobytes().hex().encode()
     return _fixed(digits, len(values), 8)
 
 
 def uuids(seed: int, serials: Ints) -> pa.StringArray:
-    """One version-4 shaped id per serial: equal serials (and seed) have equal ids, others differ."""
+    """Return one version-4 shaped id per serial: equal serials (and seed) have equal ids, others differ."""
     high, low = _scatter(serials, seed), _scatter(serials, seed + 1)
     raw = np.column_stack([high, low]).astype(">u8").tobytes().hex().encode()
     digits = np.frombuffer(raw, "u1").reshape(-1, 32)
@@ -110,7 +110,7 @@ def uuids(seed: int, serials: Ints) -> pa.StringArray:
 
 
 def _scatter(serials: Ints, seed: int) -> npt.NDArray[np.uint64]:
-    """The finalizer of SplitMix64: a bijection, so distinct serials stay distinct."""
+    """Return the finalizer of SplitMix64: a bijection, so distinct serials stay distinct."""
     x = serials.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) & 0xFFFFFFFFFFFFFFFF)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)

@@ -43,7 +43,7 @@ class Count:
 
     @classmethod
     def of(cls, calls: Calls, paired_ms: int = 0) -> Self:
-        """The count of a file's records, each with its bucket."""
+        """Return the count of a file's records, each with its bucket."""
         rows = np.bincount(calls["bucket"], minlength=len(BUCKETS)).tolist()
         talk = [int(calls["talk"][calls["bucket"] == n].sum()) for n in range(len(BUCKETS))]
         kinds = np.bincount(calls["dirt"], minlength=len(KINDS)).tolist()
@@ -67,18 +67,18 @@ class Truth:
     files: Mapping[str, Count]
 
     def source(self, name: str) -> Count:
-        """What a source's files come to."""
+        """Return what a source's files come to."""
         return total(count for file, count in self.files.items() if file.split("/")[0] == name)
 
     def total(self) -> Count:
-        """What all files come to."""
+        """Return what all files come to."""
         return total(self.files.values())
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON; holds no number of any party."""
+        """Return plain values for JSON; holds no number of any party."""
         return {"files": {name: asdict(count) for name, count in self.files.items()}, "total": asdict(self.total())}
 
 
 def total(counts: Iterable[Count]) -> Count:
-    """The sum of counts."""
+    """Return the sum of counts."""
     return sum(counts, Count())

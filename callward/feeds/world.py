@@ -78,27 +78,30 @@ class World:
         return f"World(subscribers={self.subscribers}, accounts={self.accounts})"
 
     def account_of(self, subscriber: Ints) -> Ints:
-        """The account (from 0) that pays for each subscriber."""
+        """Return the account (from 0) that pays for each subscriber."""
         return subscriber * self.accounts // self.subscribers
 
     def written(self, party: Ints, form: Ints) -> pa.StringArray:
-        """Each party's number in form 0 (E.164), 1 (as dialled) or 2 (as dialled, with the 1)."""
+        """Return each party's number in form 0 (E.164), 1 (as dialled) or 2 (as dialled, with the 1)."""
         return self.forms.take(pa.array(np.int64(party) + np.int64(form) * len(self.e164)))
 
     def directory(self) -> pa.Table:
-        """Who pays for which number: columns account, number (E.164), one row per subscriber."""
+        """Return who pays for which number: columns account, number (E.164), one row per subscriber."""
         owners = self.account_of(np.arange(self.subscribers))
         return pa.table({"account": account_codes(owners), "number": self.e164.slice(0, self.subscribers)})
 
 
 def account_codes(accounts: Ints) -> pa.StringArray:
-    """Account codes as switches write them (`ac-0007`); a negative account has none ("")."""
+    """Return account codes as switches write them (`ac-0007`); a negative account has none ("")."""
     names = pa.array([*(f"ac-{n:04d}" for n in range(int(accounts.max(initial=0)) + 1)), ""])
     return names.take(pa.array(np.where(accounts < 0, len(names) - 1, accounts)))
 
 
 def build(rng: np.random.Generator, subscribers: int, accounts: int) -> World:
-    """A world of so many subscribers (at most MOST_SUBSCRIBERS), spread over home areas, and accounts."""
+    """Return a world of so many subscribers (at most MOST_SUBSCRIBERS), spread over home areas, and accounts.
+
+    Raises ValueError for more accounts than subscribers, or too many of these.
+    """
     if not 1 <= accounts <= subscribers <= MOST_SUBSCRIBERS:
         raise ValueError(f"accounts and subscribers must rise from 1 to {MOST_SUBSCRIBERS}: {accounts}, {subscribers}")
     home, other = _nanp(rng, subscribers)
@@ -110,7 +113,7 @@ def build(rng: np.random.Generator, subscribers: int, accounts: int) -> World:
 
 
 def _nanp(rng: np.random.Generator, subscribers: int) -> tuple[list[str], list[str]]:
-    """Numbers of our subscribers (in a few home areas), and every other number of the country."""
+    """Return numbers of our subscribers (in a few home areas), and every other number of the country."""
     areas = rng.permutation(AREA_CODES).tolist()
     lines = rng.permutation(100).tolist()
     ours = [f"+1{area}55501{line:02d}" for area in areas for line in lines[:SUBSCRIBERS_PER_AREA]]

@@ -37,34 +37,34 @@ class Damaged(Exception):
 
 
 def is_type(content_type: str) -> bool:
-    """Whether a Content-Type can be of a record; its parameters do not matter."""
+    """Return whether a Content-Type can be of a record; its parameters do not matter."""
     return content_type.partition(";")[0].strip().lower() in _TYPES
 
 
 def is_packing(content_encoding: str) -> bool:
-    """Whether a Content-Encoding can be undone."""
+    """Return whether a Content-Encoding can be undone."""
     return content_encoding.strip().lower() in ("", "identity", *_PACKINGS)
 
 
 def unpacked(body: bytes, content_encoding: str, limit: int) -> bytes:
-    """A body of a known Content-Encoding without it. Raises TooLarge beyond `limit` bytes, and Damaged."""
+    """Return a body of a known Content-Encoding without it. Raises TooLarge beyond `limit` bytes, and Damaged."""
     packing = content_encoding.strip().lower()
     if packing not in _PACKINGS:
         return body
     inflate = zlib.decompressobj(_PACKINGS[packing])
     try:
-        found = inflate.decompress(body, limit + 1)
+        plain = inflate.decompress(body, limit + 1)
     except zlib.error:
         raise Damaged from None
-    if len(found) > limit:
+    if len(plain) > limit:
         raise TooLarge
     if not inflate.eof or inflate.unused_data:
         raise Damaged
-    return found
+    return plain
 
 
 def record_in(body: bytes) -> bytes:
-    """The record that a body holds, as the switch made it; b"" where it holds nothing."""
+    """Return the record that a body holds, as the switch made it; b"" where it holds nothing."""
     text = body.strip().removeprefix(_BOM).strip()
     value = None if _is_json(text) else _field(text)
     if value is not None:
@@ -73,7 +73,7 @@ def record_in(body: bytes) -> bytes:
 
 
 def _is_json(text: bytes) -> bool:
-    """Whether a text begins as an object or an array does."""
+    """Return whether a text begins as an object or an array does."""
     return text[:1] in (b"{", b"[")
 
 
@@ -83,12 +83,12 @@ def _field(form: bytes) -> bytes | None:
 
 
 def _decoded(value: bytes) -> bytes:
-    """What a form's field stands for; neither JSON nor base64 of it is a record too, which is suspended later."""
+    """Return what a form's field holds; what is neither JSON nor base64 of it is a record too, and suspended later."""
     plain = unquote_to_bytes(value.replace(b"+", b" "))
     if _is_json(plain.lstrip()):
         return plain
-    found = _of_base64(unquote_to_bytes(value))
-    return found if _is_json(found.lstrip()) else plain
+    decoded = _of_base64(unquote_to_bytes(value))
+    return decoded if _is_json(decoded.lstrip()) else plain
 
 
 def _of_base64(text: bytes) -> bytes:
@@ -100,7 +100,7 @@ def _of_base64(text: bytes) -> bytes:
 
 
 def line_of(record: bytes, documents: bool) -> bytes:
-    """A record as one line, so that many of them are a file of their source's format.
+    """Return a record as one line, so that many of them are a file of their source's format.
 
     JSON has line ends only between its words, so there they mean no more than blanks. Where a format's file is a
     `document`, one that is no JSON would spoil all that it lies with: it becomes a JSON text, and is suspended as such.

@@ -22,7 +22,7 @@ from schemas.declaration import Declaration
 from schemas.retention_classes import Window
 
 _PATIENCE_S: Final = 10.0
-_CRITICAL: Final = 2  # of librdkafka's own log: what it says of errors is told by sentences here
+_CRITICAL: Final = 2  # of librdkafka's own log: its errors are sentences of ours here
 _STATE: Final = re.compile(r" \(after \d+ms in state [A-Z_]+.*\)$")
 
 Headers = Sequence[tuple[str, bytes | None]] | None
@@ -38,7 +38,7 @@ class BrokerProblem(Problem):
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
-    """Options that every client of confluent_kafka needs. Secrets are in it: it is neither logged nor pickled.
+    """Return options that every client of confluent_kafka needs. Secrets are in it: it is neither logged nor pickled.
 
     Raises UsageProblem where a secret or a file that the settings name is not there.
     """
@@ -65,7 +65,7 @@ def _tls(settings: Settings, kafka: Kafka) -> dict[str, Any]:
     config: dict[str, Any] = {name: str(_file(settings, path)) for name, path in named.items() if path}
     if kafka.key_password:
         config["ssl.key.password"] = secret(settings, "kafka.key_password", kafka.key_password)
-    # Both are librdkafka's defaults; said here, so that another default to come cannot turn them off.
+    # Both are librdkafka's defaults; written here, so that another default to come cannot turn them off.
     return config | {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
 
 
@@ -87,16 +87,16 @@ def _file(settings: Settings, name: str) -> Path:
 
 
 def reason(error: KafkaError | Exception) -> str:
-    """What went wrong in librdkafka's words, without what it says of places in its code."""
-    found = error.args[0] if isinstance(error, KafkaException) else error
-    return _STATE.sub("", str(found.str())) if isinstance(found, KafkaError) else "it could not be reached"
+    """Return what went wrong in librdkafka's words, without what it says of places in its code."""
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    return _STATE.sub("", str(cause.str())) if isinstance(cause, KafkaError) else "it could not be reached"
 
 
 class _Admin:
     """An administrator's client for one question, which remembers the last thing that went wrong."""
 
     def __init__(self, settings: Settings) -> None:
-        self._said = ""
+        self._last_error = ""
         config = client_config(settings) | {"error_cb": self._heard, "socket.connection.setup.timeout.ms": 5000}
         try:
             self.client = AdminClient(config)
@@ -104,26 +104,27 @@ class _Admin:
             raise UsageProblem(f"{settings.path.name}: [kafka]: {_of_config(error)}") from None
 
     def _heard(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self._said:
-            self._said = reason(error)
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self._last_error:
+            self._last_error = reason(error)
 
     def metadata(self, kafka: Kafka) -> Any:
+        """Return the brokers' metadata of all topics; raises BrokerProblem when no broker answers."""
         try:
-            found = self.client.list_topics(timeout=_PATIENCE_S)
+            metadata = self.client.list_topics(timeout=_PATIENCE_S)
         except KafkaException as error:
             self.client.poll(0)
-            raise BrokerProblem(f"no broker answers: {self._said or reason(error)}") from None
-        _check_near(kafka, [str(broker.host) for broker in found.brokers.values()])
-        return found
+            raise BrokerProblem(f"no broker answers: {self._last_error or reason(error)}") from None
+        _check_near(kafka, [str(broker.host) for broker in metadata.brokers.values()])
+        return metadata
 
 
 def _of_config(error: Exception) -> str:
-    """A wrong option by its kind alone: its value may be a secret."""
+    """Return a wrong option by its kind alone: its value may be a secret."""
     return reason(error) if isinstance(error, KafkaException) else "an option is wrong"
 
 
 def _check_near(kafka: Kafka, hosts: Sequence[str]) -> None:
-    """A broker on loopback may send its clients elsewhere; without TLS nobody goes there."""
+    """Refuse a broker on loopback that sends its clients elsewhere without TLS."""
     far = [host for host in hosts if not is_loopback(host)]
     if far and not kafka.by_tls:
         raise UsageProblem(f"[kafka]: the broker says to go on at {far[0]}, beyond this machine: use ssl or sasl_ssl")
@@ -133,21 +134,21 @@ def _check_near(kafka: Kafka, hosts: Sequence[str]) -> None:
 
 
 def topic_partitions(settings: Settings, topic: str) -> list[int]:
-    """The partitions of a topic as it stands, in order; asked anew each time. Raises BrokerProblem."""
+    """Return the partitions of a topic as it stands, in order; asked anew each time. Raises BrokerProblem."""
     return _partitions(_Admin(settings).metadata(settings.kafka), topic)
 
 
 def _partitions(metadata: Any, topic: str) -> list[int]:
-    found = metadata.topics.get(topic)
-    if found is None:
+    described = metadata.topics.get(topic)
+    if described is None:
         raise BrokerProblem(f"the broker has no topic {topic!r}{nearest(topic, sorted(metadata.topics))}")
-    if found.error is not None:
-        raise BrokerProblem(f"the topic {topic!r}: {reason(found.error)}")
-    return sorted(found.partitions)
+    if described.error is not None:
+        raise BrokerProblem(f"the topic {topic!r}: {reason(described.error)}")
+    return sorted(described.partitions)
 
 
 def retention_ms(settings: Settings, topic: str) -> int | None:
-    """How long the broker keeps a message of the topic at least, in ms; None where it is kept for ever."""
+    """Return how long the broker keeps a message of the topic at least, in ms; None where it is kept for ever."""
     admin = _Admin(settings)
     admin.metadata(settings.kafka)
     return _retention(admin, topic)
@@ -157,18 +158,18 @@ def _retention(admin: "_Admin", topic: str) -> int | None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
         asked = admin.client.describe_configs([resource], request_timeout=_PATIENCE_S)
-        found = asked[resource].result(_PATIENCE_S)
+        options = asked[resource].result(_PATIENCE_S)
     except KafkaException as error:
         raise BrokerProblem(f"the topic {topic!r}: {reason(error)}") from None
     except TimeoutError:
         raise BrokerProblem(f"the topic {topic!r}: the broker does not answer") from None
-    kept = int(found["retention.ms"].value)
-    policy = str(found["cleanup.policy"].value)
+    kept = int(options["retention.ms"].value)
+    policy = str(options["cleanup.policy"].value)
     return None if kept < 0 or "delete" not in policy else kept
 
 
 def outlives(settings: Settings, topic: Topic, retention: int | None) -> bool:
-    """Whether the broker keeps a message longer than the archive window of a tenant that it may be of."""
+    """Return whether the broker keeps a message longer than the archive window of a tenant that it may be of."""
     named = [settings.source(name) for name in topic.all_sources]
     tenants = {tenant for source in named for tenant in (source.tenant, *source.tenants.values())}
     windows = [settings.tenants[tenant].retention.get("archive") for tenant in tenants]
@@ -183,7 +184,7 @@ def outlives(settings: Settings, topic: Topic, retention: int | None) -> bool:
 
 
 def source_of(topic: Topic, headers: Headers) -> str:
-    """The source of a message: what its header names, or else the topic's own."""
+    """Return the source of a message: what its header names, or else the topic's own."""
     if not topic.source_header:
         return topic.source
     value = _header(headers, topic.source_header)
@@ -191,15 +192,15 @@ def source_of(topic: Topic, headers: Headers) -> str:
 
 
 def message_id_of(topic: Topic, key: bytes | None, headers: Headers) -> bytes | None:
-    """What tells a message from all others, None where it has nothing such or the settings name nothing."""
+    """Return what tells a message from all others, None where it has nothing such or the settings name nothing."""
     if topic.message_id.startswith("header:"):
         return _header(headers, topic.message_id.removeprefix("header:")) or None
     return (key or None) if topic.message_id == "key" else None
 
 
 def _header(headers: Headers, name: str) -> bytes | None:
-    """The last header of that name, as it is with Kafka."""
-    return next((value for found, value in reversed(headers or ()) if found == name), None)
+    """Return the last header of that name, which counts with Kafka."""
+    return next((value for key, value in reversed(headers or ()) if key == name), None)
 
 
 def check(settings: Settings, workspace: Workspace) -> None:
@@ -221,7 +222,7 @@ def check(settings: Settings, workspace: Workspace) -> None:
 
 
 def lacks_id(declaration: Declaration) -> bool:
-    """Whether every record of the format is named by its content alone, by declaration or in all of its layouts.
+    """Return whether every record of the format is named by its content alone, by declaration or in all of its layouts.
 
     Where only some layouts lack an id, their records are suspended when they come without a message id.
     """
@@ -239,7 +240,7 @@ Row = tuple[str, str, str, str]  # what was looked at, its state, what was seen,
 
 
 def looked_at(settings: Settings, workspace: Workspace) -> Iterator[Row]:
-    """Whether a stream could read the settings' topics, and how long the broker keeps its copies in the clear."""
+    """Yield (what, state, seen, fix): whether a stream can read the topics, and how long the broker keeps copies."""
     kafka = settings.kafka
     if not kafka.topics:
         return
@@ -248,7 +249,7 @@ def looked_at(settings: Settings, workspace: Workspace) -> Iterator[Row]:
         admin = _Admin(settings)
         metadata = admin.metadata(kafka)
     except Problem as problem:
-        yield "broker", "wrong", str(problem), "mend [kafka], or start the broker; a night needs neither"
+        yield "broker", "wrong", str(problem), "fix [kafka], or start the broker; a night needs neither"
         return
     yield "broker", "ok", f"{', '.join(kafka.bootstrap)}, by {kafka.protocol}", ""
     for topic in kafka.topics:
@@ -260,7 +261,7 @@ def _topic_row(settings: Settings, admin: "_Admin", metadata: Any, topic: Topic)
     try:
         partitions = len(_partitions(metadata, topic.name))
     except BrokerProblem as problem:
-        return what, "missing", str(problem), "make the topic, or mend its name under [[kafka.topics]]"
+        return what, "missing", str(problem), "make the topic, or fix its name under [[kafka.topics]]"
     try:
         kept = _retention(admin, topic.name)
     except BrokerProblem as problem:
@@ -269,5 +270,5 @@ def _topic_row(settings: Settings, admin: "_Admin", metadata: Any, topic: Topic)
     seen = f"partitions: {partitions}; the broker keeps messages, which are in the clear, {days}"
     if not outlives(settings, topic, kept):
         return what, "ok", seen, ""
-    mend = "set its retention.ms below the archive window: no purge here reaches the broker"
-    return what, "warning", f"{seen}, longer than the archive window", mend
+    fix = "set its retention.ms below the archive window: no purge here reaches the broker"
+    return what, "warning", f"{seen}, longer than the archive window", fix

@@ -35,7 +35,7 @@ class Arrival:
 
     @property
     def form(self) -> str:
-        """plain, gzip, zstd or sealed (callward/ingest/segments.py), by the file's name."""
+        """Return plain, gzip, zstd or sealed (callward/ingest/segments.py), by the file's name."""
         return {".gz": "gzip", ".zst": "zstd", ".seal": "sealed"}.get(self.path.suffix.lower(), "plain")
 
 
@@ -49,7 +49,7 @@ class LeftAlone:
 
 
 def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone]:
-    """Files of a source in order of their names; those that are not complete or not allowed say why."""
+    """Yield files of a source in order of their names; those that are not complete or not allowed say why."""
     root = settings.landing_path / source.name
     for folder, folders, names in os.walk(root):
         folders.sort()
@@ -61,7 +61,7 @@ def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone
 
 
 def _printable(name: str) -> str:
-    """A name whose bytes are not UTF-8 with those bytes escaped."""
+    """Return a name whose bytes are not UTF-8 with those bytes escaped."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -92,20 +92,20 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
 
 
 def strangers(settings: Settings) -> list[LeftAlone]:
-    """What lies in the landing folder and belongs to no source."""
+    """Return what lies in the landing folder and belongs to no source."""
     known = {source.name for source in settings.sources}
     if not settings.landing_path.is_dir():
         return []
-    found = (entry for entry in sorted(os.listdir(settings.landing_path)) if not entry.startswith("."))
+    entries = (entry for entry in sorted(os.listdir(settings.landing_path)) if not entry.startswith("."))
     return [
         LeftAlone(mask(_printable(entry)), "no source of that name is in the settings", True)
-        for entry in found
+        for entry in entries
         if entry not in known
     ]
 
 
 def open_plain(path: Path, form: str) -> BinaryIO:
-    """The decompressed bytes of a file that is not sealed, as a stream."""
+    """Return the decompressed bytes of a file that is not sealed, as a stream."""
     if form == "gzip":
         return cast(BinaryIO, gzip.open(path, "rb"))
     if form == "zstd":
@@ -115,7 +115,7 @@ def open_plain(path: Path, form: str) -> BinaryIO:
 
 
 def unchanged(arrival: Arrival) -> bool:
-    """Whether a file is still as it was when it was listed; True too when it is gone."""
+    """Return whether a file is still as it was when it was listed; True too when it is gone."""
     try:
         stat = arrival.path.lstat()
     except FileNotFoundError:

@@ -32,12 +32,12 @@ _HEAD_BYTES: Final = 64  # enough to read whose key it is
 
 
 def is_segment(name: str) -> bool:
-    """Whether a file of that name is whole from its first moment, as segments are."""
+    """Return whether a file of that name is whole from its first moment, as segments are."""
     return name.startswith(_PREFIX) and name.endswith(_SUFFIX)
 
 
 def sealing_key(source: Source) -> KeyName:
-    """The key that a segment is sealed under now: an hour before a month is over that of the next one.
+    """Return the key that a segment is sealed under now: an hour before a month is over that of the next one.
 
     So a purge that begins with a month finds every segment under the last one's key, and leaves that key alone.
     """
@@ -58,7 +58,7 @@ def write(settings: Settings, source: Source, keyring: Keyring, data: bytes) -> 
 
 
 def read(path: Path, source: str, keyring: Keyring) -> bytes:
-    """What a segment holds. Raises SealBroken for one that was altered or moved, KeyProblem for a key that is gone."""
+    """Return what a segment holds. Raises SealBroken for one that was changed or moved, KeyProblem without its key."""
     blob = path.read_bytes()
     packed = keyring.sealer_by_id(key_id_of(blob)).open(blob, _binding(source, path.name))
     try:
@@ -72,15 +72,15 @@ def _binding(source: str, name: str) -> bytes:
 
 
 def keys_in_use(settings: Settings) -> set[str]:
-    """Ids of the keys that sealed landing files are under: what is not taken in yet must still open."""
-    found = set()
+    """Return ids of the keys that sealed landing files are under: what is not taken in yet must still open."""
+    key_ids = set()
     for path in _sealed_files(settings):
         try:
             with path.open("rb") as file:
-                found.add(key_id_of(file.read(_HEAD_BYTES)))
+                key_ids.add(key_id_of(file.read(_HEAD_BYTES)))
         except (OSError, SealBroken):
             continue  # taken in meanwhile, or no segment at all
-    return found
+    return key_ids
 
 
 def _sealed_files(settings: Settings) -> Iterator[Path]:

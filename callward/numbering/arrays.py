@@ -26,7 +26,7 @@ class Runs(NamedTuple):
 
 
 def runs_of(text: pa.Array) -> Runs:
-    """The runs of digits among strings (shape [n]); null is no run."""
+    """Return the runs of digits among strings (shape [n]); null is no run."""
     digits = pc.ascii_ltrim(text, characters="+")
     length = np.minimum(integers(pc.binary_length(digits)), _LONGEST).astype(np.int8)
     pluses = integers(pc.binary_length(text)) - integers(pc.binary_length(digits))
@@ -38,40 +38,40 @@ def runs_of(text: pa.Array) -> Runs:
 
 
 def head(value: np.ndarray, length: np.ndarray, digits: int) -> np.ndarray:
-    """The first digits of numbers of the given lengths; a shorter number whole."""
+    """Return the first digits of numbers of the given lengths; a shorter number whole."""
     return value // POWER[np.clip(length - np.int8(digits), 0, MOST_DIGITS)]
 
 
 def is_one_of(values: np.ndarray, allowed: Sequence[int]) -> np.ndarray:
-    """Whether integers are among a few."""
-    found = np.zeros(len(values), bool)
+    """Return whether integers are among a few."""
+    among = np.zeros(len(values), bool)
     for value in allowed:
-        found |= values == value
-    return found
+        among |= values == value
+    return among
 
 
 def mask(column: pa.Array) -> np.ndarray:
-    """A boolean column as numpy, null as false."""
+    """Return a boolean column as numpy, null as false."""
     return np.asarray(column.fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def integers(column: pa.Array) -> np.ndarray:
-    """An integer column as numpy, null as 0."""
+    """Return an integer column as numpy, null as 0."""
     return np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False))
 
 
 def matches(text: pa.Array, pattern: str) -> np.ndarray:
-    """Where a regular expression is found, null as false."""
+    """Return where a regular expression is found, null as false."""
     return mask(pc.match_substring_regex(text, pattern))
 
 
 def replaced(text: pa.Array, pattern: str, replacement: str) -> pa.Array:
-    """The text with every match of a regular expression replaced."""
+    """Return the text with every match of a regular expression replaced."""
     return pc.replace_substring_regex(text, pattern, replacement)
 
 
 def changed(text: pa.Array, rows: np.ndarray, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """The text with `change` applied to some rows."""
+    """Return the text with `change` applied to some rows."""
     if not rows.any():
         return text
     if rows.all():

@@ -13,7 +13,7 @@ from callward.numbering.possible import REMEMBERED, check, parsed, parsed_abroad
 
 
 def international(text: pa.Array, runs: Runs, plan: Plan) -> np.ndarray:
-    """E.164 of each run of digits as an integer, 0 where it is not certain; int64 [n]. `text` is what `runs` reads."""
+    """Return E.164 of each run of digits (`text` is theirs) as an integer, 0 where it is not certain; int64 [n]."""
     value, length, unread = _abroad(text, runs, plan)
     if unread.any():
         domestic, domestic_length = _national(text, runs, plan, unread)
@@ -28,7 +28,7 @@ def international(text: pa.Array, runs: Runs, plan: Plan) -> np.ndarray:
 
 
 def _abroad(text: pa.Array, runs: Runs, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Value and length of what follows "+" or an international prefix (0 elsewhere); which runs are still unread."""
+    """Return value and length of what follows "+" or an international prefix, else 0; and which runs are unread."""
     value = np.where(runs.plus, runs.value, 0)
     length = np.where(runs.plus, runs.length, np.int8(0))
     unread = runs.plain & ~runs.plus
@@ -44,7 +44,7 @@ def _abroad(text: pa.Array, runs: Runs, plan: Plan) -> tuple[np.ndarray, np.ndar
 
 
 def _national(text: pa.Array, runs: Runs, plan: Plan, unread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Value and length, country code included, of the runs that are certainly national numbers; 0 elsewhere."""
+    """Return value and length, country code included, of the runs that are certainly national numbers; 0 elsewhere."""
     code, longest = str(plan.country_code), max(plan.national_lengths)
     if plan.international_pattern:
         unread = unread & ~matches(text, f"^(?:{plan.international_pattern})")
@@ -66,7 +66,7 @@ def _national(text: pa.Array, runs: Runs, plan: Plan, unread: np.ndarray) -> tup
 
 
 def _is_plainly_led(text: pa.Array, length: np.ndarray, pattern: str) -> np.ndarray:
-    """Whether the pattern, if there is one, takes the prefix off and leaves so many digits: no carrier's code."""
+    """Return whether the pattern, if any, takes the prefix off and leaves so many digits: no carrier's code."""
     if not pattern:
         return np.ones(len(length), bool)
     kept = replaced(text, f"^(?:{pattern})", "")
@@ -74,26 +74,26 @@ def _is_plainly_led(text: pa.Array, length: np.ndarray, pattern: str) -> np.ndar
 
 
 def _led(runs: Runs, prefix: str) -> np.ndarray:
-    """Whether a run starts with the prefix and goes on."""
+    """Return whether a run starts with the prefix and goes on."""
     longer = (runs.length > len(prefix)) & (runs.length <= MOST_DIGITS)
     return np.asarray(longer & (head(runs.value, runs.length, len(prefix)) == int(prefix)))
 
 
 def _read_doubtful(number: np.ndarray, value: np.ndarray, rows: np.ndarray) -> None:
     distinct, places = np.unique(value[rows], return_inverse=True)
-    number[rows] = np.array([parsed_abroad(int(one)) for one in distinct], np.int64)[places]
+    number[rows] = np.array([parsed_abroad(int(digits)) for digits in distinct], np.int64)[places]
 
 
 def _read_at_home(number: np.ndarray, text: pa.Array, rows: np.ndarray, plan: Plan) -> None:
-    """What bulk reading left, where carriers have codes of their own."""
+    """Read what bulk reading left, where carriers have codes of their own."""
     encoded = text.filter(pa.array(rows)).dictionary_encode()
-    found = np.array([_parsed_at_home(one, plan) for one in encoded.dictionary.to_pylist()], np.int64)
-    number[rows] = found[integers(encoded.indices)]
+    numbers = np.array([_parsed_at_home(dialled, plan) for dialled in encoded.dictionary.to_pylist()], np.int64)
+    number[rows] = numbers[integers(encoded.indices)]
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _parsed_at_home(dialled: str, plan: Plan) -> int:
-    """E.164 by phonenumbers of a number dialled in a country with carrier codes, 0 where it is not a valid one."""
+    """Return E.164, by phonenumbers, of a number dialled in a country with carrier codes, 0 where it is not valid."""
     number = parsed(dialled, plan.country)
     domestic = str(number).startswith(str(plan.country_code))
     readable = domestic or plan.international_pattern != ""

@@ -54,7 +54,7 @@ _TO_USER: Final = (
 
 
 def undress(text: pa.Array) -> pa.Array:
-    """The dialled text of values that are no plain digits (shape [n]): user part of a URI, digits without separators.
+    """Return the dialled text of values that are no plain digits (shape [n]): user part of a URI, digits unseparated.
 
     Nothing dialled is left out: digits that are no number keep their count, a user's name stays as it is. Where a URI
     names a host and no user, the text is empty.
@@ -65,12 +65,12 @@ def undress(text: pa.Array) -> pa.Array:
 
 
 def is_hidden(text: pa.Array) -> np.ndarray:
-    """Whether the display name before a URI asks that the number stay hidden; bool [n]."""
+    """Return whether the display name before a URI asks that the number stay hidden; bool [n]."""
     return matches(text, _HIDDEN_NAME)
 
 
 def spelled(word: str) -> int:
-    """The digits that dial a word on a telephone keypad (ITU-T E.161)."""
+    """Return the digits that dial a word on a telephone keypad (ITU-T E.161)."""
     return int(word.upper().encode().translate(_KEYPAD))
 
 
@@ -91,7 +91,7 @@ def _user_part(text: pa.Array) -> pa.Array:
 
 
 def _stepped(text: pa.Array, step: _Step) -> pa.Array:
-    """One step on the rows that need it: looking for a byte, then for a match, is cheaper than rewriting."""
+    """Return text with a step applied to the rows that need it: to look for a byte first is cheaper than rewriting."""
     data = text.buffers()[2]
     written = data.to_pybytes() if data else b""
     if step.sign not in written:
@@ -108,6 +108,6 @@ def _without_separators(text: pa.Array) -> pa.Array:
 
 
 def _from_keypad(text: pa.Array) -> pa.Array:
-    """1-800-FLOWERS as 18003569377: toll-free and 900 numbers only, for elsewhere letters may be a user's name."""
+    """Return 1-800-FLOWERS as 18003569377: toll-free and 900 numbers only; elsewhere letters may be a user's name."""
     upper = pc.ascii_upper(replaced(text, r"[^0-9A-Za-z+]+", ""))
     return pa.array([word.encode().translate(_KEYPAD).decode() for word in upper.to_pylist()], pa.string())

@@ -51,12 +51,12 @@ class Saying(NamedTuple):
 
 
 def nothing_said(rows: int) -> Saying:
-    """Of so many values: a party is named, in a way that is not known yet."""
+    """Return kinds of `rows` values that name a party in a way that is not known yet."""
     return Saying(np.full(rows, SPECIAL, np.int8), np.full(rows, ALLOWED, np.int8), np.zeros(rows, bool))
 
 
 def say(text: pa.Array, plan: Plan) -> Saying:
-    """Feature codes, SIP users, words that name nobody, and what is empty, among undressed texts that are no digits."""
+    """Return kinds of undressed texts that are no digits: feature codes, SIP users, words for nobody, nothing."""
     plainly = pc.ascii_lower(replaced(text, r"[ _\-]+", ""))
     meanings = (
         (matches(text, "^$"), ABSENT, UNAVAILABLE),
@@ -77,7 +77,7 @@ def _feature_pattern(plan: Plan) -> str:
 
 
 def name_short(runs: Runs, plan: Plan, kind: np.ndarray) -> None:
-    """Sets the kind of emergency and service codes, then of extensions by their length, then of other short codes."""
+    """Set the kind of emergency and service codes, then of extensions by their length, then of other short codes."""
     least, most = plan.extension_digits
     dialled = runs.plain & ~runs.plus
     rows = np.flatnonzero(dialled & (runs.length <= _SERVICE_DIGITS))
@@ -89,7 +89,7 @@ def name_short(runs: Runs, plan: Plan, kind: np.ndarray) -> None:
 
 
 def name_nobody(runs: Runs, kind: np.ndarray, presentation: np.ndarray, nobody: np.ndarray) -> None:
-    """Sets what "0" says, and what the words that carriers spell on a keypad say: they name no party."""
+    """Set the kind of "0", and of the words that carriers spell on a keypad: they name no party."""
     special = kind == SPECIAL
     words = [(runs.plain & special & (runs.length == 1) & (runs.value == 0), UNAVAILABLE)]
     for word, meaning in _KEYPAD_WORDS.items():
@@ -100,14 +100,14 @@ def name_nobody(runs: Runs, kind: np.ndarray, presentation: np.ndarray, nobody: 
 
 
 def _services(value: np.ndarray, length: np.ndarray, plan: Plan) -> np.ndarray:
-    """The service of each run of at most six digits; int8 [n]."""
+    """Return the service of each run of at most six digits; int8 [n]."""
     padded, places = np.unique(value + POWER[length], return_inverse=True)  # a 1 before it keeps leading zeros
-    return np.array([_service(str(one)[1:], plan.country) for one in padded], np.int8)[places]
+    return np.array([_service(str(run)[1:], plan.country) for run in padded], np.int8)[places]
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _service(digits: str, country: str) -> int:
-    """Emergency; short code where three digits, or 11 and more (116 and 118 of the CEPT); else perhaps short.
+    """Return the service of a run: emergency; short code where three digits, or 11 and more (116, 118 of the CEPT).
 
     Text-message codes are none: nobody calls them, and most extensions of four or five digits would be one.
     """

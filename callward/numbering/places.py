@@ -74,31 +74,31 @@ class _Place(NamedTuple):
 
 
 def places(number: pa.Array, plan: Plan) -> Places:
-    """Where normalized numbers belong (strings as `normalize_values` gives them by the same plan, shape [n])."""
+    """Return where normalized numbers belong (strings as `normalize_values` gives them by the same plan, shape [n])."""
     return places_of(normalize_values(number, plan))
 
 
 def places_of(read: Normalized) -> Places:
-    """Where numbers belong that were just read."""
+    """Return where numbers belong that `normalize_values` has just read."""
     keys = pa.array(_keys(integers(read.e164), integers(read.kind.indices))).dictionary_encode()
-    found = [_place_of_key(key) for key in keys.dictionary.to_pylist()]
-    columns = zip(*found, strict=True) if found else ((),) * len(_Place._fields)
+    values = [_place_of_key(key) for key in keys.dictionary.to_pylist()]
+    columns = zip(*values, strict=True) if values else ((),) * len(_Place._fields)
     return Places(*(_of_keys(keys.indices, column) for column in columns))
 
 
-def _of_keys(keys: pa.Array, told: Sequence[str | None]) -> pa.DictionaryArray:
-    distinct = pa.array(told, pa.string()).dictionary_encode()
+def _of_keys(keys: pa.Array, values: Sequence[str | None]) -> pa.DictionaryArray:
+    distinct = pa.array(values, pa.string()).dictionary_encode()
     return pa.DictionaryArray.from_arrays(distinct.indices.take(keys), distinct.dictionary)
 
 
 def _keys(value: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """One integer per number: of E.164 its leading digits and its length, else minus the position of its kind."""
+    """Return one integer per number: of E.164 its leading digits and length, else minus the position of its kind."""
     length = np.searchsorted(POWER, value, side="right").astype(np.int8)
     return np.where(value > 0, _leads(value, length) * _LENGTHS + length, -kind.astype(np.int64))
 
 
 def _leads(value: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The digits that decide where E.164 numbers belong.
+    """Return the digits that decide where E.164 numbers belong.
 
     1 and the area code; elsewhere the country code, the first few digits where regions share it, all of an exception.
     """
@@ -120,7 +120,7 @@ def _leads_abroad(value: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 @cache  # as many as there are country codes
 def _exceptional_pattern(code: int) -> str:
-    """Numbers of a code whose place its first digits do not decide: with a tariff of their own, or of small islands.
+    """Return a pattern of a code's numbers whose first digits do not decide their place: of small islands, or premium.
 
     The metadata gives the leading digits of most regions that share a code; of the others it has only whole patterns.
     """
@@ -141,7 +141,7 @@ def _place_of_key(key: int) -> _Place:
 
 @lru_cache(maxsize=REMEMBERED)
 def _place(lead: int, length: int) -> _Place:
-    """Where E.164 numbers with these leading digits and this length belong."""
+    """Return where E.164 numbers with these leading digits and this length belong."""
     digits = str(lead)
     code = int(CODE_OF_HEAD[int(digits[:3].ljust(3, "0"))])
     if code == NANP:
@@ -155,7 +155,7 @@ def _place(lead: int, length: int) -> _Place:
 
 
 def _place_in_nanp(area: str) -> _Place:
-    """By the area code. A toll-free or 900 number serves many countries, and where it ends nobody can tell."""
+    """Return the place of an area code. A toll-free or 900 number serves many countries: where it ends is unknown."""
     if area in TOLL_FREE_CODES or area == PREMIUM_CODE:
         return _Place(f"+1{area}", "premium" if area == PREMIUM_CODE else "toll_free", None, None)
     region = _region_of_area(area)
@@ -164,24 +164,24 @@ def _place_in_nanp(area: str) -> _Place:
 
 
 def _region_of_area(area: str) -> str | None:
-    """The region whose leading digits an area code is, by the metadata; the US and Canada have none, but ranges."""
+    """Return the region whose leading digits an area code is, by the metadata; the US and Canada have ranges."""
     for region, metadata in regions_of(NANP):
         if metadata.leading_digits and re.fullmatch(metadata.leading_digits, area):
             return region
-    found = (phonenumbers.region_code_for_number(number_of(NANP, area + end)) for end in _NANP_ENDS)
-    return next((region for region in found if region), None)
+    regions = (phonenumbers.region_code_for_number(number_of(NANP, area + end)) for end in _NANP_ENDS)
+    return next((region for region in regions if region), None)
 
 
 def _region(code: int, national: str, more: int) -> str:
-    """The region of the first completion that phonenumbers finds valid; else the code's main region."""
+    """Return the region of the first completion that phonenumbers finds valid; else the code's main region."""
     main, *others = phonenumbers.region_codes_for_country_code(code)
     numbers = (number_of(code, national + digit * more) for digit in (_ENDS if others else ""))
-    found = (phonenumbers.region_code_for_number(number) for number in numbers)
-    return next((region for region in found if region), str(main))
+    regions = (phonenumbers.region_code_for_number(number) for number in numbers)
+    return next((region for region in regions if region), str(main))
 
 
 def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.DictionaryArray:
-    """interstate, intrastate, international or unknown, by the zones of two numbers (Places.zone; same shape [n]).
+    """Return interstate, intrastate, international or unknown, by the zones of two numbers (Places.zone; shape [n]).
 
     International where the countries differ (47 U.S.C. 153(21)); among US states, territories and DC by the states of
     the area codes (153(28), 153(47)), as carriers do by number; unknown for toll-free and every number without a zone,
@@ -194,7 +194,7 @@ def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArr
 
 @lru_cache(maxsize=16)  # the zones of a source are soon known
 def _rule(zones: tuple[str, ...]) -> np.ndarray:
-    """The jurisdiction between any two zones; int8 [zones + 1, zones + 1], the last row and column for no zone."""
+    """Return the jurisdiction between any two zones; int8 [zones + 1, zones + 1], last row and column: no zone."""
     country = np.array([*(zone.partition("-")[0] for zone in zones), ""])
     stated = np.array([*("-" in zone for zone in zones), False])
     rule = np.full((len(country), len(country)), _UNKNOWN, np.int8)
@@ -206,7 +206,7 @@ def _rule(zones: tuple[str, ...]) -> np.ndarray:
 
 
 def _zone_positions(zone: pa.DictionaryArray, zones: dict[str, int]) -> np.ndarray:
-    """Each row's position in `zones`, which grows by the new ones; -1 for null."""
+    """Return each row's position in `zones`, which grows by the new ones; -1 for null."""
     names = zone.dictionary.to_pylist()
     positions = np.array(
         [-1 if name is None else zones.setdefault(name, len(zones)) for name in names] + [-1], np.int16

@@ -34,7 +34,7 @@ class Plan:
 
     @property
     def bare_lengths(self) -> tuple[int, ...]:
-        """Lengths at which digits without any prefix are certainly a national number.
+        """Return lengths at which digits without any prefix are certainly a national number.
 
         Where a national prefix is dialled, other lengths may be a local number (open plans: DE, AT) or another
         country's number without its "+". A plan whose longest number has at most 10 digits leaves no such doubt there.
@@ -53,7 +53,7 @@ def plan(
     extension_digits: tuple[int, int] = (2, 6),
     feature_prefixes: Sequence[str] = ("*", "#"),
 ) -> Plan:
-    """The numbering plan of an ISO country, from phonenumbers' metadata; what is given replaces the metadata.
+    """Return the numbering plan of an ISO country, from phonenumbers' metadata; what is given replaces the metadata.
 
     `international_prefix` is one prefix or several ("00", or "9011" behind an outside line); `national_prefix` "" means
     none; `extension_digits` is the least and greatest length of an extension; `feature_prefixes` start a feature code.
@@ -81,7 +81,7 @@ def plan(
 
 
 def metadata_of(country_code: int) -> Any:
-    """The PhoneMetadata of a country code's main region, or of a network that belongs to no country."""
+    """Return the PhoneMetadata of a country code's main region, or of a network that belongs to no country."""
     region = phonenumbers.region_code_for_country_code(country_code)
     if region == NO_COUNTRY:
         return PhoneMetadata.metadata_for_nongeo_region(country_code)
@@ -89,7 +89,7 @@ def metadata_of(country_code: int) -> Any:
 
 
 def regions_of(country_code: int) -> list[tuple[str, Any]]:
-    """The regions that share a country code, with their PhoneMetadata; the main one first."""
+    """Return the regions that share a country code, with their PhoneMetadata; the main one first."""
     regions = phonenumbers.region_codes_for_country_code(country_code)
     if regions == (NO_COUNTRY,):
         return [(NO_COUNTRY, metadata_of(country_code))]
@@ -97,18 +97,18 @@ def regions_of(country_code: int) -> list[tuple[str, Any]]:
 
 
 def carrier_pattern(metadata: Any) -> str:
-    """What may stand before a national number, where that is more than the national prefix; else ""."""
+    """Return what may stand before a national number, where that is more than the national prefix; else ""."""
     pattern = metadata.national_prefix_for_parsing or ""
     return "" if pattern == (metadata.national_prefix or "") else pattern
 
 
 def _lengths(local: Any, shared: Any) -> tuple[int, ...]:
-    """Lengths of national numbers that can be dialled in a region, which may share its country code with others."""
+    """Return lengths of national numbers that can be dialled in a region (others may share its country code)."""
     return tuple(sorted({*local.general_desc.possible_length} & {*shared.general_desc.possible_length}))
 
 
 def _international_prefixes(local: Any, given: str | Sequence[str] | None) -> tuple[tuple[str, ...], str]:
-    """Prefixes, and a pattern of all where there are more, by carrier."""
+    """Return prefixes, and a pattern of all where there are more, by carrier."""
     if given is not None:
         return ((given,) if isinstance(given, str) else tuple(given)), ""
     pattern = local.international_prefix or ""

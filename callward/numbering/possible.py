@@ -20,7 +20,7 @@ TOLL_FREE_CODES: Final = ("800", "822", "833", "844", "855", "866", "877", *(str
 
 
 def _codes_by_head() -> np.ndarray:
-    """Country code by the first three digits of an E.164 number, 0 where there is none; int16 [1000]."""
+    """Return country code by the first three digits of an E.164 number, 0 where there is none; int16 [1000]."""
     codes = np.zeros(1000, np.int16)
     for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
         room = 10 ** (3 - len(str(code)))
@@ -29,7 +29,7 @@ def _codes_by_head() -> np.ndarray:
 
 
 def _nanp_leads() -> np.ndarray:
-    """Which NPA-NXX are possible, by their six digits; bool [1000000].
+    """Return which NPA-NXX are possible, by their six digits; bool [1000000].
 
     NPA is [2-9][0-8]X and no N11; NXX is [2-9]XX and no N11, save in toll-free numbers, which spell words with it.
     """
@@ -54,7 +54,7 @@ class _Code(NamedTuple):
 
 
 def check(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which numbers are possible E.164, and which only the library can read; two bool [n].
+    """Return which numbers are possible E.164, and which only the library can read; two bool [n].
 
     Doubtful are those with a national prefix after the country code, as in +44 (0)20.
     """
@@ -67,12 +67,12 @@ def check(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def is_nanp(value: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """Whether a number is 1 and ten digits."""
+    """Return whether a number is 1 and ten digits."""
     return np.asarray((length == 11) & (value // 10**10 == NANP))
 
 
 def _check_abroad(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `check`, country code by country code."""
+    """Return what `check` does for numbers of other countries, country code by country code."""
     sound, doubtful = np.zeros(len(value), bool), np.zeros(len(value), bool)
     for code, rows in by_code(value, length):
         rest = length[rows] - _CODE_DIGITS[code]
@@ -82,7 +82,7 @@ def _check_abroad(value: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np
 
 
 def by_code(value: np.ndarray, length: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each country code among E.164 digits, and the rows that have it."""
+    """Yield each country code among E.164 digits, and the rows that have it."""
     codes = CODE_OF_HEAD[head(value, length, 3)]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=0))  # the rows of code 0, which is none, come first
@@ -91,7 +91,7 @@ def by_code(value: np.ndarray, length: np.ndarray) -> Iterator[tuple[int, np.nda
 
 
 def _check_odd_nanp(national: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of lengths that are not ten: none is sound; in +1 1303... one prefix may be too many."""
+    """Return `check` of +1 and other lengths than ten: none is possible; +1 1303... may have one prefix too many."""
     return np.zeros(len(national), bool), (length == 11) & (national // 10**10 == NANP)
 
 
@@ -105,7 +105,7 @@ def _check_code(facts: _Code, national: np.ndarray, length: np.ndarray) -> tuple
 
 
 def _is_stripped(national: np.ndarray, length: np.ndarray, pattern: str) -> np.ndarray:
-    """Whether the pattern takes digits away (some match nothing at all)."""
+    """Return whether the pattern takes digits away (some match nothing at all)."""
     padded = pc.utf8_slice_codeunits(pa.array(national + POWER[length]).cast(pa.string()), 1)
     kept = integers(pc.binary_length(replaced(padded, f"^(?:{pattern})", "")))
     return np.asarray(kept != length)
@@ -120,12 +120,12 @@ def _code(code: int) -> _Code:
 
 @lru_cache(maxsize=REMEMBERED)
 def parsed_abroad(number: int) -> int:
-    """E.164 by phonenumbers of digits that begin with a country code, 0 where impossible: +44 (0)20 loses its 0."""
+    """Return E.164, by phonenumbers, of digits after "+", 0 where impossible: +44 (0)20 loses its 0."""
     return parsed(f"+{number}", None)
 
 
 def parsed(dialled: str, country: str | None) -> int:
-    """E.164 by phonenumbers of what is dialled in a country (None: it must start with "+"), 0 where it is impossible.
+    """Return E.164, by phonenumbers, of what is dialled in a country (None: it starts with "+"), 0 where impossible.
 
     So is a number that changes when it is parsed again: it began with one prefix too many.
     """
@@ -139,14 +139,14 @@ def parsed(dialled: str, country: str | None) -> int:
 
 
 def _digits(number: phonenumbers.PhoneNumber) -> int:
-    """E.164 of a number that phonenumbers read; 0 where E.164 or the NANP has no such number."""
+    """Return E.164 of a number that phonenumbers read; 0 where E.164 or the NANP has no such number."""
     digits = phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
     impossible = number.country_code == NANP and not _NANP_LEADS[int(digits[1:7])]
     return 0 if impossible or len(digits) > MOST_E164_DIGITS else int(digits)
 
 
 def number_of(code: int, national: str) -> phonenumbers.PhoneNumber:
-    """A country code and national digits as phonenumbers holds them (parsing would strip and cost more)."""
+    """Return a country code and national digits as phonenumbers holds them (parsing would strip and cost more)."""
     zeros = len(national) - len(national.lstrip("0"))
     return phonenumbers.PhoneNumber(
         country_code=code,

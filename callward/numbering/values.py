@@ -39,7 +39,7 @@ class Normalized(NamedTuple):
 
 
 def normalize_values(raw: pa.Array, plan: Plan) -> Normalized:
-    """Reads numbers as a switch wrote them (strings, shape [n]; repetitions cost little).
+    """Read numbers as a switch wrote them (strings, shape [n]; repetitions cost little).
 
     Certain numbers become E.164. Everything else stays as dialled (a URI is reduced to its user part, separators
     between digits go), with its kind. Words that name no party ("anonymous", "s", "0") give null with kind `special`;
@@ -56,13 +56,13 @@ def normalize_values(raw: pa.Array, plan: Plan) -> Normalized:
     name_nobody(runs, kind, presentation, nobody)
     fresh = (kind == E164) & ~(runs.plus & (number == runs.value))
     written = _written(text, np.where(fresh, number, 0), nobody)
-    said = pa.array(presentation, mask=presentation == UNSAID)
+    presentations = pa.array(presentation, mask=presentation == UNSAID)
     certain = pa.array(np.where(kind == E164, number, 0))
-    return Normalized(written, few_of(said, PRESENTATIONS), few_of(kind, KINDS), certain)
+    return Normalized(written, few_of(presentations, PRESENTATIONS), few_of(kind, KINDS), certain)
 
 
 def _read(raw: pa.Array, plan: Plan) -> tuple[pa.Array, Runs, Saying]:
-    """The dialled text of each value, its digits, and what it says apart from digits."""
+    """Return the dialled text of each value, its digits, and what it says apart from digits."""
     runs, valid = runs_of(raw), mask(raw.is_valid())
     saying = nothing_said(len(raw))
     for column, unknown in zip(saying, (ABSENT, UNSAID, True), strict=True):
@@ -79,7 +79,7 @@ def _read(raw: pa.Array, plan: Plan) -> tuple[pa.Array, Runs, Saying]:
 
 
 def _read_dressed(values: pa.Array, plan: Plan) -> tuple[pa.Array, Runs, Saying]:
-    """As `_read`, for distinct values that are no plain digits."""
+    """Return what `_read` does, for distinct values that are no plain digits."""
     text = undress(values)
     runs, saying = runs_of(text), nothing_said(len(text))
     words = ~runs.plain
@@ -90,7 +90,7 @@ def _read_dressed(values: pa.Array, plan: Plan) -> tuple[pa.Array, Runs, Saying]
 
 
 def _written(text: pa.Array, number: np.ndarray, nobody: np.ndarray) -> pa.Array:
-    """E.164 where a number is given, null where nobody is named, else the text."""
+    """Return E.164 where a number is given, null where nobody is named, else the text."""
     fresh = number > 0
     if fresh.any():
         digits = pa.array(number, mask=~fresh).cast(pa.string())

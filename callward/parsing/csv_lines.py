@@ -44,7 +44,7 @@ class _Tried:
 
     @classmethod
     def together(cls, parts: Sequence[tuple[Rows, "_Tried"]]) -> "_Tried":
-        """One result of several, each over the lines at its positions."""
+        """Return several results as one, each over the lines at its positions."""
         names = parts[0][1].texts
         return cls(
             np.concatenate([at[tried.rows] for at, tried in parts]),
@@ -98,7 +98,7 @@ class CsvLines:
         return left, np.concatenate([tried.counts, np.full(len(unlike), count)])
 
     def _take_unescaped(self, left: Rows, counts: Rows, layout: Layout) -> tuple[Rows, Rows]:
-        """A second chance for lines whose values are all quoted and hold quotes that nobody escaped."""
+        """Read again the lines whose values are all quoted and hold quotes that nobody escaped."""
         if self.file.quoting != "doubled" or not len(left):
             return left, counts
         still, _ = self._take(left, layout, len(layout.columns), _loose)
@@ -114,12 +114,12 @@ def _matching(tried: _Tried, layout: Layout) -> npt.NDArray[np.bool_]:
 
 
 def _wanted(columns: Sequence[str], names: set[str]) -> dict[str, int]:
-    """Position of each column that is read; the first of a name counts."""
+    """Return position of each column that is read; the first of a name counts."""
     return {name: columns.index(name) for name in dict.fromkeys(columns) if name in names}
 
 
 def _strict(lines: pa.LargeBinaryArray, file: File, columns: Sequence[str], names: set[str]) -> _Tried:
-    """Lines whose quotes are escaped, or that have none, by pyarrow; believed only if it finds as many as there are."""
+    """Return lines whose quotes are escaped, or that have none, by pyarrow; None unless it finds as many."""
     wanted = _wanted(columns, names)
     tried = _by_pyarrow(lines, file, len(columns), wanted)
     if tried is not None and _values(lines[-1].as_py(), file) is not None:
@@ -136,7 +136,7 @@ def _strict(lines: pa.LargeBinaryArray, file: File, columns: Sequence[str], name
 
 
 def _by_pyarrow(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict[str, int]) -> _Tried | None:
-    """`lines` as pyarrow reads them; None where a torn quote ran from one line into others."""
+    """Return `lines` as pyarrow reads them; None where a torn quote ran from one line into others."""
     include = [str(at) for at in wanted.values()] or ["0"]
     data = joined(lines)
     refused: list[tuple[int, int]] = []
@@ -163,7 +163,7 @@ def _by_pyarrow(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict
 
 
 def _noting(refused: list[tuple[int, int]]) -> Callable[[pa.csv.InvalidRow], str]:
-    """A handler that lists each row of another number of columns: its position, and how many it has."""
+    """Return a handler that lists each row of another number of columns: its position, and how many it has."""
 
     def note(row: pa.csv.InvalidRow) -> str:
         refused.append((row.number - 1, row.actual_columns))
@@ -173,7 +173,7 @@ def _noting(refused: list[tuple[int, int]]) -> Callable[[pa.csv.InvalidRow], str
 
 
 def _masked(data: pa.Buffer) -> pa.Buffer:
-    """`data` with every byte beyond ASCII as "?": where values end stays the same."""
+    """Return `data` with every byte beyond ASCII as "?": where values end stays the same."""
     text = np.frombuffer(data, np.uint8)
     return pa.py_buffer(np.where(text < 0x80, text, np.uint8(ord("?"))))
 
@@ -204,13 +204,13 @@ def _csv_table(
 
 
 def _values(line: bytes, file: File) -> list[str] | None:
-    """Values of one line, as pyarrow takes them; None where a quote that opens does not close."""
+    """Return values of one line, as pyarrow takes them; None where a quote that opens does not close."""
     reader = csv.reader([line.decode() + "\n", "end\n"], **dialect(file))
     try:
-        found = list(reader)
+        rows = list(reader)
     except csv.Error:
         return None
-    return found[0] if len(found) == 2 else None
+    return rows[0] if len(rows) == 2 else None
 
 
 def _singly(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict[str, int]) -> _Tried:
@@ -222,7 +222,7 @@ def _singly(lines: pa.LargeBinaryArray, file: File, count: int, wanted: dict[str
 
 
 def _loose(lines: pa.LargeBinaryArray, file: File, columns: Sequence[str], names: set[str]) -> _Tried:
-    """Lines in which every value is quoted and none escaped: a value ends only at quote, delimiter, quote."""
+    """Return lines in which every value is quoted and none escaped: a value ends only at quote, delimiter, quote."""
     body = trimmed(lines, b";")
     body = pc.if_else(_quoted(body), pc.binary_slice(body, 1, -1), pa.scalar(None, body.type))
     split = pc.split_pattern(body, pattern=f'"{file.delimiter}"'.encode())

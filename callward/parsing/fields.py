@@ -9,7 +9,17 @@ import pyarrow.compute as pc
 
 from callward.columns import few, map_few, nulls, overlaid
 from callward.parsing.raw_columns import Texts, null_empty
-from callward.parsing.times import Resolved, Stamp, Times, decimals, durations, in_utc, integers, read_times, stamp
+from callward.parsing.times import (
+    Resolved,
+    Times,
+    Timestamps,
+    complete_times,
+    decimals,
+    durations,
+    in_utc,
+    integers,
+    read_times,
+)
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS
 from schemas.cdr import FEW, PARSED
 from schemas.declaration import DURATION_FIELDS, TIME_FIELDS, WORKING_FIELDS, Declaration, Value
@@ -39,10 +49,10 @@ class Fields:
     zone: str
     declaration: Declaration
     values: dict[str, pa.Array] = field(default_factory=dict)
-    stamps: dict[str, Stamp] = field(default_factory=dict)
+    timestamps: dict[str, Timestamps] = field(default_factory=dict)
     bad_time: pa.Array | None = None
     bad_field: pa.Array | None = None
-    seen: dict[str, Stamp] = field(default_factory=dict)
+    seen: dict[str, Timestamps] = field(default_factory=dict)
 
     def read(self, fields: Mapping[str, tuple[Value, ...]], where: pa.Array | None = None) -> None:
         """Read `fields`; where a mask is given, only for the records it says, leaving others as they are."""
@@ -53,63 +63,63 @@ class Fields:
                 self._read_value(name, values, where)
 
     def _read_value(self, name: str, values: tuple[Value, ...], where: pa.Array | None) -> None:
-        found, present = None, None
+        column, present = None, None
         for value in values:
             text = _text(self.texts, value)
             if text is not None:
                 typed = _typed(name, _worded(text, value), value)
-                found = typed if found is None else pc.coalesce(found, typed)
+                column = typed if column is None else pc.coalesce(column, typed)
                 present = text if present is None else pc.coalesce(present, text)
-        if found is not None:
-            self.bad_field = _worse(self.bad_field, present, found, where)
-            self.values[name] = _laid_over(self.values.get(name), found, where)
+        if column is not None:
+            self.bad_field = _worse(self.bad_field, present, column, where)
+            self.values[name] = _laid_over(self.values.get(name), column, where)
 
     def _read_time(self, name: str, values: tuple[Value, ...], where: pa.Array | None) -> None:
-        found, present = None, None
+        time, present = None, None
         for value in values:
             text = _text(self.texts, value)
             if text is not None:
-                read = self._stamp(text, value)
-                found = read if found is None else self._either(found, read)
+                read = self._timestamps(text, value)
+                time = read if time is None else self._either(time, read)
                 present = text if present is None else pc.coalesce(present, text)
-        if found is not None:
-            self.bad_time = _worse(self.bad_time, present, found.at, where)
-            before = self.stamps.get(name)
-            self.stamps[name] = Stamp(_laid_over(before.at if before else None, found.at, where), found.local)
+        if time is not None:
+            self.bad_time = _worse(self.bad_time, present, time.at, where)
+            before = self.timestamps.get(name)
+            self.timestamps[name] = Timestamps(_laid_over(before.at if before else None, time.at, where), time.local)
 
-    def _stamp(self, text: pa.Array, value: Value) -> Stamp:
+    def _timestamps(self, text: pa.Array, value: Value) -> Timestamps:
         key = repr(value)
         if key not in self.seen:
             self.seen[key] = read_times(plain(text), value, self.zone, self.declaration.time)
         return self.seen[key]
 
-    def _either(self, first: Stamp, second: Stamp) -> Stamp:
+    def _either(self, first: Timestamps, second: Timestamps) -> Timestamps:
         if first.local != second.local:
             first, second = (in_utc(s, self.zone, self.declaration.time) for s in (first, second))
-        return Stamp(pc.coalesce(first.at, second.at), first.local)
+        return Timestamps(pc.coalesce(first.at, second.at), first.local)
 
     def keep_only(self, names: Sequence[str], where: pa.Array) -> None:
-        """Records of the mask `where` speak of the fields `names` alone."""
+        """Blank all fields but `names` in the records of the mask `where`."""
         for name in set(self.values) - set(names):
             self.values[name] = blank(self.values[name], where)
-        for name in set(self.stamps) - set(names):
-            self.stamps[name] = Stamp(blank(self.stamps[name].at, where), self.stamps[name].local)
+        for name in set(self.timestamps) - set(names):
+            self.timestamps[name] = Timestamps(blank(self.timestamps[name].at, where), self.timestamps[name].local)
 
     def get(self, name: str) -> pa.Array:
-        """The field `name`, null throughout where the source has none."""
+        """Return the field `name`, null throughout where the source has none."""
         return self.values.get(name, nulls(self.rows, PARSED.field(name).type))
 
-    def settled(self) -> Resolved:
-        """The records' times, complete."""
+    def complete_times(self) -> Resolved:
+        """Return the records' times, complete."""
         times = Times(
-            *(self.stamps.get(name) for name in TIME_FIELDS),
+            *(self.timestamps.get(name) for name in TIME_FIELDS),
             *(self.values.get(name) for name in DURATION_FIELDS),
         )
-        return stamp(times, self.rows, self.zone, self.declaration.time)
+        return complete_times(times, self.rows, self.zone, self.declaration.time)
 
 
 def _worse(bad: pa.Array | None, text: pa.Array, read: pa.Array, where: pa.Array | None) -> pa.Array | None:
-    """`bad`, and the records whose `text` is there but could not be read."""
+    """Return `bad`, and the records whose `text` is there but could not be read."""
     if read.null_count == text.null_count:
         return bad
     wrong = pc.and_(pc.is_valid(text), pc.is_null(read))
@@ -117,23 +127,23 @@ def _worse(bad: pa.Array | None, text: pa.Array, read: pa.Array, where: pa.Array
     return wrong if bad is None else pc.or_(bad, wrong)
 
 
-def _laid_over(before: pa.Array | None, found: pa.Array, where: pa.Array | None) -> pa.Array:
+def _laid_over(before: pa.Array | None, values: pa.Array, where: pa.Array | None) -> pa.Array:
     if where is None:
-        return found
+        return values
     if before is None:
-        return blank(found, pc.invert(where))
-    return pc.if_else(where, found, before)
+        return blank(values, pc.invert(where))
+    return pc.if_else(where, values, before)
 
 
 def blank(values: pa.Array, where: pa.Array) -> pa.Array:
-    """`values` with null where the mask `where` says."""
+    """Return `values` with null where the mask `where` says."""
     if values.type == FEW:
         return overlaid(values, where, None)
     return pc.if_else(where, pa.scalar(None, values.type), values)
 
 
 def _text(texts: Texts, value: Value) -> pa.Array | None:
-    """The text (string or FEW) that `value` names, as far as it is there; None where no record has such a column."""
+    """Return the text (string or FEW) that `value` names; None where no record has such a column."""
     given = [_without(texts[column], value.absent) for column in value.column if column in texts]
     if not given or (value.join is not None and len(given) < len(value.column)):
         return None
@@ -156,7 +166,7 @@ def _put_together(given: Sequence[pa.Array], join: str | None) -> pa.Array:
 
 
 def _kept(text: pa.Array, pattern: str) -> pa.Array:
-    """The group `value` of `pattern`, found once per distinct value; null where there is none."""
+    """Return the group `value` of `pattern`, found once per distinct value; null where there is none."""
     distinct = few(text)
     group = pc.struct_field(pc.extract_regex(distinct.dictionary, pattern=pattern), "value")
     named = null_empty(group).dictionary_encode()
@@ -164,7 +174,7 @@ def _kept(text: pa.Array, pattern: str) -> pa.Array:
 
 
 def _worded(text: pa.Array, value: Value) -> pa.Array:
-    """`text` in canonical words: through the value's map, or its constant; null for a word that the map lacks."""
+    """Return `text` in canonical words: by the value's map, or its constant; null for a word that the map lacks."""
     if value.map:
         other = value.map.get("*")
         text = map_few(text, lambda word: value.map.get(word, other))
@@ -176,7 +186,7 @@ def _codec(name: str) -> str:
 
 
 def _typed(name: str, text: pa.Array, value: Value) -> pa.Array:
-    """`text` as the field `name` has it; null where it cannot be."""
+    """Return `text` as the field `name` has it; null where it cannot be."""
     if name in DURATION_FIELDS:
         return _of_values(text, lambda distinct: durations(distinct, value.unit))
     if name == "codec":
@@ -190,10 +200,10 @@ def _typed(name: str, text: pa.Array, value: Value) -> pa.Array:
 
 
 def plain(text: pa.Array) -> pa.StringArray:
-    """Text as string, spelled out where it is FEW."""
+    """Return text as string, spelled out where it is FEW."""
     return text.cast(pa.string()) if text.type == FEW else text
 
 
 def _of_values(text: pa.Array, read: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """What `read` makes of text: of each distinct value once, where they are known."""
+    """Return what `read` makes of text: of each distinct value once, where they are known."""
     return read(text.dictionary).take(text.indices) if text.type == FEW else read(text)

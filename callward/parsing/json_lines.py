@@ -36,10 +36,10 @@ def read_json(sheet: Sheet, rows: Rows, lines: pa.LargeBinaryArray, file: File, 
     parts, refused = _json_parts(lines, np.flatnonzero(alike), paths)
     singly = np.concatenate([np.flatnonzero(~alike), *refused])
     objects = [_object(lines[int(at)].as_py()) for at in singly]
-    good = np.array([found is not None for found in objects], bool)
+    good = np.array([document is not None for document in objects], bool)
     sheet.mark(rows[singly[~good]], Suspense.JSON)
     if good.any():
-        kept = [found for found in objects if found is not None]
+        kept = [document for document in objects if document is not None]
         parts.append((singly[good], {path: _looked_up(kept, path) for path in paths}))
     if parts:
         texts = {path: finished(pa.concat_arrays([texts[path] for _, texts in parts]), file) for path in paths}
@@ -49,7 +49,7 @@ def read_json(sheet: Sheet, rows: Rows, lines: pa.LargeBinaryArray, file: File, 
 def _json_parts(
     lines: pa.LargeBinaryArray, which: Rows, paths: list[str]
 ) -> tuple[list[tuple[Rows, Texts]], list[Rows]]:
-    """What pyarrow reads of the lines at `which`, and the groups of lines that it refuses."""
+    """Return what pyarrow reads of the lines at `which`, and the groups of lines that it refuses."""
     if not len(which):
         return [], []
     texts = _objects_by_pyarrow(lines if len(which) == len(lines) else lines.take(pa.array(which)), paths)
@@ -77,7 +77,7 @@ def _objects_by_pyarrow(lines: pa.LargeBinaryArray, paths: list[str]) -> Texts |
 
 
 def _json_schema(lines: pa.LargeBinaryArray, paths: list[str]) -> pa.Schema:
-    """The declared paths, each a string unless a sample of the records has numbers or booleans there."""
+    """Return the declared paths, each a string unless a sample of the records has numbers or booleans there."""
     step = max(1, len(lines) // _SAMPLE)
     sample = [_object(lines[at].as_py(), as_written=False) for at in range(0, len(lines), step)]
     tree: dict[str, Any] = {}
@@ -86,7 +86,7 @@ def _json_schema(lines: pa.LargeBinaryArray, paths: list[str]) -> pa.Schema:
         branch = tree
         for parent in parents:
             branch = branch.setdefault(parent, {})
-        branch[last] = _leaf_type({type(_at(found, path)) for found in sample if found is not None})
+        branch[last] = _leaf_type({type(_at(document, path)) for document in sample if document is not None})
     return pa.schema([(name, _arrow_type(kind)) for name, kind in tree.items()])
 
 
@@ -125,33 +125,33 @@ def _element(lists: pa.Array, index: int) -> pa.Array:
 
 
 def _object(line: bytes, as_written: bool = True) -> dict[str, Any] | None:
-    """The JSON object of a record, its numbers as text; None where it is none."""
+    """Return the JSON object of a record, its numbers as text; None where it is none."""
     try:
-        found = json.loads(line, parse_int=_number, parse_float=_number) if as_written else json.loads(line)
-        json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        document = json.loads(line, parse_int=_number, parse_float=_number) if as_written else json.loads(line)
+        json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _number(text: str) -> str:
-    """A JSON number as `_leaf` writes it: no exponent, no zeros at the end of a fraction."""
+    """Return a JSON number as `_leaf` writes it: no exponent, no zeros at the end of a fraction."""
     if text.lstrip("-").isdecimal():
         return text
     plain = format(Decimal(text), "f") if abs(Decimal(text).adjusted()) < 38 else text
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-def _at(found: Any, path: str) -> Any:
+def _at(document: Any, path: str) -> Any:
     for name in path.split("."):
-        if name.isdecimal() and isinstance(found, list):
-            found = found[int(name)] if int(name) < len(found) else None
-        elif not (name == "0" and isinstance(found, dict) and name not in found):  # a lone object in a list's place
-            found = found.get(name) if isinstance(found, dict) else None
-    return found
+        if name.isdecimal() and isinstance(document, list):
+            document = document[int(name)] if int(name) < len(document) else None
+        elif not (name == "0" and isinstance(document, dict) and "0" not in document):  # a lone object, not in a list
+            document = document.get(name) if isinstance(document, dict) else None
+    return document
 
 
 def _looked_up(objects: Sequence[dict[str, Any]], path: str) -> pa.Array:
-    values = [_at(found, path) for found in objects]
+    values = [_at(document, path) for document in objects]
     words = [str(value).lower() if isinstance(value, bool) else value for value in values]
     return pa.array([word if isinstance(word, str) else None for word in words], pa.string())

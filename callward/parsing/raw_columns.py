@@ -48,31 +48,31 @@ class Sheet:
         self.faults[rows] = np.where(marked == "", code.value, marked)
 
     def readable(self) -> Rows:
-        """Positions of the records without a fault."""
+        """Return positions of the records without a fault."""
         return np.flatnonzero(self.faults == "")
 
 
-def mark_unreadable(sheet: Sheet, found: pa.LargeBinaryArray, file: File) -> None:
+def mark_unreadable(sheet: Sheet, lines: pa.LargeBinaryArray, file: File) -> None:
     """Mark the records of `found` that no reader may see: too long, empty, or no text in the file's encoding."""
-    lengths = pc.binary_length(found)
+    lengths = pc.binary_length(lines)
     shortest, longest = (pc.min_max(lengths).as_py()[k] or 0 for k in ("min", "max"))
     if longest > LONGEST_RECORD:
         sheet.mark(as_mask(pc.greater(lengths, LONGEST_RECORD)), Suspense.TOO_LONG)
     if not shortest:
         sheet.mark(as_mask(pc.equal(lengths, 0)), Suspense.JSON if file.kind == "json" else Suspense.COLUMNS)
-    data = _bytes(found)
+    data = _bytes(lines)
     if has(data, b"\0"):
-        sheet.mark(as_mask(pc.match_substring(found, pattern=b"\0")), Suspense.ENCODING)
+        sheet.mark(as_mask(pc.match_substring(lines, pattern=b"\0")), Suspense.ENCODING)
     # With line ends between: the end of one record and the start of the next may make a character together.
-    if not is_ascii(data) and not _decodes(joined(found).to_pybytes(), file.encoding):
-        _mark_undecodable(sheet, found, file.encoding)
+    if not is_ascii(data) and not _decodes(joined(lines).to_pybytes(), file.encoding):
+        _mark_undecodable(sheet, lines, file.encoding)
 
 
-def _mark_undecodable(sheet: Sheet, found: pa.LargeBinaryArray, encoding: str) -> None:
-    beyond_ascii = np.flatnonzero(np.frombuffer(_bytes(found), np.uint8) >= 0x80)
-    offsets = np.frombuffer(found.buffers()[1], np.int64)[: len(found) + 1]
+def _mark_undecodable(sheet: Sheet, lines: pa.LargeBinaryArray, encoding: str) -> None:
+    beyond_ascii = np.flatnonzero(np.frombuffer(_bytes(lines), np.uint8) >= 0x80)
+    offsets = np.frombuffer(lines.buffers()[1], np.int64)[: len(lines) + 1]
     rows = np.unique(np.searchsorted(offsets, beyond_ascii, side="right") - 1)
-    wrong = [row for row in rows.tolist() if row < len(found) and not _decodes(found[row].as_py(), encoding)]
+    wrong = [row for row in rows.tolist() if row < len(lines) and not _decodes(lines[row].as_py(), encoding)]
     sheet.mark(np.array(wrong, np.int64), Suspense.ENCODING)
 
 
@@ -85,17 +85,17 @@ def _decodes(data: bytes, encoding: str) -> bool:
 
 
 def _bytes(lines: pa.LargeBinaryArray) -> memoryview:
-    """The bytes of `lines`, one after another (and of neighbours, where `lines` is a slice); not a copy."""
+    """Return the bytes of `lines`, one after another (and of neighbours, where `lines` is a slice); not a copy."""
     return memoryview(lines.buffers()[2] or b"")
 
 
 def is_ascii(data: memoryview) -> bool:
-    """Whether no byte of `data` is beyond ASCII."""
+    """Return whether no byte of `data` is beyond ASCII."""
     return bool(np.frombuffer(data, np.uint8).max(initial=0) < 0x80)
 
 
 def in_utf8(lines: pa.LargeBinaryArray, file: File) -> pa.LargeBinaryArray:
-    """`lines` in UTF-8, from the encoding of the file."""
+    """Return `lines` in UTF-8, from the encoding of the file."""
     if file.encoding.lower().replace("-", "") in ("utf8", "ascii") or is_ascii(_bytes(lines)):
         return lines
     block = pa.py_buffer(joined(one_line_each(lines)).to_pybytes().decode(file.encoding).encode())
@@ -104,7 +104,7 @@ def in_utf8(lines: pa.LargeBinaryArray, file: File) -> pa.LargeBinaryArray:
 
 
 def one_line_each(lines: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
-    """Records without line ends within: pyarrow takes a lone CR for one, and a torn quote runs over them."""
+    """Return records without line ends within: pyarrow takes a lone CR for one, and a torn quote runs across them."""
     data = _bytes(lines)
     for end in (b"\r", b"\n"):
         if has(data, end):
@@ -113,23 +113,23 @@ def one_line_each(lines: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
 
 
 def joined(lines: pa.LargeBinaryArray) -> pa.Buffer:
-    """The bytes of `lines`, each ended by a line end."""
+    """Return the bytes of `lines`, each ended by a line end."""
     nothing, end = (pa.scalar(b, pa.large_binary()) for b in (b"", b"\n"))
     return pc.binary_join_element_wise(lines, nothing, end).buffers()[2] or pa.py_buffer(b"")
 
 
 def as_mask(mask: pa.Array) -> npt.NDArray[np.bool_]:
-    """A mask of Arrow's as one of numpy's, where null is False."""
+    """Return a mask of Arrow's as one of numpy's, where null is False."""
     return np.asarray(pc.fill_null(mask, False).to_numpy(zero_copy_only=False), bool)
 
 
 def any_true(mask: pa.Array) -> bool:
-    """Whether `mask` says yes to any record."""
+    """Return whether `mask` says yes to any record."""
     return bool(pc.any(mask, min_count=0).as_py())
 
 
 def finished(text: pa.Array, file: File) -> pa.Array:
-    """A column as a source means it: without blanks around, without percent-encoding, null for ""."""
+    """Return a column as a source means it: without blanks around, without percent-encoding, null for ""."""
     if file.trim:
         text = pc.utf8_trim_whitespace(text)
     if file.url_encoded and any_true(pc.match_substring(text, "%")):
@@ -138,7 +138,7 @@ def finished(text: pa.Array, file: File) -> pa.Array:
 
 
 def _unquoted(text: pa.Array) -> pa.Array:
-    """`text` without percent-encoding: frequent escapes by kernel, what is left by distinct value."""
+    """Return `text` without percent-encoding: frequent escapes by kernel, what is left by distinct value."""
     if not any_true(pc.match_substring(text, "%25")):  # an encoded percent sign could make a new escape
         for escape, character in _ESCAPES.items():
             text = pc.replace_substring(text, pattern=escape, replacement=character)
@@ -146,7 +146,7 @@ def _unquoted(text: pa.Array) -> pa.Array:
 
 
 def null_empty(text: pa.Array) -> pa.Array:
-    """`text` (string) with null for "", by its offsets alone."""
+    """Return `text` (string) with null for "", by its offsets alone."""
     if text.offset or text.null_count or text.type != pa.string() or not len(text):
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
     _, offsets, values = text.buffers()
@@ -158,7 +158,7 @@ def null_empty(text: pa.Array) -> pa.Array:
 
 
 def by_distinct(text: pa.Array, word: Callable[[str], object | None]) -> pa.Array:
-    """`word` of each distinct value of `text`, as string; null where it gives None."""
+    """Return `word` of each distinct value of `text`, as string; null where it gives None."""
     distinct = text.dictionary_encode()
-    told = [None if v is None else word(v) for v in distinct.dictionary.to_pylist()]
-    return pa.array([None if v is None else str(v) for v in told], pa.string()).take(distinct.indices)
+    words = [None if v is None else word(v) for v in distinct.dictionary.to_pylist()]
+    return pa.array([None if v is None else str(v) for v in words], pa.string()).take(distinct.indices)

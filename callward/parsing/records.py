@@ -16,7 +16,7 @@ NEWLINE: Final = 10
 
 
 def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
-    """Offset just after the last complete record in `data`, which starts at a record; -1 if there is none.
+    """Return the offset just after the last complete record in `data`, which starts at a record; -1 without one.
 
     A format of one document a file ends where the file does, which only the reader knows: always -1.
     """
@@ -29,7 +29,7 @@ def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
 
 
 def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> pa.LargeBinaryArray:
-    """The records of a block that was cut at record ends: line ends trimmed, blank lines left out.
+    """Return the records of a block that was cut at record ends: line ends trimmed, blank lines left out.
 
     A byte order mark before a record is dropped, because files get put together. Documents of a `records = "file"`
     format come one each, also out of an array; a file that is no JSON is one record.
@@ -43,7 +43,7 @@ def records(data: bytes | memoryview | pa.Buffer, declaration: Declaration) -> p
 def message_records(
     values: pa.LargeBinaryArray, declaration: Declaration
 ) -> tuple[pa.LargeBinaryArray, npt.NDArray[np.int64]]:
-    """The records of messages, and the message (row number) that each is of.
+    """Return the records of messages, and the message (row number) that each is of.
 
     A message is a record, or a block of them; a wrong one spoils no other. Null and blank messages hold none.
     """
@@ -85,7 +85,7 @@ def _lines(block: pa.Buffer, data: bytes | memoryview, file: File) -> pa.LargeBi
 
 
 def _line_ends(text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.int64]:
-    """Positions of the line ends that end a record: where quotes may hold line ends, those with even quotes before."""
+    """Return the line ends that end a record: where quotes may hold line ends, those with even quotes before them."""
     ends = np.flatnonzero(text == NEWLINE)
     if not file.multiline:
         return ends
@@ -95,29 +95,29 @@ def _line_ends(text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.int64]
 
 
 def large_binary(offsets: npt.NDArray[np.int64], values: pa.Buffer) -> pa.LargeBinaryArray:
-    """Values that end where the next starts: the bytes of `values` from each of `offsets` to the one after."""
+    """Return values that end where the next starts: the bytes of `values` from each of `offsets` to the one after."""
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), values])
 
 
 def trimmed(lines: pa.LargeBinaryArray, ending: bytes) -> pa.LargeBinaryArray:
-    """`lines` without one `ending` each, where they have it."""
+    """Return `lines` without one `ending` each, where they have it."""
     return pc.if_else(pc.ends_with(lines, pattern=ending), pc.binary_slice(lines, 0, -len(ending)), lines)
 
 
 def has(data: bytes | memoryview, what: bytes) -> bool:
-    """Whether `what` is in `data`. A slow look at a buffer (`in` would need a copy) is spared by its lowest byte."""
+    """Return whether `what` is in `data`; its lowest byte spares most looks (`in` would copy the buffer)."""
     if isinstance(data, bytes):
         return what in data if len(what) == 1 else not data.isascii() and what in data
     return lowest(data) <= min(what) and re.search(re.escape(what), data) is not None
 
 
 def lowest(data: memoryview) -> int:
-    """The lowest byte of `data`, 255 when it is empty: text without control characters has none below a blank."""
+    """Return the lowest byte of `data`, 255 when empty: text without control characters has none below a blank."""
     return int(np.frombuffer(data, np.uint8).min(initial=255))
 
 
 def _documents(data: bytes) -> list[bytes]:
-    """Documents of a JSON file: its objects one after another, or the elements of its arrays."""
+    """Return documents of a JSON file: its objects one after another, or the elements of its arrays."""
     try:
         text = data.decode("utf-8")
         return [part.encode() for part in _objects(text)]
@@ -126,12 +126,12 @@ def _documents(data: bytes) -> list[bytes]:
 
 
 def _objects(text: str) -> list[str]:
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, documents, at = json.JSONDecoder(), [], 0
     while at < len(text):
         if text[at] in "[], \t\r\n":
             at += 1
             continue
         _, end = decoder.raw_decode(text, at)
-        found.append(text[at:end])
+        documents.append(text[at:end])
         at = end
-    return found
+    return documents

@@ -18,7 +18,7 @@ from schemas.declaration import Time, Value
 
 _NAIVE: Final = pa.timestamp("ms")
 # What a text must look like to be cast at all. The casts decide; they alone would also take "0x10", "inf" and "1e5".
-_STAMP: Final = r"^\s*\d{4}-\d\d-\d\d"
+_TIMESTAMP_FORM: Final = r"^\s*\d{4}-\d\d-\d\d"
 _ZONED: Final = r"[ T].*(Z|[+-]\d\d(:?\d\d)?)$"
 _INTEGER: Final = r"^-?\d{1,19}$"
 _DECIMAL: Final = r"^-?(\d{1,18}(\.\d{0,15})?|\.\d{1,15})$"
@@ -26,11 +26,11 @@ _LONGEST_MS: Final = 1e15  # some 30,000 years
 _EPOCH_MS: Final = {"epoch_s": 1000.0, "epoch_ms": 1.0, "epoch_us": 0.001}
 _UNIT_MS: Final = {"s": 1000.0, "ms": 1.0, "us": 0.001, "min": 60_000.0, "ds": 100.0}
 _HALF_PRECISION_MS: Final = 0.0005  # floats of epoch seconds are exact to a microsecond: never floor 0.999 below its ms
-_AGREE_MS: Final = 1000  # stamps and durations that a switch truncates apart may differ by a second
+_AGREE_MS: Final = 1000  # times and durations that a switch truncates apart may differ by a second
 
 
 def _cast(text: pa.Array, kind: pa.DataType, looks: str) -> pa.Array:
-    """`text` cast to `kind`, where it matches `looks`; null where it cannot be: each value by itself."""
+    """Return `text` cast to `kind`, where it matches `looks`; null where it cannot be: each value by itself."""
     likely = pc.if_else(pc.match_substring_regex(text, looks), text, pa.scalar(None, text.type))
     return _cast_by_halves(likely, kind)
 
@@ -46,7 +46,7 @@ def _cast_by_halves(text: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _digits(text: pa.Array) -> pa.Array | None:
-    """`text` as int64 if every value is digits alone (the fast way); else None."""
+    """Return `text` as int64 if every value is digits alone (the fast way); else None."""
     if not pc.all(pc.ascii_is_decimal(text), min_count=0).as_py():
         return None
     try:
@@ -56,7 +56,7 @@ def _digits(text: pa.Array) -> pa.Array | None:
 
 
 def integers(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Whole numbers of `text` as `kind`; null where a text is none or does not fit."""
+    """Return whole numbers of `text` as `kind`; null where a text is none or does not fit."""
     whole = _digits(text)
     wide = whole if whole is not None else _cast(text, pa.int64(), _INTEGER)
     info = np.iinfo(kind.to_pandas_dtype())
@@ -65,17 +65,17 @@ def integers(text: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def decimals(text: pa.Array) -> pa.Array:
-    """Numbers of `text` as float64; null where a text is none."""
+    """Return numbers of `text` as float64; null where a text is none."""
     return _cast(text, pa.float64(), _DECIMAL)
 
 
 def durations(text: pa.Array, unit: str) -> pa.Array:
-    """Durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64)."""
+    """Return durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64)."""
     return _milliseconds(text, _UNIT_MS[unit])
 
 
 def _milliseconds(text: pa.Array, factor: float) -> pa.Array:
-    """Numbers of `text` x `factor` as int64, toward minus infinity; null beyond what any clock shows."""
+    """Return numbers of `text` x `factor` as int64, toward minus infinity; null beyond what any clock shows."""
     whole = _digits(text)
     if whole is not None and factor >= 1 and (pc.max(whole).as_py() or 0) * factor < _LONGEST_MS:
         return pc.multiply(whole, int(factor))
@@ -85,24 +85,24 @@ def _milliseconds(text: pa.Array, factor: float) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """Stamps of one kind: `at` is timestamp[ms], naive where `local`, else UTC without saying so."""
+class Timestamps:
+    """Times of one kind: `at` is timestamp[ms], naive where `local`, else UTC without saying so."""
 
     at: pa.Array
     local: bool
 
 
-def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Stamp:
-    """Stamps of `text` as `value` declares them; null where one cannot be read or is no date."""
+def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Timestamps:
+    """Return times of `text` as `value` declares them; null where one cannot be read or is no date."""
     if value.time in _EPOCH_MS:
-        return Stamp(_milliseconds(text, _EPOCH_MS[value.time]).cast(_NAIVE), local=False)
+        return Timestamps(_milliseconds(text, _EPOCH_MS[value.time]).cast(_NAIVE), local=False)
     if value.rewrite:
         text = pc.replace_substring_regex(text, pattern=value.rewrite[0], replacement=value.rewrite[1])
     if value.time == "offset":
-        return Stamp(_with_offset(text), local=False)
+        return Timestamps(_with_offset(text), local=False)
     if value.time == "any":
-        return Stamp(_any_time(text, zone, time), local=False)
-    return Stamp(_written(text, value.format), local=value.time == "local")
+        return Timestamps(_any_time(text, zone, time), local=False)
+    return Timestamps(_written(text, value.format), local=value.time == "local")
 
 
 def _written(text: pa.Array, pattern: str) -> pa.Array:
@@ -113,10 +113,10 @@ def _iso(text: pa.Array) -> pa.Array:
     try:
         return pc.cast(text, _NAIVE)
     except pa.ArrowInvalid:
-        read = _cast(text, _NAIVE, _STAMP)
+        read = _cast(text, _NAIVE, _TIMESTAMP_FORM)
     # More than three decimals do not cast to ms; nine fit ns.
     finer = pc.if_else(pc.is_null(read), text, pa.scalar(None, text.type))
-    return pc.coalesce(read, _cast(finer, pa.timestamp("ns"), _STAMP).cast(_NAIVE, safe=False))
+    return pc.coalesce(read, _cast(finer, pa.timestamp("ns"), _TIMESTAMP_FORM).cast(_NAIVE, safe=False))
 
 
 def _with_offset(text: pa.Array) -> pa.Array:
@@ -129,7 +129,7 @@ def _with_offset(text: pa.Array) -> pa.Array:
 
 
 def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
-    """Epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
+    """Return epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
     if _digits(text) is not None:
         return _milliseconds(text, 1000.0).cast(_NAIVE)
     with contextlib.suppress(pa.ArrowInvalid):
@@ -147,7 +147,7 @@ def _each_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
 
 
 def _by_format(text: pa.Array, pattern: str) -> pa.Array:
-    """Stamps in strptime's words. strptime takes 30 February for 2 March, so the day is read a second time."""
+    """Return times in strptime's words. strptime takes 30 February for 2 March, so the day is read a second time."""
     whole, fraction = text, None
     if pattern.endswith(".%f"):
         pattern, whole = pattern.removesuffix(".%f"), pc.replace_substring_regex(text, r"\.\d+$", "")
@@ -173,7 +173,7 @@ def _no_overflow(read: pa.Array, text: pa.Array, pattern: str) -> pa.Array:
 
 
 def _day_of(pattern: str) -> str:
-    """A regular expression that finds the day of the month in what strptime's `pattern` reads."""
+    """Return a regular expression that finds the day of the month in what strptime's `pattern` reads."""
     fields = {"Y": "[0-9]{4}", "d": "(?P<day>[0-9]{1,2})", "%": "%"} | dict.fromkeys("mHMSyIe", "[0-9]{1,2}")
     parts = re.split(r"%([a-zA-Z%])", pattern)
     return "^" + "".join(fields.get(p, ".+?") if i % 2 else re.escape(p) for i, p in enumerate(parts)) + "$"
@@ -190,10 +190,10 @@ def _to_utc(local: pa.Array, zone: str, ambiguous: str, nonexistent: str) -> pa.
 class Times:
     """The times of a batch as a source gave them; None where it has no such field. Durations are ms (int64)."""
 
-    start: Stamp | None = None
-    ring: Stamp | None = None
-    answer: Stamp | None = None
-    end: Stamp | None = None
+    start: Timestamps | None = None
+    ring: Timestamps | None = None
+    answer: Timestamps | None = None
+    end: Timestamps | None = None
     talk: pa.Array | None = None
     pdd: pa.Array | None = None
     duration: pa.Array | None = None
@@ -212,14 +212,14 @@ class Resolved:
     answered: pa.Array
 
 
-def stamp(times: Times, rows: int, zone: str, time: Time) -> Resolved:
-    """Times of `rows` records in UTC, with what follows from the others filled in.
+def complete_times(times: Times, rows: int, zone: str, time: Time) -> Resolved:
+    """Return times of `rows` records in UTC, with what follows from the others filled in.
 
-    Answered means an answer time or talk time, never a cause. Local stamps resolve once, at the start: the others are
+    Answered means an answer time or talk time, never a cause. Local times resolve once, at the start: the others are
     as far from it as the switch says, so that a clock change within a call bends no duration.
     """
     utc = _resolved(times, zone, time)
-    start, ring, answer, end = (_stamps(s, rows) for s in (utc.start, utc.ring, utc.answer, utc.end))
+    start, ring, answer, end = (_column(s, rows) for s in (utc.start, utc.ring, utc.answer, utc.end))
     talk = _talk(times, answer, end, rows)
     answered = pc.or_(pc.is_valid(answer), pc.fill_null(pc.greater(talk, 0), False))
     end = _coalesced(end, _later(start, times.duration), _later(answer, talk))
@@ -230,20 +230,20 @@ def stamp(times: Times, rows: int, zone: str, time: Time) -> Resolved:
     return Resolved(start, ring, answer, end, talk, pdd, answered)
 
 
-def _stamps(given: Stamp | None, rows: int) -> pa.Array:
+def _column(given: Timestamps | None, rows: int) -> pa.Array:
     return pa.nulls(rows, _NAIVE) if given is None else given.at
 
 
 def _talk(times: Times, answer: pa.Array, end: pa.Array, rows: int) -> pa.Array:
-    """The declared talk time; where there is none, from answer to end, unless both are only local stamps."""
+    """Return the declared talk time; where there is none, from answer to end, unless both are local alone."""
     talk = times.talk if times.talk is not None else pa.nulls(rows, pa.int64())
-    stamps = (times.answer, times.end)
-    absolute = all(s is not None and not s.local for s in stamps)
+    both = (times.answer, times.end)
+    absolute = all(s is not None and not s.local for s in both)
     return _coalesced(talk, _between(answer, end)) if absolute else talk
 
 
 def _resolved(times: Times, zone: str, time: Time) -> Times:
-    """Every stamp in UTC. `times.start`'s clock decides; a stamp without a start stands for itself."""
+    """Return every time in UTC. `times.start`'s clock decides; without a start each stands for itself."""
     start = times.start
     if start is None or not start.local:
         given = {name: getattr(times, name) for name in ("ring", "answer", "end")}
@@ -251,32 +251,32 @@ def _resolved(times: Times, zone: str, time: Time) -> Times:
     utc = _to_utc(start.at, zone, time.ambiguous, time.nonexistent)
     lengths = {"ring": times.pdd, "answer": _minus(times.duration, times.talk), "end": times.duration}
     moved = {name: _moved(getattr(times, name), start, utc, length, zone, time) for name, length in lengths.items()}
-    return replace(times, start=Stamp(utc, local=False), **moved)
+    return replace(times, start=Timestamps(utc, local=False), **moved)
 
 
-def in_utc(given: Stamp, zone: str, time: Time) -> Stamp:
-    """Stamps by themselves, in UTC: a clock change is resolved as `time` says."""
-    return Stamp(_to_utc(given.at, zone, time.ambiguous, time.nonexistent), local=False) if given.local else given
+def in_utc(given: Timestamps, zone: str, time: Time) -> Timestamps:
+    """Return times by themselves, in UTC: a clock change is resolved as `time` says."""
+    return Timestamps(_to_utc(given.at, zone, time.ambiguous, time.nonexistent), local=False) if given.local else given
 
 
 def _moved(
-    given: Stamp | None, start: Stamp, utc: pa.Array, length: pa.Array | None, zone: str, time: Time
-) -> Stamp | None:
-    """A later local stamp in UTC: as far after the start as it is on the clock, unless `length` says otherwise."""
+    given: Timestamps | None, start: Timestamps, utc: pa.Array, length: pa.Array | None, zone: str, time: Time
+) -> Timestamps | None:
+    """Return a later local time in UTC: as far after the start as on the clock, unless `length` says otherwise."""
     if given is None or not given.local:
         return given
     if length is None:
-        return Stamp(_by_own_clock(given.at, utc, zone, time), local=False)
+        return Timestamps(_by_own_clock(given.at, utc, zone, time), local=False)
     apart = _between(start.at, given.at)
     agrees = pc.fill_null(pc.less_equal(pc.abs(pc.subtract(apart, length)), _AGREE_MS), True)
     if not pc.all(agrees, min_count=0).as_py():
         apart = pc.if_else(agrees, apart, length)
     moved = _later(utc, apart)
-    return Stamp(_coalesced(moved, in_utc(given, zone, time).at) if start.at.null_count else moved, local=False)
+    return Timestamps(_coalesced(moved, in_utc(given, zone, time).at) if start.at.null_count else moved, local=False)
 
 
 def _by_own_clock(local: pa.Array, start: pa.Array, zone: str, time: Time) -> pa.Array:
-    """A stamp that no duration vouches for, in its own hour; in the repeated hour's second pass if it must be."""
+    """Return a time without a duration, in its own hour; in the repeated hour's second pass if it must be."""
     first = _to_utc(local, zone, time.ambiguous, time.nonexistent)
     before_start = pc.fill_null(pc.less(first, start), False)
     if not pc.any(before_start, min_count=0).as_py():

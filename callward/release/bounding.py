@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 
 
 def combine(unit: Words, cell: Words, counts: Counts, caps: Counts | None = None) -> Rows:
-    """One row per unit and cell, with the sums, none above `caps` [m]; rows of a unit stand together.
+    """Return one row per unit and cell, with the sums, none above `caps` [m]; rows of a unit stand together.
 
     As mergeable as `bound_l0`. Negative counts count as 0.
     """
@@ -47,7 +47,7 @@ def combine(unit: Words, cell: Words, counts: Counts, caps: Counts | None = None
 
 
 def bound_l0(unit: Words, cell: Words, counts: Counts, L0: int, caps: Counts, secret: bytes) -> Rows:
-    """At most `L0` cells of each unit, and at most `caps` [m] (and at least 0) in each; one row per unit and cell.
+    """Return at most `L0` cells of each unit, with 0 to `caps` [m] in each; one row per unit and cell.
 
     Which cells stay depends on `secret` and the unit's own cells alone: the same in every retry, and whatever the rows
     are merged with. The L2 norm of measure j then moves by at most `sensitivity(L0, caps[j])` with a unit.
@@ -62,7 +62,7 @@ def bound_l0(unit: Words, cell: Words, counts: Counts, L0: int, caps: Counts, se
 
 
 def clip_l2(unit: Words, cell: Words, counts: Counts, C: float | Sequence[float], scale: int) -> tuple[Words, Counts]:
-    """Sums by cell of what units add, each unit weighed down to an L2 norm of `C`; uint64 [k], int64 [k, m].
+    """Return sums by cell of what units add, each unit scaled down to an L2 norm of `C`; uint64 [k], int64 [k, m].
 
     Sums are fixed-point: in `scale`-ths, rounded down per unit and cell, so the sensitivity of measure j is
     `C[j] * scale` (a `C` for each measure, or one for all). The rows are all of these units, or the bound does not
@@ -82,19 +82,19 @@ def clip_l2(unit: Words, cell: Words, counts: Counts, C: float | Sequence[float]
 
 
 def sums(cell: Words, counts: Counts) -> tuple[Words, Counts]:
-    """Sums by cell, in order of the cells: uint64 [k], int64 [k, m]."""
+    """Return sums by cell, in order of the cells: uint64 [k], int64 [k, m]."""
     order = np.argsort(cell)
     first = starts(cell[order])
     return cell[order][first], _added(counts.take(order, axis=0), first)
 
 
 def sensitivity(L0: int, cap: float) -> float:
-    """How far one unit moves a measure (L2) that is bounded to `cap` in each of `L0` cells: √L0·cap, rounded up."""
+    """Return how far one unit moves a measure (L2) that is bounded to `cap` in each of `L0` cells: √L0·cap, upwards."""
     return math.nextafter(math.nextafter(math.sqrt(L0), math.inf) * cap, math.inf)
 
 
 def starts(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
-    """Where runs of equal neighbours begin; int64 [runs]."""
+    """Return where runs of equal neighbours begin; int64 [runs]."""
     if not len(groups):
         return np.zeros(0, np.int64)
     return np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
@@ -104,7 +104,7 @@ def starts(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
 
 
 def _limited(unit: Words, cell: Words, counts: Counts, caps: Counts | None) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """Counts are limited before they are added, and the sums again: so parts and their union come to the same."""
+    """Limit counts before they are added, and the sums again: so parts and their union come to the same."""
     if caps is None:
         return _combined(unit, cell, np.maximum(counts, 0))
     limits = np.asarray(caps, np.int64)
@@ -113,7 +113,7 @@ def _limited(unit: Words, cell: Words, counts: Counts, caps: Counts | None) -> t
 
 
 def _combined(unit: Words, cell: Words, counts: Counts) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """One row per unit and cell, and where each unit's rows begin.
+    """Return one row per unit and cell, and where each unit's rows begin.
 
     Units and cells get small numbers first, which join to one word: one fast sort, not two.
     """
@@ -143,7 +143,7 @@ def _added(counts: Counts, first: npt.NDArray[np.int64]) -> Counts:
 
 
 def _lowest(rows: Rows, first: npt.NDArray[np.int64], L0: int, secret: bytes) -> npt.NDArray[np.bool_]:
-    """Which rows are among the L0 of their unit with the lowest priorities. Most units have no more anyway."""
+    """Return which rows are among the L0 of their unit with the lowest priorities; most units have no more."""
     lengths = _lengths(first, len(rows.unit))
     kept = np.ones(len(rows.unit), np.bool_)
     many = np.flatnonzero(np.repeat(lengths > L0, lengths))
@@ -155,7 +155,7 @@ def _lowest(rows: Rows, first: npt.NDArray[np.int64], L0: int, secret: bytes) ->
 
 
 def _ordered(number: npt.NDArray[np.int64], priority: Words) -> npt.NDArray[np.int64]:
-    """The order of rows by number (ascending already), then by priority.
+    """Return the order of rows by number (ascending already), then by priority.
 
     One word holds the number and as many leading bits of the priority as fit: one sort, six times as fast. Where two
     of these are the same (hardly ever) all bits decide.
@@ -173,14 +173,14 @@ def _ranks(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _priority(unit: Words, cell: Words, secret: bytes) -> Words:
-    """A keyed 64-bit hash of each pair; no two cells of a unit have the same (each step is one-to-one in the cell)."""
+    """Return a keyed 64-bit hash of each pair; no two cells of a unit share one (each step is one-to-one in it)."""
     digest = hashlib.blake2b(b"callward bottom-L0 1", key=secret, digest_size=16).digest()
     keys = np.frombuffer(digest, "<u8")
     return _mixed(_mixed(unit ^ keys[0]) + _mixed(cell ^ keys[1]))
 
 
 def _mixed(words: Words) -> Words:
-    """The finisher of SplitMix64 (Steele, Lea and Flood 2014): one-to-one, and every bit depends on every bit."""
+    """Apply the finisher of SplitMix64 (Steele, Lea and Flood 2014): one-to-one; every bit depends on every bit."""
     words = (words ^ (words >> _SHIFT[0])) * _FACTOR[0]
     words = (words ^ (words >> _SHIFT[1])) * _FACTOR[1]
     return words ^ (words >> _SHIFT[2])

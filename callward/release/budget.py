@@ -62,16 +62,17 @@ class Published:
 
     @property
     def release_id(self) -> str:
+        """Return the id that it was published under."""
         return str(self.row.release_id)
 
     @property
     def files(self) -> dict[str, str]:
-        """Name → SHA-256 of each file that was published."""
+        """Return name → SHA-256 of each file that was published."""
         return dict(json.loads(self.row.files))
 
     @property
     def sheet(self) -> dict[str, Any]:
-        """The data sheet."""
+        """Return the data sheet."""
         return dict(json.loads(self.row.sheet))
 
 
@@ -100,7 +101,7 @@ def reserve(
     correct: bool = False,
     now: datetime | None = None,
 ) -> Reservation | Published:
-    """Pay for one table and period within a writing transaction; what is published already is given back as it is.
+    """Charge one table and period within a writing transaction; what is published already is returned as it is.
 
     `correct` asks for a new publication of what came in late, at its full price. Raises UsageProblem for a period that
     is not over yet, a second declaration over it, a correction of nothing; Spent where a budget does not allow it;
@@ -112,14 +113,14 @@ def reserve(
     lose(connection)
     known = _of_table(connection, release, period)
     _check_one_spec(release, period, known)
-    mine = [row for row in known if row.status == PUBLISHED and row.period_start == period.start]
-    if mine and not correct:
-        return Published(mine[-1])
+    published = [row for row in known if row.status == PUBLISHED and row.period_start == period.start]
+    if published and not correct:
+        return Published(published[-1])
     _check_free(release, known)
     snapshot = snapshot_of(connection, release, period)
-    _check_correction(release, period, mine, snapshot, correct)
+    _check_correction(release, period, published, snapshot, correct)
     _check_thresholds(connection, release, period, snapshot)
-    return _reserved(settings, connection, run_id, release, period, len(mine), snapshot, at)
+    return _reserved(settings, connection, run_id, release, period, len(published), snapshot, at)
 
 
 def check_clock(connection: Connection, now: datetime) -> None:
@@ -143,7 +144,7 @@ def _check_due(release: Release, period: Period, today: date) -> None:
 
 
 def _of_table(connection: Connection, release: Release, period: Period) -> list[Row[Any]]:
-    """Releases of this name and tenant that share a date with the period, in the order of their corrections."""
+    """Return releases of this name and tenant that share a date with the period, in the order of their corrections."""
     r = releases.c
     query = select(releases).where(r.tenant == release.tenant, r.name == release.name, r.status != LOST)
     query = query.where(r.period_start <= period.end, r.period_end >= period.start)
@@ -171,22 +172,24 @@ def _check_free(release: Release, known: Sequence[Row[Any]]) -> None:
             raise Problem(f"{release.name} is being released by run {row.run_id}; wait for it to end")
 
 
-def _check_correction(release: Release, period: Period, mine: Sequence[Row[Any]], snapshot: str, correct: bool) -> None:
+def _check_correction(
+    release: Release, period: Period, published: Sequence[Row[Any]], snapshot: str, correct: bool
+) -> None:
     if not correct:
         return
-    if not mine:
+    if not published:
         raise UsageProblem(f"{release.name} of {period} is not released yet: there is nothing to correct")
     if release.kind == "threshold":
         raise UsageProblem(
             f"{release.name} is a threshold table, which is never corrected: the difference of two exact tables shows "
             "the calls that came late"
         )
-    if mine[-1].snapshot == snapshot:
+    if published[-1].snapshot == snapshot:
         raise UsageProblem(f"nothing has changed since {release.name} of {period} was released: what is out stands")
 
 
 def _check_thresholds(connection: Connection, release: Release, period: Period, snapshot: str) -> None:
-    """Exact tables over the same rows have differences: one partition per view and period, or a coarser one of it."""
+    """Refuse exact tables over the same rows, unless one partition is the coarser: differences would show more."""
     if release.kind != "threshold":
         return
     finer = release.suppression.coarsens
@@ -219,12 +222,12 @@ def _tenants(connection: Connection, release_id: str) -> set[str]:
 
 
 def snapshot_of(connection: Connection, release: Release, period: Period) -> str:
-    """SHA-256 of the versions of the partitions that the period covers: it changes when rows do."""
-    found: dict[str, int] = {}
+    """Return SHA-256 of the versions of the partitions that the period covers: it changes when rows do."""
+    by_part: dict[str, int] = {}
     for tenant in release.tenants:
         versions = ledger.versions(connection, tenant, period.parts)
-        found.update({f"{owner} {part}": version for (owner, part), version in versions.items()})
-    return hashlib.sha256(json.dumps(sorted(found.items())).encode()).hexdigest()
+        by_part.update({f"{owner} {part}": version for (owner, part), version in versions.items()})
+    return hashlib.sha256(json.dumps(sorted(by_part.items())).encode()).hexdigest()
 
 
 def _reserved(
@@ -240,42 +243,42 @@ def _reserved(
     _check_caps(settings, connection, release, period)
     attempt, release_id = _attempt(connection, release, period, snapshot, correction_no)
     path = f"{release.tenant}/{release.name}/{period}/{release_id}"
-    made = Reservation(release_id, release, period, correction_no, snapshot, path)
-    values = {**_row(made), "attempt": attempt, "status": RESERVED, "run_id": run_id, "reserved_at": at}
+    reservation = Reservation(release_id, release, period, correction_no, snapshot, path)
+    values = {**_row(reservation), "attempt": attempt, "status": RESERVED, "run_id": run_id, "reserved_at": at}
     connection.execute(insert(releases).values(**values))
     charges = [{"release_id": release_id, **vars(scope), "rho": release.rho} for scope in scopes(release, period)]
     connection.execute(insert(release_charges), charges)
     audit.append(
         connection, [_entry("release-reserve", release_id, f"{release.name} {period}, {release.rho} nano-rho")]
     )
-    return made
+    return reservation
 
 
-def _row(made: Reservation) -> dict[str, Any]:
-    """What the register holds of a reservation, but for which attempt it is, whose, and how it stands."""
+def _row(reservation: Reservation) -> dict[str, Any]:
+    """Return what the register holds of a reservation, but for which attempt it is, whose, and how it stands."""
     declared = ("tenant", "name", "view", "kind", "audience", "unit", "spec_digest", "domains_digest", "rho")
     return {
-        **{name: getattr(made.release, name) for name in declared},
-        "release_id": made.release_id,
-        "period_start": made.period.start,
-        "period_end": made.period.end,
-        "correction_no": made.correction_no,
-        "snapshot": made.snapshot,
-        "path": made.path,
+        **{name: getattr(reservation.release, name) for name in declared},
+        "release_id": reservation.release_id,
+        "period_start": reservation.period.start,
+        "period_end": reservation.period.end,
+        "correction_no": reservation.correction_no,
+        "snapshot": reservation.snapshot,
+        "path": reservation.path,
     }
 
 
 def _attempt(
     connection: Connection, release: Release, period: Period, snapshot: str, correction_no: int
 ) -> tuple[int, str]:
-    """Which attempt at a publication this is, and its id: one that nothing was charged for yet.
+    """Return which attempt at a publication this is, and its id: one that nothing was charged for yet.
 
     After a restore there may be charges of reservations that the register does not know.
     """
     r, c = releases.c, release_charges.c
     same = (r.tenant == release.tenant) & (r.name == release.name) & (r.period_start == period.start)
-    found = connection.execute(select(func.max(r.attempt)).where(same, r.correction_no == correction_no)).scalar()
-    attempt = int(found or 0)
+    newest = connection.execute(select(func.max(r.attempt)).where(same, r.correction_no == correction_no)).scalar()
+    attempt = int(newest or 0)
     while True:
         attempt += 1
         release_id = _id_of(release, period, snapshot, correction_no, attempt)
@@ -284,9 +287,9 @@ def _attempt(
 
 
 def _id_of(release: Release, period: Period, snapshot: str, correction_no: int, attempt: int) -> str:
-    """A hash of what makes a release this one, in letters alone: a sweep for numbers never takes it for one."""
-    said = [release.tenants, release.name, str(period), release.spec_digest, release.domains_digest]
-    digest = hashlib.sha256(json.dumps([*said, snapshot, correction_no, attempt]).encode()).hexdigest()
+    """Return a hash of what identifies a release, in letters alone: a sweep for numbers never takes it for one."""
+    identity = [release.tenants, release.name, str(period), release.spec_digest, release.domains_digest]
+    digest = hashlib.sha256(json.dumps([*identity, snapshot, correction_no, attempt]).encode()).hexdigest()
     return digest[:32].translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
 
 
@@ -298,14 +301,14 @@ def _entry(event: str, release_id: str, reason: str) -> audit.Entry:
 
 
 def scopes(release: Release, period: Period) -> list[Scope]:
-    """Whom a release is charged to. What protects an account protects each of its subscribers at the same price."""
+    """Return whom a release is charged to: what protects an account protects each of its subscribers for that price."""
     units = ("subscriber",) if release.unit == "subscriber" else ("subscriber", "account")
     windows = (period.month, EVER)
     return [Scope(tenant, unit, window) for tenant in release.tenants for unit in units for window in windows]
 
 
 def cap_of(settings: Settings, scope: Scope) -> int:
-    """nano-rho that a scope may ever be charged, by the settings."""
+    """Return nano-rho that a scope may ever be charged, by the settings."""
     caps = settings.tenants.get(scope.tenant, Tenant()).release
     return _nano(caps, "rho_all" if scope.window == EVER else "rho_month")
 
@@ -315,14 +318,14 @@ def _nano(caps: ReleaseCaps, name: str) -> int:
 
 
 def charged(connection: Connection, scope: Scope) -> int:
-    """nano-rho that a scope was charged so far, lost reservations too."""
+    """Return nano-rho that a scope was charged so far, lost reservations too."""
     c = release_charges.c
-    mine = (c.tenant == scope.tenant) & (c.unit == scope.unit) & (c.window == scope.window)
-    return int(connection.execute(select(func.coalesce(func.sum(c.rho), 0)).where(mine)).scalar() or 0)
+    of_scope = (c.tenant == scope.tenant) & (c.unit == scope.unit) & (c.window == scope.window)
+    return int(connection.execute(select(func.coalesce(func.sum(c.rho), 0)).where(of_scope)).scalar() or 0)
 
 
 def periods_left(settings: Settings, connection: Connection, release: Release, period: Period) -> dict[Scope, int]:
-    """How many more periods like this one each scope allows of a table; empty for a threshold table, which is free."""
+    """Return how many more periods like this one each scope allows; empty for a threshold table, which is free."""
     if not release.rho:
         return {}
     every = scopes(release, period)
@@ -344,15 +347,15 @@ def _check_caps(settings: Settings, connection: Connection, release: Release, pe
 def _note_cap(connection: Connection, scope: Scope, cap: int) -> None:
     """Record the cap that counts from now on; a change of it is in the audit log."""
     b = release_budgets.c
-    mine = (b.tenant == scope.tenant) & (b.unit == scope.unit) & (b.window == scope.window)
-    known = connection.execute(select(b.cap).where(mine)).scalar()
+    of_scope = (b.tenant == scope.tenant) & (b.unit == scope.unit) & (b.window == scope.window)
+    known = connection.execute(select(b.cap).where(of_scope)).scalar()
     if known == cap:
         return
     values = {"cap": cap, "changed_at": database.now()}
     if known is None:
         connection.execute(insert(release_budgets).values(**vars(scope), **values))
         return
-    connection.execute(update(release_budgets).where(mine).values(**values))
+    connection.execute(update(release_budgets).where(of_scope).values(**values))
     change = audit.Entry(ROLE, "release-cap", f"budget {scope}", f"{told(known)} to {told(cap)} rho, by the settings")
     audit.append(connection, [change])
 
@@ -400,10 +403,10 @@ def publish(
     `files`: name → SHA-256 of what lies in the reservation's folder. Raises Problem where the reservation was lost.
     """
     runs.renew(connection, run_id)
-    mine = (releases.c.release_id == reserved.release_id) & (releases.c.run_id == run_id)
-    done = connection.execute(
+    of_reservation = (releases.c.release_id == reserved.release_id) & (releases.c.run_id == run_id)
+    updated = connection.execute(
         update(releases)
-        .where(mine, releases.c.status == RESERVED)
+        .where(of_reservation, releases.c.status == RESERVED)
         .values(
             status=PUBLISHED,
             published_at=database.now(),
@@ -412,7 +415,7 @@ def publish(
             partition=partition,
         )
     )
-    if done.rowcount != 1:
+    if updated.rowcount != 1:
         raise Problem(f"the reservation of {reserved.release.name} was lost to another run; nothing was released")
     store_cells(connection, cells)
     audit.append(connection, [_entry("release-publish", reserved.release_id, reserved.release.name)])
@@ -426,14 +429,14 @@ def store_cells(connection: Connection, cells: Iterable[Mapping[str, Any]]) -> N
 
 
 def _bunches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    found: list[Mapping[str, Any]] = []
+    bunch: list[Mapping[str, Any]] = []
     for row in rows:
-        found.append(row)
-        if len(found) == _ROWS:
-            yield found
-            found = []
-    if found:
-        yield found
+        bunch.append(row)
+        if len(bunch) == _ROWS:
+            yield bunch
+            bunch = []
+    if bunch:
+        yield bunch
 
 
 def lose(connection: Connection) -> list[Row[Any]]:
@@ -451,7 +454,7 @@ def lose(connection: Connection) -> list[Row[Any]]:
 
 
 def lost_paths(connection: Connection) -> list[str]:
-    """Folders of lost reservations: what a run that died may have written, and nobody may read."""
+    """Return folders of lost reservations: what a run that died may have written, and nobody may read."""
     return list(connection.execute(select(releases.c.path).where(releases.c.status == LOST)).scalars())
 
 
@@ -459,7 +462,7 @@ def lost_paths(connection: Connection) -> list[str]:
 
 
 def published(connection: Connection, name: str | None = None) -> list[Row[Any]]:
-    """What is out, by name and period; corrections after what they correct."""
+    """Return what is out, by name and period; corrections after what they correct."""
     r = releases.c
     query = select(releases).where(r.status == PUBLISHED)
     if name is not None:
@@ -468,5 +471,5 @@ def published(connection: Connection, name: str | None = None) -> list[Row[Any]]
 
 
 def is_published(connection: Connection, release: Release, period: Period) -> bool:
-    """Whether a table and period is out."""
+    """Return whether a table and period is out."""
     return any(row.status == PUBLISHED for row in _of_table(connection, release, period))

@@ -90,7 +90,7 @@ class Budget(_Section):
 
     @property
     def nano(self) -> int:
-        """rho in billionths, as it is stored and summed."""
+        """Return rho in billionths, as it is stored and summed."""
         return int(self.rho * NANO)
 
 
@@ -149,82 +149,87 @@ class Release(_Section):
 
     @property
     def tenant(self) -> str:
-        """What stands for the tenant wherever the release is named: several are not told apart."""
+        """Return what stands for the tenant wherever the release is named: several are not told apart."""
         return self.tenants[0] if len(self.tenants) == 1 else POOL
 
     @property
     def rho(self) -> int:
-        """nano-rho of one period; 0 for a threshold table, which no budget covers."""
+        """Return nano-rho of one period; 0 for a threshold table, which no budget covers."""
         return self.budget.nano if self.budget else 0
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of rows that dimensions and measures need; calling_prefix and called_prefix may be derived ones."""
+        """Return the columns that dimensions and measures need; calling_prefix and called_prefix may be derived."""
         needed = [d.column for d in self.dimensions]
         needed += [name for m in self.measures for name in self.measure(m.name).columns]
         return tuple(dict.fromkeys(needed))
 
     @property
     def stored_columns(self) -> tuple[str, ...]:
-        """Columns to read from the view's data files for them: the numbers in place of prefixes derived from them."""
+        """Return the view's columns to read for them: numbers in place of the prefixes that are derived from them."""
         derived = DERIVED_COLUMNS[self.view]
         return tuple(dict.fromkeys(derived.get(name, name) for name in self.columns))
 
     @property
     def suppressed_below(self) -> int:
-        """The count of units (or of the first measure) that a cell's noisy figure must pass, before 3 sigma is added.
+        """Return the count of units (or of the first measure) that a noisy cell must pass, before 3 sigma is added.
 
-        As the threshold tables do: 11 within the house (the CMS cell size policy), 15 outside.
+        As the threshold tables do: 11 inside the company (the CMS cell size policy), 15 outside.
         """
         return USUAL_K[self.audience] if self.suppress_below is None else self.suppress_below
 
     def measure(self, name: str) -> Measure:
-        """What a measure of this view means."""
+        """Return what a measure of this view means."""
         return MEASURES[self.view][name]
 
     def caps(self) -> np.ndarray:
-        """What one unit may add to one cell, per measure; int64 [m]."""
+        """Return what one unit may add to one cell, per measure; int64 [m]."""
         return np.array([_cap(m, self.measure(m.name)) for m in self.measures], np.int64)
 
     def clips(self) -> list[float]:
-        """Norms that a unit's figures are scaled to under l2, per measure; the cap where none is declared."""
+        """Return norms that a unit's figures are scaled to under l2, per measure; the cap where none is declared."""
         return [m.clip if m.clip is not None else float(cap) for m, cap in zip(self.measures, self.caps(), strict=True)]
 
     def sensitivities(self) -> list[float]:
-        """The most by which one unit moves a measure's vector of cells (L2 norm), per measure."""
+        """Return the most by which one unit moves a measure's vector of cells (L2 norm), per measure."""
         if self.bounding.method == "l2":
             return self.clips()
         return [sensitivity(self.bounding.cells, float(cap)) for cap in self.caps()]
 
     def sigmas(self) -> list[float]:
-        """Standard deviation of each measure's noise; empty for a threshold table, which has none."""
+        """Return standard deviation of each measure's noise; empty for a threshold table, which has none."""
         if not self.rho:
             return []
-        return [sigma_of(one, rho / NANO) for one, rho in zip(self.sensitivities(), self.rhos(), strict=True)]
+        return [
+            sigma_of(sensitivity, rho / NANO)
+            for sensitivity, rho in zip(self.sensitivities(), self.rhos(), strict=True)
+        ]
 
     def rhos(self) -> list[int]:
-        """nano-rho of each measure, by their shares; together not more than the release's."""
+        """Return nano-rho of each measure, by their shares; together not more than the release's."""
         whole = sum(m.share for m in self.measures)
         return [self.rho * m.share // whole for m in self.measures]
 
     @cached_property
     def domains(self) -> tuple[Domain, ...]:
-        """The dimensions' domains; raises UsageProblem where a file is missing, wrong, or of another version."""
+        """Return the dimensions' domains; raises UsageProblem where a file is missing, wrong, or of another version."""
         return tuple(_domain(self, dimension) for dimension in self.dimensions)
 
     def grid(self) -> "Grid":
-        """The table's cells."""
-        return Grid(tuple(Axis(d.name, d.column, one) for d, one in zip(self.dimensions, self.domains, strict=True)))
+        """Return the table's cells."""
+        return Grid(
+            tuple(Axis(d.name, d.column, domain) for d, domain in zip(self.dimensions, self.domains, strict=True))
+        )
 
     @property
     def spec_digest(self) -> str:
-        """SHA-256 of everything declared that decides a figure; the title and what is expected do not."""
-        told = self.model_dump(mode="json", exclude={"title", "format_version", "expected"})
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        """Return SHA-256 of everything declared that decides a figure; the title and what is expected do not."""
+        declared = self.model_dump(mode="json", exclude={"title", "format_version", "expected"})
+        return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
     @property
     def domains_digest(self) -> str:
-        """SHA-256 of the domains as their files are now."""
+        """Return SHA-256 of the domains as their files are now."""
         return hashlib.sha256(" ".join(domain.digest for domain in self.domains).encode()).hexdigest()
 
 
@@ -236,11 +241,11 @@ def _check_names(what: str, names: list[str]) -> None:
 
 def _check_measures(release: Release) -> None:
     known = MEASURES[release.view]
-    for one in release.measures:
-        if one.name not in known:
-            raise ValueError(f"view {release.view} has no measure {one.name!r} (there are: {', '.join(known)})")
-        if known[one.name].distinct and one.cap not in (None, 1):
-            raise ValueError(f"measure {one.name} counts each once per cell: its cap is 1")
+    for measure in release.measures:
+        if measure.name not in known:
+            raise ValueError(f"view {release.view} has no measure {measure.name!r} (there are: {', '.join(known)})")
+        if known[measure.name].distinct and measure.cap not in (None, 1):
+            raise ValueError(f"measure {measure.name} counts each once per cell: its cap is 1")
 
 
 def _cap(counted: Counted, measure: Measure) -> int:
@@ -288,16 +293,16 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """How many labels each dimension has."""
+        """Return how many labels each dimension has."""
         return tuple(len(axis.domain.labels) for axis in self.axes)
 
     @property
     def size(self) -> int:
-        """How many cells there are."""
+        """Return how many cells there are."""
         return int(np.prod([len(axis.domain.labels) for axis in self.axes], dtype=object))
 
     def index(self, columns: Mapping[str, Column]) -> np.ndarray:
-        """The cell of each row, u64 [n]; OUTSIDE where a dimension has no label for it.
+        """Return the cell of each row, u64 [n]; OUTSIDE where a dimension has no label for it.
 
         `columns`: by the names in `Release.columns` (a mapping or a table), n rows each.
         """
@@ -309,21 +314,21 @@ class Grid:
         return np.where(inside, cells, OUTSIDE)
 
     def positions(self, cells: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Per dimension the position of each cell's label; int64 [n] each."""
+        """Return per dimension the position of each cell's label; int64 [n] each."""
         return tuple(np.unravel_index(cells.astype(np.int64), self.shape))
 
     def labels(self, cells: np.ndarray) -> list[pa.DictionaryArray]:
-        """Per dimension the label of each cell, n each."""
-        told = zip(self.positions(cells), self.axes, strict=True)
-        return [pa.DictionaryArray.from_arrays(pa.array(at, pa.int32()), axis.domain.labels) for at, axis in told]
+        """Return per dimension the label of each cell, n each."""
+        by_axis = zip(self.positions(cells), self.axes, strict=True)
+        return [pa.DictionaryArray.from_arrays(pa.array(at, pa.int32()), axis.domain.labels) for at, axis in by_axis]
 
     def parents(self, cells: np.ndarray, within: Iterable[str]) -> np.ndarray:
-        """A number for each cell that cells with the same labels in the dimensions `within` share; u64 [n]."""
-        names, found = set(within), np.zeros(len(cells), np.uint64)
+        """Return a number for each cell that cells with the same labels in the dimensions `within` share; u64 [n]."""
+        names, numbers = set(within), np.zeros(len(cells), np.uint64)
         for axis, at, size in zip(self.axes, self.positions(cells), self.shape, strict=True):
             if axis.name in names:
-                found = found * np.uint64(size) + at.astype(np.uint64)
-        return found
+                numbers = numbers * np.uint64(size) + at.astype(np.uint64)
+        return numbers
 
 
 # -- periods -----------------------------------------------------------------------------------------------------------
@@ -350,7 +355,7 @@ class Period:
 
     @classmethod
     def holding(cls, grain: str, day: date) -> "Period":
-        """The period of that grain in which the day lies."""
+        """Return the period of that grain in which the day lies."""
         if grain == "day":
             return cls(day, day)
         first = day.replace(day=1)
@@ -358,21 +363,21 @@ class Period:
 
     @property
     def month(self) -> str:
-        """The calendar month it lies in, YYYY-MM."""
+        """Return the calendar month it lies in, YYYY-MM."""
         return f"{self.start:%Y-%m}"
 
     @property
     def parts(self) -> list[str]:
-        """The partitions (call dates) that it covers."""
+        """Return the partitions (call dates) that it covers."""
         days = (self.end - self.start).days + 1
         return [(self.start + timedelta(days=n)).isoformat() for n in range(days)]
 
     def due(self, lateness_days: int) -> date:
-        """The first day on which it may be published: whoever was late by then is in."""
+        """Return the first day on which it may be published: whoever was late by then is in."""
         return self.end + timedelta(days=1 + lateness_days)
 
     def overlaps(self, other: "Period") -> bool:
-        """Whether they share a date."""
+        """Return whether they share a date."""
         return self.start <= other.end and other.start <= self.end
 
     def __str__(self) -> str:
@@ -394,22 +399,29 @@ def load(path: Path) -> Release:
 
 
 def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Release:
-    """Read a declaration from its text; `folder` is where its own domain files lie."""
+    """Read a declaration from its text; `folder` is where its own domain files lie.
+
+    Raises UsageProblem, naming `where` and the key, for one that is wrong or too large.
+    """
     try:
-        made = Release(**_given(tomllib.loads(text), where), folder=folder)
+        release = Release(**_given(tomllib.loads(text), where), folder=folder)
     except tomllib.TOMLDecodeError as error:
         raise UsageProblem(f"{where}: not TOML: {error}") from None
     except ValidationError as error:
-        raise UsageProblem("\n".join(f"{where}: {_sentence(one)}" for one in error.errors())) from None
-    if made.unit not in VIEW_UNITS[made.view]:
-        raise UsageProblem(f"{where}: view {made.view} does not know its rows' {made.unit}: the unit is the account")
-    for name in (one.name for one in made.measures):
-        if made.kind == "dp" and made.measure(name).distinct and name != DISTINCT[made.unit]:
-            raise UsageProblem(f"{where}: with unit {made.unit} only distinct {DISTINCT[made.unit]} can be counted")
-    size = made.grid().size
-    if size * len(made.measures) > LARGEST:
-        raise UsageProblem(f"{where}: {size:,} cells of {len(made.measures)} measures; {LARGEST:,} figures at most")
-    return made
+        raise UsageProblem("\n".join(f"{where}: {_sentence(problem)}" for problem in error.errors())) from None
+    if release.unit not in VIEW_UNITS[release.view]:
+        raise UsageProblem(
+            f"{where}: view {release.view} does not know its rows' {release.unit}: the unit is the account"
+        )
+    for name in (measure.name for measure in release.measures):
+        if release.kind == "dp" and release.measure(name).distinct and name != DISTINCT[release.unit]:
+            raise UsageProblem(
+                f"{where}: with unit {release.unit} only distinct {DISTINCT[release.unit]} can be counted"
+            )
+    size = release.grid().size
+    if size * len(release.measures) > LARGEST:
+        raise UsageProblem(f"{where}: {size:,} cells of {len(release.measures)} measures; {LARGEST:,} figures at most")
+    return release
 
 
 def _given(data: dict[str, Any], where: str) -> dict[str, Any]:

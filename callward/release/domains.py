@@ -48,27 +48,27 @@ class Domain:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels, `other` last."""
+        """Return all labels, `other` last."""
         return tuple(label for label, _ in self.cells) + ((self.other,) if self.other is not None else ())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides cells: a domain of other labels or codes is another one, whatever its name."""
+        """Return SHA-256 of what decides cells: a domain of other labels or codes is another one, whatever its name."""
         text = json.dumps([self.name, self.version, self.read, self.other, self.cells], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def positions(self, column: Column) -> np.ndarray:
-        """Each row's position among `labels` (int64 [n]); -1 where it has none."""
+        """Return each row's position among `labels` (int64 [n]); -1 where it has none."""
         place = {code: at for at, (_, codes) in enumerate(self.cells) for code in codes}
         elsewhere = len(self.cells) if self.other is not None else -1
         read = few(_read(column, self.read))
-        found = [place.get(code, elsewhere) for code in read.dictionary.to_pylist()]
-        rows = read.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-        return np.asarray(np.array([*found, elsewhere], np.int64)[rows])
+        positions = [place.get(code, elsewhere) for code in read.dictionary.to_pylist()]
+        rows = read.indices.fill_null(len(positions)).to_numpy(zero_copy_only=False)
+        return np.asarray(np.array([*positions, elsewhere], np.int64)[rows])
 
 
 def _read(column: Column, read: str) -> Column:
-    """A column as the text that a domain's codes are written in."""
+    """Return a column as the text that a domain's codes are written in."""
     if read == "text":
         kind = column.type
         text = pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -81,12 +81,12 @@ def _read(column: Column, read: str) -> Column:
 
 
 def shipped() -> list[str]:
-    """Names of the domains that come with callward."""
+    """Return names of the domains that come with callward."""
     return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
 
 
 def load(name: str, folder: Path | None = None) -> Domain:
-    """A domain that comes with callward, or one of your own (a path ending in .toml, relative to `folder`).
+    """Return a domain that comes with callward, or one of your own (a path ending in .toml, relative to `folder`).
 
     Raises UsageProblem in one sentence.
     """
@@ -133,7 +133,7 @@ def _parsed(text: str, where: str) -> Domain:
 
 
 def _wrong(data: dict[str, Any]) -> str | None:
-    """What is wrong with a domain's file, None where nothing is."""
+    """Return what is wrong with a domain's file, None where nothing is."""
     unknown = sorted(data.keys() - _KEYS)
     if unknown:
         return f"unknown key {unknown[0]} (known: {', '.join(sorted(_KEYS))})"

@@ -24,24 +24,24 @@ class Values(NamedTuple):
 
 
 def values(view: str, names: Sequence[str], rows: Rows, length: int) -> Values:
-    """What each of `length` rows of a view adds to the named measures; `rows` has the columns that these need."""
+    """Return what each of `length` rows of a view adds to the named measures; `rows` has the columns they need."""
     counts, wrong = np.zeros((length, len(names)), np.int64), np.zeros(len(names), np.int64)
     for at, name in enumerate(names):
-        one = _one(view, name, rows, length)
-        negative = one < 0
+        figures = _figures(view, name, rows, length)
+        negative = figures < 0
         wrong[at] = np.count_nonzero(negative)
-        counts[:, at] = np.where(negative, 0, one)
+        counts[:, at] = np.where(negative, 0, figures)
     return Values(counts, wrong)
 
 
-def _one(view: str, name: str, rows: Rows, length: int) -> np.ndarray:
+def _figures(view: str, name: str, rows: Rows, length: int) -> np.ndarray:
     if MEASURES[view][name].distinct or name == "attempts" or (view, name) == ("billing", "calls"):
         return np.ones(length, np.int64)
     return _SHARED[name](rows) if name in _SHARED else _OF_VIEW[view][name](rows)
 
 
 def _whole(column: Column) -> np.ndarray:
-    """Whole numbers, 0 for null."""
+    """Return whole numbers, 0 for null."""
     return np.asarray(pc.fill_null(column.cast(pa.int64()), 0), np.int64)
 
 
@@ -50,7 +50,7 @@ def _flags(condition: Column) -> np.ndarray:
 
 
 def _milli(rows: Rows) -> np.ndarray:
-    """Scores in thousandths. NaN counts as missing."""
+    """Return scores in thousandths. NaN counts as missing."""
     scores = np.asarray(pc.fill_null(rows["mos"].cast(pa.float64()), 0.0), np.float64)
     return np.array(np.rint(np.where(np.isfinite(scores), scores, 0.0) * 1000), np.int64)
 

@@ -24,7 +24,7 @@ _LARGEST_RHO: Final = 1e4
 
 @cache
 def opendp() -> Any:
-    """OpenDP with the features that are used; imported late, as it takes a third of a second and 50 MB."""
+    """Return OpenDP with the features that are used; imported late, as it takes a third of a second and 50 MB."""
     import opendp.prelude as dp
 
     dp.enable_features("contrib")
@@ -32,7 +32,7 @@ def opendp() -> Any:
 
 
 def sigma_of(sensitivity: float, rho: float) -> float:
-    """Standard deviation of Gaussian noise that costs `rho` where one unit moves the table by `sensitivity` (L2).
+    """Return the standard deviation of Gaussian noise that costs `rho` at a `sensitivity` (L2, of one unit).
 
     σ = Δ/√(2ρ) (Bun and Steinke 2016, proposition 1.6). Raises ValueError where either is not above zero and finite.
     """
@@ -42,7 +42,7 @@ def sigma_of(sensitivity: float, rho: float) -> float:
 
 
 def gaussian(counts: Counts, sensitivity: float, rho: float) -> tuple[Counts, float]:
-    """All cells of a table with discrete Gaussian noise, and its σ; int64 [n] → int64 [n], signed, float.
+    """Return all cells of a table with discrete Gaussian noise, and its σ; int64 [n] → int64 [n], signed, float.
 
     `counts` is dense over a public domain: cells of zero get noise too, or which cells exist would tell. One unit
     changes the table by at most `sensitivity` (L2 norm); the draw costs `rho`. Values are not clamped at zero: sums
@@ -67,7 +67,7 @@ def _gaussian(sensitivity: float, rho: float) -> tuple[Any, float]:
 
 
 def _check(spent: float, rho: float) -> None:
-    """OpenDP computes the cost in exact arithmetic, rounded up; ours must not be below it."""
+    """Check that our cost is not below OpenDP's, which is exact arithmetic, rounded up."""
     if spent > rho:
         raise ValueError("the noise would cost more than rho: one of the two is too small to compute with")
 
@@ -82,20 +82,24 @@ def _whole(counts: Counts) -> Counts:
 
 
 def epsilon_of(rho: float, delta: float) -> float:
-    """The least ε for which ρ-zCDP gives (ε, δ)-differential privacy, by OpenDP's conversion, rounded up.
+    """Return the least ε for which ρ-zCDP gives (ε, δ)-differential privacy, by OpenDP's conversion, rounded up.
 
     The conversion is that of Canonne, Kamath and Steinke 2020 (proposition 7): tighter than ρ + 2·√(ρ·ln(1/δ)).
+    Raises ValueError for a ρ or δ out of range.
     """
     if not (0 < rho < math.inf and 0 < delta < 1):
         raise ValueError("rho is above zero, and delta between zero and one")
     dp = opendp()
-    one = dp.m.make_gaussian(dp.atom_domain(T="i64"), dp.absolute_distance(T=float), scale=1.0)
-    profile = dp.c.make_zCDP_to_approxDP(one).map(math.sqrt(2 * rho))
+    gaussian = dp.m.make_gaussian(dp.atom_domain(T="i64"), dp.absolute_distance(T=float), scale=1.0)
+    profile = dp.c.make_zCDP_to_approxDP(gaussian).map(math.sqrt(2 * rho))
     return float(profile.epsilon(delta))
 
 
 def rho_of(epsilon: float, delta: float) -> float:
-    """The largest ρ whose (ε, δ) is within `epsilon` at `delta`: the inverse of `epsilon_of`, from below."""
+    """Return the largest ρ whose (ε, δ) is within `epsilon` at `delta`: the inverse of `epsilon_of`, from below.
+
+    Raises ValueError for an ε or δ out of range.
+    """
     if not (0 < epsilon < math.inf and 0 < delta < 1):
         raise ValueError("epsilon is above zero, and delta between zero and one")
     low, high = 0.0, _LARGEST_RHO

@@ -54,12 +54,12 @@ class Cells:
 
 
 def error_of(sigma: float) -> int:
-    """The error bar of a figure with noise of that standard deviation."""
+    """Return the error bar of a figure with noise of that standard deviation."""
     return math.ceil(CERTAIN * sigma)
 
 
 def of_noise(release: Release, noisy: np.ndarray, sigmas: Sequence[float]) -> Cells:
-    """All cells of a dense table with noise; int64 [size, m]. Those of too small a noisy count are not shown.
+    """Return all cells of a dense table with noise; int64 [size, m]. Those of too small a noisy count are not shown.
 
     What decides is noisy itself: asking the exact count would tell of it.
     """
@@ -73,14 +73,14 @@ def of_noise(release: Release, noisy: np.ndarray, sigmas: Sequence[float]) -> Ce
 
 
 def counting(release: Release) -> int:
-    """Position of the measure that says how many customers a cell has: of distinct ones, else the first."""
-    names = [one.name for one in release.measures]
+    """Return the position of the measure that counts a cell's customers: of distinct ones, else the first."""
+    names = [measure.name for measure in release.measures]
     people = DISTINCT[release.unit]
     return names.index(people) if people in names else 0
 
 
 def of_groups(release: Release, parents: np.ndarray, cell: np.ndarray, figures: np.ndarray) -> Cells:
-    """The groups of a threshold table: `cell` int64 [n] is a group's cell, negative for the `other` of `parents` [n].
+    """Return the groups of a threshold table: `cell` int64 [n], negative for the `other` of `parents` [n].
 
     `figures` int64 [n, m]. An `other` keeps its labels in the dimensions that it is within.
     """
@@ -99,7 +99,7 @@ def of_groups(release: Release, parents: np.ndarray, cell: np.ndarray, figures: 
 
 
 def _first_of_parent(grid: Grid, release: Release, parents: np.ndarray) -> np.ndarray:
-    """A cell within each parent, for its labels."""
+    """Return a cell within each parent, for its labels."""
     cells = np.arange(grid.size, dtype=np.int64)
     known, first = np.unique(grid.parents(cells, release.suppression.within), return_index=True)
     return np.asarray(first[np.searchsorted(known, parents.astype(np.uint64))])
@@ -109,40 +109,40 @@ def _first_of_parent(grid: Grid, release: Release, parents: np.ndarray) -> np.nd
 
 
 def table(release: Release, cells: Cells) -> pa.Table:
-    """One row per cell: dimensions, each measure with its error, and whether the cell is suppressed."""
+    """Return one row per cell: dimensions, each measure with its error, and whether the cell is suppressed."""
     columns: dict[str, Any] = {
         dimension.name: label.cast(pa.string())
         for dimension, label in zip(release.dimensions, cells.labels, strict=True)
     }
-    for at, one in enumerate(release.measures):
-        columns[one.name] = pa.array(cells.values[:, at], mask=~cells.shown)
-        columns[f"{one.name}_error"] = pa.array(np.full(len(cells.number), cells.errors[at], np.int64))
+    for at, measure in enumerate(release.measures):
+        columns[measure.name] = pa.array(cells.values[:, at], mask=~cells.shown)
+        columns[f"{measure.name}_error"] = pa.array(np.full(len(cells.number), cells.errors[at], np.int64))
     columns["suppressed"] = pa.array(~cells.shown)
     return pa.table(columns)
 
 
 def contents(release: Release, cells: Cells, document: Mapping[str, Any]) -> dict[str, bytes]:
-    """The files of a release, by name."""
-    made = table(release, cells)
+    """Return the files of a release, by name."""
+    cells_table = table(release, cells)
     parquet, text = io.BytesIO(), io.BytesIO()
-    pq.write_table(made, parquet, compression="zstd")
-    pa.csv.write_csv(made, text)
+    pq.write_table(cells_table, parquet, compression="zstd")
+    pa.csv.write_csv(cells_table, text)
     return {"cells.parquet": parquet.getvalue(), "cells.csv": text.getvalue(), "sheet.json": written(document).encode()}
 
 
 def of_file(release: Release, parquet: bytes) -> Cells:
-    """The cells of a file that `contents` made, but for suppressed figures, which are 0."""
-    made = pq.read_table(io.BytesIO(parquet))
-    labels = [made[one.name].combine_chunks() for one in release.dimensions]
-    names = [one.name for one in release.measures]
-    figures = [np.asarray(made[name].fill_null(0), np.int64) for name in names]
-    errors = [int(made[f"{name}_error"][0].as_py()) if made.num_rows else 0 for name in names]
-    shown = ~np.asarray(made["suppressed"], bool)
+    """Return the cells of a file that `contents` made, but for suppressed figures, which are 0."""
+    content = pq.read_table(io.BytesIO(parquet))
+    labels = [content[item.name].combine_chunks() for item in release.dimensions]
+    names = [item.name for item in release.measures]
+    figures = [np.asarray(content[name].fill_null(0), np.int64) for name in names]
+    errors = [int(content[f"{name}_error"][0].as_py()) if content.num_rows else 0 for name in names]
+    shown = ~np.asarray(content["suppressed"], bool)
     return Cells(_numbers(release, labels), labels, np.stack(figures, axis=1), np.array(errors, np.int64), shown)
 
 
 def _numbers(release: Release, labels: Sequence[pa.Array]) -> np.ndarray:
-    """What names the cells of these labels: their place in the grid, or beyond it for an `other` of several."""
+    """Return what names the cells of these labels: their place in the grid, or beyond it for an `other` of several."""
     grid = release.grid()
     places = [pc.index_in(label, pa.array(axis.domain.labels)) for axis, label in zip(grid.axes, labels, strict=True)]
     other = np.any([np.asarray(place.is_null()) for place in places], axis=0)
@@ -153,35 +153,35 @@ def _numbers(release: Release, labels: Sequence[pa.Array]) -> np.ndarray:
 
 
 def written(document: Mapping[str, Any]) -> str:
-    """A data sheet as text."""
+    """Return a data sheet as text."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def digests(files: Mapping[str, bytes]) -> dict[str, str]:
-    """SHA-256 of each file."""
+    """Return SHA-256 of each file."""
     return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
 def read(folder: Path, files: Mapping[str, str]) -> dict[str, bytes]:
-    """The files of a release as they were published; raises Problem where one is not there or was altered."""
-    found = {}
+    """Return the files of a release as they were published; raises Problem where one is missing or changed."""
+    contents = {}
     for name, digest in files.items():
         try:
-            found[name] = (folder / name).read_bytes()
+            contents[name] = (folder / name).read_bytes()
         except OSError as error:
             raise Problem(
                 f"released file {folder / name}: {error.strerror}; its cells are in analytics_cells"
             ) from None
-        if hashlib.sha256(found[name]).hexdigest() != digest:
+        if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise Problem(f"released file {folder / name} is not what was published: it was altered since")
-    return found
+    return contents
 
 
 # -- the database ------------------------------------------------------------------------------------------------------
 
 
 def rows(reserved: Reservation, cells: Cells) -> Iterator[dict[str, Any]]:
-    """Rows of analytics_cells."""
+    """Yield rows of analytics_cells."""
     release, period = reserved.release, reserved.period
     common = {
         "release_id": reserved.release_id,
@@ -196,13 +196,13 @@ def rows(reserved: Reservation, cells: Cells) -> Iterator[dict[str, Any]]:
     labels = [label.to_pylist() for label in cells.labels]
     labels += [[None] * len(cells.number)] * (DIMENSIONS - len(labels))
     numbers, shown = cells.number.tolist(), cells.shown.tolist()
-    for at, one in enumerate(release.measures):
+    for at, measure in enumerate(release.measures):
         error = int(cells.errors[at])
         for number, value, seen, *names in zip(numbers, cells.values[:, at].tolist(), shown, *labels, strict=True):
             yield {
                 **common,
                 "cell": number,
-                "measure": one.name,
+                "measure": measure.name,
                 **{f"d{n}": name for n, name in enumerate(names, 1)},
                 "value": value if seen else None,
                 "error": error,
@@ -216,7 +216,7 @@ def rows(reserved: Reservation, cells: Cells) -> Iterator[dict[str, Any]]:
 def document(
     reserved: Reservation, cells: Cells, sigmas: Sequence[float], epsilon: float | None, published_on: str
 ) -> dict[str, Any]:
-    """What a reader must know of a release. No exact figure of the data is in it: each would be one more release."""
+    """Return what a reader must know of a release, with no exact figure of the data: each would be a release more."""
     release, period = reserved.release, reserved.period
     return {
         "format_version": FORMAT_VERSION,
@@ -280,16 +280,16 @@ def _thresholds(release: Release) -> dict[str, Any]:
 
 
 def _measures(release: Release, cells: Cells, sigmas: Sequence[float]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for at, one in enumerate(release.measures):
-        made: dict[str, Any] = {"name": one.name, "what": release.measure(one.name).what}
+    lines: list[dict[str, Any]] = []
+    for at, measure in enumerate(release.measures):
+        line: dict[str, Any] = {"name": measure.name, "what": release.measure(measure.name).what}
         if release.kind == "dp":
             bound = (
                 {"clip": release.clips()[at]} if release.bounding.method == "l2" else {"cap": int(release.caps()[at])}
             )
-            made |= {**bound, "rho": release.rhos()[at] / NANO, "sigma": sigmas[at], "error_95": int(cells.errors[at])}
-        found.append(made)
-    return found
+            line |= {**bound, "rho": release.rhos()[at] / NANO, "sigma": sigmas[at], "error_95": int(cells.errors[at])}
+        lines.append(line)
+    return lines
 
 
 def _dimensions(release: Release) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ class Rule:
     magnitudes: Sequence[int] = (0,)
 
     def passes(self, stats: "Stats") -> Mask:
-        """Which groups may be shown; bool [groups]."""
+        """Return which groups may be shown; bool [groups]."""
         passed = (stats.subscribers >= self.k) & (stats.accounts >= self.k)
         columns = list(self.magnitudes)
         most = stats.counts[:, columns] * self.dominance
@@ -79,7 +79,7 @@ class Stats:
     top_account: Counts
 
     def merged(self, other: "Stats") -> "Stats":
-        """Figures of both parts together."""
+        """Return figures of both parts together."""
         return Stats(
             self.counts + other.counts,
             self.subscribers + other.subscribers,
@@ -89,7 +89,7 @@ class Stats:
         )
 
     def at(self, groups: Counts) -> "Stats":
-        """Figures of those groups alone, in that order."""
+        """Return figures of those groups alone, in that order."""
         return Stats(*(column[groups] for column in vars(self).values()))
 
 
@@ -107,11 +107,12 @@ class Partition:
 
     @property
     def is_other(self) -> Mask:
+        """Return which groups are an `other`; bool [groups]."""
         return np.asarray(self.cell == NOWHERE, np.bool_)
 
 
 def combine(rows: Rows) -> Rows:
-    """One row per account, subscriber and cell, with the sums: what a part needs to carry."""
+    """Return one row per account, subscriber and cell, with the sums: what a part needs to carry."""
     account, _ = pd.factorize(rows.account)
     subscriber, subscribers = pd.factorize(rows.subscriber)
     cell, cells = pd.factorize(rows.cell)
@@ -124,7 +125,7 @@ def combine(rows: Rows) -> Rows:
 
 
 def measure(rows: Rows, groups: Counts, size: int) -> Stats:
-    """Exact figures of one part. `groups` [cells] says which of `size` groups each cell is in."""
+    """Return exact figures of one part. `groups` [cells] says which of `size` groups each cell is in."""
     group = groups[rows.cell.astype(np.int64)]
     inside = np.flatnonzero(group != NOWHERE)
     group, counts = group[inside], rows.counts.take(inside, axis=0)
@@ -137,7 +138,7 @@ def measure(rows: Rows, groups: Counts, size: int) -> Stats:
 
 
 def table(parts: Iterable[Rows], parents: Counts, rule: Rule, within: Partition | None = None) -> Partition:
-    """The partition that is published under `rule`.
+    """Return the partition that is published under `rule`.
 
     `parents` [cells] numbers the parent of each cell from 0. `parts` is gone through several times, one part in memory
     at a time; no account is in two of them, and one part at least is there, if with no rows. `within` is what another
@@ -166,6 +167,7 @@ class _Draft:
 
     @classmethod
     def of(cls, parts: Iterable[Rows], parents: Counts, within: Partition | None) -> "_Draft":
+        """Return the candidates of a table: its cells, or the groups of the partition that it coarsens."""
         if within is not None:
             size = len(within.parent)
             return cls(within.group, within.parent, within.cell, _measured(parts, within.group, size))
@@ -174,36 +176,38 @@ class _Draft:
 
     @property
     def present(self) -> Mask:
+        """Return which candidates have rows; bool [candidates]."""
         return np.asarray(self.stats.subscribers > 0, np.bool_)
 
     @property
     def may_stand(self) -> Mask:
-        """An `other` of the finer partition stays within the coarser one's `other`."""
+        """Return which candidates may stand alone: an `other` of a finer partition stays within the coarser one's."""
         return np.asarray(self.present & (self.cell != NOWHERE), np.bool_)
 
     @property
     def parents(self) -> int:
+        """Return how many parents there are."""
         return int(self.parent.max(initial=-1)) + 1
 
     def others(self, mask: Mask) -> Counts:
-        """Cell → its parent, for the cells of candidates in `mask`; NOWHERE for all else."""
+        """Return cell → its parent, for the cells of candidates in `mask`; NOWHERE for all else."""
         of_candidate = np.r_[np.where(mask, self.parent, NOWHERE), NOWHERE]  # group NOWHERE takes the last
-        found: Counts = of_candidate[self.group]
-        return found
+        others: Counts = of_candidate[self.group]
+        return others
 
 
 def _measured(parts: Iterable[Rows], groups: Counts, size: int) -> Stats:
-    found: Stats | None = None
+    total: Stats | None = None
     for rows in parts:
         stats = measure(rows, groups, size)
-        found = stats if found is None else found.merged(stats)
-    if found is None:
+        total = stats if total is None else total.merged(stats)
+    if total is None:
         raise ValueError("a table has at least one part, though it may have no rows")
-    return found
+    return total
 
 
 def _absorbed(parts: Iterable[Rows], draft: _Draft, rule: Rule, shown: Mask, other: Mask) -> Mask:
-    """The candidates that go into `other`: those that fail, and as many of the smallest beside them as it takes.
+    """Return the candidates that go into `other`: those that fail, and as many of the smallest beside them as it takes.
 
     Each round takes twice as many as the one before: the rows are read a few times, however many siblings there are.
     """
@@ -219,13 +223,13 @@ def _absorbed(parts: Iterable[Rows], draft: _Draft, rule: Rule, shown: Mask, oth
 
 
 def _failing(parts: Iterable[Rows], draft: _Draft, rule: Rule, other: Mask) -> Mask:
-    """Parents whose `other` has rows and may not be shown; bool [parents]."""
+    """Return parents whose `other` has rows and may not be shown; bool [parents]."""
     stats = _measured(parts, draft.others(other), draft.parents)
     return np.asarray((stats.subscribers > 0) & ~rule.passes(stats), np.bool_)
 
 
 def _smallest(draft: _Draft, mask: Mask, each: int) -> Counts:
-    """Of the candidates in `mask` the smallest ones of every parent, by their first count, then by their number."""
+    """Return the smallest candidates in `mask` of every parent, by their first count, then by their number."""
     at = np.flatnonzero(mask)
     order = at[np.lexsort((at, draft.stats.counts[at, 0], draft.parent[at]))]
     first = starts(draft.parent[order])
@@ -234,7 +238,7 @@ def _smallest(draft: _Draft, mask: Mask, each: int) -> Counts:
 
 
 def _published(parts: Iterable[Rows], draft: _Draft, shown: Mask, other: Mask, rule: Rule) -> Partition:
-    """Numbers the groups: cells that stand, then the `other` of each parent that passes."""
+    """Number the groups: cells that stand, then the `other` of each parent that passes."""
     combined = _measured(parts, draft.others(other), draft.parents)
     standing, passing = np.flatnonzero(shown), np.flatnonzero((combined.subscribers > 0) & rule.passes(combined))
     of_parent = np.full(draft.parents, NOWHERE)
@@ -255,12 +259,12 @@ def _published(parts: Iterable[Rows], draft: _Draft, shown: Mask, other: Mask, r
 
 
 def _numbers(values: npt.NDArray[np.generic]) -> Counts:
-    """Distinct values numbered from 0, as they come."""
+    """Return distinct values numbered from 0, as they come."""
     return np.asarray(pd.factorize(values)[0], np.int64)
 
 
 def _runs(values: Counts) -> tuple[Counts, Counts]:
-    """An order in which equal values stand together, and where each run of them begins."""
+    """Return an order in which equal values stand together, and where each run of them begins."""
     order = np.argsort(values)
     return order, starts(values[order])
 
@@ -272,7 +276,7 @@ def _reduced(function: np.ufunc, counts: Counts, first: Counts) -> Counts:
 
 
 def _of_members(group: Counts, member: Counts, counts: Counts, size: int) -> tuple[Counts, Counts, Counts]:
-    """By group: the sums, how many members there are, and the most that one of them adds."""
+    """Return by group: the sums, how many members there are, and the most that one of them adds."""
     members = np.int64(member.max(initial=0) + 1)
     order, first = _runs(group * members + member)
     of_member, group = _reduced(np.add, counts.take(order, axis=0), first), group[order[first]]

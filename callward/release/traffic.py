@@ -13,6 +13,6 @@ CALLS_BY_HOUR: Final = (2, 1, 1, 1, 1, 2, 4, 9, 15, 19, 21, 20, 17, 19, 21, 20, 
 
 
 def picked(rng: np.random.Generator, count: int, weight: npt.NDArray[Any]) -> Ints:
-    """`count` positions in `weight`, drawn by it."""
+    """Return `count` positions in `weight`, drawn by it."""
     edges = np.cumsum(weight)
     return np.asarray(np.searchsorted(edges, rng.random(count) * edges[-1], side="right"), np.int64)

@@ -52,10 +52,10 @@ class RegisteredAlready(Problem):
 
 
 def position(connection: Connection, topic: str, partition: int) -> int | None:
-    """Where reading goes on: the oldest incomplete block, else behind the last one; None when there is no block yet."""
+    """Return where reading goes on: the oldest incomplete block, else behind the last; None without a block."""
     oldest = connection.execute(_here(func.min(blocks.c.first), topic, partition).where(_INCOMPLETE)).scalar()
-    found = _end(connection, topic, partition) if oldest is None else oldest
-    return None if found is None else int(found)
+    offset = _end(connection, topic, partition) if oldest is None else oldest
+    return None if offset is None else int(offset)
 
 
 _INCOMPLETE = blocks.c.committed_by.is_(None)
@@ -71,17 +71,17 @@ def _of(topic: str, partition: int) -> ColumnElement[bool]:
 
 
 def _end(connection: Connection, topic: str, partition: int) -> int | None:
-    """Behind the last registered block of a partition: it is in one of its newest files."""
+    """Return the offset after the last registered block of a partition, which is in one of its newest files."""
     files = select(kafka_inputs.c.file_no).where(_of(topic, partition)).order_by(kafka_inputs.c.file_no.desc())
     newest = files.limit(_NEWEST).subquery()
     begins = select(func.max(blocks.c.first)).where(blocks.c.file_no == newest.c.file_no).correlate(newest)
     last = (blocks.c.file_no == newest.c.file_no) & (blocks.c.first == begins.scalar_subquery())
-    found = connection.execute(select(func.max(blocks.c.last)).select_from(newest.join(blocks, last))).scalar()
-    return None if found is None else int(found)
+    last_offset = connection.execute(select(func.max(blocks.c.last)).select_from(newest.join(blocks, last))).scalar()
+    return None if last_offset is None else int(last_offset)
 
 
 def ranges(connection: Connection, topic: str, partition: int, start: int) -> list[Range]:
-    """The blocks that are registered from an offset on, in order of it. Those of one range are of several sources."""
+    """Return the blocks registered from an offset on, in order of it; those of one range are of several sources."""
     query = (
         select(blocks, input_files.c.source)
         .join(kafka_inputs, kafka_inputs.c.file_no == blocks.c.file_no)
@@ -114,7 +114,7 @@ def register(
     sharding: str,
     naming: Naming,
 ) -> list[Range]:
-    """Enter a range that was read as one block for each source in it.
+    """Register a range that was read as one block for each source in it.
 
     Raises Problem when this run may not go on, RegisteredAlready when another reader of it was first.
     """
@@ -122,31 +122,31 @@ def register(
     end = _end(connection, topic, partition)
     if end is not None and end > span[0]:
         raise RegisteredAlready(f"topic {topic}, partition {partition}: offset {span[0]} is registered already")
-    at, made = database.now(), []
+    at, ranges = database.now(), []
     for part in parts:
         file_no = _file(connection, run_id, part.source, topic, partition, at, naming)
         number = _next_block(connection, file_no)
         row = {"file_no": file_no, "block": number, "first": span[0], "last": span[1], "run_id": run_id}
         connection.execute(insert(blocks).values(**row, **stream_columns(at, part.oldest_at, part.bytes, sharding)))
-        made.append(Range(part.source, file_no, number, *span, sharding, milliseconds(at)))
-    return made
+        ranges.append(Range(part.source, file_no, number, *span, sharding, milliseconds(at)))
+    return ranges
 
 
 def stream_columns(at: datetime, oldest_at: datetime, size: int, sharding: str) -> dict[str, object]:
-    """The columns of a block that only a stream's has."""
+    """Return the columns of a block that only a stream's has."""
     return {"registered_at": at, "oldest_at": min(oldest_at, at), "bytes": size, "sharding": sharding}
 
 
 def _file(
     connection: Connection, run_id: str, source: str, topic: str, partition: int, at: datetime, naming: Naming
 ) -> int:
-    """The ledger's number of what a source sends through a partition on a day."""
+    """Return the ledger's number of what a source sends through a partition on a day."""
     name = f"{topic}/{partition}/{at.date().isoformat()}"
     here = select(input_files.c.file_no).join(kafka_inputs, kafka_inputs.c.file_no == input_files.c.file_no)
-    mine = (input_files.c.source == source) & (input_files.c.name == name[-255:]) & _of(topic, partition)
-    found = connection.execute(here.where(mine)).scalar()
-    if found is not None:
-        return int(found)
+    of_day = (input_files.c.source == source) & (input_files.c.name == name[-255:]) & _of(topic, partition)
+    file_no = connection.execute(here.where(of_day)).scalar()
+    if file_no is not None:
+        return int(file_no)
     name_id, name_sealed = naming(name)
     row = {"source": source, "name": name[-255:], "name_id": name_id, "name_sealed": name_sealed, "size": 0}
     row |= {"modified_ns": 0, "status": "reading", "path_form": TOPIC, "run_id": run_id, "seen_at": at}
@@ -158,12 +158,12 @@ def _file(
 
 
 def ahead(connection: Connection, topic: str, partition: int) -> int:
-    """How many blocks of a partition are registered and not complete."""
+    """Return how many blocks of a partition are registered and not complete."""
     return int(connection.execute(_here(func.count(), topic, partition).where(_INCOMPLETE)).scalar() or 0)
 
 
 def waiting(connection: Connection, sources: Sequence[str], topics: Sequence[str]) -> int:
-    """How many blocks are registered and not complete, of the landing files of some sources and of some topics."""
+    """Return how many blocks are registered and not complete, of landing files of `sources` and of `topics`."""
     through = kafka_inputs.c.file_no == blocks.c.file_no
     query = select(func.count()).select_from(blocks).join(input_files, input_files.c.file_no == blocks.c.file_no)
     query = query.outerjoin(kafka_inputs, through).where(_INCOMPLETE, blocks.c.registered_at.is_not(None))
@@ -172,12 +172,12 @@ def waiting(connection: Connection, sources: Sequence[str], topics: Sequence[str
 
 
 def close_days(connection: Connection, today: date) -> None:
-    """Input files of topics whose day is over and whose blocks are all complete are committed."""
+    """Mark as committed the input files of topics whose day is over and whose blocks are all complete."""
     f = input_files.c
     past = (f.path_form == TOPIC) & (f.status == "reading") & (f.seen_at < datetime.combine(today, time()))
     query = select(f.file_no).where(past, f.file_no.not_in(select(blocks.c.file_no).where(_INCOMPLETE)))
-    for some in database.batches(connection.execute(query).scalars().all()):
-        connection.execute(update(input_files).where(f.file_no.in_(some)).values(status="committed"))
+    for numbers in database.batches(connection.execute(query).scalars().all()):
+        connection.execute(update(input_files).where(f.file_no.in_(numbers)).values(status="committed"))
 
 
 def give_up(connection: Connection, topic: str, partition: int, before: int, run_id: str) -> int:
@@ -189,8 +189,8 @@ def give_up(connection: Connection, topic: str, partition: int, before: int, run
     across = connection.execute(select(blocks).where(lost, blocks.c.last > before)).all()
     closed = connection.execute(update(blocks).where(lost).values(committed_by=run_id)).rowcount
     for row in across:
-        one = (blocks.c.file_no == row.file_no) & (blocks.c.block == row.block)
-        connection.execute(update(blocks).where(one).values(last=before))
+        this_block = (blocks.c.file_no == row.file_no) & (blocks.c.block == row.block)
+        connection.execute(update(blocks).where(this_block).values(last=before))
         kept = {name: getattr(row, name) for name in ("file_no", "last", "registered_at", "oldest_at", "bytes")}
         number = _next_block(connection, row.file_no)
         rest = {"block": number, "first": before, "run_id": run_id, "sharding": row.sharding}
@@ -216,12 +216,12 @@ def _next_block(connection: Connection, file_no: int) -> int:
 
 
 def drop_changed(connection: Connection, file_nos: Sequence[int]) -> None:
-    """Files that changed while they were read: what of them is not committed is forgotten, and taken as a new file."""
-    for some in database.batches(sorted(file_nos)):
-        connection.execute(delete(blocks).where(blocks.c.file_no.in_(some), _INCOMPLETE))
-        connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(status="changed"))
+    """Forget what is not committed of files that changed while they were read: each is taken as a new file."""
+    for numbers in database.batches(sorted(file_nos)):
+        connection.execute(delete(blocks).where(blocks.c.file_no.in_(numbers), _INCOMPLETE))
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(numbers)).values(status="changed"))
 
 
 def milliseconds(moment: datetime) -> int:
-    """A naive UTC moment of the database as ms since 1970."""
+    """Return a naive UTC moment of the database as ms since 1970."""
     return int((moment - _EPOCH).total_seconds() * 1000)

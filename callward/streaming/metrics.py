@@ -82,12 +82,12 @@ class StreamMetrics:
 
     @property
     def freshness_s(self) -> float:
-        """Of its least fresh source."""
+        """Return the age of the oldest record that waits in its least fresh source, in seconds."""
         return max((of.freshness_s for of in self.sources), default=0.0)
 
     @property
     def blocks(self) -> int:
-        """In flight, of all sources."""
+        """Return how many blocks are in flight, of all sources."""
         return sum(of.blocks for of in self.sources)
 
 
@@ -118,11 +118,11 @@ def count(connection: Connection, run_id: str, summed: pa.Table) -> None:
 
 
 def _sources_of(connection: Connection, file_nos: list[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for some in database.batches(file_nos):
-        query = select(input_files.c.file_no, input_files.c.source).where(input_files.c.file_no.in_(some))
-        found.update((row.file_no, row.source) for row in connection.execute(query))
-    return found
+    sources: dict[int, str] = {}
+    for numbers in database.batches(file_nos):
+        query = select(input_files.c.file_no, input_files.c.source).where(input_files.c.file_no.in_(numbers))
+        sources.update((row.file_no, row.source) for row in connection.execute(query))
+    return sources
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------
@@ -131,9 +131,9 @@ def _sources_of(connection: Connection, file_nos: list[int]) -> dict[int, str]:
 def watched(connection: Connection) -> list[str]:
     """Run ids of the streams that are to run: those that run, or whose supervisor died. If none: that of the last."""
     query = select(streams.c.run_id, streams.c.stopped_at, runs.c.status).join(runs, runs.c.run_id == streams.c.run_id)
-    found = list(connection.execute(query.order_by(streams.c.started_at.desc(), streams.c.run_id)))
-    wanted = [row.run_id for row in found if row.stopped_at is None and row.status == "running"]
-    return wanted or [row.run_id for row in found[:1]]
+    rows = list(connection.execute(query.order_by(streams.c.started_at.desc(), streams.c.run_id)))
+    wanted = [row.run_id for row in rows if row.stopped_at is None and row.status == "running"]
+    return wanted or [row.run_id for row in rows[:1]]
 
 
 def _state(connection: Connection, row: Row[Any]) -> str:
@@ -149,7 +149,7 @@ def _state(connection: Connection, row: Row[Any]) -> str:
 def figures(
     connection: Connection, run_id: str, watermarks: Watermarks | None = None, *, now: datetime | None = None
 ) -> StreamMetrics | None:
-    """The figures of a stream; None when there is no such run. `watermarks` are the broker's, where it was asked.
+    """Return the figures of a stream; None when there is no such run. `watermarks` are the broker's, if given.
 
     The broker is asked before, never within: a transaction that waits for a server would keep a snapshot open.
     """
@@ -209,12 +209,12 @@ def _by_source(connection: Connection, stream: Row[Any], held: frozenset[str], a
 
 
 def _age(oldest_at: datetime | None, at: datetime) -> float:
-    """Never negative: a clock may have been set back since."""
+    """Return an age in seconds, never negative: a clock may have been set back since."""
     return max(0.0, (at - oldest_at).total_seconds()) if oldest_at else 0.0
 
 
 def _sources_held(connection: Connection, held: frozenset[str]) -> set[str]:
-    """Sources of the stream that are known without a record of theirs: those of folders, and what topics have sent."""
+    """Return sources of the stream that are known without a record of theirs: of folders, and what topics have sent."""
     files = kafka_inputs.join(input_files, input_files.c.file_no == kafka_inputs.c.file_no)
     query = select(kafka_inputs.c.topic, input_files.c.source).select_from(files).distinct()
     sent = {row.source for row in connection.execute(query) if _lease(row.source, row.topic) in held}
@@ -222,12 +222,12 @@ def _sources_held(connection: Connection, held: frozenset[str]) -> set[str]:
 
 
 def _lease(source: str, topic: str | None) -> str:
-    """The lease that an input file is read under."""
+    """Return the lease that an input file is read under."""
     return f"source/{source}" if topic is None else f"kafka/{topic}"
 
 
 def _counted(connection: Connection, run_id: str) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Rows in by source, and rows put into suspense by source and code."""
+    """Return rows in by source, and rows put into suspense by source and code."""
     rows: dict[str, int] = {}
     suspended: dict[str, dict[str, int]] = {}
     query = select(stream_counts).where(
@@ -242,7 +242,7 @@ def _counted(connection: Connection, run_id: str) -> tuple[dict[str, int], dict[
 
 
 def _lately(connection: Connection, stream: Row[Any], at: datetime) -> dict[str, int]:
-    """Rows that the stream committed within the last minutes, by source."""
+    """Return rows that the stream committed within the last minutes, by source."""
     query = (
         select(input_files.c.source, func.sum(block_slices.c.rows).label("rows"))
         .select_from(block_slices.join(input_files, input_files.c.file_no == block_slices.c.file_no))
@@ -253,7 +253,7 @@ def _lately(connection: Connection, stream: Row[Any], at: datetime) -> dict[str,
 
 
 def _is_open() -> ColumnElement[bool]:
-    """A stream's block that is registered, not complete, and still to be."""
+    """Return a stream's block that is registered, not complete, and still to be."""
     of_stream = and_(blocks.c.committed_by.is_(None), blocks.c.registered_at.is_not(None))
     return and_(of_stream, input_files.c.status.not_in(_LOST))
 
@@ -267,14 +267,14 @@ _WITH_SLICES = _IN_FILES.join(
 
 
 def _of_open_blocks(tables: FromClause, *columns: ColumnElement[Any]) -> Select[Any]:
-    """A query over the open blocks, by source and topic (null for a folder's)."""
+    """Return a query over the open blocks, by source and topic (null for a folder's)."""
     by = input_files.c.source, kafka_inputs.c.topic
     return select(*by, *columns).select_from(tables).where(_is_open()).group_by(*by)
 
 
 def _open(connection: Connection, held: frozenset[str]) -> dict[str, _Open]:
-    """What waits, by source. A source that comes both by folder and by topic is one."""
-    found: dict[str, _Open] = {}
+    """Return what waits, by source. A source that comes both by folder and by topic is one."""
+    by_source: dict[str, _Open] = {}
     query = _of_open_blocks(
         _IN_FILES,
         func.count().label("blocks"),
@@ -285,22 +285,22 @@ def _open(connection: Connection, held: frozenset[str]) -> dict[str, _Open]:
     )
     for row in connection.execute(query):
         if _lease(row.source, row.topic) in held:
-            of = found.setdefault(row.source, _Open())
+            of = by_source.setdefault(row.source, _Open())
             for name in ("blocks", "unparsed", "bytes", "slices"):
                 setattr(of, name, getattr(of, name) + int(getattr(row, name)))
             of.oldest_at = min(of.oldest_at or row.oldest_at, row.oldest_at)
     committed = _of_open_blocks(_WITH_SLICES, func.count().label("slices"))
     for row in connection.execute(committed.where(blocks.c.slices.is_not(None))):
         if _lease(row.source, row.topic) in held:
-            found[row.source].slices -= int(row.slices)
-    return found
+            by_source[row.source].slices -= int(row.slices)
+    return by_source
 
 
 # -- by partition ------------------------------------------------------------------------------------------------------
 
 
 def _by_partition(connection: Connection, held: frozenset[str], watermarks: Watermarks) -> list[OfPartition]:
-    """Partitions that were read or that the broker has, of the topics that the stream holds."""
+    """Return partitions that were read or that the broker has, of the topics that the stream holds."""
     ends, starts = _registered_ends(connection), _open_starts(connection)
     wanted = sorted(key for key in {*ends, *watermarks} if f"kafka/{key[0]}" in held)
     return [_of_partition(key, ends.get(key), starts.get(key), watermarks.get(key)) for key in wanted]
@@ -317,7 +317,7 @@ def _of_partition(key: Partition, end: int | None, start: int | None, marks: tup
 
 
 def _registered_ends(connection: Connection) -> dict[Partition, int]:
-    """Where the last registered block of each partition ends. Only its newest files are looked at, by index."""
+    """Return where the last registered block of each partition ends. Only its newest files are looked at, by index."""
     k = kafka_inputs.c
     age = func.row_number().over(partition_by=(k.topic, k.partition, input_files.c.source), order_by=k.file_no.desc())
     files = kafka_inputs.join(input_files, input_files.c.file_no == k.file_no)
@@ -336,7 +336,7 @@ def _registered_ends(connection: Connection) -> dict[Partition, int]:
 
 
 def _open_starts(connection: Connection) -> dict[Partition, int]:
-    """Where the first block begins that is not complete."""
+    """Return where the first block begins that is not complete."""
     query = (
         select(kafka_inputs.c.topic, kafka_inputs.c.partition, func.min(blocks.c.first).label("start"))
         .select_from(_IN_FILES)

@@ -18,7 +18,7 @@ KIND = "stream"  # of its run
 
 
 def begin(settings: Settings, run_id: str, leases: Sequence[str], engine: str) -> None:
-    """Enter a stream that is about to start."""
+    """Register a stream that is about to start."""
     counters = {"commits": 0, "retries": 0, "rows": 0, "suspended": 0}
     row = {"run_id": run_id, "sources": json.dumps(list(leases)), "engine": engine[:255]}
     with database.writing(settings) as connection:
@@ -32,7 +32,7 @@ def note_job(settings: Settings, run_id: str, job_id: str) -> None:
 
 
 def end(settings: Settings, run_id: str, reason: str) -> None:
-    """Enter that a stream is over, and why."""
+    """Register that a stream is over, and why."""
     with database.writing(settings) as connection:
         over = update(streams).where(streams.c.run_id == run_id)
         connection.execute(over.values(stopped_at=database.now(), reason=reason[:255]))
@@ -45,24 +45,24 @@ def committed(connection: Connection, run_id: str, entries: pa.Table, retries: i
     c = streams.c
     raised = {"commits": c.commits + 1, "retries": c.retries + retries, "rows": c.rows + rows}
     raised["suspended"] = c.suspended + suspended
-    mine = update(streams).where(c.run_id == run_id)
-    connection.execute(mine.values(**raised, last_commit_at=database.now()))
+    of_run = update(streams).where(c.run_id == run_id)
+    connection.execute(of_run.values(**raised, last_commit_at=database.now()))
 
 
 def fail(settings: Settings, run_id: str, sentence: str) -> None:
     """Say why a stream cannot go on; the first reason stays."""
-    mine = (streams.c.run_id == run_id) & streams.c.reason.is_(None)
+    of_run = (streams.c.run_id == run_id) & streams.c.reason.is_(None)
     with database.writing(settings) as connection:
-        connection.execute(update(streams).where(mine).values(reason=sentence[:255]))
+        connection.execute(update(streams).where(of_run).values(reason=sentence[:255]))
 
 
 def failure(connection: Connection, run_id: str) -> str | None:
-    """Why a stream cannot go on, if it said so."""
+    """Return why a stream cannot go on, if it said so."""
     return connection.execute(select(streams.c.reason).where(streams.c.run_id == run_id)).scalar()
 
 
 def counters(settings: Settings, run_id: str) -> dict[str, int]:
-    """What a stream did: {commits, retries, rows, suspended}."""
+    """Return what a stream did: {commits, retries, rows, suspended}."""
     with database.reading(settings) as connection:
         row = connection.execute(select(streams).where(streams.c.run_id == run_id)).one()
     return {name: int(getattr(row, name)) for name in ("commits", "retries", "rows", "suspended")}
@@ -85,7 +85,7 @@ def stop_of(settings: Settings, run_id: str) -> StreamStop:
 
 
 def is_over(settings: Settings, run_id: str) -> bool:
-    """Whether a stream has ended, or its supervisor has died."""
+    """Return whether a stream has ended, or its supervisor has died."""
     with database.reading(settings) as connection:
         return run_id not in runs.living(connection)
 
@@ -111,7 +111,7 @@ def _at_work(connection: Connection) -> list[str]:
 
 
 def held(connection: Connection) -> set[str]:
-    """The leases of the streams that are at work."""
+    """Return the leases of the streams that are at work."""
     going = select(streams.c.run_id, streams.c.sources).where(streams.c.stopped_at.is_(None))
     alive = runs.living(connection)
     return {name for row in connection.execute(going) if row.run_id in alive for name in json.loads(row.sources)}
@@ -119,12 +119,12 @@ def held(connection: Connection) -> set[str]:
 
 def mark_stop(connection: Connection, run_ids: Sequence[str]) -> None:
     """Set the mark that the readers of some streams look for."""
-    mine = streams.c.run_id.in_(run_ids) & streams.c.stop_requested_at.is_(None)
-    connection.execute(update(streams).where(mine).values(stop_requested_at=database.now()))
+    of_runs = streams.c.run_id.in_(run_ids) & streams.c.stop_requested_at.is_(None)
+    connection.execute(update(streams).where(of_runs).values(stop_requested_at=database.now()))
 
 
 def stopping(connection: Connection, run_id: str) -> bool:
-    """Whether the readers of a stream shall read no more: it was asked to stop, or its run is over."""
+    """Return whether the readers of a stream shall read no more: it was asked to stop, or its run is over."""
     query = select(streams.c.stop_requested_at, runs_table.c.status).join(
         runs_table, runs_table.c.run_id == streams.c.run_id
     )
@@ -133,6 +133,6 @@ def stopping(connection: Connection, run_id: str) -> bool:
 
 
 def unfinished_jobs(connection: Connection, run_id: str) -> list[tuple[str, str]]:
-    """(run, job) of streams that did not say that they stopped, but this one: a job of theirs may still be there."""
+    """Return (run, job) of other streams that did not report that they stopped: a job of theirs may still be there."""
     query = select(streams.c.run_id, streams.c.job_id).where(streams.c.stopped_at.is_(None), streams.c.run_id != run_id)
     return [(row.run_id, row.job_id or "") for row in connection.execute(query)]

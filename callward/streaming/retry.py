@@ -19,7 +19,10 @@ _PAUSE_S: Final = 2.0
 
 
 def retry_transient(work: Callable[[], Value]) -> Value:
-    """Do it, again and again while the database is away or the disk is full."""
+    """Return what `work` returns, called again and again while the database is away or the disk is full.
+
+    Raises its error when that is another one, or when it lasts longer than an hour.
+    """
     until = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -31,13 +34,13 @@ def retry_transient(work: Callable[[], Value]) -> Value:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error is of what may be well again without us."""
+    """Return whether an error may pass without us: a lost database, a full disk."""
     return isinstance(error, DatabaseAway) or (isinstance(error, OSError) and error.errno in _NO_SPACE)
 
 
 @contextmanager
 def reporting_failure(settings: Settings, run_id: str) -> Iterator[None]:
-    """Tell the supervisor what no second try would mend: it ends the stream and says so."""
+    """Report to the supervisor what no second try would fix: it ends the stream so. Raises the error again."""
     try:
         yield
     except Exception as error:

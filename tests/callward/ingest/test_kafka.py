@@ -236,7 +236,8 @@ def test_who_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) ->
 def test_nothing_of_the_client_reaches_the_terminal() -> None:
     port = servers.free_ports(1)[0]
     code = (
-        "from callward import broker; from callward.settings import *; broker._PATIENCE_S = 0.5\n"
+        "from callward.ingest import kafka as broker; from callward.settings import Kafka, Settings\n"
+        "broker._PATIENCE_S = 0.5\n"
         f"s = Settings(path='x', kafka=Kafka(bootstrap=['localhost:{port}']))\n"
         "try: broker.topic_partitions(s, 't')\nexcept broker.BrokerProblem: print('told')"
     )

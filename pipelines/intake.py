@@ -5,7 +5,8 @@ A restart finds the registered blocks and cuts exactly so again; a file that is 
 
 import io
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -14,8 +15,9 @@ import pyarrow as pa
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from callward import database, runs
+from callward.failpoints import point
 from callward.ingest import segments
-from callward.ingest.landing import Arrival, open_plain, unchanged
+from callward.ingest.landing import Arrival, open_plain, remove, unchanged
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
@@ -23,14 +25,14 @@ from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
 from callward.parsing.records import record_end
 from callward.redaction import mask
-from callward.settings import Settings, Source
+from callward.settings import Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
-from transforms.commit import Limit
 from transforms.elements import CHUNK
-from transforms.read import PLAIN, STAGED, archive_tenant
+from transforms.read import PLAIN, STAGED, FileChanged, archive_tenant
+from transforms.take_in import as_work
 
 _HEAD = 64 << 10
 _LONGEST = 256 << 20  # a record longer than this is cut, and suspended in parts
@@ -39,10 +41,6 @@ _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
 class FileUnreadable(Exception):
     """A file that cannot be unpacked; `args[0]` says why."""
-
-
-class FileChanged(Exception):
-    """A file that changed while it was cut."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,16 @@ class Intake:
     begun: bool = False  # its blocks were registered for good by a run before: by a stream, or as some are committed
     touched: bool = False  # some of its blocks are committed
     by_content: bool = False
-    judged: bool = False  # its error rate is known as a whole: a part of it is not judged again
+    checked: bool = False  # its error rate is known as a whole: a part of it is not checked again
 
     @property
     def bytes(self) -> int:
         return sum(block.last - block.first for block in self.blocks)
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether its error rate is still to be compared with its limit."""
+        return not (self.condemned or self.touched or self.checked)
 
     @property
     def streamed(self) -> bool:
@@ -88,7 +91,10 @@ class Intake:
 
 
 def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
-    """Look at a file and cut it into blocks, as registered already or anew. Raises FileUnreadable, Altered, OSError."""
+    """Look at a file and cut it into blocks, as registered already or anew.
+
+    Raises FileUnreadable, FileChanged, OSError.
+    """
     declaration = files.workspace.declaration(source)
     with _opened(arrival, files) as stream:
         head = _unpacked(stream, _HEAD)
@@ -116,13 +122,6 @@ def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
         return io.BytesIO(segments.read(arrival.path, arrival.source, files.workspace.keyring))
     except (SealBroken, KeyGone) as problem:
         raise FileUnreadable(str(problem)) from None
-
-
-def limit_of(settings: Settings, source: Source) -> Limit:
-    """When a file of a source is set aside whole."""
-    thresholds = settings.thresholds
-    percent = thresholds.file_errors_pct if source.file_errors_pct is None else source.file_errors_pct
-    return Limit(percent / 100, thresholds.file_errors_min)
 
 
 def _has_identity(declaration: Declaration, shape: Shape) -> bool:
@@ -433,6 +432,20 @@ def condemn(intakes: list[Intake], files: DataFiles) -> None:
         intake.condemned = True
 
 
+def close_files(files: DataFiles, committed: Mapping[int, Arrival]) -> list[int]:
+    """Let files (by ledger number) whose last block is committed leave the landing folder: their archive was committed
+    with them. Returns those that stay, as they changed after they were read."""
+    settings = files.workspace.settings
+    with database.writing(settings) as connection:
+        set_status(connection, list(committed), "committed")
+    point("before-remove")
+    removed = [no for no, arrival in committed.items() if remove(arrival, settings.source(arrival.source).complete)]
+    with database.writing(settings) as connection:
+        set_status(connection, removed, "removed")
+    point("removed")
+    return sorted(committed.keys() - removed)
+
+
 def set_status(connection: Connection, file_nos: list[int], status: str) -> None:
     """Move files on in the ledger."""
     for some in database.batches(file_nos):
@@ -443,7 +456,7 @@ def set_status(connection: Connection, file_nos: list[int], status: str) -> None
 
 
 def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
-    """Blocks of registered files as work for Read (schema CHUNK): small files of one source and shape go together,
+    """Blocks of registered files for TakeIn (schema CHUNK): small files of one source and shape go together,
     each whole."""
     size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -462,6 +475,14 @@ def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
             groups[like].append(piece)
             weight[like] += block.last - block.first
     return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in made]
+
+
+def work(chunk: pa.Table, intakes: Iterable[Intake], now_ms: int, sharding: str) -> pa.Table:
+    """Return a chunk as work for TakeIn: unchecked files that are in it as a whole are compared with their error limit
+    there."""
+    here = Counter(chunk["file_no"].to_pylist())
+    whole = [intake.file_no for intake in intakes if here[intake.file_no] == len(intake.blocks) and intake.unchecked]
+    return as_work(chunk, now_ms, sharding, whole)
 
 
 def whole_chunk(intake: Intake) -> pa.Table:

@@ -12,7 +12,9 @@ from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.ingest.landing import Arrival, LeftAlone, arrivals, remove, strangers
 from callward.lake import ledger
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import open_files
+from callward.lake.ledger import CommitConflict
 from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
@@ -20,7 +22,7 @@ from callward.streaming import register
 from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.compact import compact_after
-from pipelines.intake import FileChanged, FileUnreadable, Intake
+from pipelines.intake import FileUnreadable, Intake
 from pipelines.pending import expire_pending
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
@@ -28,9 +30,10 @@ from schemas.codes import Bucket
 from schemas.tables import input_files
 from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, CommitAttempt, CommitResult
 from transforms.elements import Sharding
+from transforms.error_limit import error_limit
+from transforms.read import FileChanged
 
 ROLE = "billing-run"
-_REFUSALS = 12
 Progress = Callable[[str], None]
 
 
@@ -222,11 +225,11 @@ class _Nightly:
         return planned.records > limits.records or planned.bytes > limits.mebibytes << 20
 
     def _pieces(self, planned: Intake) -> Iterator[list[Intake]]:
-        """A file larger than a wave: judged as a whole, then wave by wave."""
+        """A file larger than a wave: checked as a whole, then wave by wave."""
         self._register([planned])
         if not planned.begun:
-            self._judge(planned)
-        planned.judged = True
+            self._check(planned)
+        planned.checked = True
         limits, blocks = self._settings.waves, planned.blocks
         per_block = planned.records / max(1, len(blocks))
         size = max(
@@ -239,15 +242,11 @@ class _Nightly:
             yield [planned]
         planned.blocks = blocks
 
-    def _judge(self, planned: Intake) -> None:
+    def _check(self, planned: Intake) -> None:
         self._progress(f"{mask(planned.arrival.name)}: larger than a wave, read once for its error rate")
-        verdict = self._attempt([planned], -1, check=True)
-        if verdict.status == SET_ASIDE:
-            intakes.condemn([planned], self._files)
-        elif verdict.status == CHANGED:
-            self._drop_changed([planned], verdict.detail)
-        elif verdict.status != COMMITTED:
-            raise Problem(str(verdict.detail))
+        result = self._attempt([planned], -1, check=True)
+        if result.status != COMMITTED:
+            self._without([planned], result)
 
     # -- waves ------------------------------------------------------------------------------------------------------
 
@@ -259,43 +258,51 @@ class _Nightly:
         point("registered")
 
     def _wave(self, wave: list[Intake]) -> None:
-        """Try a wave until it is committed, leaving out or setting aside the files that a verdict names."""
+        """Try a wave until it is committed, leaving out or setting aside the files that a result names."""
         self._register(wave)
-        refusals = 0
-        while wave:
-            verdict = self._attempt(wave, self._night.waves)
-            if verdict.status == COMMITTED:
-                break
-            self._wasted = True
-            if verdict.status == REFUSED and refusals < _REFUSALS:
-                refusals += 1
-                time.sleep(min(5.0, 0.05 * 2**refusals))
-            elif verdict.status == SET_ASIDE:
-                intakes.condemn([planned for planned in wave if planned.file_no in verdict.detail], self._files)
-            elif verdict.status == CHANGED:
-                wave = self._drop_changed(wave, verdict.detail)
-            else:
-                raise Problem(
-                    str(verdict.detail or "other runs committed to the same days again and again; run it again")
-                )
-        self._night.refused += refusals
-        if not wave:
+        committed = retry_on_conflict(lambda _: self._commit(wave), on_conflict=self._note_refused)
+        if not committed:
             return
         self._night.waves += 1
         point("committed")
-        self._close_files([planned.file_no for planned in wave])
+        self._close_files([planned.file_no for planned in committed])
+
+    def _note_refused(self) -> None:
+        self._night.refused += 1
+
+    def _commit(self, wave: list[Intake]) -> list[Intake]:
+        """Try a wave, and again without what each result names; return the files that were committed.
+
+        Raises CommitConflict, and Problem when it can be committed in no way.
+        """
+        wave = [planned for planned in wave if planned.file_no in self._begun]
+        while wave:
+            result = self._attempt(wave, self._night.waves)
+            if result.status == COMMITTED:
+                break
+            self._wasted = True
+            if result.status == REFUSED:
+                raise CommitConflict
+            wave = self._without(wave, result)
+        return wave
+
+    def _without(self, wave: list[Intake], result: CommitResult) -> list[Intake]:
+        """Set aside, or leave out, the files that a result names. Raises Problem for any other result."""
+        if result.status == SET_ASIDE:
+            intakes.condemn([planned for planned in wave if planned.file_no in result.detail], self._files)
+            return wave
+        if result.status == CHANGED:
+            return self._drop_changed(wave, result.detail)
+        raise Problem(str(result.detail))
 
     def _attempt(self, wave: list[Intake], number: int, *, check: bool = False) -> CommitResult:
         self._attempts += 1
+        chunks, sharding = intakes.chunks(wave, self._files), self._sharding(wave)
         work = Wave(
             attempt=CommitAttempt(self._night.run_id, number, self._attempts, check),
-            chunks=intakes.chunks(wave, self._files),
-            limits={
-                planned.file_no: intakes.limit_of(self._settings, planned.source)
-                for planned in wave
-                if not (planned.condemned or planned.judged)
-            },
-            sharding=self._sharding(wave),
+            chunks=[intakes.work(chunk, wave, self._now_ms, sharding.to_json()) for chunk in chunks],
+            limits={p.file_no: error_limit(self._settings, p.source) for p in wave if p.unchecked},
+            sharding=sharding,
             now_ms=self._now_ms,
             archive=self._settings.landing.after_commit == "archive" and not check,
         )
@@ -321,22 +328,11 @@ class _Nightly:
         )
 
     def _close_files(self, file_nos: list[int]) -> None:
-        """Files whose last block is committed leave the landing folder: their archive was committed with them."""
-        with database.writing(self._settings) as connection:
-            done = intakes.complete(connection, file_nos)
-            intakes.set_status(connection, done, "committed")
-        point("before-remove")
-        gone = [number for number in done if self._remove(self._begun[number])]
-        with database.writing(self._settings) as connection:
-            intakes.set_status(connection, gone, "removed")
-        point("removed")
-
-    def _remove(self, planned: Intake) -> bool:
-        if remove(planned.arrival, planned.source.complete):
-            return True
+        with database.reading(self._settings) as connection:
+            complete = intakes.complete(connection, file_nos)
         reason = "it changed after it was read: what is new in it is taken the next time"
-        self._night.left_alone.append(LeftAlone(mask(planned.arrival.name), reason, True))
-        return False
+        for number in intakes.close_files(self._files, {number: self._begun[number].arrival for number in complete}):
+            self._night.left_alone.append(LeftAlone(mask(self._begun[number].arrival.name), reason, True))
 
     def _drop_changed(self, wave: list[Intake], changed: list[int]) -> list[Intake]:
         for planned in wave:
@@ -379,5 +375,5 @@ class _Nightly:
             buckets={str(bucket): amount(bucket, "rows") for bucket in Bucket},
             talk_ms={name: amount(name, "talk_ms") for name in (ledger.IN, *map(str, Bucket))},
             talk_ms_paired=amount(ledger.PAIRED, "talk_ms"),
-            set_aside=self._begun[row.file_no].condemned,
+            set_aside=row.set_aside,
         )

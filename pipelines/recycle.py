@@ -26,7 +26,8 @@ from schemas.tables import ledger_entries
 from transforms.commit import COMMITTED, REFUSED, CommitAttempt, CommitResult
 from transforms.elements import CHUNK, Sharding
 from transforms.read import SUSPENDED
-from transforms.suspend import Recycled, taken
+from transforms.suspend import Recycled, open_records
+from transforms.take_in import as_work
 
 ROLE = "billing-run"
 # These wait for another record, not for a person: a conflict's loser stays one, a piece is closed by its mate.
@@ -102,16 +103,17 @@ def _wave(
     with database.reading(settings) as connection:
         logs = ledger.files(connection, view="suspense")
     chunks, tenants, count = [], set(), 0
+    sharding, now_ms = Sharding(), int(time.time() * 1000)
     for log in logs:
         table = files.read_log(log)
-        rows = table.filter(taken(table, codes, sources))
+        rows = table.filter(open_records(table, codes, sources))
         count += rows.num_rows
         for group in rows.group_by(["source", "shape"]).aggregate([]).to_pylist():
-            chunks.append(_chunk(log.file_id, group["source"], group["shape"], codes))
+            chunk = _chunk(log.file_id, group["source"], group["shape"], codes)
+            chunks.append(as_work(chunk, now_ms, sharding.to_json()))
             tenants.add(log.tenant)
     recycled = Recycled(tuple(codes), tuple(sources), tuple(log.file_id for log in logs))
-    now_ms = int(time.time() * 1000)
-    return Wave(attempt, chunks, {}, Sharding(), now_ms, False, recycled, tuple(sorted(tenants))), count
+    return Wave(attempt, chunks, {}, sharding, now_ms, False, recycled, tuple(sorted(tenants))), count
 
 
 def _chunk(file_id: str, source: str, shape: str, codes: list[str]) -> pa.Table:

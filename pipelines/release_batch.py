@@ -95,16 +95,9 @@ def _partitioned(settings: Settings, files: DataFiles, reserved: Reservation, fo
     finer = _finer(settings, files, reserved) if rule.coarsens else None
     parts = aggregate.Parts(files, found.parts)
     made = suppression.table(parts, parents, suppression.Rule(rule.k, rule.dominance, columns), finer)
-    cells = publication.of_groups(release, made.parent, made.cell, _figures(release, made.stats))
+    cells = publication.of_groups(release, made.parent, made.cell, aggregate.figures(made.stats, release))
     sealed = _sealer(files, release).seal(_packed(made), _about(reserved.release_id))
     return lambda: Drawn(cells, partition=sealed)
-
-
-def _figures(release: Release, stats: suppression.Stats) -> np.ndarray:
-    """The figures of groups by measure; int64 [groups, m]. Distinct ones are counted, and not summed."""
-    people = {"subscribers": stats.subscribers, "accounts": stats.accounts}
-    columns = [people.get(one.name, stats.counts[:, at]) for at, one in enumerate(release.measures)]
-    return np.stack(columns, axis=1)
 
 
 # Which cells a threshold table joined is no part of it: whoever knows learns which cells are small.

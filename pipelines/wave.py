@@ -1,31 +1,26 @@
 """One wave: a night's pipeline, read top to bottom as design.md section 4 draws it."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.pvalue import PCollection
 
 from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.suspense import SUSPENDED
-from transforms.assemble import Assemble
-from transforms.commit import Commit, CommitAttempt, CommitResult, Limit, result_of
-from transforms.deduplicate import Deduplicate
-from transforms.drop_expired import DropExpired
-from transforms.elements import Sharding
-from transforms.identify import Identify
-from transforms.normalize import Normalize
-from transforms.parse import Parse
-from transforms.rate import Rate
-from transforms.read import Read
+from transforms.commit import Commit, CommitAttempt, CommitResult, result_of
+from transforms.elements import Sharding, TakenIn
+from transforms.error_limit import ErrorLimit
+from transforms.process_bucket import ProcessBucket
 from transforms.shuffle import Shuffle
-from transforms.split import Split
-from transforms.summarize import Summarize
 from transforms.suspend import Recycled, Suspend
-from transforms.validate import Validate
-from transforms.write import OncePerFile, Write
+from transforms.take_in import CountFaults, TakeIn
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,8 @@ class Wave:
     """What one attempt at a wave works on."""
 
     attempt: CommitAttempt
-    chunks: list[pa.Table]
-    limits: dict[int, Limit]
+    chunks: list[pa.Table]  # work for TakeIn
+    limits: dict[int, ErrorLimit]
     sharding: Sharding
     now_ms: int
     archive: bool
@@ -55,54 +50,37 @@ def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitR
 def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
     """Records → both views, derived tables, suspense, pending and archive, in one commit."""
     run_id, now_ms = wave.attempt.run_id, wave.now_ms
-    good, suspended, facts = _taken_in(pipeline, reference, wave)
-
-    grouped = good | "Shuffle" >> Shuffle(reference, run_id)  # Gathered: the CDR tables of a bucket
-    paired = grouped | "Assemble" >> Assemble(reference, run_id, wave.sharding, now_ms)  # Group
-    admitted = paired.groups | "DropExpired" >> DropExpired(reference, run_id, now_ms)  # Group, within its window
-    settled = admitted.groups | "Deduplicate" >> Deduplicate(reference, run_id)  # Group, once each
-    shares = settled.groups | "Rate" >> Rate() | "Split" >> Split(reference)  # ViewRows per view and call_date
-
-    rewrites = settled.rewrites | "Rewrites" >> OncePerFile()
-
-    # Shares are used where they are made: to flatten them with the few rewrites would carry all through the runner.
-    write, summarize = Write(reference, run_id), Summarize(reference)
-    written = (shares | "Write" >> write, rewrites | "Rewrite" >> write)  # Changes
-    derived = (
-        shares | "Summarize" >> summarize,
-        rewrites | "SummarizeRewritten" >> summarize,
-        settled.taken | "SummarizeTaken" >> summarize,
+    taken = _work(pipeline, wave) | "TakeIn" >> TakeIn(reference, run_id, wave.archive)  # TakenIn
+    processed = (
+        taken
+        | "Shuffle" >> Shuffle(reference, run_id)  # BucketRows: the CDR tables of a bucket
+        | "ProcessBucket" >> ProcessBucket(reference, run_id, wave.sharding, now_ms)  # Changes, suspended
     )
-
-    # A tenant whose recycled records all came through has none to set aside, but its suspense log changes all the same.
+    # A tenant whose recycled records all came through suspends none, but its suspense log changes all the same.
     touched = pipeline | "Recycled" >> beam.Create([(tenant, SUSPENDED.empty_table()) for tenant in wave.tenants])
-    aside = (suspended, settled.suspended, touched) | "WhatIsSetAside" >> beam.Flatten()
-    set_aside = aside | "Suspend" >> Suspend(reference, run_id, now_ms, recycled=wave.recycled)  # Changes
-
-    outcomes = (*facts, paired.facts, admitted.facts, settled.facts, *written, *derived, set_aside)
-    outcomes | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
+    faulty = taken | "Faulty" >> _each(lambda of: of.suspended, tuple[str, pa.Table])
+    suspended = (
+        (faulty, processed.suspended, touched)
+        | "ToSuspend" >> beam.Flatten()  # tuple[tenant, SUSPENDED table]
+        | "Suspend" >> Suspend(reference, run_id, now_ms, wave.recycled)  # Changes
+    )
+    facts = taken | "Facts" >> _each(lambda of: [of.facts], Changes)
+    _commit((facts, processed.changes, suspended), reference, wave)
 
 
 def check(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
-    """Parse only, for the error rate of a file that is larger than a wave: nothing is written or committed."""
-    _, suspended, facts = _taken_in(pipeline, reference, wave)
-    counted = suspended | "Suspend" >> Suspend(reference, wave.attempt.run_id, wave.now_ms, write=False)
-    (*facts, counted) | "Outcomes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)
+    """Count faults only, for the error rate of a file that is larger than a wave: nothing is written or committed."""
+    _commit((_work(pipeline, wave) | "CountFaults" >> CountFaults(reference),), reference, wave)
 
 
-def _taken_in(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave):  # type: ignore[no-untyped-def]
-    """The fused stage that cleartext never leaves: chunks → sound records by bucket, suspended by tenant, facts."""
-    read = (
-        pipeline
-        | "Chunks" >> beam.Create(wave.chunks).with_output_types(pa.Table)
-        | "Spread" >> beam.Reshuffle()
-        | "Read" >> Read(reference, wave.attempt.run_id, wave.archive)  # records as they came
-    )
-    validated = (
-        read.records
-        | "Parse" >> Parse(reference)  # canonical fields, one row per record
-        | "Normalize" >> Normalize(reference)  # E.164, places
-        | "Validate" >> Validate(reference, wave.now_ms)  # sound ones; suspended ones and facts aside
-    )
-    good = validated.good | "Identify" >> Identify(reference, wave.sharding)  # tuple[bucket, CDR table]
-    return good, validated.suspended, (read.facts, validated.facts)
+def _work(pipeline: beam.Pipeline, wave: Wave) -> Any:
+    chunks = pipeline | "Chunks" >> beam.Create(wave.chunks).with_output_types(pa.Table)
+    return chunks | "Spread" >> beam.Reshuffle()
+
+
+def _each(parts: Callable[[TakenIn], Iterable[Any]], kind: Any) -> Any:
+    return beam.FlatMap(parts).with_output_types(kind)
+
+
+def _commit(changes: Sequence[PCollection[Changes]], reference: WorkspaceRef, wave: Wave) -> None:
+    changes | "Changes" >> beam.Flatten() | "Commit" >> Commit(reference, wave.attempt, wave.limits)

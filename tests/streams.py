@@ -19,7 +19,6 @@ from callward.lake.data_files import DataFiles
 from callward.settings import Settings
 from callward.streaming import blocks, register
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
-from pipelines.intake import limit_of
 from pipelines.stream.landing_reader import LandingReader
 from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.supervisor import sharding_of
@@ -27,8 +26,9 @@ from pipelines.stream.topic_reader import TopicReader
 from pipelines.vacuum import remove_orphans
 from schemas.tables import leases
 from transforms.coders import use_transit
+from transforms.cut_slices import BucketBatch, slices_of
 from transforms.flush import flush
-from transforms.take_in import FLUSH, BucketBatch, parcels, take_in
+from transforms.take_in import FLUSH, take_in
 
 Bags = dict[int, list[bytes]]
 
@@ -46,7 +46,6 @@ class Inline:
         use_transit(str(self.reference), open_transit)
         self.files = DataFiles(open_workspace(self.reference), run_id)
         self.sources = [settings.source(name) for name in sources]
-        self.limits = {source.name: limit_of(settings, source) for source in settings.sources}
         self.waiting: Bags = {}
         self.house = Maintenance(settings, self.reference, run_id, list(sources), {})
 
@@ -69,12 +68,8 @@ class Inline:
             self.waiting.setdefault(bucket, []).append(sealed)
 
     def taken(self, work: pa.Table) -> list[tuple[int, bytes]]:
-        """(bucket, sealed parcel) of a work."""
-        found = take_in(work, self.limits, self.files, True)
-        if found.facts.changed:
-            with database.writing(self.settings) as connection:
-                blocks.drop_changed(connection, sorted(found.facts.changed))
-        return [(bucket, parcel.seal(self.files.workspace)) for bucket, parcel in parcels(work, found, self.files)]
+        """(bucket, sealed batch) of a work."""
+        return slices_of(take_in(work, self.files, True), self.files)
 
     def flush(self, bucket: int) -> int:
         return flush(bucket, self.waiting.pop(bucket, []), self.files)
@@ -84,7 +79,7 @@ class Inline:
             self.flush(bucket)
 
     def spilled(self, bags: Bags) -> list[str]:
-        """Names of the batches in flight that some parcels name."""
+        """Names of the batches in flight that some bucket batches name."""
         return [
             name for bag in bags.values() for blob in bag for name in BucketBatch.open(blob, self.files.workspace).names
         ]
@@ -139,7 +134,7 @@ def stream_once(settings: Settings, sources: Sequence[str], chance: random.Rando
 class Engine:
     """A stream of landing folders as an engine might run it, step by step, with all that may go wrong in one.
 
-    Its state (a reader's mark, and the parcels of each bucket) goes back to the last checkpoint when it fails; what
+    Its state (a reader's mark, and the batches of each bucket) goes back to the last checkpoint when it fails; what
     workers did in the world meanwhile (ledger, lake, spilled batches) does not.
     """
 

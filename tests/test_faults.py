@@ -349,7 +349,7 @@ def test_a_file_that_grows_between_commit_and_removal_stays(
                 file.write(calls(3))
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.nightly.point", grow)
+        patched.setattr("pipelines.intake.point", grow)
         night = site.night()
     assert (night.must_look, path.exists()) == (True, True)
     site.night()

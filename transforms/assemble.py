@@ -1,4 +1,4 @@
-"""Pair: pieces of a call put together, new ones with those that wait, and quality records joined to their calls.
+"""Assemble: pieces of a call put together, new ones with those that wait, and quality records joined to their calls.
 
 The result never depends on the order in which pieces came: fields are combined by minimum, maximum and sum, and a
 quality record is joined to every row of the call that has its leg.
@@ -6,14 +6,11 @@ quality record is joined to every row of the call that has its leg.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import flat, has_value, set_column, words
@@ -21,7 +18,7 @@ from callward.keys import tokens
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from schemas.suspense import PENDING
@@ -46,22 +43,22 @@ class Assembled:
 
 
 def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Assembled:
-    """Pair one tenant's records of one bucket (schema CDR) with its folded pending log (schema PENDING).
+    """Assemble one tenant's records of one bucket (schema CDR) with its folded pending log (schema PENDING).
 
     `talk_rules` says per source how talk of a call in pieces is known: computed (end - answer), sum, or last.
     """
     alone = _alone(new)
-    paired = Assembled(new.filter(alone))
+    assembled = Assembled(new.filter(alone))
     pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
     pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
-    paired.entries += ledger.entries(repeated, Bucket.DUPLICATE)
+    assembled.entries += ledger.entries(repeated, Bucket.DUPLICATE)
     calls, quality = (
         pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])),
         pc.equal(pieces["piece"], "quality"),
     )
-    _close(pieces.filter(calls), talk_rules, paired)
-    _join_quality(pieces.filter(pc.equal(pieces["piece"], "whole")), pieces.filter(quality), paired)
-    return paired
+    _close(pieces.filter(calls), talk_rules, assembled)
+    _join_quality(pieces.filter(pc.equal(pieces["piece"], "whole")), pieces.filter(quality), assembled)
+    return assembled
 
 
 def in_pieces(table: pa.Table) -> bool:
@@ -128,7 +125,7 @@ def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(starts), np.cumsum(starts) - 1
 
 
-def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Assembled) -> None:
+def _close(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
     """Put open, interim and closing pieces together; what cannot be closed yet waits."""
     if not pieces.num_rows:
         return
@@ -143,32 +140,32 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Assembled) -
     closing = (whole & ~closed)[call]
     waits = ~closing & ~late & fresh
     if closing.any():
-        _combine(pieces.filter(pa.array(closing)), talk_rules, paired)
+        _combine(pieces.filter(pa.array(closing)), talk_rules, assembled)
     if late.any():
-        _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, paired)
-    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
-    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
-    _log(paired, pieces.filter(pa.array(late)), CLOSED)
-    _log(paired, pieces.filter(pa.array(waits)), WAITING)
+        _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, assembled)
+    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
+    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
+    _log(assembled, pieces.filter(pa.array(late)), CLOSED)
+    _log(assembled, pieces.filter(pa.array(waits)), WAITING)
 
 
-def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], paired: Assembled) -> None:
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
     """Close the calls whose opening and closing pieces are here."""
     row, pieces = _combined(pieces, talk_rules)
-    paired.calls = pa.concat_tables([paired.calls, _cdr(row)])
-    paired.entries.append(_computed(row, talk_rules))
+    assembled.calls = pa.concat_tables([assembled.calls, _cdr(row)])
+    assembled.entries.append(_computed(row, talk_rules))
     merged = np.ones(pieces.num_rows, bool)
     merged[_runs(pieces)[0]] = False
-    paired.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
-    _log(paired, pieces, CLOSED)
+    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
+    _log(assembled, pieces, CLOSED)
 
 
 def _lengthen(
-    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], paired: Assembled
+    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], assembled: Assembled
 ) -> None:
     """Closed calls that more pieces have come for: their rows end as if all had come at once.
 
-    `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Settle.
+    `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Deduplicate.
     """
     starts, call = _runs(pieces)
     kinds = _kinds(pieces)
@@ -178,9 +175,9 @@ def _lengthen(
         return
     before, _ = _combined(pieces.filter(pa.array(longer & known)), talk_rules)
     after, _ = _combined(pieces.filter(pa.array(longer & (known | late))), talk_rules)
-    paired.entries += [_computed(after, talk_rules), ledger.negated(_computed(before, talk_rules))]
+    assembled.entries += [_computed(after, talk_rules), ledger.negated(_computed(before, talk_rules))]
     after = set_column(after, "piece", pa.repeat("close", after.num_rows))
-    paired.amended = pa.concat_tables([paired.amended, _cdr(after)])
+    assembled.amended = pa.concat_tables([assembled.amended, _cdr(after)])
 
 
 def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
@@ -220,27 +217,29 @@ def _talk(
     return flat(pc.if_else(pc.equal(rule, "computed"), computed, carried))
 
 
-def _join_quality(wholes: pa.Table, quality: pa.Table, paired: Assembled) -> None:
+def _join_quality(wholes: pa.Table, quality: pa.Table, assembled: Assembled) -> None:
     """Join quality records by leg: into new rows at once, to committed rows as amendments."""
     if not wholes.num_rows and not quality.num_rows:
         return
     pairs = _legs(wholes, quality)
     new_whole, new_quality = _is_new(wholes), _is_new(quality)
-    paired.calls = pa.concat_tables([paired.calls, _cdr(_worst(wholes, quality, pairs)).filter(pa.array(new_whole))])
-    _log(paired, wholes.filter(pa.array(new_whole)), CLOSED)
+    assembled.calls = pa.concat_tables(
+        [assembled.calls, _cdr(_worst(wholes, quality, pairs)).filter(pa.array(new_whole))]
+    )
+    _log(assembled, wholes.filter(pa.array(new_whole)), CLOSED)
     matched = np.zeros(quality.num_rows, bool)
     matched[pairs["quality"]] = True
     late = pairs[~new_whole[pairs["whole"]] & new_quality[pairs["quality"]]]
     if len(late):
         worst = _worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64()))
-        paired.amended = pa.concat_tables([paired.amended, _cdr(worst)])
+        assembled.amended = pa.concat_tables([assembled.amended, _cdr(worst)])
     open_before = flat(pc.fill_null(pc.less(quality["state"], CLOSED), False)).to_numpy(zero_copy_only=False)
     merged = matched & (new_quality | open_before)
-    paired.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)
-    _log(paired, quality.filter(pa.array(merged)), CLOSED)
+    assembled.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)
+    _log(assembled, quality.filter(pa.array(merged)), CLOSED)
     waits = quality.filter(pa.array(~matched & new_quality))
-    paired.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
-    _log(paired, waits, WAITING)
+    assembled.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
+    _log(assembled, waits, WAITING)
 
 
 def _is_new(table: pa.Table) -> np.ndarray:
@@ -282,7 +281,7 @@ def _cdr(pieces: pa.Table) -> pa.Table:
     return pieces.select(CDR.names).cast(CDR)
 
 
-def _log(paired: Assembled, pieces: pa.Table, state: np.int8) -> None:
+def _log(assembled: Assembled, pieces: pa.Table, state: np.int8) -> None:
     """Note how far pieces have come; what was in the ledger's pending bucket stays so until it closes."""
     if not pieces.num_rows:
         return
@@ -293,7 +292,7 @@ def _log(paired: Assembled, pieces: pa.Table, state: np.int8) -> None:
     else:
         for name in _FORGOTTEN:
             pieces = set_column(pieces, name, pa.nulls(pieces.num_rows, PENDING.field(name).type))
-    paired.pending = pa.concat_tables([paired.pending, pieces])
+    assembled.pending = pa.concat_tables([assembled.pending, pieces])
 
 
 def in_order(tables: Iterable[pa.Table]) -> pa.Table:
@@ -318,11 +317,11 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
 
 
 def assemble_bucket(
-    gathered: BucketRows, sharding: Sharding, files: DataFiles, talk_rules: Mapping[str, str], now_ms: int
+    rows: BucketRows, sharding: Sharding, files: DataFiles, talk_rules: Mapping[str, str], now_ms: int
 ) -> Iterator[tuple[Group, Changes]]:
     """The records of one bucket → each tenant's whole calls, and what its pending log gains."""
     by_tenant: dict[str, list[pa.Table]] = {}
-    for table in gathered.tables:
+    for table in rows.tables:
         by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)
     for tenant in sorted(by_tenant):
         new, bits = in_order(by_tenant.pop(tenant)), sharding.bits.get(tenant, 0)
@@ -332,38 +331,8 @@ def assemble_bucket(
             continue
         waiting, version = pending_log(files, tenant)
         mine = tokens.shard_bits(waiting["call_id"], bits) == shard
-        paired = assemble(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
-        outcome = Changes(entries=paired.entries, read={(tenant, ledger.PENDING): version})
-        if paired.pending.num_rows:
-            outcome.files.append(files.write_log("pending", tenant, paired.pending))
-        yield Group(tenant, bits, shard, paired.calls, paired.amended), outcome
-
-
-@dataclass(eq=False)
-class Assemble(beam.PTransform[PCollection[BucketRows], Any]):
-    """PCollection[BucketRows] → main: PCollection[Group], facts: PCollection[Changes]."""
-
-    reference: WorkspaceRef
-    run_id: str
-    sharding: Sharding
-    now_ms: int
-
-    def expand(self, grouped: PCollection[BucketRows]) -> Any:
-        work = beam.ParDo(_AssembleFn(self.reference, self.run_id, self.sharding, self.now_ms))
-        return grouped | "PairPieces" >> work.with_output_types(Group, facts=Changes).with_outputs(
-            "facts", main="groups"
-        )
-
-
-class _AssembleFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, run_id: str, sharding: Sharding, now_ms: int) -> None:
-        self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
-
-    def setup(self) -> None:
-        self._files = DataFiles(open_workspace(self._reference), self._run_id)
-        self._talk_rules = talk_rules(self._files.workspace)
-
-    def process(self, element: BucketRows) -> Iterator[Any]:
-        for group, outcome in assemble_bucket(element, self._sharding, self._files, self._talk_rules, self._now_ms):
-            yield beam.pvalue.TaggedOutput("facts", outcome)
-            yield group
+        assembled = assemble(new, waiting.filter(pa.array(mine)), talk_rules, now_ms)
+        changes = Changes(entries=assembled.entries, read={(tenant, ledger.PENDING): version})
+        if assembled.pending.num_rows:
+            changes.files.append(files.write_log("pending", tenant, assembled.pending))
+        yield Group(tenant, bits, shard, assembled.calls, assembled.amended), changes

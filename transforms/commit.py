@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.pvalue import PCollection
 from sqlalchemy import Connection, insert, select
 
@@ -17,19 +16,9 @@ from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.tables import waves
+from transforms.error_limit import ErrorLimit, over_limit
 
 COMMITTED, REFUSED, SET_ASIDE, CHANGED, FAILED = "committed", "refused", "set_aside", "changed", "failed"
-
-
-@dataclass(frozen=True)
-class Limit:
-    """When a file is set aside whole: more than `share` of its records suspended, and at least `least` of them."""
-
-    share: float
-    least: int
-
-    def exceeded(self, wrong: int, read: int) -> bool:
-        return wrong >= self.least and wrong > self.share * read
 
 
 @dataclass(frozen=True)
@@ -50,14 +39,8 @@ class CommitAttempt:
     check: bool = False
 
 
-def over_limit(entries: pa.Table, faults: Mapping[int, int], limits: Mapping[int, Limit]) -> list[int]:
-    """Files whose faulty records pass their limit (summed entries of one wave), also where they are known already."""
-    read = {row["file_no"]: row["rows"] for row in entries.to_pylist() if row["bucket"] == ledger.IN}
-    return [no for no, limit in limits.items() if limit.exceeded(faults.get(no, 0), read.get(no, 0))]
-
-
 def commit(
-    outcomes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, Limit]
+    outcomes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
 ) -> CommitResult:
     """Commit a wave's outcomes once and record the verdict; an attempt that has one already answers so again."""
     known = result_of(settings, attempt)
@@ -72,12 +55,14 @@ def commit(
     return _record(settings, attempt, verdict)
 
 
-def _commit(merged: Changes, settings: Settings, attempt: CommitAttempt, limits: Mapping[int, Limit]) -> CommitResult:
+def _commit(
+    merged: Changes, settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
+) -> CommitResult:
     if merged.changed:
         return _record(settings, attempt, CommitResult(CHANGED, sorted(merged.changed)))
-    guilty = over_limit(ledger.sum_entries(merged.entries), merged.faults, limits)
-    if guilty or attempt.check:
-        return _record(settings, attempt, CommitResult(SET_ASIDE if guilty else COMMITTED, guilty))
+    faulty = sorted(over_limit(merged, limits) - merged.set_aside)
+    if faulty or attempt.check:
+        return _record(settings, attempt, CommitResult(SET_ASIDE if faulty else COMMITTED, faulty))
     with database.writing(settings) as connection:
         ledger.commit(connection, attempt.run_id, attempt.wave, merged)
         return _insert(connection, attempt, CommitResult(COMMITTED))
@@ -108,7 +93,7 @@ class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
 
     reference: WorkspaceRef
     attempt: CommitAttempt
-    limits: dict[int, Limit]
+    limits: dict[int, ErrorLimit]
 
     def expand(self, outcomes: PCollection[Changes]) -> PCollection[None]:
         return (
@@ -120,7 +105,7 @@ class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
 
 
 class _CommitFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, attempt: CommitAttempt, limits: dict[int, Limit]) -> None:
+    def __init__(self, reference: WorkspaceRef, attempt: CommitAttempt, limits: dict[int, ErrorLimit]) -> None:
         self._reference, self._attempt, self._limits = reference, attempt, limits
 
     def process(self, element: tuple[int, Iterable[Changes]]) -> None:

@@ -1,4 +1,4 @@
-"""Settle: each record once. Duplicates are counted, conflicting versions set aside, in the group and against the lake.
+"""Deduplicate: each record once. Duplicates are counted, versions in conflict suspended, in the group and in the lake.
 
 Of two versions of a record the one with the later (end, talk, content hash) is the row, whichever came first; the
 order is the same in the group and against the lake, so the end state never depends on order.
@@ -10,11 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward import database
 from callward.columns import flat, ranks, repeated, set_column, words
@@ -23,13 +21,12 @@ from callward.keys.register import KeyName
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, DataFile
-from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.split import talk_steps
-from transforms.suspend import conflicts
+from transforms.suspend import conflicting_versions
 
 
 @dataclass(frozen=True)
@@ -95,23 +92,23 @@ def number_legs(table: pa.Table) -> pa.Table:
 def deduplicate(
     calls: pa.Table, amended: pa.Table, files: DataFiles, committed: Sequence[DataFile], view: str = "assurance"
 ) -> Deduplicated:
-    """Settle one tenant's whole calls (schema CDR) among themselves and against `committed` data files of a view.
+    """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` data files of a view.
 
     The assurance view has every attempt. Where its window is past, the billing view is what is left to compare with.
     """
     calls = number_occurrences(calls)
     content = _version_content(calls, files, view)
     keep, duplicate, conflict = _among(calls, content)
-    settled = Deduplicated(calls)
+    deduplicated = Deduplicated(calls)
     if not keep.all():
-        settled.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
-        settled.conflicts = calls.filter(pa.array(conflict))
+        deduplicated.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
+        deduplicated.conflicts = calls.filter(pa.array(conflict))
         calls, content = calls.filter(pa.array(keep)), content[keep]
     # Legs are counted over rows that stay: a repeated record is no further attempt.
-    settled.rows = _against_lake(number_legs(calls), content, settled, files, committed, view)
+    deduplicated.rows = _against_lake(number_legs(calls), content, deduplicated, files, committed, view)
     if amended.num_rows:
-        _amend(amended, settled, files, committed)
-    return settled
+        _amend(amended, deduplicated, files, committed)
+    return deduplicated
 
 
 def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
@@ -222,7 +219,7 @@ def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
 def _against_lake(
     calls: pa.Table,
     content: np.ndarray,
-    settled: Deduplicated,
+    deduplicated: Deduplicated,
     files: DataFiles,
     committed: Sequence[DataFile],
     view: str,
@@ -235,11 +232,11 @@ def _against_lake(
         incoming = calls.take(pa.array(found.asked))
         same = (stored_content == content[found.asked]).all(axis=1)
         wins = ~same & _later(_versions(incoming, content[found.asked]), _stored_versions(lineage, stored_content))
-        settled.entries += ledger.entries(incoming.filter(pa.array(same)), Bucket.DUPLICATE)
-        settled.conflicts = pa.concat_tables([settled.conflicts, incoming.filter(pa.array(~same & ~wins))])
+        deduplicated.entries += ledger.entries(incoming.filter(pa.array(same)), Bucket.DUPLICATE)
+        deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, incoming.filter(pa.array(~same & ~wins))])
         keep[found.asked[~wins]] = False
         if wins.any():
-            gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], settled, files)
+            gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], deduplicated, files)
             if "leg" in gone.column_names:  # the other attempts of its call may be there already
                 legs = legs.copy()
                 legs[found.asked[wins]] = flat(gone["leg"]).to_numpy()
@@ -253,10 +250,10 @@ def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
 
 
 def _remove(
-    winners: pa.Table, file: DataFile, position: np.ndarray, settled: Deduplicated, files: DataFiles
+    winners: pa.Table, file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles
 ) -> pa.Table:
     """Take committed rows out of their views; they go to suspense as CONFLICT against the file they came in."""
-    gone = _take_out(file, position, settled, files)
+    gone = _take_out(file, position, deduplicated, files)
     lineage = files.lineage(file).take(pa.array(position))
     secret = files.workspace.keyring.key(KeyName(file.view, file.tenant, file.part[:7], "content")).secret
     lineage = set_column(lineage, "content", tokens.unpermute(lineage["content"], secret))
@@ -266,18 +263,18 @@ def _remove(
     else:
         rows, billed = gone.to_pylist(), {}
         for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
-            taken = _take_out(found.file, found.position, settled, files)
+            taken = _take_out(found.file, found.position, deduplicated, files)
             billed.update({int(asked): taken.slice(i, 1) for i, asked in enumerate(found.asked)})
-    settled.conflicts = pa.concat_tables([settled.conflicts, _as_calls(winners, rows, lineage, billed)])
+    deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, _as_calls(winners, rows, lineage, billed)])
     return gone
 
 
-def _take_out(file: DataFile, position: np.ndarray, settled: Deduplicated, files: DataFiles) -> pa.Table:
+def _take_out(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
     """Mark rows of a data file as removed; returns them."""
-    before = settled.removed[file.view].get(file, np.zeros(0, np.int64))
-    settled.removed[file.view][file] = np.r_[before, position]
+    before = deduplicated.removed[file.view].get(file, np.zeros(0, np.int64))
+    deduplicated.removed[file.view][file] = np.r_[before, position]
     gone = files.rows(file).take(pa.array(position))
-    settled.removed_rows[file.view].append(gone)
+    deduplicated.removed_rows[file.view].append(gone)
     return gone
 
 
@@ -323,22 +320,22 @@ def _as_calls(
     return pa.Table.from_pylist(calls, schema=CDR)
 
 
-def _amend(amended: pa.Table, settled: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
+def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
     """Committed rows that a late quality record describes, or that a late closing piece makes longer."""
     for found in find(amended, "assurance", files, committed):
-        _amend_file(amended, found, settled, files)
+        _amend_file(amended, found, deduplicated, files)
     longer = amended.filter(pc.equal(amended["piece"], "close"))
     if longer.num_rows:
         parts = [day.isoformat() for day in longer["call_date"].unique().to_pylist()]
         for found in find(longer, "billing", files, files.committed("billing", longer["tenant"][0].as_py(), parts)):
-            _amend_file(longer, found, settled, files)
+            _amend_file(longer, found, deduplicated, files)
 
 
-def _amend_file(amended: pa.Table, found: Found, settled: Deduplicated, files: DataFiles) -> None:
+def _amend_file(amended: pa.Table, found: Found, deduplicated: Deduplicated, files: DataFiles) -> None:
     """Amend rows of one data file."""
     # A row that has just lost to a later version goes: that version has the quality.
     view = found.file.view
-    stays = ~np.isin(found.position, settled.removed[view].get(found.file, found.position[:0]))
+    stays = ~np.isin(found.position, deduplicated.removed[view].get(found.file, found.position[:0]))
     if not stays.any():
         return
     # Two versions of a call have the same quality: its row changes once.
@@ -350,8 +347,8 @@ def _amend_file(amended: pa.Table, found: Found, settled: Deduplicated, files: D
     new = _worse(old, late) if view == "assurance" else old
     for name, value in _LENGTHENED[view](late).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
-    settled.amended[found.file] = (position, new, _lengthened(lineage, late, longer, view, files))
-    settled.removed_rows[view].append(old)
+    deduplicated.amended[found.file] = (position, new, _lengthened(lineage, late, longer, view, files))
+    deduplicated.removed_rows[view].append(old)
 
 
 def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
@@ -388,11 +385,11 @@ def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, 
 
 @dataclass
 class GroupDeduplicated:
-    """A group's rows to write, what was suspended (by tenant), rows that leave the derived tables, data files to write
-    anew, what the ledger must know, and the data files that the group was compared with."""
+    """A group's rows to write, what the ledger must know, what was suspended (by tenant), rows that leave the derived
+    tables, data files to write anew, and the data files that the group was compared with."""
 
     group: Group
-    outcome: Changes
+    changes: list[Changes] = field(default_factory=list)
     suspended: list[tuple[str, pa.Table]] = field(default_factory=list)
     taken: list[ViewRows] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
@@ -400,27 +397,29 @@ class GroupDeduplicated:
 
 
 def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
-    """Settle one tenant's records of one bucket among themselves and against the lake."""
-    done, rows = GroupDeduplicated(group, Changes()), []
+    """Deduplicate one tenant's records of one bucket among themselves and against the lake."""
+    result, rows = GroupDeduplicated(group), []
     for view, calls, amended in _by_view(group):
         committed, read = _committed(group, calls, amended, view, files)
-        settled = deduplicate(calls, amended, files, committed, view)
-        rows.append(settled.rows)
-        done.compared |= {file.file_id for file in committed}
-        done.outcome = Changes.merge([done.outcome, _outcome(settled, read, view)])
-        if settled.conflicts.num_rows:
-            done.suspended.append((group.tenant, conflicts(settled.conflicts, group.tenant, files.workspace)))
-        done.taken += _taken(settled, group)
-        done.rewrites += _rewrites(settled)
-    done.group = replace(group, calls=pa.concat_tables(rows))
-    return done
+        deduplicated = deduplicate(calls, amended, files, committed, view)
+        rows.append(deduplicated.rows)
+        result.compared |= {file.file_id for file in committed}
+        result.changes.append(_changes(deduplicated, read, view))
+        if deduplicated.conflicts.num_rows:
+            versions = conflicting_versions(deduplicated.conflicts, group.tenant, files.workspace)
+            result.suspended.append((group.tenant, versions))
+        result.taken += _taken(deduplicated, group)
+        result.rewrites += _rewrites(deduplicated)
+    result.group = replace(group, calls=pa.concat_tables(rows))
+    return result
 
 
-def _outcome(settled: Deduplicated, read: dict[tuple[str, str], int], view: str) -> Changes:
-    outcome = Changes(entries=[*settled.entries, *ledger.entries(settled.rows, Bucket.ACCEPTED)], read=read)
-    if view == "billing" and settled.rows.num_rows:
-        outcome.ends.append(ledger.ends(settled.rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
-    return outcome
+def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], view: str) -> Changes:
+    rows = deduplicated.rows
+    changes = Changes(entries=[*deduplicated.entries, *ledger.entries(rows, Bucket.ACCEPTED)], read=read)
+    if view == "billing" and rows.num_rows:
+        changes.ends.append(ledger.ends(rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
+    return changes
 
 
 def _committed(
@@ -435,38 +434,6 @@ def _committed(
     return [file for file in committed if file.overlaps(group.bits, group.shard)], read
 
 
-@dataclass(eq=False)
-class Deduplicate(beam.PTransform[PCollection[Group], Any]):
-    """PCollection[Group] → main: PCollection[Group] of rows to write, and tagged: rewrites (Rewrite), taken (Share),
-    suspended (tuple[tenant, SUSPENDED table]), facts (Outcome)."""
-
-    reference: WorkspaceRef
-    run_id: str
-
-    def expand(self, groups: PCollection[Group]) -> Any:
-        types = {"rewrites": Rewrite, "taken": ViewRows, "suspended": tuple[str, pa.Table], "facts": Changes}
-        work = beam.ParDo(_DeduplicateFn(self.reference, self.run_id)).with_output_types(Group, **types)
-        return groups | "SettleOnce" >> work.with_outputs(*types, main="groups")
-
-
-class _DeduplicateFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
-        self._reference, self._run_id = reference, run_id
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, group: Group) -> Iterator[Any]:
-        done = deduplicate_group(group, DataFiles(self._workspace, self._run_id))
-        tagged = beam.pvalue.TaggedOutput
-        yield tagged("facts", done.outcome)
-        for name in ("suspended", "taken", "rewrites"):
-            for element in getattr(done, name):
-                yield tagged(name, element)
-        if done.group.calls.num_rows:
-            yield done.group
-
-
 def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
     """The group's calls and amendments by the view that they are compared with: where one is closed, the other."""
     if not group.without_assurance:
@@ -478,15 +445,15 @@ def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
     yield "billing", group.calls.filter(closed), group.amended.slice(0, 0)
 
 
-def _taken(settled: Deduplicated, group: Group) -> Iterator[ViewRows]:
+def _taken(deduplicated: Deduplicated, group: Group) -> Iterator[ViewRows]:
     """Committed rows that go or change, and what changed ones become: only for the derived tables."""
-    for view, tables in settled.removed_rows.items():
+    for view, tables in deduplicated.removed_rows.items():
         for rows in tables:
             yield ViewRows(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)
 
 
-def _rewrites(settled: Deduplicated) -> Iterator[Rewrite]:
+def _rewrites(deduplicated: Deduplicated) -> Iterator[Rewrite]:
     none = np.zeros(0, np.int64)
-    for file in {**settled.removed["billing"], **settled.removed["assurance"], **settled.amended}:
-        change = settled.amended.get(file, (none, None, None))
-        yield Rewrite(file, settled.removed[file.view].get(file, none), *change)
+    for file in {**deduplicated.removed["billing"], **deduplicated.removed["assurance"], **deduplicated.amended}:
+        change = deduplicated.amended.get(file, (none, None, None))
+        yield Rewrite(file, deduplicated.removed[file.view].get(file, none), *change)

@@ -1,19 +1,15 @@
-"""Admit: of whole calls those that may still be written. What is past its window on arrival is counted, not kept.
+"""DropExpired: of whole calls those that may still be written. What is past its window on arrival is only counted.
 
 A call date closes view by view: first the service-assurance view or the numbers, last the billing row. While a legal
 hold is open, calls of which anything would be left out are sealed in a log of their own for the next purge, which alone
 knows what is held.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
-from typing import Any
+from datetime import date
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 from sqlalchemy import select
 
 from callward import database
@@ -26,7 +22,7 @@ from callward.retention import holds
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
 from callward.retention.policy.rules import call_clock
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Filter
 from schemas.retention import suppressions
@@ -47,7 +43,7 @@ class WithinWindow:
 
 
 def drop_expired(calls: pa.Table, policies: Policies, today: date, every_attempt: bool) -> WithinWindow:
-    """Judge one tenant's calls (schema CDR) by the policy in force on the day they came in.
+    """Separate one tenant's calls (schema CDR) by the policy in force on the day they came in.
 
     `every_attempt`: the billing view holds attempts as well. A call that no open view would hold is expired.
     """
@@ -118,48 +114,18 @@ def drop_expired_of_group(group: Group, files: DataFiles, today: date) -> tuple[
     with database.reading(settings) as connection:
         policies = policy_register.in_force(settings, connection)[group.tenant]
         held = holds.any_open(connection)
-    calls, outcome = group.calls, Changes()
+    calls, changes = group.calls, Changes()
     unwanted = erased(calls, group.tenant, files.workspace)
     if unwanted is not None and pc.any(unwanted).as_py():
-        outcome.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
+        changes.entries += ledger.entries(calls.filter(unwanted), Bucket.FILTERED, Filter.ERASED)
         calls = calls.filter(pc.invert(unwanted))
     every_attempt = settings.tenants[group.tenant].billing.rows == "attempts"
-    admitted = drop_expired(calls, policies, today, every_attempt)
-    if admitted.expired.num_rows:
-        outcome.entries += ledger.entries(admitted.expired, Bucket.FILTERED, Filter.EXPIRED)
-    if held and admitted.late.num_rows:
-        outcome.files.append(files.write_log("late", group.tenant, admitted.late))
-    closed = [date.fromisoformat(day) for day in admitted.without_assurance]
+    within = drop_expired(calls, policies, today, every_attempt)
+    if within.expired.num_rows:
+        changes.entries += ledger.entries(within.expired, Bucket.FILTERED, Filter.EXPIRED)
+    if held and within.late.num_rows:
+        changes.files.append(files.write_log("late", group.tenant, within.late))
+    closed = [date.fromisoformat(day) for day in within.without_assurance]
     amended = group.amended.filter(pc.invert(_on(group.amended, closed)))
-    shut = {name: getattr(admitted, name) for name in ("without_assurance", "without_billing", "without_numbers")}
-    return replace(group, calls=admitted.calls, amended=amended, **shut), outcome
-
-
-@dataclass(eq=False)
-class DropExpired(beam.PTransform[PCollection[Group], Any]):
-    """PCollection[Group] → main: PCollection[Group], facts: PCollection[Changes]."""
-
-    reference: WorkspaceRef
-    run_id: str
-    now_ms: int
-
-    def expand(self, groups: PCollection[Group]) -> Any:
-        work = beam.ParDo(_DropExpiredFn(self.reference, self.run_id, self.now_ms))
-        return groups | "AdmitCalls" >> work.with_output_types(Group, facts=Changes).with_outputs(
-            "facts", main="groups"
-        )
-
-
-class _DropExpiredFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, run_id: str, now_ms: int) -> None:
-        self._reference, self._run_id = reference, run_id
-        self._today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
-
-    def setup(self) -> None:
-        self._files = DataFiles(open_workspace(self._reference), self._run_id)
-
-    def process(self, group: Group) -> Iterator[Any]:
-        admitted, outcome = drop_expired_of_group(group, self._files, self._today)
-        yield beam.pvalue.TaggedOutput("facts", outcome)
-        if admitted.calls.num_rows or admitted.amended.num_rows:
-            yield admitted
+    shut = {name: getattr(within, name) for name in ("without_assurance", "without_billing", "without_numbers")}
+    return replace(group, calls=within.calls, amended=amended, **shut), changes

@@ -12,7 +12,7 @@ from apache_beam.coders.typecoders import registry
 
 from callward.lake.ledger import Changes, DataFile
 
-# A chunk of work: pieces of files of one source and shape, for Read. `kind`: plain (a byte range of a landing file),
+# A chunk of work: pieces of files of one source and shape, for TakeIn. `kind`: plain (a byte range of a landing file),
 # staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).
 CHUNK: Final = pa.schema(
     [
@@ -45,6 +45,22 @@ class Sharding:
     @classmethod
     def from_json(cls, text: str) -> "Sharding":
         return cls(**json.loads(text))
+
+
+@dataclass
+class TakenIn:
+    """What was taken in of a work: sound records by bucket (each table of one tenant and shard, schema CDR), suspended
+    ones by tenant (schema SUSPENDED), and what the ledger must know of its blocks (file_no, block).
+
+    `flush`: it has no records; every bucket is to flush, as a stream stops.
+    """
+
+    rows: dict[int, list[pa.Table]] = field(default_factory=dict)
+    suspended: list[tuple[str, pa.Table]] = field(default_factory=list)
+    facts: Changes = field(default_factory=Changes)
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    sharding: str = ""
+    flush: bool = False
 
 
 @dataclass
@@ -115,5 +131,5 @@ class _ElementCoder(coders.Coder):
         return False
 
 
-for _kind in (BucketRows, Group, ViewRows, Rewrite, Changes):
+for _kind in (TakenIn, BucketRows, Group, ViewRows, Rewrite, Changes):
     registry.register_coder(_kind, _ElementCoder)

@@ -1,15 +1,13 @@
-"""Flush: parcels gathered by bucket → Pair … Write and the commit, in the worker: what a night does behind its shuffle.
+"""Flush: batches gathered by bucket → process_bucket and the commit, in the worker.
 
 A slice that is committed already is dropped first, so whatever the engine delivers again counts once. State and timer
 decide only when; event time decides nothing, so no record is ever late for a flush.
 """
 
-import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,65 +23,71 @@ from apache_beam.transforms.userstate import (
 )
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from callward import database
+from callward import database, runs
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles
-from callward.lake.ledger import Changes, CommitConflict, Slice, SliceKey
+from callward.lake.ledger import Changes, Slice, SliceKey
 from callward.streaming import metrics, register
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef
-from transforms.assemble import assemble_bucket, talk_rules
-from transforms.deduplicate import GroupDeduplicated, deduplicate_group
-from transforms.drop_expired import drop_expired_of_group
+from transforms.cut_slices import BucketBatch
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
-from transforms.rate import rate
+from transforms.process_bucket import process_bucket, rewrite_files
 from transforms.shuffle import whole
-from transforms.split import split_group
-from transforms.summarize import differences
-from transforms.suspend import set_aside
-from transforms.take_in import BucketBatch, files_now
-from transforms.write import joined, rewrite, write
+from transforms.suspend import suspend
+from transforms.take_in import files_now
 
-_TRIES = 20
 _WAVE = 0  # a stream has no waves: its ledger entries are all of this one
+_AGAIN_AND_AGAIN = "other runs committed to the same days again and again"
+_BATCHES_GONE = "batches in flight are gone from beside the lake; a stream started anew reads their blocks again"
 
 
 @dataclass
-class Fresh:
-    """Tables of parcels whose slices are not committed: by sharding, and what was set aside by tenant."""
+class NewRows:
+    """Tables of batches whose slices are not committed: sound records by sharding, and suspended ones by tenant."""
 
     tables: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     suspended: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    outcome: Changes = field(default_factory=Changes)
+    changes: Changes = field(default_factory=Changes)
+
+    @property
+    def count(self) -> int:
+        return sum(part.rows for part in self.changes.slices)
 
 
-def fresh(parcels: Iterable[BucketBatch], files: DataFiles, known: set[SliceKey]) -> Fresh:
-    """What of some parcels of one bucket is new: a slice that is `known`, or here twice, is left out."""
-    found, seen = Fresh(), set(known)
-    for parcel in parcels:
-        new = [part for part in parcel.slices if part.key not in seen]
+def new_rows(batches: Iterable[BucketBatch], files: DataFiles, known: set[SliceKey]) -> NewRows:
+    """Return what of some batches of one bucket is new: a slice that is `known`, or here twice, is left out.
+
+    Raises FileNotFoundError when another worker has committed them just now, and discarded what they name.
+    """
+    rows, seen = NewRows(), set(known)
+    for batch in batches:
+        new = [part for part in batch.slices if part.key not in seen]
         seen |= {part.key for part in new}
-        if not new:
+        if new:
+            _add(batch, new, files, rows)
+    return rows
+
+
+def _add(batch: BucketBatch, new: list[Slice], files: DataFiles, rows: NewRows) -> None:
+    rows.changes.slices += new
+    for name in batch.names:
+        table = files.fetch(name)
+        if len(new) < len(batch.slices):
+            table = _of(table, new)
+        if not table.num_rows:
             continue
-        found.outcome.slices += new
-        aside = parcel.facts is not None
-        for name in parcel.names:
-            table = files.fetch(name)
-            if len(new) < len(parcel.slices):
-                table = _of(table, new)
-            if not table.num_rows:
-                continue
-            if aside:
-                found.suspended[table["tenant"][0].as_py()].append(table)
-            else:
-                table = whole(table)
-                found.tables[parcel.sharding].append(table)
-                found.outcome.entries.append(ledger.read_entries(table))
-        if parcel.facts is not None:
-            found.outcome = Changes.merge([found.outcome, _facts_of(parcel.facts, parcel.slices, new)])
-    return found
+        if batch.facts is not None:
+            rows.suspended[table["tenant"][0].as_py()].append(table)
+        else:
+            table = whole(table)
+            rows.tables[batch.sharding].append(table)
+            rows.changes.entries.append(ledger.read_entries(table))
+    if batch.facts is not None:
+        rows.changes = Changes.merge([rows.changes, _facts_of(batch.facts, batch.slices, new)])
 
 
 def _of(table: pa.Table, slices: Sequence[Slice]) -> pa.Table:
@@ -124,106 +128,94 @@ def _partly(slices: Sequence[Slice], new: Sequence[Slice]) -> set[int]:
 class Flushing:
     """One try at a flush: what it wants committed, and what that was compared with."""
 
-    outcome: Changes
+    changes: Changes
     groups: list[Group] = field(default_factory=list)
     compared: set[str] = field(default_factory=set)
 
 
-def settle_all(bucket: int, found: Fresh, files: DataFiles, now_ms: int) -> Flushing:
-    """Pair, admit, settle, rate, split, summarize and write what a bucket gathered. Raises CommitConflict."""
-    flushing = Flushing(found.outcome)
-    outcomes, suspended = [found.outcome], {tenant: list(tables) for tenant, tables in found.suspended.items()}
-    rewrites: dict[str, list[Rewrite]] = defaultdict(list)
-    today = datetime.fromtimestamp(now_ms / 1000, UTC).date()
-    for sharding, tables in found.tables.items():
-        gathered = BucketRows(bucket, list(tables))
-        rules = talk_rules(files.workspace)
-        for paired, facts in assemble_bucket(gathered, Sharding.from_json(sharding), files, rules, now_ms):
-            admitted, more = drop_expired_of_group(paired, files, today)
-            outcomes += [facts, more]
-            if not admitted.calls.num_rows and not admitted.amended.num_rows:
-                continue
-            done = deduplicate_group(admitted, files)
-            outcomes += [done.outcome, *_written(done, files)]
-            for tenant, table in done.suspended:
-                suspended.setdefault(tenant, []).append(table)
-            for work in done.rewrites:
-                rewrites[work.file.file_id].append(work)
-            flushing.groups.append(replace(done.group, calls=done.group.calls.slice(0, 0)))
-            flushing.compared |= done.compared
-    for works in rewrites.values():
-        work = joined(works)
-        outcomes += [rewrite(work, files), differences(work, files.workspace.settings.tenants)]
-    outcomes += [set_aside(tenant, tables, files, now_ms) for tenant, tables in sorted(suspended.items())]
-    flushing.outcome = Changes.merge(outcomes)
+def process_rows(bucket: int, rows: NewRows, files: DataFiles, now_ms: int) -> Flushing:
+    """Take what is new in a bucket to written data files. Raises CommitConflict."""
+    flushing, changes = Flushing(Changes()), [rows.changes]
+    suspended = {tenant: list(tables) for tenant, tables in rows.suspended.items()}
+    rewrites: list[Rewrite] = []
+    for sharding, tables in rows.tables.items():
+        processed = process_bucket(BucketRows(bucket, list(tables)), Sharding.from_json(sharding), files, now_ms)
+        changes += processed.changes
+        for tenant, table in processed.suspended:
+            suspended.setdefault(tenant, []).append(table)
+        rewrites += processed.rewrites
+        flushing.groups += processed.groups
+        flushing.compared |= processed.compared
+    changes += rewrite_files(rewrites, files)
+    changes += [suspend(tenant, tables, files, now_ms) for tenant, tables in sorted(suspended.items())]
+    flushing.changes = Changes.merge(changes)
     return flushing
 
 
-def _written(done: GroupDeduplicated, files: DataFiles) -> Iterator[Changes]:
-    tenants = files.workspace.settings.tenants
-    yield from (differences(share, tenants) for share in done.taken)
-    if done.group.calls.num_rows:
-        for share in split_group(replace(done.group, calls=rate(done.group.calls)), files.workspace):
-            yield write(share, files)
-            yield differences(share, tenants)
-
-
 def flush(bucket: int, sealed: Iterable[bytes], files: DataFiles, clock: Callable[[], float] = time.time) -> int:
-    """Settle and commit what a bucket gathered; how many of its records are new. Whatever fails in passing is waited
-    for, so that the engine holds back what comes behind."""
-    parcels = [BucketBatch.open(blob, files.workspace) for blob in sealed]
-    rows = retry_transient(lambda: _flush(bucket, parcels, files, int(clock() * 1000)))
-    files.discard([name for parcel in parcels for name in parcel.names])
+    """Process and commit what a bucket gathered; how many of its records are new. Whatever fails in passing is waited
+    for, so that the engine holds back what comes behind. Raises Problem when others commit first again and again."""
+    batches = [BucketBatch.open(blob, files.workspace) for blob in sealed]
+    rows = retry_transient(lambda: _Committing(bucket, batches, files, int(clock() * 1000)).run())
+    files.discard([name for batch in batches for name in batch.names])
     point("flushed")
     return rows
 
 
-def _flush(bucket: int, parcels: Sequence[BucketBatch], files: DataFiles, now_ms: int) -> int:
-    settings, retries = files.workspace.settings, 0
-    while True:
-        with database.reading(settings) as connection:
-            known = ledger.committed_slices(connection, {part.key for parcel in parcels for part in parcel.slices})
-        work = DataFiles(files.workspace, files.run_id)
-        try:
-            found = fresh(parcels, work, known)
-        except FileNotFoundError:  # another worker has committed them just now, and discarded them
-            retries += 1
-            if retries >= _TRIES:
-                raise
-            continue
-        if not found.outcome.slices:
-            return 0
-        try:
-            flushing = settle_all(bucket, found, work, now_ms)
-            _commit(flushing, work, retries)
-            return sum(part.rows for part in found.outcome.slices)
-        except (CommitConflict, FileNotFoundError):  # a file was replaced and is gone; what was written is an orphan
-            retries += 1
-            if retries >= _TRIES:
-                raise Problem("other runs committed to the same days again and again") from None
-            time.sleep(random.uniform(0.05, 0.2) * retries)
+class _Overtaken(Exception):
+    """Another commit changed what a flush was compared with: all of it is compared anew."""
 
 
-def _commit(flushing: Flushing, files: DataFiles, retries: int) -> None:
-    """Commit a flush; where others only added what it need not be compared with, it stands as it is."""
-    settings, run_id = files.workspace.settings, files.run_id
-    while True:
-        try:
-            with database.writing(settings) as connection:
-                entries = ledger.commit(connection, run_id, _WAVE, flushing.outcome)
-                metrics.count(connection, run_id, entries)
-                register.committed(connection, run_id, entries, retries)
-            return
-        except CommitConflict:
-            if not _moved_on(flushing, files):
-                raise
-            retries += 1
+class _Committing:
+    """What a bucket gathered, until it is committed."""
+
+    def __init__(self, bucket: int, batches: Sequence[BucketBatch], files: DataFiles, now_ms: int) -> None:
+        self._bucket, self._batches, self._files, self._now_ms = bucket, batches, files, now_ms
+        self._conflicts = 0
+
+    def run(self) -> int:
+        """Return how many records were new. Raises ConflictsPersist."""
+        # A file may be replaced by another commit and gone; what was written meanwhile is an orphan.
+        also = FileNotFoundError, _Overtaken
+        return retry_on_conflict(lambda _: self._flush(), sentence=_AGAIN_AND_AGAIN, also=also, on_conflict=self._count)
+
+    def _count(self) -> None:
+        self._conflicts += 1
+
+    def _flush(self) -> int:
+        files = DataFiles(self._files.workspace, self._files.run_id)
+        # Another worker may commit them just now and discard what they name: then their slices are known.
+        rows = retry_on_conflict(lambda _: self._new_rows(files), sentence=_BATCHES_GONE, also=(FileNotFoundError,))
+        if rows.changes.slices:
+            flushing = process_rows(self._bucket, rows, files, self._now_ms)
+            retry_on_conflict(lambda attempt: self._commit(flushing, files, attempt), sentence=_AGAIN_AND_AGAIN)
+        return rows.count
+
+    def _new_rows(self, files: DataFiles) -> NewRows:
+        with database.reading(files.workspace.settings) as connection:
+            runs.require(connection, files.run_id)
+            keys = {part.key for batch in self._batches for part in batch.slices}
+            known = ledger.committed_slices(connection, keys)
+        return new_rows(self._batches, files, known)
+
+    def _commit(self, flushing: Flushing, files: DataFiles, attempt: int) -> None:
+        """Commit a flush; where others only added what it need not be compared with, it stands as it is.
+
+        Raises CommitConflict, and _Overtaken when it does not stand.
+        """
+        if attempt > 1 and not _moved_on(flushing, files):
+            raise _Overtaken
+        run_id = files.run_id
+        with database.writing(files.workspace.settings) as connection:
+            entries = ledger.commit(connection, run_id, _WAVE, flushing.changes)
+            metrics.count(connection, run_id, entries)
+            register.committed(connection, run_id, entries, self._conflicts + attempt - 1)
 
 
 def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
     """Whether the partitions that changed meanwhile gained only files that share no shard with this flush's groups: it
     is then as if it had read them as they are now."""
-    settings, read = files.workspace.settings, flushing.outcome.read
+    settings, read = files.workspace.settings, flushing.changes.read
     moved = False
     for (tenant, part), version in list(read.items()):
         with database.reading(settings) as connection:
@@ -250,21 +242,21 @@ def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
 
 @dataclass(eq=False)
 class Flush(beam.PTransform[PCollection[tuple[int, bytes]], PCollection[int]]):
-    """PCollection[tuple[bucket, sealed parcel]] → commits; emits the records that each flush was about, as int."""
+    """PCollection[tuple[bucket, sealed batch]] → commits; emits the records that each flush was about, as int."""
 
     reference: WorkspaceRef
     run_id: str
     seconds: float
     size_bytes: int
 
-    def expand(self, parcels: PCollection[tuple[int, bytes]]) -> PCollection[int]:
-        return parcels | "FlushBuckets" >> beam.ParDo(
+    def expand(self, batches: PCollection[tuple[int, bytes]]) -> PCollection[int]:
+        return batches | "FlushBuckets" >> beam.ParDo(
             _FlushFn(self.reference, self.run_id, self.seconds, self.size_bytes)
         ).with_output_types(int)
 
 
 class _FlushFn(beam.DoFn):
-    PARCELS = BagStateSpec("parcels", BytesCoder())
+    BATCHES = BagStateSpec("batches", BytesCoder())
     SIZE = ReadModifyWriteStateSpec("size", VarIntCoder())
     DUE = ReadModifyWriteStateSpec("due", BooleanCoder())
     TIMER = TimerSpec("flush", TimeDomain.REAL_TIME)
@@ -278,17 +270,17 @@ class _FlushFn(beam.DoFn):
     def process(  # type: ignore[no-untyped-def]
         self,
         element: tuple[int, bytes],
-        parcels=beam.DoFn.StateParam(PARCELS),
+        batches=beam.DoFn.StateParam(BATCHES),
         size=beam.DoFn.StateParam(SIZE),
         due=beam.DoFn.StateParam(DUE),
         timer=beam.DoFn.TimerParam(TIMER),
     ) -> Iterator[int]:
         bucket, sealed = element
         if sealed:
-            parcels.add(sealed)
+            batches.add(sealed)
             size.write((size.read() or 0) + BucketBatch.open(sealed, self._files.workspace).size_bytes)
         if not sealed or size.read() >= self._bytes:
-            yield from self._flush(bucket, parcels, size)
+            yield from self._flush(bucket, batches, size)
         elif not due.read():
             timer.set(Timestamp.now() + Duration(self._seconds))
             due.write(True)
@@ -297,17 +289,17 @@ class _FlushFn(beam.DoFn):
     def due(  # type: ignore[no-untyped-def]
         self,
         key=beam.DoFn.KeyParam,
-        parcels=beam.DoFn.StateParam(PARCELS),
+        batches=beam.DoFn.StateParam(BATCHES),
         size=beam.DoFn.StateParam(SIZE),
         due=beam.DoFn.StateParam(DUE),
     ) -> Iterator[int]:
         due.clear()
-        yield from self._flush(key, parcels, size)
+        yield from self._flush(key, batches, size)
 
-    def _flush(self, bucket: int, parcels, size) -> Iterator[int]:  # type: ignore[no-untyped-def]
-        gathered = list(parcels.read())
-        parcels.clear()
+    def _flush(self, bucket: int, batches, size) -> Iterator[int]:  # type: ignore[no-untyped-def]
+        sealed = list(batches.read())
+        batches.clear()
         size.clear()
-        if gathered:
+        if sealed:
             with reporting_failure(self._files.workspace.settings, self._run_id):
-                yield flush(bucket, gathered, self._files)
+                yield flush(bucket, sealed, self._files)

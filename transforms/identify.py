@@ -5,16 +5,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import CDR, ID
 from transforms.elements import Sharding
 from transforms.read import SOURCE
@@ -41,7 +39,7 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
     """One tenant's sound records of one source (schema PARSED with tenant, places and lineage) → schema CDR.
 
     `record_id` is a keyed hash of the raw identity fields; where the source has none, of the whole record as it came,
-    and Settle adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
+    and Deduplicate adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
     """
     keys = IdKeys.open(workspace, tenant, source.name)
     by_content = pc.is_null(table["identity"])
@@ -128,26 +126,3 @@ def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iter
         cdrs = identify(mine, source, tenant, workspace)
         offset = zlib.crc32(tenant.encode())
         yield from cut_by_bucket(cdrs, sharding.bits.get(tenant, 0), sharding.buckets, offset)
-
-
-@dataclass(eq=False)
-class Identify(beam.PTransform[PCollection[pa.Table], PCollection[tuple[int, pa.Table]]]):
-    """PCollection[validated table] → PCollection[tuple[bucket, CDR table]]: behind it only sealed batches travel."""
-
-    reference: WorkspaceRef
-    sharding: Sharding
-
-    def expand(self, validated: PCollection[pa.Table]) -> PCollection[tuple[int, pa.Table]]:
-        work = beam.ParDo(_IdentifyFn(self.reference, self.sharding)).with_output_types(tuple[int, pa.Table])
-        return validated | "GiveIds" >> work
-
-
-class _IdentifyFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, sharding: Sharding) -> None:
-        self._reference, self._sharding = reference, sharding
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        yield from by_bucket(table, self._sharding, self._workspace)

@@ -1,15 +1,10 @@
 """Normalize: both parties' numbers in E.164 or as dialled, and where they belong."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-import apache_beam as beam
 import pyarrow as pa
-from apache_beam.pvalue import PCollection
 
 from callward.columns import either, filled, flat, set_column
 from callward.numbering import Plan, jurisdiction, normalize_values, places_of
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import CDR
 from transforms.read import SOURCE
 
@@ -57,24 +52,3 @@ def normalize_records(parsed: pa.Table, workspace: Workspace) -> pa.Table:
     """One source's parsed records with their numbers read by the source's own plan."""
     plan = workspace.plan(workspace.settings.source(parsed.schema.metadata[SOURCE].decode()))
     return normalize(parsed, plan).replace_schema_metadata(parsed.schema.metadata)
-
-
-@dataclass(eq=False)
-class Normalize(beam.PTransform[PCollection[pa.Table], PCollection[pa.Table]]):
-    """PCollection[parsed table] → the same with numbers in E.164 (or as dialled) and places."""
-
-    reference: WorkspaceRef
-
-    def expand(self, parsed: PCollection[pa.Table]) -> PCollection[pa.Table]:
-        return parsed | "NormalizeNumbers" >> beam.ParDo(_NormalizeFn(self.reference)).with_output_types(pa.Table)
-
-
-class _NormalizeFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef) -> None:
-        self._reference = reference
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, parsed: pa.Table) -> Iterator[pa.Table]:
-        yield normalize_records(parsed, self._workspace)

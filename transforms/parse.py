@@ -5,16 +5,14 @@ columns (only those that the declaration names), and here text columns turn into
 Loops run over distinct values, or over the few records that the fast readers refuse. Nothing here raises for any bytes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.columns import (
     constant,
@@ -36,7 +34,7 @@ from callward.parsing.json_lines import read_json
 from callward.parsing.raw_columns import Part, Sheet, Texts, any_true, as_mask, in_utf8, mark_unreadable, one_line_each
 from callward.parsing.times import Resolved
 from callward.settings import Source
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
@@ -372,24 +370,3 @@ def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
     if "message_id" in found.column_names:
         parsed = _named_by_message(parsed, found["message_id"], ranks(found["message"].to_numpy()))
     return tenants(parsed, source).replace_schema_metadata(found.schema.metadata)
-
-
-@dataclass(eq=False)
-class Parse(beam.PTransform[PCollection[pa.Table], PCollection[pa.Table]]):
-    """PCollection[records table] → PCollection[parsed table]: schema PARSED with lineage, one row per record."""
-
-    reference: WorkspaceRef
-
-    def expand(self, found: PCollection[pa.Table]) -> PCollection[pa.Table]:
-        return found | "ParseRecords" >> beam.ParDo(_ParseFn(self.reference)).with_output_types(pa.Table)
-
-
-class _ParseFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef) -> None:
-        self._reference = reference
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, found: pa.Table) -> Iterator[pa.Table]:
-        yield parse_records(found, self._workspace)

@@ -1,14 +1,7 @@
 """Rate: what is charged for a call. Until rate plans exist, seconds are known and money is not."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
-
-from transforms.elements import Group
 
 
 def billable_seconds(talk_ms: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -18,18 +11,5 @@ def billable_seconds(talk_ms: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def rate(calls: pa.Table) -> pa.Table:
-    """Add `billable_s` to settled calls (schema CDR); `charge` stays null, which is not zero."""
+    """Add `billable_s` to deduplicated calls (schema CDR); `charge` stays null, which is not zero."""
     return calls.append_column("billable_s", billable_seconds(calls["talk_ms"]))
-
-
-@dataclass(eq=False)
-class Rate(beam.PTransform[PCollection[Group], PCollection[Group]]):
-    """PCollection[Group] → PCollection[Group] with billable_s."""
-
-    def expand(self, groups: PCollection[Group]) -> PCollection[Group]:
-        return groups | "RateCalls" >> beam.ParDo(_RateFn())
-
-
-class _RateFn(beam.DoFn):
-    def process(self, group: Group) -> Iterator[Group]:
-        yield replace(group, calls=rate(group.calls))

@@ -1,32 +1,33 @@
-"""Read: chunks of work → records as they came, with where each came from; and the sealed archive of what was read."""
+"""Read: work → records as they came, with where each came from; and the sealed archive of what was read."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import BLOCKS, Changes
-from callward.parsing.records import records
-from callward.workspace import WorkspaceRef, open_workspace
-from transforms.suspend import taken
+from callward.parsing.records import message_records, records
+from schemas.declaration import sniff
+from transforms.suspend import open_records
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
 # Records as they came: LINEAGE_FIELDS and `raw`. Source and shape are in the schema's metadata.
 SOURCE, SHAPE, CONDEMNED = b"callward.source", b"callward.shape", b"callward.condemned"
+# A block of messages of one source; its metadata say which, and where it stands in the ledger.
+MESSAGES: Final = pa.schema([pa.field("value", pa.large_binary()), pa.field("message_id", pa.binary())])
+FILE_NO, BLOCK = b"callward.file_no", b"callward.block"
+
+_SNIFFED: Final = 1000  # messages that a block's shape is told from
 
 
 class FileChanged(Exception):
-    """A landing file changed or vanished since it was registered."""
+    """A landing file changed or vanished after it was looked at."""
 
 
 def read_range(path: Path, first: int, last: int, size: int, modified_ns: int) -> bytes:
@@ -49,21 +50,21 @@ def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | N
     if pieces[0]["kind"] == SUSPENDED:
         return _suspended(pieces[0], files), Changes()
     declaration = files.workspace.declaration(files.workspace.settings.source(pieces[0]["source"]))
-    outcome, blocks, data = Changes(), [], []
+    facts, blocks, data = Changes(), [], []
     for piece in pieces:
         try:
             data.append(_bytes(piece, files))
         except FileChanged:
-            outcome.changed.add(piece["file_no"])
+            facts.changed.add(piece["file_no"])
             data.append(b"")
-    found = [records(block, declaration) for block in data]
-    stored = _archived(pieces, data, files, outcome) if archive else [(None, None)] * len(pieces)
+    raw = [records(block, declaration) for block in data]
+    stored = _archived(pieces, data, files, facts) if archive else [(None, None)] * len(pieces)
     blocks = [
         (piece["file_no"], piece["block"], len(array), _digest(block, place), *place)
-        for piece, block, array, place in zip(pieces, data, found, stored, strict=True)
+        for piece, block, array, place in zip(pieces, data, raw, stored, strict=True)
     ]
-    outcome.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
-    return _table(pieces, found), outcome
+    facts.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
+    return _table(pieces, raw), facts
 
 
 def _digest(block: bytes, place: tuple[str | None, int | None]) -> str | None:
@@ -78,20 +79,21 @@ def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:
 
 
 def _archived(
-    pieces: list[dict[str, Any]], data: list[bytes], files: DataFiles, outcome: Changes
+    pieces: list[dict[str, Any]], data: list[bytes], files: DataFiles, facts: Changes
 ) -> list[tuple[str, int]]:
     """Where each piece lies in the archive: (data file, first byte in it). Staged blocks are there already."""
     if pieces[0]["kind"] == STAGED:
-        outcome.files += [files.archived_at(piece["path"]) for piece in pieces]
-        return [(file.file_id, 0) for file in outcome.files]
-    made = files.write_archive(archive_tenant(files, pieces[0]["source"]), b"".join(data) if len(data) > 1 else data[0])
-    outcome.files.append(made)
+        facts.files += [files.archived_at(piece["path"]) for piece in pieces]
+        return [(file.file_id, 0) for file in facts.files]
+    joined = b"".join(data) if len(data) > 1 else data[0]
+    archived = files.write_archive(archive_tenant(files, pieces[0]["source"]), joined)
+    facts.files.append(archived)
     starts = np.cumsum([0, *(len(block) for block in data)])[:-1]
-    return [(made.file_id, int(start)) for start in starts]
+    return [(archived.file_id, int(start)) for start in starts]
 
 
-def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
-    counts = [len(array) for array in found]
+def _table(pieces: list[dict[str, Any]], raw: list[pa.Array]) -> pa.Table:
+    counts = [len(array) for array in raw]
     n = sum(counts)
     metadata = {
         SOURCE: pieces[0]["source"],
@@ -105,7 +107,7 @@ def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
             "line": np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
             "was": pa.repeat("", n),
             "was_ms": pa.nulls(n, pa.int64()),
-            "raw": found[0] if len(found) == 1 else pa.concat_arrays(found),
+            "raw": raw[0] if len(raw) == 1 else pa.concat_arrays(raw),
         }
     ).replace_schema_metadata(metadata)
 
@@ -113,11 +115,41 @@ def _table(pieces: list[dict[str, Any]], found: list[pa.Array]) -> pa.Table:
 def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
     """Open records of one source, shape and file from a suspense log file, to be put through again."""
     log = files.read_log(files.by_id(piece["path"]))
-    mine = pc.and_(taken(log, json.loads(piece["codes"]), [piece["source"]]), pc.equal(log["shape"], piece["shape"]))
-    rows = log.filter(mine)
+    wanted = open_records(log, json.loads(piece["codes"]), [piece["source"]])
+    rows = log.filter(pc.and_(wanted, pc.equal(log["shape"], piece["shape"])))
     metadata = {SOURCE: piece["source"], SHAPE: piece["shape"], CONDEMNED: ""}
     columns = {name: rows[name] for name in ("file_no", "block", "line", "was", "was_ms")}
     return pa.table({**columns, "raw": rows["payload"]}).replace_schema_metadata(metadata)
+
+
+def read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table, Changes]:
+    """A block of messages → its records, with where each came from; and its sealed archive."""
+    metadata = work.schema.metadata
+    source = metadata[SOURCE].decode()
+    file_no, block = int(metadata[FILE_NO]), int(metadata[BLOCK])
+    declaration = files.workspace.declaration(files.workspace.settings.source(source))
+    values = work["value"].combine_chunks()
+    raw, of = message_records(values, declaration)
+    n = len(raw)
+    table = {
+        "file_no": pa.repeat(pa.scalar(file_no, pa.int64()), n),
+        "block": pa.repeat(pa.scalar(block, pa.int32()), n),
+        "line": np.arange(n, dtype=np.int32),
+        "was": pa.repeat("", n),
+        "was_ms": pa.nulls(n, pa.int64()),
+        "raw": raw,
+    }
+    table |= {"message_id": work["message_id"].take(pa.array(of)), "message": of}
+    shape = sniff(b"\n".join(raw.slice(0, _SNIFFED).to_pylist()), declaration)
+    facts = Changes()
+    place: tuple[str | None, int | None] = (None, None)
+    if archive:
+        joined = b"\n".join(value for value in values.to_pylist() if value)
+        archived = files.write_archive(archive_tenant(files, source), joined)
+        facts.files.append(archived)
+        place = (archived.file_id, 0)
+    facts.blocks.append(pa.table([[x] for x in (file_no, block, n, None, *place)], schema=BLOCKS))
+    return pa.table(table).replace_schema_metadata({SOURCE: source, SHAPE: shape.to_json(), CONDEMNED: ""}), facts
 
 
 # -- the archive -------------------------------------------------------------------------------------------------------
@@ -126,30 +158,3 @@ def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
 def archive_tenant(files: DataFiles, source: str) -> str:
     """Whose archive a source's files belong to: a feed of many tenants is kept under `_shared`."""
     return files.workspace.settings.source(source).archive_tenant
-
-
-@dataclass(eq=False)
-class Read(beam.PTransform[PCollection[pa.Table], Any]):
-    """PCollection[CHUNK table] → main: PCollection[records table], facts: PCollection[Changes]."""
-
-    reference: WorkspaceRef
-    run_id: str
-    archive: bool
-
-    def expand(self, chunks: PCollection[pa.Table]) -> Any:
-        work = beam.ParDo(_ReadFn(self.reference, self.run_id, self.archive)).with_output_types(pa.Table, facts=Changes)
-        return chunks | "ReadRecords" >> work.with_outputs("facts", main="records")
-
-
-class _ReadFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, run_id: str, archive: bool) -> None:
-        self._reference, self._run_id, self._archive = reference, run_id, archive
-
-    def setup(self) -> None:
-        self._files = DataFiles(open_workspace(self._reference), self._run_id)
-
-    def process(self, chunk: pa.Table) -> Iterator[Any]:
-        table, outcome = read(chunk, self._files, self._archive)
-        yield beam.pvalue.TaggedOutput("facts", outcome)
-        if table is not None and table.num_rows:
-            yield table

@@ -1,9 +1,9 @@
 """Shuffle: sealed batches meet by bucket. The runner groups their names; the batches lie sealed beside the lake.
 
 A runner copies what it groups half a dozen times, and keeps all of it in memory: a night's batches through it cost more
-than pairing and settling them. Each batch is written once, sealed under the transit key, in a file of the run's own
-below the lake's root (which every worker reaches), read once, and removed with the wave. What a killed run leaves is
-removed like any orphan.
+than all that is done with them behind it. Each batch is written once, sealed under the transit key, in a file of the
+run's own below the lake's root (which every worker reaches), read once, and removed with the wave. What a killed run
+leaves is removed like any orphan.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,19 +17,19 @@ from callward.columns import is_absent, nulls
 from callward.lake.data_files import DataFiles
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
-from transforms.elements import BucketRows
+from transforms.elements import BucketRows, TakenIn
 
 
 @dataclass(eq=False)
-class Shuffle(beam.PTransform[PCollection[tuple[int, pa.Table]], PCollection[BucketRows]]):
-    """PCollection[tuple[bucket, CDR table]] → PCollection[BucketRows], one per bucket."""
+class Shuffle(beam.PTransform[PCollection[TakenIn], PCollection[BucketRows]]):
+    """PCollection[TakenIn] → PCollection[BucketRows], one per bucket."""
 
     reference: WorkspaceRef
     run_id: str
 
-    def expand(self, batches: PCollection[tuple[int, pa.Table]]) -> PCollection[BucketRows]:
+    def expand(self, taken: PCollection[TakenIn]) -> PCollection[BucketRows]:
         return (
-            batches
+            taken
             | "Spill" >> beam.ParDo(_SpillFn(self.reference, self.run_id)).with_output_types(tuple[int, str])
             | "ByBucket" >> beam.GroupByKey()
             | "Fetch" >> beam.ParDo(_FetchFn(self.reference, self.run_id)).with_output_types(BucketRows)
@@ -56,9 +56,10 @@ def whole(table: pa.Table) -> pa.Table:
 
 
 class _SpillFn(_FilesFn):
-    def process(self, element: tuple[int, pa.Table]) -> Iterator[tuple[int, str]]:
-        bucket, table = element
-        yield bucket, self._files.spill(carried(table))
+    def process(self, taken: TakenIn) -> Iterator[tuple[int, str]]:
+        for bucket, tables in taken.rows.items():
+            for table in tables:
+                yield bucket, self._files.spill(carried(table))
 
 
 class _FetchFn(_FilesFn):

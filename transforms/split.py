@@ -1,18 +1,16 @@
-"""Split: settled calls → the billing view and the assurance view, under ids and keys that do not meet."""
+"""Split: rated calls → the billing view and the assurance view, under ids and keys that do not meet."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.keys.register import KeyName
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE
 from transforms.elements import Group, ViewRows
@@ -164,7 +162,7 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
-    """A settled, rated group → its rows of each view and call_date."""
+    """A deduplicated, rated group → its rows of each view and call_date."""
     parts: dict[tuple[str, str], list[Part]] = {}
     for first in range(0, group.calls.num_rows, SLAB):
         for call_date, calls in by_date(_slab(group.calls, first)):
@@ -173,27 +171,6 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     for (view, call_date), found in sorted(parts.items()):
         rows, lineage = (pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True))
         yield ViewRows(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
-
-
-@dataclass(eq=False)
-class Split(beam.PTransform[PCollection[Group], PCollection[ViewRows]]):
-    """PCollection[Group] (settled, rated) → PCollection[ViewRows], one per view and call_date."""
-
-    reference: WorkspaceRef
-
-    def expand(self, groups: PCollection[Group]) -> PCollection[ViewRows]:
-        return groups | "SplitViews" >> beam.ParDo(_SplitFn(self.reference))
-
-
-class _SplitFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef) -> None:
-        self._reference = reference
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, group: Group) -> Iterator[ViewRows]:
-        yield from split_group(group, self._workspace)
 
 
 def _closed(group: Group, call_date: str) -> set[str]:

@@ -6,19 +6,15 @@ once per caller's call (leg 0) on the ingress side. Attempts of unknown disposit
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.columns import constant, filled, flat, has_value, words
 from callward.lake.ledger import Changes
 from callward.settings import Tenant
-from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import FEW, TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
 from transforms.elements import Rewrite, ViewRows
@@ -219,7 +215,7 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
 
 
 def differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Changes:
-    """What written, taken or rewritten rows change in the derived tables."""
+    """Return what written, taken or rewritten rows change in the derived tables."""
     derived = _differences(element, tenants)
     return Changes(derived={name: [table] for name, table in derived.items()})
 
@@ -231,26 +227,3 @@ def _differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> 
         return summarize(element.file.view, element.changed, element.file.tenant, tenants[element.file.tenant].zone)
     derived = summarize(element.view, element.rows, element.tenant, tenants[element.tenant].zone)
     return negative(derived) if element.taken else derived
-
-
-@dataclass(eq=False)
-class Summarize(beam.PTransform[PCollection[ViewRows | Rewrite], PCollection[Changes]]):
-    """PCollection[ViewRows | Rewrite] → PCollection[Changes] of differences of the derived tables."""
-
-    reference: WorkspaceRef
-
-    def expand(self, shares: PCollection[ViewRows | Rewrite]) -> PCollection[Changes]:
-        return shares | "SumUp" >> beam.ParDo(_SummarizeFn(self.reference))
-
-
-class _SummarizeFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef) -> None:
-        self._reference = reference
-
-    def setup(self) -> None:
-        self._tenants = open_workspace(self._reference).settings.tenants
-
-    def process(self, element: ViewRows | Rewrite) -> Iterator[Changes]:
-        outcome = differences(element, self._tenants)
-        if outcome.derived:
-            yield outcome

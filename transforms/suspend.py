@@ -1,6 +1,6 @@
 """Suspend: records set aside, each once, into sealed suspense files.
 
-A record keeps its id in suspense for as long as suspense is kept, also when it was mended since: so its re-delivery
+A record keeps its id in suspense for as long as suspense is kept, also when it was corrected since: so its re-delivery
 is a duplicate, whichever night it comes.
 """
 
@@ -26,8 +26,8 @@ from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENDED, SUSPENSE
 
 
-def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
-    """Records with a `fault` (parsed tables with lineage) → schema SUSPENDED, payload as it came."""
+def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
+    """Return records with a `fault` (parsed tables with lineage) as schema SUSPENDED, payload as it came."""
     n = table.num_rows
     secret = workspace.id_secret(tenant, f"suspense/{source}")
     made = {
@@ -43,8 +43,8 @@ def aside(table: pa.Table, tenant: str, source: str, shape: str, workspace: Work
     return pa.table([made[name] if name in made else table[name] for name in SUSPENDED.names], schema=SUSPENDED)
 
 
-def conflicts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
-    """Versions that lost to another (schema CDR) → schema SUSPENDED, payload their canonical row."""
+def conflicting_versions(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+    """Return versions that lost to another (schema CDR) as schema SUSPENDED, payload their canonical row."""
     n, rows = calls.num_rows, calls.cast(plain(CDR))  # a row carries its own text, not the group's dictionaries
     secret = workspace.id_secret(tenant, "conflict")
     both = np.ascontiguousarray(np.column_stack([tokens.as_u64(calls["record_id"]), tokens.as_u64(calls["content"])]))
@@ -66,8 +66,8 @@ def _as_stream(row: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def suspend(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
-    """What the suspense log gains (schema SUSPENSE), and ledger entries.
+def add_to_log(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
+    """Return what the suspense log gains (schema SUSPENSE), and ledger entries.
 
     `new` (schema SUSPENDED) is one tenant's, `known` its suspense log; a record whose id is known, open or closed, or
     that stands twice in `new`, is a duplicate.
@@ -90,7 +90,7 @@ def suspend(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, list
 
 def _opened(table: pa.Table, now_ms: int) -> pa.Table:
     seen = pa.repeat(pa.scalar(now_ms, SUSPENSE.field("seen").type), table.num_rows)
-    # In suspense it is in the bucket of its code: that is what it leaves when it is mended.
+    # In suspense it is in the bucket of its code: that is what it leaves when it is recycled.
     table = set_column(table, "was", table["code"])
     table = set_column(table, "was_ms", table["carried_ms"])
     return pa.table([*table.columns, seen, pa.repeat(True, table.num_rows)], schema=SUSPENSE)
@@ -125,33 +125,36 @@ class Recycled:
     logs: tuple[str, ...]
 
 
-def taken(log: pa.Table, codes: Sequence[str], sources: Sequence[str]) -> pa.Array:
-    """Which rows of a suspense log are open, of those codes and sources, and can be read again."""
+def open_records(log: pa.Table, codes: Sequence[str], sources: Sequence[str]) -> pa.Array:
+    """Return which rows of a suspense log are open, of those codes and sources, and can be read again."""
     chosen = pc.and_(
         pc.is_in(log["code"], pa.array(codes, pa.string())), pc.is_in(log["source"], pa.array(sources, pa.string()))
     )
     return flat(pc.and_(chosen, pc.and_(log["open"], pc.equal(log["kind"], "raw"))))
 
 
-def again(back: pa.Table, log: pa.Table, was_taken: pa.Array, now_ms: int) -> tuple[pa.Table, list[pa.Table]]:
-    """The suspense log after a recycling run, and its entries.
+def log_after_recycling(
+    back: pa.Table, log: pa.Table, was_taken: pa.Array, now_ms: int
+) -> tuple[pa.Table, list[pa.Table]]:
+    """Return the suspense log after a recycling run, and its entries.
 
     Of the records taken, those that came `back` stay open under the code they have now; the others are closed: their
     ids stay, so that a re-delivery is known, and their content goes.
     """
-    rest, mended = log.filter(pc.invert(was_taken)), log.filter(was_taken)
+    rest, put_through = log.filter(pc.invert(was_taken)), log.filter(was_taken)
     raw = pc.equal(back["kind"], "raw")
     codes = {_place(row): row["code"] for row in back.filter(raw).select([*_PLACE, "code"]).to_pylist()}
-    now = [codes.get(_place(row)) for row in mended.select(_PLACE).to_pylist()]
+    now = [codes.get(_place(row)) for row in put_through.select(_PLACE).to_pylist()]
     code = pa.array(now, pa.string())
     still = pc.is_valid(code)
-    mended = set_column(mended, "code", pc.coalesce(code, mended["code"]))
-    mended = set_column(mended, "was", mended["code"])
-    mended = set_column(mended, "open", still)
-    mended = set_column(mended, "payload", pc.if_else(still, mended["payload"], pa.scalar(None, pa.large_binary())))
+    put_through = set_column(put_through, "code", pc.coalesce(code, put_through["code"]))
+    put_through = set_column(put_through, "was", put_through["code"])
+    put_through = set_column(put_through, "open", still)
+    payload = pc.if_else(still, put_through["payload"], pa.scalar(None, pa.large_binary()))
+    put_through = set_column(put_through, "payload", payload)
     entries = ledger.entries(back.filter(raw), Bucket.SUSPENDED, back.filter(raw)["code"])
-    fresh, more = suspend(back.filter(pc.invert(raw)), pa.concat_tables([rest, mended]), now_ms)
-    return pa.concat_tables([rest, mended, fresh]), entries + more
+    fresh, more = add_to_log(back.filter(pc.invert(raw)), pa.concat_tables([rest, put_through]), now_ms)
+    return pa.concat_tables([rest, put_through, fresh]), entries + more
 
 
 _PLACE = ["file_no", "block", "line"]
@@ -161,32 +164,34 @@ def _place(row: dict[str, Any]) -> tuple[int, int, int]:
     return row["file_no"], row["block"], row["line"]
 
 
-def set_aside(
+def suspend(
     tenant: str,
     tables: Sequence[pa.Table],
     files: DataFiles,
     now_ms: int,
     *,
-    write: bool = True,
     recycled: Recycled | None = None,
 ) -> Changes:
-    """Set one tenant's records (schema SUSPENDED) aside; with `recycled`, what came back of those put through again."""
+    """Suspend one tenant's records (schema SUSPENDED), each once, in a sealed file that counts once it is committed.
+
+    With `recycled` they are what came back of those that were put through again.
+    """
     logs, version = known_suspense(files, tenant)
     new, known = pa.concat_tables(tables), {log.file_id: files.read_log(log) for log in logs}
     log = pa.concat_tables([SUSPENSE.empty_table(), *known.values()])
-    outcome = Changes(read={(tenant, ledger.SUSPENSE): version})
+    changes = Changes(read={(tenant, ledger.SUSPENSE): version})
     if recycled is None:
-        rows, outcome.entries = suspend(new, log, now_ms)
+        rows, changes.entries = add_to_log(new, log, now_ms)
     else:
         of_logs = np.concatenate(
             [np.zeros(0, bool), *(np.full(t.num_rows, i in recycled.logs) for i, t in known.items())]
         )
-        mine = pc.and_(pa.array(of_logs), taken(log, recycled.codes, recycled.sources))
-        rows, outcome.entries = again(new, log, mine, now_ms)
-        outcome.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
-    if rows.num_rows and write:
-        outcome.files.append(files.write_log("suspense", tenant, rows))
-    return outcome
+        was_taken = pc.and_(pa.array(of_logs), open_records(log, recycled.codes, recycled.sources))
+        rows, changes.entries = log_after_recycling(new, log, was_taken, now_ms)
+        changes.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
+    if rows.num_rows:
+        changes.files.append(files.write_log("suspense", tenant, rows))
+    return changes
 
 
 @dataclass(eq=False)
@@ -196,29 +201,20 @@ class Suspend(beam.PTransform[PCollection[tuple[str, pa.Table]], PCollection[Cha
     reference: WorkspaceRef
     run_id: str
     now_ms: int
-    write: bool = True  # False: only count
     recycled: Recycled | None = None
 
     def expand(self, suspended: PCollection[tuple[str, pa.Table]]) -> PCollection[Changes]:
-        work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.write, self.recycled)
-        return suspended | "ByTenant" >> beam.GroupByKey() | "SetAside" >> beam.ParDo(work)
+        work = _SuspendFn(self.reference, self.run_id, self.now_ms, self.recycled)
+        return suspended | "ByTenant" >> beam.GroupByKey() | "SuspendRecords" >> beam.ParDo(work)
 
 
 class _SuspendFn(beam.DoFn):
-    def __init__(
-        self, reference: WorkspaceRef, run_id: str, now_ms: int, write: bool, recycled: Recycled | None
-    ) -> None:
-        self._reference, self._run_id, self._now_ms, self._write, self._recycled = (
-            reference,
-            run_id,
-            now_ms,
-            write,
-            recycled,
-        )
+    def __init__(self, reference: WorkspaceRef, run_id: str, now_ms: int, recycled: Recycled | None) -> None:
+        self._reference, self._run_id, self._now_ms, self._recycled = reference, run_id, now_ms, recycled
 
     def setup(self) -> None:
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Changes]:
         tenant, tables = element
-        yield set_aside(tenant, list(tables), self._files, self._now_ms, write=self._write, recycled=self._recycled)
+        yield suspend(tenant, list(tables), self._files, self._now_ms, recycled=self._recycled)

@@ -1,23 +1,20 @@
-"""Validate: what a record says must be possible. A record that is not gets a fault; nothing is mended here."""
+"""Validate: what a record says must be possible. A record that is not gets a fault; nothing is corrected here."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.pvalue import PCollection
 
 from callward.columns import has_value
 from callward.lake import ledger
-from callward.lake.ledger import Changes
-from callward.workspace import Workspace, WorkspaceRef, open_workspace
+from callward.workspace import Workspace
 from schemas.cdr import TIMESTAMP
 from schemas.codes import Bucket, Suspense
 from transforms.read import CONDEMNED, SHAPE, SOURCE
-from transforms.suspend import aside
+from transforms.suspend import faulty_records
 
 DAY_MS: Final = 86_400_000
 LONGEST_TALK_MS: Final = 31 * DAY_MS
@@ -31,10 +28,10 @@ _URI: Final = r"^(?i:sips?:|tel:)?([^@;>]*).*$"
 def validate(table: pa.Table, now_ms: int) -> pa.Table:
     """`table` (schema PARSED) with `fault` filled where a record is impossible; the first fault wins.
 
-    `now_ms` is when the record was read, in ms since 1970. Records that a rule leaves out are not judged.
+    `now_ms` is when the record was read, in ms since 1970. Records that a rule leaves out are not checked.
     """
     fault = table["fault"]
-    for code, wrong in _judgements(table, now_ms):
+    for code, wrong in _checks(table, now_ms):
         if pc.any(wrong, min_count=0).as_py():
             fault = pc.coalesce(fault, pc.if_else(wrong, code.value, pa.scalar(None, pa.string())))
     if fault is table["fault"]:
@@ -43,7 +40,7 @@ def validate(table: pa.Table, now_ms: int) -> pa.Table:
     return table.set_column(table.schema.get_field_index("fault"), table.schema.field("fault"), fault)
 
 
-def _judgements(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
+def _checks(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
     """Each code with the rows it is about (null: not), in the order in which they win."""
     yield Suspense.TIME, _no_time(table)
     yield Suspense.DURATION, _negative(table)  # a wrong length puts stamps that follow from it out of order
@@ -111,33 +108,36 @@ def _too_long_a_number(table: pa.Table, party: str) -> pa.Array | pa.ChunkedArra
 
 
 @dataclass
-class Judged:
-    """Sound records, suspended ones by tenant (schema SUSPENDED), ledger entries of what was read and left out, and how
-    many records of each file have a fault of their own."""
+class Separated:
+    """Sound records, suspended ones by tenant (schema SUSPENDED), and ledger entries of what was filtered."""
 
-    good: pa.Table
+    sound: pa.Table
     suspended: list[tuple[str, pa.Table]]
     entries: list[pa.Table]
-    faults: Counter[int]
 
 
-def judge(table: pa.Table, workspace: Workspace) -> Judged:
-    """Part validated records (of one source and shape) by their faults and filters."""
+def separate(table: pa.Table, workspace: Workspace, set_aside: Collection[int] = ()) -> Separated:
+    """Separate validated records (of one source and shape) by their filters and faults.
+
+    `set_aside`: ledger numbers of files that are set aside whole, besides what the work itself says.
+    """
     metadata = table.schema.metadata
-    entries, faults = [ledger.read_entries(table)], faults_of(table)
+    entries: list[pa.Table] = []
     if table["filter"].null_count < table.num_rows:
         filtered = pc.and_(pc.is_valid(table["filter"]), pc.is_null(table["fault"]))
         left_out = table.filter(filtered)
         entries += ledger.entries(left_out, Bucket.FILTERED, left_out["filter"])
         table = table.filter(pc.invert(filtered))
     if metadata[CONDEMNED]:
-        table = condemned(table)
+        table = _condemned(table)
+    elif set_aside:
+        table = _condemned(table, pc.is_in(table["file_no"], pa.array(sorted(set_aside), pa.int64())))
     suspended: list[tuple[str, pa.Table]] = []
     if table["fault"].null_count < table.num_rows:
         faulty = pc.is_valid(table["fault"])
-        suspended = _aside(table.filter(faulty), metadata, workspace)
+        suspended = _suspended(table.filter(faulty), metadata, workspace)
         table = table.filter(pc.invert(faulty))
-    return Judged(table.replace_schema_metadata(metadata), suspended, entries, faults)
+    return Separated(table.replace_schema_metadata(metadata), suspended, entries)
 
 
 def faults_of(table: pa.Table) -> Counter[int]:
@@ -148,7 +148,7 @@ def faults_of(table: pa.Table) -> Counter[int]:
     return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
 
 
-def condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
+def _condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
     """The table with the fault FILE for the sound ones of those rows (default: all)."""
     fault = pc.fill_null(table["fault"], str(Suspense.FILE))
     if rows is not None:
@@ -156,37 +156,7 @@ def condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -
     return table.set_column(table.schema.get_field_index("fault"), "fault", fault)
 
 
-def _aside(table: pa.Table, metadata: dict[bytes, bytes], workspace: Workspace) -> list[tuple[str, pa.Table]]:
+def _suspended(table: pa.Table, metadata: dict[bytes, bytes], workspace: Workspace) -> list[tuple[str, pa.Table]]:
     source, shape = metadata[SOURCE].decode(), metadata[SHAPE].decode()
     by_tenant = ((t, table.filter(has_value(table["tenant"], t))) for t in table["tenant"].unique().to_pylist())
-    return [(tenant, aside(mine, tenant, source, shape, workspace)) for tenant, mine in by_tenant]
-
-
-@dataclass(eq=False)
-class Validate(beam.PTransform[PCollection[pa.Table], Any]):
-    """PCollection[normalized table] → good: sound records; suspended: (tenant, SUSPENDED table); facts: Outcome."""
-
-    reference: WorkspaceRef
-    now_ms: int
-
-    def expand(self, normalized: PCollection[pa.Table]) -> Any:
-        types = {"suspended": tuple[str, pa.Table], "facts": Changes}
-        work = beam.ParDo(_ValidateFn(self.reference, self.now_ms)).with_output_types(pa.Table, **types)
-        return normalized | "ValidateRecords" >> work.with_outputs(*types, main="good")
-
-
-class _ValidateFn(beam.DoFn):
-    def __init__(self, reference: WorkspaceRef, now_ms: int) -> None:
-        self._reference, self._now_ms = reference, now_ms
-
-    def setup(self) -> None:
-        self._workspace = open_workspace(self._reference)
-
-    def process(self, table: pa.Table) -> Iterator[Any]:
-        tagged = beam.pvalue.TaggedOutput
-        judged = judge(validate(table, self._now_ms), self._workspace)
-        yield tagged("facts", Changes(entries=judged.entries, faults=judged.faults))
-        for suspended in judged.suspended:
-            yield tagged("suspended", suspended)
-        if judged.good.num_rows:
-            yield judged.good
+    return [(tenant, faulty_records(rows, tenant, source, shape, workspace)) for tenant, rows in by_tenant]

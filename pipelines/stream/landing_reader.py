@@ -5,7 +5,7 @@ handed on and is not committed yet is this reader's mark; the ledger knows the r
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -21,12 +21,16 @@ from callward.failpoints import point
 from callward.ingest.landing import Arrival, LeftAlone, arrivals, unchanged
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
+from callward.lake.ledger import Changes
 from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
-from pipelines.intake import FileChanged, FileUnreadable, Intake
+from pipelines.intake import FileUnreadable, Intake
 from pipelines.stream.topic_reader import flush_now
-from transforms.take_in import ASIDE, NOW, SHARDING, WHOLE, count_faults
+from transforms.cut_slices import SUSPENDED
+from transforms.error_limit import error_limit, over_limit
+from transforms.read import FileChanged
+from transforms.take_in import count_faults
 
 _FILES_AT_ONCE: Final = 2000
 _FILES_AHEAD: Final = 20_000
@@ -148,47 +152,47 @@ class LandingReader:
         point("block-registered")
         filled = sorted((planned for planned in found if planned.blocks), key=_cut)
         for (sharding, now_ms), alike in groupby(filled, key=_cut):
-            self._hand_on(list(alike), {NOW: str(now_ms), SHARDING: sharding})
+            self._hand_on(list(alike), now_ms, sharding)
         self._ahead |= {planned.file_no: planned.bytes for planned in found}
 
-    def _hand_on(self, found: list[Intake], metadata: dict[bytes, str]) -> None:
+    def _hand_on(self, planned: list[Intake], now_ms: int, sharding: str) -> None:
         """Files of a block or less go together, each whole; larger ones block by block. So works of two attempts may
         have other files together, but never other blocks of a file."""
         block = int(self._settings.waves.block_mebibytes * (1 << 20))
-        for planned in found:
-            self._look_up_told(planned)
-        together = [planned for planned in found if planned.blocks and planned.bytes <= block]
-        for planned in found:
-            if planned.bytes > block:
-                self._hand_on_large(planned, metadata)
+        for intake in planned:
+            self._look_up_checked(intake)
+        together = [intake for intake in planned if intake.blocks and intake.bytes <= block]
+        for intake in planned:
+            if intake.bytes > block:
+                self._hand_on_large(intake, now_ms, sharding)
         for chunk in intakes.chunks(together, self._files):
-            self._add(_work(chunk, together, metadata))
+            self._add(intakes.work(chunk, together, now_ms, sharding))
 
-    def _look_up_told(self, planned: Intake) -> None:
-        """Blocks of which what is set aside is committed: the file was judged then, and is not judged again."""
-        aside = {(planned.file_no, b.number, ASIDE) for b in planned.blocks}
+    def _look_up_checked(self, intake: Intake) -> None:
+        """Blocks of which what is suspended is committed: the file was checked then, and is not checked again."""
+        suspended = {(intake.file_no, b.number, SUSPENDED) for b in intake.blocks}
         with database.reading(self._settings) as connection:
-            planned.touched |= bool(ledger.committed_slices(connection, aside))
+            intake.touched |= bool(ledger.committed_slices(connection, suspended))
 
-    def _hand_on_large(self, planned: Intake, metadata: dict[bytes, str]) -> None:
-        if planned.by_content:  # its records are told apart by their place in the file
-            self._add(_work(intakes.whole_chunk(planned), [planned], metadata))
+    def _hand_on_large(self, intake: Intake, now_ms: int, sharding: str) -> None:
+        if intake.by_content:  # its records are told apart by their place in the file
+            self._add(intakes.work(intakes.whole_chunk(intake), [intake], now_ms, sharding))
             return
-        judged = planned.condemned or planned.touched
-        if not judged and self._over_limit(planned, intakes.chunks([planned], self._files), metadata):
-            intakes.condemn([planned], self._files)
-        for block in planned.blocks:
-            self._add(_work(intakes.whole_chunk(replace(planned, blocks=[block])), [], metadata))
+        if intake.unchecked:
+            self._check(intake, now_ms, sharding)
+        for block in intake.blocks:
+            self._add(intakes.work(intakes.whole_chunk(replace(intake, blocks=[block])), [], now_ms, sharding))
 
     def _add(self, work: pa.Table) -> None:
         """Queue a work. A file counts as handed on when the last work with a block of it is."""
         self._ready.append((work, frozenset(work["file_no"].to_pylist())))
 
-    def _over_limit(self, planned: Intake, chunks: list[pa.Table], metadata: dict[bytes, str]) -> bool:
-        """A file that is handed on in parts is read once before, for its error rate."""
-        counted = [count_faults(_work(chunk, [], metadata), self._files) for chunk in chunks]
-        wrong, read = (sum(column) for column in zip(*counted, strict=True))
-        return intakes.limit_of(self._settings, planned.source).exceeded(wrong, read)
+    def _check(self, intake: Intake, now_ms: int, sharding: str) -> None:
+        """Read a file that is handed on in parts once before, for its error rate."""
+        works = (intakes.work(chunk, [], now_ms, sharding) for chunk in intakes.chunks([intake], self._files))
+        facts = Changes.merge(count_faults(work, self._files) for work in works)
+        if over_limit(facts, {intake.file_no: error_limit(self._settings, intake.source)}):
+            intakes.condemn([intake], self._files)
 
 
 def _as_seen(arrival: Arrival) -> Seen:
@@ -198,10 +202,3 @@ def _as_seen(arrival: Arrival) -> Seen:
 def _cut(planned: Intake) -> tuple[str, int]:
     """How and when a file's blocks were registered: all at once."""
     return planned.blocks[0].sharding, planned.blocks[0].now_ms
-
-
-def _work(chunk: pa.Table, found: Sequence[Intake], metadata: dict[bytes, str]) -> pa.Table:
-    """A chunk as work for TakeIn; files that are in it as a whole, and not set aside yet, are judged there."""
-    here = Counter(chunk["file_no"].to_pylist())
-    whole = [p.file_no for p in found if here[p.file_no] == len(p.blocks) and not (p.condemned or p.touched)]
-    return chunk.replace_schema_metadata({**metadata, WHOLE: " ".join(map(str, whole))})

@@ -16,9 +16,7 @@ from sqlalchemy import select
 
 from callward import database
 from callward.errors import Problem
-from callward.failpoints import point
 from callward.ingest.kafka import BrokerProblem
-from callward.ingest.landing import remove
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.retention.requests import restrictions
@@ -112,17 +110,10 @@ class Maintenance:
         mine = f.source.in_(self._sources) & f.status.in_(("reading", "committed")) & (f.path_form != blocks.TOPIC)
         with database.reading(self._settings) as connection:
             rows = {row.file_no: row for row in connection.execute(select(input_files).where(mine))}
-            done = intakes.complete(connection, list(rows))
-        if not done:
+            complete = intakes.complete(connection, list(rows))
+        if not complete:
             return
-        with database.writing(self._settings) as connection:
-            intakes.set_status(connection, done, "committed")
-        point("before-remove")
-        complete = {source.name: source.complete for source in self._settings.sources}
-        gone = [no for no in done if remove(intakes.arrival_of(rows[no], self._files), complete[rows[no].source])]
-        with database.writing(self._settings) as connection:
-            intakes.set_status(connection, gone, "removed")
-        point("removed")
+        intakes.close_files(self._files, {no: intakes.arrival_of(rows[no], self._files) for no in complete})
 
     def _tidy(self) -> None:
         expire_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))

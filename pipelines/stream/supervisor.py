@@ -25,13 +25,13 @@ from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.engine import flink, flink_jobs, process, safe_errors
 from pipelines.engine import log as stream_log
 from pipelines.engine.run import EMBEDDED
-from pipelines.intake import limit_of
 from pipelines.results import Part, Result, to_document
 from pipelines.stream import metrics_server, offsets
 from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.sources import LandingSource, PartitionSource, ReadBlocks
 from pipelines.vacuum import remove_orphans
 from transforms.coders import use_transit
+from transforms.cut_slices import CutSlices
 from transforms.elements import Sharding
 from transforms.flush import Flush
 from transforms.take_in import TakeIn
@@ -296,14 +296,14 @@ class _Stream:
             yield PipelineOptions([*flags, f"--job_name={self._name}"])
 
     def _build(self, pipeline: beam.Pipeline, starts: dict[tuple[str, int], int]) -> None:
-        """Blocks → parcels by bucket → commits."""
+        """Blocks → what was taken in → sealed batches by bucket → commits."""
         stream, sharding = self._settings.stream, sharding_of(self._settings)
         archive = self._settings.landing.after_commit == "archive"
-        limits = {source.name: limit_of(self._settings, source) for source in self._settings.sources}
         (
             pipeline
             | "Read" >> ReadBlocks(self._heads(starts, sharding.to_json()))
-            | "TakeIn" >> TakeIn(self._reference, self._run_id, sharding.buckets, limits, archive)
+            | "TakeIn" >> TakeIn(self._reference, self._run_id, archive, stream=True)
+            | "CutSlices" >> CutSlices(self._reference, self._run_id, sharding.buckets)
             | "Flush" >> Flush(self._reference, self._run_id, stream.flush_seconds, _bytes(stream.flush_mebibytes))
         )
 

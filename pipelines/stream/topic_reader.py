@@ -22,8 +22,8 @@ from callward.settings import Settings, Topic
 from callward.streaming import blocks, register
 from callward.streaming.blocks import Part, Range, RegisteredAlready
 from pipelines.intake import naming
-from transforms.read import SOURCE
-from transforms.take_in import BLOCK, FILE_NO, FLUSH, MESSAGES, NOW, SHARDING
+from transforms.read import BLOCK, FILE_NO, MESSAGES, SOURCE
+from transforms.take_in import FLUSH, NOW, SHARDING
 
 _BATCH: Final = 10_000  # messages asked for at a time
 _WAIT_S: Final = 0.1

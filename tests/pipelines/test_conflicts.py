@@ -40,13 +40,11 @@ class Work:
     sentence: str = "other runs committed to the same days again and again; run it again"
 
 
-NIGHT = "pipelines.nightly._REFUSALS"
+TRIES = "callward.lake.conflicts.TRIES"
 WORKS = {
-    "night": Work(lambda site: night(site, MORE, name="b.csv"), "rows-written", f"{DAY}", NIGHT),
-    "night-suspense": Work(lambda site: night(site, MORE, name="b.csv"), "suspense-written", "suspense", NIGHT),
-    "recycle": Work(
-        lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", "callward.lake.conflicts.TRIES"
-    ),
+    "night": Work(lambda site: night(site, MORE, name="b.csv"), "rows-written", f"{DAY}", TRIES),
+    "night-suspense": Work(lambda site: night(site, MORE, name="b.csv"), "suspense-written", "suspense", TRIES),
+    "recycle": Work(lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", TRIES),
     "purge": Work(
         lambda site: purged(site, NUMBERS_KEPT + timedelta(1)),
         "purge-prepared",

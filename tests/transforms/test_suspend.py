@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from callward.lake import ledger
 from schemas.codes import Suspense
 from schemas.suspense import SUSPENDED, SUSPENSE
-from transforms.suspend import aside, conflicts, suspend
+from transforms.suspend import add_to_log, conflicting_versions, faulty_records
 
 NOW = 1_772_776_800_000
 
@@ -47,7 +47,7 @@ LINES = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), max_size=12)
 
 @given(lines=LINES)
 def test_the_greatest_number_of_equal_lines_in_one_file_is_kept(lines):
-    kept, entries = suspend(delivered(lines), SUSPENSE.empty_table(), NOW)
+    kept, entries = add_to_log(delivered(lines), SUSPENSE.empty_table(), NOW)
     per_file = Counter(lines)
     most = {said: max(n for (other, _), n in per_file.items() if other == said) for said, _ in lines}
     assert kept.num_rows == sum(most.values()) == len(set(kept["suspense_id"].to_pylist()))
@@ -56,11 +56,11 @@ def test_the_greatest_number_of_equal_lines_in_one_file_is_kept(lines):
 
 @given(lines=LINES, closed=st.booleans())
 def test_what_is_known_open_or_closed_is_a_duplicate(lines, closed):
-    kept, _ = suspend(delivered(lines), SUSPENSE.empty_table(), NOW)
+    kept, _ = add_to_log(delivered(lines), SUSPENSE.empty_table(), NOW)
     known = kept.set_column(
         SUSPENSE.get_field_index("open"), "open", pa.array([not closed] * kept.num_rows, pa.bool_())
     )
-    again, entries = suspend(table([(said, file + 10, n) for n, (said, file) in enumerate(lines)]), known, NOW)
+    again, entries = add_to_log(table([(said, file + 10, n) for n, (said, file) in enumerate(lines)]), known, NOW)
     assert again.num_rows == 0
     buckets = Counter()
     for row in ledger.sum_entries(entries).to_pylist():
@@ -73,7 +73,7 @@ def test_what_is_kept_does_not_depend_on_order(lines, shuffle):
     rows = [(said, file, n) for n, (said, file) in enumerate(lines)]
     mixed = list(rows)
     shuffle.shuffle(mixed)
-    one, other = (suspend(table(r), SUSPENSE.empty_table(), NOW)[0] for r in (rows, mixed))
+    one, other = (add_to_log(table(r), SUSPENSE.empty_table(), NOW)[0] for r in (rows, mixed))
     assert set(one["suspense_id"].to_pylist()) == set(other["suspense_id"].to_pylist())
 
 
@@ -94,15 +94,19 @@ def test_the_id_says_nothing_of_the_line_and_differs_by_source(opened):
             },
         }
     )
-    ids = {name: aside(lines, "default", name, "", opened)["suspense_id"].to_pylist() for name in ("one", "two")}
+    ids = {
+        name: faulty_records(lines, "default", name, "", opened)["suspense_id"].to_pylist() for name in ("one", "two")
+    }
     assert ids["one"][0] == ids["one"][1] != ids["one"][2]
     assert not set(ids["one"]) & set(ids["two"])
 
 
 def test_a_version_that_lost_is_one_entry_however_often_it_loses(cdr_table, opened):
     first = {"record_id": 1, "content": 5, "start_time": NOW, "talk_ms": 1000, "carried_ms": 1000}
-    lost = conflicts(cdr_table([first, {**first, "line": 1}, {**first, "content": 6, "line": 2}]), "default", opened)
-    kept, entries = suspend(lost, SUSPENSE.empty_table(), NOW)
+    lost = conflicting_versions(
+        cdr_table([first, {**first, "line": 1}, {**first, "content": 6, "line": 2}]), "default", opened
+    )
+    kept, entries = add_to_log(lost, SUSPENSE.empty_table(), NOW)
     assert kept.num_rows == 2 and set(kept["code"].to_pylist()) == {str(Suspense.CONFLICT)}
     assert {row["bucket"]: row["talk_ms"] for row in ledger.sum_entries(entries).to_pylist()} == {
         "suspended": 2000,

@@ -25,12 +25,14 @@ from pipelines.verify import verify
 from sqlalchemy import update
 
 import callward.lake.ledger
+import pipelines.intake
 import pipelines.stream.landing_reader
 import pipelines.stream.maintenance
 import transforms.flush
 from callward import database, runs
 from callward.errors import Problem
 from callward.feeds import generate
+from callward.lake import conflicts
 from callward.lake.data_files import DataFiles as LakeFiles
 from callward.streaming import blocks, register
 from pipelines.intake import naming
@@ -211,7 +213,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
             callward.lake.ledger,
             transforms.flush,
             pipelines.stream.landing_reader,
-            pipelines.stream.maintenance,
+            pipelines.intake,
             callward.lake.data_files,
         ):
             patched.setattr(module, "point", point)
@@ -393,7 +395,7 @@ def test_a_stop_that_is_asked_for_while_files_are_looked_at_registers_none_of_th
 def test_a_flush_of_a_given_up_worker_may_commit_while_another_reads_its_batches(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both hold the same parcels; the first to commit discards the batches that they name."""
+    """Both hold the same batches; the first to commit discards the tables that they name."""
     site = make()
     site.land("generic", "one.csv", CALLS + calls(0, 6))
     engine = Engine(site.settings, SOURCES)
@@ -497,7 +499,7 @@ def test_a_flush_that_another_always_comes_before_says_so_and_is_done_when_it_co
     bags = _taken_in(engine, site, "one.csv", CALLS + calls(0, 6))
     others = [_taken_in(engine, site, f"{n}.csv", CALLS + calls(100 + n, 1)) for n in range(6)]
     asked = without_pauses(monkeypatch)
-    monkeypatch.setattr(transforms.flush, "_TRIES", 3)
+    monkeypatch.setattr(conflicts, "TRIES", 3)
     with monkeypatch.context() as patched, pytest.raises(Problem, match="committed to the same days again and again"):
         comes_between(patched, "view-written", lambda: _flush_bags(engine, others.pop()), ALWAYS)
         _flush_bags(engine, bags)
@@ -507,6 +509,18 @@ def test_a_flush_that_another_always_comes_before_says_so_and_is_done_when_it_co
     engine.finish()
     assert {bucket: rows for (bucket, _), (rows, _) in site.entries().items()} == {"in": 12, "accepted": 12}
     assert site.unbalanced() == {} and site.differing() == 0 and site.view("billing").num_rows == 12
+
+
+def test_a_filtered_record_of_a_file_set_aside_whole_stays_filtered_both_ways(make: Callable[..., Any]) -> None:
+    lines = (Path(__file__).parents[2] / "golden" / "asterisk" / "Master.csv").read_bytes().splitlines(keepends=True)
+    (local_leg,) = [line for line in lines if b'";2"' in line or b';2"' in line]
+    by_night, by_stream = make(), make()
+    for site in (by_night, by_stream):
+        site.land("asterisk", "wrong.csv", lines[0] + local_leg + b"no call at all\n" * 20)
+    by_night.night(NOW)
+    Engine(by_stream.settings, SOURCES).finish()
+    assert by_night.entries()["filtered", "LOCAL_LEG"][0] == 1 and by_night.entries()["suspended", "FILE"][0] == 1
+    check(by_stream, by_night)
 
 
 def test_works_of_two_attempts_may_overlap(make: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""A purge reaches what a stream leaves in flight: spooled batches, and parcels in an engine's state and checkpoints."""
+"""A purge reaches what a stream leaves in flight: spooled batches, and batches in an engine's state and checkpoints."""
 
 import os
 import time
@@ -19,13 +19,13 @@ from schemas.tables import keys
 from tests.retention import WINDOWS, activate, feed, policy_text, purged
 from tests.retention import call as line
 from tests.streams import Inline, inline
-from transforms.take_in import BucketBatch
+from transforms.cut_slices import BucketBatch
 
 PAST = "2026-03"  # a month whose keys may go
 
 
 def _interrupted(site: Any, month: str) -> tuple[list[bytes], dict[str, bytes], Inline]:
-    """A stream that dies with all that it read in flight: the parcels as a checkpoint holds them, the spooled files."""
+    """A stream that dies with all that it read in flight: the batches as a checkpoint holds them, the spooled files."""
     site.land("generic", "a.csv", feed(*(line(n) for n in range(50)), "nothing of a record\n"))
     with pytest.raises(RuntimeError), inline(site.settings, ["generic"]) as work:
         reference = replace(work.reference, transit_month=month)
@@ -33,17 +33,17 @@ def _interrupted(site: Any, month: str) -> tuple[list[bytes], dict[str, bytes], 
         for block in work.works(work.reader()):
             work.take(block)
         raise RuntimeError
-    parcels = [blob for bag in work.waiting.values() for blob in bag]
+    batches = [blob for bag in work.waiting.values() for blob in bag]
     names = work.spilled(work.waiting)
     folder = site.settings.lake_path / "transit"
-    return parcels, {name: (folder / name).read_bytes() for name in names}, work
+    return batches, {name: (folder / name).read_bytes() for name in names}, work
 
 
 def test_what_a_dead_stream_left_opens_nothing_once_its_month_is_purged(workspace: Callable[..., Any]) -> None:
     site = workspace("generic", thresholds={"file_errors_pct": 100.0})
     activate(site, policy_text({**WINDOWS, "temp": "7 days"}))
-    parcels, spooled, work = _interrupted(site, PAST)
-    assert parcels and spooled
+    batches, spooled, work = _interrupted(site, PAST)
+    assert batches and spooled
     folder = site.settings.lake_path / "transit"
     for name in spooled:
         long_ago = time.time() - 30 * 86_400
@@ -54,7 +54,7 @@ def test_what_a_dead_stream_left_opens_nothing_once_its_month_is_purged(workspac
     for name, blob in spooled.items():  # an old copy of the spool, and of a checkpoint
         (folder / name).write_bytes(blob)
     fresh = DataFiles(open_workspace(replace(work.reference, reason="looking back")), work.run_id)
-    for blob in parcels:
+    for blob in batches:
         with pytest.raises(KeyGone):
             BucketBatch.open(blob, fresh.workspace)
     for name in spooled:

@@ -24,8 +24,8 @@ from pipelines.stream.topic_reader import TopicReader
 from tests.commands import run
 from tests.servers import KafkaBroker, until
 from tests.streams import Inline, begin, let_go
-from transforms.read import SOURCE
-from transforms.take_in import BLOCK, FILE_NO, FLUSH
+from transforms.read import BLOCK, FILE_NO, SOURCE
+from transforms.take_in import FLUSH
 
 QUICK = {"block_seconds": 0.2, "block_mebibytes": 0.002, "metrics": ""}
 Block = tuple[str, int, int, list[bytes | None]]  # source, file_no, block, values

@@ -27,7 +27,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from pipelines.verify import verify
 
 from callward import audit, database
 from callward.errors import Problem
@@ -53,6 +52,7 @@ from schemas.tables import ledger_entries
 from schemas.views import VIEWS
 from tests import releases, retention, streams
 from tests.commands import Ended, all_that_is, run, strays, waiting
+from tests.comparison import verify
 from transforms import aggregate
 from transforms.aggregate import Aggregate
 from transforms.commit import CommitAttempt

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pipelines.verify import verify
 from sqlalchemy import delete, insert, select, update
 
 import transforms.commit as commits
@@ -31,6 +30,7 @@ from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table
 from schemas.views import ID_COLUMN, LINEAGE, VIEWS
 from tests.commands import all_that_is, strays
+from tests.comparison import verify
 from tests.conftest import MORNING
 from tests.retention import CALLER, DAY, OTHER, WINDOWS, call, feed, hold, night, on_disk, person, purged
 from tests.typed import Run, typing

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.verify import verify
 
 from callward import runs
 from callward.errors import Problem
@@ -21,6 +20,7 @@ from pipelines.recycle import recycle
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.tables import lake_files
 from tests.commands import strays
+from tests.comparison import verify
 from tests.conftest import HOUR_MS, MORNING
 from tests.meanwhile import ALWAYS, comes_between, commit_another, without_pauses
 from tests.retention import DAY, FEED, NUMBERS_KEPT, WINDOWS, call, feed, night, person, purged

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.verify import verify
 from sqlalchemy import insert, select, update
 
 from callward import audit, database, initiate, query
@@ -22,6 +21,7 @@ from pipelines.compact import compact, fold_entries
 from schemas import tables
 from schemas.tables import keys
 from tests import commands, releases, retention
+from tests.comparison import verify
 
 
 @pytest.fixture(scope="session")

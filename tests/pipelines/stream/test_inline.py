@@ -21,7 +21,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from pipelines.verify import verify
 from sqlalchemy import update
 
 import callward.lake.ledger
@@ -43,6 +42,7 @@ from schemas.tables import blocks as block_rows
 from schemas.tables import input_files, lake_files
 from schemas.tables import runs as runs_table
 from tests.commands import strays, waiting
+from tests.comparison import verify
 from tests.meanwhile import ALWAYS, comes_between, without_pauses
 from tests.streams import Bags, Crash, Engine, inline
 from tests.test_night_order import call_of, cut

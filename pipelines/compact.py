@@ -5,7 +5,6 @@ view is raised, so whoever settles against the rows need not begin again; one wh
 is refused and looks again. Killed anywhere, what was written and not named is removed as any run's leftovers are.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -14,7 +13,8 @@ import pyarrow as pa
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from callward import database, runs
-from callward.disposal import purge as purge_disposal
+from callward.disposal import record
+from callward.disposal.record import UNDER_WAY, Status
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
@@ -26,7 +26,8 @@ from callward.settings import Settings
 from pipelines import terminal
 from pipelines.results import Part, Result, Rows, fields_of
 from pipelines.vacuum import remove_orphans, remove_superseded
-from schemas.retention import purge_items, purges
+from schemas.codes import DisposalReason
+from schemas.retention import disposal_items, disposals
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, keys, lake_files, ledger_entries
 from schemas.tables import runs as runs_table
@@ -36,8 +37,8 @@ ROLE: Final = "billing-run"
 STREAM: Final = "stream"  # the kind of run that writes ledger entries with each flush
 _ARCHIVE_BYTES: Final = 8 << 20  # sealed, at most: to read one block of it, all of it is unpacked
 _VIEWS: Final = (*ID_COLUMN, "archive")
-_UNDER_WAY: Final = (purge_disposal.APPROVED, purge_disposal.TOMBSTONED, purge_disposal.DESTROYING)
-_FILE_ID: Final = 5  # its place in an item of a plan: purges.Item.facts
+_UNDER_WAY: Final = (Status.APPROVED, *UNDER_WAY)
+_FILE_ID: Final = 5  # its place in an item of a plan: due_files.PlanItem.facts
 _FOLDED: Final = 200  # input files whose entries are folded in one transaction
 Progress = Callable[[str], None]
 
@@ -141,17 +142,18 @@ def _crowded(connection: Connection, view: str, limits: Limits) -> list[tuple[st
 
 def _spoken_for(connection: Connection) -> set[str]:
     """Files of purges under way, and the runs of these: what they wrote may yet be undone."""
-    p = purges.c
-    items = select(purge_items.c.file_id).join(purges, p.purge_id == purge_items.c.purge_id)
-    named = connection.execute(items.where(p.status.in_(_UNDER_WAY))).scalars()
-    runs_of = connection.execute(select(p.run_id).where(p.status.in_(_UNDER_WAY), p.run_id.is_not(None))).scalars()
+    d = disposals.c
+    begun = (d.reason == DisposalReason.PURGE) & d.status.in_(_UNDER_WAY)
+    items = select(disposal_items.c.file_id).join(disposals, d.disposal_id == disposal_items.c.disposal_id)
+    named = connection.execute(items.where(begun)).scalars()
+    runs_of = connection.execute(select(d.run_id).where(begun, d.run_id.is_not(None))).scalars()
     return {*named, *runs_of}
 
 
 def _waiting(connection: Connection) -> set[str]:
     """Files of a purge's plan that waits for a person: it would be another plan if they were merged."""
-    plans = connection.execute(select(purges.c.plan).where(purges.c.status == purge_disposal.PLANNED)).scalars()
-    return {item[_FILE_ID] for text in plans for item in json.loads(text)["items"]}
+    plans = record.in_states(connection, DisposalReason.PURGE, [Status.PLANNED])
+    return {item[_FILE_ID] for plan in plans for item in plan.facts["items"]}
 
 
 def _is_left(file: DataFile, leave: Collection[str]) -> bool:

@@ -13,13 +13,15 @@ from typing import Any, Final
 from sqlalchemy import func, select
 
 from callward import database, runs
+from callward.disposal import completion, record
 from callward.disposal import purge as purge_disposal
-from callward.disposal.purge import Purge, Written
+from callward.disposal.purge import PurgeParticulars, Written
+from callward.disposal.record import Status
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
-from callward.failpoints import point
-from callward.keys import approvers, exports, roots, rotation, signing
-from callward.lake.data_files import HELD, DataFiles, open_files
+from callward.keys import approvers, roots
+from callward.lake.conflicts import retry_on_conflict
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -30,16 +32,12 @@ from callward.retention.purge.due_files import Governance
 from callward.retention.purge.plan import Plan
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from callward.storage.store import TRANSIT, Store
 from pipelines.release import before_expiry
 from pipelines.vacuum import remove_orphans
-from schemas.retention import certificates as certificates_table
-from schemas.retention import purges
-from schemas.tables import audit_log, lake_files
+from schemas.tables import audit_log
 
-ROLE: Final = purge_disposal.ROLE
-_TRIES: Final = 8
-_BESIDE: Final = ("", ".ids", ".lin")
+ROLE: Final = record.ROLE
+_CONFLICTS: Final = "nights or holds changed what was planned again and again; nothing more was purged, run it again"
 Progress = Callable[[str], None]
 
 
@@ -88,7 +86,7 @@ def purge(
 
 def must_look(done: Mapping[str, Any]) -> bool:
     """Whether a person must look: the plan waits for one, or something that should be gone is not."""
-    return done["status"] == purge_disposal.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
+    return done["status"] == Status.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
 
 
 def _check_days(settings: Settings, as_of: date, today: date) -> None:
@@ -122,7 +120,7 @@ def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str
     made, seen, found = purge_plan.make(settings, files, as_of, today, candidates)
     told = _document(made, None, "dry run", found, today)
     with database.reading(settings) as connection:
-        told["brake"] = _objections(settings, connection, made, seen.law)
+        told["safety_check"] = _objections(settings, connection, made, seen.law)
     if candidates:
         now, _, _ = purge_plan.make(settings, files, as_of, today)
         told["effect"] = purge_plan.effect(now, made)
@@ -142,14 +140,14 @@ def _document(made: Plan, purge_id: str | None, status: str, found: Iterable[Hol
         "classes": made.classes(),
         "held": made.held(),
         "certificate": None,
-        "brake": [],
+        "safety_check": [],
         "failed_checks": [],
         "overdue": 0,
         "warnings": holds.warned(shown, today),
     }
 
 
-# -- the brake ---------------------------------------------------------------------------------------------------------
+# -- the safety check --------------------------------------------------------------------------------------------------
 
 
 def _objections(settings: Settings, connection: Any, made: Plan, law: Governance) -> list[str]:
@@ -162,7 +160,7 @@ def _objections(settings: Settings, connection: Any, made: Plan, law: Governance
         for tenant, policies in sorted(concerned.items())
         if not policies.two_people
     ]
-    return found + safety_check.objections(connection, law, made.as_of, settings.thresholds.purge_brake_pct)
+    return found + safety_check.objections(connection, law, made.as_of, settings.thresholds.purge_deviation_pct)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -188,20 +186,27 @@ class _Purge:
 
     def run(self) -> dict[str, Any]:
         self._take_up()
-        for attempt in range(1, _TRIES + 1):
-            made, seen, found = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
-            if not made.changes:
-                safety_check.note_forecast(self._settings, self._today)
-                return _document(made, None, purge_disposal.DONE, found, self._today)
-            purge_id, objections = self._registered(made, seen.law)
-            if objections:
-                waiting = _document(made, purge_id, purge_disposal.PLANNED, found, self._today)
-                return waiting | {"brake": objections}
-            if self._phases(made, purge_id, attempt):
-                done = _document(made, purge_id, purge_disposal.DONE, found, self._today) | self._concluded(purge_id)
-                return done | {"warnings": done["warnings"] + self._unreleased}
-            remove_orphans(self._settings, over={self._run_id})
-        raise Problem("nights or holds changed what was planned again and again; nothing more was purged, run it again")
+        return retry_on_conflict(self._try, sentence=_CONFLICTS, on_conflict=self._clear)
+
+    def _try(self, attempt: int) -> dict[str, Any]:
+        """Plan, and carry the plan out unless it waits for a person; raises CommitConflict when a hold or a night came
+        between: then all is as it was."""
+        made, seen, found = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+        if not made.changes:
+            safety_check.note_forecast(self._settings, self._today)
+            return _document(made, None, Status.DONE, found, self._today)
+        purge_id, objections = self._registered(made, seen.law)
+        if objections:
+            waiting = _document(made, purge_id, Status.PLANNED, found, self._today)
+            return waiting | {"safety_check": objections}
+        self._phases(made, purge_id, attempt)
+        done = _document(made, purge_id, Status.DONE, found, self._today) | self._concluded(purge_id)
+        return done | {"warnings": done["warnings"] + self._unreleased}
+
+    def _clear(self) -> None:
+        """Remove what a try left that met a conflict."""
+        purge_disposal.abandon_unfinished(self._settings)
+        remove_orphans(self._settings, over={self._run_id})
 
     def _take_up(self) -> None:
         """What a killed run left: before its second phase a hold may still win, after that it goes on."""
@@ -209,9 +214,9 @@ class _Purge:
         with database.reading(self._settings) as connection:
             left = purge_disposal.under_way(connection)
         for begun in left:
-            self._progress(f"purge {begun.purge_id}: going on where it was stopped")
-            if begun.status == purge_disposal.DESTROYING or purge_disposal.begin(self._settings, self._run_id, begun):
-                self._finish(begun.purge_id)
+            self._progress(f"purge {begun.disposal_id}: going on where it was stopped")
+            if begun.status == Status.REMOVING or purge_disposal.begin_removal(self._settings, self._run_id, begun):
+                self._finish(begun.disposal_id)
         remove_orphans(self._settings)
 
     def _registered(self, made: Plan, law: Governance) -> tuple[str, list[str]]:
@@ -237,22 +242,18 @@ class _Purge:
             )
         approvers.approve(self._settings, "purge", made.digest, approval.person, approval.key_file)
 
-    def _phases(self, made: Plan, purge_id: str, attempt: int) -> bool:
-        """Both phases; False when something else came first, and all is as it was."""
+    def _phases(self, made: Plan, purge_id: str, attempt: int) -> None:
+        """Carry out both phases; raises CommitConflict when something else came first, and all is as it was."""
         _check_keys(self._settings, made)
         self._unreleased = before_expiry(self._settings, made.doing, self._progress)
-        try:
-            written = self._written(made, purge_id, attempt)
-            purge_disposal.tombstone(self._settings, made, self._run_id, purge_id, written)
-        except CommitConflict:
-            purge_disposal.abandon_unfinished(self._settings)
-            return False
+        written = self._written(made, purge_id, attempt)
+        purge_disposal.tombstone(self._settings, made, self._run_id, purge_id, written)
         with database.reading(self._settings) as connection:
-            (begun,) = [one for one in purge_disposal.under_way(connection) if one.purge_id == purge_id]
-        if not purge_disposal.begin(self._settings, self._run_id, begun):
-            return False
+            tombstoned = purge_disposal.find(connection, purge_id)
+        assert tombstoned is not None
+        if not purge_disposal.begin_removal(self._settings, self._run_id, tombstoned):
+            raise CommitConflict
         self._finish(purge_id)
-        return True
 
     def _written(self, made: Plan, purge_id: str, attempt: int) -> Written:
         """One Beam batch writes what takes the place of files that do not go whole; none where all do."""
@@ -267,76 +268,24 @@ class _Purge:
     # -- from the second phase on: only forward ---------------------------------------------------------------------
 
     def _finish(self, purge_id: str) -> None:
-        """Remove files, destroy keys, certify; each step may be done again."""
         with database.reading(self._settings) as connection:
-            begun = purge_disposal.found(connection, purge_id)
+            begun = purge_disposal.find(connection, purge_id)
         assert begun is not None
         self._progress(f"purge {purge_id}: removing")
-        self._remove(begun)
-        tombstones = (
-            rotation.destroy(self._settings, begun.key_ids, role=ROLE, reason=f"purge {purge_id}")
-            if begun.key_ids
-            else []
-        )
-        point("purge-keys-destroyed")
-        made = certificates.issue(self._settings, purge_id, self._certified(begun, tombstones), self._today)
-        point("purge-certified")
-        exports.write(self._settings, f"purge {purge_id}")
-        purge_disposal.finish(
-            self._settings, begun, purge_disposal.DONE if made.status == "complete" else purge_disposal.PARTIAL
-        )
-        point("purge-finished")
+        completion.complete(self._settings, begun, PurgeParticulars(), self._run_id, self._today)
         safety_check.note_forecast(self._settings, self._today)
-
-    def _remove(self, begun: Purge) -> None:
-        with database.reading(self._settings) as connection:
-            gone = purge_disposal.files_to_destroy(connection, begun)
-        paths = [*(row.path for row in gone), *(f"{TRANSIT}/{name}" for name in begun.facts["spilled"])]
-        store = Store.of(self._settings)
-        for _ in store.removing(path + suffix for path in paths for suffix in _BESIDE):
-            point("purge-file-removed")
-        store.settle(paths)
-        purge_disposal.note_removed(self._settings, self._run_id, begun, [row.file_id for row in gone])
-        point("purge-files-removed")
-
-    def _certified(self, begun: Purge, tombstones: list[rotation.Tombstone]) -> certificates.Facts:
-        held = [
-            certificates.Held(row["tenant"], row["class"], row["rows"], (row["hold"],) if row["hold"] else ())
-            for row in begun.facts["held"]
-        ]
-        removed = [
-            certificates.Removed(row["tenant"], _class_of(row["table"]), row["table"], row["rows"])
-            for row in begun.facts.get("removed", [])
-        ]
-        requests, spilled = len(begun.facts["requests"]), len(begun.facts["spilled"])
-        if requests:
-            removed.append(certificates.Removed("_all", "requests", "requests", requests))
-        if spilled:
-            removed.append(certificates.Removed("_all", "temp", "batches in flight", spilled))
-        return certificates.Facts(tombstones, held, removed, self._completed(begun))
-
-    def _completed(self, begun: Purge) -> list[str]:
-        """Certificates that were PARTIAL for held rows of which this purge removed some."""
-        f = lake_files.c
-        copies = select(f.run_id).where(f.superseded_by == begun.run_id, f.view.startswith(HELD))
-        with database.reading(self._settings) as connection:
-            found = connection.execute(
-                select(certificates_table.c.certificate_id)
-                .join(purges, purges.c.purge_id == certificates_table.c.purge_id)
-                .where(purges.c.run_id.in_(copies), certificates_table.c.status == "partial")
-            )
-            return sorted(set(found.scalars()))
 
     def _concluded(self, purge_id: str) -> dict[str, Any]:
         """How it ended: the certificate, its checks that failed, and what is due all the same."""
         with database.reading(self._settings) as connection:
-            row = connection.execute(select(purges).where(purges.c.purge_id == purge_id)).one()
-        made = certificates.read(self._settings, row.certificate_id)
+            ended = purge_disposal.find(connection, purge_id)
+        assert ended is not None and ended.certificate_id is not None
+        made = certificates.read(self._settings, ended.certificate_id)
         failed = [check["sentence"] for check in made.body["verification"]["checks"] if not check["ok"]]
         left, _, _ = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
         return {
-            "status": row.status,
-            "certificate": row.certificate_id,
+            "status": ended.status,
+            "certificate": ended.certificate_id,
             "failed_checks": failed,
             "overdue": sum(item.rows for item in left.doing),
         }
@@ -344,24 +293,16 @@ class _Purge:
 
 def _check_keys(settings: Settings, made: Plan) -> None:
     """Raise Problem, before anything is changed, where keys could not be destroyed or the certificate not signed."""
-    exports.check(settings)
-    signing.sign(settings, certificates.SIGNER, b"callward/purge/check")
+    completion.check(settings)
     with database.reading(settings) as connection:
         for domain in sorted({key.domain for key, _ in made.keys}):
             roots.open_root(settings, domain, roots.active(connection, settings, domain).root_id).close()
 
 
-def _class_of(table: str) -> str:
-    return "billing_transaction" if table.startswith("billing") else "assurance_metrics"
-
-
 def waiting(settings: Settings, purge_id: str) -> date:
     """The day that a plan which waits for a person is for; raises UsageProblem where none of that id waits."""
     with database.reading(settings) as connection:
-        found = purge_disposal.found(connection, purge_id)
-    if found is None or found.status != purge_disposal.PLANNED:
+        plan = purge_disposal.find(connection, purge_id)
+    if plan is None or plan.status != Status.PLANNED:
         raise UsageProblem(f"no plan {purge_id!r} waits for an approval; 'callward purge' makes one")
-    return found.as_of
-
-
-# -- what a person reads -----------------------------------------------------------------------------------------------
+    return plan.as_of

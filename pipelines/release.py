@@ -32,7 +32,7 @@ from callward.retention.requests import restrictions
 from callward.settings import Settings, nearest
 from callward.storage.durable import create_folder
 from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
-from schemas.retention import purge_items
+from schemas.retention import disposal_items
 from schemas.tables import lake_files
 
 ROLE: Final = budget.ROLE
@@ -238,7 +238,7 @@ def _tried(settings: Settings, release: Release, span: Period) -> dict[str, Any]
 
 def _begun_to_go(connection: Connection, release: Release, span: Period) -> bool:
     """Whether rows of the period went by their window already."""
-    p = purge_items.c
+    p = disposal_items.c
     gone = select(func.count()).where(
         p.view == release.view,
         p.tenant.in_(release.tenants),
@@ -380,14 +380,14 @@ def before_expiry(settings: Settings, items: Iterable[PlanItem], progress: Progr
 
 def _anonymized(settings: Settings, items: Iterable[PlanItem]) -> set[tuple[str, date]]:
     """Tenants and dates whose rows go under the action `anonymize`."""
-    doomed = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
-    if not doomed:
+    expiring = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
+    if not expiring:
         return set()
     with database.reading(settings) as connection:
         policies = in_force(settings, connection)
     rules = {tenant: every.current.rules.get(ASSURANCE) for tenant, every in policies.items()}
     tenants = {tenant for tenant, rule in rules.items() if rule is not None and rule.at_expiry == "anonymize"}
-    return {(file.tenant, date.fromisoformat(file.part)) for file in doomed if file.tenant in tenants}
+    return {(file.tenant, date.fromisoformat(file.part)) for file in expiring if file.tenant in tenants}
 
 
 def _released_last(settings: Settings, release: Release, span: Period, progress: Progress) -> list[str]:

@@ -17,12 +17,15 @@ from sqlalchemy import select
 
 from callward import database, runs
 from callward.columns import flat, has_value, set_column
+from callward.disposal import completion
 from callward.disposal import erasure as erasure_disposal
 from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import tokens
+from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
+from callward.lake.ledger import CommitConflict
 from callward.redaction import mask
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -44,7 +47,7 @@ from transforms.fulfil_request import FulfilRequest
 
 LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same partitions anew
 FORMAT_VERSION: Final = 1
-_ATTEMPTS: Final = 5
+_CONFLICTS: Final = "other runs commit faster than the rows can be written anew; nothing was changed: answer it later"
 _VIEWS: Final = ("billing", "assurance")
 # What an answer shows of a call. Ids, tokens, trunks and carriers are the network's; the account only to whose it is.
 _SHOWN: Final = ("start", "answer", "end", "talk_ms", "direction", "calling_number", "called_number", "destination")
@@ -446,10 +449,11 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
     """Write the person's rows anew, in a batch, until no other commit comes between; then the proof."""
     dates = _dates(settings, request)
     with runs.running(settings, request.kind, [LEASE]) as run_id:
-        _resume(settings, today)
+        _resume(settings, run_id, today)
+        completion.check(settings)
         remove_orphans(settings)
-        _attempts(settings, request, run_id, dates, today)
-        certificate = erasure_disposal.finish(settings, run_id, today)
+        _write_anew(settings, request, run_id, dates, today)
+        certificate = erasure_disposal.finish(settings, run_id, run_id, today)
         runs.finish(settings, run_id, "done", {"request_id": request.request_id})
     restrictions.mark(settings)
     done = request_register.found(settings, request.request_id)
@@ -459,34 +463,36 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
     return said
 
 
-def _attempts(settings: Settings, request: Request, run_id: str, dates: Sequence[str], today: date) -> None:
+def _write_anew(settings: Settings, request: Request, run_id: str, dates: Sequence[str], today: date) -> None:
+    """Run the batch; whether its commit went through is seen by the request. Raises ConflictsPersist."""
     reference, before = _files(settings, request).workspace.reference, len(request.history)
 
     def build(pipeline: beam.Pipeline) -> None:
         found = pipeline | "Dates" >> beam.Create(["", *dates]) | "Spread" >> beam.Reshuffle()
         found | "FulfilRequest" >> FulfilRequest(reference, run_id, request.request_id, today)
 
-    for _ in range(_ATTEMPTS):
+    def work(attempt: int) -> None:
         engine.run(settings, reference, build)
-        if len(request_register.found(settings, request.request_id).history) > before:
-            remove_orphans(settings, [run_id])
-            return
-    raise Problem("other runs commit faster than the rows can be written anew; nothing was changed: answer it later")
+        if len(request_register.found(settings, request.request_id).history) == before:
+            raise CommitConflict
+
+    retry_on_conflict(work, sentence=_CONFLICTS)
+    remove_orphans(settings, [run_id])
 
 
-def _resume(settings: Settings, today: date) -> None:
+def _resume(settings: Settings, run_id: str, today: date) -> None:
     """Erasures that were killed between their two steps. A purge that was killed must end first: it may take back."""
     with database.reading(settings) as connection:
         if purge_disposal.under_way(connection):
             raise Problem("a purge was stopped before its end; run 'callward purge' first, then answer the request")
-    for purge_id in erasure_disposal.unfinished(settings):
-        erasure_disposal.finish(settings, purge_id, today)
+    for erasure in erasure_disposal.unfinished(settings):
+        erasure_disposal.finish(settings, erasure.disposal_id, run_id, today)
 
 
 def finish_erasures(settings: Settings, today: date) -> list[dict[str, Any]]:
     """Erasures that had to leave something, once more: a hold may have been released, a floor may have passed."""
     with runs.running(settings, "erase", [LEASE]) as run_id:
-        _resume(settings, today)
+        _resume(settings, run_id, today)
         runs.finish(settings, run_id, "done")
     left = [
         request

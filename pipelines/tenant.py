@@ -1,7 +1,6 @@
 """tenant: handing a tenant's data back, and destroying what is left of it, by two persons' decision."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -10,16 +9,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, select
 
 from callward import audit, database, runs
+from callward.disposal import tenant_keys
 from callward.errors import Problem, UsageProblem
-from callward.evidence import certificates
-from callward.evidence.certificates import Certificate, Facts
 from callward.evidence.findings import canonical
 from callward.failpoints import point
-from callward.keys import approvers, exports, rotation, signing
-from callward.keys.register import EVERY_MONTH
+from callward.keys import approvers, signing
 from callward.lake import ledger
 from callward.lake.data_files import HELD, DataFiles, open_files
 from callward.lake.ledger import DataFile
@@ -36,13 +33,11 @@ from callward.settings import Settings
 from callward.storage.durable import create
 from pipelines import results
 from pipelines.purge import purge
-from schemas.retention import lake_file_inputs, purges, requests, restrictions, row_ends, suppressions
-from schemas.tables import input_files, keys, lake_files
+from schemas.retention import lake_file_inputs, requests, row_ends
+from schemas.tables import input_files, lake_files
 
 ROLE: Final = "retention-run"
-REASON: Final = "the tenant left"
 _VIEWS: Final = ("billing", "assurance")
-_UNDER_WAY: Final = "leaving"  # the status of such a purge that is not certified yet
 
 
 # -- return ------------------------------------------------------------------------------------------------------------
@@ -316,88 +311,7 @@ def _destroyed(settings: Settings, tenant: str, person: str, key_file: Path, tod
         done = purge(settings, today, today=today, only=tenant, **signs)
     point("tenant-purged")
     with runs.running(settings, "close", ["purge"]) as run_id:
-        certificate = _destroy_keys(settings, tenant, today)
+        certificate = tenant_keys.destroy(settings, tenant, run_id, today)
         runs.finish(settings, run_id, "done", {"tenant": tenant})
     made = [one for one in (done["certificate"], certificate) if one]
     return {"purge_id": done["purge_id"], "classes": done["classes"], "held": done["held"], "certificates": made}
-
-
-def _destroy_keys(settings: Settings, tenant: str, today: date) -> str | None:
-    """Keys of months without a data file and, when none is left at all, those of every month; with a certificate.
-
-    What goes is registered first, so that one who was killed knows what to certify.
-    """
-    begun = _begun(settings, tenant)
-    if begun is None:
-        doomed = _unneeded(settings, tenant)
-        if not doomed:
-            return None
-        begun = _begin(settings, tenant, doomed, today)
-        point("tenant-begun")
-    purge_id, key_ids = begun
-    tombstones = rotation.destroy(settings, key_ids, role=ROLE, reason=f"tenant {tenant} left")
-    point("tenant-keys-destroyed")
-    made = certificates.issue(settings, purge_id, Facts(tombstones), today)
-    point("tenant-certified")
-    exports.write(settings, f"tenant {tenant} left")
-    _end(settings, tenant, purge_id, made)
-    return made.certificate_id
-
-
-def _unneeded(settings: Settings, tenant: str) -> list[str]:
-    """Ids of a tenant's keys that nothing is under any more; that of its requests stays while one is kept."""
-    with database.reading(settings) as connection:
-        files = ledger.files(connection, tenant=tenant)
-        rest = connection.execute(
-            select(keys).where(keys.c.tenant == tenant, keys.c.state != "destroyed").order_by(keys.c.key_id)
-        ).all()
-        asked = connection.execute(select(requests.c.request_id).where(requests.c.tenant == tenant))
-        keeps_requests = asked.first() is not None
-    months = {file.part[:7] for file in files} | ({EVERY_MONTH} if files else set())
-    used = {key_id for file in files for key_id in file.key_ids.split()}
-    stays = {("hold", "requests")} if keeps_requests else set()
-    return [
-        key.key_id
-        for key in rest
-        if key.key_id not in used and key.month not in months and (key.domain, key.purpose) not in stays
-    ]
-
-
-def _begun(settings: Settings, tenant: str) -> tuple[str, list[str]] | None:
-    """What one who was killed had begun."""
-    with database.reading(settings) as connection:
-        rows = connection.execute(select(purges.c.purge_id, purges.c.plan).where(purges.c.status == _UNDER_WAY)).all()
-    plans_of = {row.purge_id: json.loads(row.plan) for row in rows}
-    return next(((name, plan["keys"]) for name, plan in plans_of.items() if plan["tenant"] == tenant), None)
-
-
-def _begin(settings: Settings, tenant: str, key_ids: list[str], today: date) -> tuple[str, list[str]]:
-    plan = canonical({"reason": REASON, "tenant": tenant, "keys": key_ids})
-    purge_id = runs.new_id()
-    with database.writing(settings) as connection:
-        connection.execute(
-            insert(purges).values(
-                purge_id=purge_id,
-                as_of=today,
-                status=_UNDER_WAY,
-                plan_digest=hashlib.sha256(plan.encode()).hexdigest(),
-                plan=plan,
-                started_by=audit.who(),
-                created_at=database.now(),
-            )
-        )
-    return purge_id, key_ids
-
-
-def _end(settings: Settings, tenant: str, purge_id: str, made: Certificate) -> None:
-    """Rows of the database that only those keys gave a meaning go as well, unless the tenant's ids key stays."""
-    with database.writing(settings) as connection:
-        k = keys.c
-        alive = select(k.key_id).where(k.tenant == tenant, k.domain == "ids", k.state != "destroyed")
-        if connection.execute(alive).first() is None:
-            for table in (suppressions, restrictions):
-                connection.execute(delete(table).where(table.c.tenant == tenant))
-        status = "done" if made.status == "complete" else "partial"
-        ended = {"status": status, "finished_at": database.now(), "certificate_id": made.certificate_id}
-        connection.execute(update(purges).where(purges.c.purge_id == purge_id).values(**ended))
-        audit.append(connection, [audit.Entry(ROLE, "tenant-closed", f"{tenant} {purge_id}", made.certificate_id)])

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select, update
 
 from callward import database, runs
 from callward.failpoints import point
-from callward.lake import readers
+from callward.lake import ledger, readers
+from callward.lake.removal import removing
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.storage.store import Store
@@ -82,15 +83,13 @@ def remove_superseded(settings: Settings, run_id: str) -> None:
     before = database.now() - timedelta(minutes=settings.lake.grace_minutes)
     with database.reading(settings) as connection:
         until = min([before, *_began(connection, run_id)])
-        replaced = (lake_files.c.superseded_at <= until) & lake_files.c.removed_at.is_(None)
-        gone = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(replaced)).all()
-    for _ in Store.of(settings).removing(row.path + suffix for row in gone for suffix in ("", ".ids", ".lin")):
+        on_disk = (lake_files.c.superseded_at <= until) & lake_files.c.removed_at.is_(None)
+        replaced = connection.execute(select(lake_files.c.file_id, lake_files.c.path).where(on_disk)).all()
+    for _ in removing(settings, [row.path for row in replaced]):
         point("superseded-removed")
-    if gone:
+    if replaced:
         with database.writing(settings) as connection:
-            for some in database.batches(row.file_id for row in gone):
-                removed = update(lake_files).where(lake_files.c.file_id.in_(some))
-                connection.execute(removed.values(removed_at=database.now()))
+            ledger.note_removed(connection, [row.file_id for row in replaced])
             readers.forget_dead(connection)
 
 

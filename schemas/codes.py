@@ -1,4 +1,4 @@
-"""Suspense codes and filter codes: few, documented, and never carrying content of a record."""
+"""Codes that the registers use: few, documented, and never carrying content of a record."""
 
 from enum import StrEnum
 
@@ -44,3 +44,11 @@ class Bucket(StrEnum):
     SUSPENDED = "suspended"
     FILTERED = "filtered"
     PENDING = "pending"
+
+
+class DisposalReason(StrEnum):
+    """Why something is destroyed with proof."""
+
+    PURGE = "purge"  # it is past its window
+    ERASURE = "erasure"  # its person asked for it
+    TENANT_END = "tenant end"  # the keys of a tenant that left, once nothing is under them

@@ -82,26 +82,29 @@ holds = Table(
     Column("version", Integer, nullable=False),
 )
 
-purges = Table(
-    "purges",
+# Whatever is destroyed with proof: by its window (purge), at a person's request (erasure), with a tenant that left.
+disposals = Table(
+    "disposals",
     METADATA,
-    required("purge_id", 32, primary_key=True),
+    required("disposal_id", 32, primary_key=True),
+    required("reason", 16),  # purge, erasure, tenant end
+    Column("about", String(64)),  # the request of an erasure, the tenant of a tenant's end
     Column("as_of", Date, nullable=False),
-    required("status", 16),  # planned, approved, tombstoned, destroying, done, partial, abandoned
+    required("status", 16),  # planned, approved, tombstoned, removing, done, partial, abandoned
     required("plan_digest", 64),
     Column("plan", Text, nullable=False),  # JSON; names files and keys, never a hold that is confidential
     required("started_by", 128),
     Column("approved_by", String(64)),
     Column("created_at", DateTime, nullable=False),
     Column("finished_at", DateTime),
-    Column("run_id", String(32)),
+    Column("run_id", String(32)),  # that wrote its files; another one may finish it
     Column("certificate_id", String(32)),
 )
 
-purge_items = Table(
-    "purge_items",
+disposal_items = Table(
+    "disposal_items",
     METADATA,
-    required("purge_id", 32, primary_key=True),
+    required("disposal_id", 32, primary_key=True),
     Column("item", Integer, primary_key=True, autoincrement=False),
     required("retention_class", 32),
     required("action", 16),  # delete, rewrite, release
@@ -111,7 +114,16 @@ purge_items = Table(
     required("file_id", 96),
     Column("rows", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
-    required("state", 16),  # planned, tombstoned, done, kept
+    required("state", 16),  # planned, tombstoned, removed, kept
+)
+
+# What a look at the calendar foresaw for the purges to come: one row, the newest (purge/safety_check.py).
+purge_forecasts = Table(
+    "purge_forecasts",
+    METADATA,
+    Column("made_at", DateTime, primary_key=True),
+    Column("until", Date, nullable=False),  # how far it reaches
+    Column("rows", Text, nullable=False),  # JSON: class, the first and the last of its last days, rows
 )
 
 # Per data file and input file how many rows came from it: so a purge that reads no row still knows whose rows went.
@@ -127,7 +139,7 @@ lake_file_inputs = Table(
 row_ends = Table(
     "row_ends",
     METADATA,
-    required("purge_id", 32, primary_key=True),
+    required("disposal_id", 32, primary_key=True),  # or the run that never wrote them: they were past their window
     required("view", 16, primary_key=True),
     Column("file_no", BigInteger, primary_key=True, autoincrement=False),
     required("end", 16, primary_key=True),  # purged, held, unheld (a held row that went), erased, numbers
@@ -138,7 +150,7 @@ row_ends = Table(
 frozen_derived = Table(
     "frozen_derived",
     METADATA,
-    required("purge_id", 32, primary_key=True),
+    required("disposal_id", 32, primary_key=True),
     required("table_name", 64, primary_key=True),
     required("tenant", primary_key=True),
     required("part", 16, primary_key=True),  # the date
@@ -151,7 +163,7 @@ certificates = Table(
     METADATA,
     Column("seq", Integer, primary_key=True, autoincrement=False),
     required("certificate_id", 32, unique=True),
-    Column("purge_id", String(32)),
+    Column("disposal_id", String(32)),
     required("status", 16),  # complete, partial, pending
     Column("document", Text, nullable=False),  # canonical JSON, signed
     required("prev", 64),
@@ -204,8 +216,9 @@ RETENTION: Final = (
     roots,
     root_copies,
     holds,
-    purges,
-    purge_items,
+    disposals,
+    disposal_items,
+    purge_forecasts,
     lake_file_inputs,
     row_ends,
     frozen_derived,

@@ -66,6 +66,17 @@ ASSURANCE: Final = pa.schema(
     ]
 )
 
+# Sidecar files of a data file: the filter of its ids, and its lineage.
+IDS_SUFFIX: Final = ".ids"
+LINEAGE_SUFFIX: Final = ".lin"
+SIDECARS: Final = (IDS_SUFFIX, LINEAGE_SUFFIX)
+
+
+def with_sidecars(path: str) -> tuple[str, ...]:
+    """Return the path of a data file and those of its sidecar files."""
+    return (path, *(path + suffix for suffix in SIDECARS))
+
+
 # Beside each data file, in its row order, sealed under the view's lineage key: what Settle, explain and reload need.
 # `end_ms` and `talk_ms` order the versions of a record; `content` is keyed per view.
 LINEAGE: Final = pa.schema(

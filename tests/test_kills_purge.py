@@ -15,7 +15,7 @@ import pytest
 from callward import audit, database
 from callward.evidence import certificates
 from callward.lake.data_files import DataFiles
-from schemas.retention import frozen_derived, purges, row_ends
+from schemas.retention import disposals, frozen_derived, row_ends
 from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import Ended, killed_after, run
@@ -33,9 +33,9 @@ POINTS = (
     "purge-tombstoned",
     "purge-half-begun",
     "purge-begun",
-    "purge-file-removed",
-    "purge-file-removed:2",
-    "purge-files-removed",
+    "disposal-file-removed",
+    "disposal-file-removed:2",
+    "disposal-files-removed",
     "epoch-root-written",
     "epoch-rewrapped",
     "epoch-switched",
@@ -43,10 +43,10 @@ POINTS = (
     "epoch-promoted",
     "epoch-destroyed",
     "epoch-scrubbed",
-    "purge-keys-destroyed",
+    "disposal-keys-destroyed",
     "certificate-issued",
-    "purge-certified",
-    "purge-finished",
+    "disposal-certified",
+    "disposal-finished",
 )
 
 
@@ -99,7 +99,7 @@ def _left(site: Any) -> dict[str, Any]:
         view: sorted(repr(row) for file in site.data_files(view) for row in files.rows(file).to_pylist())
         for view in ("billing", "assurance", "held-billing", "held-assurance")
     }
-    done = [row for row in site._rows(purges) if row.status in ("done", "partial")]
+    done = [row for row in site._rows(disposals) if row.status in ("done", "partial")]
     made = certificates.listed(site.settings)
     assert len(made) == len(done) == 1
     assert [c.sentence for c in certificates.verify(site.settings, made[0].certificate_id) if not c.ok] == []
@@ -149,6 +149,8 @@ def test_every_named_point_of_a_purge_is_killed_at() -> None:
     """A point that is added to the code must be added here."""
     root = Path(__file__).parent.parent
     of_a_purge = (
+        "callward/disposal/record.py",
+        "callward/disposal/completion.py",
         "callward/disposal/purge.py",
         "pipelines/purge.py",
         "pipelines/purge_batch.py",

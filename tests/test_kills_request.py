@@ -18,7 +18,7 @@ from callward.keys import approvers, signing
 from callward.retention.requests import register as request_register
 from callward.settings import Tenant
 from callward.template import render
-from schemas.retention import certificates, purges
+from schemas.retention import certificates, disposals
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys
 from tests.commands import killed_after, run, strays
@@ -32,12 +32,18 @@ POINTS = [
     "commit-half",
     "commit-ready",
     "request-committed",
-    "request-removed",
+    "disposal-file-removed",
+    "disposal-file-removed:4",
+    "disposal-files-removed",
+    "disposal-keys-destroyed",
     "certificate-issued",
-    "request-certified",
+    "disposal-certified",
+    "disposal-finished",
 ]
 CLOSING = ["tenant-decided", "purge-tombstoned", "purge-begun", "tenant-purged", "tenant-begun", "epoch-rewrapped"]
-CLOSING += ["epoch-overwritten", "tenant-keys-destroyed", "tenant-certified"]
+CLOSING += ["epoch-overwritten"]
+# The second time that each is passed: the first is the purge of the tenant alone.
+CLOSING += [f"disposal-{step}:2" for step in ("files-removed", "keys-destroyed", "certified", "finished")]
 WHOM = ["--tenant", "default", "--number", CALLER, "--identity", "seen", "--regime", "gdpr"]
 
 
@@ -73,7 +79,7 @@ class Scene:
         assert site.view("billing")["calling_number"].to_pylist() == [OTHER]
         assert site.view("assurance").num_rows == 1
         assert site.differing() == 0 and site.unbalanced() == {}
-        assert [row.status for row in site._rows(purges)] == ["done"]
+        assert [row.status for row in site._rows(disposals)] == ["done"]
         assert [row.status for row in site._rows(certificates)] == ["complete"]
         assert request_register.listed(site.settings) == []
         site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
@@ -125,7 +131,7 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
         living = connection.execute(select(keys.c.key_id).where(keys.c.tenant == "west", keys.c.state != "destroyed"))
         assert living.all() == []
     assert strays(site) == [] and site.view("billing").num_rows == 0
-    assert {row.status for row in site._rows(purges)} <= {"done", "forecast", "abandoned"}
+    assert {row.status for row in site._rows(disposals)} <= {"done", "abandoned"}
     assert {row.status for row in site._rows(certificates)} == {"complete"}
 
 

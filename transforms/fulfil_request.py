@@ -23,6 +23,8 @@ from sqlalchemy import Connection, select
 from callward import database
 from callward.columns import flat, has_value, set_column
 from callward.disposal import erasure as erasure_disposal
+from callward.disposal.erasure import RequestChanges
+from callward.disposal.record import Item
 from callward.keys import tokens
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
@@ -55,7 +57,7 @@ class Fulfilled:
     holds: str = ""  # fingerprint of the holds that were looked at
     outcome: Changes = field(default_factory=Changes)
     suppressed: list[str] = field(default_factory=list)
-    items: list[dict[str, Any]] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -261,19 +263,19 @@ def _suppressed(work: Work, hit: Hit) -> list[str]:
 _CLASS_OF: Final = {"billing": "billing_transaction", "assurance": "assurance_metrics"}
 
 
-def _item(file: DataFile, gone: Mask, left: Mask) -> dict[str, Any]:
-    """The data file as a certificate lists it."""
-    blanked_only = file.view == "billing" and not gone.any()
-    return {
-        "retention_class": "call_detail" if blanked_only else _CLASS_OF[file.view],
-        "action": "delete" if gone.all() else "rewrite",
-        "tenant": file.tenant,
-        "view": file.view,
-        "part": file.part,
-        "file_id": file.file_id,
-        "rows": int(left.sum()),
-        "held": 0,
-    }
+def _item(file: DataFile, removed: Mask, left: Mask) -> Item:
+    """Return the data file as a certificate lists it."""
+    blanked_only = file.view == "billing" and not removed.any()
+    return Item(
+        retention_class="call_detail" if blanked_only else _CLASS_OF[file.view],
+        action="delete" if removed.all() else "rewrite",
+        tenant=file.tenant,
+        view=file.view,
+        part=file.part,
+        file_id=file.file_id,
+        rows=int(left.sum()),
+        held=0,
+    )
 
 
 def known_records(connection: Connection, request: Request, files: DataFiles) -> pa.Array:
@@ -337,13 +339,13 @@ class _CommitFn(beam.DoFn):
         """Commit all dates together, or nothing: whoever started this sees by the request whether it was done."""
         settings, parts = open_workspace(self._reference).settings, list(element[1])
         try:
-            done = erasure_disposal.Done(
+            changes = RequestChanges(
                 Changes.merge(part.outcome for part in parts),
                 sorted({record for part in parts for record in part.suppressed}),
                 [item for part in parts for item in part.items],
                 sum((part.counts for part in parts), Counter()),
                 {part.holds for part in parts},
             )
-            erasure_disposal.commit(settings, self._run_id, self._request_id, done, self._today)
+            erasure_disposal.commit(settings, self._run_id, self._request_id, changes, self._today)
         except CommitConflict:
             return

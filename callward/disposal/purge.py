@@ -1,8 +1,8 @@
-"""The phases of a purge in the database: each is one transaction, so a kill falls before it or after it.
+"""What is particular to a purge: its plan waits for a person, and its tombstones can be taken back.
 
-planned → approved → tombstoned → destroying → done or partial. Up to `tombstoned` nothing has changed for anyone; there
-old data files no longer count (reads refuse them) but lie where they lay. A hold that comes before `destroying` wins:
-everything counts again. From `destroying` on there is no way back, only on.
+Up to `tombstoned` nothing has changed for anyone; there old data files no longer count (reads refuse them) but lie
+where they lay. A hold that comes before `removing` wins: everything counts again. Each step is one transaction, so a
+kill falls before it or after it.
 """
 
 import hashlib
@@ -14,24 +14,28 @@ from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, insert, literal, select, update
 
 from callward import audit, database, runs
+from callward.disposal import record
+from callward.disposal.completion import Particulars
+from callward.disposal.record import ROLE, Disposal, Item, Status
+from callward.evidence.certificates import Certificate, Facts, Held, Removed
 from callward.failpoints import point
+from callward.keys.rotation import Tombstone
 from callward.lake import ledger
 from callward.lake.data_files import HELD
 from callward.lake.ledger import ENDS, CommitConflict, DataFile
+from callward.lake.removal import FileOnDisk
 from callward.retention import holds
-from callward.retention.purge.due_files import BY_TRUNK, FROZEN, GONE, KEEP, OPEN, USAGE, PlanItem
+from callward.retention.purge.due_files import BY_TRUNK, FROZEN, KEEP, OPEN, REMOVED, USAGE, PlanItem
 from callward.retention.purge.plan import Plan
 from callward.settings import Settings
-from schemas.retention import frozen_derived, lake_file_inputs, purge_items, purges, requests, row_ends
+from callward.storage.store import TRANSIT
+from schemas.codes import DisposalReason
+from schemas.retention import certificates, disposals, frozen_derived, lake_file_inputs, requests, row_ends
 from schemas.tables import DERIVED, key_columns, lake_files, ledger_entries, sum_columns
 
-ROLE: Final = "retention-run"
-PLANNED, APPROVED, TOMBSTONED, DESTROYING = "planned", "approved", "tombstoned", "destroying"
-DONE, PARTIAL, ABANDONED = "done", "partial", "abandoned"
-_UNDER_WAY: Final = (TOMBSTONED, DESTROYING)
 TABLES: Final = {table.name: table for table in DERIVED}
 _NOT_PARTITIONS: Final = ("archive",)  # of these nobody reads a version
 
@@ -45,39 +49,15 @@ class Written:
     ends: Sequence[Mapping[str, Any]] = ()  # rows of ledger.ENDS
 
 
-@dataclass(frozen=True)
-class Purge:
-    """A purge as the register has it."""
-
-    purge_id: str
-    run_id: str  # that wrote its files; another one may finish it
-    as_of: date
-    status: str
-    digest: str
-    approved_by: str | None
-    facts: dict[str, Any]  # Plan.told, as read back
-
-    @property
-    def key_ids(self) -> list[str]:
-        """Keys that it destroys."""
-        return [*(key_id for key_id, _ in self.facts["keys"]), *self.facts["litter"]]
+def find(connection: Connection, purge_id: str) -> Disposal | None:
+    """Return a purge by its id."""
+    disposal = record.find(connection, purge_id)
+    return disposal if disposal is not None and disposal.reason == DisposalReason.PURGE else None
 
 
-def _purge(row: Row[Any]) -> Purge:
-    facts = json.loads(row.plan)
-    return Purge(row.purge_id, row.run_id, row.as_of, row.status, row.plan_digest, row.approved_by, facts)
-
-
-def found(connection: Connection, purge_id: str) -> Purge | None:
-    """A purge by its id."""
-    row = connection.execute(select(purges).where(purges.c.purge_id == purge_id)).first()
-    return _purge(row) if row is not None and row.status != "forecast" else None
-
-
-def under_way(connection: Connection) -> list[Purge]:
-    """Purges that were begun and not ended, oldest first: nobody is at work on them while we hold the lease."""
-    query = select(purges).where(purges.c.status.in_(_UNDER_WAY)).order_by(purges.c.created_at)
-    return [_purge(row) for row in connection.execute(query)]
+def under_way(connection: Connection) -> list[Disposal]:
+    """Return purges that were begun and not ended, oldest first."""
+    return record.in_states(connection, DisposalReason.PURGE)
 
 
 # -- before anything counts --------------------------------------------------------------------------------------------
@@ -86,70 +66,59 @@ def under_way(connection: Connection) -> list[Purge]:
 def plan(settings: Settings, made: Plan, run_id: str) -> str:
     """Register a plan that waits for a person; the same plan keeps its id. Older plans that wait are abandoned."""
     with database.writing(settings) as connection:
-        waiting = connection.execute(select(purges).where(purges.c.status == PLANNED)).all()
-        same = [row.purge_id for row in waiting if row.plan_digest == made.digest]
-        others = [row.purge_id for row in waiting if row.plan_digest != made.digest]
-        for purge_id in others:
-            _set(connection, purge_id, status=ABANDONED, finished_at=database.now())
-        if same:
-            return str(same[0])
-        purge_id = runs.new_id()
-        _insert(connection, purge_id, made, run_id, PLANNED)
-        _audit(connection, "purge-planned", purge_id, made.digest, f"as of {made.as_of}")
-        return purge_id
+        waiting = record.in_states(connection, DisposalReason.PURGE, [Status.PLANNED])
+        same = [purge.disposal_id for purge in waiting if purge.digest == made.digest]
+        for purge in waiting:
+            if purge.digest != made.digest:
+                record.move(connection, purge.disposal_id, Status.ABANDONED)
+        return same[0] if same else _enter(connection, made, run_id)
+
+
+def _enter(connection: Connection, made: Plan, run_id: str) -> str:
+    disposal = Disposal(
+        disposal_id=runs.new_id(),
+        reason=DisposalReason.PURGE,
+        about=None,
+        run_id=run_id,
+        as_of=made.as_of,
+        status=Status.PLANNED,
+        digest=made.digest,
+        certificate_id=None,
+        facts={},
+    )
+    record.enter(connection, disposal, made.to_json())
+    _audit(connection, "purge-planned", disposal.disposal_id, made.digest, f"as of {made.as_of}")
+    return disposal.disposal_id
 
 
 def approve(settings: Settings, made: Plan, run_id: str, purge_id: str, by: str | None) -> None:
     """Let a plan go ahead: `by` a person, or None where the policies of two people let it run by itself."""
     with database.writing(settings) as connection:
-        _set(connection, purge_id, status=APPROVED, approved_by=by, run_id=run_id, plan=made.told())
-        connection.execute(delete(purge_items).where(purge_items.c.purge_id == purge_id))
-        listed = [_item_row(purge_id, number, item) for number, item in enumerate(made.items)]
-        if listed:
-            connection.execute(insert(purge_items), listed)
+        record.move(connection, purge_id, Status.APPROVED, approved_by=by, run_id=run_id, plan=made.to_json())
+        record.list_items(connection, purge_id, [_item(item) for item in made.items])
         _audit(connection, "purge-begun", purge_id, made.digest, f"as of {made.as_of}, approved by {by or 'policy'}")
     point("purge-approved")
 
 
 def abandon_unfinished(settings: Settings) -> None:
-    """Purges that were killed, or refused, before anything counted: their files are orphans of their run."""
+    """Abandon purges that were killed, or refused, before anything counted: their files are orphans of their run."""
     with database.writing(settings) as connection:
-        for purge_id in (
-            connection.execute(select(purges.c.purge_id).where(purges.c.status == APPROVED)).scalars().all()
-        ):
-            _abandon(connection, purge_id)
+        for purge in record.in_states(connection, DisposalReason.PURGE, [Status.APPROVED]):
+            record.move(connection, purge.disposal_id, Status.ABANDONED)
 
 
-def _abandon(connection: Connection, purge_id: str) -> None:
-    _set(connection, purge_id, status=ABANDONED, finished_at=database.now())
-    connection.execute(update(purge_items).where(purge_items.c.purge_id == purge_id).values(state="kept"))
-
-
-def _insert(connection: Connection, purge_id: str, made: Plan, run_id: str, status: str) -> None:
-    values = {"plan_digest": made.digest, "plan": made.told(), "started_by": audit.who(), "created_at": database.now()}
-    connection.execute(
-        insert(purges).values(purge_id=purge_id, as_of=made.as_of, status=status, run_id=run_id, **values)
+def _item(item: PlanItem) -> Item:
+    return Item(
+        retention_class=item.retention_class,
+        action=item.action,
+        tenant=item.file.tenant,
+        view=item.file.view,
+        part=item.file.part,
+        file_id=item.file.file_id,
+        rows=item.rows,
+        held=item.held,
+        kept=item.action == KEEP,
     )
-
-
-def _item_row(purge_id: str, number: int, item: PlanItem) -> dict[str, Any]:
-    return {
-        "purge_id": purge_id,
-        "item": number,
-        "retention_class": item.retention_class,
-        "action": item.action,
-        "tenant": item.file.tenant,
-        "view": item.file.view,
-        "part": item.file.part,
-        "file_id": item.file.file_id,
-        "rows": item.rows,
-        "held": item.held,
-        "state": "kept" if item.action == KEEP else "planned",
-    }
-
-
-def _set(connection: Connection, purge_id: str, **values: Any) -> None:
-    connection.execute(update(purges).where(purges.c.purge_id == purge_id).values(**values))
 
 
 def _audit(connection: Connection, event: str, purge_id: str, digest: str, reason: str) -> None:
@@ -170,7 +139,7 @@ def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, writte
         runs.renew(connection, run_id)
         _check_as_planned(connection, made)
         old = [item.file for item in made.doing]
-        _supersede(connection, [file.file_id for file in old], run_id, at)
+        ledger.supersede_files(connection, run_id, [file.file_id for file in old], at)
         new = [file for files in written.files.values() for file in files]
         ledger.add_files(connection, run_id, new, at)
         _same_inputs(connection, written)
@@ -178,12 +147,7 @@ def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, writte
         point("purge-half-tombstoned")
         _count_ends(connection, made, purge_id, written)
         _note_entries(connection, run_id, written.entries)
-        connection.execute(
-            update(purge_items)
-            .where(purge_items.c.purge_id == purge_id, purge_items.c.state == "planned")
-            .values(state=TOMBSTONED)
-        )
-        _set(connection, purge_id, status=TOMBSTONED)
+        record.move(connection, purge_id, Status.TOMBSTONED)
     point("purge-tombstoned")
 
 
@@ -198,17 +162,6 @@ def _check_as_planned(connection: Connection, made: Plan) -> None:
             for key, version in ledger.versions(connection, tenant, some).items():
                 if made.versions[key] != version:
                     raise CommitConflict
-
-
-def _supersede(connection: Connection, file_ids: Sequence[str], run_id: str, at: datetime) -> None:
-    for some in database.batches(file_ids):
-        gone = connection.execute(
-            update(lake_files)
-            .where(lake_files.c.file_id.in_(some), lake_files.c.superseded_at.is_(None))
-            .values(superseded_at=at, superseded_by=run_id)
-        )
-        if gone.rowcount != len(some):
-            raise CommitConflict
 
 
 def _same_inputs(connection: Connection, written: Written) -> None:
@@ -284,25 +237,25 @@ def _note_entries(connection: Connection, run_id: str, entries: Sequence[Mapping
 # -- second phase ------------------------------------------------------------------------------------------------------
 
 
-def begin(settings: Settings, run_id: str, purge: Purge) -> bool:
-    """Begin the second phase of a tombstoned purge; False when a hold came before: then everything counts again."""
+def begin_removal(settings: Settings, run_id: str, purge: Disposal) -> bool:
+    """Bring a tombstoned purge to where there is no way back, unless a hold came before.
+
+    Returns False when one did: then everything counts again.
+    """
     with database.writing(settings) as connection:
         runs.renew(connection, run_id)
         if holds.fingerprint(connection) != purge.facts["fingerprint"]:
             _undo(connection, purge)
             return False
         removed = _derived(connection, purge)
-        _set(connection, purge.purge_id, status=DESTROYING, plan=_told(purge, removed))
+        plan = json.dumps({**purge.facts, "removed": removed}, sort_keys=True, separators=(",", ":"))
+        record.move(connection, purge.disposal_id, Status.REMOVING, plan=plan)
         point("purge-half-begun")
     point("purge-begun")
     return True
 
 
-def _told(purge: Purge, removed: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps({**purge.facts, "removed": removed}, sort_keys=True, separators=(",", ":"))
-
-
-def _undo(connection: Connection, purge: Purge) -> None:
+def _undo(connection: Connection, purge: Disposal) -> None:
     """Everything counts as before the tombstones, and what was written instead does not."""
     at, f = database.now(), lake_files.c
     stuck = _changed_since(connection, purge)
@@ -319,13 +272,13 @@ def _undo(connection: Connection, purge: Purge) -> None:
         .values(superseded_at=at, superseded_by=purge.run_id)
     )
     ledger.raise_versions(connection, {(row.tenant, row.part) for row in parts if row.view not in _NOT_PARTITIONS})
-    connection.execute(delete(row_ends).where(row_ends.c.purge_id == purge.purge_id))
+    connection.execute(delete(row_ends).where(row_ends.c.disposal_id == purge.disposal_id))
     connection.execute(delete(ledger_entries).where(ledger_entries.c.run_id == purge.run_id))
-    _abandon(connection, purge.purge_id)
-    _audit(connection, "purge-undone", purge.purge_id, purge.digest, "a hold was placed or changed")
+    record.move(connection, purge.disposal_id, Status.ABANDONED)
+    _audit(connection, "purge-undone", purge.disposal_id, purge.digest, "a hold was placed or changed")
 
 
-def _changed_since(connection: Connection, purge: Purge) -> list[str]:
+def _changed_since(connection: Connection, purge: Disposal) -> list[str]:
     """Partitions in which a file that the purge wrote was replaced since."""
     f = lake_files.c
     query = select(f.part).where(f.run_id == purge.run_id, f.superseded_by != purge.run_id).distinct()
@@ -337,19 +290,19 @@ def _changed_since(connection: Connection, purge: Purge) -> list[str]:
 
 def rows_digest(rows: Iterable[Sequence[Any]]) -> str:
     """SHA-256 (hex) of derived rows (key columns, then sums) in the order of their keys, as canonical JSON."""
-    told = sorted([str(value) for value in row] for row in rows)
-    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()
+    texts = sorted([str(value) for value in row] for row in rows)
+    return hashlib.sha256(json.dumps(texts, separators=(",", ":")).encode()).hexdigest()
 
 
 def derived_of(connection: Connection, table: Table, tenant: str, first: date, last: date) -> dict[date, list[Any]]:
     """Rows of a derived table by day (both ends included): key columns, then sums, as the database gives them."""
     columns = [table.c[name] for name in key_columns(table) + sum_columns(table)]
     where = _within(table, tenant, first, last)
-    found: dict[date, list[Any]] = defaultdict(list)
+    rows: dict[date, list[Any]] = defaultdict(list)
     for row in connection.execute(select(*columns).where(where)):
         moment = row._mapping[_day_column(table)]
-        found[moment.date() if isinstance(moment, datetime) else moment].append(tuple(row))
-    return found
+        rows[moment.date() if isinstance(moment, datetime) else moment].append(tuple(row))
+    return rows
 
 
 def _day_column(table: Table) -> Any:
@@ -367,7 +320,7 @@ def _within(table: Table, tenant: str, first: date, last: date) -> ColumnElement
     return and_(table.c.tenant == tenant, column >= low, column < high)
 
 
-def _derived(connection: Connection, purge: Purge) -> list[dict[str, Any]]:
+def _derived(connection: Connection, purge: Disposal) -> list[dict[str, Any]]:
     """Delete, freeze or leave open the plan's derived rows; returns how many went, by tenant and table."""
     planned: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for table, tenant, day, state in purge.facts["derived"]:
@@ -377,11 +330,11 @@ def _derived(connection: Connection, purge: Purge) -> list[dict[str, Any]]:
         table, days = TABLES[name], sorted(map(date.fromisoformat, states))
         rows = derived_of(connection, table, tenant, days[0], days[-1])
         _forget(connection, name, tenant, list(states))
-        _freeze(connection, purge.purge_id, name, tenant, {d: s for d, s in states.items() if s != GONE}, rows)
-        gone = [day for day in days if states[day.isoformat()] == GONE]
-        for first, last in _stretches(gone):
+        _freeze(connection, purge.disposal_id, name, tenant, {d: s for d, s in states.items() if s != REMOVED}, rows)
+        going = [day for day in days if states[day.isoformat()] == REMOVED]
+        for first, last in _stretches(going):
             connection.execute(delete(table).where(_within(table, tenant, first, last)))
-        count = sum(len(rows.get(day, ())) for day in gone)
+        count = sum(len(rows.get(day, ())) for day in going)
         if count:
             removed.append({"tenant": tenant, "table": name, "rows": count})
     return removed
@@ -398,15 +351,15 @@ def _freeze(
 ) -> None:
     """Note what stays: with its hash where nothing can change it any more, without while it may still grow."""
     assert set(states.values()) <= {FROZEN, OPEN}
-    common = {"purge_id": purge_id, "table_name": table, "tenant": tenant}
-    made = []
+    common = {"disposal_id": purge_id, "table_name": table, "tenant": tenant}
+    frozen = []
     for day, state in states.items():
         of_day = rows.get(date.fromisoformat(day), [])
-        made.append(
+        frozen.append(
             {**common, "part": day, "rows": len(of_day), "sha256": rows_digest(of_day) if state == FROZEN else ""}
         )
-    if made:
-        connection.execute(insert(frozen_derived), made)
+    if frozen:
+        connection.execute(insert(frozen_derived), frozen)
 
 
 def _stretches(days: Sequence[date]) -> Iterator[tuple[date, date]]:
@@ -418,35 +371,63 @@ def _stretches(days: Sequence[date]) -> Iterator[tuple[date, date]]:
             yield first, day
 
 
-# -- what is gone ------------------------------------------------------------------------------------------------------
+# -- the second phase: what completion.py asks -------------------------------------------------------------------------
 
 
-def files_to_destroy(connection: Connection, purge: Purge) -> list[Row[Any]]:
-    """Data files of a purge, and those replaced before, that are still on disk: (file_id, path, view)."""
-    f = lake_files.c
-    mine = f.superseded_by == purge.run_id
-    columns = f.file_id, f.path, f.view
-    found: list[Row[Any]] = list(connection.execute(select(*columns).where(mine, f.removed_at.is_(None))))
-    for some in database.batches(purge.facts["stale"]):
-        found += connection.execute(select(*columns).where(f.file_id.in_(some), f.removed_at.is_(None)))
-    return found
+class PurgeParticulars(Particulars):
+    """What a purge removes, destroys and certifies beside its items."""
 
+    def files(self, connection: Connection, disposal: Disposal) -> Sequence[FileOnDisk]:
+        """Return data files of the purge, and those replaced before whose rows are due."""
+        f = lake_files.c
+        query = select(f.file_id, f.path).where(f.removed_at.is_(None))
+        files = [FileOnDisk(*row) for row in connection.execute(query.where(f.superseded_by == disposal.run_id))]
+        for some in database.batches(disposal.facts["stale"]):
+            files += [FileOnDisk(*row) for row in connection.execute(query.where(f.file_id.in_(some)))]
+        return files
 
-def note_removed(settings: Settings, run_id: str, purge: Purge, file_ids: Iterable[str]) -> None:
-    """The files are off the disk; so are the database's own rows that are due."""
-    with database.writing(settings) as connection:
-        runs.renew(connection, run_id)
-        for some in database.batches(file_ids):
-            removed = update(lake_files).where(lake_files.c.file_id.in_(some))
-            connection.execute(removed.values(removed_at=database.now()))
-        for some in database.batches(purge.facts["requests"]):
+    def other_files(self, disposal: Disposal) -> Sequence[str]:
+        """Return batches in flight that their run left behind."""
+        return [f"{TRANSIT}/{name}" for name in disposal.facts["spilled"]]
+
+    def delete_rows(self, connection: Connection, disposal: Disposal) -> None:
+        """Delete requests whose own retention is over."""
+        for some in database.batches(disposal.facts["requests"]):
             connection.execute(delete(requests).where(requests.c.request_id.in_(some)))
-        done = (purge_items.c.purge_id == purge.purge_id) & (purge_items.c.state == TOMBSTONED)
-        connection.execute(update(purge_items).where(done).values(state=DONE))
+
+    def key_ids(self, disposal: Disposal) -> Sequence[str]:
+        """Return the keys of the plan, and those that nothing ever lay under."""
+        return [*(key_id for key_id, _ in disposal.facts["keys"]), *disposal.facts["unused_keys"]]
+
+    def facts(self, settings: Settings, disposal: Disposal, tombstones: Sequence[Tombstone]) -> Facts:
+        """Return what stays for holds, rows that went outside the manifest, and the certificates this completes."""
+        held = [
+            Held(row["tenant"], row["class"], row["rows"], (row["hold"],) if row["hold"] else ())
+            for row in disposal.facts["held"]
+        ]
+        with database.reading(settings) as connection:
+            completes = _completed(connection, disposal)
+        return Facts(tombstones, held, list(_rows_removed(disposal)), completes)
+
+    def end(self, connection: Connection, disposal: Disposal, certificate: Certificate) -> None:
+        """Note the purge's end in the audit log."""
+        _audit(connection, "purge-done", disposal.disposal_id, disposal.digest, certificate.status)
 
 
-def finish(settings: Settings, purge: Purge, status: str) -> None:
-    """The purge is over."""
-    with database.writing(settings) as connection:
-        _set(connection, purge.purge_id, status=status, finished_at=database.now())
-        _audit(connection, "purge-done", purge.purge_id, purge.digest, status)
+def _rows_removed(purge: Disposal) -> Iterator[Removed]:
+    for row in purge.facts.get("removed", []):
+        cls = "billing_transaction" if row["table"].startswith("billing") else "assurance_metrics"
+        yield Removed(row["tenant"], cls, row["table"], row["rows"])
+    if purge.facts["requests"]:
+        yield Removed("_all", "requests", "requests", len(purge.facts["requests"]))
+    if purge.facts["spilled"]:
+        yield Removed("_all", "temp", "batches in flight", len(purge.facts["spilled"]))
+
+
+def _completed(connection: Connection, purge: Disposal) -> list[str]:
+    """Return certificates that were PARTIAL for held rows of which this purge removed some."""
+    f, c = lake_files.c, certificates.c
+    copies = select(f.run_id).where(f.superseded_by == purge.run_id, f.view.startswith(HELD))
+    query = select(c.certificate_id).join(disposals, disposals.c.disposal_id == c.disposal_id)
+    earlier = connection.execute(query.where(disposals.c.run_id.in_(copies), c.status == "partial"))
+    return sorted(set(earlier.scalars()))

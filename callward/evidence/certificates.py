@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select
 
 from callward import audit, database, runs
 from callward.errors import Problem, UsageProblem
@@ -25,7 +25,7 @@ from callward.keys import signing
 from callward.redaction import mask
 from callward.settings import Settings
 from callward.storage.durable import replacing
-from schemas.retention import certificates, purges
+from schemas.retention import certificates
 from schemas.tables import audit_log
 
 __all__ = ["Certificate", "Check", "Facts", "Held", "Removed", "folder", "issue", "listed", "read", "verify"]
@@ -43,7 +43,7 @@ class Certificate:
 
     certificate_id: str
     seq: int
-    purge_id: str | None
+    disposal_id: str | None
     status: str  # complete, partial, pending
     document: str
     hash: str
@@ -66,42 +66,42 @@ def folder(settings: Settings) -> Path:
 # -- issuing ---------------------------------------------------------------------------------------------------------
 
 
-def issue(settings: Settings, purge_id: str, facts: Facts, today: date) -> Certificate:
-    """Verify a purge, certify what is seen, and write the certificate's files. Issued again: the same certificate.
+def issue(settings: Settings, disposal_id: str, facts: Facts, today: date) -> Certificate:
+    """Verify a disposal, certify what is seen, and write the certificate's files. Issued again: the same certificate.
 
     What was PENDING is followed by a new certificate once the waiting period is over. A check that fails makes it
     PARTIAL and is printed. Raises KeyProblem when the retention signer's key cannot be used.
     """
-    looked_at = checks.of_purge(settings, purge_id, [t.key_id for t in facts.tombstones], quick=True)
+    looked_at = checks.of_disposal(settings, disposal_id, [t.key_id for t in facts.tombstones], quick=True)
     with database.writing(settings) as connection:
-        made = _standing(connection, purge_id, facts, today)
-        made = made or _add(settings, connection, purge_id, facts, looked_at, today)
+        made = _standing(connection, disposal_id, facts, today)
+        made = made or _add(settings, connection, disposal_id, facts, looked_at, today)
     point("certificate-issued")
     write_files(settings, made)
     return made
 
 
-def _standing(connection: Connection, purge_id: str, facts: Facts, today: date) -> Certificate | None:
-    """The purge's newest certificate, unless it was pending and is so no more."""
-    query = select(certificates).where(certificates.c.purge_id == purge_id).order_by(certificates.c.seq.desc())
+def _standing(connection: Connection, disposal_id: str, facts: Facts, today: date) -> Certificate | None:
+    """The disposal's newest certificate, unless it was pending and is so no more."""
+    query = select(certificates).where(certificates.c.disposal_id == disposal_id).order_by(certificates.c.seq.desc())
     row = connection.execute(query.limit(1)).first()
     waits = facts.deletion_pending_until is not None and facts.deletion_pending_until >= today
     return _certificate(row) if row is not None and (row.status != "pending" or waits) else None
 
 
 def _add(
-    settings: Settings, connection: Connection, purge_id: str, facts: Facts, looked_at: Sequence[Check], today: date
+    settings: Settings, connection: Connection, disposal_id: str, facts: Facts, looked_at: Sequence[Check], today: date
 ) -> Certificate:
     seq, prev = _head(connection)
     certificate_id = runs.new_id()
-    found = findings.known(settings, connection, purge_id, facts, looked_at)
+    found = findings.known(settings, connection, disposal_id, facts, looked_at)
     body = statement.body(settings, certificate_id, facts, found, today)
     audit_seq, audit_head = audit.head(connection)
     body["chain"] = {"seq": seq + 1, "previous": prev, "audit_seq": audit_seq, "audit_head": audit_head}
     body["issued_at"] = database.now().isoformat(timespec="seconds") + "Z"
     document = _signed(settings, body)
     made = Certificate(
-        certificate_id, seq + 1, purge_id, body["status"].lower(), document, _hash(seq + 1, prev, document)
+        certificate_id, seq + 1, disposal_id, body["status"].lower(), document, _hash(seq + 1, prev, document)
     )
     _insert(connection, made, prev)
     return made
@@ -130,7 +130,7 @@ def _insert(connection: Connection, made: Certificate, prev: str) -> None:
         insert(certificates).values(
             seq=made.seq,
             certificate_id=made.certificate_id,
-            purge_id=made.purge_id,
+            disposal_id=made.disposal_id,
             status=made.status,
             document=made.document,
             prev=prev,
@@ -138,10 +138,8 @@ def _insert(connection: Connection, made: Certificate, prev: str) -> None:
             issued_at=database.now(),
         )
     )
-    values = {"certificate_id": made.certificate_id}
-    connection.execute(update(purges).where(purges.c.purge_id == made.purge_id).values(**values))
     subject = f"{made.certificate_id} {made.hash}"
-    audit.append(connection, [audit.Entry(ROLE, EVENT, subject, f"purge {made.purge_id}, {made.status}")])
+    audit.append(connection, [audit.Entry(ROLE, EVENT, subject, f"disposal {made.disposal_id}, {made.status}")])
 
 
 def write_files(settings: Settings, made: Certificate) -> list[Path]:
@@ -183,7 +181,7 @@ def _row(connection: Connection, certificate_id: str) -> Row[Any] | None:
 
 
 def _certificate(row: Row[Any]) -> Certificate:
-    return Certificate(row.certificate_id, row.seq, row.purge_id, row.status, row.document, row.hash)
+    return Certificate(row.certificate_id, row.seq, row.disposal_id, row.status, row.document, row.hash)
 
 
 # -- verifying -------------------------------------------------------------------------------------------------------
@@ -192,7 +190,7 @@ def _certificate(row: Row[Any]) -> Certificate:
 def verify(settings: Settings, reference: str | Path, *, quick: bool = False) -> list[Check]:
     """Every check of a certificate, given as a file (wherever it was copied to) or by its id.
 
-    First the document: its signature, the register's word for it, its place in the chain, its counts. Then the purge
+    First the document: its signature, the register's word for it, its place in the chain, its counts. Then the disposal
     that it speaks of, as the disk and the registers are now (checks.py). A document that is none, or whose
     signature does not hold, answers with that one check.
     Raises UsageProblem when there is neither such a file nor such an id.
@@ -209,7 +207,7 @@ def verify(settings: Settings, reference: str | Path, *, quick: bool = False) ->
         found = [signature, _registered(connection, body, document), *_chain(connection, body)]
         found.append(_counts(connection, body))
     key_ids = [key["key_id"] for key in body["keys"]]
-    return found + checks.of_purge(settings, body["identity"]["purge_id"], key_ids, quick=quick)
+    return found + checks.of_disposal(settings, body["identity"]["disposal_id"], key_ids, quick=quick)
 
 
 def _document(settings: Settings, reference: str | Path) -> bytes:
@@ -249,7 +247,7 @@ def _registered(connection: Connection, body: dict[str, Any], document: bytes) -
     row = _row(connection, body["identity"]["certificate_id"])
     if row is None:
         return Check("register", False, "the register has no such certificate")
-    if (row.document + "\n").encode() != document or row.purge_id != body["identity"]["purge_id"]:
+    if (row.document + "\n").encode() != document or row.disposal_id != body["identity"]["disposal_id"]:
         return Check("register", False, "the register holds this certificate with other words")
     if row.status != body["status"].lower():
         return Check("register", False, f"the register calls this certificate {row.status}")
@@ -305,13 +303,13 @@ def _not_audited(connection: Connection, row: Row[Any] | None, chain: dict[str, 
 
 def _counts(connection: Connection, body: dict[str, Any]) -> Check:
     """The certificate's numbers against the registers: rows by view and end, and what went by class."""
-    purge_id = body["identity"]["purge_id"]
-    ends, ends_sha256 = findings.row_counts(connection, purge_id)
+    disposal_id = body["identity"]["disposal_id"]
+    ends, ends_sha256 = findings.row_counts(connection, disposal_id)
     if body["row_counts"] != {"by_end": ends, "sha256": ends_sha256}:
-        return Check("counts", False, "the register counts other rows for this purge than the certificate states")
-    tallied = findings.tally(checks.removed_files(connection, purge_id))
+        return Check("counts", False, "the register counts other rows for this disposal than the certificate states")
+    tallied = findings.tally(checks.removed_files(connection, disposal_id))
     stated = [{name: line.get(name) for name in tallied[0]} for line in body["scope"]] if tallied else body["scope"]
     if stated != tallied:
-        return Check("counts", False, "the register names other files for this purge than the certificate states")
+        return Check("counts", False, "the register names other files for this disposal than the certificate states")
     rows, files = (sum(line[name] for line in tallied) for name in ("rows", "files"))
     return Check("counts", True, f"{rows:,} rows in {files:,} files, as the register has them")

@@ -1,7 +1,7 @@
-"""What can be seen of a purge afterwards: files absent, keys dead, nothing unnamed, survivors whole, counts footing.
+"""What can be seen of a disposal afterwards: files absent, keys dead, nothing unnamed, survivors whole, counts footing.
 
-Each check looks at the disk and at the registers, never into a data file, and answers with one sentence. A purge runs
-them before its certificate is issued; `callward purge verify` runs them again, whenever somebody asks.
+Each check looks at the disk and at the registers, never into a data file, and answers with one sentence. It is checked
+before its certificate is issued; `callward purge verify` runs them again, whenever somebody asks.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 from callward import database
 from callward.keys import rotation
 from callward.lake import ledger
-from callward.lake.data_files import COMPANIONS, HELD
+from callward.lake.data_files import HELD
 from callward.settings import Settings
 from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
-from schemas.retention import lake_file_inputs, purge_items, row_ends
+from schemas.retention import disposal_items, lake_file_inputs, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
+from schemas.views import LINEAGE_SUFFIX, SIDECARS, with_sidecars
 
-# What lies beside a data file of these views: the filter of its ids, and where its rows came from.
-_BESIDE: Final = {
-    "billing": COMPANIONS,
-    "assurance": COMPANIONS,
-    f"{HELD}billing": COMPANIONS[1:],
-    f"{HELD}assurance": COMPANIONS[1:],
+_SIDECARS_OF: Final = {  # by view; a sealed log has none
+    "billing": SIDECARS,
+    "assurance": SIDECARS,
+    f"{HELD}billing": (LINEAGE_SUFFIX,),
+    f"{HELD}assurance": (LINEAGE_SUFFIX,),
 }
 KEYS_DEAD: Final = "keys dead"
 FOOT: Final = "counts foot"
@@ -36,7 +36,7 @@ VERSIONLESS: Final = "object versions"
 _FOOTED: Final = "assurance"  # every accepted record has one row in it, so this view's counts foot to the ledger
 # How a row can have left the view: what retention took out, what it holds apart, and what an erasure took out.
 _LEFT: Final = ("purged", "held", "erased", ledger.NEVER_WRITTEN)
-_GONE: Final = ("done", "tombstoned")
+_REMOVED: Final = ("tombstoned", "removed")
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Check:
     sentence: str
 
 
-def of_purge(settings: Settings, purge_id: str, key_ids: Sequence[str], *, quick: bool = False) -> list[Check]:
-    """Every check of one purge. `quick` compares the survivors' sizes and leaves their SHA-256 out."""
+def of_disposal(settings: Settings, disposal_id: str, key_ids: Sequence[str], *, quick: bool = False) -> list[Check]:
+    """Return every check of one disposal. `quick` compares the survivors' sizes and leaves their SHA-256 out."""
     with database.reading(settings) as connection:
-        gone = removed_files(connection, purge_id)
+        removed = removed_files(connection, disposal_id)
         named = _named(connection)
         unswept = _unswept(connection)
-        footed = [foots(connection, purge_id)]
+        footed = [foots(connection, disposal_id)]
     store = Store.of(settings)
     there = {file.path: file.size for file in store.list()}
     return [
-        _absent(gone, there),
+        _absent(removed, there),
         keys_dead(settings, key_ids),
         _no_orphans(named, there, unswept),
         _survivors(store, named, there, quick),
@@ -67,14 +67,14 @@ def of_purge(settings: Settings, purge_id: str, key_ids: Sequence[str], *, quick
     ]
 
 
-def removed_files(connection: Connection, purge_id: str) -> list[Any]:
-    """Register rows of the data files that a purge removed, with the item of its plan that named each."""
+def removed_files(connection: Connection, disposal_id: str) -> list[Any]:
+    """Return register rows of the data files that a disposal removed, with the item of its plan that named each."""
     query = (
-        select(lake_files, purge_items.c.retention_class, purge_items.c.action, purge_items.c.held)
-        .add_columns(purge_items.c.rows.label("due"))
-        .join(purge_items, purge_items.c.file_id == lake_files.c.file_id)
-        .where(purge_items.c.purge_id == purge_id, purge_items.c.state.in_(_GONE))
-        .order_by(purge_items.c.item)
+        select(lake_files, disposal_items.c.retention_class, disposal_items.c.action, disposal_items.c.held)
+        .add_columns(disposal_items.c.rows.label("due"))
+        .join(disposal_items, disposal_items.c.file_id == lake_files.c.file_id)
+        .where(disposal_items.c.disposal_id == disposal_id, disposal_items.c.state.in_(_REMOVED))
+        .order_by(disposal_items.c.item)
     )
     return list(connection.execute(query))
 
@@ -86,11 +86,11 @@ def _named(connection: Connection) -> list[Any]:
     return list(connection.execute(query))
 
 
-def _absent(gone: Sequence[Any], there: Mapping[str, int]) -> Check:
-    back = sorted({row.file_id for row in gone if any(row.path + s in there for s in ("", *COMPANIONS))})
+def _absent(removed: Sequence[Any], there: Mapping[str, int]) -> Check:
+    back = sorted({row.file_id for row in removed if not there.keys().isdisjoint(with_sidecars(row.path))})
     if back:
-        return Check("files absent", False, f"{_first(back, 'file')} of this purge lies in the lake again")
-    return Check("files absent", True, f"none of {_count(gone, 'removed file')} is in the lake")
+        return Check("files absent", False, f"{_first(back, 'file')} of this disposal lies in the lake again")
+    return Check("files absent", True, f"none of {_count(removed, 'removed file')} is in the lake")
 
 
 def _versionless(store: Store) -> Iterator[Check]:
@@ -134,7 +134,7 @@ def _unswept(connection: Connection) -> set[str]:
 
 
 def _no_orphans(named: Sequence[Any], there: Mapping[str, int], unswept: Collection[str]) -> Check:
-    known = {row.path + suffix for row in named for suffix in ("", *COMPANIONS)}
+    known = {path for row in named for path in with_sidecars(row.path)}
     orphans = sorted(path for path in there.keys() - known if _run_of(path) not in unswept)
     if orphans:
         return Check("no orphans", False, f"{_first(orphans, 'file')} in the lake is named by no register")
@@ -157,7 +157,7 @@ def _survivors(store: Store, named: Sequence[Any], there: Mapping[str, int], qui
 
 
 def _trouble(store: Store, row: Any, there: Mapping[str, int], quick: bool) -> str:
-    if any(row.path + suffix not in there for suffix in ("", *_BESIDE.get(row.view, ()))):
+    if any(row.path + suffix not in there for suffix in ("", *_SIDECARS_OF.get(row.view, ()))):
         return "is missing"
     if there[row.path] != row.bytes or not (quick or _sha256(store, row.path) == row.sha256):
         return "was altered"
@@ -169,12 +169,12 @@ def _sha256(store: Store, path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def foots(connection: Connection, purge_id: str) -> Check:
-    """Promise 1 to the end of life, for every input file of a purge: accepted = present + what retention took out.
+def foots(connection: Connection, disposal_id: str) -> Check:
+    """Promise 1 to the end of life, for every input file of a disposal: accepted = present + what retention took out.
 
     And what retention took out to hold it is there, in held copies, unless its hold was released.
     """
-    touched = select(row_ends.c.file_no).where(row_ends.c.purge_id == purge_id).distinct()
+    touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id).distinct()
     file_nos = sorted(connection.execute(touched).scalars())
     counts = _Counts()
     for some in database.batches(file_nos):

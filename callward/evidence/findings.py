@@ -1,4 +1,4 @@
-"""What the registers say about a purge: all that its certificate states and can be proved by later.
+"""What the registers say about a disposal: all that its certificate states and can be proved by later.
 
 Everything is counted from registers that outlive the data, in one snapshot; what only the run itself knows comes as
 `Facts`.
@@ -24,8 +24,7 @@ from callward.retention.policy.register import Policies
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.tenants import closing
 from callward.settings import Settings
-from schemas import retention
-from schemas.retention import frozen_derived, policies, roots, row_ends
+from schemas.retention import disposals, frozen_derived, policies, roots, row_ends
 from schemas.tables import blocks, input_files, keys, lake_files
 
 _DECIDED: Final = ("active", closing.DECIDED)
@@ -34,7 +33,7 @@ _LOGS: Final = ("suspense", "pending", "late")  # their partitions have no date
 
 @dataclass(frozen=True)
 class Held:
-    """Rows past their window that a purge left, and why: ids of holds that everyone may know of, or none."""
+    """Rows past their window that a disposal left, and why: ids of holds that everyone may know of, or none."""
 
     tenant: str
     retention_class: str
@@ -44,7 +43,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Removed:
-    """Rows or files outside the manifest that a purge removed: database rows, batches in flight."""
+    """Rows or files outside the manifest that a disposal removed: database rows, batches in flight."""
 
     tenant: str
     retention_class: str
@@ -54,7 +53,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class Facts:
-    """What only the purge itself knows; all the rest of a certificate is read from the registers.
+    """What only the disposal itself knows; all the rest of a certificate is read from the registers.
 
     `held` may name no hold that is confidential, nor count its rows apart: certificates are read by everybody.
     """
@@ -62,16 +61,16 @@ class Facts:
     tombstones: Sequence[rotation.Tombstone] = ()
     held: Sequence[Held] = ()
     removed: Sequence[Removed] = ()
-    completes: Sequence[str] = ()  # certificates that were PARTIAL for what this purge removed
+    completes: Sequence[str] = ()  # certificates that were PARTIAL for what this disposal removed
     deletion_pending_until: date | None = None  # a key service destroys after a waiting period
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the registers say about a purge, read in one snapshot."""
+    """What the registers say about a disposal, read in one snapshot."""
 
-    purge: Any
-    gone: Sequence[Any]  # lake_files rows with their item: see checks.removed_files
+    disposal: Any  # its row
+    removed: Sequence[Any]  # lake_files rows with their item: see checks.removed_files
     keys: Mapping[str, Any]
     under: Mapping[str, int]  # data files that ever lay under a destroyed key
     roots: Mapping[str, str]  # state by root id
@@ -103,16 +102,17 @@ def _plain(value: Any) -> Any:
 # -- reading the registers ------------------------------------------------------------------------------------------
 
 
-def known(settings: Settings, connection: Connection, purge_id: str, facts: Facts, checks: Sequence[Check]) -> Known:
-    """Everything about a purge that a certificate stands on."""
-    gone = removed_files(connection, purge_id)
-    found = _keys(connection, {i for row in gone for i in row.key_ids.split()} | {t.key_id for t in facts.tombstones})
-    root_ids = sorted({t.root_id for t in facts.tombstones} | {k.root_id for k in found.values() if k.blob is None})
-    ends, ends_sha256 = row_counts(connection, purge_id)
+def known(settings: Settings, connection: Connection, disposal_id: str, facts: Facts, checks: Sequence[Check]) -> Known:
+    """Return everything about a disposal that a certificate stands on."""
+    removed = removed_files(connection, disposal_id)
+    key_ids = {key_id for row in removed for key_id in row.key_ids.split()} | {t.key_id for t in facts.tombstones}
+    rows = _keys(connection, key_ids)
+    root_ids = sorted({t.root_id for t in facts.tombstones} | {k.root_id for k in rows.values() if k.blob is None})
+    ends, ends_sha256 = row_counts(connection, disposal_id)
     return Known(
-        purge=connection.execute(select(retention.purges).where(retention.purges.c.purge_id == purge_id)).one(),
-        gone=gone,
-        keys=found,
+        disposal=connection.execute(select(disposals).where(disposals.c.disposal_id == disposal_id)).one(),
+        removed=removed,
+        keys=rows,
         under=_files_under(connection, facts.tombstones),
         roots=_root_states(connection, root_ids),
         copies=rotation.copies(connection, root_ids),
@@ -120,9 +120,9 @@ def known(settings: Settings, connection: Connection, purge_id: str, facts: Fact
         activated=_activated(connection),
         ends=ends,
         ends_sha256=ends_sha256,
-        derived=_derived(connection, purge_id),
-        in_landing=_in_landing(connection, purge_id),
-        archived=_archived(connection, purge_id),
+        derived=_derived(connection, disposal_id),
+        in_landing=_in_landing(connection, disposal_id),
+        archived=_archived(connection, disposal_id),
         checks=checks,
     )
 
@@ -139,7 +139,7 @@ def _root_states(connection: Connection, root_ids: Sequence[str]) -> dict[str, s
 
 
 def _files_under(connection: Connection, tombstones: Sequence[rotation.Tombstone]) -> Counter[str]:
-    """How many data files, of this purge or an earlier one, lay under each destroyed key."""
+    """How many data files, of this disposal or an earlier one, lay under each destroyed key."""
     wanted, counted = {t.key_id for t in tombstones}, Counter[str]()
     months = sorted(t.name.month for t in tombstones)
     if months:
@@ -150,9 +150,9 @@ def _files_under(connection: Connection, tombstones: Sequence[rotation.Tombstone
     return counted
 
 
-def row_counts(connection: Connection, purge_id: str) -> tuple[list[dict[str, Any]], str]:
+def row_counts(connection: Connection, disposal_id: str) -> tuple[list[dict[str, Any]], str]:
     """Rows by view and end, and the SHA-256 of the same by input file: so that each of them can be proved later."""
-    query = select(row_ends).where(row_ends.c.purge_id == purge_id)
+    query = select(row_ends).where(row_ends.c.disposal_id == disposal_id)
     lines = sorted((row.view, row.end, row.file_no, int(row.rows)) for row in connection.execute(query))
     sums = []
     for (view, end), group in groupby(lines, key=lambda line: line[:2]):
@@ -161,24 +161,24 @@ def row_counts(connection: Connection, purge_id: str) -> tuple[list[dict[str, An
     return sums, digest(lines)
 
 
-def _derived(connection: Connection, purge_id: str) -> list[dict[str, Any]]:
+def _derived(connection: Connection, disposal_id: str) -> list[dict[str, Any]]:
     """Derived rows that stay after the rows they were made of: sums that name nobody, or that a hold keeps."""
     f = frozen_derived.c
-    query = select(f.table_name, f.tenant, func.sum(f.rows).label("rows")).where(f.purge_id == purge_id)
+    query = select(f.table_name, f.tenant, func.sum(f.rows).label("rows")).where(f.disposal_id == disposal_id)
     found = connection.execute(query.group_by(f.table_name, f.tenant).order_by(f.table_name, f.tenant))
     return [{"tenant": row.tenant, "table": row.table_name, "rows": int(row.rows)} for row in found if row.rows]
 
 
-def _in_landing(connection: Connection, purge_id: str) -> int:
-    """Landing files, in the clear, of rows that this purge removed."""
-    touched = select(row_ends.c.file_no).where(row_ends.c.purge_id == purge_id)
+def _in_landing(connection: Connection, disposal_id: str) -> int:
+    """Landing files, in the clear, of rows that this disposal removed."""
+    touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id)
     left = select(func.count()).where(input_files.c.file_no.in_(touched), input_files.c.status != "removed")
     return connection.execute(left.select_from(input_files)).scalar_one()
 
 
-def _archived(connection: Connection, purge_id: str) -> int:
+def _archived(connection: Connection, disposal_id: str) -> int:
     """Sealed blocks that still hold these rows as they came."""
-    touched = select(row_ends.c.file_no).where(row_ends.c.purge_id == purge_id)
+    touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id)
     counting = lake_files.c.superseded_at.is_(None) & blocks.c.file_no.in_(touched)
     joined = blocks.join(lake_files, lake_files.c.file_id == blocks.c.archive_file)
     query = select(func.count(lake_files.c.file_id.distinct())).select_from(joined).where(counting)
@@ -193,14 +193,14 @@ def _activated(connection: Connection) -> dict[str, tuple[str, str]]:
 # -- what went -------------------------------------------------------------------------------------------------------
 
 
-def tally(gone: Sequence[Any]) -> list[dict[str, Any]]:
+def tally(removed: Sequence[Any]) -> list[dict[str, Any]]:
     """What went by tenant, class and view: files, rows, bytes, event time, and a digest that names every file."""
 
     def group(row: Any) -> tuple[str, str, str]:
         return row.tenant, row.retention_class, row.view
 
     made = []
-    for (tenant, cls, view), found in groupby(sorted(gone, key=group), key=group):
+    for (tenant, cls, view), found in groupby(sorted(removed, key=group), key=group):
         rows = list(found)
         days = sorted(purge_calendar.about(data_file(row)) for row in rows)
         made.append(

@@ -5,7 +5,6 @@ Clear; the destruction of keys is "cryptographic erase" (Purge) only where every
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -26,6 +25,7 @@ from callward.retention.purge import due_files
 from callward.retention.purge.due_files import Governance
 from callward.runs import CODE_VERSION
 from callward.settings import Settings
+from schemas.codes import DisposalReason
 from schemas.retention_classes import CLASSES
 
 FORMAT_VERSION: Final = 1
@@ -47,7 +47,7 @@ _KEYS_OF: Final = {("call_detail", "billing"): "billing-numbers"}
 
 def body(settings: Settings, certificate_id: str, facts: Facts, found: Known, today: date) -> dict[str, Any]:
     """The certificate without its place in the chain: fields 1 to 11 of the template (compliance, section 3d)."""
-    scope = [_scope(settings, line, found, today) for line in tally(found.gone)]
+    scope = [_scope(settings, line, found, today) for line in tally(found.removed)]
     reasons = partial_because(facts, found)
     return {
         "format_version": FORMAT_VERSION,
@@ -69,7 +69,7 @@ def body(settings: Settings, certificate_id: str, facts: Facts, found: Known, to
         "deletion_pending_until": facts.deletion_pending_until,
         "tool": _tool(),
         "verification": {
-            "method": "full: every file, key and input file of this purge, and every file of the lake; no sample",
+            "method": "full: every file, key and input file of this disposal, and every file of the lake; no sample",
             "checks": [asdict(check) for check in found.checks],
         },
         "exclusions": {
@@ -94,7 +94,7 @@ def _topics(settings: Settings) -> str:
 
 
 def partial_because(facts: Facts, found: Known) -> list[str]:
-    """Why not all is gone; empty for a purge that is complete."""
+    """Why not all is gone; empty for a disposal that is complete."""
     held = sum(item.rows for item in facts.held)
     reasons = [f"{held} rows past their window are kept"] if held else []
     reasons += [
@@ -113,15 +113,16 @@ def _status(facts: Facts, reasons: Sequence[str], today: date) -> str:
 
 
 def _identity(settings: Settings, certificate_id: str, found: Known) -> dict[str, Any]:
-    tenants = sorted({row.tenant for row in found.gone})
+    tenants = sorted({row.tenant for row in found.removed})
     return {
         "certificate_id": certificate_id,
         "issuer": "callward, signer retention",
         "tenants": tenants,
-        "purge_id": found.purge.purge_id,
-        "run_id": found.purge.run_id,
-        "as_of": found.purge.as_of,
-        "plan_sha256": found.purge.plan_digest,
+        "disposal_id": found.disposal.disposal_id,
+        "reason": found.disposal.reason,
+        "run_id": found.disposal.run_id,
+        "as_of": found.disposal.as_of,
+        "plan_sha256": found.disposal.plan_digest,
         "code_version": CODE_VERSION,
         "code_sha256": code_digest(),
         "settings_sha256": settings.digest,
@@ -151,18 +152,18 @@ def _media(settings: Settings, found: Known) -> dict[str, Any]:
         "store": settings.lake.uri,
         "database": settings.database_url.partition(":")[0],
         "object_versions": _object_versions(found) or UNKNOWN,
-        "partitions": sorted({f"{row.view}/{row.tenant}/{row.part}" for row in found.gone}),
+        "partitions": sorted({f"{row.view}/{row.tenant}/{row.part}" for row in found.removed}),
         **dict.fromkeys(_DEVICE, UNKNOWN),
     }
 
 
 def _scope(settings: Settings, line: dict[str, Any], found: Known, today: date) -> dict[str, Any]:
-    of_line = [r for r in found.gone if (r.tenant, r.retention_class, r.view) == _group(line)]
+    of_line = [r for r in found.removed if (r.tenant, r.retention_class, r.view) == _group(line)]
     conditions = _preconditions(_KEYS_OF.get((line["retention_class"], line["view"])), of_line, found)
     method = PURGE if all(condition["pass"] for condition in conditions) else CLEAR
     return {
         **line,
-        "selector_sha256": digest([*_group(line), found.purge.as_of, sorted({row.part for row in of_line})]),
+        "selector_sha256": digest([*_group(line), found.disposal.as_of, sorted({row.part for row in of_line})]),
         "reason": _reason(line, of_line, found, today),
         "sanitization": {**method, "preconditions": conditions},
     }
@@ -189,9 +190,11 @@ def _reason(line: Mapping[str, Any], rows: Sequence[Any], found: Known, today: d
 
 
 def _why(rows: Sequence[Any], found: Known, governed: Policies | None) -> str:
-    asked = json.loads(found.purge.plan).get("reason")
-    if asked or (governed is not None and governed.leaving):
-        return str(asked or "the tenant left")
+    """Return why rows went that one line of the scope counts; a request or a tenant's end comes before windows."""
+    if found.disposal.reason == DisposalReason.ERASURE:
+        return "erasure"
+    if found.disposal.reason == DisposalReason.TENANT_END or (governed is not None and governed.leaving):
+        return "the tenant left"
     return "; ".join(sorted({_WHY[row.action] for row in rows}))
 
 
@@ -199,7 +202,7 @@ def _due(cls: str, rows: Sequence[Any], found: Known) -> list[date]:
     """The first and the last day on which these rows fell due. None for held copies, that did before they were made,
     and for what was asked to go before its time.
     """
-    law, as_of = Governance(found.policies), found.purge.as_of
+    law, as_of = Governance(found.policies), found.disposal.as_of
     files = [data_file(row) for row in rows]
     expiries = [
         e for file in files for e in due_files.expiries(file, law) if e.retention_class == cls and e.first < as_of
@@ -280,12 +283,12 @@ def _people(found: Known, today: date) -> dict[str, Any]:
         "performed_by": {
             "name": "retention-run",
             "os_user": audit.who(),
-            "started_by": found.purge.started_by,
+            "started_by": found.disposal.started_by,
             "signature": "Ed25519, signer retention, over this statement",
             **common,
         },
         "verified_by": {
-            "name": f"verify step of run {found.purge.run_id}",
+            "name": f"verify step of run {found.disposal.run_id}",
             "os_user": audit.who(),
             "signature": "the same; 'callward purge verify' repeats every check for anybody",
             **common,
@@ -296,9 +299,9 @@ def _people(found: Known, today: date) -> dict[str, Any]:
 
 def _approver(found: Known) -> dict[str, Any]:
     """A person, for the plan; else those who activated the policies, where both signatures hold."""
-    if found.purge.approved_by:
-        return {"person": found.purge.approved_by, "approved": f"the plan {found.purge.plan_digest}"}
-    tenants = sorted({row.tenant for row in found.gone} & found.activated.keys())
+    if found.disposal.approved_by:
+        return {"person": found.disposal.approved_by, "approved": f"the plan {found.disposal.plan_digest}"}
+    tenants = sorted({row.tenant for row in found.removed} & found.activated.keys())
     approved = [
         f"policy of {name}, version {version}, activated by {' and '.join(found.activated[name])}"
         for name, version in ((name, found.policies[name].current.version) for name in tenants)

@@ -1,4 +1,4 @@
-"""Data files of one run: the views' Parquet with their sealed companions, and the sealed logs, all under the manifest.
+"""Data files of one run: the views' Parquet with their sealed sidecars, and the sealed logs, all under the manifest.
 
 Each file has a name of its own that begins with the run's id, so what a killed run left is known by its name. Beside
 a data file lie its id filter (`.ids`) and its lineage (`.lin`), sealed under the lineage root.
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -101,8 +100,8 @@ class DataFiles:
         lineage_name = _lineage_key(view, tenant, call_date[:7])
         sealer = self.workspace.keyring.sealer(lineage_name)
         ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
-        self.store.write(path + ".ids", sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
-        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        self.store.write(path + views.IDS_SUFFIX, sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
+        self.store.write(path + views.LINEAGE_SUFFIX, sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("view-written")
         span = pc.min_max(rows["start"].cast(pa.int64()))
         return DataFile(
@@ -136,7 +135,7 @@ class DataFiles:
         point("rows-restated")
         name = _lineage_key(old.view, old.tenant, old.part[:7])
         sealer = self.workspace.keyring.sealer(name)
-        for suffix, what in ((".ids", "ids"), (".lin", "lin")):
+        for suffix, what in ((views.IDS_SUFFIX, "ids"), (views.LINEAGE_SUFFIX, "lin")):
             body = sealer.open(self.store.read(old.path + suffix), f"{what}|{old.file_id}".encode())
             self.store.write(path + suffix, sealer.seal(body, f"{what}|{file_id}".encode()))
         return replace(
@@ -202,7 +201,7 @@ class DataFiles:
     def id_filter(self, file: DataFile) -> IdFilter:
         """The filter that says which ids are certainly not in a data file."""
         if file.file_id not in self._filters:
-            blob = self.store.read(file.path + ".ids")
+            blob = self.store.read(file.path + views.IDS_SUFFIX)
             sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
             self._filters[file.file_id] = IdFilter.from_bytes(sealer.open(blob, f"ids|{file.file_id}".encode()))
         return self._filters[file.file_id]
@@ -210,7 +209,7 @@ class DataFiles:
     def lineage(self, file: DataFile) -> pa.Table:
         """Where each row of a data file came from (schema views.LINEAGE)."""
         if file.file_id not in self._lineage:
-            blob = self.store.read(file.path + ".lin")
+            blob = self.store.read(file.path + views.LINEAGE_SUFFIX)
             keyring = self.workspace.keyring
             if file.view.startswith(HELD):
                 sealer = keyring.sealer_by_id(file.key_ids.split()[-1])
@@ -243,7 +242,7 @@ class DataFiles:
         keys = self.workspace.keyring.keys(names)
         written = self._write_rows(view, path, file_id, rows, keys[0], keys[1] if numbered else None)
         sealer = self.workspace.keyring.sealer(names[-1])
-        self.store.write(path + ".lin", sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        self.store.write(path + views.LINEAGE_SUFFIX, sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("held-written")
         return DataFile(
             file_id=file_id,
@@ -430,6 +429,3 @@ def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
 
 def _lineage_key(view: str, tenant: str, month: str) -> KeyName:
     return KeyName("lineage", tenant, month, view)
-
-
-COMPANIONS: Final = (".ids", ".lin")

@@ -366,14 +366,24 @@ def swap_files(connection: Connection, run_id: str, outcome: Changes) -> None:
     """
     at = database.now()
     add_files(connection, run_id, outcome.files, at)
-    for file_id in sorted(outcome.superseded):
-        gone = connection.execute(
-            update(lake_files)
-            .where(lake_files.c.file_id == file_id, lake_files.c.superseded_at.is_(None))
-            .values(superseded_at=at, superseded_by=run_id)
-        )
-        if gone.rowcount != 1:
+    supersede_files(connection, run_id, sorted(outcome.superseded), at)
+
+
+def supersede_files(connection: Connection, run_id: str, file_ids: Sequence[str], at: datetime) -> None:
+    """Let data files count no more from now on. Raises CommitConflict when one of them does not count any more."""
+    f = lake_files.c
+    for some in database.batches(file_ids):
+        counting = update(lake_files).where(f.file_id.in_(some), f.superseded_at.is_(None))
+        if connection.execute(counting.values(superseded_at=at, superseded_by=run_id)).rowcount != len(some):
             raise CommitConflict
+
+
+def note_removed(connection: Connection, file_ids: Iterable[str]) -> None:
+    """Note data files as removed from the disk; the register keeps what they were."""
+    f = lake_files.c
+    for some in database.batches(file_ids):
+        on_disk = update(lake_files).where(f.file_id.in_(some), f.removed_at.is_(None))
+        connection.execute(on_disk.values(removed_at=database.now()))
 
 
 def _raise_versions(connection: Connection, outcome: Changes) -> None:
@@ -423,13 +433,13 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
 
 
 def add_ends(connection: Connection, run_id: str, tables: Sequence[pa.Table]) -> None:
-    """Count rows that a view does not keep, under the run or purge that says so."""
+    """Count rows that a view does not keep, under the run or disposal that says so."""
     if not tables:
         return
     summed = (
         pa.concat_tables(tables).group_by(["view", "file_no", "end"], use_threads=False).aggregate([("rows", "sum")])
     )
-    rows = [{"purge_id": run_id, **row} for row in summed.rename_columns({"rows_sum": "rows"}).to_pylist()]
+    rows = [{"disposal_id": run_id, **row} for row in summed.rename_columns({"rows_sum": "rows"}).to_pylist()]
     statement = _dialect(connection).insert(row_ends)
     more = {"rows": row_ends.c.rows + statement.excluded.rows}
     keys_of = [column.name for column in row_ends.primary_key.columns]

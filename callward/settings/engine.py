@@ -132,6 +132,6 @@ class Thresholds(Section):
         default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
     )
     few_attempts: int = Field(default=100, ge=0, description="Ratios over fewer attempts are marked as not meaningful.")
-    purge_brake_pct: float = Field(
+    purge_deviation_pct: float = Field(
         default=10.0, ge=0, description="A purge that would take so much more or less than foreseen waits for a person."
     )

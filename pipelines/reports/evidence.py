@@ -86,7 +86,7 @@ def _seen(check: Check) -> list[str]:
 def show_certificates(settings: Settings, as_json: bool) -> None:
     """One line to a certificate, oldest first."""
     lines = [_listed(made) for made in certificates.listed(settings)]
-    shown = lines if as_json else [{name: line[name] for name in line if name != "purge"} for line in lines]
+    shown = lines if as_json else [{name: line[name] for name in line if name != "disposal"} for line in lines]
     terminal.out(shown, as_json, "Certificates of destruction")
 
 
@@ -102,7 +102,7 @@ def _listed(made: Certificate) -> dict[str, Any]:
         "keys": len(body["keys"]),
         "kept": sum(item["rows"] for item in body["exclusions"]["held"]),
         "completes": ", ".join(body["completes"]),
-        "purge": made.purge_id,
+        "disposal": made.disposal_id,
     }
 
 

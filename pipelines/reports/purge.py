@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from callward.disposal import purge as purge_disposal
+from callward.disposal.record import Status
 from callward.retention import holds
 from pipelines import terminal
 
 
 def told(done: Mapping[str, Any]) -> Iterator[Any]:
     """A purge, or what one would do, for a person."""
-    would = "would be " if done["dry_run"] or done["status"] == purge_disposal.PLANNED else ""
+    would = "would be " if done["dry_run"] or done["status"] == Status.PLANNED else ""
     columns = ("class", "due", "held", f"{would}deleted", "files", f"keys {would}destroyed")
     names = ("class", "due", "held", "deleted", "files", "keys_destroyed")
     if done["classes"]:
@@ -37,9 +37,9 @@ def _ending(done: Mapping[str, Any]) -> Iterator[str]:
     """How it ended, and what is to be done now."""
     if done["dry_run"]:
         yield "nothing was changed"
-        yield from (f"it would wait for a person: {reason}" for reason in done["brake"])
-    elif done["status"] == purge_disposal.PLANNED:
-        yield from (f"it waits for a person: {reason}" for reason in done["brake"])
+        yield from (f"it would wait for a person: {reason}" for reason in done["safety_check"])
+    elif done["status"] == Status.PLANNED:
+        yield from (f"it waits for a person: {reason}" for reason in done["safety_check"])
         yield f"nothing was changed; to run it: callward purge --approve {done['plan_id']} --person NAME --key FILE"
     elif done["certificate"]:
         yield f"purge {done['purge_id']} {done['status']}; certificate {done['certificate']}"

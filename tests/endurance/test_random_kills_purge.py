@@ -81,11 +81,10 @@ def _approval(site: Any, as_of: date) -> tuple[str, ...]:
     if not dry.document["classes"] or not any(row["files"] for row in dry.document["classes"]):
         return ()
     with database.reading(site.settings) as connection:
-        from callward.disposal import purge as purge_disposal
-        from schemas.retention import purges
+        from schemas.retention import disposals
 
-        rows = connection.execute(purges.select().where(purges.c.status == purge_disposal.PLANNED)).all()
-    listed = [row.purge_id for row in rows if row.plan_digest == dry.document["plan_digest"]]
+        rows = connection.execute(disposals.select().where(disposals.c.status == "planned")).all()
+    listed = [row.disposal_id for row in rows if row.plan_digest == dry.document["plan_digest"]]
     return ("--approve", listed[0], "--person", "ada", "--key", str(site.folder.parent / "ada.sign")) if listed else ()
 
 

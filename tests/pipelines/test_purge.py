@@ -27,9 +27,9 @@ from callward.settings import Settings, Tenant
 from pipelines import purge as purges
 from pipelines.purge import purge
 from pipelines.reports import policy as policy_report
+from pipelines.reports import purge as purge_report
 from schemas.retention import certificates as certificates_table
-from schemas.retention import frozen_derived, purge_items, requests, row_ends
-from schemas.retention import purges as register
+from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries
 from schemas.views import BILLING_NUMBERS
@@ -141,7 +141,7 @@ def test_dry_run_and_run_agree_exactly(site: Any, as_of: date, selectors: dict[s
         hold(site, **selectors)
     before, disk = site.derived(), on_disk(site)
     dry = purge(site.settings, as_of, dry_run=True)
-    assert (site.derived(), on_disk(site), site._rows(register)) == (before, disk, [])
+    assert (site.derived(), on_disk(site), site._rows(disposals)) == (before, disk, [])
     done = purged(site, as_of)
     assert done["classes"] == dry["classes"] and done["plan_digest"] == dry["plan_digest"]
     assert of_class(done, "assurance_metrics")["due"] == 6
@@ -548,7 +548,7 @@ def test_a_hold_that_comes_once_the_numbers_are_gone_keeps_all_of_its_dates(
     placed = place(site, **BOTH)
     with database.reading(site.settings) as connection:
         gone = {row.class_: (row.state, row.rows) for row in holds.removed(connection, placed)}
-    assert gone == {"assurance_metrics": ("gone", 7), "call_detail": ("gone", 6), "suspense": ("gone", 1)}
+    assert gone == {"assurance_metrics": ("removed", 7), "call_detail": ("removed", 6), "suspense": ("removed", 1)}
     done = purged(site, ALL_BILLING)
     assert billed_and_held(site) == OF_THE_DAY
     assert of_class(done, "billing_transaction")["deleted"] == 1 and checks(site, done) == []
@@ -575,9 +575,9 @@ def test_a_hold_for_other_dates_holds_nothing(site: Any) -> None:
 def test_a_confidential_hold_is_in_no_figure_of_its_own(site: Any) -> None:
     placed = hold(site, accounts=("acct-0007",), confidential_until=date.today() + timedelta(400))
     done = purged(site, ALL_NUMBERS)
-    told = json.dumps(done) + "".join(map(str, purges.told(done)))
+    told = json.dumps(done) + "".join(map(str, purge_report.told(done)))
     told += certificates.read(site.settings, done["certificate"]).document
-    told += "".join(row.plan for row in site._rows(register))
+    told += "".join(row.plan for row in site._rows(disposals))
     assert placed.hold_id not in told
     assert {row["hold"] for row in done["held"]} == {""}
     assert [row["account"] for row in held(site, "held-billing")] == ["acct-0007"]
@@ -641,7 +641,7 @@ def test_a_hold_placed_after_the_plan_is_planned_anew(
 def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {view: site.view(view) for view in ("billing", "assurance")}
     entries, derived, versions = site.entries(), site.derived(), len(paths(site))
-    begin, placed = purge_disposal.begin, []
+    begin, placed = purge_disposal.begin_removal, []
 
     def place_first(*arguments: Any) -> bool:
         if not placed:
@@ -649,7 +649,7 @@ def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.Mo
             placed.append(hold(site))
         return begin(*arguments)
 
-    monkeypatch.setattr(purge_disposal, "begin", place_first)
+    monkeypatch.setattr(purge_disposal, "begin_removal", place_first)
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "planned"
     assert all(site.view(view).equals(rows) for view, rows in before.items())
     assert (site.entries(), site.derived(), ends(site)) == (entries, derived, {})
@@ -692,7 +692,7 @@ def test_a_purge_that_is_undone_leaves_no_entries(
 ) -> None:
     """The hold that undoes it is of the very second of its phases."""
     clock(database.now().replace(microsecond=0))
-    before, known, begin, placed = counted(much), key_states(much), purge_disposal.begin, []
+    before, known, begin, placed = counted(much), key_states(much), purge_disposal.begin_removal, []
 
     def place_first(*arguments: Any) -> bool:
         if not placed:
@@ -705,7 +705,7 @@ def test_a_purge_that_is_undone_leaves_no_entries(
             placed.append(place(much, first=DAY))
         return begin(*arguments)
 
-    monkeypatch.setattr(purge_disposal, "begin", place_first)
+    monkeypatch.setattr(purge_disposal, "begin_removal", place_first)
     assert purged(much, ALL_NUMBERS)["status"] == "planned"
     assert counted(much) == before
     assert key_states(much) | known == key_states(much)
@@ -792,13 +792,13 @@ def test_data_of_a_tenant_nobody_speaks_for_is_not_touched(site: Any) -> None:
         purge(other, ALL_BILLING, dry_run=True)
 
 
-# -- the brake ---------------------------------------------------------------------------------------------------------
+# -- the safety check --------------------------------------------------------------------------------------------------
 
 
 def test_windows_of_the_settings_never_run_unattended(site: Any) -> None:
     done = purge(site.settings, ASSURANCE_KEPT + NEXT)
     assert done["status"] == "planned" and purges.must_look(done)
-    assert any("two persons" in reason for reason in done["brake"])
+    assert any("two persons" in reason for reason in done["safety_check"])
     assert purge(site.settings, ASSURANCE_KEPT + NEXT)["plan_id"] == done["plan_id"]
     assert site.view("assurance").num_rows == 6
 
@@ -812,23 +812,23 @@ def test_a_purge_that_was_foreseen_runs_by_itself_under_a_policy_of_two_people(s
     assert of_class(done, "call_detail")["deleted"] == 8
 
 
-def test_the_brake_stops_what_nobody_foresaw(site: Any) -> None:
+def test_the_safety_check_stops_what_nobody_foresaw(site: Any) -> None:
     activate(site, policy_text({**WINDOWS, "call_detail": "12 months", "billing_transaction": "7 years"}))
     safety_check.note_forecast(site.settings, date.today())
     activate_quietly(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}))
     done = purge(site.settings, NUMBERS_KEPT + NEXT)
     assert done["status"] == "planned"
-    assert any(reason.startswith("call_detail: 5 rows are due") for reason in done["brake"])
+    assert any(reason.startswith("call_detail: 5 rows are due") for reason in done["safety_check"])
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "done"
 
 
 def activate_quietly(site: Any, text: str) -> None:
     """Activate a policy, and put back the forecast of before."""
-    before = site._rows(register)
+    before = site._rows(purge_forecasts)
     activate(site, text)
     with database.writing(site.settings) as connection:
-        connection.execute(register.delete())
-        connection.execute(insert(register), [dict(row._mapping) for row in before])
+        connection.execute(purge_forecasts.delete())
+        connection.execute(insert(purge_forecasts), [dict(row._mapping) for row in before])
 
 
 def test_what_a_policy_changes_is_foreseen_when_two_people_activate_it(site: Any) -> None:
@@ -863,7 +863,7 @@ def test_an_approval_is_of_the_plan_that_was_looked_at(site: Any) -> None:
 
 def test_both_who_started_and_who_approved_are_on_record(site: Any) -> None:
     done = purged(site, ASSURANCE_KEPT + NEXT)
-    (row,) = [row for row in site._rows(register) if row.purge_id == done["purge_id"]]
+    (row,) = [row for row in site._rows(disposals) if row.disposal_id == done["purge_id"]]
     assert row.approved_by == "ada" and "@" in row.started_by and row.status == "done"
     events = [row.event for row in site._rows(audit_log)]
     assert [e for e in events if e.startswith("purge-")] == ["purge-planned", "purge-begun", "purge-done"]
@@ -922,7 +922,7 @@ def test_a_key_that_is_lost_after_the_second_phase_began_is_waited_for(
     assert not [path for path in on_disk(site) if path.startswith("assurance/")]
     monkeypatch.setattr(rotation, "destroy", destroy)
     purge(site.settings, ALL_NUMBERS)
-    (row,) = [row for row in site._rows(register) if row.status == "done"]
+    (row,) = [row for row in site._rows(disposals) if row.status == "done"]
     assert row.certificate_id and states(site)["billing-numbers/numbers"] == "destroyed"
 
 
@@ -989,10 +989,10 @@ def test_a_night_whose_key_a_purge_destroyed_meanwhile_writes_its_files_anew(
 
 def test_items_say_what_became_of_each_file(site: Any) -> None:
     done = purged(site, ALL_NUMBERS)
-    items = {row.view: row for row in site._rows(purge_items) if row.purge_id == done["purge_id"]}
+    items = {row.view: row for row in site._rows(disposal_items) if row.disposal_id == done["purge_id"]}
     assert {view: (row.action, row.state, row.rows) for view, row in items.items()} == {
-        "assurance": ("delete", "done", 6),
-        "billing": ("rewrite", "done", 5),
+        "assurance": ("delete", "removed", 6),
+        "billing": ("rewrite", "removed", 5),
     }
 
 
@@ -1007,6 +1007,6 @@ def test_a_warning_of_an_order_that_runs_out_is_in_the_report(site: Any) -> None
     hold(site, kind="preservation", numbers=(OTHER,), expires_on=date.today() + timedelta(3))
     done = purge(site.settings, ALL_BILLING, dry_run=True)
     assert any("expires on" in sentence for sentence in done["warnings"])
-    assert any("warning" in str(part) for part in purges.told(done))
+    assert any("warning" in str(part) for part in purge_report.told(done))
     assert holds.warnings(site.settings, date.today()) == done["warnings"]
     assert FEED

@@ -27,7 +27,7 @@ from callward.retention.requests.register import Refusal, Selector
 from callward.template import render
 from pipelines import request as requests
 from pipelines.vacuum import remove_superseded
-from schemas.retention import certificates, purges, restrictions, row_ends, suppressions
+from schemas.retention import certificates, disposals, restrictions, row_ends, suppressions
 from schemas.retention import requests as request_rows
 from schemas.retention_classes import Window, example
 from tests.commands import run, strays
@@ -401,7 +401,7 @@ def test_numbers_that_must_be_kept_stay(office):
     done = office.ask("erase")
     assert office.numbers() == before
     assert (done["status"], done["refusal"]) == ("refused", "LEGAL_OBLIGATION")
-    assert office.all(suppressions) == [] and office.all(purges) == []
+    assert office.all(suppressions) == [] and office.all(disposals) == []
 
 
 def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):

@@ -190,7 +190,7 @@ def upgrade() -> None:
         "certificates",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("certificate_id", sa.String(length=32), nullable=False),
-        sa.Column("purge_id", sa.String(length=32), nullable=True),
+        sa.Column("disposal_id", sa.String(length=32), nullable=True),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
         sa.Column("prev", sa.String(length=64), nullable=False),
@@ -200,14 +200,46 @@ def upgrade() -> None:
         sa.UniqueConstraint("certificate_id", name=op.f("uq_certificates_certificate_id")),
     )
     op.create_table(
+        "disposal_items",
+        sa.Column("disposal_id", sa.String(length=32), nullable=False),
+        sa.Column("item", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("retention_class", sa.String(length=32), nullable=False),
+        sa.Column("action", sa.String(length=16), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("view", sa.String(length=16), nullable=False),
+        sa.Column("part", sa.String(length=16), nullable=False),
+        sa.Column("file_id", sa.String(length=96), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("held", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.PrimaryKeyConstraint("disposal_id", "item", name=op.f("pk_disposal_items")),
+    )
+    op.create_table(
+        "disposals",
+        sa.Column("disposal_id", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.String(length=16), nullable=False),
+        sa.Column("about", sa.String(length=64), nullable=True),
+        sa.Column("as_of", sa.Date(), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("plan_digest", sa.String(length=64), nullable=False),
+        sa.Column("plan", sa.Text(), nullable=False),
+        sa.Column("started_by", sa.String(length=128), nullable=False),
+        sa.Column("approved_by", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("finished_at", sa.DateTime(), nullable=True),
+        sa.Column("run_id", sa.String(length=32), nullable=True),
+        sa.Column("certificate_id", sa.String(length=32), nullable=True),
+        sa.PrimaryKeyConstraint("disposal_id", name=op.f("pk_disposals")),
+    )
+    op.create_table(
         "frozen_derived",
-        sa.Column("purge_id", sa.String(length=32), nullable=False),
+        sa.Column("disposal_id", sa.String(length=32), nullable=False),
         sa.Column("table_name", sa.String(length=64), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("part", sa.String(length=16), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.PrimaryKeyConstraint("purge_id", "table_name", "tenant", "part", name=op.f("pk_frozen_derived")),
+        sa.PrimaryKeyConstraint("disposal_id", "table_name", "tenant", "part", name=op.f("pk_frozen_derived")),
     )
     op.create_table(
         "holds",
@@ -368,34 +400,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "version", name=op.f("pk_policies")),
     )
     op.create_table(
-        "purge_items",
-        sa.Column("purge_id", sa.String(length=32), nullable=False),
-        sa.Column("item", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("retention_class", sa.String(length=32), nullable=False),
-        sa.Column("action", sa.String(length=16), nullable=False),
-        sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("view", sa.String(length=16), nullable=False),
-        sa.Column("part", sa.String(length=16), nullable=False),
-        sa.Column("file_id", sa.String(length=96), nullable=False),
-        sa.Column("rows", sa.BigInteger(), nullable=False),
-        sa.Column("held", sa.BigInteger(), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
-        sa.PrimaryKeyConstraint("purge_id", "item", name=op.f("pk_purge_items")),
-    )
-    op.create_table(
-        "purges",
-        sa.Column("purge_id", sa.String(length=32), nullable=False),
-        sa.Column("as_of", sa.Date(), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
-        sa.Column("plan_digest", sa.String(length=64), nullable=False),
-        sa.Column("plan", sa.Text(), nullable=False),
-        sa.Column("started_by", sa.String(length=128), nullable=False),
-        sa.Column("approved_by", sa.String(length=64), nullable=True),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("finished_at", sa.DateTime(), nullable=True),
-        sa.Column("run_id", sa.String(length=32), nullable=True),
-        sa.Column("certificate_id", sa.String(length=32), nullable=True),
-        sa.PrimaryKeyConstraint("purge_id", name=op.f("pk_purges")),
+        "purge_forecasts",
+        sa.Column("made_at", sa.DateTime(), nullable=False),
+        sa.Column("until", sa.Date(), nullable=False),
+        sa.Column("rows", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("made_at", name=op.f("pk_purge_forecasts")),
     )
     op.create_table(
         "release_budgets",
@@ -484,12 +493,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "row_ends",
-        sa.Column("purge_id", sa.String(length=32), nullable=False),
+        sa.Column("disposal_id", sa.String(length=32), nullable=False),
         sa.Column("view", sa.String(length=16), nullable=False),
         sa.Column("file_no", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("end", sa.String(length=16), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("purge_id", "view", "file_no", "end", name=op.f("pk_row_ends")),
+        sa.PrimaryKeyConstraint("disposal_id", "view", "file_no", "end", name=op.f("pk_row_ends")),
     )
     op.create_table(
         "runs",
@@ -580,8 +589,7 @@ def downgrade() -> None:
     op.drop_table("releases")
     op.drop_table("release_charges")
     op.drop_table("release_budgets")
-    op.drop_table("purges")
-    op.drop_table("purge_items")
+    op.drop_table("purge_forecasts")
     op.drop_table("policies")
     op.drop_table("approvers")
     op.drop_table("partitions")
@@ -611,6 +619,8 @@ def downgrade() -> None:
     op.drop_table("input_files")
     op.drop_table("holds")
     op.drop_table("frozen_derived")
+    op.drop_table("disposals")
+    op.drop_table("disposal_items")
     op.drop_table("certificates")
     with op.batch_alter_table("blocks", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_blocks_registered_at"))

@@ -170,29 +170,28 @@ def _true(mask: pa.Array | pa.ChunkedArray) -> Mask:
 
 @dataclass(frozen=True)
 class RemovedRows:
-    """Rows of the data files of one purge, class, view and month, of which a hold might have matched some."""
+    """Rows of the data files of one disposal, class, view and month, of which a hold might have matched some."""
 
-    purge_id: str
+    disposal_id: str
     class_: str
     view: str
     month: str  # "" for a partition without a date
     action: str
-    state: str  # gone, or going
+    state: str  # removed, or removing
     rows: int
 
 
 def removed(connection: Connection, hold: Hold) -> list[RemovedRows]:
-    """Return what purges destroyed, or are destroying, of the hold's tenant and dates: it came too late for that."""
-    item, purge = retention.purge_items, retention.purges
-    ended = or_(item.c.state == "done", (item.c.state == "tombstoned") & (purge.c.status == "destroying"))
-    rows = connection.execute(
-        select(item).join(purge, purge.c.purge_id == item.c.purge_id).where(ended, item.c.action != "release")
-    )
+    """Return what disposals destroyed, or are destroying, of the hold's tenant and dates: it came too late for that."""
+    item, disposal = retention.disposal_items, retention.disposals
+    ended = or_(item.c.state == "removed", (item.c.state == "tombstoned") & (disposal.c.status == "removing"))
+    query = select(item).join(disposal, disposal.c.disposal_id == item.c.disposal_id)
+    rows = connection.execute(query.where(ended, item.c.action != "release"))
     sums: dict[tuple[str, str, str, str, str, str], int] = {}
     for row in rows:
         if hold.concerns(row.tenant) and _may_concern(hold, row.view, row.part):
-            state = "gone" if row.state == "done" else "going"
-            key = (row.purge_id, row.retention_class, row.view, _month(row.part), row.action, state)
+            state = "removed" if row.state == "removed" else "removing"
+            key = (row.disposal_id, row.retention_class, row.view, _month(row.part), row.action, state)
             sums[key] = sums.get(key, 0) + row.rows - row.held
     return [RemovedRows(*key, total) for key, total in sorted(sums.items()) if total]
 

@@ -284,10 +284,10 @@ _VIEW_CLASS: Final = {"billing": BILLING, "billing-numbers": NUMBERS, "assurance
 _SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBERS, "archive": ARCHIVE, "hold": NUMBERS}
 
 
-def doomed_keys(
+def keys_to_destroy(
     known: Iterable[MonthKey], remaining: Sequence[DataFile], law: Governance, as_of: date, today: date
 ) -> list[tuple[MonthKey, str]]:
-    """Month keys that nothing needs any more, and the class of what lay under each, in order.
+    """Return month keys that nothing needs any more, and the class of what lay under each, in order.
 
     `remaining` are data files as they are after the plan. A key of a view goes when no file of its month is left and
     every date of the month is due also for data that would come in `today`; one that sealed logs or the archive in a
@@ -298,15 +298,15 @@ def doomed_keys(
     left |= {
         ("billing-numbers", file.tenant, file.part[:7]) for file in remaining if file.view == "billing" and file.numbers
     }
-    found = []
-    for key in sorted(known, key=lambda key: key[1:]):
-        cls = _doomed(key, used, left, law, as_of, today)
-        if cls:
-            found.append((key, cls))
-    return found
+    classes = ((key, _class_to_destroy(key, used, left, law, as_of, today)) for key in sorted(known, key=_by_name))
+    return [(key, cls) for key, cls in classes if cls]
 
 
-def _doomed(
+def _by_name(key: MonthKey) -> tuple[str, ...]:
+    return tuple(key[1:])
+
+
+def _class_to_destroy(
     key: MonthKey, used: set[str], left: set[tuple[str, str, str]], law: Governance, as_of: date, today: date
 ) -> str | None:
     """The class of a key that goes, None for one that stays."""
@@ -362,13 +362,13 @@ def after(files: Iterable[DataFile], plan: Iterable[PlanItem]) -> list[DataFile]
 # -- derived rows ------------------------------------------------------------------------------------------------------
 
 
-GONE, FROZEN, OPEN = "gone", "frozen", "open"
+REMOVED, FROZEN, OPEN = "removed", "frozen", "open"
 
 
 class Derived(NamedTuple):
     """Derived rows of one table, tenant and day of which data files go, and what becomes of them.
 
-    gone: they are deleted. frozen: they stay as they are, and nothing can change them. open: they stay, and rows of
+    removed: they are deleted. frozen: they stay as they are, and nothing can change them. open: they stay, and rows of
     the day may still come; the lake no longer has all that they were made of.
     """
 
@@ -438,11 +438,11 @@ def _usage_state(tenant: str, day: date, dates: Dates) -> str:
     span = [day + timedelta(n) for n in range(1, -_LONGEST_BILLED - 1, -1)]  # the newest call date closes last
     if not all(dates.closed("billing", tenant, one) for one in span):
         return OPEN
-    return FROZEN if dates.held(tenant, span[-1], span[0]) else GONE
+    return FROZEN if dates.held(tenant, span[-1], span[0]) else REMOVED
 
 
 def _state(table: str, tenant: str, day: date, dates: Dates) -> str:
     if not dates.closed("assurance", tenant, day):
         return OPEN
     stays = table in BY_TRUNK and dates.law.keeps_trunks(tenant)
-    return FROZEN if stays or dates.held(tenant, day, day) else GONE
+    return FROZEN if stays or dates.held(tenant, day, day) else REMOVED

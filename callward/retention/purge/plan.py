@@ -35,9 +35,9 @@ from callward.retention.purge.due_files import (
     PlanItem,
     after,
     derived_rows,
-    doomed_keys,
     expiries,
     items,
+    keys_to_destroy,
 )
 from callward.retention.purge.due_rows import Judge, looked
 from callward.settings import Settings
@@ -75,7 +75,7 @@ class Plan:
     policies: Mapping[str, str] = field(default_factory=dict)  # tenant → digest of all its versions
     versions: Mapping[tuple[str, str], int] = field(default_factory=dict)
     fingerprint: str = ""
-    litter: Sequence[str] = ()  # ids of keys that a purge minted before it was killed: nothing ever lay under them
+    unused_keys: Sequence[str] = ()  # ids of keys that a purge minted before it was killed: nothing ever lay under them
 
     @property
     def doing(self) -> list[PlanItem]:
@@ -118,9 +118,9 @@ class Plan:
         """SHA-256 (hex) of the facts as canonical JSON."""
         return hashlib.sha256(_canonical(self.facts()).encode()).hexdigest()
 
-    def told(self) -> str:
-        """As the register keeps it (JSON): the facts, and what the run needs that an approval is not about."""
-        more = {"fingerprint": self.fingerprint, "held": self.held(), "litter": list(self.litter)}
+    def to_json(self) -> str:
+        """Return the plan as the register keeps it: the facts, and what the run needs that an approval is not about."""
+        more = {"fingerprint": self.fingerprint, "held": self.held(), "unused_keys": list(self.unused_keys)}
         return _canonical(self.facts() | more)
 
     def held(self) -> list[dict[str, Any]]:
@@ -193,29 +193,29 @@ def _plan(
     settings: Settings, planned: Sequence[PlanItem], seen: Seen, found: Sequence[Hold], as_of: date, today: date
 ) -> Plan:
     stale = [file for file in seen.replaced if _is_due(file, seen.law, as_of)]
-    gone = {file.file_id for file in stale}
+    stale_ids = {file.file_id for file in stale}
     remaining = after(seen.files, planned)
-    readable = remaining + [file for file in seen.replaced if file.file_id not in gone]
+    readable = remaining + [file for file in seen.replaced if file.file_id not in stale_ids]
     parts = frozenset((file.view, file.tenant, file.part) for file in remaining)
     touched = {(item.file.tenant, item.file.part) for item in planned if item.changes}
-    doomed = doomed_keys(seen.keys, readable, seen.law, as_of, today)
+    to_destroy = keys_to_destroy(seen.keys, readable, seen.law, as_of, today)
     under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}
     return Plan(
         as_of=as_of,
         items=planned,
-        keys=[(key, cls) for key, cls in doomed if not _is_litter(key, under)],
-        litter=[key.key_id for key, _ in doomed if _is_litter(key, under)],
+        keys=[(key, cls) for key, cls in to_destroy if not _never_used(key, under)],
+        unused_keys=[key.key_id for key, _ in to_destroy if _never_used(key, under)],
         derived=list(derived_rows(planned, seen.noted, Dates(parts, seen.law, found, as_of, today))),
         requests=_due_requests(seen, as_of),
         spilled=sorted(_due_spills(settings, seen.law, as_of)) if seen.tenant is None else [],
-        stale=sorted(gone),
+        stale=sorted(stale_ids),
         policies={tenant: policies.digest for tenant, policies in sorted(seen.law.policies.items())},
         versions={part: seen.versions.get(part, 0) for part in touched},
         fingerprint=seen.fingerprint,
     )
 
 
-def _is_litter(key: MonthKey, under: set[str]) -> bool:
+def _never_used(key: MonthKey, under: set[str]) -> bool:
     return key.domain == "hold" and key.key_id not in under
 
 

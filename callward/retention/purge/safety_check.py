@@ -1,11 +1,10 @@
-"""The brake: a purge runs unattended only while what is due agrees with what an earlier look at the calendar foresaw.
+"""The safety check: a purge runs unattended only while what is due agrees with what an earlier look foresaw.
 
 A forecast counts, for every data file, until when its rows are kept. It is made when a purge ends and when two people
 activate a policy, and holds for a year. What was committed or replaced since is added or taken away by the manifest.
 So a purge that would take more, or less, than anyone could have known of stops, and a second person looks at its plan.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,17 +14,15 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from callward import audit, database
+from callward import database
 from callward.lake import ledger
 from callward.lake.ledger import DataFile
 from callward.retention.policy import register as policy_register
 from callward.retention.purge.due_files import Governance, expiries
-from callward.runs import new_id
 from callward.settings import Settings
-from schemas.retention import purges
+from schemas.retention import purge_forecasts
 from schemas.tables import lake_files
 
-FORECAST: Final = "forecast"
 _REACHES_DAYS: Final = 366
 
 Span = tuple[str, date, date]  # class, the first and the last of its last days
@@ -39,18 +36,18 @@ class Forecast:
     until: date
     rows: Mapping[Span, int]
 
-    def told(self) -> str:
-        """As the register keeps it: JSON."""
-        rows = sorted([cls, first.isoformat(), last.isoformat(), n] for (cls, first, last), n in self.rows.items())
-        return json.dumps({"made_at": self.made_at.isoformat(), "until": self.until.isoformat(), "rows": rows})
+    def rows_json(self) -> str:
+        """Return the rows as the register keeps them."""
+        return json.dumps(
+            sorted([cls, first.isoformat(), last.isoformat(), n] for (cls, first, last), n in self.rows.items())
+        )
 
     @classmethod
-    def read(cls, text: str) -> "Forecast":
-        """What `told` wrote."""
-        made = json.loads(text)
+    def read(cls, made_at: datetime, until: date, rows_json: str) -> "Forecast":
+        """Return the forecast that the register keeps."""
         day = date.fromisoformat
-        rows = {(name, day(first), day(last)): count for name, first, last, count in made["rows"]}
-        return cls(datetime.fromisoformat(made["made_at"]), day(made["until"]), rows)
+        rows = {(name, day(first), day(last)): count for name, first, last, count in json.loads(rows_json)}
+        return cls(made_at, until, rows)
 
 
 def counted(files: Iterable[DataFile], law: Governance) -> Counter[Span]:
@@ -76,29 +73,19 @@ def note_forecast(settings: Settings, today: date) -> None:
     """Look at the calendar as it stands, for the purges of the year to come. It takes the place of the one before."""
     with database.writing(settings) as connection:
         law = Governance(policy_register.in_force(settings, connection))
-        made = Forecast(database.now(), today + timedelta(_REACHES_DAYS), counted(ledger.files(connection), law))
-        text = made.told()
-        connection.execute(delete(purges).where(purges.c.status == FORECAST))
-        connection.execute(
-            insert(purges).values(
-                purge_id=new_id(),
-                as_of=today,
-                status=FORECAST,
-                plan_digest=hashlib.sha256(text.encode()).hexdigest(),
-                plan=text,
-                started_by=audit.who(),
-                created_at=made.made_at,
-            )
-        )
+        foreseen = Forecast(database.now(), today + timedelta(_REACHES_DAYS), counted(ledger.files(connection), law))
+        connection.execute(delete(purge_forecasts))
+        values = {"made_at": foreseen.made_at, "until": foreseen.until, "rows": foreseen.rows_json()}
+        connection.execute(insert(purge_forecasts).values(**values))
 
 
 def forecast(connection: Connection) -> Forecast | None:
     """The newest forecast; None where none was made."""
-    text = connection.execute(select(purges.c.plan).where(purges.c.status == FORECAST)).scalar()
-    return Forecast.read(text) if text else None
+    row = connection.execute(select(purge_forecasts)).first()
+    return Forecast.read(row.made_at, row.until, row.rows) if row is not None else None
 
 
-def objections(connection: Connection, law: Governance, as_of: date, brake_pct: float) -> list[str]:
+def objections(connection: Connection, law: Governance, as_of: date, deviation_pct: float) -> list[str]:
     """Why what is due on `as_of` is not what was foreseen, one sentence per class; nothing where it agrees."""
     foreseen = forecast(connection)
     if foreseen is None:
@@ -107,7 +94,7 @@ def objections(connection: Connection, law: Governance, as_of: date, brake_pct: 
         return [f"what was foreseen reaches until {foreseen.until}"]
     expected = due(_brought_up_to_date(connection, foreseen, law), as_of)
     found = due(counted(ledger.files(connection), law), as_of)
-    return list(_compared(expected, found, brake_pct / 100))
+    return list(_compared(expected, found, deviation_pct / 100))
 
 
 def _brought_up_to_date(connection: Connection, foreseen: Forecast, law: Governance) -> Counter[Span]:

@@ -25,19 +25,23 @@ from callward.evidence.certificates import Facts, Held
 from callward.feeds.generate import generate
 from callward.keys import approvers, rotation, signing
 from callward.keys.keys import KeyProblem
-from callward.lake import data_files, ledger
+from callward.lake import ledger
 from callward.retention.policy import register as policy_register
 from callward.settings import load
 from pipelines.vacuum import remove_orphans
 from schemas import retention
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
+from schemas.views import SIDECARS
 
 TODAY = date(2027, 6, 1)
 AS_OF = date(2027, 5, 31)
 # Field by field what NIST SP 800-88 section 4.8 asks for, adapted (compliance, section 3d), and where it stands.
 FIELDS = {
-    1: ("identity", {"certificate_id", "issuer", "tenants", "purge_id", "code_sha256", "policies", "settings_sha256"}),
+    1: (
+        "identity",
+        {"certificate_id", "issuer", "tenants", "disposal_id", "reason", "code_sha256", "policies", "settings_sha256"},
+    ),
     2: ("media", {"store", "partitions", "object_versions", "manufacturer", "model", "serial_number"}),
     3: ("confidentiality", {"before", "after"}),
     4: ("row_counts", {"by_end", "sha256"}),
@@ -54,7 +58,7 @@ class Purged:
     """A workspace whose assurance view was purged, as the purge leaves it: files, registers, keys."""
 
     folder: Path
-    purge_id: str
+    disposal_id: str
     facts: Facts
 
     @property
@@ -62,7 +66,7 @@ class Purged:
         return load(self.folder)
 
     def issue(self, facts: Facts | None = None, today: date = TODAY) -> certificates.Certificate:
-        return certificates.issue(self.settings, self.purge_id, facts or self.facts, today)
+        return certificates.issue(self.settings, self.disposal_id, facts or self.facts, today)
 
     def failed(self, reference: Any, **options: Any) -> dict[str, str]:
         """The checks that fail, with their sentences."""
@@ -80,26 +84,28 @@ class Purged:
 def purge(site_settings: Any, view: str, cls: str) -> tuple[str, Facts]:
     """What a purge leaves when all files of a view went, for the tests of what is said about it."""
     run_id = runs.start(site_settings, "purge", ["purge"])
-    purge_id = runs.new_id()
+    disposal_id = runs.new_id()
     with database.writing(site_settings) as connection:
         gone = ledger.files(connection, view=view)
-        _register(connection, purge_id, run_id, cls, gone)
+        _register(connection, disposal_id, run_id, cls, gone)
     for file in gone:
-        for suffix in ("", *data_files.COMPANIONS):
+        for suffix in ("", *SIDECARS):
             (site_settings.lake_path / (file.path + suffix)).unlink(missing_ok=True)
     key_ids = sorted({key_id for file in gone for key_id in file.key_ids.split()})
-    facts = Facts(tombstones=rotation.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {purge_id}"))
+    facts = Facts(
+        tombstones=rotation.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {disposal_id}")
+    )
     runs.finish(site_settings, run_id, "done")
-    return purge_id, facts
+    return disposal_id, facts
 
 
-def _register(connection: Any, purge_id: str, run_id: str, cls: str, gone: list[ledger.DataFile]) -> None:
-    connection.execute(insert(retention.purges).values(_purge_row(purge_id, run_id)))
+def _register(connection: Any, disposal_id: str, run_id: str, cls: str, gone: list[ledger.DataFile]) -> None:
+    connection.execute(insert(retention.disposals).values(_purge_row(disposal_id, run_id)))
     counts: dict[int, int] = {}
     for number, file in enumerate(gone):
         connection.execute(
-            insert(retention.purge_items).values(
-                purge_id=purge_id,
+            insert(retention.disposal_items).values(
+                disposal_id=disposal_id,
                 item=number,
                 retention_class=cls,
                 action="delete",
@@ -109,7 +115,7 @@ def _register(connection: Any, purge_id: str, run_id: str, cls: str, gone: list[
                 file_id=file.file_id,
                 rows=file.rows,
                 held=0,
-                state="done",
+                state="removed",
             )
         )
         connection.execute(
@@ -120,14 +126,15 @@ def _register(connection: Any, purge_id: str, run_id: str, cls: str, gone: list[
         inputs = select(retention.lake_file_inputs).where(retention.lake_file_inputs.c.file_id == file.file_id)
         for row in connection.execute(inputs):
             counts[row.file_no] = counts.get(row.file_no, 0) + row.rows
-    common = {"purge_id": purge_id, "view": gone[0].view, "end": "purged"}
+    common = {"disposal_id": disposal_id, "view": gone[0].view, "end": "purged"}
     ends = [{**common, "file_no": file_no, "rows": rows} for file_no, rows in counts.items()]
     connection.execute(insert(retention.row_ends), ends)
 
 
-def _purge_row(purge_id: str, run_id: str) -> dict[str, Any]:
+def _purge_row(disposal_id: str, run_id: str) -> dict[str, Any]:
     return {
-        "purge_id": purge_id,
+        "disposal_id": disposal_id,
+        "reason": "purge",
         "as_of": AS_OF,
         "status": "done",
         "plan_digest": "0" * 64,
@@ -153,15 +160,15 @@ def _before(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def _after(_before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Facts]:
     folder = _copied(_before, tmp_path_factory.mktemp("purged") / "workspace")
-    purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
+    disposal_id, facts = purge(load(folder), "assurance", "assurance_metrics")
     database.engine(load(folder)).dispose()
-    return folder, purge_id, facts
+    return folder, disposal_id, facts
 
 
 @pytest.fixture
 def purged(_after: tuple[Path, str, Facts], tmp_path: Path) -> Purged:
-    folder, purge_id, facts = _after
-    return Purged(_copied(folder, tmp_path / "workspace"), purge_id, facts)
+    folder, disposal_id, facts = _after
+    return Purged(_copied(folder, tmp_path / "workspace"), disposal_id, facts)
 
 
 def _copied(folder: Path, target: Path) -> Path:
@@ -248,7 +255,7 @@ def test_what_still_lies_under_a_living_key_was_deleted_only(_before: Path, tmp_
     with database.writing(load(folder)) as connection:
         file = ledger.files(connection, view="assurance")[0]
         _register(connection, "purgeone", run, "assurance_metrics", [file])
-    for suffix in ("", *data_files.COMPANIONS):
+    for suffix in ("", *SIDECARS):
         (load(folder).lake_path / (file.path + suffix)).unlink()
     runs.finish(load(folder), run, "done")
     made = certificates.issue(load(folder), "purgeone", Facts(), TODAY)
@@ -261,8 +268,8 @@ def test_what_still_lies_under_a_living_key_was_deleted_only(_before: Path, tmp_
 def test_a_copy_of_the_root_that_is_not_confirmed_destroyed_makes_it_partial(_before: Path, tmp_path: Path) -> None:
     folder = _copied(_before, tmp_path / "workspace")
     copy = rotation.add_copy(load(folder), "assurance", "safe in the vault")
-    purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
-    before = certificates.issue(load(folder), purge_id, facts, TODAY)
+    disposal_id, facts = purge(load(folder), "assurance", "assurance_metrics")
+    before = certificates.issue(load(folder), disposal_id, facts, TODAY)
     assert before.status == "partial"
     assert any("safe in the vault" in reason for reason in before.body["partial_because"])
     assert before.body["scope"][0]["sanitization"]["method"] == "logical deletion"
@@ -305,7 +312,7 @@ def test_it_names_who_approved(purged: Purged) -> None:
 
 
 def test_it_names_the_person_who_approved_a_plan(purged: Purged) -> None:
-    purged.change(update(retention.purges).values(approved_by="first.person", plan_digest="ab" * 32))
+    purged.change(update(retention.disposals).values(approved_by="first.person", plan_digest="ab" * 32))
     approved = purged.issue().body["approved_by"]
     assert approved["person"] == "first.person" and "ab" * 32 in approved["approved"]
 
@@ -339,8 +346,8 @@ def test_what_a_person_wrote_is_masked_where_it_could_be_a_number(_before: Path,
     rotation.add_copy(load(folder), "assurance", "a place")
     with database.writing(load(folder)) as connection:
         connection.execute(update(retention.root_copies).values(place="with 720-555-0134"))
-    purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
-    made = certificates.issue(load(folder), purge_id, facts, TODAY)
+    disposal_id, facts = purge(load(folder), "assurance", "assurance_metrics")
+    made = certificates.issue(load(folder), disposal_id, facts, TODAY)
     page = certificates.folder(load(folder)) / f"{made.certificate_id}.html"
     assert "555-0134" not in made.document and "555-0134" not in page.read_text(encoding="utf-8")
 
@@ -391,7 +398,7 @@ def test_another_key_s_signature_is_not_believed(purged: Purged) -> None:
     assert purged.failed(copy, quick=True).keys() == {"signature"}
 
 
-@pytest.mark.parametrize("column", ["document", "prev", "hash", "status", "purge_id"])
+@pytest.mark.parametrize("column", ["document", "prev", "hash", "status", "disposal_id"])
 def test_a_register_that_was_altered_is_found(purged: Purged, column: str) -> None:
     made = purged.issue()
     values = {"document": made.document.replace("COMPLETE", "PARTIAL"), "prev": "1" * 64, "hash": "2" * 64}
@@ -405,10 +412,10 @@ def _three(purged: Purged) -> list[certificates.Certificate]:
     """Three certificates in a chain, the first two of purges that found nothing due."""
     made = []
     for number in range(2):
-        run_id, purge_id = runs.new_id(), runs.new_id()
+        run_id, disposal_id = runs.new_id(), runs.new_id()
         with database.writing(purged.settings) as connection:
-            connection.execute(insert(retention.purges).values(_purge_row(purge_id, run_id)))
-        made.append(certificates.issue(purged.settings, purge_id, Facts(), TODAY + timedelta(number)))
+            connection.execute(insert(retention.disposals).values(_purge_row(disposal_id, run_id)))
+        made.append(certificates.issue(purged.settings, disposal_id, Facts(), TODAY + timedelta(number)))
     return [*made, purged.issue()]
 
 
@@ -557,8 +564,8 @@ def test_the_page_stands_alone_and_says_what_the_document_says(purged: Purged) -
 def test_what_a_person_wrote_is_escaped_on_the_page(_before: Path, tmp_path: Path) -> None:
     folder = _copied(_before, tmp_path / "workspace")
     rotation.add_copy(load(folder), "assurance", "<script>alert(1)</script>")
-    purge_id, facts = purge(load(folder), "assurance", "assurance_metrics")
-    made = certificates.issue(load(folder), purge_id, facts, TODAY)
+    disposal_id, facts = purge(load(folder), "assurance", "assurance_metrics")
+    made = certificates.issue(load(folder), disposal_id, facts, TODAY)
     page = (certificates.folder(load(folder)) / f"{made.certificate_id}.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
 

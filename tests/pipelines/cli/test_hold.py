@@ -179,14 +179,21 @@ def test_an_unreadable_register_is_one_sentence(run: Run, site: Any) -> None:
 def test_what_a_purge_has_destroyed_already_is_told(run: Run, site: Any) -> None:
     with database.writing(site.settings) as connection:
         times = {"as_of": datetime.now(UTC).date(), "created_at": database.now()}
-        words = {"purge_id": "one", "status": "done", "plan_digest": "", "plan": "", "started_by": "test"}
-        connection.execute(insert(retention.purges).values(**words, **times))
-        item = {"purge_id": "one", "item": 0, "retention_class": "call_detail", "action": "delete", "rows": 7}
+        words = {
+            "disposal_id": "one",
+            "reason": "purge",
+            "status": "done",
+            "plan_digest": "",
+            "plan": "",
+            "started_by": "test",
+        }
+        connection.execute(insert(retention.disposals).values(**words, **times))
+        item = {"disposal_id": "one", "item": 0, "retention_class": "call_detail", "action": "delete", "rows": 7}
         where = {"tenant": "default", "view": "billing", "part": "2026-03-01", "file_id": "f", "held": 0}
-        connection.execute(insert(retention.purge_items).values(**item, **where, state="done"))
+        connection.execute(insert(retention.disposal_items).values(**item, **where, state="removed"))
     ran = run("place", *ORDER, "--json")
     assert ran.code == 3
-    assert [(g["month"], g["rows"], g["state"]) for g in ran.json["removed"]] == [("2026-03", 7, "gone")]
+    assert [(g["month"], g["rows"], g["state"]) for g in ran.json["removed"]] == [("2026-03", 7, "removed")]
     told = run("place", *ORDER)
     assert told.code == 3 and "Destroyed before" in told.out and "2026-03" in told.out
     assert run("place", *ORDER, "--from", "2026-04-01").code == 0

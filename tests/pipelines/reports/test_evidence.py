@@ -22,7 +22,7 @@ from callward.settings import Settings
 from pipelines.cli import evidence as evidence_commands
 from pipelines.purge import purge
 from schemas.retention import certificates as table
-from schemas.retention import purges, row_ends
+from schemas.retention import disposals, row_ends
 from schemas.retention_classes import CLASSES
 
 APP = typer.Typer()
@@ -34,16 +34,17 @@ def site(workspace: Callable[..., Any]) -> Any:
     """A workspace with two certificates: of a purge that held something back, and of one that found nothing due."""
     site = workspace("asterisk")
     for held in ([Held("default", "call_detail", 7), Held("default", "suspense", 2, ("0123abcd",))], []):
-        purge_id = runs.new_id()
+        disposal_id = runs.new_id()
         with database.writing(site.settings) as connection:
-            connection.execute(insert(purges).values(_purge(purge_id)))
-        certificates.issue(site.settings, purge_id, Facts(held=held), date(2026, 11, 22))
+            connection.execute(insert(disposals).values(_purge(disposal_id)))
+        certificates.issue(site.settings, disposal_id, Facts(held=held), date(2026, 11, 22))
     return site
 
 
-def _purge(purge_id: str) -> dict[str, Any]:
+def _purge(disposal_id: str) -> dict[str, Any]:
     return {
-        "purge_id": purge_id,
+        "disposal_id": disposal_id,
+        "reason": "purge",
         "as_of": date(2026, 11, 21),
         "status": "done",
         "plan_digest": "0" * 64,

@@ -751,17 +751,17 @@ def test_a_number_that_two_sources_read_in_two_ways_is_refused(
 # -- too late ----------------------------------------------------------------------------------------------------------
 
 
-def _purge(settings: Settings, purge_id: str, status: str, *items: dict[str, Any]) -> None:
+def _purge(settings: Settings, disposal_id: str, status: str, *items: dict[str, Any]) -> None:
     run = {"as_of": TODAY, "plan_digest": "0" * 64, "plan": "{}", "started_by": "test", "created_at": database.now()}
     usual = {"retention_class": "call_detail", "action": "delete", "tenant": "default", "view": "billing", "held": 0}
     rows = [
-        {**usual, "purge_id": purge_id, "item": n, "file_id": f"f{n}", "rows": 10, **item}
+        {**usual, "disposal_id": disposal_id, "item": n, "file_id": f"f{n}", "rows": 10, **item}
         for n, item in enumerate(items)
     ]
     _write(
         settings,
-        insert(retention.purges).values(purge_id=purge_id, status=status, **run),
-        insert(retention.purge_items).values(rows),
+        insert(retention.disposals).values(disposal_id=disposal_id, reason="purge", status=status, **run),
+        insert(retention.disposal_items).values(rows),
     )
 
 
@@ -769,27 +769,27 @@ def test_a_hold_that_comes_too_late_is_told_what_is_gone(settings: Settings) -> 
     _purge(
         settings,
         "one",
-        "destroying",
-        {"part": "2026-03-01", "state": "done"},
-        {"part": "2026-03-02", "state": "done", "held": 4},
+        "removing",
+        {"part": "2026-03-01", "state": "removed"},
+        {"part": "2026-03-02", "state": "removed", "held": 4},
         {"part": "2026-03-03", "state": "tombstoned"},
         {"part": "2026-03-01", "state": "kept"},
-        {"part": "2026-05-01", "state": "done"},
-        {"part": "2026-03-01", "state": "done", "tenant": "acme"},
-        {"part": "2026-03-01", "state": "done", "action": "release"},
-        {"part": "2026-09-01", "state": "done", "view": "archive", "retention_class": "archive"},
-        {"part": "2026-02-01", "state": "done", "view": "archive", "retention_class": "archive"},
-        {"part": "suspense", "state": "done", "view": "suspense", "retention_class": "suspense"},
+        {"part": "2026-05-01", "state": "removed"},
+        {"part": "2026-03-01", "state": "removed", "tenant": "acme"},
+        {"part": "2026-03-01", "state": "removed", "action": "release"},
+        {"part": "2026-09-01", "state": "removed", "view": "archive", "retention_class": "archive"},
+        {"part": "2026-02-01", "state": "removed", "view": "archive", "retention_class": "archive"},
+        {"part": "suspense", "state": "removed", "view": "suspense", "retention_class": "suspense"},
     )
     _purge(settings, "two", "tombstoned", {"part": "2026-03-01", "state": "tombstoned"})
     hold = order(first=date(2026, 3, 1), last=date(2026, 3, 31))
     with database.reading(settings) as connection:
         gone = holds.removed(connection, hold)
-    assert {(g.purge_id, g.class_, g.view, g.month, g.state, g.rows) for g in gone} == {
-        ("one", "call_detail", "billing", "2026-03", "gone", 16),
-        ("one", "call_detail", "billing", "2026-03", "going", 10),
-        ("one", "archive", "archive", "2026-09", "gone", 10),
-        ("one", "suspense", "suspense", "", "gone", 10),
+    assert {(g.disposal_id, g.class_, g.view, g.month, g.state, g.rows) for g in gone} == {
+        ("one", "call_detail", "billing", "2026-03", "removed", 16),
+        ("one", "call_detail", "billing", "2026-03", "removing", 10),
+        ("one", "archive", "archive", "2026-09", "removed", 10),
+        ("one", "suspense", "suspense", "", "removed", 10),
     }
 
 

@@ -16,8 +16,8 @@ from callward.retention.purge.due_files import (
     BY_ACCOUNT,
     BY_TRUNK,
     FROZEN,
-    GONE,
     OPEN,
+    REMOVED,
     USAGE,
     Dates,
     Governance,
@@ -25,9 +25,9 @@ from callward.retention.purge.due_files import (
     PlanItem,
     after,
     derived_rows,
-    doomed_keys,
     expiries,
     items,
+    keys_to_destroy,
     last_of_month,
 )
 from schemas.retention_classes import Window
@@ -167,8 +167,8 @@ def month_keys(month: str = "2026-03") -> list[MonthKey]:
     return [MonthKey(f"{c}-{p}-{month}", c, "default", month, p) for c, listed in purposes.items() for p in listed]
 
 
-def doomed(as_of: date, *remaining: DataFile, known: list[MonthKey] | None = None) -> set[str]:
-    found = doomed_keys(known or month_keys(), remaining, law(), as_of, TODAY)
+def to_destroy(as_of: date, *remaining: DataFile, known: list[MonthKey] | None = None) -> set[str]:
+    found = keys_to_destroy(known or month_keys(), remaining, law(), as_of, TODAY)
     return {f"{key.domain}/{key.purpose}" for key, _ in found}
 
 
@@ -179,38 +179,38 @@ BILLING = {"billing/meta", "billing/id", "billing/content", "lineage/billing"}
 
 def test_keys_go_with_the_last_date_of_their_month() -> None:
     end = date(2026, 3, 31)
-    assert doomed(last("assurance_metrics", end)) == set()
-    assert doomed(last("assurance_metrics", end) + timedelta(1)) == ASSURANCE
-    assert doomed(last("call_detail", end) + timedelta(1)) == ASSURANCE | NUMBERS
-    assert doomed(last("billing_transaction", end) + timedelta(1)) == ASSURANCE | NUMBERS | BILLING
+    assert to_destroy(last("assurance_metrics", end)) == set()
+    assert to_destroy(last("assurance_metrics", end) + timedelta(1)) == ASSURANCE
+    assert to_destroy(last("call_detail", end) + timedelta(1)) == ASSURANCE | NUMBERS
+    assert to_destroy(last("billing_transaction", end) + timedelta(1)) == ASSURANCE | NUMBERS | BILLING
 
 
 def test_a_file_that_is_left_keeps_the_keys_of_its_view_and_month() -> None:
     as_of = date(2027, 6, 1)
-    assert doomed(as_of, file("assurance", date(2026, 3, 9))) == NUMBERS | BILLING
-    assert doomed(as_of, file("billing", date(2026, 3, 9))) == ASSURANCE
-    assert doomed(as_of, file("billing", date(2026, 3, 9), numbers=False)) == ASSURANCE | NUMBERS
-    assert doomed(as_of, file("assurance", date(2026, 4, 1))) == ASSURANCE | NUMBERS | BILLING
-    assert doomed(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == ASSURANCE | NUMBERS | BILLING
+    assert to_destroy(as_of, file("assurance", date(2026, 3, 9))) == NUMBERS | BILLING
+    assert to_destroy(as_of, file("billing", date(2026, 3, 9))) == ASSURANCE
+    assert to_destroy(as_of, file("billing", date(2026, 3, 9), numbers=False)) == ASSURANCE | NUMBERS
+    assert to_destroy(as_of, file("assurance", date(2026, 4, 1))) == ASSURANCE | NUMBERS | BILLING
+    assert to_destroy(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == ASSURANCE | NUMBERS | BILLING
 
 
 def test_keys_of_logs_go_when_their_month_is_over_and_nothing_is_under_them() -> None:
     known = [MonthKey(f"{month}-key", "suspense", "default", month, "records") for month in ("2026-03", "2026-04")]
-    assert [key.month for key, _ in doomed_keys(known, [], law(), date(2026, 4, 20), TODAY)] == ["2026-03"]
+    assert [key.month for key, _ in keys_to_destroy(known, [], law(), date(2026, 4, 20), TODAY)] == ["2026-03"]
     under = log("suspense", DAY, DAY, key_ids="2026-03-key")
-    assert doomed_keys(known, [under], law(), date(2026, 4, 20), TODAY) == []
+    assert keys_to_destroy(known, [under], law(), date(2026, 4, 20), TODAY) == []
 
 
 def test_transit_keys_go_after_the_window_of_temp() -> None:
     known = [MonthKey("k", "transit", "_all", "2026-03", "shuffle")]
-    assert doomed_keys(known, [], law(), date(2026, 4, 7), TODAY) == []
-    assert doomed_keys(known, [], law(), date(2026, 4, 8), TODAY) == [(known[0], "temp")]
+    assert keys_to_destroy(known, [], law(), date(2026, 4, 7), TODAY) == []
+    assert keys_to_destroy(known, [], law(), date(2026, 4, 8), TODAY) == [(known[0], "temp")]
 
 
 def test_keys_of_ids_and_of_every_month_never_go() -> None:
     known = [MonthKey("a", "ids", "default", "all", "record"), MonthKey("b", "hold", "_all", "all", "register")]
     known.append(MonthKey("c", "ids", "default", "2026-03", "record"))
-    assert doomed_keys(known, [], law(), TODAY, TODAY) == []
+    assert keys_to_destroy(known, [], law(), TODAY, TODAY) == []
 
 
 def test_after_a_plan_a_file_is_no_longer_under_the_key_of_its_numbers() -> None:
@@ -244,9 +244,9 @@ def dates(as_of: date, *, at_expiry: str = "anonymize", found: tuple[Hold, ...] 
 def test_rows_by_trunk_stay_where_the_class_is_anonymized() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
     kept = states(dates(as_of), file("assurance"))
-    assert kept[f"{BY_ACCOUNT} {DAY}"] == GONE
+    assert kept[f"{BY_ACCOUNT} {DAY}"] == REMOVED
     assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
-    assert set(states(dates(as_of, at_expiry="purge"), file("assurance")).values()) == {GONE}
+    assert set(states(dates(as_of, at_expiry="purge"), file("assurance")).values()) == {REMOVED}
 
 
 def test_rows_of_dates_that_a_hold_covers_stay() -> None:
@@ -263,14 +263,14 @@ def test_rows_of_a_date_that_is_not_all_gone_are_left_open() -> None:
 def test_what_was_noted_is_told_again_only_when_it_changes() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
     noted = {(table, "default", DAY): FROZEN for table in (BY_ACCOUNT, *BY_TRUNK)}
-    assert states(dates(as_of), noted=noted) == {f"{BY_ACCOUNT} {DAY}": GONE}
+    assert states(dates(as_of), noted=noted) == {f"{BY_ACCOUNT} {DAY}": REMOVED}
 
 
 def test_usage_closes_with_the_last_call_date_that_may_be_in_it() -> None:
     one = timedelta(1)
     found = states(dates(last("billing_transaction") + one), file())
-    assert found[f"{USAGE} {DAY - one}"] == GONE and found[f"{USAGE} {DAY}"] == OPEN
-    assert states(dates(last("billing_transaction", DAY + one) + one), file())[f"{USAGE} {DAY}"] == GONE
+    assert found[f"{USAGE} {DAY - one}"] == REMOVED and found[f"{USAGE} {DAY}"] == OPEN
+    assert states(dates(last("billing_transaction", DAY + one) + one), file())[f"{USAGE} {DAY}"] == REMOVED
 
 
 # -- any window --------------------------------------------------------------------------------------------------------

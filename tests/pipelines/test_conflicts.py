@@ -49,7 +49,7 @@ WORKS = {
         lambda site: purged(site, NUMBERS_KEPT + timedelta(1)),
         "purge-prepared",
         f"{DAY}",
-        "pipelines.purge._TRIES",
+        TRIES,
         "nights or holds changed what was planned again and again; nothing more was purged, run it again",
     ),
 }

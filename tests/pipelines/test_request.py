@@ -533,7 +533,7 @@ def test_a_request_that_another_commit_always_comes_before_stays_open_and_change
     before, (entries, derived) = office.site.view("billing"), (office.site.entries(), office.site.derived())
     with monkeypatch.context() as patched, pytest.raises(Problem, match="nothing was changed: answer it later"):
         _another_before(office, patched, ALWAYS)
-        patched.setattr(requests, "_ATTEMPTS", 2)
+        patched.setattr("callward.lake.conflicts.TRIES", 2)
         office.ask(**asked)
     assert office.site.view("billing").equals(before)
     assert (office.site.entries(), office.site.derived()) == (entries, derived)

@@ -5,7 +5,6 @@ answer + terminal reject or unavailable) / seizures. A seizure is counted per ro
 once per caller's call (leg 0) on the ingress side. Attempts of unknown disposition are in no numerator or denominator.
 """
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -48,11 +47,6 @@ def negative(derived: Derived) -> Derived:
 def pdd_bucket(pdd_ms: np.ndarray) -> np.ndarray:
     """Log bucket of a post-dial delay: floor(4·log2(ms)): bounds 19 % apart; 0 ms and 1 ms share bucket 0."""
     return np.asarray(np.floor(PDD_BUCKETS_PER_OCTAVE * np.log2(np.maximum(pdd_ms, 1))), np.int64)
-
-
-def pdd_bounds(bucket: int) -> tuple[float, float]:
-    """Milliseconds that a bucket spans: [low, high)."""
-    return math.exp2(bucket / PDD_BUCKETS_PER_OCTAVE), math.exp2((bucket + 1) / PDD_BUCKETS_PER_OCTAVE)
 
 
 def _sum(name: str, columns: dict[str, pa.Array | pa.ChunkedArray], tenant: str) -> pa.Table:

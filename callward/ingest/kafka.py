@@ -147,14 +147,8 @@ def _partitions(metadata: Any, topic: str) -> list[int]:
     return sorted(described.partitions)
 
 
-def retention_ms(settings: Settings, topic: str) -> int | None:
-    """Return how long the broker keeps a message of the topic at least, in ms; None where it is kept for ever."""
-    admin = _Admin(settings)
-    admin.metadata(settings.kafka)
-    return _retention(admin, topic)
-
-
 def _retention(admin: "_Admin", topic: str) -> int | None:
+    """Return how long the broker keeps a message of the topic at least, in ms; None where it is kept for ever."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
         asked = admin.client.describe_configs([resource], request_timeout=_PATIENCE_S)

@@ -194,23 +194,18 @@ def _row_stock(tenant: str, cls: str, day: date, rows: int, law: Governance) -> 
 # -- expired but present ---------------------------------------------------------------------------------------------
 
 
-def expired_but_present(settings: Settings, as_of: date, today: date) -> list[dict[str, Any]]:
-    """Rows past their window on `as_of` that are still there: {tenant, class, due, held, kept, overdue}, where any are.
-
-    due = held + kept + overdue. `held`: copied apart for holds that everybody may know of. `kept`: for other reasons (a
-    hold that cannot be matched there, or may not be known; what is only listed when it is due). `overdue` is what the
-    next purge takes, and 0 after one. Raises Problem while the hold register cannot be relied on.
-    """
-    with database.reading(settings) as connection:
-        return _expired(stock(connection, _governed(settings, connection, as_of, today)), as_of)
-
-
 def _governed(settings: Settings, connection: Connection, as_of: date, today: date) -> Governed:
     blocking = holds.opened(settings, today=today) if holds.any_open(connection) else []
     return Governed(Governance(policy_register.in_force(settings, connection)), blocking, as_of, today)
 
 
 def _expired(found: Iterable[ExpiringRows], as_of: date) -> list[dict[str, Any]]:
+    """Return the rows past their window on `as_of` that are still there: {tenant, class, due, held, kept, overdue}.
+
+    due = held + kept + overdue. `held`: copied apart for holds that everybody may know of. `kept`: for other reasons (a
+    hold that cannot be matched there, or may not be known; what is only listed when it is due). `overdue` is what the
+    next purge takes, and 0 after one.
+    """
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTS, 0))
     for item in found:
         if as_of >= item.due:

@@ -117,6 +117,13 @@ files_of_any_kind = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
+def expired_but_present(now: Settings, as_of: date, today: date) -> list[dict[str, Any]]:
+    """Return what the calendar counts as past its window, by tenant and class."""
+    with database.reading(now) as connection:
+        governed = purge_calendar._governed(now, connection, as_of, today)
+        return purge_calendar._expired(purge_calendar.stock(connection, governed), as_of)
+
+
 @given(files_of_any_kind, st.fixed_dictionaries({cls: st.sampled_from(WINDOWS) for cls in GOVERNED}), st.data())
 def test_what_is_due_is_what_dates_and_windows_say(
     site: Any, files: list[File], chosen: dict[str, str], data: st.DataObject
@@ -127,7 +134,7 @@ def test_what_is_due_is_what_dates_and_windows_say(
     around = [day + timedelta(n) for _, day, _ in days for n in (-1, 0)]
     any_day = st.dates(date(2018, 1, 1), date(2035, 1, 1))
     as_of = data.draw(st.sampled_from(around) | any_day if around else any_day)
-    found = {row["class"]: row for row in purge_calendar.expired_but_present(now, as_of, TODAY)}
+    found = {row["class"]: row for row in expired_but_present(now, as_of, TODAY)}
     lines = {row["class"]: row for row in purge_calendar.calendar(now, TODAY, as_of) if row["tenant"] == "default"}
     for cls in GOVERNED:
         past = sum(rows for of, day, rows in days if of == cls and as_of >= day)
@@ -153,7 +160,7 @@ def test_every_class_is_in_the_calendar_and_one_without_a_store_shows_0(site: An
 def test_the_audit_log_and_certificates_are_listed_and_never_overdue(site: Any) -> None:
     now = windows(site, {"audit": "1 day", "keys": "1 day"})
     register(now, [])
-    found = {row["class"]: row for row in purge_calendar.expired_but_present(now, TODAY + timedelta(400), TODAY)}
+    found = {row["class"]: row for row in expired_but_present(now, TODAY + timedelta(400), TODAY)}
     assert found["audit"]["due"] == found["audit"]["kept"] > 0 == found["audit"]["overdue"]
     assert found["keys"]["due"] == found["keys"]["kept"] > 0 == found["keys"]["overdue"]
 
@@ -161,9 +168,9 @@ def test_the_audit_log_and_certificates_are_listed_and_never_overdue(site: Any) 
 def test_an_archive_of_several_tenants_goes_with_the_shortest_window(site: Any) -> None:
     now = windows(site, {"archive": "92 days"})
     register(now, [File("archive", TODAY - timedelta(93), tenant="_shared")])
-    (row,) = purge_calendar.expired_but_present(now, TODAY, TODAY)
+    (row,) = expired_but_present(now, TODAY, TODAY)
     assert (row["tenant"], row["class"], row["overdue"]) == ("_shared", "archive", 1)
-    assert purge_calendar.expired_but_present(now, TODAY - timedelta(1), TODAY) == []
+    assert expired_but_present(now, TODAY - timedelta(1), TODAY) == []
 
 
 def test_requests_and_transit_keys_fall_due_too(site: Any) -> None:
@@ -181,10 +188,10 @@ def test_requests_and_transit_keys_fall_due_too(site: Any) -> None:
         connection.execute(insert(requests), rows)
         values = {**key, "key_id": "f" * 32, "domain": "transit", "month": "2026-10", "format_version": 1}
         connection.execute(insert(keys).values(**values, created_at=answered))
-    found = {row["class"]: row for row in purge_calendar.expired_but_present(now, date(2026, 11, 22), TODAY)}
+    found = {row["class"]: row for row in expired_but_present(now, date(2026, 11, 22), TODAY)}
     assert found["requests"]["overdue"] == 1
     assert found["temp"]["overdue"] == 1
-    assert "temp" not in {row["class"] for row in purge_calendar.expired_but_present(now, date(2026, 11, 7), TODAY)}
+    assert "temp" not in {row["class"] for row in expired_but_present(now, date(2026, 11, 7), TODAY)}
 
 
 # -- holds ------------------------------------------------------------------------------------------------------------
@@ -223,7 +230,7 @@ def placed(now: Settings, **changes: Any) -> holds.Hold:
 
 
 def states(now: Settings, as_of: date = TODAY) -> dict[str, tuple[int, int, int]]:
-    rows = purge_calendar.expired_but_present(now, as_of, datetime.now(UTC).date())
+    rows = expired_but_present(now, as_of, datetime.now(UTC).date())
     return {row["class"]: (row["held"], row["kept"], row["overdue"]) for row in rows}
 
 

@@ -3,9 +3,11 @@
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from typer.main import get_command
 
 from callward import audit, initiate, query, settings
@@ -122,6 +124,11 @@ def test_every_root_is_explained():
     assert [name for name in settings.KEY_DOMAINS if f"`{name}`" not in text] == []
 
 
+_SECTIONS = {
+    name: field.annotation
+    for name, field in settings.Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+}
 _MODELS = (
     settings.Source,
     declaration.Declaration,
@@ -172,6 +179,21 @@ def test_sources_in_the_walk_through_are_settings():
         tables = tomllib.loads(block)
         for source in tables["sources"] if isinstance(tables.get("sources"), list) else []:
             assert settings.Source(**source).format in declaration.available()
+
+
+def _keys_of_settings(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (section, key) of each setting that a page names as `section.key` or shows in TOML."""
+    yield from re.findall(rf"`({'|'.join(_SECTIONS)})\.(\w+)", text)
+    for kind, body in _BLOCK.findall(text):
+        if kind == "toml" and "format_version" not in body:
+            tables = {name: keys for name, keys in tomllib.loads(body).items() if name in _SECTIONS}
+            yield from ((name, key) for name, keys in tables.items() for key in keys)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_in_the_documents_exist(path):
+    named = set(_keys_of_settings(path.read_text(encoding="utf-8")))
+    assert {key for key in named if key[1] not in _SECTIONS[key[0]].model_fields} == set()
 
 
 def test_the_sql_for_billing_runs(tmp_path):

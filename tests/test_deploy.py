@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from callward.settings import Receive, Stream
 from pipelines.cli.main import app
@@ -12,9 +13,7 @@ from pipelines.cli.main import app
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 SERVICES = sorted(DEPLOY.glob("systemd/*.service"))
 MANIFESTS = sorted(DEPLOY.glob("kubernetes/*.yaml"))
-KNOWN = {command.name or command.callback.__name__ for command in app.registered_commands} | {
-    group.name for group in app.registered_groups
-}
+KNOWN = set(get_command(app).commands)
 
 
 def unit(path: Path) -> configparser.ConfigParser:

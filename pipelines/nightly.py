@@ -24,6 +24,7 @@ from pipelines import release as releases
 from pipelines.compact import compact_after
 from pipelines.intake import FileUnreadable, Intake
 from pipelines.pending import expire_pending
+from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket
@@ -69,7 +70,7 @@ class Night:
     left_alone: list[LeftAlone] = field(default_factory=list)
     waves: int = 0
     refused: int = 0
-    releases: list[dict[str, Any]] = field(default_factory=list)
+    releases: list[DueRelease] = field(default_factory=list)
 
     @property
     def must_look(self) -> bool:
@@ -77,7 +78,7 @@ class Night:
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)
-            or (any(one["status"] != "published" for one in self.releases))
+            or (any(release.status != "published" for release in self.releases))
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class Night:
             "waves": self.waves,
             "files": [file.to_dict() for file in self.files],
             "left_alone": [{"file": item.name, "reason": item.reason} for item in self.left_alone],
-            "releases": self.releases,
+            "releases": [vars(release) for release in self.releases],
         }
 
 

@@ -5,10 +5,11 @@ where something is added up.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import Connection, func, select
 
@@ -93,19 +94,106 @@ def _check(settings: Settings, release: Release) -> None:
 # -- one release -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """A table of a period that is out; `files`: name → SHA-256, in `folder`. `rho` is in nano-rho."""
+
+    release_id: str
+    name: str
+    tenant: str
+    period: str
+    correction_no: int
+    kind: str
+    audience: str
+    status: str
+    published_at: datetime
+    rho: int
+    folder: str
+    files: Mapping[str, str]
+    cells: Mapping[str, int]  # how many there are, and how many are suppressed
+
+    @classmethod
+    def of(cls, settings: Settings, out: Published) -> Self:
+        """Return what is said of a publication."""
+        row = out.row
+        return cls(
+            release_id=row.release_id,
+            name=row.name,
+            tenant=row.tenant,
+            period=str(Period(row.period_start, row.period_end)),
+            correction_no=row.correction_no,
+            kind=row.kind,
+            audience=row.audience,
+            status=row.status,
+            published_at=row.published_at,
+            rho=row.rho,
+            folder=str(settings.released_path / row.path),
+            files=out.files,
+            cells=out.sheet["cells"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasePlan:
+    """What a release would cost (in nano-rho, by scope what is left before it), and whether it is out already."""
+
+    name: str
+    period: str
+    dry_run: bool = True
+    status: str
+    due: str
+    cells: int
+    rho: int
+    left_before: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DueRelease:
+    """What became of a table of a period that was due: published, no budget or failed, with the reason."""
+
+    name: str
+    period: str
+    status: str
+    reason: str = ""
+
+
 def run(
     settings: Settings,
     name: str,
     period: str,
     *,
     correct: bool = False,
-    dry_run: bool = False,
     progress: Progress = lambda line: None,
-) -> dict[str, Any]:
+) -> Released:
     """Release a table for a period ("2026-11-21" or "2026-11"); what is out already is given back as it is.
 
     Raises Problem or UsageProblem in one sentence; before the reservation nothing is charged, after it all of it is.
     """
+    release, span = _checked(settings, name, period, correct)
+    return _release(settings, release, span, correct, progress)
+
+
+def plan(settings: Settings, name: str, period: str, *, correct: bool = False) -> ReleasePlan:
+    """Return what a run would cost, and whether its table is out already. Raises what `run` does for its arguments."""
+    release, span = _checked(settings, name, period, correct)
+    with database.reading(settings) as connection:
+        _check_rows(connection, release, span)
+        scopes = budget.scopes(release, span)
+        left = {str(scope): budget.cap_of(settings, scope) - budget.charged(connection, scope) for scope in scopes}
+        out = budget.is_published(connection, release, span)
+    return ReleasePlan(
+        name=release.name,
+        period=str(span),
+        status="published" if out else "not released",
+        due=span.due(release.lateness_days).isoformat(),
+        cells=release.grid().size,
+        rho=release.rho,
+        left_before=left,
+    )
+
+
+def _checked(settings: Settings, name: str, period: str, correct: bool) -> tuple[Release, Period]:
+    """Return what is asked for; raises UsageProblem for what is not declared or may not run."""
     database.check_version(settings)
     release = named(settings, name)
     span = Period.parse(release.grain, period)
@@ -113,12 +201,10 @@ def run(
         out = budget.is_published(connection, release, span)
     if correct or not out:  # what is out is given back whatever is declared beside it since
         _check(settings, release)
-    if dry_run:
-        return _tried(settings, release, span)
-    return _released(settings, release, span, correct, progress)
+    return release, span
 
 
-def _released(settings: Settings, release: Release, span: Period, correct: bool, progress: Progress) -> dict[str, Any]:
+def _release(settings: Settings, release: Release, span: Period, correct: bool, progress: Progress) -> Released:
     tally: dict[str, Any] = {}
     _prove(settings, release, span)
     with (
@@ -138,10 +224,9 @@ def _released(settings: Settings, release: Release, span: Period, correct: bool,
             reserved, tally = _published(settings, run_id, reserved, data, progress)
         if not exports.has_release(settings, reserved.release_id):
             exports.write(settings, f"release {reserved.release_id}")  # a database put back from before must know it
-        done = told(settings, reserved)
         # Exact figures are for those who run it, in the run's own summary, and in nothing that is published.
-        runs.finish(settings, run_id, "done", {"release": done["release_id"], "rows": tally})
-    return done
+        runs.finish(settings, run_id, "done", {"release": reserved.release_id, "rows": tally})
+    return Released.of(settings, reserved)
 
 
 def _published(
@@ -192,45 +277,6 @@ def _clear_lost(settings: Settings) -> None:
         folder = settings.released_path / path
         for left in (folder, folder.with_name(f"{folder.name}.tmp")):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def told(settings: Settings, out: Published) -> dict[str, Any]:
-    """What was released, as `callward release run --json` prints it."""
-    row = out.row
-    return {
-        "release_id": row.release_id,
-        "name": row.name,
-        "tenant": row.tenant,
-        "period": str(Period(row.period_start, row.period_end)),
-        "correction_no": row.correction_no,
-        "kind": row.kind,
-        "audience": row.audience,
-        "status": row.status,
-        "published_at": row.published_at,
-        "rho": row.rho,
-        "folder": str(settings.released_path / row.path),
-        "files": out.files,
-        "cells": out.sheet["cells"],
-    }
-
-
-def _tried(settings: Settings, release: Release, span: Period) -> dict[str, Any]:
-    """What a run would cost, and whether its table is out already."""
-    with database.reading(settings) as connection:
-        _check_rows(connection, release, span)
-        scopes = budget.scopes(release, span)
-        left = {str(scope): budget.cap_of(settings, scope) - budget.charged(connection, scope) for scope in scopes}
-        out = budget.is_published(connection, release, span)
-    return {
-        "name": release.name,
-        "period": str(span),
-        "dry_run": True,
-        "status": "published" if out else "not released",
-        "due": span.due(release.lateness_days).isoformat(),
-        "cells": release.grid().size,
-        "rho": release.rho,
-        "left_before": left,
-    }
 
 
 # -- the rows ----------------------------------------------------------------------------------------------------------
@@ -316,28 +362,28 @@ def needs_numbers(release: Release) -> bool:
 # -- what a night does -------------------------------------------------------------------------------------------------
 
 
-def due(settings: Settings, progress: Progress = lambda line: None, today: date | None = None) -> list[dict[str, Any]]:
+def due(settings: Settings, progress: Progress = lambda line: None, today: date | None = None) -> list[DueRelease]:
     """Release what is due and not out yet; a night goes on whatever becomes of it. Says of each what was done."""
-    done: list[dict[str, Any]] = []
     try:
-        releases_of = declared(settings)
+        everyone = declared(settings)
     except Problem as problem:
-        return [{"name": "", "period": "", "status": "failed", "reason": str(problem)}]
-    for release in releases_of:
-        for span in _periods_due(settings, release, today or database.now().date()):
-            done.append(_attempted(settings, release, span, progress))
-    return done
+        return [DueRelease("", "", "failed", str(problem))]
+    day = today or database.now().date()
+    return [
+        _attempt(settings, release, span, progress)
+        for release in everyone
+        for span in _periods_due(settings, release, day)
+    ]
 
 
-def _attempted(settings: Settings, release: Release, span: Period, progress: Progress) -> dict[str, Any]:
+def _attempt(settings: Settings, release: Release, span: Period, progress: Progress) -> DueRelease:
     try:
         _check(settings, release)
-        _released(settings, release, span, False, progress)
+        _release(settings, release, span, False, progress)
     except Problem as problem:
         status = "no budget" if isinstance(problem, Spent) else "failed"
-        reason = "; ".join(str(problem).splitlines())
-        return {"name": release.name, "period": str(span), "status": status, "reason": reason}
-    return {"name": release.name, "period": str(span), "status": "published", "reason": ""}
+        return DueRelease(release.name, str(span), status, "; ".join(str(problem).splitlines()))
+    return DueRelease(release.name, str(span), "published")
 
 
 def _periods_due(settings: Settings, release: Release, today: date) -> list[Period]:
@@ -394,7 +440,7 @@ def _released_last(settings: Settings, release: Release, span: Period, progress:
     with database.reading(settings) as connection:
         if budget.is_published(connection, release, span) or _begun_to_go(connection, release, span):
             return []
-    made = _attempted(settings, release, span, progress)
-    if made["status"] == "published":
+    attempt = _attempt(settings, release, span, progress)
+    if attempt.status == "published":
         return []
-    return [f"rows of {span} went without {release.name}, which could not be released: {made['reason']}"]
+    return [f"rows of {span} went without {release.name}, which could not be released: {attempt.reason}"]

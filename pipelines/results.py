@@ -4,6 +4,7 @@ A result is a frozen dataclass. Its fields are the document, in their order; a n
 underscore behind it (`class_`), which the document leaves out.
 """
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,10 @@ class Result(ABC):
     @abstractmethod
     def render(self) -> Iterator[Part]:
         """Yield lines and tables for a person."""
+
+    def print_document(self) -> None:
+        """Print the JSON document on standard output."""
+        terminal.document(self.to_dict())
 
     def warnings(self) -> Iterator[str]:
         """Yield sentences for standard error, beside what is rendered."""
@@ -76,6 +81,23 @@ class Text(Result):
 
     def render(self) -> Iterator[Part]:
         yield self.text
+
+
+@dataclass(frozen=True)
+class Verbatim(Result):
+    """A text that was published or signed: printed byte for byte, and as the document too where it is one."""
+
+    text: str
+
+    def to_dict(self) -> Document:
+        document: Document = json.loads(self.text)
+        return document
+
+    def print_document(self) -> None:
+        terminal.show(self.text.removesuffix("\n"))
+
+    def render(self) -> Iterator[Part]:
+        yield self.text.removesuffix("\n")
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_kills_end_where_the_budget_does(site: Any) -> None:
     assert refused.code == 2 and "privacy budget" in refused.err
     assert charged(site) == 2 * RHO and files(site) == set()
     with database.reading(site.settings) as connection:
-        assert all(row["left"] == 0 for row in budget.balances(site.settings, connection) if row["window"] == "all")
+        assert all(row.left == 0 for row in budget.balances(site.settings, connection) if row.window == "all")
 
 
 def test_two_releases_of_one_table_at_once_are_one(site: Any) -> None:

@@ -390,7 +390,7 @@ def test_5_nothing_is_purged_while_the_holds_cannot_be_read(workspace: Callable[
     assert site.view("billing").equals(rows)
 
 
-# -- 6. Anonymous means tested (every attack: callward/release/test_siege.py; the ledger: pipelines/test_release.py) ---
+# -- 6. Anonymous means tested (attacks: callward/release/attack/test_suite.py; the ledger: pipelines/test_release.py) -
 
 
 VICTIM = "+13035550177"

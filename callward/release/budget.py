@@ -339,7 +339,7 @@ def _check_caps(settings: Settings, connection: Connection, release: Release, pe
         if release.rho and before + release.rho > cap:
             raise Spent(
                 f"the privacy budget of {scope} does not allow {release.name} of {period}: it takes "
-                f"{told(release.rho)} rho, and {told(max(cap - before, 0))} of {told(cap)} are left"
+                f"{rho_text(release.rho)} rho, and {rho_text(max(cap - before, 0))} of {rho_text(cap)} are left"
             )
         _note_cap(connection, scope, cap)
 
@@ -356,17 +356,30 @@ def _note_cap(connection: Connection, scope: Scope, cap: int) -> None:
         connection.execute(insert(release_budgets).values(**vars(scope), **values))
         return
     connection.execute(update(release_budgets).where(of_scope).values(**values))
-    change = audit.Entry(ROLE, "release-cap", f"budget {scope}", f"{told(known)} to {told(cap)} rho, by the settings")
-    audit.append(connection, [change])
+    change = f"{rho_text(known)} to {rho_text(cap)} rho, by the settings"
+    audit.append(connection, [audit.Entry(ROLE, "release-cap", f"budget {scope}", change)])
 
 
-def told(nano: int) -> str:
-    """rho for a person, without needless zeros."""
+def rho_text(nano: int) -> str:
+    """Return rho for a person, without needless zeros."""
     return f"{Decimal(nano) / NANO:f}".rstrip("0").rstrip(".") if nano else "0"
 
 
-def balances(settings: Settings, connection: Connection) -> list[dict[str, Any]]:
-    """Each scope that was ever charged: cap, spent (of it lost), and left, in nano-rho.
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """A scope that was charged: cap, spent (of it lost), and left, in nano-rho."""
+
+    tenant: str
+    unit: str
+    window: str
+    cap: int
+    spent: int
+    lost: int
+    left: int
+
+
+def balances(settings: Settings, connection: Connection) -> list[Balance]:
+    """Return the balance of each scope that was ever charged.
 
     Lost is also what was charged for a reservation that the register does not know, as after a restore.
     """
@@ -382,7 +395,7 @@ def balances(settings: Settings, connection: Connection) -> list[dict[str, Any]]
     for tenant, unit, window, *sums in connection.execute(query):
         scope, (spent, gone) = Scope(tenant, unit, window), map(int, sums)  # PostgreSQL sums to decimals
         cap = cap_of(settings, scope)
-        found.append({**vars(scope), "cap": cap, "spent": spent, "lost": gone, "left": max(cap - spent, 0)})
+        found.append(Balance(**vars(scope), cap=cap, spent=spent, lost=gone, left=max(cap - spent, 0)))
     return found
 
 

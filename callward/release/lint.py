@@ -131,9 +131,9 @@ def _budget(release: Release, settings: Settings, others: Sequence[Release]) -> 
             with_them = f" together with {', '.join(one.name for one in sharing)}" if sharing else ""
             yield Finding(
                 "budget",
-                f"a month of it{with_them} takes {budget.told(takes)} rho of each {scope.unit} of {scope.tenant}, and "
-                f"{budget.told(cap)} is allowed (tenants.{scope.tenant}.release.rho_month): "
-                f"at most {budget.told(_fitting(release, cap, sharing))} rho fit per {release.grain}",
+                f"a month of it{with_them} takes {budget.rho_text(takes)} rho of each {scope.unit} of {scope.tenant}, "
+                f"and {budget.rho_text(cap)} is allowed (tenants.{scope.tenant}.release.rho_month): "
+                f"at most {budget.rho_text(_fitting(release, cap, sharing))} rho fit per {release.grain}",
             )
 
 

@@ -6,10 +6,10 @@ Never on the true data: a preview of it would be a release of it, for free.
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -212,19 +212,55 @@ def useful_share(release: Release, volumes: Volumes, at: int = 0) -> float:
     return float(figures[figures >= _TEN * release.sigmas()[at]].sum() / max(figures.sum(), 1e-9))
 
 
-def preview(release: Release, volumes: Volumes) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SizeClass:
+    """Cells of a true size between two bounds, and the relative error of half and of 95 % of them at most."""
+
+    from_: int
+    to: int | None
+    cells: int
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurePreview:
+    """What a measure would be worth. `kept_share`: what bounding keeps of it; None where it is not known."""
+
+    name: str
+    sigma: float
+    error_95: int
+    useful_share: float
+    sizes: Sequence[SizeClass]
+    kept_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a table would be worth, on made-up traffic of a size or on a table that is out (`on` says which)."""
+
+    name: str
+    on: str
+    calls_per_day: int | None = None
+    units: int | None = None
+    measures: Sequence[MeasurePreview]
+
+
+def preview(release: Release, volumes: Volumes) -> Preview:
     """Relative errors by size of cell on made-up traffic, with the noise that would be drawn and the same bounding."""
     _check_dp(release)
     rows = made(release, volumes)
     exact, bounded = true_figures(release, rows), bounded_figures(release, rows)
-    told = _errors(release, exact, bounded, [useful_share(release, volumes, at) for at in range(len(release.measures))])
+    useful = [useful_share(release, volumes, at) for at in range(len(release.measures))]
     kept = bounded.sum(axis=0) / np.maximum(exact.sum(axis=0), 1e-9)
-    for at, one in enumerate(told):
-        one["kept_share"] = round(float(kept[at]), 4)
-    return {"name": release.name, "on": "made-up traffic", **vars(volumes), "measures": told}
+    measures = [
+        replace(measure, kept_share=round(float(share), 4))
+        for measure, share in zip(_errors(release, exact, bounded, useful), kept, strict=True)
+    ]
+    return Preview(name=release.name, on="made-up traffic", **vars(volumes), measures=measures)
 
 
-def preview_published(release: Release, values: np.ndarray, source: str) -> dict[str, Any]:
+def preview_published(release: Release, values: np.ndarray, source: str) -> Preview:
     """The same on a table that is out already (int64 [size, m]): of noise alone, as nobody's share in it is known."""
     _check_dp(release)
     exact = np.maximum(values, 0).astype(float)
@@ -232,7 +268,7 @@ def preview_published(release: Release, values: np.ndarray, source: str) -> dict
         float(column[column >= _TEN * sigma].sum() / max(column.sum(), 1e-9))
         for column, sigma in zip(exact.T, release.sigmas(), strict=True)
     ]
-    return {"name": release.name, "on": source, "measures": _errors(release, exact, exact, useful)}
+    return Preview(name=release.name, on=source, measures=_errors(release, exact, exact, useful))
 
 
 def _check_dp(release: Release) -> None:
@@ -240,35 +276,37 @@ def _check_dp(release: Release) -> None:
         raise UsageProblem(f"{release.name} is a threshold table: its figures have no noise, and cost no budget")
 
 
-def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Sequence[float]) -> list[dict[str, Any]]:
+def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Sequence[float]) -> list[MeasurePreview]:
     rng = np.random.default_rng(_SEED)  # a stand-in for OpenDP's noise: nothing here is secret
-    found = []
+    previews = []
     for at, (one, sigma) in enumerate(zip(release.measures, release.sigmas(), strict=True)):
         truth = exact[:, at]
         error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
-        classes = list(_classes(truth, error))
-        shown = {
-            "sigma": round(sigma, 1),
-            "error_95": publication.error_of(sigma),
-            "useful_share": round(useful[at], 4),
-        }
-        found.append({"name": one.name, **shown, "sizes": classes})
-    return found
+        previews.append(
+            MeasurePreview(
+                name=one.name,
+                sigma=round(sigma, 1),
+                error_95=publication.error_of(sigma),
+                useful_share=round(useful[at], 4),
+                sizes=list(_classes(truth, error)),
+            )
+        )
+    return previews
 
 
-def _classes(truth: np.ndarray, error: np.ndarray) -> Iterator[dict[str, Any]]:
+def _classes(truth: np.ndarray, error: np.ndarray) -> Iterator[SizeClass]:
     """Median and 95th percentile of the relative error, by classes of true size."""
     for low, high in zip(_SIZES, (*_SIZES[1:], math.inf), strict=True):
         inside = (truth >= low) & (truth < high)
         if inside.any():
             relative = error[inside] / truth[inside]
-            yield {
-                "from": low,
-                "to": None if high == math.inf else int(high) - 1,
-                "cells": int(inside.sum()),
-                "median": round(float(np.median(relative)), 4),
-                "p95": round(float(np.quantile(relative, 0.95)), 4),
-            }
+            yield SizeClass(
+                from_=low,
+                to=None if high == math.inf else int(high) - 1,
+                cells=int(inside.sum()),
+                median=round(float(np.median(relative)), 4),
+                p95=round(float(np.quantile(relative, 0.95)), 4),
+            )
 
 
 # -- which coarser grain works -----------------------------------------------------------------------------------------

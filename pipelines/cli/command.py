@@ -110,7 +110,7 @@ def _of_group(group: Any) -> list[inspect.Parameter]:
 def finish(result: Result, as_json: bool) -> None:
     """Print a result and raise typer.Exit with its exit code, if it is not 0."""
     if as_json:
-        terminal.document(result.to_dict())
+        result.print_document()
     else:
         terminal.show(*result.render())
         for sentence in result.warnings():

@@ -1,121 +1,82 @@
-"""The commands of `callward policy`: check, show, propose, activate."""
+"""`callward policy`: check one, show what is in force, propose, activate."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from callward.settings import load
-from pipelines import terminal
-from pipelines.cli.options import AsJson, Config, DryRun
+from pipelines.cli.command import command
+from pipelines.cli.options import Approver, Changing, Printed, Reading
+from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Retention policies: check one, show what is in force, propose, activate.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A policy (TOML); 'callward policy example' prints one.")]
 OneTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
 Tenant = Annotated[str, typer.Option("--tenant", help="The tenant that it is for.")]
-Person = Annotated[str, typer.Option("--person", help="Who signs: a person that the custodian registered.")]
-Key = Annotated[Path, typer.Option("--key", metavar="FILE", help="That person's signing key file.")]
 
 
-@app.command("lint")
-def lint(file: File, as_json: AsJson = False) -> None:
+@command(app, "callward policy lint mine.toml")
+def lint(file: File, options: Printed) -> Result:
     """Say what would be refused (exit code 2), and what may stand and should be known."""
-    from pipelines.reports import policy as policy_report
+    from pipelines.reports import policy as report
 
-    found = policy_report.linted(file)
-    if as_json:
-        terminal.document(found)
-        return
-    terminal.show(f"{found['file']}: {found['name']} is sound; {terminal.count(found['classes'], 'class', 'classes')}")
-    terminal.show(*(f"note: {note}" for note in found["notes"]))
+    return report.lint(file)
 
 
-@app.command("example")
+@command(app, "callward policy example global-carrier")
 def example(
+    options: Printed,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which one; without, their names.")] = None,
-) -> None:
+) -> Result:
     """Print a policy that comes with callward, to start from; each clause says what it stands on."""
-    from pipelines.reports import policy as policy_report
-    from schemas.retention_classes import examples
+    from pipelines.reports import policy as report
 
-    if name is None:
-        terminal.show(*examples())
-    else:
-        terminal.show(policy_report.example_text(name).rstrip())
+    return report.example(name)
 
 
-@app.command("show")
-def show(tenant: OneTenant = None, as_json: AsJson = False, config: Config = None) -> None:
+@command(app, "callward policy show --tenant default")
+def show(options: Reading, tenant: OneTenant = None) -> Result:
     """What governs each tenant now: windows, clocks, bounds, and what happens when they end."""
-    from pipelines.reports import policy as policy_report
+    from pipelines.reports import policy as report
 
-    found = policy_report.shown(load(config), tenant)
-    if as_json:
-        terminal.document(found)
-    else:
-        terminal.show(*policy_report.told(found))
+    return report.show(options.settings(), tenant)
 
 
-@app.command("list")
-def listed(tenant: OneTenant = None, as_json: AsJson = False, config: Config = None) -> None:
+@command(app, "callward policy list --tenant default", name="list")
+def list_versions(options: Reading, tenant: OneTenant = None) -> Result:
     """Every version that was proposed: its state, and who stands behind it."""
-    from pipelines.reports import policy as policy_report
+    from pipelines.reports import policy as report
 
-    rows = policy_report.listed(load(config), tenant)
-    if as_json:
-        terminal.document(rows)
-    else:
-        terminal.out([{**row, "digest": row["digest"][:16]} for row in rows], False, "In the register")
+    return report.list_versions(options.settings(), tenant)
 
 
-@app.command("propose")
+@command(app, "callward policy propose mine.toml --tenant default --person ada --key ada.sign")
 def propose(
     file: File,
     tenant: Tenant,
-    person: Person,
-    key: Key,
+    approver: Approver,
+    options: Changing,
     reference: Annotated[
         str | None,
         typer.Option("--reference", help="The notice or consent by which longer windows reach data that is there."),
     ] = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Put a policy before a second person. It governs nothing until that person activates it."""
-    from pipelines.reports import policy as policy_report
+    from pipelines.reports import policy as report
 
-    done = policy_report.proposed(load(config), file, tenant, person, key, reference, dry_run)
-    if as_json:
-        terminal.document(done)
-        return
-    how = "would be proposed" if dry_run else "is proposed"
-    terminal.show(f"{tenant}: {done['name']} {how} as version {done['version']}, digest {done['digest']}")
-    terminal.show(*(f"note: {note}" for note in done["notes"]))
-    if not dry_run:
-        terminal.show(f"its effect: callward purge --as-of DATE --policy {file} --dry-run")
-        terminal.show(
-            f"then another person: callward policy activate --tenant {tenant} --version {done['version']} ..."
-        )
+    settings, dry_run = options.settings(), options.dry_run
+    return report.propose(settings, file, tenant, approver.person, approver.key, reference, dry_run=dry_run)
 
 
-@app.command("activate")
+@command(app, "callward policy activate --tenant default --version 1 --person ben --key ben.sign")
 def activate(
     tenant: Tenant,
     version: Annotated[int, typer.Option("--version", min=1, help="As 'callward policy list' shows it.")],
-    person: Person,
-    key: Key,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+    approver: Approver,
+    options: Changing,
+) -> Result:
     """Put a proposed version in force, as the second person."""
-    from pipelines.reports import policy as policy_report
+    from pipelines.reports import policy as report
 
-    done = policy_report.activated(load(config), tenant, version, person, key, dry_run)
-    if as_json:
-        terminal.document(done)
-        return
-    how = "would be" if dry_run else "is"
-    terminal.show(f"{tenant}: version {version} {how} in force, digest {done['digest']}")
+    return report.activate(options.settings(), tenant, version, approver.person, approver.key, dry_run=options.dry_run)

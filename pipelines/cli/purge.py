@@ -13,7 +13,7 @@ from pipelines.cli import evidence as evidence_commands
 from pipelines.cli.options import AsJson, Config, DryRun
 
 app = typer.Typer(help="Delete what is past its window, keep what is held, certify it; or show what is due.")
-evidence_commands.attach(app)
+app.add_typer(evidence_commands.app)
 
 
 @app.callback(invoke_without_command=True)

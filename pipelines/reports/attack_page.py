@@ -57,12 +57,12 @@ def _power(value: float) -> tuple[str, str]:
     return "" if digits == "1" else f"{digits} × ", str(int(power)).replace("-", "−")
 
 
-def _by_subject(attack: Document) -> dict[str, Document]:
-    return {figure["subject"]: figure for figure in attack["figures"]}
+def _by_mechanism(attack: Document) -> dict[str, Document]:
+    return {figure["mechanism"]: figure for figure in attack["figures"]}
 
 
 def _summary(attack: Document) -> dict[str, Any]:
-    figures = _by_subject(attack)
+    figures = _by_mechanism(attack)
     return {
         "attack": attack,
         "cells": [_shade(figures[kind]["value"], attack["chance"]) for kind in KINDS],
@@ -88,7 +88,7 @@ def _in_order(attacks: Sequence[Document]) -> list[Document]:
 
 
 def _attack(attack: Document) -> dict[str, Any]:
-    values = "; ".join(f"{NAMES[f['subject']]}: {share(f['value'])} ({f['told']})" for f in attack["figures"])
+    values = "; ".join(f"{NAMES[f['mechanism']]}: {share(f['value'])} ({f['note']})" for f in attack["figures"])
     note = _hidden_width(attack) if attack["name"] == "totals" else ""
     measure = str(attack["measure"]).capitalize()
     return {"attack": attack, "plot": _PLOTS[attack["name"]](attack), "note": note, "values": f"{measure}. {values}."}
@@ -108,7 +108,7 @@ def _correction(attack: Document) -> Markup:
 
 
 def _recovered(attack: Document, *more: tuple[str, float, str]) -> Markup:
-    figures = _by_subject(attack)
+    figures = _by_mechanism(attack)
     values = {kind: figures[kind]["value"] for kind in KINDS}
     rows = [(NAMES[kind], value, COLOURS[kind], share(value)) for kind, value in values.items()]
     rows[1:1] = [(name, value, colour, share(value)) for name, value, colour in more]
@@ -117,11 +117,11 @@ def _recovered(attack: Document, *more: tuple[str, float, str]) -> Markup:
 
 
 def _two_grains(attack: Document) -> Markup:
-    return _recovered(attack, ("a threshold on each table", attack["plot"]["naive"], "#d9a441"))
+    return _recovered(attack, ("a threshold on each table", attack["plot"]["usual"], "#d9a441"))
 
 
 def _totals(attack: Document) -> Markup:
-    return _recovered(attack, ("thresholds beside true totals", attack["plot"]["naive"], "#d9a441"))
+    return _recovered(attack, ("thresholds beside true totals", attack["plot"]["usual"], "#d9a441"))
 
 
 def _hidden_width(attack: Document) -> str:
@@ -145,7 +145,7 @@ def _repeats(attack: Document) -> Markup:
 
 def _presence(attack: Document) -> Markup:
     plot = attack["plot"]
-    most = _by_subject(attack)[DP]["most"]
+    most = _by_mechanism(attack)[DP]["most"]
     curve = list(zip(plot["false_alarms"], plot["hits"], strict=True))
     drawn = [
         Line("raw", COLOURS[RAW], [(0, 0), (0, 1), (1, 1)]),

@@ -58,7 +58,7 @@ class NightReport(Result):
             yield from _trunks(kpis)
         yield from _set_aside([file for file in self.night.files if file.set_aside], self.files)
         if self.night.releases:
-            rows = [[row["name"], row["period"], row["status"], row["reason"]] for row in self.night.releases]
+            rows = [[row.name, row.period, row.status, row.reason] for row in self.night.releases]
             yield terminal.table("Released", ["table", "period", "status", "why"], rows)
         yield _conclusion(self.night)
 

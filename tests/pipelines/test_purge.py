@@ -834,7 +834,7 @@ def activate_quietly(site: Any, text: str) -> None:
 def test_what_a_policy_changes_is_foreseen_when_two_people_activate_it(site: Any) -> None:
     text = policy_text({**WINDOWS, "billing_transaction": "7 years"})
     version, _ = policy_register.propose(site.settings, "default", text, "ada", person(site), None)
-    policy_report.activated(site.settings, "default", version, "ben", person(site, "ben"), dry_run=False)
+    policy_report.activate(site.settings, "default", version, "ben", person(site, "ben"), dry_run=False)
     assert purge(site.settings, NUMBERS_KEPT + NEXT)["status"] == "done"
 
 

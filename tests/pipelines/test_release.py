@@ -67,8 +67,8 @@ def cap(site: Any, **caps: float) -> None:
     now.path.write_text(render(now.model_copy(update={"tenants": {"default": tenant}})), encoding="utf-8")
 
 
-def bytes_of(done: dict[str, Any]) -> dict[str, bytes]:
-    return {name: (Path(done["folder"]) / name).read_bytes() for name in done["files"]}
+def bytes_of(done: releasing.Released) -> dict[str, bytes]:
+    return {name: (Path(done.folder) / name).read_bytes() for name in done.files}
 
 
 # -- what is out -------------------------------------------------------------------------------------------------------
@@ -80,9 +80,9 @@ def test_a_rerun_returns_the_same_bytes_and_costs_nothing(shared: Any) -> None:
     spent, before = charged(shared), bytes_of(first)
     for _ in range(2):
         again = releasing.run(shared.settings, "again", PERIOD)
-        assert (again["release_id"], bytes_of(again)) == (first["release_id"], before)
+        assert (again.release_id, bytes_of(again)) == (first.release_id, before)
     assert charged(shared) == spent
-    assert first["status"] == "published" and first["rho"] == int(float(QUIET) * NANO)
+    assert first.status == "published" and first.rho == int(float(QUIET) * NANO)
 
 
 def test_what_is_out_is_given_back_whatever_is_declared_beside_it_since(shared: Any) -> None:
@@ -102,7 +102,7 @@ def test_figures_are_near_the_truth_and_hold_what_the_sheet_says(shared: Any) ->
     body = text(name='"near"', rho=QUIET, measures=("calls", "subscribers"), more=more)
     declare(shared, body.replace('name = "calls"\n[[', 'name = "calls"\ncap = 15\n[['), "near")
     done = releasing.run(shared.settings, "near", PERIOD)
-    sheet = json.loads((Path(done["folder"]) / "sheet.json").read_text())
+    sheet = json.loads((Path(done.folder) / "sheet.json").read_text())
     sigmas = {one["name"]: one["sigma"] for one in sheet["measures"]}
     rows = shared.view("billing")
     truth = {"calls": rows.num_rows, "subscribers": ACCOUNTS}
@@ -115,7 +115,7 @@ def test_figures_are_near_the_truth_and_hold_what_the_sheet_says(shared: Any) ->
 def test_no_exact_figure_leaves_the_run(shared: Any) -> None:
     declare(shared, text(name='"secret"', rho="0.001"), "secret")
     done = releasing.run(shared.settings, "secret", PERIOD)
-    sheet = (Path(done["folder"]) / "sheet.json").read_text()
+    sheet = (Path(done.folder) / "sheet.json").read_text()
     assert str(shared.view("billing").num_rows) not in sheet
     with database.reading(shared.settings) as connection:
         summary = connection.execute(select(runs.c.summary).where(runs.c.kind == "release")).scalars().all()[-1]
@@ -136,7 +136,7 @@ def test_a_second_declaration_over_a_period_is_refused(shared: Any) -> None:
     with pytest.raises(UsageProblem, match="another declaration"):
         releasing.run(shared.settings, "twice", PERIOD)
     declare(shared, text(name='"twice"', rho="0.001"), "twice")
-    assert releasing.run(shared.settings, "twice", PERIOD)["correction_no"] == 0
+    assert releasing.run(shared.settings, "twice", PERIOD).correction_no == 0
 
 
 def test_a_changed_domain_file_leaves_what_is_out_as_it_is(shared: Any) -> None:
@@ -155,13 +155,13 @@ def test_a_changed_domain_file_leaves_what_is_out_as_it_is(shared: Any) -> None:
     with pytest.raises(UsageProblem, match="domain file"):
         releasing.run(shared.settings, "own", PERIOD)
     assert bytes_of(done) == before
-    assert releasing.run(shared.settings, "own", "2026-03-07")["status"] == "published"  # the next period goes by it
+    assert releasing.run(shared.settings, "own", "2026-03-07").status == "published"  # the next period goes by it
 
 
 def test_a_released_file_that_was_altered_is_noticed(shared: Any) -> None:
     declare(shared, text(name='"altered"', rho="0.001"), "altered")
     done = releasing.run(shared.settings, "altered", PERIOD)
-    (Path(done["folder"]) / "cells.csv").write_bytes(b"direction,calls\n")
+    (Path(done.folder) / "cells.csv").write_bytes(b"direction,calls\n")
     with pytest.raises(Problem, match="altered"):
         releasing.run(shared.settings, "altered", PERIOD)
 
@@ -169,9 +169,9 @@ def test_a_released_file_that_was_altered_is_noticed(shared: Any) -> None:
 def test_a_dry_run_changes_and_costs_nothing(shared: Any) -> None:
     declare(shared, text(name='"dry"', rho="0.001"), "dry")
     before = len(register(shared)), charged(shared)
-    told = releasing.run(shared.settings, "dry", PERIOD, dry_run=True)
+    told = releasing.plan(shared.settings, "dry", PERIOD)
     assert (len(register(shared)), charged(shared)) == before
-    assert told["status"] == "not released" and told["rho"] == 1_000_000
+    assert told.status == "not released" and told.rho == 1_000_000
 
 
 def test_an_older_database_does_not_draw_again_what_is_out(filled: Callable[..., Any]) -> None:
@@ -228,21 +228,21 @@ def test_an_empty_period_is_noise_alone_and_paid(shared: Any) -> None:
     declare(shared, text(name='"empty"', rho="0.001"), "empty")
     before = charged(shared)
     done = releasing.run(shared.settings, "empty", "2025-01-01")
-    assert done["cells"]["number"] == 5 and charged(shared) == before + 1_000_000
+    assert done.cells["number"] == 5 and charged(shared) == before + 1_000_000
     found = cells(shared, "calls", "empty")
     assert any(found.values())  # noise: a table of zeros would say that there was nobody
 
 
 def test_an_empty_threshold_table_has_no_cell(shared: Any) -> None:
     declare(shared, text(name='"clean"', rho=None, measures=("calls",)), "clean")
-    assert releasing.run(shared.settings, "clean", "2025-01-01")["cells"]["number"] == 0
+    assert releasing.run(shared.settings, "clean", "2025-01-01").cells["number"] == 0
 
 
 def test_one_subscriber_in_all_is_as_hidden_as_nobody(filled: Callable[..., Any]) -> None:
     """A threshold table shows nothing of a lone one; a private one shows what noise would have shown without it."""
     site = filled([call(n) for n in range(20)])
     declare(site, text(name='"inside"', rho=None, measures=("calls",)), "inside")
-    assert releasing.run(site.settings, "inside", PERIOD)["cells"]["number"] == 0
+    assert releasing.run(site.settings, "inside", PERIOD).cells["number"] == 0
     declare(site, text(name='"lone"', rho="0.001", measures=("subscribers",)), "lone")
     releasing.run(site.settings, "lone", PERIOD)
     sigma = 4 / np.sqrt(2 * 0.001)
@@ -259,13 +259,13 @@ def test_an_account_with_a_quarter_of_all_calls_weighs_no_more_than_declared(fil
     total = sum(value or 0 for value in cells(site, "calls", "whale").values())
     assert abs(total - (ACCOUNTS + 1)) < 12  # one call of each account, the large one too
     declare(site, text(name='"dominated"', rho=None, measures=("calls",)), "dominated")
-    assert releasing.run(site.settings, "dominated", PERIOD)["cells"]["number"] == 1  # under half of them: it is shown
+    assert releasing.run(site.settings, "dominated", PERIOD).cells["number"] == 1  # under half of them: it is shown
 
 
 def test_one_account_with_most_calls_is_not_shown_by_thresholds(filled: Callable[..., Any]) -> None:
     site = filled(many(120) + [call(10_000 + n, account="ac-0100") for n in range(130)])
     declare(site, text(name='"dominated"', rho=None, measures=("calls",)), "dominated")
-    assert releasing.run(site.settings, "dominated", PERIOD)["cells"]["number"] == 0
+    assert releasing.run(site.settings, "dominated", PERIOD).cells["number"] == 0
 
 
 def test_one_account_with_most_of_the_talk_alone_is_not_shown_by_thresholds(filled: Callable[..., Any]) -> None:
@@ -275,7 +275,7 @@ def test_one_account_with_most_of_the_talk_alone_is_not_shown_by_thresholds(fill
     usual = [call(10_000 + n, next_day, account="ac-0100") for n in range(3)]
     site = filled([*many(120), *longest, *many(120, 1200, next_day), *usual])
     declare(site, text(name='"talk"', rho=None, measures=("calls", "talk_s")), "talk")
-    shown = {day: releasing.run(site.settings, "talk", day.isoformat())["cells"]["number"] for day in (DAY, next_day)}
+    shown = {day: releasing.run(site.settings, "talk", day.isoformat()).cells["number"] for day in (DAY, next_day)}
     assert shown == {DAY: 0, next_day: 1}
 
 
@@ -301,10 +301,10 @@ def test_late_calls_become_a_correction_with_fresh_noise_at_its_own_price(filled
     releasing.run(site.settings, "calls", PERIOD)
     first = cells(site, "calls")
     night(site, feed(call(9_999)), name="late.csv")
-    assert releasing.run(site.settings, "calls", PERIOD)["correction_no"] == 0
+    assert releasing.run(site.settings, "calls", PERIOD).correction_no == 0
     assert cells(site, "calls") == first
     corrected = releasing.run(site.settings, "calls", PERIOD, correct=True)
-    assert corrected["correction_no"] == 1 and charged(site) == 2 * 50_000_000
+    assert corrected.correction_no == 1 and charged(site) == 2 * 50_000_000
     moved = [abs((value or 0) - (first[label] or 0)) for label, value in cells(site, "calls").items()]
     assert sum(change > 1 for change in moved) >= 4  # other noise in (nearly) every cell: no difference is one call
     with pytest.raises(UsageProblem, match="nothing has changed"):
@@ -418,10 +418,10 @@ def test_a_night_releases_what_is_due_once_and_says_so(workspace: Callable[..., 
     lines = [line for n, day in enumerate(days) for line in many(80, 100 * n, day)]
     site.land("generic", "a.csv", feed(*lines))
     done = nightly(site.settings)
-    assert [(one["name"], one["period"], one["status"]) for one in done.releases] == [
+    assert [(one.name, one.period, one.status) for one in done.releases] == [
         ("calls", days[1].isoformat(), "published")  # the other day's late records may still come
     ]
-    assert done.to_dict()["releases"] == done.releases
+    assert done.to_dict()["releases"] == [vars(one) for one in done.releases]
     assert nightly(site.settings).releases == []
     assert len(register(site)) == 1
 
@@ -434,9 +434,9 @@ def test_a_night_goes_on_where_a_release_cannot(workspace: Callable[..., Any]) -
     site.land("generic", "a.csv", feed(*many(50, day=day)))
     done = nightly(site.settings)
     assert done.rows == 50 and done.must_look
-    assert [one["status"] for one in done.releases] == ["no budget"]
+    assert [one.status for one in done.releases] == ["no budget"]
     declare(site, "nonsense", "other")
-    assert [one["status"] for one in nightly(site.settings).releases] == ["failed"]
+    assert [one.status for one in nightly(site.settings).releases] == ["failed"]
 
 
 def test_the_register_keeps_its_own_history(shared: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ways to publish that look sound and are not: what the attack suite must catch. Nothing here is used for a release.
+"""Negative controls: mechanisms that look sound and are not, which the attack suite must catch. None makes a release.
 
 Each is a mistake that was really made somewhere: noise anew at every run, the same noise once more for a correction, no
 bound on what one person adds, noise for one cell of many, a gate on the exact count, cells that exist only if somebody

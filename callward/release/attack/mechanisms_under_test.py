@@ -1,4 +1,4 @@
-"""Ways to publish the calls of a day by area and direction: exact, suppressed, bounded for noise."""
+"""Mechanisms under test: the calls of a day by area and direction, exact, suppressed, bounded for noise."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,8 +1,9 @@
-"""Every attack on every way to publish, over a scene whose victims are known: figures, each beside its bound.
+"""Every attack on every mechanism, over a scene whose victims are known: figures, each beside its bound.
 
-Three ways to publish the same calls of a day, by area and direction: *raw* (exact figures), *threshold* (the table of
-`suppression`), *dp* (contributions bounded by `bounding`, noise of `mechanisms`). Then controls: ways to publish that
-are known to be broken (`naive`), which the same attacks must catch. A suite that lets one of them pass proves nothing.
+Three mechanisms publish the same calls of a day, by area and direction: *raw* (exact figures), *threshold* (the table
+of `suppression`), *dp* (contributions bounded by `bounding`, noise of `mechanisms`). Then negative controls
+(`broken_controls`): mechanisms that are known to be broken, which the same attacks must catch. A suite that lets one
+of them pass proves nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -61,11 +62,11 @@ class Effort:
 
 
 class Figure(NamedTuple):
-    """What an attacker gets from one way to publish: its attack's `chance` is nothing. `most` is what is promised."""
+    """What an attacker gets from one mechanism: its attack's `chance` is nothing. `most` is what is promised."""
 
-    subject: str
+    mechanism: str  # RAW, THRESHOLD or DP
     value: float
-    told: str
+    note: str
     most: float | None = None
     margin: float = MARGIN
 
@@ -86,12 +87,13 @@ class Attack:
     figures: tuple[Figure, ...]
     plot: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def figure(self, subject: str) -> Figure:
-        return next(one for one in self.figures if one.subject == subject)
+    def figure(self, mechanism: str) -> Figure:
+        """Return what is got from a mechanism."""
+        return next(figure for figure in self.figures if figure.mechanism == mechanism)
 
 
 class Control(NamedTuple):
-    """A broken way to publish, the attack that must catch it, what it got and what it should have got at most."""
+    """A broken mechanism, the attack that must catch it, what it got and what it should have got at most."""
 
     mechanism: str
     attack: str
@@ -151,7 +153,7 @@ class AttackSuite:
             "A release, and its correction after late rows: which cells got one more person?",
             "how well the difference tells a cell with one late person from one with none (area under the curve)",
             0.5,
-            tuple(Figure(kind, one.auc, _told_late(kind, one.exposed), most.get(kind)) for kind, one in found.items()),
+            tuple(Figure(kind, one.auc, _late_note(kind, one.exposed), most.get(kind)) for kind, one in found.items()),
             {kind: {"lonely": one.lonely.tolist(), "quiet": one.quiet.tolist()} for kind, one in found.items()},
         )
 
@@ -173,7 +175,7 @@ class AttackSuite:
             mechanisms_under_test.areas(),
             mechanisms_under_test.calls_by_area(self._traffic),
         )
-        told = "the table within the house and the one for outside together"
+        note = "the table within the house and the one for outside together"
         return Attack(
             "two_grains",
             "Differencing across two releases",
@@ -182,10 +184,10 @@ class AttackSuite:
             0.0,
             (
                 Figure(RAW, raw, "every cell is printed"),
-                Figure(THRESHOLD, self._recovered_from_both(), told, 0.0, 0.0),
+                Figure(THRESHOLD, self._recovered_from_both(), note, 0.0, 0.0),
                 Figure(DP, self._guessed_by_area(), "both tables together", self.privacy.bound(releases=2)),
             ),
-            {"naive": self.naive_grains},
+            {"usual": self.usual_grains},
         )
 
     def _guessed_by_area(self) -> float:
@@ -218,7 +220,7 @@ class AttackSuite:
                 Figure(THRESHOLD, ours, "no true total is printed", 0.0, 0.0),
                 Figure(DP, self._guessed(), "totals are sums of noisy cells", self.privacy.bound()),
             ),
-            {"widths": self._widths(), "naive": self.naive_totals},
+            {"widths": self._widths(), "usual": self.usual_totals},
         )
 
     def _guessed(self) -> float:
@@ -227,12 +229,12 @@ class AttackSuite:
         return max(0.0, float(np.mean([self._right(one) for one in drawn])))
 
     @cached_property
-    def naive_totals(self) -> float:
+    def usual_totals(self) -> float:
         """The same of thresholds on single cells beside true totals: what is usually done."""
         return self._recovered(mechanisms_under_test.cell_by_cell(self._traffic, self.privacy.k), *self._totals)
 
     @cached_property
-    def naive_grains(self) -> float:
+    def usual_grains(self) -> float:
         """The same of two tables, each with a threshold of its own."""
         cells = mechanisms_under_test.cell_by_cell(self._traffic, self.privacy.k)
         return self._recovered(cells, mechanisms_under_test.areas(), mechanisms_under_test.calls_by_area(self._traffic))
@@ -305,7 +307,7 @@ class AttackSuite:
         found = {name: self._presence(unit) for name, unit in self._targets.items()}
         worst = max(found, key=lambda name: found[name].advantage)
         alarms, hits = roc(found[worst].without, found[worst].with_)
-        told = f"the worst of three planted: the {worst} one"
+        note = f"the worst of three planted: the {worst} one"
         return Attack(
             "presence",
             "Membership",
@@ -313,9 +315,9 @@ class AttackSuite:
             _ADVANTAGE,
             0.0,
             (
-                Figure(RAW, self._told_by_raw(), "the figures differ"),
-                Figure(THRESHOLD, self._told_by_threshold(), "subscribers with a row in a figure that is shown"),
-                Figure(DP, found[worst].advantage, told, self.privacy.bound()),
+                Figure(RAW, self._advantage_of_raw(), "the figures differ"),
+                Figure(THRESHOLD, self._exposed_by_threshold(), "subscribers with a row in a figure that is shown"),
+                Figure(DP, found[worst].advantage, note, self.privacy.bound()),
             ),
             {
                 "false_alarms": alarms.tolist(),
@@ -335,7 +337,7 @@ class AttackSuite:
     def _worlds(self, unit: int) -> tuple[Ints, Ints]:
         return self._bounded(self._without(unit)), self._bounded(self._traffic)
 
-    def _told_by_raw(self) -> float:
+    def _advantage_of_raw(self) -> float:
         """The least advantage that exact figures give against a planted subscriber."""
         found = [
             membership(
@@ -345,7 +347,7 @@ class AttackSuite:
         ]
         return min(one.advantage for one in found)
 
-    def _told_by_threshold(self) -> float:
+    def _exposed_by_threshold(self) -> float:
         """The share of subscribers without whom a figure that is shown would be another."""
         touched = self._traffic.unit[self._partition.group[self._traffic.day_cell] >= 0]
         return len(np.unique(touched)) / len(np.unique(self._traffic.unit))
@@ -367,8 +369,8 @@ class AttackSuite:
             _ADVANTAGE,
             0.0,
             (
-                Figure(RAW, self._told_by_raw(), "from the first day"),
-                Figure(THRESHOLD, self._told_by_threshold(), "from the first day"),
+                Figure(RAW, self._advantage_of_raw(), "from the first day"),
+                Figure(THRESHOLD, self._exposed_by_threshold(), "from the first day"),
                 Figure(DP, found[worst], f"after {days[worst]} daily releases", most[worst]),
             ),
             {"days": list(days), "measured": found, "most": most},
@@ -387,17 +389,17 @@ class AttackSuite:
     # -- controls ------------------------------------------------------------------------------------------------------
 
     def controls(self) -> Iterator[Control]:
-        """Broken ways to publish: the suite is worth something when it catches each of them."""
+        """Broken mechanisms: the suite is worth something when it catches each of them."""
         after = auc_bound(self.privacy.bound(releases=2))
         yield Control("noise drawn anew at every run", "repeats", self.fresh_runs[-1], self._by_chance)
         yield Control("the same noise for the correction", "correction", self._same_noise(), after)
-        yield from self._told_by_broken()
+        yield from self._membership_controls()
         share, chance = lone_key(*broken_controls.shown_at_threshold(_KEYS, rho=0.5, delta=0.002))
         yield Control("a threshold that lets its own value through", "lone_key", share, chance, 0.0)
-        yield Control("thresholds beside true totals", "totals", self.naive_totals, 0.0, 0.0)
-        yield Control("two tables, each with its own thresholds", "two_grains", self.naive_grains, 0.0, 0.0)
+        yield Control("thresholds beside true totals", "totals", self.usual_totals, 0.0, 0.0)
+        yield Control("two tables, each with its own thresholds", "two_grains", self.usual_grains, 0.0, 0.0)
 
-    def _told_by_broken(self) -> Iterator[Control]:
+    def _membership_controls(self) -> Iterator[Control]:
         """Broken mechanisms that tell whether somebody is in."""
         rho, cells, victims = self.privacy.rho, self.privacy.cells, self._victims
         whale = (mechanisms_under_test.calls(self._without(victims.whale)), self._counts)
@@ -448,7 +450,7 @@ class AttackSuite:
         return mechanisms_under_test.leaves(self._partition)
 
 
-def _told_late(kind: str, exposed: float) -> str:
+def _late_note(kind: str, exposed: float) -> str:
     never = "; so a threshold table is never corrected" if kind == THRESHOLD else ""
     return f"{exposed:.0%} of late persons exposed for certain{never}"
 

@@ -8,7 +8,8 @@ without a signature that fails. Where the register does not hold, nothing is gov
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,7 @@ __all__ = [
     "Policies",
     "Policy",
     "PolicyProblem",
+    "PolicyVersion",
     "Rule",
     "activate",
     "call_clock",
@@ -40,7 +42,7 @@ __all__ = [
     "check_proposal",
     "in_force",
     "lint",
-    "listed",
+    "list_versions",
     "load",
     "of_settings",
     "parse",
@@ -178,12 +180,28 @@ def check_activation(settings: Settings, tenant: str, version: int, person: str)
     return str(row.digest)
 
 
-def listed(settings: Settings, tenant: str | None = None) -> list[dict[str, Any]]:
-    """Every version in the register, without its text."""
+@dataclass(frozen=True, kw_only=True)
+class PolicyVersion:
+    """A version that was proposed, and who stands behind it."""
+
+    tenant: str
+    version: int
+    name: str
+    state: str
+    proposed_by: str
+    proposed_at: datetime
+    activated_by: str | None
+    activated_at: datetime | None
+    reference: str | None
+    digest: str  # SHA-256, hex
+
+
+def list_versions(settings: Settings, tenant: str | None = None) -> list[PolicyVersion]:
+    """Return every version in the register."""
     with database.reading(settings) as connection:
         rows = _rows(connection, tenant)
-    hidden = {"text"}
-    return [{name: value for name, value in row._mapping.items() if name not in hidden} for row in rows]
+    names = [field.name for field in fields(PolicyVersion)]
+    return [PolicyVersion(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
 # -- the register ------------------------------------------------------------------------------------------------------

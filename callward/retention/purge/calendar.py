@@ -239,15 +239,35 @@ _TABLE: Final = pa.schema(
 def table(settings: Settings, today: date | None) -> pa.Table:
     """The calendar as a table for SQL, where `window` is a word of its own; empty without a day."""
     lines = calendar(settings, today) if today else []
-    return pa.Table.from_pylist([{**line, "kept_for": line["window"]} for line in lines], schema=_TABLE)
+    rows = [{**vars(line), "class": line.class_, "kept_for": line.window} for line in lines]
+    return pa.Table.from_pylist(rows, schema=_TABLE)
 
 
-def calendar(settings: Settings, today: date, as_of: date | None = None) -> list[dict[str, Any]]:
-    """Per tenant and class what there is and when it goes, one dict each; as of another day it would be so then.
+@dataclass(frozen=True, kw_only=True)
+class CalendarLine:
+    """What there is of a class of a tenant, and when it goes. Holds are those that everybody may know of."""
 
-    {tenant, class, window, rows, files, oldest, next_expiry, due_30_days, due_90_days, open_holds, oldest_hold_days,
-    held, kept, overdue}. Holds are those that everybody may know of. A class without a store, or with nothing in it,
-    shows 0; what is of no one tenant comes last. Held copies are past their window already, and are in no forecast.
+    tenant: str
+    class_: str
+    window: str | None  # such as "18 months"
+    rows: int
+    files: int
+    oldest: date | None
+    next_expiry: date | None
+    due_30_days: int
+    due_90_days: int
+    open_holds: int
+    oldest_hold_days: int | None
+    held: int
+    kept: int
+    overdue: int
+
+
+def calendar(settings: Settings, today: date, as_of: date | None = None) -> list[CalendarLine]:
+    """Return a line for each tenant and class; as of another day it would be so then.
+
+    A class without a store, or with nothing in it, shows 0; what is of no one tenant comes last. Held copies are past
+    their window already, and are in no forecast.
     """
     day = as_of or today
     with database.reading(settings) as connection:
@@ -259,14 +279,14 @@ def calendar(settings: Settings, today: date, as_of: date | None = None) -> list
     for item in found:
         grouped[item.tenant, item.retention_class].append(item)
     return [
-        {
-            "tenant": tenant,
-            "class": cls,
-            "window": _window(tenant, cls, policies, day),
+        CalendarLine(
+            tenant=tenant,
+            class_=cls,
+            window=_window(tenant, cls, policies, day),
             **_forecast(grouped[tenant, cls], day),
             **_ages(known, tenant, today),
             **{name: expired.get((tenant, cls), {}).get(name, 0) for name in ("held", "kept", "overdue")},
-        }
+        )
         for tenant, cls in _lines(policies, grouped)
     ]
 

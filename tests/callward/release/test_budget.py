@@ -86,8 +86,8 @@ def test_a_charge_whose_reservation_was_forgotten_stays_paid_and_is_never_charge
     anew = reserve(site, run_id, made())
     assert anew.release_id != forgotten.release_id and charged(site) == 2 * made().rho
     with database.reading(site.settings) as connection:
-        (ever,) = [row for row in budget.balances(site.settings, connection) if row["window"] == "all"]
-    assert (ever["spent"], ever["lost"]) == (2 * made().rho, made().rho)
+        (ever,) = [row for row in budget.balances(site.settings, connection) if row.window == "all"]
+    assert (ever.spent, ever.lost) == (2 * made().rho, made().rho)
 
 
 def test_a_grain_that_covers_a_day_that_is_out_is_another_declaration(site: Site, run_id: str) -> None:
@@ -221,7 +221,7 @@ def test_a_changed_cap_is_in_the_audit_log(site: Site, run_id: str) -> None:
     reserve(site, run_id, made())
     cap(site, 0.5)
     reserve(site, run_id, made(), Period.parse("day", "2026-03-06"))
-    said = [entry["reason"] for entry in audit.newest(site.settings, 50) if entry["event"] == "release-cap"]
+    said = [entry.reason for entry in audit.newest(site.settings, 50) if entry.event == "release-cap"]
     assert any("0.21 to 0.5 rho" in reason for reason in said)
 
 
@@ -242,8 +242,8 @@ def test_whatever_is_asked_for_no_scope_passes_its_cap(workspace: Any, asked: li
                     reserve(fresh, run_id, release)
         runs.finish(fresh.settings, run_id, "done")
     with database.reading(fresh.settings) as connection:
-        found = {row["window"]: row for row in budget.balances(fresh.settings, connection)}
-    assert not granted or found["2026-03"]["spent"] == granted * NANO // 1000 <= found["2026-03"]["cap"]
+        found = {row.window: row for row in budget.balances(fresh.settings, connection)}
+    assert not granted or found["2026-03"].spent == granted * NANO // 1000 <= found["2026-03"].cap
 
 
 def test_an_id_has_no_digit_and_tells_attempts_apart(site: Site, run_id: str) -> None:

@@ -135,11 +135,11 @@ def test_more_budget_or_more_calls_never_make_a_grain_worse() -> None:
 
 def test_a_preview_says_what_noise_and_bounding_do_by_size_of_cell() -> None:
     found = preview(made(dimensions=AREA, rho="0.006"), NETWORK)
-    for one in found["measures"]:
-        medians = [size["median"] for size in one["sizes"]]
-        assert medians[0] > medians[-1] and 0 < one["kept_share"] <= 1
-        assert all(size["median"] <= size["p95"] for size in one["sizes"])
-    assert sum(size["cells"] for size in one["sizes"]) <= made(dimensions=AREA).grid().size
+    for measure in found.measures:
+        medians = [size.median for size in measure.sizes]
+        assert medians[0] > medians[-1] and measure.kept_share is not None and 0 < measure.kept_share <= 1
+        assert all(size.median <= size.p95 for size in measure.sizes)
+    assert sum(size.cells for size in measure.sizes) <= made(dimensions=AREA).grid().size
 
 
 def test_the_examples_pass_the_lint_together() -> None:

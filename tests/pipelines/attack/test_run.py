@@ -26,7 +26,7 @@ EFFORT = Effort(trials=5000, draws=4, days=(1, 3), days_draws=15_000)
 
 @pytest.fixture(scope="module")
 def document():
-    return json.loads(json.dumps(attacks.attack(seed=2, calls=25_000, effort=EFFORT)))
+    return json.loads(json.dumps(vars(attacks.attack(seed=2, calls=25_000, effort=EFFORT))))
 
 
 class _Reader(HTMLParser):
@@ -57,7 +57,7 @@ def test_every_bound_holds_and_every_broken_mechanism_is_caught(document):
 
 def test_what_holds_is_said_for_each_figure(document):
     figures = [figure for one in document["attacks"] for figure in one["figures"]]
-    assert {figure["subject"] for figure in figures} == {"raw", "threshold", "dp"}
+    assert {figure["mechanism"] for figure in figures} == {"raw", "threshold", "dp"}
     assert all(figure["holds"] for figure in figures)
 
 
@@ -66,7 +66,7 @@ def test_a_bound_that_breaks_is_a_sentence_and_so_is_an_attack_that_is_none(docu
     broken["attacks"][0]["figures"][2]["holds"] = False
     broken["attacks"][1]["figures"][0]["value"] = 0.1
     broken["controls"][0]["caught"] = False
-    assert len(attacks.broken(broken)) == 3
+    assert len(attacks.broken(broken["attacks"], broken["controls"])) == 3
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_share_is_never_rounded_to_nothing_or_to_all(value, told):
 
 @pytest.fixture
 def quick(monkeypatch, document):
-    monkeypatch.setattr(attacks, "attack", lambda **asked: document)
+    monkeypatch.setattr(attacks, "attack", lambda **asked: attacks.Attacked(**document))
 
 
 def run(*arguments):
@@ -146,9 +146,12 @@ def test_it_prints_tables_for_a_person(quick, capsys):
 
 
 def test_a_broken_bound_is_for_a_person_to_look_at(document, monkeypatch, capsys):
-    monkeypatch.setattr(attacks, "attack", lambda **asked: {**document, "broken": ["a bound breaks"]})
-    assert run("--json") == 3
+    found = attacks.Attacked(**{**document, "broken": ["a bound breaks"]})
+    monkeypatch.setattr(attacks, "attack", lambda **asked: found)
+    assert run() == 3
     assert "a bound breaks" in capsys.readouterr().err
+    assert run("--json") == 3
+    assert json.loads(capsys.readouterr().out)["broken"] == ["a bound breaks"]
 
 
 def test_too_few_calls_are_refused():
@@ -160,7 +163,7 @@ def test_a_mechanism_that_is_broken_breaks_the_whole_run(monkeypatch):
     monkeypatch.setattr(AttackSuite, "attacks", lambda self: iter([self.presence()]))
     monkeypatch.setattr(AttackSuite, "controls", lambda self: iter(()))
     monkeypatch.setattr(Privacy, "noise", property(lambda self: broken_controls.noise_for_one_cell(self.rho)))
-    (sentence,) = attacks.attack(seed=2, calls=20_000, effort=EFFORT)["broken"]
+    (sentence,) = attacks.attack(seed=2, calls=20_000, effort=EFFORT).broken
     assert sentence.startswith("Membership: dp gives")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from sqlalchemy import and_, delete, insert, select, update
 from typer.testing import CliRunner, Result
 
@@ -25,8 +24,7 @@ from schemas.retention import certificates as table
 from schemas.retention import disposals, row_ends
 from schemas.retention_classes import CLASSES
 
-APP = typer.Typer()
-evidence_commands.attach(APP)
+APP = evidence_commands.app
 
 
 @pytest.fixture(scope="module")

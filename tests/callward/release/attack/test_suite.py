@@ -18,13 +18,13 @@ def scene():
 
 
 @pytest.fixture(scope="module")
-def besieged(scene):
+def attack_suite(scene):
     return AttackSuite(scene, effort=EFFORT)
 
 
 @pytest.fixture(scope="module")
-def attacks(besieged):
-    return {one.name: one for one in besieged.attacks()}
+def attacks(attack_suite):
+    return {one.name: one for one in attack_suite.attacks()}
 
 
 ATTACKS = ("correction", "two_grains", "totals", "repeats", "presence", "many_days")
@@ -123,21 +123,21 @@ def test_less_privacy_gives_the_attacker_more(scene):
 # -- what is broken is caught ------------------------------------------------------------------------------------------
 
 
-def test_every_broken_mechanism_is_caught(besieged):
-    found = list(besieged.controls())
+def test_every_broken_mechanism_is_caught(attack_suite):
+    found = list(attack_suite.controls())
     assert [one.mechanism for one in found if not one.caught] == []
     assert len(found) == 9
 
 
-def test_a_ledger_that_draws_anew_is_caught(besieged):
+def test_a_ledger_that_draws_anew_is_caught(attack_suite):
     """The same attack on repeats, against a ledger that forgets."""
 
     def forgetful(draw, runs):
         some = np.array([draw() for _ in range(runs // 7)])
         return np.resize(some, (runs, some.shape[1]))
 
-    assert not besieged.repeats(forgetful).figure(DP).holds
-    assert besieged.repeats(suite.once).figure(DP).holds
+    assert not attack_suite.repeats(forgetful).figure(DP).holds
+    assert attack_suite.repeats(suite.once).figure(DP).holds
 
 
 @pytest.mark.parametrize("broken", ["no noise", "too little noise"])

@@ -74,7 +74,7 @@ def test_a_proposal_governs_nothing(settings: Settings, keys: dict[str, Path]) -
     version, digest = policy_register.propose(settings, "default", CARRIER, "first", keys["first"], None)
     assert version == 1
     assert governed(settings) == before
-    assert [(row["state"], row["digest"]) for row in policy_register.listed(settings)] == [("proposed", digest)]
+    assert [(row.state, row.digest) for row in policy_register.list_versions(settings)] == [("proposed", digest)]
 
 
 def test_two_persons_put_a_policy_in_force(settings: Settings, keys: dict[str, Path], change: Change) -> None:
@@ -86,7 +86,7 @@ def test_two_persons_put_a_policy_in_force(settings: Settings, keys: dict[str, P
     again = governed(settings)
     assert [v.digest for v in again.versions] == [first.digest, second.digest]
     assert (again.current.reference, again.two_people) == ("notice of 2026-11", True)
-    assert [row["state"] for row in policy_register.listed(settings, "default")] == ["replaced", "active"]
+    assert [row.state for row in policy_register.list_versions(settings, "default")] == ["replaced", "active"]
     with database.reading(settings) as connection:
         audit.verify(connection)
         events = connection.execute(select(audit_log.c.event).where(audit_log.c.role == "compliance")).scalars().all()
@@ -118,7 +118,7 @@ def test_what_is_refused_is_not_proposed(settings: Settings, keys: dict[str, Pat
         with pytest.raises(UsageProblem) as raised:
             policy_register.propose(settings, tenant, text, "first", keys["first"], reference)
         assert "555" not in str(raised.value)
-    assert policy_register.listed(settings) == []
+    assert policy_register.list_versions(settings) == []
 
 
 def test_a_version_stays_as_it_is_when_its_activation_is_repeated(

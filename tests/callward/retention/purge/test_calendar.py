@@ -16,6 +16,7 @@ from callward.retention import holds
 from callward.retention.purge import calendar as purge_calendar
 from callward.settings import Settings, load
 from callward.template import render
+from pipelines.results import to_document
 from schemas.retention import requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys, lake_files
@@ -135,26 +136,28 @@ def test_what_is_due_is_what_dates_and_windows_say(
     any_day = st.dates(date(2018, 1, 1), date(2035, 1, 1))
     as_of = data.draw(st.sampled_from(around) | any_day if around else any_day)
     found = {row["class"]: row for row in expired_but_present(now, as_of, TODAY)}
-    lines = {row["class"]: row for row in purge_calendar.calendar(now, TODAY, as_of) if row["tenant"] == "default"}
+    lines = {line.class_: line for line in purge_calendar.calendar(now, TODAY, as_of) if line.tenant == "default"}
     for cls in GOVERNED:
         past = sum(rows for of, day, rows in days if of == cls and as_of >= day)
-        assert found.get(cls, {}).get("due", 0) == found.get(cls, {}).get("overdue", 0) == past == lines[cls]["overdue"]
+        assert found.get(cls, {}).get("due", 0) == found.get(cls, {}).get("overdue", 0) == past == lines[cls].overdue
         ahead = [(day, rows) for of, day, rows in days if of == cls and day > as_of]
-        assert lines[cls]["next_expiry"] == min((day for day, _ in ahead), default=None)
+        assert lines[cls].next_expiry == min((day for day, _ in ahead), default=None)
         for n in (30, 90):
-            assert lines[cls][f"due_{n}_days"] == sum(rows for day, rows in ahead if day <= as_of + timedelta(n))
-        assert lines[cls]["rows"] == sum(rows for of, _, rows in days if of == cls)
+            assert getattr(lines[cls], f"due_{n}_days") == sum(
+                rows for day, rows in ahead if day <= as_of + timedelta(n)
+            )
+        assert lines[cls].rows == sum(rows for of, _, rows in days if of == cls)
 
 
 def test_every_class_is_in_the_calendar_and_one_without_a_store_shows_0(site: Any) -> None:
     now = windows(site, {})
     register(now, [])
     found = purge_calendar.calendar(now, TODAY)
-    lines = {row["class"]: row for row in found}
-    assert sorted(row["class"] for row in found) == sorted(CLASSES)  # once each, by tenant or for all together
-    assert {row["tenant"] for row in found} == {"default", purge_calendar.EVERYBODY}
+    lines = {line.class_: line for line in found}
+    assert sorted(line.class_ for line in found) == sorted(CLASSES)  # once each, by tenant or for all together
+    assert {line.tenant for line in found} == {"default", purge_calendar.EVERYBODY}
     for cls in ("consent", "disclosure_log", "breach_record", "aggregates", "transcripts", "requests"):
-        assert (lines[cls]["rows"], lines[cls]["overdue"], lines[cls]["oldest"]) == (0, 0, None)
+        assert (lines[cls].rows, lines[cls].overdue, lines[cls].oldest) == (0, 0, None)
 
 
 def test_the_audit_log_and_certificates_are_listed_and_never_overdue(site: Any) -> None:
@@ -240,8 +243,8 @@ def test_held_rows_are_told_from_overdue_ones(held_site: tuple[Any, Settings]) -
     found = states(now)
     assert found["call_detail"] == (2, 0, 0) and found["assurance_metrics"] == (3, 0, 0)
     assert found["suspense"] == (0, 4, 0) and found["archive"] == (0, 1, 0)  # nothing can be matched there
-    lines = {row["class"]: row for row in purge_calendar.calendar(now, datetime.now(UTC).date())}
-    assert lines["call_detail"]["open_holds"] == 1 and lines["call_detail"]["oldest_hold_days"] == 0
+    lines = {line.class_: line for line in purge_calendar.calendar(now, datetime.now(UTC).date())}
+    assert lines["call_detail"].open_holds == 1 and lines["call_detail"].oldest_hold_days == 0
 
 
 def test_without_a_hold_they_are_overdue(held_site: tuple[Any, Settings]) -> None:
@@ -260,8 +263,8 @@ def test_a_confidential_hold_is_told_by_nothing_but_other_reasons(held_site: tup
     for as_of in (today, today + timedelta(60)):  # asking about a later day does not lift the veil
         lines = purge_calendar.calendar(now, today, as_of)
         assert secret.hold_id not in repr(lines)
-        assert {row["open_holds"] for row in lines} == {0} and {row["oldest_hold_days"] for row in lines} == {None}
-        assert {row["held"] for row in lines} == {0}
+        assert {line.open_holds for line in lines} == {0} and {line.oldest_hold_days for line in lines} == {None}
+        assert {line.held for line in lines} == {0}
 
 
 def test_nothing_is_said_while_holds_cannot_be_read(held_site: tuple[Any, Settings]) -> None:
@@ -278,6 +281,7 @@ def test_the_calendar_is_a_table_of_compliance(workspace: Callable[..., Any]) ->
     told = query.query(site.settings, "compliance", "SELECT * FROM retention_due").to_pylist()
     shown = purge_calendar.calendar(site.settings, date.today())
     named = ("tenant", "class", "oldest", "held", "overdue")
-    lines = [[row[name] for name in named] for row in shown if row["class"] != "audit"]  # the query itself is in it
+    rows = [to_document(line) for line in shown]
+    lines = [[row[name] for name in named] for row in rows if row["class"] != "audit"]  # the query itself is in it
     assert [[row[name] for name in named] for row in told if row["class"] != "audit"] == lines
     assert sum(row["overdue"] for row in told) > 0

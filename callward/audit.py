@@ -60,7 +60,7 @@ class LoggedEntry:
 
 @cache
 def who() -> str:
-    """The operating system's user on this host: the identity that key files' modes are about."""
+    """Return the operating system's user on this host: the identity that key files' modes are about."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
@@ -74,7 +74,7 @@ def _hash(seq: int, prev: str, body: dict[str, Any]) -> str:
 
 
 def head(connection: Connection) -> tuple[int, str]:
-    """Sequence number and hash of the last entry; (0, zeros) for an empty log."""
+    """Return sequence number and hash of the last entry; (0, zeros) for an empty log."""
     row = connection.execute(
         select(audit_log.c.seq, audit_log.c.hash).order_by(audit_log.c.seq.desc()).limit(1)
     ).first()
@@ -121,7 +121,7 @@ def verify(connection: Connection) -> int:
 
 
 def checked(settings: Settings) -> tuple[int, str]:
-    """Length and head of the log, after the whole chain and every head that a run has seen were found in it.
+    """Return length and head of the log, after the whole chain and every head that a run has seen were found in it.
 
     Raises Problem where an entry was edited or is missing, and where entries were cut off the end.
     """

@@ -14,12 +14,12 @@ NULL_WORD = np.uint64(0x8000_0000_0000_0000)  # stands for null where a column i
 
 
 def flat(column: Column) -> pa.Array:
-    """The column as one array."""
+    """Return the column as one array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def map_distinct(column: Column, function: Callable[[Any], Any], kind: pa.DataType) -> pa.Array:
-    """`function` over the distinct values of a column of few; null stays null."""
+    """Return `function` over the distinct values of a column of few; null stays null."""
     encoded = flat(column.dictionary_encode())
     values = pa.array([function(v) for v in encoded.dictionary.to_pylist()], kind)
     return values.take(encoded.indices)
@@ -31,7 +31,7 @@ _zeros = pa.py_buffer(b"")
 
 
 def nulls(rows: int, kind: pa.DataType) -> pa.Array:
-    """As pa.nulls, over memory that all such columns share. `kind` is not nested, and at most 16 bytes wide."""
+    """Return nulls as pa.nulls, in memory that all such columns share. `kind` is not nested, at most 16 bytes wide."""
     if pa.types.is_dictionary(kind):
         return pa.DictionaryArray.from_arrays(nulls(rows, kind.index_type), pa.array([], kind.value_type))
     zeros = _zeros_for(rows + 1)
@@ -51,12 +51,12 @@ _WIDEST = 16  # bytes of a value
 
 
 def is_absent(column: Column) -> bool:
-    """Whether no row has a value."""
+    """Return whether no row has a value."""
     return bool(column.null_count == len(column))
 
 
 def moved(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """The rows of a table at those positions, in that order; what no row has is not moved."""
+    """Return the rows of a table at those positions, in that order; what no row has is not moved."""
     at = pa.array(rows)
     columns = [nulls(len(rows), c.type) if is_absent(c) else flat(c).take(at) for c in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)
@@ -66,23 +66,23 @@ def moved(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def few(column: Column) -> pa.DictionaryArray:
-    """A text column as FEW, in one array; one that is FEW stays as it is."""
+    """Return a text column as FEW, in one array; one that is FEW stays as it is."""
     return flat(column if column.type == FEW else column.dictionary_encode())
 
 
 def few_of(positions: pa.Array | np.ndarray, values: Sequence[str]) -> pa.DictionaryArray:
-    """FEW of positions (integers, null for null) in a list of distinct values."""
+    """Return FEW of positions (integers, null for null) in a list of distinct values."""
     positions = positions if isinstance(positions, pa.Array) else pa.array(positions)
     return pa.DictionaryArray.from_arrays(positions.cast(pa.int32()), pa.array(values, pa.string()))
 
 
 def constant(value: str, rows: int) -> pa.DictionaryArray:
-    """FEW with one value throughout."""
+    """Return FEW with one value throughout."""
     return few_of(np.zeros(rows, np.int32), [value])
 
 
 def map_few(column: Column, function: Callable[[str], object | None]) -> pa.DictionaryArray:
-    """`function` of each distinct value of a text column, as FEW; null where it gives None, and for null."""
+    """Return `function` of each distinct value of a text column, as FEW; null where it gives None, and for null."""
     column = few(column)
     told = [function(value) for value in column.dictionary.to_pylist()]
     distinct = pa.array([None if value is None else str(value) for value in told], pa.string()).dictionary_encode()
@@ -90,7 +90,7 @@ def map_few(column: Column, function: Callable[[str], object | None]) -> pa.Dict
 
 
 def overlaid(column: Column, where: Column, value: str | None) -> pa.DictionaryArray:
-    """FEW with `value` on the rows of the mask `where`; null where the mask is."""
+    """Return FEW with `value` on the rows of the mask `where`; null where the mask is."""
     column = few(column)
     values = column.dictionary.to_pylist()
     if value is not None and value not in values:
@@ -100,13 +100,13 @@ def overlaid(column: Column, where: Column, value: str | None) -> pa.DictionaryA
 
 
 def filled(column: Column, value: str) -> pa.DictionaryArray:
-    """FEW with `value` for null."""
+    """Return FEW with `value` for null."""
     column = few(column)
     return overlaid(column, column.is_null(), value) if column.null_count else column
 
 
 def either(*columns: Column) -> pa.DictionaryArray:
-    """The first of several text columns that has a value, row by row, as FEW."""
+    """Return the first of several text columns that has a value, row by row, as FEW."""
     if not columns[0].null_count:
         return few(columns[0])
     alike = pa.chunked_array([few(column) for column in columns]).unify_dictionaries()
@@ -115,14 +115,14 @@ def either(*columns: Column) -> pa.DictionaryArray:
 
 
 def has_value(column: Column, *values: str) -> pa.BooleanArray:
-    """Which rows of a text column have one of `values`; false for null. FEW is not spelled out for it."""
+    """Return which rows of a text column have one of `values`; false for null. FEW is not spelled out for it."""
     column = few(column)
     wanted = pc.is_in(column.dictionary, pa.array(values, pa.string()))
     return wanted.take(column.indices).fill_null(False)
 
 
 def only_used(column: Column) -> Column:
-    """A dictionary-encoded column without the values that none of its rows has: filtering leaves them there."""
+    """Return a dictionary-encoded column without the values that none of its rows has: filtering leaves them there."""
     if isinstance(column, pa.ChunkedArray):
         return pa.chunked_array([only_used(chunk) for chunk in column.chunks], column.type)
     size = len(column.dictionary)
@@ -142,7 +142,7 @@ def only_used(column: Column) -> Column:
 
 
 def words(column: Column) -> np.ndarray:
-    """A numeric or time column as 64-bit words (shape [n]), null as NULL_WORD; equal values give equal words."""
+    """Return a numeric or time column as 64-bit words (shape [n]), null as NULL_WORD; equal values give equal words."""
     array = flat(column)
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
@@ -156,7 +156,7 @@ def words(column: Column) -> np.ndarray:
 
 
 def repeated(keys: np.ndarray) -> np.ndarray:
-    """Positions of the keys (uint64, spread evenly) that occur more than once, in no order worth relying on."""
+    """Return positions of the keys (uint64, spread evenly) that occur more than once, in no order worth relying on."""
     ordered = np.sort(keys)
     twins = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(twins):
@@ -170,7 +170,7 @@ def repeated(keys: np.ndarray) -> np.ndarray:
 
 
 def ranks(groups: np.ndarray) -> np.ndarray:
-    """Position of each row within its run of equal neighbours: [7 7 3 3 3] → [0 1 0 1 2]."""
+    """Return the position of each row within its run of equal neighbours: [7 7 3 3 3] → [0 1 0 1 2]."""
     n = len(groups)
     if not n:
         return np.zeros(0, np.int64)
@@ -179,5 +179,5 @@ def ranks(groups: np.ndarray) -> np.ndarray:
 
 
 def set_column(table: pa.Table, name: str, column: Column) -> pa.Table:
-    """The table with that column replaced, in place."""
+    """Return the table with that column replaced, in place."""
     return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)

@@ -30,12 +30,12 @@ _LOCK_KEY = 7_201_964  # any constant: PostgreSQL's advisory lock that serialize
 
 
 def now() -> datetime:
-    """The time in UTC, naive as the database stores it."""
+    """Return the time in UTC, naive as the database stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def engine(settings: Settings) -> Engine:
-    """The process's engine for the settings' database (a forked process gets its own)."""
+    """Return the process's engine for the settings' database (a forked process gets its own)."""
     return _engine(settings.database_url, os.getpid())
 
 
@@ -50,7 +50,7 @@ def _engine(url: str, _pid: int) -> Engine:
 
 
 def sqlite_file(settings: Settings) -> Path | None:
-    """The database's file; None when it is a server's, or in memory."""
+    """Return the database's file; None when it is a server's, or in memory."""
     prefix = "sqlite:///"
     name = settings.database_url.removeprefix(prefix).partition("?")[0]
     return Path(name) if settings.database_url.startswith(prefix) and name not in ("", ":memory:") else None
@@ -69,7 +69,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _check_file(settings: Settings) -> None:
-    """SQLite would make an empty file where there is none, and hide that the database is lost."""
+    """Raise Problem for a lost file: SQLite would make an empty one, and hide that the database is lost."""
     file = sqlite_file(settings)
     if file is not None and not file.exists():
         raise Problem(
@@ -79,7 +79,7 @@ def _check_file(settings: Settings) -> None:
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Connection]:
-    """A consistent snapshot to read from; never waits for a writer."""
+    """Open a consistent snapshot to read from; never waits for a writer."""
     _check_file(settings)
     with _friendly(settings), engine(settings).connect().execution_options(callward_read=True) as connection:
         if connection.dialect.name == "postgresql":
@@ -90,7 +90,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
 
 @contextmanager
 def writing(settings: Settings) -> Iterator[Connection]:
-    """One writer at a time (SQLite BEGIN IMMEDIATE, PostgreSQL advisory lock): commits are compare-and-set under it."""
+    """Write, one at a time (SQLite BEGIN IMMEDIATE, PostgreSQL advisory lock): commits compare and set under it."""
     _check_file(settings)
     with _friendly(settings), engine(settings).begin() as connection:
         if connection.dialect.name == "postgresql":
@@ -138,7 +138,7 @@ def check_version(settings: Settings) -> None:
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:
-    """Values in lists short enough for an IN (...): databases limit how many parameters a statement has."""
+    """Yield values in lists short enough for an IN (...): databases limit how many parameters a statement has."""
     left = iter(values)
     while batch := list(itertools.islice(left, _IN)):
         yield batch

@@ -54,7 +54,7 @@ def upgrade(settings: Settings) -> None:
 
 
 def next_steps(settings: Settings) -> list[str]:
-    """What a person does with a new workspace, in order."""
+    """Return what a person does with a new workspace, in order."""
     steps = []
     if settings.missing_windows():
         steps.append(f"in {settings.path}, give every tenant its retention windows")
@@ -70,7 +70,7 @@ def next_steps(settings: Settings) -> list[str]:
 
 
 def make_folders(settings: Settings) -> None:
-    """Landing folders of the sources, and the lake's root."""
+    """Make the landing folders of the sources, and the lake's root."""
     Store.of(settings).prepare()
     settings.landing_path.mkdir(parents=True, exist_ok=True, mode=0o750)
     for source in settings.sources:
@@ -97,7 +97,10 @@ def _make_keys(settings: Settings) -> None:
 
 
 def _root(settings: Settings, connection: Connection, domain: str) -> str | None:
-    """Id of the key domain's root; None where it is not the one that wrapped its keys, which doctor then says."""
+    """Return the id of the key domain's root.
+
+    None where it is not the one that wrapped its keys, which doctor then says.
+    """
     wrapped_by = set(connection.execute(select(keys.c.root_id).where(keys.c.domain == domain)).scalars())
     path = root_file(settings, domain)
     if path is not None and not path.exists() and not wrapped_by:
@@ -112,7 +115,7 @@ def _root(settings: Settings, connection: Connection, domain: str) -> str | None
 
 
 def _signer(settings: Settings, _connection: Connection, signer: str) -> str:
-    """Id of the signer's key, made where there is none yet."""
+    """Return the id of the signer's key, made where there is none yet."""
     path = signing.signer_file(settings, signer)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -73,7 +73,7 @@ class Role:
     computed: tuple[str, ...] = ()  # tables that are made when they are asked for
 
     def roots(self, with_numbers: bool) -> list[str]:
-        """Key domains whose roots must open."""
+        """Return key domains whose roots must open."""
         if self.view is None:
             return []
         return [self.view, f"{self.view}-numbers"] if with_numbers else [self.view]
@@ -111,7 +111,7 @@ def _first(answer: pa.RecordBatchReader, limit: int) -> pa.Table:
 def asking(
     settings: Settings, role: str, sql: str, *, purpose: str = "", case: str = ""
 ) -> Iterator[pa.RecordBatchReader]:
-    """The same, its answer read batch by batch: memory does not grow with its rows."""
+    """Yield the answer to a question batch by batch: memory does not grow with its rows."""
     _check_role(role)
     _check_case(role, purpose, case)
     _prove(settings, role, bool(case))
@@ -163,7 +163,7 @@ def _check_case(role: str, purpose: str, case: str) -> None:
 
 
 def _prove(settings: Settings, role: str, with_numbers: bool) -> None:
-    """A role is what its roots open: whoever cannot open them learns nothing, not even from an empty lake."""
+    """Open a role's roots: whoever cannot learns nothing, not even from an empty lake."""
     for domain in ROLES[role].roots(with_numbers):
         try:
             open_source(settings.root_uri(domain)).close()
@@ -199,7 +199,7 @@ def _register(
 
 
 def _named(role: str, sql: str) -> set[str]:
-    """Tables that the SQL may read: those whose names it holds, and what the views it names stand on."""
+    """Return tables that the SQL may read: those whose names it holds, and what the views it names stand on."""
     words = _words(sql)
     if words & {"query", "query_table"}:  # these functions take a name that is put together when they run
         return set(tables_of(role))
@@ -212,14 +212,17 @@ def _words(sql: str) -> set[str]:
 
 
 def tables_of(role: str) -> list[str]:
-    """Names that a role can query."""
+    """Return names that a role can query."""
     made = ROLES[role]
     stored = (table.name for table in made.tables)
     return [*([made.view] if made.view else []), *stored, *made.computed, *_VIEWS.get(role, {})]
 
 
 def _released(settings: Settings, role: str) -> dict[str, str]:
-    """A view for each table that is out, with a column for each dimension and measure, by its name: for analytics."""
+    """Return a view for each table that is out, with a column for each dimension and measure, by its name.
+
+    For analytics.
+    """
     if role != "analytics":
         return {}
     with database.reading(settings) as connection:
@@ -243,7 +246,10 @@ def _axes(sheet: str) -> _Axes:
 
 
 def _released_view(out: Sequence[tuple[str, _Axes]]) -> str:
-    """The newest table of each period, those of the newest shape: periods of another are in analytics_cells alone."""
+    """Return the newest table of each period, those of the newest shape.
+
+    Periods of another are in analytics_cells alone.
+    """
     dimensions, measures = out[-1][1]
     ids = ", ".join(f"'{release_id}'" for release_id, axes in out if axes == out[-1][1])
     columns = [f'd{n} AS "{name}"' for n, name in enumerate(dimensions, 1)]
@@ -257,13 +263,13 @@ def _released_view(out: Sequence[tuple[str, _Axes]]) -> str:
 
 
 def _schema(view: str, with_numbers: bool) -> pa.Schema:
-    """Columns of a view; without numbers a reader never sees that there are such columns."""
+    """Return columns of a view; without numbers a reader never sees that there are such columns."""
     hidden = set() if with_numbers else set(views.NUMBER_COLUMNS[view])
     return pa.schema([field for field in views.VIEWS[view] if field.name not in hidden])
 
 
 def _unrestricted(table: pa.Table, unseen: Mapping[str, Hidden]) -> pa.Table:
-    """A derived table without the rows of restricted accounts."""
+    """Return a derived table without the rows of restricted accounts."""
     for tenant, hidden in unseen.items():
         of_tenant = np.asarray(pc.equal(table["tenant"], tenant))
         table = table.filter(pa.array(~(of_tenant & hidden.derived(table))))
@@ -273,7 +279,7 @@ def _unrestricted(table: pa.Table, unseen: Mapping[str, Hidden]) -> pa.Table:
 def _view(
     settings: Settings, view: str, keyring: Keyring, schema: pa.Schema, unseen: Mapping[str, Hidden]
 ) -> ds.Dataset:
-    """A dataset over a view's data files with the columns of `schema`, without the rows of restricted persons."""
+    """Return a dataset over a view's files with the columns of `schema`, without the rows of restricted persons."""
     with_numbers = not set(views.NUMBER_COLUMNS[view]).isdisjoint(schema.names)
 
     def opened(attempt: int) -> ds.Dataset:
@@ -322,7 +328,7 @@ def _opened(
 def _month_keys(
     settings: Settings, keyring: Keyring, view: str, months: set[tuple[str, str]], with_numbers: bool
 ) -> _Months:
-    """Keys of the months that still have any; raises Problem for a month that the register does not know."""
+    """Return keys of the months that still have any; raises Problem for a month that the register does not know."""
     metas = {month: KeyName(view, *month, "meta") for month in months}
     numbers = {month: KeyName(f"{view}-numbers", *month, "numbers") for month in months} if with_numbers else {}
     opened = keyring.existing([*metas.values(), *numbers.values()])
@@ -373,7 +379,7 @@ def _arrow_type(column: ColumnElement[Any]) -> pa.DataType:
 
 @contextmanager
 def _sentences(settings: Settings, names: list[str]) -> Iterator[None]:
-    """What DuckDB, Arrow and the object store say, as one sentence without the values that they quote."""
+    """Turn what DuckDB, Arrow and the object store say into one sentence without the values that they quote."""
     try:
         yield
     except (duckdb.OutOfMemoryException, pa.ArrowMemoryError, MemoryError):
@@ -403,7 +409,10 @@ def _masked(error: Exception) -> str:
 
 
 def _kpis(settings: Settings) -> str:
-    """Ratios, read from the sums: null above the set share of unknown dispositions, marked under few attempts."""
+    """Return ratios, read from the sums.
+
+    Null above the set share of unknown dispositions, marked under few attempts.
+    """
     thresholds = settings.thresholds
     known = f"unknown * 100.0 <= {thresholds.unknown_share_pct} * attempts"
     return f"""

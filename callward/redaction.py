@@ -15,7 +15,10 @@ _DATE_FORMS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 10: "%Y%m%d%H", 8: "%Y%m%d"
 
 
 def mask(name: str) -> str:
-    """A file's name with what may be a number masked: seven digits or more that are no date (and time), or 3-3-4."""
+    """Return a file's name with what may be a number masked.
+
+    Seven digits or more that are no date (and time), or 3-3-4.
+    """
     name = _SEPARATED.sub(lambda match: re.sub(r"\d", "#", match[0]), name)
     return _DIGITS.sub(lambda match: match[0] if _is_date(match[0]) else "#" * len(match[0]), name)
 

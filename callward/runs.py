@@ -26,12 +26,12 @@ _RENEWAL_S = 60.0
 
 
 def new_id() -> str:
-    """An id of letters alone: a sweep for numbers can never take it for one."""
+    """Return an id of letters alone: a sweep for numbers can never take it for one."""
     return "".join(secrets.choice(string.ascii_lowercase) for _ in range(14))
 
 
 def process_start(pid: int) -> str:
-    """When the process started, in the kernel's words; "" when it is gone. Pids are used again: compare both."""
+    """Return when the process started, in the kernel's words; "" when it is gone. Pids are used again: compare both."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
             return stat.read().rsplit(")", 1)[1].split()[19]
@@ -125,7 +125,7 @@ def finish(settings: Settings, run_id: str, status: str, summary: dict[str, Any]
 
 @contextmanager
 def running(settings: Settings, kind: str, resources: Iterable[str]) -> Iterator[str]:
-    """A run that is closed as failed when its body raises; the body itself finishes it when done."""
+    """Begin a run, which is closed as failed when its body raises; the body itself finishes it when done."""
     run_id = start(settings, kind, resources)
     over = threading.Event()
     threading.Thread(target=_keep, args=(settings, run_id, over), name="lease", daemon=True).start()
@@ -150,5 +150,5 @@ def _keep(settings: Settings, run_id: str, over: threading.Event) -> None:
 
 
 def living(connection: Connection) -> set[str]:
-    """Ids of the runs that hold a lease and are still alive."""
+    """Return ids of the runs that hold a lease and are still alive."""
     return {row.run_id for row in connection.execute(select(leases)) if _alive(row)}

@@ -25,7 +25,7 @@ def _value(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string: JSON's, whose escapes know no characters beyond U+FFFF as one, and which lets DEL stand."""
+    """Return a TOML string: JSON's, whose escapes know no characters beyond U+FFFF as one, and which lets DEL stand."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -42,7 +42,7 @@ def _is_table(value: Any) -> bool:
 
 
 def _item_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a list's items, None for any other field."""
+    """Return the model of a list's items, None for any other field."""
     items = get_args(field.annotation) if get_origin(field.annotation) is list else ()
     return items[0] if items and isinstance(items[0], type) and issubclass(items[0], BaseModel) else None
 
@@ -79,7 +79,7 @@ def _tables(model: BaseModel, prefix: str, explain: bool) -> Iterable[str]:
 
 
 def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable[str]:
-    """How a table that is not there yet is written, behind comment signs."""
+    """Return how a table that is not there yet is written, behind comment signs."""
     if isinstance(model, Tenant) and name == "retention":
         yield from ("", _comment(field.description or ""), f"# [{path}]")
         yield from (f'# {cls} = ""  # {CLASSES[cls].what}' for cls in REQUIRED)
@@ -111,7 +111,7 @@ def _table(path: str, value: Any, explain: bool) -> Iterable[str]:
 
 
 def render(settings: Settings) -> str:
-    """The settings as commented TOML; reading it back gives equal settings."""
+    """Return the settings as commented TOML; reading it back gives equal settings."""
     lines = [
         "# callward: settings. Relative paths are relative to this file.",
         "# Check them at any time with 'callward doctor'.",

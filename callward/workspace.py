@@ -60,11 +60,11 @@ class Workspace:
         return self.keyring.sealer(KeyName("transit", "_all", self.reference.transit_month, "shuffle"))
 
     def id_secret(self, tenant: str, use: str) -> bytes:
-        """The secret of one use of a tenant's id key: equal in every month, so that a re-delivery is known."""
+        """Return the secret of one use of a tenant's id key: equal in every month, so that a re-delivery is known."""
         return tokens.derive(self.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, use)
 
     def declaration(self, source: Source) -> Declaration:
-        """The source's format, with what the settings lay over it; raises UsageProblem for one that is wrong."""
+        """Return the source's format, with what the settings lay over it; raises UsageProblem for one that is wrong."""
         if source.name not in self._declarations:
             name = str(self.settings.below(source.format)) if source.format.endswith(".toml") else source.format
             try:
@@ -74,7 +74,7 @@ class Workspace:
         return self._declarations[source.name]
 
     def plan(self, source: Source) -> Plan:
-        """The numbering plan that the source dials in; raises UsageProblem for one that cannot be."""
+        """Return the numbering plan that the source dials in; raises UsageProblem for one that cannot be."""
         shortest, longest = source.extension_digits
         try:
             return plan(
@@ -111,7 +111,7 @@ _LOCK = threading.Lock()
 
 
 def open_workspace(reference: WorkspaceRef) -> Workspace:
-    """The process's workspace for a reference."""
+    """Return the process's workspace for a reference."""
     name = (str(reference), os.getpid())
     with _LOCK:
         if name not in _OPEN:
@@ -120,5 +120,5 @@ def open_workspace(reference: WorkspaceRef) -> Workspace:
 
 
 def open_transit(reference: str) -> Sealer:
-    """The transit sealer for a reference in its text form: what a coder on a worker calls."""
+    """Return the transit sealer for a reference in its text form: what a coder on a worker calls."""
     return open_workspace(WorkspaceRef.parse(reference)).transit

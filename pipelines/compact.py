@@ -99,7 +99,7 @@ def compact_after(settings: Settings, progress: Progress) -> None:
 
 
 def is_due(settings: Settings) -> bool:
-    """Whether there is anything to do."""
+    """Return whether there is anything to do."""
     if next(planned(settings, (*_VIEWS, "suspense")), None) is not None:
         return True
     with database.reading(settings) as connection:
@@ -110,7 +110,7 @@ def is_due(settings: Settings) -> bool:
 
 
 def planned(settings: Settings, views: Sequence[str]) -> Iterator[Merge]:
-    """What is to be merged now, partition by partition."""
+    """Yield what is to be merged now, partition by partition."""
     for view in views:
         limits = _limits(settings, view)
         with database.reading(settings) as connection:
@@ -128,7 +128,7 @@ def _limits(settings: Settings, view: str) -> Limits:
 
 
 def _crowded(connection: Connection, view: str, limits: Limits) -> list[tuple[str, str]]:
-    """Partitions (tenant, part) of a view that have so many small files that some may be merged."""
+    """Return partitions (tenant, part) of a view that have so many small files that some may be merged."""
     f = lake_files.c
     query = (
         select(f.tenant, f.part)
@@ -141,7 +141,7 @@ def _crowded(connection: Connection, view: str, limits: Limits) -> list[tuple[st
 
 
 def _spoken_for(connection: Connection) -> set[str]:
-    """Files of purges under way, and the runs of these: what they wrote may yet be undone."""
+    """Return files of purges under way, and the runs of these: what they wrote may yet be undone."""
     d = disposals.c
     begun = (d.reason == DisposalReason.PURGE) & d.status.in_(_UNDER_WAY)
     items = select(disposal_items.c.file_id).join(disposals, d.disposal_id == disposal_items.c.disposal_id)
@@ -151,7 +151,7 @@ def _spoken_for(connection: Connection) -> set[str]:
 
 
 def _waiting(connection: Connection) -> set[str]:
-    """Files of a purge's plan that waits for a person: it would be another plan if they were merged."""
+    """Return files of a purge's plan that waits for a person: it would be another plan if they were merged."""
     plans = record.in_states(connection, DisposalReason.PURGE, [Status.PLANNED])
     return {item[_FILE_ID] for plan in plans for item in plan.facts["items"]}
 
@@ -176,7 +176,7 @@ class _Compaction:
         self._done.entries_folded = fold_entries(self._settings)
 
     def _suspense(self) -> None:
-        """Under the lease that recycling takes: it holds on to the logs that it has begun to read."""
+        """Merge suspense under the lease that recycling takes: it holds on to the logs that it has begun to read."""
         if next(planned(self._settings, ["suspense"]), None) is None:
             return
         try:
@@ -203,7 +203,7 @@ class _Compaction:
 
 
 def _merge_view(files: DataFiles, merge: Merge) -> None:
-    """Rows of a view into one data file. One of them is open at a time."""
+    """Put rows of a view into one data file. One of them is open at a time."""
     _swap(files, merge, _written(files, merge))
 
 
@@ -252,7 +252,7 @@ def _check_untouched(connection: Connection, merge: Merge) -> None:
 
 
 def _merge_archive(files: DataFiles, merge: Merge) -> None:
-    """Archived blocks one behind the other in one file; the ledger then says where each begins in it."""
+    """Put archived blocks one behind the other in one file; the ledger then says where each begins in it."""
     first, moved = merge.first, _blocks_of(files.workspace.settings, merge)
     parts = [files.read_archive(file) for file in merge.files]
     made = files.write_archive(first.tenant, b"".join(parts), day=first.part)
@@ -265,7 +265,10 @@ def _merge_archive(files: DataFiles, merge: Merge) -> None:
 
 
 def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
-    """Where the blocks in these files begin. Asked before the lock is taken, as a block is noted with its file."""
+    """Return where the blocks in these files begin.
+
+    Asked before the lock is taken, as a block is noted with its file.
+    """
     found: list[Any] = []
     b = blocks.c
     with database.reading(settings) as connection:
@@ -276,7 +279,7 @@ def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
 
 
 def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, starts: Mapping[str, int]) -> None:
-    """Raises CommitConflict when a block has been archived elsewhere meanwhile."""
+    """Note where blocks lie now. Raises CommitConflict when a block has been archived elsewhere meanwhile."""
     b = blocks.c
     here = (
         (b.file_no == bindparam("b_of")) & (b.block == bindparam("b_number")) & (b.archive_file == bindparam("b_old"))
@@ -290,7 +293,7 @@ def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, sta
 
 
 def _merge_suspense(files: DataFiles, merge: Merge) -> None:
-    """Suspense logs of one month's key into one. Their version rises: whoever has read them reads again."""
+    """Put suspense logs of one month's key into one. Their version rises: whoever has read them reads again."""
     settings, first = files.workspace.settings, merge.first
     with database.reading(settings) as connection:
         month = connection.execute(select(keys.c.month).where(keys.c.key_id == first.key_ids)).scalar_one()
@@ -320,7 +323,10 @@ _ENTRY: Final = (_e.run_id, _e.file_no, _e.bucket, _e.code)
 
 
 def fold_entries(settings: Settings) -> int:
-    """Entries of a stream for the same file, bucket and code become one with their sum; returns how many went."""
+    """Put entries of a stream for the same file, bucket and code into one with their sum.
+
+    Returns how many went.
+    """
     folded = 0
     with database.reading(settings) as connection:
         file_nos = _foldable(connection)
@@ -332,7 +338,7 @@ def fold_entries(settings: Settings) -> int:
 
 
 def _foldable(connection: Connection) -> list[int]:
-    """Input files of which a stream has entries that are alike."""
+    """Return input files of which a stream has entries that are alike."""
     alike = _of_streams(select(_e.file_no)).group_by(*_ENTRY).having(func.count() > 1)
     return sorted(set(connection.execute(alike).scalars()))
 

@@ -143,18 +143,21 @@ def _zone(settings: Settings, tenant: str) -> str:
 
 
 def _manifest(connection: Any) -> set[str]:
-    """Ids of the view files that count: none of them is ever written again under its id."""
+    """Return ids of the view files that count: none of them is ever written again under its id."""
     return {file.file_id for view in _COLUMNS for file in ledger.files(connection, view=view)}
 
 
 def _noted(connection: Any) -> Noted:
-    """Days that a purge took data files of: the hash of their rows; "" where rows may still come."""
+    """Return the days that a purge took data files of: the hash of their rows; "" where rows may still come."""
     rows = connection.execute(select(frozen_derived))
     return {(row.table_name, row.tenant, date.fromisoformat(row.part)): row.sha256 for row in rows}
 
 
 def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], noted: Noted) -> int:
-    """How many keys have other figures, or are in one of them only; on a frozen day how many rows it has, or one."""
+    """Return how many keys have other figures, or are in one of them only.
+
+    On a frozen day how many rows it has, or one.
+    """
     day = _day(table)
     ours = {name: hashed for name, hashed in noted.items() if name[0] == table.name}
     size, differ = len(key_columns(table)), 0
@@ -172,7 +175,7 @@ def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any
 
 
 def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: int) -> int:
-    """How many keys have less than the lake still says."""
+    """Return how many keys have less than the lake still says."""
     kept = {row[:size]: row[size:] for row in stored}
     nothing = (0,) * (len(wanted[0]) - size) if wanted else ()
     return sum(
@@ -182,7 +185,7 @@ def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: in
 
 
 def _by_day(rows: list[tuple[Any, ...]], day: int) -> dict[tuple[str, date], list[tuple[Any, ...]]]:
-    """Rows by tenant (their first column) and the day in column `day`."""
+    """Return rows by tenant (their first column) and the day in column `day`."""
     found: dict[tuple[str, date], list[tuple[Any, ...]]] = defaultdict(list)
     for row in rows:
         at = row[day].date() if isinstance(row[day], datetime) else row[day]
@@ -191,7 +194,7 @@ def _by_day(rows: list[tuple[Any, ...]], day: int) -> dict[tuple[str, date], lis
 
 
 def _day(table: Any) -> int:
-    """Which of a derived table's columns its day is in."""
+    """Return which of a derived table's columns its day is in."""
     return next(n for n, column in enumerate(table.primary_key.columns) if column.name in _DAYS)
 
 
@@ -213,7 +216,7 @@ def _wanted(table: Any, parts: list[pa.Table]) -> list[tuple[Any, ...]]:
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Values as the database gives them: times naive in UTC."""
+    """Return values as the database gives them: times naive in UTC."""
     if pa.types.is_timestamp(column.type):
         column = (
             column.cast(pa.timestamp("us"))

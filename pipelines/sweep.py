@@ -78,7 +78,7 @@ def sweep(
 
 
 def _listed(path: Path) -> set[str]:
-    """The numbers of a file, one to a line."""
+    """Return the numbers of a file, one to a line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ def _listed(path: Path) -> set[str]:
 
 
 def _of_lake(settings: Settings) -> set[str]:
-    """Every number of the billing view and of the calls that wait: in memory only, each opening audited."""
+    """Return every number of the billing view and of the calls that wait: in memory only, each opening audited."""
     files = open_files(settings, ROLE, "sweep")
     with database.reading(settings) as connection:
         committed = ledger.files(connection, view="billing")
@@ -112,7 +112,10 @@ def _tables(
 
 
 def everything(settings: Settings) -> Iterator[Path]:
-    """Folders and files of the workspace, what its settings keep in others, this user's temporary files; none twice."""
+    """Yield folders and files of the workspace, what its settings keep in others, this user's temporary files.
+
+    None twice.
+    """
     found = [settings.folder, *([settings.lake_path] if settings.lake.is_local else []), settings.landing_path]
     if (file := database.sqlite_file(settings)) is not None:
         found += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
@@ -125,14 +128,14 @@ def everything(settings: Settings) -> Iterator[Path]:
 
 
 def _elsewhere(settings: Settings) -> Iterator[Remote]:
-    """The objects of a lake that is no folder, each read as it comes."""
+    """Yield the objects of a lake that is no folder, each read as it comes."""
     if not settings.lake.is_local:
         store = Store.of(settings)
         yield from (Remote(store.named(file.path), partial(store.stream, file.path)) for file in store.list())
 
 
 def _temporary() -> list[Path]:
-    """What this user has in the system's temporary folder."""
+    """Return what this user has in the system's temporary folder."""
     entries = []
     for entry in sorted(Path(tempfile.gettempdir()).iterdir()):
         try:
@@ -144,7 +147,7 @@ def _temporary() -> list[Path]:
 
 
 def _waiting(settings: Settings) -> Iterator[Path]:
-    """Landing files that wait for their commit; one that was committed and lies there still is swept."""
+    """Yield landing files that wait for their commit; one that was committed and lies there still is swept."""
     files = open_files(settings, ROLE, "sweep")
     for source in settings.sources:
         for found in arrivals(settings, source):
@@ -156,7 +159,7 @@ def _waiting(settings: Settings) -> Iterator[Path]:
 
 
 def _unfinished(settings: Settings) -> Iterator[Path]:
-    """Files that are still being written, or were refused: no arrival, and never committed."""
+    """Yield files that are still being written, or were refused: no arrival, and never committed."""
     taken = {
         found.path
         for source in settings.sources
@@ -168,7 +171,7 @@ def _unfinished(settings: Settings) -> Iterator[Path]:
 
 
 def _own(settings: Settings) -> Iterator[Path]:
-    """The settings (lists of trunks and account codes) and the key roots: what ops wrote there is no leak."""
+    """Yield the settings (lists of trunks and account codes) and the key roots: what ops wrote there is no leak."""
     yield settings.path
     for domain in settings.keys.roots:
         if (file := root_file(settings, domain)) is not None:
@@ -176,7 +179,7 @@ def _own(settings: Settings) -> Iterator[Path]:
 
 
 def _verified(settings: Settings) -> dict[PurePath, str]:
-    """SHA-256 of every file that the manifest names: short forms within it are chance."""
+    """Return SHA-256 of every file that the manifest names: short forms within it are chance."""
     store = Store.of(settings)
     with database.reading(settings) as connection:
         return {store.named(file.path): file.sha256 for file in ledger.files(connection)}

@@ -57,7 +57,7 @@ def _note(connection: Connection, gone: Collection[str], late: timedelta) -> Non
 
 
 def _file_id(path: str) -> str:
-    """The data file that a file of the lake is, or lies beside, or was to become."""
+    """Return the data file that a file of the lake is, or lies beside, or was to become."""
     return path.rpartition("/")[2].lstrip(".").split(".", 1)[0]
 
 
@@ -66,7 +66,10 @@ def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> b
 
 
 def _ended(connection: Connection, late: timedelta) -> set[str]:
-    """Runs that are not alive and may have left something: where nobody writes late, those that did not end well."""
+    """Return runs that are not alive and may have left something.
+
+    Where nobody writes late, those that did not end well.
+    """
     suspect = _r.status != "done"
     if late:
         suspect |= _r.kind.not_in(_WITHOUT_WORKERS)
@@ -94,7 +97,7 @@ def remove_superseded(settings: Settings, run_id: str) -> None:
 
 
 def _began(connection: Connection, run_id: str) -> Iterator[datetime]:
-    """When the other runs and the readers at work began, of each kind the one that has been at it for longest.
+    """Yield when the other runs and the readers at work began, of each kind the one that has been at it for longest.
 
     A stream lives for weeks and asks which files count at each flush: the grace is enough for it.
     """

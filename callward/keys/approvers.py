@@ -54,7 +54,10 @@ def register(settings: Settings, name: str, public_hex: str) -> None:
 
 
 def _is_new(connection: Connection, name: str, public_hex: str) -> bool:
-    """False for the very same person once more; raises Problem where the name or the key is someone's already."""
+    """Return whether a person is new; false for the very same person once more.
+
+    Raises Problem where the name or the key is someone's already.
+    """
     found = connection.execute(
         select(approvers).where(or_(approvers.c.name == name, approvers.c.public_key == public_hex))
     ).all()
@@ -103,7 +106,7 @@ def approve(settings: Settings, kind: str, digest: str, person: str, key_file: P
 
 
 def approved_by(connection: Connection, kind: str, digest: str, at: datetime | None = None) -> set[str]:
-    """Names of those whose valid approval is there: registered by the custodian, and not revoked.
+    """Return names of those whose valid approval is there: registered by the custodian, and not revoked.
 
     With `at` as it stood then: approvals given by that time, of persons who were not revoked by that time. So what two
     people decided stays decided when one of them leaves.
@@ -182,7 +185,7 @@ def _is_registered(row: Row[Any], custodian: bytes | None) -> bool:
 
 
 def _bytes(text: str) -> bytes:
-    """Bytes that a register holds in hex; nothing, which no signature is, where it was spoilt."""
+    """Return bytes that a register holds in hex; nothing, which no signature is, where it was spoilt."""
     try:
         return bytes.fromhex(text)
     except ValueError:

@@ -83,7 +83,7 @@ def write(settings: Settings, reason: str) -> Path:
 
 
 def _places(settings: Settings) -> list[Path]:
-    """The folder beside the lake, made where there is none, and the second one, which somebody must have made."""
+    """Return the folder beside the lake, which is made where there is none, and the second one, which must be there."""
     settings.register_path.mkdir(mode=0o700, exist_ok=True)
     _check_second_place(settings)
     return [settings.register_path, *([settings.export_path] if settings.export_path else [])]
@@ -106,7 +106,7 @@ def _body(connection: Connection, reason: str) -> dict[str, Any]:
 
 
 def _written(row: Any) -> dict[str, Any]:
-    """A row as JSON has it: blobs in base64, times and dates in ISO 8601."""
+    """Return a row as JSON has it: blobs in base64, times and dates in ISO 8601."""
     return {name: _plain(value) for name, value in row.items()}
 
 
@@ -152,13 +152,13 @@ def _active(body: dict[str, Any]) -> set[str]:
 
 
 def list_exports(folder: Path) -> list[Path]:
-    """Exports in a folder, the newest first."""
+    """Return exports in a folder, the newest first."""
     found = [(int(path.stem.removeprefix("export-")), path) for path in folder.glob("export-[0-9]*.json")]
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def newest(settings: Settings) -> dict[str, Any] | None:
-    """The body of the newest export, without asking whose signature it bears; None when there is none."""
+    """Return the body of the newest export, without asking whose signature it bears; None when there is none."""
     for path in list_exports(settings.register_path):
         body: dict[str, Any] = _parsed(path)["body"]
         return body
@@ -166,13 +166,13 @@ def newest(settings: Settings) -> dict[str, Any] | None:
 
 
 def has_release(settings: Settings, release_id: str) -> bool:
-    """Whether the newest export knows that a release is out."""
+    """Return whether the newest export knows that a release is out."""
     rows = (newest(settings) or {}).get("releases", [])
     return any(row["release_id"] == release_id and row["status"] == PUBLISHED for row in rows)
 
 
 def active_roots(settings: Settings) -> set[str]:
-    """Ids of the roots that the newest export rests on."""
+    """Return ids of the roots that the newest export rests on."""
     body = newest(settings)
     return _active(body) if body else set()
 
@@ -181,7 +181,7 @@ def active_roots(settings: Settings) -> set[str]:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    """An export as it lies; raises Problem for what is none."""
+    """Return an export as it lies; raises Problem for what is none."""
     try:
         found = json.loads(path.read_bytes())
         version = found["body"]["format_version"]
@@ -193,7 +193,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def read(settings: Settings, path: Path) -> dict[str, Any]:
-    """The body of an export whose signature holds. Raises Problem for any other."""
+    """Return the body of an export whose signature holds. Raises Problem for any other."""
     found = _parsed(path)
     try:
         signature = bytes.fromhex(found["signature"])
@@ -290,7 +290,7 @@ class _Roots:
             ) from None
 
     def opened(self, rows: Iterable[dict[str, Any]]) -> dict[str, int]:
-        """How many keys open; raises KeyProblem for one that does not, though its root is there."""
+        """Return how many keys open; raises KeyProblem for one that does not, though its root is there."""
         wrapped = [SimpleNamespace(**_read_back(row)) for row in rows if row["blob"] is not None]
         with_root = [row for row in wrapped if row.domain in self._open]
         for row in with_root:
@@ -303,7 +303,7 @@ class _Roots:
 
 
 def _read_back(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as the database has it, from what `_written` made of it."""
+    """Return a row as the database has it, from what `_written` made of it."""
     times = {name: datetime.fromisoformat(row[name]) for name in _TIMES if row.get(name)}
     dates = {name: date.fromisoformat(row[name]) for name in _DATES if row.get(name)}
     blobs = {name: base64.b64decode(row[name]) for name in _BLOBS if row.get(name)}
@@ -332,7 +332,7 @@ def _check_fits(connection: Connection, body: dict[str, Any]) -> None:
 
 
 def _check_names(here: Iterable[Any], there: Iterable[dict[str, Any]]) -> None:
-    """A name has one key: a database that minted its own since cannot take the export's as well."""
+    """Raise Problem where a name has another key: a database that minted its own cannot take the export's as well."""
     minted = {str(name_of(row)): row.key_id for row in here}
     for row in there:
         name = str(name_of(SimpleNamespace(**row)))
@@ -341,7 +341,7 @@ def _check_names(here: Iterable[Any], there: Iterable[dict[str, Any]]) -> None:
 
 
 def _check_epochs(connection: Connection, body: dict[str, Any], used: Collection[str]) -> None:
-    """Epochs of key domains that have keys; a database that was made anew counts its own from one."""
+    """Raise Problem where epochs of key domains that have keys differ: a database made anew counts its own from one."""
     there = {(row["domain"], row["epoch"]): row["root_id"] for row in body["roots"]}
     for row in connection.execute(select(epochs)):
         if row.domain in used and there.get((row.domain, row.epoch)) != row.root_id:
@@ -352,7 +352,10 @@ def _check_epochs(connection: Connection, body: dict[str, Any], used: Collection
 
 
 def _compared(connection: Connection, body: dict[str, Any]) -> dict[str, int]:
-    """What the export changes: keys that are added, that are wrapped otherwise or destroyed, and others that stay."""
+    """Return what the export changes.
+
+    That is: keys that are added, that are wrapped otherwise or destroyed, and others that stay.
+    """
     here = {row.key_id: row for row in connection.execute(select(keys))}
     there = {row["key_id"]: _read_back(row) for row in body["keys"]}
     both = [(here[key_id], row) for key_id, row in there.items() if key_id in here]
@@ -367,7 +370,7 @@ def _compared(connection: Connection, body: dict[str, Any]) -> dict[str, int]:
 
 
 def _put(connection: Connection, body: dict[str, Any]) -> None:
-    """Rows of the export in place of those with the same key; keys that only the database has stay."""
+    """Put rows of the export in place of those with the same key; keys that only the database has stay."""
     already = connection.execute(select(epochs).where(epochs.c.state == DESTROYED)).all()
     for name, table in _TABLES:
         rows = [_read_back(row) for row in body[name]]
@@ -386,7 +389,7 @@ def _put(connection: Connection, body: dict[str, Any]) -> None:
 
 
 def _put_holds(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[audit.Entry]:
-    """Holds that the database lacks, or has in an older version; and the audit entries that they rest on."""
+    """Put in holds that the database lacks or has in an older version; return the audit entries they rest on."""
     here = {row.hold_id: row.version for row in connection.execute(select(holds.c.hold_id, holds.c.version))}
     entries = []
     for row in rows:
@@ -402,7 +405,7 @@ def _put_holds(connection: Connection, rows: Iterable[dict[str, Any]]) -> list[a
 
 
 def _forgotten(connection: Connection, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of releases that the database does not know, or does not know to be out.
+    """Return rows of releases that the database does not know, or does not know to be out.
 
     What was only reserved when the export was written may have been published since: nothing says that it is out, and
     nothing that its files may be removed. Its charge alone is put back.
@@ -417,7 +420,10 @@ def _forgotten(connection: Connection, body: dict[str, Any]) -> list[dict[str, A
 
 
 def _put_releases(connection: Connection, body: dict[str, Any]) -> list[audit.Entry]:
-    """Releases and charges that the database lacks; it keeps all that it has. Returns the audit entry of that."""
+    """Put in releases and charges that the database lacks, and return the audit entry of that.
+
+    The database keeps all that it has.
+    """
     lacking = _forgotten(connection, body)
     for row in lacking:
         connection.execute(delete(releases).where(releases.c.release_id == row["release_id"]))
@@ -429,7 +435,7 @@ def _put_releases(connection: Connection, body: dict[str, Any]) -> list[audit.En
 
 
 def _free_attempt(connection: Connection, row: dict[str, Any]) -> int:
-    """The attempt of a release, which a database that has released the same by itself since counts on."""
+    """Return a free number of an attempt at a release: a database that has released the same since counts on."""
     r = releases.c
     same = [getattr(r, name) == row[name] for name in ("tenant", "name", "period_start", "correction_no")]
     taken = set(connection.execute(select(r.attempt).where(*same)).scalars())
@@ -445,7 +451,7 @@ def _put_charges(connection: Connection, rows: Iterable[dict[str, Any]]) -> None
 
 
 def _log_lacks(connection: Connection, body: dict[str, Any]) -> dict[str, int]:
-    """Entries that the logs had when the export was written, and this database has not."""
+    """Return entries that the logs had when the export was written, and this database has not."""
     here = connection.execute(select(func.max(certificates.c.seq))).scalar() or 0
     there = (body["certificates"] or {"seq": 0})["seq"]
     return {
@@ -455,7 +461,7 @@ def _log_lacks(connection: Connection, body: dict[str, Any]) -> dict[str, int]:
 
 
 def _lake_lacks(settings: Settings, connection: Connection, body: dict[str, Any]) -> dict[str, Any]:
-    """Data files that no key opens any more, that are gone, and that lie in the lake unknown to the manifest."""
+    """Return data files that no key opens any more, that are gone, and that lie in the lake unknown to the manifest."""
     usable = {row["key_id"] for row in body["keys"] if row["blob"] is not None}
     usable |= set(connection.execute(select(keys.c.key_id).where(keys.c.state != DESTROYED)).scalars())
     usable -= {row["key_id"] for row in body["keys"] if row["state"] == DESTROYED}

@@ -75,12 +75,12 @@ def _is_key_id(text: str) -> bool:
 
 
 def mint() -> Key:
-    """A new random key with a new random id."""
+    """Return a new random key with a new random id."""
     return Key(os.urandom(ID_BYTES).hex(), os.urandom(KEY_BYTES))
 
 
 def fingerprint(key: Key) -> str:
-    """32 hex digits that stay in a tombstone: they tell two keys apart and reveal neither."""
+    """Return 32 hex digits that stay in a tombstone: they tell two keys apart and reveal neither."""
     return hashlib.blake2b(key.secret, digest_size=16, person=b"kekfp").hexdigest()
 
 
@@ -93,7 +93,7 @@ class KeySource(Protocol):
         """Encrypt `key`, bound to `aad` (the key's name)."""
 
     def unwrap(self, blob: bytes, aad: bytes) -> bytes:
-        """The key inside `blob`. Raises KeyDenied when the blob, the name or the root is another one."""
+        """Return the key inside `blob`. Raises KeyDenied when the blob, the name or the root is another one."""
 
     def close(self) -> None:
         """Forget the root; every later call raises KeyDenied."""
@@ -140,7 +140,7 @@ class LocalRoot:
 
 
 def read_secret(path: Path, tag: bytes, what: str) -> bytes:
-    """The 32 bytes in a key file, after its owner and mode were checked on the very file that is read.
+    """Return the 32 bytes in a key file, after its owner and mode were checked on the very file that is read.
 
     `tag` is the file's first word, `what` names its kind in messages. Raises KeyGone when there is none, KeyDenied
     when others may touch it, KeyProblem for any other content.
@@ -198,7 +198,7 @@ def create_local(path: str | Path) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The file that a local URI names; None for a root that is kept elsewhere."""
+    """Return the file that a local URI names; None for a root that is kept elsewhere."""
     return Path(unquote(urlsplit(uri).path)) if uri.startswith("local:///") else None
 
 

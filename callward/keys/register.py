@@ -53,11 +53,11 @@ class Keyring:
         self._lock = threading.RLock()
 
     def key(self, name: KeyName) -> Key:
-        """The key of that name, minted when it is new; raises KeyGone when it was destroyed."""
+        """Return the key of that name, minted when it is new; raises KeyGone when it was destroyed."""
         return self.keys([name])[0]
 
     def keys(self, names: Sequence[KeyName]) -> list[Key]:
-        """Several keys at once, in one transaction."""
+        """Return several keys at once, in one transaction."""
         with self._lock:
             missing = sorted({name for name in names if name not in self._keys})
             if missing:
@@ -65,7 +65,7 @@ class Keyring:
             return [self._keys[name] for name in names]
 
     def existing(self, names: Iterable[KeyName]) -> dict[KeyName, Key]:
-        """Those of the keys that were minted and not destroyed."""
+        """Return those of the keys that were minted and not destroyed."""
         wanted = set(names)
         with database.reading(self._settings) as connection:
             rows = connection.execute(
@@ -75,7 +75,7 @@ class Keyring:
         return dict(zip(found, self.keys(found), strict=True))
 
     def by_id(self, key_id: str) -> Key:
-        """The key with that opaque id; raises KeyGone when it was destroyed or never was."""
+        """Return the key with that opaque id; raises KeyGone when it was destroyed or never was."""
         with self._lock:
             if key_id not in self._names:
                 with database.reading(self._settings) as connection:
@@ -86,13 +86,13 @@ class Keyring:
             return self.key(self._names[key_id])
 
     def sealer(self, name: KeyName) -> Sealer:
-        """A sealer under the key of that name, shared within the process."""
+        """Return a sealer under the key of that name, shared within the process."""
         key = self.key(name)
         with self._lock:
             return self._sealers.setdefault(key.key_id, Sealer(key))
 
     def sealer_by_id(self, key_id: str) -> Sealer:
-        """The sealer for a header's key id."""
+        """Return the sealer for a header's key id."""
         key = self.by_id(key_id)
         with self._lock:
             return self._sealers.setdefault(key.key_id, Sealer(key))
@@ -111,7 +111,7 @@ class Keyring:
         self._names.update({key.key_id: name for name, key in opened.items()})
 
     def _root(self, domain: str, root_id: str) -> KeySource:
-        """The root with that id, opened anew when another epoch has begun since."""
+        """Return the root with that id, opened anew when another epoch has begun since."""
         known = self._sources.get(domain)
         if known is None or known.root_id != root_id:
             known = self._sources[domain] = open_root(self._settings, domain, root_id)
@@ -156,7 +156,7 @@ _SHARED_LOCK = threading.Lock()
 
 
 def keyring(settings: Settings, role: str, reason: str) -> Keyring:
-    """The process's keyring for a role and reason: workers, threads and waves share what is open."""
+    """Return the process's keyring for a role and reason: workers, threads and waves share what is open."""
     name = (str(settings.path), settings.digest, role, reason, os.getpid())
     with _SHARED_LOCK:
         return _SHARED.setdefault(name, Keyring(settings, role, reason))
@@ -171,7 +171,7 @@ def forget(key_ids: Iterable[str]) -> None:
 
 
 def unwrapped(row: Any, source: KeySource) -> Key:
-    """The key in a row of the register, or in anything with the same names.
+    """Return the key in a row of the register, or in anything with the same names.
 
     Raises KeyDenied for another root, KeyProblem for another key.
     """
@@ -183,12 +183,12 @@ def unwrapped(row: Any, source: KeySource) -> Key:
 
 
 def binding(key_id: str, name: KeyName) -> bytes:
-    """What a wrapped key is bound to: a blob that is moved to another row does not open."""
+    """Return what a wrapped key is bound to: a blob that is moved to another row does not open."""
     return f"callward/key/{FORMAT_VERSION}|{key_id}|{name}".encode()
 
 
 def name_of(row: Any) -> KeyName:
-    """The name of the key in a row of the register."""
+    """Return the name of the key in a row of the register."""
     return KeyName(row.domain, row.tenant, row.month, row.purpose)
 
 

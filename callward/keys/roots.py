@@ -20,14 +20,14 @@ ACTIVE, RETIRED, DESTROYED = "active", "retired", "destroyed"
 
 
 def registered(connection: Connection, domain: str) -> Row[Any] | None:
-    """The row of the key domain's active epoch (also a signer's); None where no root was registered."""
+    """Return the row of the key domain's active epoch (also a signer's); None where no root was registered."""
     return connection.execute(
         select(roots).where(roots.c.domain == domain, roots.c.state == ACTIVE).order_by(roots.c.epoch.desc()).limit(1)
     ).first()
 
 
 def active(connection: Connection, settings: Settings, domain: str) -> Row[Any]:
-    """The row of the active epoch, within a transaction. Raises Problem where no root was registered."""
+    """Return the row of the active epoch, within a transaction. Raises Problem where no root was registered."""
     row = registered(connection, domain)
     if row is None:
         raise Problem(
@@ -47,12 +47,12 @@ def add(connection: Connection, domain: str, root_id: str) -> int:
 
 
 def root_file(settings: Settings, domain: str) -> Path | None:
-    """The file of a key domain's root, None when it is not a local file."""
+    """Return the file of a key domain's root, None when it is not a local file."""
     return local_path(settings.root_uri(domain))
 
 
 def next_file(path: Path) -> Path:
-    """Where the root of the epoch to come lies until it takes the place of the one before."""
+    """Return where the root of the epoch to come lies until it takes the place of the one before."""
     return path.with_name(path.name + ".next")
 
 

@@ -98,7 +98,7 @@ def rotate(settings: Settings, domain: str, *, role: str, reason: str) -> str:
 
 
 def _domains(settings: Settings, key_ids: Sequence[str]) -> dict[str, str]:
-    """Key domain by key id, for keys and tombstones; raises KeyGone for an id that is neither."""
+    """Return the key domain by key id, for keys and tombstones; raises KeyGone for an id that is neither."""
     found = {row.key_id: row.domain for row in _rows(settings, key_ids)}
     for key_id in key_ids:
         if key_id not in found:
@@ -113,7 +113,7 @@ def _rows(settings: Settings, key_ids: Sequence[str]) -> Iterator[Row[Any]]:
 
 
 def _switch(settings: Settings, domain: str, doomed: set[str], role: str, reason: str) -> None:
-    """Steps 1 and 2 for one key domain; nothing when all of `doomed` is destroyed already."""
+    """Do steps 1 and 2 for one key domain; nothing when all of `doomed` is destroyed already."""
     path = _file(settings, domain)
     with database.writing(settings) as connection:
         rows = connection.execute(
@@ -143,7 +143,10 @@ def _file(settings: Settings, domain: str) -> Path:
 
 
 def _make_next(path: Path) -> KeySource:
-    """A new root beside the old one, read back from the disk. One that is there already wraps nothing: see above."""
+    """Make a new root beside the old one, and return it as it is read back from the disk.
+
+    One that is there already wraps nothing: see above.
+    """
     following = next_file(path)
     following.unlink(missing_ok=True)
     return open_source(create_local(following))
@@ -209,7 +212,7 @@ def recover(settings: Settings, reason: str = "a switch of epochs that was inter
 
 
 def pending(settings: Settings) -> list[str]:
-    """Key domains whose switch to a new epoch was begun and not ended."""
+    """Return key domains whose switch to a new epoch was begun and not ended."""
     with database.reading(settings) as connection:
         retired = _retired(connection)
     files = ((name, roots.root_file(settings, name)) for name in KEY_DOMAINS)
@@ -217,12 +220,12 @@ def pending(settings: Settings) -> list[str]:
 
 
 def _retired(connection: Connection) -> set[str]:
-    """Key domains of which the register has a root that wraps nothing any more and is not known to be destroyed."""
+    """Return key domains with a registered root that wraps nothing any more and is not known to be destroyed."""
     return set(connection.execute(select(epochs.c.domain).where(epochs.c.state == RETIRED)).scalars())
 
 
 def _promote(settings: Settings, domain: str, path: Path) -> None:
-    """Step 4 for one key domain."""
+    """Do step 4 for one key domain."""
     with database.writing(settings) as connection:
         wanted = roots.active(connection, settings, domain).root_id
         following = next_file(path)
@@ -250,7 +253,7 @@ def _replace(path: Path, following: Path, wanted: str) -> None:
 
 
 def _check_known(settings: Settings, connection: Connection, domain: str, following: Path) -> None:
-    """A new root that the database does not know may be thrown away, unless an export says that keys are under it."""
+    """Raise Problem for a new root that the database does not know and an export says that keys are under."""
     here, found = roots.active(connection, settings, domain).root_id, _id_of(following)
     if found != here and found is not None and found in exports.active_roots(settings):
         raise Problem(
@@ -260,7 +263,10 @@ def _check_known(settings: Settings, connection: Connection, domain: str, follow
 
 
 def _id_of(path: Path) -> str | None:
-    """Id of the root in a file; None for a damaged one or none. Raises KeyDenied for one that may not be read."""
+    """Return the id of the root in a file; None for a damaged one or none.
+
+    Raises KeyDenied for one that may not be read.
+    """
     try:
         with closing(open_source(local_uri(path))) as source:
             return source.root_id
@@ -296,7 +302,7 @@ def _mark_destroyed(connection: Connection, domain: str) -> None:
 
 
 def _scrub(settings: Settings) -> None:
-    """Step 5: take old blobs out of the files of the database, as far as it can be done from here."""
+    """Do step 5: take old blobs out of the files of the database, as far as it can be done from here."""
     engine = database.engine(settings)
     raw = engine.raw_connection()
     try:
@@ -311,7 +317,7 @@ def _scrub(settings: Settings) -> None:
 
 
 def _vacuum(raw: Any) -> None:
-    """PostgreSQL's dead rows; its log and its base backups hold them still, which the epoch has made useless."""
+    """Remove PostgreSQL's dead rows; its log and base backups still hold them, which the epoch has made useless."""
     raw.rollback()  # the pool's test of the connection has begun a transaction, and VACUUM runs in none
     raw.driver_connection.autocommit = True
     try:
@@ -321,7 +327,7 @@ def _vacuum(raw: Any) -> None:
 
 
 def _empty_log(raw: Any) -> None:
-    """SQLite keeps old pages in its log until that is cut, which a reader puts off.
+    """Cut SQLite's log, which keeps old pages until then; a reader puts that off.
 
     secure_delete overwrites what leaves the main file; where a build has none, VACUUM writes it anew.
     """
@@ -345,7 +351,7 @@ def _empty_log(raw: Any) -> None:
 
 
 def dead(settings: Settings, key_id: str) -> bool:
-    """Whether a key is destroyed for good: its blob is null, its root destroyed and in no place that settings name.
+    """Return whether a key is destroyed for good: blob null, root destroyed and in no place that settings name.
 
     Copies of the root elsewhere are `copies`. Raises KeyGone for a key that the register never had.
     """
@@ -364,7 +370,7 @@ def dead(settings: Settings, key_id: str) -> bool:
 
 
 def copies(connection: Connection, root_ids: Sequence[str]) -> list[Copy]:
-    """Recorded copies of these roots, in the order in which they were recorded."""
+    """Return the recorded copies of these roots, in the order in which they were recorded."""
     rows = connection.execute(
         select(root_copies).where(root_copies.c.root_id.in_(root_ids)).order_by(root_copies.c.copy_no)
     )

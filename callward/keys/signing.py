@@ -31,7 +31,7 @@ class SigningKey:
         self.public = self._key.public_key().public_bytes_raw()
 
     def sign(self, data: bytes) -> bytes:
-        """64 bytes that `verify` accepts for this data and this key's public half alone."""
+        """Return 64 bytes that `verify` accepts for this data and this key's public half alone."""
         return self._key.sign(data)
 
     def __repr__(self) -> str:
@@ -49,7 +49,10 @@ def create(path: str | Path) -> bytes:
 
 
 def verify(public: bytes, signature: bytes, data: bytes) -> bool:
-    """Whether `signature` is that of the key with this public half over `data`; never raises for what it is given."""
+    """Return whether `signature` is that of the key with this public half over `data`.
+
+    Never raises for what it is given.
+    """
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
     except (InvalidSignature, ValueError):
@@ -58,7 +61,7 @@ def verify(public: bytes, signature: bytes, data: bytes) -> bool:
 
 
 def signer_file(settings: Settings, signer: str) -> Path:
-    """The key file of a signer (custodian or retention)."""
+    """Return the key file of a signer (custodian or retention)."""
     path = local_path(settings.signer_uri(signer))
     if path is None:
         raise KeyProblem(f"the signing key of {signer} is not a local file; only local: is built so far")
@@ -77,7 +80,7 @@ def sign(settings: Settings, signer: str, data: bytes) -> bytes:
 
 
 def public_key(settings: Settings, signer: str) -> bytes:
-    """The registered public half of a signer's key, 32 bytes; raises KeyProblem when none is registered."""
+    """Return the registered public half of a signer's key, 32 bytes; raises KeyProblem when none is registered."""
     with database.reading(settings) as connection:
         found = registered(connection, signer)
     if found is None:
@@ -88,11 +91,11 @@ def public_key(settings: Settings, signer: str) -> bytes:
 
 
 def registered(connection: Connection, signer: str) -> bytes | None:
-    """The public half that the register holds for a signer."""
+    """Return the public half that the register holds for a signer."""
     row = roots.registered(connection, signer)
     return bytes.fromhex(row.root_id.removeprefix(_SCHEME)) if row is not None else None
 
 
 def key_id(public: bytes) -> str:
-    """A public half as the register names it."""
+    """Return a public half as the register names it."""
     return _SCHEME + public.hex()

@@ -36,7 +36,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
 def derive(secret: bytes, label: str) -> bytes:
-    """A 32-byte key for one use, named by `label`: HKDF-SHA256 (RFC 5869), no salt, the label as info."""
+    """Return a 32-byte key for one use, named by `label`: HKDF-SHA256 (RFC 5869), no salt, the label as info."""
     return HKDF(hashes.SHA256(), 32, None, label.encode()).derive(secret)
 
 
@@ -44,7 +44,7 @@ def derive(secret: bytes, label: str) -> bytes:
 
 
 def as_u64(ids: Column) -> Words:
-    """Ids as an array [n, 2] of little-endian words: the ids' own memory for an Array, a copy for several chunks.
+    """Return ids as an array [n, 2] of little-endian words: the same memory for an Array, a copy for several chunks.
 
     Rows under a null hold whatever the buffer holds.
     """
@@ -58,14 +58,17 @@ def as_u64(ids: Column) -> Words:
 
 
 def from_u64(words: Words, valid: Mask | None = None) -> pa.FixedSizeBinaryArray:
-    """Ids from an array [n, 2] of little-endian words, over the same memory; null where `valid` is false."""
+    """Return ids from an array [n, 2] of little-endian words, over the same memory; null where `valid` is false."""
     words = np.ascontiguousarray(words, "<u8")
     bitmap = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.FixedSizeBinaryArray.from_buffers(ID_TYPE, len(words), [bitmap, pa.py_buffer(words)])
 
 
 def shard_bits(ids: Column, bits: int) -> npt.NDArray[np.uint32]:
-    """The leading `bits` (0 to 32) of each id, as a number. Raises ValueError for nulls: they belong to no shard."""
+    """Return the leading `bits` (0 to 32) of each id, as a number.
+
+    Raises ValueError for nulls: they belong to no shard.
+    """
     if not 0 <= bits <= 32:
         raise ValueError("a shard has 0 to 32 bits")
     if ids.null_count:
@@ -79,19 +82,19 @@ def shard_bits(ids: Column, bits: int) -> npt.NDArray[np.uint32]:
 
 
 def permute(ids: Column, secret: bytes) -> pa.FixedSizeBinaryArray:
-    """View ids: each 16-byte id under AES-256. A bijection, undone by `unpermute` with the same secret."""
+    """Return view ids: each 16-byte id under AES-256. A bijection, undone by `unpermute` with the same secret."""
     cipher = _cipher(secret, "callward permute")
     return from_u64(_through(cipher.encryptor(), as_u64(ids)), _valid(ids))
 
 
 def unpermute(ids: Column, secret: bytes) -> pa.FixedSizeBinaryArray:
-    """The ids that `permute` was given."""
+    """Return the ids that `permute` was given."""
     cipher = _cipher(secret, "callward permute")
     return from_u64(_through(cipher.decryptor(), as_u64(ids)), _valid(ids))
 
 
 def number_token(numbers: Column, secret: bytes) -> pa.FixedSizeBinaryArray:
-    """Tokens of numbers: AES-256(x) XOR x over the value padded with zero bytes to one block; null stays null.
+    """Return tokens of numbers: AES-256(x) XOR x over the value padded with zero bytes to one block; null stays null.
 
     Davies-Meyer: one-way even for a holder of the secret, who can only try all numbers. There are few numbers, so a
     token is a pseudonym only while the secret is secret. An E.164 number with its plus sign has at most 16 characters;
@@ -114,7 +117,7 @@ def _cipher(secret: bytes, label: str) -> Cipher[modes.ECB]:
 
 
 def _through(context: CipherContext, words: Words) -> Words:
-    """`words` [n, 2k], each 16 bytes through one AES context, in a new array."""
+    """Return `words` [n, 2k], each 16 bytes through one AES context, in a new array."""
     source = np.ascontiguousarray(words)
     out = np.empty(source.size + 2, np.uint64)  # update_into asks for one block more than it fills
     context.update_into(source.reshape(-1).view(np.uint8).data, out.view(np.uint8).data)
@@ -125,7 +128,7 @@ def _through(context: CipherContext, words: Words) -> Words:
 
 
 def mac(columns: Sequence[Column], secret: bytes, *, null_is_value: bool = False) -> pa.FixedSizeBinaryArray:
-    """A keyed 128-bit id of each row of `columns` (strings or binary, all of one length).
+    """Return a keyed 128-bit id of each row of `columns` (strings or binary, all of one length).
 
     AES-256 CBC-MAC over a first block (length, number of columns) and the joined values, zero-padded to the first of
     `WIDTHS` that holds them, with a key for each width: CBC-MAC is sound for one width per key. Values longer than
@@ -146,7 +149,7 @@ def mac(columns: Sequence[Column], secret: bytes, *, null_is_value: bool = False
 
 
 def mac_blocks(blocks: Words, secret: bytes) -> pa.FixedSizeBinaryArray:
-    """A keyed 128-bit id of each row of numbers [n, 2k]: the same CBC-MAC, with a key for each k."""
+    """Return a keyed 128-bit id of each row of numbers [n, 2k]: the same CBC-MAC, with a key for each k."""
     if blocks.ndim != 2 or blocks.shape[1] % 2 or blocks.dtype != np.uint64:
         raise ValueError("blocks are an array [n, 2k] of uint64")
     first = np.broadcast_to(np.array([8 * blocks.shape[1], 0], np.uint64), (len(blocks), 2))
@@ -155,7 +158,7 @@ def mac_blocks(blocks: Words, secret: bytes) -> pa.FixedSizeBinaryArray:
 
 
 def _joined(columns: list[pa.LargeBinaryArray], null_is_value: bool) -> tuple[pa.LargeBinaryArray, Mask]:
-    """One binary value per row, without nulls, and which rows have an id."""
+    """Return one binary value per row, without nulls, and which rows have an id."""
     if not columns:
         raise ValueError("an id needs at least one column")
     if len({len(column) for column in columns}) != 1:
@@ -169,7 +172,7 @@ def _joined(columns: list[pa.LargeBinaryArray], null_is_value: bool) -> tuple[pa
 
 
 def _prefixed(columns: list[pa.LargeBinaryArray], present: Mask) -> pa.LargeBinaryArray:
-    """The columns joined, behind the length of each as four bytes."""
+    """Return the columns joined, behind the length of each as four bytes."""
     sizes = np.column_stack([pc.binary_length(column).to_numpy(zero_copy_only=False) for column in columns])
     lengths = np.ascontiguousarray(np.where(present, sizes, _NULL_LENGTH), "<u4")
     kind = pa.binary(4 * len(columns))
@@ -179,7 +182,7 @@ def _prefixed(columns: list[pa.LargeBinaryArray], present: Mask) -> pa.LargeBina
 
 
 def _width_classes(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int | None, npt.NDArray[np.int64] | None]]:
-    """Each width that occurs (None: longer than all), with the rows that take it (None: all rows)."""
+    """Yield each width that occurs (None: longer than all), with the rows that take it (None: all rows)."""
     classes = np.searchsorted(WIDTHS, sizes)
     found = np.flatnonzero(np.bincount(classes))
     for number in found:
@@ -195,7 +198,7 @@ def _mac_width(values: pa.LargeBinaryArray, columns: int, secret: bytes, width: 
 
 
 def _mac_long(values: pa.LargeBinaryArray, columns: int, secret: bytes) -> Words:
-    """Keyed BLAKE2b: a loop over rows, for the few values that no width holds."""
+    """Return keyed BLAKE2b: a loop over rows, for the few values that no width holds."""
     base = hashlib.blake2b(columns.to_bytes(8, "little"), key=derive(secret, "callward long mac"), digest_size=ID_BYTES)
     digests = bytearray()
     for value in values:
@@ -206,7 +209,7 @@ def _mac_long(values: pa.LargeBinaryArray, columns: int, secret: bytes) -> Words
 
 
 def _cbc_mac(first: Words, blocks: Words, key: bytes) -> Words:
-    """CBC-MAC of each row: `first` [n, 2], then `blocks` [n, 2k] two words at a time."""
+    """Return CBC-MAC of each row: `first` [n, 2], then `blocks` [n, 2k] two words at a time."""
     cipher = Cipher(algorithms.AES(key), modes.ECB())
     out = np.empty((len(blocks), 2), np.uint64)
     for start in range(0, len(blocks), _PASS_ROWS):
@@ -227,7 +230,7 @@ def _one_array(column: Column) -> pa.Array:
 
 
 def _as_binary(column: Column) -> pa.LargeBinaryArray:
-    """The column's bytes in one array; large, because chunks together may pass 2 GiB."""
+    """Return the column's bytes in one array; large, because chunks together may pass 2 GiB."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return _one_array(column.cast(pa.large_binary()))
@@ -244,7 +247,7 @@ def _true(mask: Column) -> Mask:
 
 
 def _padded(values: pa.LargeBinaryArray, width: int) -> Words:
-    """Values of at most `width` bytes (null as empty), zero-padded to it: an array [n, width / 8]."""
+    """Return values of at most `width` bytes (null as empty), zero-padded to it: an array [n, width / 8]."""
     values = values.fill_null(b"") if values.null_count else values
     if len(values) == 0:
         return np.empty((0, width // 8), np.uint64)

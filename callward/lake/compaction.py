@@ -70,7 +70,7 @@ class MergedFiles:
 
 
 def merges(files: Iterable[DataFile], limits: Limits, leave: Collection[str] = ()) -> Iterator[Merge]:
-    """What to put together of data files that count; those whose ids are in `leave` stay as they are."""
+    """Yield what to put together of data files that count; those whose ids are in `leave` stay as they are."""
     alike: dict[tuple[Any, ...], list[DataFile]] = defaultdict(list)
     for file in files:
         if file.bytes < limits.bytes and file.file_id not in leave:
@@ -81,7 +81,7 @@ def merges(files: Iterable[DataFile], limits: Limits, leave: Collection[str] = (
 
 
 def _kind(file: DataFile) -> tuple[Any, ...]:
-    """What files must have in common. Shards of another size are left apart: one would be looked at for all the others.
+    """Return what files must have in common. Shards of another size are left apart: one would be read for all others.
 
     A sealed log has rows of many days in any case, and says the newest that any came in on.
     """
@@ -91,7 +91,7 @@ def _kind(file: DataFile) -> tuple[Any, ...]:
 
 
 def _small(files: Sequence[DataFile], least: int) -> Sequence[DataFile]:
-    """Of files in order of size the smallest, up to one that is more than twice all those before it.
+    """Return the smallest of files in order of size, up to one that is more than twice all those before it.
 
     Nothing when they are fewer than `least`.
     """
@@ -104,7 +104,7 @@ def _small(files: Sequence[DataFile], least: int) -> Sequence[DataFile]:
 
 
 def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFile]]:
-    """Files by turns into parts that are not larger than a merged file may be."""
+    """Yield parts of files in turn that are not larger than a merged file may be."""
     part: list[DataFile] = []
     size = rows = 0
     for file in files:
@@ -118,7 +118,7 @@ def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFil
 
 
 def ordered(view: str, rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Rows of a view by (start, id), with their lineage in the same order.
+    """Return rows of a view by (start, id), with their lineage in the same order.
 
     The assurance view's start is the whole minute. That is the order in which Split writes each slab: what had come in
     side by side does not lie side by side, so nobody can lay the two views next to each other and count.

@@ -58,21 +58,21 @@ class DataFiles:
     # -- the manifest ---------------------------------------------------------------------------------------------
 
     def committed(self, view: str, tenant: str, parts: Sequence[str]) -> list[DataFile]:
-        """Data files of a view that count now."""
+        """Return data files of a view that count now."""
         with database.reading(self.workspace.settings) as connection:
             return ledger.files(connection, view=view, tenant=tenant, parts=parts)
 
     def by_id(self, file_id: str) -> DataFile:
-        """A data file that counts, by its id."""
+        """Return a data file that counts, by its id."""
         with database.reading(self.workspace.settings) as connection:
             return ledger.files(connection, file_id=file_id)[0]
 
     def path(self, file: DataFile, suffix: str = "") -> Path:
-        """Where a data file lies, or what lies beside it; raises UsageProblem for a lake on an object store."""
+        """Return where a data file lies, or what lies beside it; raises UsageProblem for a lake on an object store."""
         return self.workspace.settings.lake_path / (file.path + suffix)
 
     def new_file_id(self) -> str:
-        """An id no other file ever has, that says which run wrote it."""
+        """Return an id no other file ever has, that says which run wrote it."""
         return f"{self.run_id}-{new_id()}"
 
     # -- the views ------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class DataFiles:
     def _write_rows(
         self, view: str, path: str, file_id: str, rows: pa.Table, meta: Key, numbers: Key | None
     ) -> Written:
-        """The encrypted Parquet of a data file alone, without what lies beside it."""
+        """Return the encrypted Parquet of a data file alone, without what lies beside it."""
         with self.store.answering():
             return write_parquet(
                 rows,
@@ -183,7 +183,7 @@ class DataFiles:
         return meta, numbers[0] if numbers else None
 
     def rows(self, file: DataFile, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of a view's data file, in their order there; without `columns` all that it still has."""
+        """Return rows of a view's data file, in their order there; without `columns` all that it still has."""
         if file.view.startswith(HELD):
             return self._held_rows(file, columns)
         asked = columns if columns is not None else views.NUMBER_COLUMNS[file.view] if file.numbers else ()
@@ -192,14 +192,14 @@ class DataFiles:
         return self._read_rows(file, keys, columns)
 
     def ids(self, file: DataFile) -> np.ndarray:
-        """A data file's view ids as words, shape [rows, 2]."""
+        """Return a data file's view ids as words, shape [rows, 2]."""
         if self._ids[0] != file.file_id:
             column = views.ID_COLUMN[file.view]
             self._ids = file.file_id, tokens.as_u64(self.rows(file, [column])[column])
         return self._ids[1]
 
     def id_filter(self, file: DataFile) -> IdFilter:
-        """The filter that says which ids are certainly not in a data file."""
+        """Return the filter that says which ids are certainly not in a data file."""
         if file.file_id not in self._filters:
             blob = self.store.read(file.path + views.IDS_SUFFIX)
             sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
@@ -207,7 +207,7 @@ class DataFiles:
         return self._filters[file.file_id]
 
     def lineage(self, file: DataFile) -> pa.Table:
-        """Where each row of a data file came from (schema views.LINEAGE)."""
+        """Return where each row of a data file came from (schema views.LINEAGE)."""
         if file.file_id not in self._lineage:
             blob = self.store.read(file.path + views.LINEAGE_SUFFIX)
             keyring = self.workspace.keyring
@@ -260,7 +260,10 @@ class DataFiles:
         )
 
     def _held_rows(self, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
-        """Rows of a held data file: its keys are found by their ids, as their names tell of the purge that made it."""
+        """Return rows of a held data file.
+
+        Its keys are found by their ids, as their names tell of the purge that made it.
+        """
         ids = file.key_ids.split()
         number_columns = views.NUMBER_COLUMNS[file.view.removeprefix(HELD)]
         numbered = file.numbers and (columns is None or not set(number_columns).isdisjoint(columns))
@@ -309,7 +312,7 @@ class DataFiles:
         )
 
     def read_log(self, file: DataFile) -> pa.Table:
-        """Rows of a sealed log file."""
+        """Return rows of a sealed log file."""
         blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return sealer.open_table(blob, f"{file.view}|{file.file_id}".encode())
@@ -325,7 +328,7 @@ class DataFiles:
         return name
 
     def fetch(self, name: str) -> pa.Table:
-        """A batch that `spill` wrote, under the transit key of whichever month it was."""
+        """Return a batch that `spill` wrote, under the transit key of whichever month it was."""
         blob = self.store.read(f"{TRANSIT}/{name}")
         return self.workspace.keyring.sealer_by_id(key_id_of(blob)).open_table(blob, f"transit|{name}".encode())
 
@@ -354,14 +357,14 @@ class DataFiles:
         return _sealed(file_id, "archive", tenant, day, path, blob)
 
     def archived_at(self, path: str) -> DataFile:
-        """The data file of a sealed block, from where it lies: before its commit no register knows it."""
+        """Return the data file of a sealed block, from where it lies: before its commit no register knows it."""
         folder, day, name = Path(path).parts[-3:]
         blob = self.store.read(path)
         tenant, date = folder.removeprefix("tenant="), day.removeprefix("date=")
         return _sealed(name.removesuffix(".seal"), "archive", tenant, date, path, blob)
 
     def read_archive(self, file: DataFile) -> bytes:
-        """The block that was archived."""
+        """Return the block that was archived."""
         blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
@@ -392,7 +395,7 @@ def _sealed(file_id: str, view: str, tenant: str, part: str, path: str, blob: by
 
 
 def clock_days(kind: str, table: pa.Table) -> pa.ChunkedArray:
-    """The day (date32) that the clock of each row of a sealed log begins with."""
+    """Return the day (date32) that the clock of each row of a sealed log begins with."""
     if kind == "suspense":
         return seen_days(table)
     days = table["call_date"]
@@ -400,12 +403,12 @@ def clock_days(kind: str, table: pa.Table) -> pa.ChunkedArray:
 
 
 def seen_days(table: pa.Table) -> pa.ChunkedArray:
-    """The UTC day (date32) that each row of suspense or pending came in."""
+    """Return the UTC day (date32) that each row of suspense or pending came in."""
     return table["seen"].cast(pa.date32())
 
 
 def counted_rows(kind: str, table: pa.Table) -> pa.ChunkedArray | pa.Array:
-    """Which rows of a sealed log the ledger still counts there: not those that are only remembered."""
+    """Return which rows of a sealed log the ledger still counts there: not those that are only remembered."""
     if kind == "suspense":
         return table["open"]
     if kind == "pending":
@@ -422,7 +425,7 @@ def _ids_of(*keys: Key | None) -> str:
 
 
 def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
-    """How many rows came from each input file."""
+    """Return how many rows came from each input file."""
     counts = pc.value_counts(file_no)
     return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 

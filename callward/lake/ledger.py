@@ -100,7 +100,7 @@ class DataFile:
     )  # rows by input file; only where the file is made
 
     def overlaps(self, bits: int, shard: int) -> bool:
-        """Whether a shard of `bits` bits may share calls with this file."""
+        """Return whether a shard of `bits` bits may share calls with this file."""
         common = min(bits, self.shard_bits)
         return shard >> (bits - common) == self.shard >> (self.shard_bits - common)
 
@@ -159,7 +159,7 @@ class Changes:
 
 
 def entries(table: pa.Table, bucket: str, code: pa.Array | pa.ChunkedArray | str = "") -> list[pa.Table]:
-    """Ledger entries (shape ENTRIES) that put `table`'s records into a bucket, by file.
+    """Return ledger entries (shape ENTRIES) that put `table`'s records into a bucket, by file.
 
     `table` has the lineage columns. A record that was in another bucket is taken out of it, and talk that became
     known only now (a mended record) is added to what was read.
@@ -198,7 +198,7 @@ _BUCKETS = frozenset(map(str, Bucket))
 
 
 def ends(file_no: pa.ChunkedArray, view: str, end: str) -> pa.Table:
-    """Rows that a view does not keep, by input file (shape ENDS)."""
+    """Return rows that a view does not keep, by input file (shape ENDS)."""
     counts = pc.value_counts(file_no)
     n = len(counts)
     return pa.table(
@@ -207,7 +207,10 @@ def ends(file_no: pa.ChunkedArray, view: str, end: str) -> pa.Table:
 
 
 def read_entries(table: pa.Table) -> pa.Table:
-    """Entries for records just read: what the buckets must add up to. Records put through again were counted before."""
+    """Return entries for records just read: what the buckets must add up to.
+
+    Records put through again were counted before.
+    """
     table = table.select(["file_no", "carried_ms", "was"])
     table = table.filter(has_value(table["was"], ""))
     counted = table.group_by("file_no", use_threads=False).aggregate([("carried_ms", "sum"), ([], "count_all")])
@@ -215,7 +218,7 @@ def read_entries(table: pa.Table) -> pa.Table:
 
 
 def computed_talk_entries(table: pa.Table) -> pa.Table:
-    """Entries for talk that pairing computed (`table`: file_no, talk_ms)."""
+    """Return entries for talk that pairing computed (`table`: file_no, talk_ms)."""
     counted = table.group_by("file_no", use_threads=False).aggregate([("talk_ms", "sum")])
     return _entry_table(
         counted["file_no"], PAIRED, "", pa.repeat(0, counted.num_rows), pc.fill_null(counted["talk_ms_sum"], 0)
@@ -223,7 +226,7 @@ def computed_talk_entries(table: pa.Table) -> pa.Table:
 
 
 def negated(table: pa.Table) -> pa.Table:
-    """Entries taken back."""
+    """Return entries with their sign turned: what takes them back."""
     for name in ("rows", "talk_ms"):
         table = table.set_column(table.schema.get_field_index(name), name, pc.negate(table[name]))
     return table
@@ -239,7 +242,7 @@ def _entry_table(file_no: Any, bucket: Any, code: Any, rows: Any, talk_ms: Any) 
 
 
 def sum_entries(tables: Sequence[pa.Table]) -> pa.Table:
-    """Entries of many parts added up by file, bucket and code."""
+    """Return entries of many parts added up by file, bucket and code."""
     table = pa.concat_tables([ENTRIES.empty_table(), *tables])
     summed = table.group_by(["file_no", "bucket", "code"], use_threads=False).aggregate(
         [("rows", "sum"), ("talk_ms", "sum")]
@@ -250,7 +253,7 @@ def sum_entries(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def check_balance(table: pa.Table) -> None:
-    """Promise 1: per file, rows in = all buckets, and talk likewise. Raises Unbalanced."""
+    """Check promise 1: per file, rows in = all buckets, and talk likewise. Raises Unbalanced."""
     for column in ("rows", "talk_ms"):
         sums: dict[int, int] = defaultdict(int)
         for file_no, bucket, amount in zip(
@@ -267,7 +270,7 @@ def check_balance(table: pa.Table) -> None:
 
 
 def versions(connection: Connection, tenant: str, parts: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Versions of partitions; 0 for one that does not exist yet."""
+    """Return versions of partitions; 0 for one that does not exist yet."""
     found = {
         row.part: row.version
         for row in connection.execute(
@@ -285,7 +288,7 @@ def files(
     parts: Sequence[str] | None = None,
     file_id: str | None = None,
 ) -> list[DataFile]:
-    """Data files that count, by view, tenant, partition or id."""
+    """Return data files that count, by view, tenant, partition or id."""
     query = select(lake_files).where(lake_files.c.superseded_at.is_(None)).order_by(lake_files.c.file_id)
     if view is not None:
         query = query.where(lake_files.c.view == view)
@@ -299,7 +302,7 @@ def files(
 
 
 def data_file(row: Row[Any]) -> DataFile:
-    """A row of lake_files as a data file."""
+    """Return a row of lake_files as a data file."""
     return DataFile(**{name: getattr(row, name) for name in DataFile.__dataclass_fields__.keys() - {"inputs"}})
 
 
@@ -392,7 +395,7 @@ def _raise_versions(connection: Connection, outcome: Changes) -> None:
 
 
 def raise_versions(connection: Connection, changed: Iterable[tuple[str, str]]) -> None:
-    """Partitions (tenant, part) that are not as anyone has read them."""
+    """Raise the versions of partitions (tenant, part): they are no longer as anyone has read them."""
     for tenant, part in sorted(changed):
         statement = _dialect(connection).insert(partitions).values(tenant=tenant, part=part, version=1)
         connection.execute(
@@ -407,7 +410,7 @@ def _dialect(connection: Connection) -> Any:
 
 
 def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
-    """Parts of a derived table added up by its key, without the rows that came to nothing."""
+    """Return parts of a derived table added up by its key, without the rows that came to nothing."""
     keys, sums = key_columns(table), sum_columns(table)
     joined = pa.concat_tables(parts, promote_options="permissive").select(keys + sums)
     grouped = joined.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in sums])
@@ -471,7 +474,7 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
 
 
 def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
-    """What is known of a stream's blocks when they are read: how many records, and where they are archived."""
+    """Note what is known of a stream's blocks when they are read: how many records, and where they are archived."""
     statement = (
         update(blocks)
         .where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"))
@@ -508,7 +511,10 @@ def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) 
 
 
 def committed_slices(connection: Connection, asked: Set[SliceKey]) -> set[SliceKey]:
-    """Those of some slices that are committed. Of a complete block all are: forget_slices drops what was noted."""
+    """Return those of some slices that are committed.
+
+    Of a complete block all are: forget_slices drops what was noted.
+    """
     of = {key[:2] for key in asked}
     noted, whole = _noted_slices(connection, of), _complete_blocks(connection, of)
     return {key for key in asked if key in noted or key[:2] in whole}
@@ -529,7 +535,7 @@ def _complete_blocks(connection: Connection, of: Iterable[tuple[int, int]]) -> s
 def _of_blocks(
     connection: Connection, query: Select[Any], table: Table, of: Iterable[tuple[int, int]]
 ) -> Iterator[Row[Any]]:
-    """Rows of a query over a table that are of some blocks."""
+    """Yield rows of a query over a table that are of some blocks."""
     for some in database.batches(sorted(of)):
         yield from connection.execute(query.where(tuple_(table.c.file_no, table.c.block).in_(some)))
 
@@ -542,7 +548,7 @@ def forget_slices(connection: Connection, before: datetime) -> int:
 
 
 def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> dict[int, dict[str, dict[str, int]]]:
-    """Per file the rows and talk_ms of every bucket, over all nights: {file_no: {bucket: {rows, talk_ms}}}."""
+    """Return per file the rows and talk_ms of every bucket, over all nights: {file_no: {bucket: {rows, talk_ms}}}."""
     e = ledger_entries.c
     sums = func.sum(e.rows).label("rows"), func.sum(e.talk_ms).label("talk_ms")
     query = select(e.file_no, e.bucket, *sums).group_by(e.file_no, e.bucket)
@@ -555,7 +561,7 @@ def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> d
 
 
 def suspended(connection: Connection) -> list["Suspended"]:
-    """Records in suspense by source and code: (source, code, rows)."""
+    """Return records in suspense by source and code: (source, code, rows)."""
     e = ledger_entries.c
     total = func.sum(e.rows)
     query = (
@@ -579,5 +585,5 @@ class Suspended:
 
 
 def to_datetime(milliseconds: int) -> datetime:
-    """Milliseconds since 1970 as the naive UTC that the database stores."""
+    """Return milliseconds since 1970 as the naive UTC that the database stores."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)

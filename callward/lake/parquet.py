@@ -113,7 +113,7 @@ def _decryption(keys: Mapping[str, Key]) -> Any:
 
 
 def _encryption(schema: pa.Schema, numbers_at: int, meta: Key, numbers: Key | None) -> Any:
-    """One key for everything, or the numbers key for the columns from `numbers_at` on.
+    """Return one key for everything, or the numbers key for the columns from `numbers_at` on.
 
     Columns that no key is named for would stay in the clear, so all are named. Data keys are wrapped once each
     (double wrapping would cut the wrapping keys to 128 bits and keep them in a cache that outlives a destroyed key).
@@ -166,7 +166,7 @@ def write_parquet(
 
 
 def _numbers_at(schema: pa.Schema, meta: Key, numbers: Key | None, number_columns: Sequence[str]) -> int:
-    """The index of the first number column; the number of columns when there is none."""
+    """Return the index of the first number column; the number of columns when there is none."""
     hidden = set(number_columns) & set(schema.names)
     at = len(schema.names) - len(hidden)
     if set(schema.names[at:]) != hidden:
@@ -201,23 +201,23 @@ def _parquet(
 
 
 def _is_measure(kind: pa.DataType) -> bool:
-    """Whether the least and greatest value of some rows may spare a query these rows: not of text and ids."""
+    """Return whether the least and greatest value of some rows may spare a query these rows: not of text and ids."""
     return not (pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _decoded(schema: pa.Schema) -> pa.Schema:
-    """The schema that readers see: values themselves where the table has them encoded."""
+    """Return the schema that readers see: values themselves where the table has them encoded."""
     return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
 
 
 def _own_values(table: pa.Table) -> pa.Table:
-    """The table with one dictionary for each encoded column, and in it no value that none of the rows has."""
+    """Return the table with one dictionary for each encoded column, and in it no value that none of the rows has."""
     columns = [only_used(flat(column)) if pa.types.is_dictionary(column.type) else column for column in table.columns]
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def _repeats(kind: pa.DataType) -> bool:
-    """Whether a dictionary pays: not for ids, tokens, times and measurements."""
+    """Return whether a dictionary pays: not for ids, tokens, times and measurements."""
     return not (pa.types.is_fixed_size_binary(kind) or pa.types.is_timestamp(kind) or pa.types.is_floating(kind))
 
 
@@ -233,7 +233,7 @@ def read_parquet(
     sha256: str | None = None,
     filesystem: pafs.FileSystem | None = None,
 ) -> pa.Table:
-    """Rows of one data file: `columns`, or all that `keys` (by key id) open.
+    """Return rows of one data file: `columns`, or all that `keys` (by key id) open.
 
     Give only the keys that this file should be under: a file moved here from another month then does not open.
     Raises SealBroken when it is another file, plaintext, altered or cut short (with `sha256`: any byte of it differs);
@@ -254,7 +254,7 @@ def read_parquet(
 
 @contextmanager
 def _broken(file_id: str) -> Iterator[None]:
-    """Arrow's errors for bytes that are not what was written, as SealBroken; what a system or store refuses passes."""
+    """Turn Arrow's errors for bytes that are not what was written into SealBroken; what a system refuses passes."""
     try:
         yield
     except pa.ArrowMemoryError:
@@ -266,7 +266,7 @@ def _broken(file_id: str) -> Iterator[None]:
 
 
 def _checked(source: pa.NativeFile, file_id: str, sha256: str) -> pa.BufferReader:
-    """The whole file in memory, after its hash was compared."""
+    """Return the whole file in memory, after its hash was compared."""
     content = source.read_buffer()
     if hashlib.sha256(memoryview(content)).hexdigest() != sha256:
         raise SealBroken(f"data file {file_id} differs from what the manifest says was written")
@@ -274,7 +274,7 @@ def _checked(source: pa.NativeFile, file_id: str, sha256: str) -> pa.BufferReade
 
 
 def _check_magic(source: pa.NativeFile, file_id: str) -> None:
-    """Arrow reads plaintext Parquet even where keys are given, so whoever can write a file could forge one."""
+    """Refuse plaintext Parquet: Arrow reads it even where keys are given, so whoever writes a file could forge one."""
     size = source.size()
     ends = source.read_at(4, 0), source.read_at(4, max(size - 4, 0))
     if _PLAIN_MAGIC in ends:
@@ -292,7 +292,7 @@ def _check_footer(schema: pa.Schema, file_id: str) -> None:
 
 
 def _openable(schema: pa.Schema, keys: Mapping[str, Key]) -> list[str]:
-    """The columns of a file that `keys` open, in its order. The footer, which says so, is authenticated."""
+    """Return the columns of a file that `keys` open, in its order. The footer, which says so, is authenticated."""
     note = json.loads(schema.metadata[_NUMBERS.encode()])
     closed = set(note["columns"]) if note and note["key"] not in keys else set()
     return [name for name in schema.names if name not in closed]
@@ -314,7 +314,7 @@ def open_dataset(
     schema: pa.Schema,
     filesystem: pafs.FileSystem | None = None,
 ) -> "LakeDataset":
-    """A dataset over data files, for Arrow and DuckDB, with the columns of `schema` (null where a file has none).
+    """Return a dataset over data files, for Arrow and DuckDB, with the columns of `schema` (null where missing).
 
     Who may not see numbers gives a `schema` without them; a filter on one is then an error like any unknown column.
     Where a file's `numbers` is None its number columns are null. All keys and every file's identity are checked here:
@@ -335,7 +335,7 @@ def open_dataset(
 
 
 def _named(keys: Mapping[str, Key], key_ids: Sequence[str | None]) -> dict[str, Key]:
-    """The keys of one group of files; the numbers key may be missing, which `_part` judges by the columns."""
+    """Return the keys of one group of files; the numbers key may be missing, which `_part` judges by the columns."""
     if key_ids[0] not in keys:
         raise KeyDenied(f"the key {key_ids[0]} of a data file was not opened")
     return {key_id: keys[key_id] for key_id in key_ids if key_id is not None and key_id in keys}
@@ -351,7 +351,7 @@ class _Part:
     hidden: pc.Expression | None = None
 
     def filter(self, asked: pc.Expression | None) -> pc.Expression | None:
-        """What a scan's filter comes to for this file."""
+        """Return what a scan's filter comes to for this file."""
         if self.hidden is None:
             return asked
         return ~self.hidden if asked is None else asked & ~self.hidden
@@ -360,7 +360,7 @@ class _Part:
 def _part(
     file: LakeFile, form: ds.ParquetFileFormat, keys: Mapping[str, Key], schema: pa.Schema, filesystem: Any
 ) -> _Part:
-    """A file opened and checked; its footer stays in memory, so what was checked is what is read."""
+    """Open and check a file; its footer stays in memory, so what was checked is what is read."""
     with filesystem.open_input_file(file.path) as source, _broken(file.file_id):
         _check_magic(source, file.file_id)
         fragment = form.make_fragment(file.path, filesystem)
@@ -387,7 +387,7 @@ class LakeDataset(ds.InMemoryDataset):  # type: ignore[misc]
         self._parts = parts
 
     def scanner(self, columns: Any = None, filter: pc.Expression | None = None, **_: Any) -> "LakeScanner":
-        """A scan of `columns` (names, or names with expressions) of the rows that pass `filter`."""
+        """Return a scan of `columns` (names, or names with expressions) of the rows that pass `filter`."""
         return LakeScanner(self.schema, self._parts, columns, filter)
 
     def _unsupported(self, *_: Any, **__: Any) -> Any:
@@ -409,7 +409,7 @@ class LakeScanner:
         self.projected_schema = _bound(schema, self._columns, filter)
 
     def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
-        """The rows, in the order of the files; a few row groups are read ahead."""
+        """Yield the rows, in the order of the files; a few row groups are read ahead."""
         work = (partial(self._read, part, group) for part in self._parts for group in self._groups(part))
         for table in _ahead(work):
             yield from table.to_batches()
@@ -435,13 +435,13 @@ class LakeScanner:
         return sum(batch.num_rows for batch in self.to_batches())
 
     def _groups(self, part: _Part) -> list[ds.ParquetFileFragment]:
-        """The file's row groups that the filter may match, by their statistics."""
+        """Return the file's row groups that the filter may match, by their statistics."""
         with _broken(part.file_id):
             pushed = self._filter if self._binds(part, []) else None
             return list(part.fragment.split_by_row_group(pushed, part.schema))
 
     def _read(self, part: _Part, group: ds.ParquetFileFragment) -> pa.Table:
-        """One row group, with null for the columns that are closed."""
+        """Return one row group, with null for the columns that are closed."""
         columns, nulls = self._columns, _nulls(self._dataset_schema, part.schema)
         if nulls and not isinstance(columns, dict):
             columns = {name: nulls.get(name, pc.field(name)) for name in columns}
@@ -454,7 +454,7 @@ class LakeScanner:
         return ds.InMemoryDataset(table).to_table(self._columns, part.filter(self._filter))
 
     def _binds(self, part: _Part, columns: Any) -> bool:
-        """Whether `columns` and the filter are about columns that the file does not keep closed."""
+        """Return whether `columns` and the filter are about columns that the file does not keep closed."""
         if len(part.schema) == len(self._dataset_schema):
             return True
         try:
@@ -470,12 +470,12 @@ def _nulls(schema: pa.Schema, limited: pa.Schema) -> dict[str, pc.Expression]:
 
 
 def _bound(schema: pa.Schema, columns: Any, filter: pc.Expression | None) -> pa.Schema:
-    """The schema of a scan's result. Raises ArrowInvalid for a column that `schema` does not have."""
+    """Return the schema of a scan's result. Raises ArrowInvalid for a column that `schema` does not have."""
     return ds.InMemoryDataset(schema.empty_table()).scanner(columns=columns, filter=filter).projected_schema
 
 
 def _ahead(work: Iterator[Callable[[], pa.Table]]) -> Iterator[pa.Table]:
-    """The results of `work` in its order, with as many of them under way as there are threads.
+    """Yield the results of `work` in its order, with as many of them under way as there are threads.
 
     They are Python's threads, and whoever stops early waits for the pieces under way: nothing is left behind.
     """
@@ -513,7 +513,7 @@ class IdFilter:
 
     @classmethod
     def build(cls, ids: Column) -> "IdFilter":
-        """The filter of a column of ids (nulls are left out)."""
+        """Return the filter of a column of ids (nulls are left out)."""
         words = as_u64(ids.drop_null())
         blocks = max(1, -(-len(words) * cls._BITS_PER_ROW // cls._BLOCK_BITS))
         flags = np.zeros(blocks * cls._BLOCK_BITS, np.bool_)
@@ -525,7 +525,7 @@ class IdFilter:
         return made
 
     def might_have(self, ids: Column) -> npt.NDArray[np.bool_]:
-        """For each id whether it may be in the file; false is certain. Nulls are in no file."""
+        """Return for each id whether it may be in the file; false is certain. Nulls are in no file."""
         words = as_u64(ids)
         found = np.zeros(len(words), np.bool_)
         left = np.arange(len(words)) if not ids.null_count else np.flatnonzero(ids.is_valid())
@@ -539,19 +539,19 @@ class IdFilter:
         return found
 
     def to_bytes(self) -> bytes:
-        """Magic with version, then the bits. Seal them before they are stored."""
+        """Return magic with version, then the bits. Seal them before they are stored."""
         return self._MAGIC + self._bits.tobytes()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "IdFilter":
-        """Raises SealBroken for bytes that are no filter of a known version."""
+        """Read a filter; raises SealBroken for bytes that are no filter of a known version."""
         body = memoryview(data)[len(cls._MAGIC) :]
         if bytes(data[: len(cls._MAGIC)]) != cls._MAGIC or not len(body) or len(body) % (cls._BLOCK_BITS // 8):
             raise SealBroken("these bytes are not an id filter of a version that this release knows")
         return cls(np.frombuffer(body, np.uint8))
 
     def _base(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """First bit of each id's block. The upper half of the first word: its low bytes are the shard's bits."""
+        """Return the first bit of each id's block, from the first word's upper half: the low bytes are the shard's."""
         upper = words[:, 0] >> np.uint64(32)
         return ((upper * self._blocks) >> np.uint64(32)) * np.uint64(self._BLOCK_BITS)
 

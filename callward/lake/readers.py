@@ -30,7 +30,7 @@ _ENDING_S: Final = 2.0
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[None]:
-    """Data files that count now stay in the lake while the body reads them."""
+    """Keep data files that count now in the lake while the body reads them."""
     reader, over = _Reader(settings), threading.Event()
     patience = min(_LONG_S, settings.lake.grace_minutes * 60 * _PART_OF_GRACE)
     if not patience:
@@ -81,7 +81,7 @@ class _Reader:
 
 
 def oldest(connection: Connection) -> datetime | None:
-    """When the reading began that has gone on for longest; None when nobody reads for long."""
+    """Return when the reading began that has gone on for longest; None when nobody reads for long."""
     alive = runs.living(connection)
     began = [_began(row.name) for row in _held(connection) if row.run_id in alive]
     return min(began, default=None)

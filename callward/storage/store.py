@@ -77,7 +77,10 @@ class Store(ABC):
 
     @staticmethod
     def of(settings: Settings) -> "Store":
-        """The store of these settings, opened once in a process; raises StoreProblem for settings that cannot be."""
+        """Return the store of these settings, opened once in a process.
+
+        Raises StoreProblem for settings that cannot be.
+        """
         name = (settings.lake, settings.folder if settings.lake.is_local else None, os.getpid())
         with _LOCK:
             if name not in _OPEN:
@@ -88,25 +91,28 @@ class Store(ABC):
 
     @abstractmethod
     def full(self, path: str) -> str:
-        """How `filesystem` calls a file."""
+        """Return how `filesystem` calls a file."""
 
     @abstractmethod
     def named(self, path: str) -> PurePath:
-        """How a report calls a file."""
+        """Return how a report calls a file."""
 
     @abstractmethod
     def describe(self) -> str:
-        """The store, for messages."""
+        """Return the store, for messages."""
 
     # -- one file ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def read(self, path: str) -> bytes:
-        """All of a file."""
+        """Return all of a file."""
 
     @abstractmethod
     def stream(self, path: str) -> io.BufferedReader:
-        """A file to read in order, or from any place. What fails while it is read is an OSError: see `answering`."""
+        """Return a file to read in order, or from any place.
+
+        What fails while it is read is an OSError: see `answering`.
+        """
 
     @abstractmethod
     def write(self, path: str, data: Bytes, *, lasting: bool = True) -> None:
@@ -114,10 +120,10 @@ class Store(ABC):
 
     @abstractmethod
     def size(self, path: str) -> int:
-        """Bytes of a file."""
+        """Return bytes of a file."""
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether there is such a file."""
         try:
             self.size(path)
         except FileNotFoundError:
@@ -143,7 +149,7 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, folder: str = "") -> Iterator[Stored]:
-        """Every file at any depth below a folder of the lake, in no order; none where there is no such folder."""
+        """Yield every file at any depth below a folder of the lake, in no order; none where there is no such folder."""
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
@@ -153,7 +159,7 @@ class Store(ABC):
 
     @abstractmethod
     def versions(self) -> str | None:
-        """What becomes of removed files: VERSIONS, SUSPENDED or NO_VERSIONS of an object store; None for a folder.
+        """Return what becomes of removed files: VERSIONS, SUSPENDED or NO_VERSIONS of a store; None of a folder.
 
         It is asked by a file that is written, read and removed: only such an answer says so to every program that may
         write. So this also tries all that a night needs.
@@ -161,7 +167,7 @@ class Store(ABC):
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """What the store refuses within, as StoreProblem. For reads through `filesystem` and `stream`."""
+        """Raise what the store refuses within as StoreProblem. For reads through `filesystem` and `stream`."""
         try:
             yield
         except OSError as error:
@@ -171,7 +177,7 @@ class Store(ABC):
             raise problem from None
 
     def problem(self, message: str) -> StoreProblem | None:
-        """What an error's message comes to when it is the object store's; None for any other."""
+        """Return what an error's message comes to when it is the object store's; None for any other."""
         return None
 
 
@@ -180,7 +186,7 @@ _LOCK = threading.Lock()
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error of Arrow's is an object store's answer, and no matter of what a file holds."""
+    """Return whether an error of Arrow's is an object store's answer, and no matter of what a file holds."""
     return _AWS.search(str(error)) is not None
 
 
@@ -376,7 +382,10 @@ def _seconds(moment: datetime | None) -> float:
 
 
 def _s3(lake: Lake) -> pafs.S3FileSystem:
-    """Arrow's client. Credentials come from where the SDK looks: environment, profile, the machine's own role."""
+    """Return Arrow's client.
+
+    Credentials come from where the SDK looks: environment, profile, the machine's own role.
+    """
     more: Mapping[str, str | None] = {
         "endpoint_override": lake.endpoint,
         "region": lake.region,

@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent(command: Sequence[str]) -> list[str]:
-    """The command that runs `command` until this process ends.
+    """Return the command that runs `command` until this process ends.
 
     The kernel minds the thread that starts it: start it from one that lives as long as the process.
     """

@@ -62,13 +62,16 @@ _BATCH: Final = ("--streaming", "--number_of_execution_retries=0")
 
 
 def versions() -> str:
-    """What a worker must have as this process has it, for both to understand each other's pickles."""
+    """Return what a worker must have as this process has it, for both to understand each other's pickles."""
     packages = "-".join(f"{name}-{metadata.version(name)}" for name in ("apache-beam", "pyarrow"))
     return f"python-{sys.version_info[0]}.{sys.version_info[1]}-{packages}-callward-{CODE_VERSION}"
 
 
 def jar(settings: Settings) -> Path:
-    """The job server's jar: `engine.jar`, else the one that `make engine` has built. Problem where there is none."""
+    """Return the job server's jar: `engine.jar`, else the one that `make engine` has built.
+
+    Problem where there is none.
+    """
     path = settings.below(settings.engine.jar) if settings.engine.jar else _BUILT
     if not path.is_file():
         raise Problem(
@@ -79,7 +82,7 @@ def jar(settings: Settings) -> Path:
 
 
 def java() -> str:
-    """The java program: JAVA_HOME's, else the first on the PATH. Problem where there is none."""
+    """Return the java program: JAVA_HOME's, else the first on the PATH. Problem where there is none."""
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=f"{home}/bin" if home else None)
     if found is None:
@@ -88,12 +91,12 @@ def java() -> str:
 
 
 def is_local(settings: Settings) -> bool:
-    """Whether Flink runs inside the job server, not on a cluster."""
+    """Return whether Flink runs inside the job server, not on a cluster."""
     return settings.engine.flink_master == LOCAL
 
 
 def ask(settings: Settings, path: str, method: str = "GET") -> Any:
-    """What a cluster's REST interface answers. Problem where it does not."""
+    """Return what a cluster's REST interface answers. Problem where it does not."""
     request = urllib.request.Request(f"http://{settings.engine.flink_master}{path}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=_REST_PATIENCE_S) as answer:
@@ -143,7 +146,7 @@ _lasting: _Lasting | None = None
 
 
 def lasting_job_server(settings: Settings) -> str:
-    """The endpoint of a job server that runs until this process ends: each wave of a night is a job of its own.
+    """Return the endpoint of a job server that runs until this process ends: each wave of a night is a job of its own.
 
     Called with other settings it ends the one before.
     """
@@ -247,7 +250,7 @@ def _free_ports(count: int) -> list[int]:
 
 @contextmanager
 def _room(home: Path, port: int) -> Iterator[Path]:
-    """A server's folder for what is temporary, locked while it lives."""
+    """Make a server's folder for what is temporary, locked while it lives."""
     room = home / str(port)
     with ExitStack() as stack:
         with _locked(home / "lock"):  # no sweep comes between
@@ -281,13 +284,13 @@ def _sweep(home: Path) -> None:
 
 
 def _log(home: Path, port: int) -> IO[bytes]:
-    """Where the server's own words go: warnings and errors of Flink, never what a worker works on."""
+    """Return where the server's own words go: warnings and errors of Flink, never what a worker works on."""
     name = time.strftime(f"job-server-%Y%m%dT%H%M%SZ-{port}.log", time.gmtime())
     return open(home / name, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def _shared(settings: Settings, name: str) -> Path:
-    """A folder that every TaskManager of a cluster must reach."""
+    """Return a folder that every TaskManager of a cluster must reach."""
     folder = _home(settings) / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -315,7 +318,7 @@ _FAILURES: Final = (
 
 
 def failure(settings: Settings, text: str) -> str | None:
-    """What the message of a failed job means, in words; None where it was a worker's own error."""
+    """Return what the message of a failed job means, in words; None where it was a worker's own error."""
     if "Traceback (most recent call last)" in text:
         return None
     command = settings.engine.worker_command or str(_home(settings) / "worker")
@@ -329,7 +332,7 @@ def failure(settings: Settings, text: str) -> str | None:
 
 
 def flags(settings: Settings, *, streaming: bool, endpoint: str) -> list[str]:
-    """All Beam options of a job on Flink, batch or streaming, through the job server at `endpoint`."""
+    """Return all Beam options of a job on Flink, batch or streaming, through the job server at `endpoint`."""
     engine = settings.engine
     parallelism = engine.parallelism or engine.workers
     return [
@@ -350,7 +353,7 @@ def flags(settings: Settings, *, streaming: bool, endpoint: str) -> list[str]:
 
 
 def _environment(settings: Settings) -> list[str]:
-    """Where Python work is done."""
+    """Return where Python work is done."""
     kind = settings.engine.environment
     if kind == "PROCESS":
         command = settings.engine.worker_command or str(_worker_script(settings))
@@ -363,7 +366,10 @@ def _environment(settings: Settings) -> list[str]:
 
 
 def _streaming(settings: Settings, endpoint: str) -> list[str]:
-    """A checkpoint that met an open bundle would park its output: without the second option one start in two hangs."""
+    """Return the options of a stream.
+
+    A checkpoint that met an open bundle would park its output: without the second option one start in two hangs.
+    """
     return [
         "--streaming",
         "--finish_bundle_before_checkpointing",
@@ -377,7 +383,7 @@ def _streaming(settings: Settings, endpoint: str) -> list[str]:
 
 
 def _checkpoints(settings: Settings, endpoint: str) -> str:
-    """Those of an embedded Flink end with it: a stream that starts resumes from the ledger, never from them."""
+    """Return where checkpoints lie. Those of an embedded Flink end with it: a stream resumes from the ledger."""
     if settings.engine.checkpoint_uri:
         return settings.engine.checkpoint_uri
     if is_local(settings):
@@ -386,7 +392,7 @@ def _checkpoints(settings: Settings, endpoint: str) -> str:
 
 
 def _worker_script(settings: Settings) -> Path:
-    """A program that starts a worker of this installation: Flink can run a program, but give it no arguments."""
+    """Write a program that starts a worker of this installation: Flink can run a program, but give it no arguments."""
     script = _home(settings) / "worker"
     path = shlex.quote(str(_ROOT)) + '"${PYTHONPATH:+:$PYTHONPATH}"'
     text = f'#!/bin/sh\nPYTHONPATH={path} exec {shlex.quote(sys.executable)} -P -m pipelines.engine.worker "$@"\n'

@@ -32,7 +32,7 @@ _PLACE: Final = re.compile(r"[\w./-]{1,99}\.(?:py|pyx|pyi):\d{1,5}", re.ASCII)
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
-    """Takes text of a pattern that has too few digits to be a number."""
+    """Return what takes text of a pattern that has too few digits to be a number."""
 
     def check(value: Any) -> str | None:
         few = isinstance(value, str) and sum(c.isdigit() for c in value) < _DIGITS
@@ -42,7 +42,7 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
 
 
 def _figure(value: Any) -> int | float | None:
-    """Takes a count or a measure; one of seven digits or more becomes four significant ones when it is written."""
+    """Take a count or a measure; one of seven digits or more becomes four significant ones when it is written."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.4g}")
@@ -53,7 +53,7 @@ def _code(value: Any) -> str | None:
 
 
 def _sentence(value: Any) -> str | None:
-    """Takes what a Problem says, which is a sentence of ours; what may be a number is masked all the same."""
+    """Take what a Problem says, which is a sentence of ours; what may be a number is masked all the same."""
     words = " ".join(str(value).split())
     plain = "".join(c if " " <= c <= "~" else "?" for c in words)  # an escape would put digits before digits
     return _NUMBER.sub(lambda run: "#" * len(run[0]), plain) or None
@@ -127,7 +127,7 @@ def _of_error(error: BaseException | None) -> dict[str, str]:
 
 
 def _record(*args: Any, **more: Any) -> logging.LogRecord:
-    """A log record whose message is the finished line, and that carries nothing else that was said."""
+    """Return a log record whose message is the finished line, and that carries nothing else that was said."""
     record = logging.LogRecord(*args, **more)
     said = record.msg if isinstance(record.msg, _Said) else _of_library(record)
     record.msg, record.args = _line(record, said), ()

@@ -21,7 +21,7 @@ _AGAIN = "nothing of this wave was committed, and running again goes on from the
 
 
 def options(settings: Settings) -> PipelineOptions:
-    """Beam options of a batch for the settings' engine; where that is Flink, its job server is started."""
+    """Return Beam options of a batch for the settings' engine; where that is Flink, its job server is started."""
     engine = settings.engine
     if engine.runner == flink.RUNNER:
         endpoint = flink.lasting_job_server(settings)
@@ -31,7 +31,7 @@ def options(settings: Settings) -> PipelineOptions:
 
 
 def runner(settings: Settings) -> FnApiRunner | None:
-    """The embedded runner, each worker a thread; None where the options name another.
+    """Return the embedded runner, each worker a thread; None where the options name another.
 
     Made by hand and not by `--direct_running_mode=multi_threading`: that one carries every batch through a gRPC socket
     of this same process, which cost a quarter of a night; and it flushes a worker's output once a second from another

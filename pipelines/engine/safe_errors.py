@@ -32,4 +32,4 @@ class _SafeTraceback:
 
 
 def _print_nothing(*_: object, **__: object) -> None:
-    """Stands where Beam's worker calls print."""
+    """Do nothing where Beam's worker calls print."""

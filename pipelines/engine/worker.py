@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
-    """What the runner tells; options of newer runners are let pass."""
+    """Return what the runner tells; options of newer runners are let pass."""
     parser = argparse.ArgumentParser(prog="callward-worker", description=__doc__, allow_abbrev=False)
     parser.add_argument("--id", required=True)
     parser.add_argument("--provision_endpoint", required=True)
@@ -63,7 +63,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
 
 
 def _provided(asked: argparse.Namespace) -> Any:
-    """ProvisionInfo: the job's options and the runner's endpoints."""
+    """Return ProvisionInfo: the job's options and the runner's endpoints."""
     with grpc.insecure_channel(asked.provision_endpoint) as plain:
         channel = grpc.intercept_channel(plain, WorkerIdInterceptor(asked.id))
         stub = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel)
@@ -80,7 +80,7 @@ def _check(options: str) -> None:
 
 
 def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
-    """The variables by which Beam's worker learns what it is told."""
+    """Return the variables by which Beam's worker learns what it is told."""
     found = {
         "WORKER_ID": asked.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),

@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEMO := demo-workspace
-TESTERS ?= 2
+TESTERS ?= 3
 MAVEN := mvn --quiet --batch-mode
 JOB_SERVER := engine/flink/target/job-server.jar
 KAFKA := engine/kafka/libs/.built
@@ -21,14 +21,15 @@ demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, a release, an
 # With Java and Maven the tests run real servers; without, those that need one are skipped and say so.
 SERVERS = @if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 
-# A file of tests stays in one process, for it shares workspaces and servers; TESTERS is how many are at work at once.
+# TESTERS processes share the files of tests (tests/balance.py); one more than two cores have, as many tests wait.
 test: $(INSTALLED)
 	$(SERVERS)
-	$(RUN) -m pytest -m "not endurance" --numprocesses $(TESTERS) --dist loadfile
+	$(RUN) -m pytest -m "not endurance" --numprocesses $(TESTERS) --durations=30
 
-endurance: $(INSTALLED)  ## long campaigns: nights, purges and streams killed at random, outages, a soak, an object store
+endurance: $(INSTALLED)  ## long campaigns: kills at random, outages, a soak, an object store; properties at length
 	$(SERVERS)
 	$(RUN) -m pytest -m endurance
+	$(RUN) -m pytest -m "hypothesis and not endurance" --hypothesis-profile=many --numprocesses $(TESTERS)
 
 bench: $(INSTALLED)
 	$(RUN) -m bench.bench

@@ -32,9 +32,12 @@ from schemas.cdr import CDR
 from schemas.retention_classes import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN, VIEWS
-from tests import servers
+from tests import balance, servers
+from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server
 from transforms.assemble import fold
+
+register_profiles()
 
 ROLE = "billing-run"
 DAY = date(2026, 3, 5)
@@ -338,6 +341,16 @@ def flink_cluster(flink_jar: Path) -> Iterator[servers.FlinkCluster]:
             credentials(patch)
             cluster = stack.enter_context(servers.flink_cluster(taskmanagers=2))
         yield cluster
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    balance.longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> balance.FileScheduling:
+    return balance.FileScheduling(config, log)
 
 
 def pytest_unconfigure() -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.comparison import OURS, THEIRS, Comparison, compare
+from tests.examples import tries
 
 _SCHEMA = pa.schema(
     [
@@ -44,7 +45,7 @@ def _counted(rows: list[dict[str, Any]]) -> Counter[str]:
 
 
 @given(rows=_ROWS, data=st.data())
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_the_same_rows_in_any_order_are_equal(rows: list[dict[str, Any]], data: st.DataObject) -> None:
     found = compare(_table(rows), _table(data.draw(st.permutations(rows))), ["id"])
     assert found.count == 0
@@ -52,7 +53,7 @@ def test_the_same_rows_in_any_order_are_equal(rows: list[dict[str, Any]], data: 
 
 
 @given(ours=_ROWS, theirs=_ROWS)
-@settings(max_examples=150, deadline=None)
+@tries(150)
 def test_tables_are_equal_exactly_when_they_have_the_same_rows_as_often(
     ours: list[dict[str, Any]], theirs: list[dict[str, Any]]
 ) -> None:
@@ -67,7 +68,7 @@ def test_tables_are_equal_exactly_when_they_have_the_same_rows_as_often(
 
 
 @given(rows=_ROWS.filter(bool), data=st.data())
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_a_cell_that_differs_is_named_by_its_column_alone(rows: list[dict[str, Any]], data: st.DataObject) -> None:
     rows = list({row["id"]: row for row in rows}.values())
     at = data.draw(st.integers(0, len(rows) - 1))

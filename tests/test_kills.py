@@ -169,6 +169,7 @@ def test_a_night_killed_at_every_named_point_ends_as_one_clean_run(
     _equal(_checked(site), clean)
 
 
+@pytest.mark.endurance
 def test_a_night_killed_at_random_moments_ends_as_one_clean_run(
     landed: Callable[[], Any], clean: dict[str, Any]
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import balance
+
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("schemas", "callward", "transforms", "pipelines")  # from the bottom to the top
 
@@ -188,3 +190,7 @@ print(first)
 """
     printed = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)
     return printed.stdout.strip()
+
+
+def test_the_files_of_tests_that_take_long_are_there() -> None:
+    assert [name for name in balance._LONGEST if not (ROOT / "tests" / name).is_file()] == []

@@ -283,12 +283,15 @@ def _requests_of_a_query(both: Both, endpoint: str, answered: int) -> int:
 POINTS = ("archive-written", "rows-written", "view-written:2", "commit-ready", "committed", "superseded-removed")
 
 
+@pytest.mark.parametrize(
+    "points", [("view-written:2", "superseded-removed"), pytest.param(POINTS, marks=pytest.mark.endurance)]
+)
 def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
-    workspace: Callable[..., Any], object_store: ObjectStore, feeds: Path, both: Both
+    workspace: Callable[..., Any], object_store: ObjectStore, feeds: Path, both: Both, points: tuple[str, ...]
 ) -> None:
     site = workspace(*SOURCES, waves=WAVES, thresholds={"file_errors_pct": 100.0}, lake=object_store.lake())
     _deliver(site, feeds, "first")
-    for where in (*POINTS, ""):
+    for where in (*points, ""):
         if where == "superseded-removed":
             ended = run("nightly", "--config", str(site.folder), environment=CREDENTIALS).check_clean()
             assert ended.code == 0, ended.err
@@ -300,7 +303,13 @@ def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
     _equal(site, both.nights)
 
 
-@pytest.mark.parametrize("where", ["purge-tombstoned", "purge-file-removed", "purge-files-removed"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "purge-file-removed",
+        *(pytest.param(p, marks=pytest.mark.endurance) for p in ("purge-tombstoned", "purge-files-removed")),
+    ],
+)
 def test_a_purge_killed_on_a_bucket_is_ended_by_the_next(
     kept: Callable[..., Any], object_store: ObjectStore, where: str
 ) -> None:
@@ -331,6 +340,7 @@ def test_orphans_of_a_dead_run_leave_the_bucket(workspace: Callable[..., Any], o
 # -- with PostgreSQL ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.endurance
 def test_a_night_with_postgresql_and_a_bucket_is_the_same(
     workspace: Callable[..., Any], object_store: ObjectStore, fresh_url: str, both: Both, feeds: Path
 ) -> None:

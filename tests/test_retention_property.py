@@ -13,15 +13,15 @@ from typing import Any
 
 from dateutil.relativedelta import relativedelta
 from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.evidence import certificates
 from callward.lake.data_files import DataFiles
 from callward.sweep.scanner import sweep
+from tests.examples import tries
 from tests.retention import DAY, HEADER, files, hold, night, purged, release
 
-EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 4)
+EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 3)
 CALLED = "+13035550190"
 WINDOWS = {"10 days": {"days": 10}, "25 days": {"days": 25}, "1 month": {"months": 1}, "3 months": {"months": 3}}
 
@@ -195,7 +195,7 @@ _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a story takes seconds
 
 
 @given(story=stories())
-@examples(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), phases=_PHASES)
+@tries(EXAMPLES, suppress_health_check=list(HealthCheck), phases=_PHASES)
 def test_exactly_what_the_policy_and_the_holds_name_is_there(
     workspace: Callable[..., Any], story: dict[str, Any]
 ) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, select, update
 
@@ -15,6 +14,7 @@ from callward.audit import Entry
 from callward.errors import Problem
 from callward.settings import Settings
 from schemas.tables import audit_log
+from tests.examples import tries
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def _length(settings: Settings) -> int:
         return audit.verify(connection)
 
 
-@examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@tries(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), column=st.sampled_from(["who", "role", "event", "subject", "reason", "prev", "hash"]))
 def test_any_edited_column_breaks_the_chain(logged: Settings, data: st.DataObject, column: str) -> None:
     seq = data.draw(st.integers(1, _length(logged)))

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.columns import (
@@ -23,6 +23,7 @@ from callward.columns import (
     repeated,
 )
 from schemas.cdr import CDR, FEW, PARSED
+from tests.examples import tries
 
 text = st.lists(st.one_of(st.none(), st.sampled_from(["", "a", "b", "trunk-1", "ü", "longer than the others"])))
 columns = st.lists(text, min_size=1, max_size=4).map(lambda parts: pa.chunked_array(parts, pa.string()))
@@ -38,7 +39,7 @@ def assert_sound(column: pa.DictionaryArray) -> None:
     assert column.type == FEW and len(set(values)) == len(values) and None not in values
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(columns, st.booleans())
 def test_a_function_of_values_is_that_function_of_each_row(column: pa.ChunkedArray, coded: bool) -> None:
     said = {"a": "x", "b": "x", "": None, "ü": "y"}.get
@@ -47,7 +48,7 @@ def test_a_function_of_values_is_that_function_of_each_row(column: pa.ChunkedArr
     assert told.to_pylist() == [None if value is None else said(value) for value in column.to_pylist()]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(columns, st.sampled_from(["a", "new", None]), st.data())
 def test_a_value_is_laid_over_the_rows_of_a_mask(
     column: pa.ChunkedArray, value: str | None, data: st.DataObject
@@ -58,7 +59,7 @@ def test_a_value_is_laid_over_the_rows_of_a_mask(
     assert told.to_pylist() == [value if on else old for on, old in zip(mask, column.to_pylist(), strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(columns, st.data())
 def test_the_first_column_that_has_a_value_counts(column: pa.ChunkedArray, data: st.DataObject) -> None:
     other = pa.array(data.draw(st.lists(st.sampled_from([None, "a", "z"]), min_size=len(column), max_size=len(column))))
@@ -69,14 +70,14 @@ def test_the_first_column_that_has_a_value_counts(column: pa.ChunkedArray, data:
     assert filled(told, "none").to_pylist() == ["none" if value is None else value for value in told.to_pylist()]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(columns, st.lists(st.sampled_from(["a", "", "never"]), unique=True))
 def test_rows_are_found_by_their_value(column: pa.ChunkedArray, wanted: list[str]) -> None:
     expected = [value in wanted if value is not None else False for value in column.to_pylist()]
     assert has_value(column, *wanted).to_pylist() == has_value(encoded(column), *wanted).to_pylist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(columns, st.data())
 def test_what_was_filtered_away_leaves_no_value_behind(column: pa.ChunkedArray, data: st.DataObject) -> None:
     mask = data.draw(st.lists(st.booleans(), min_size=len(column), max_size=len(column)))
@@ -102,7 +103,7 @@ def test_columns_that_nobody_has_are_as_arrow_makes_them(field: pa.Field) -> Non
         assert pa.concat_arrays([column, column[:1]]).null_count == rows + min(rows, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(columns, st.data())
 def test_rows_are_moved_whole(column: pa.ChunkedArray, data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(0, len(column) - 1))) if len(column) else []
@@ -111,7 +112,7 @@ def test_rows_are_moved_whole(column: pa.ChunkedArray, data: st.DataObject) -> N
     assert moved(table, np.array(places, np.int64)).to_pylist() == [rows[place] for place in places]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 2**64 - 1)), max_size=200))
 def test_keys_that_occur_again_are_found(keys: list[int]) -> None:
     counts = Counter(keys)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
 from callward.settings import KEY_DOMAINS, Account, Settings, Source, Tenant, find, load
 from schemas.retention_classes import CLASSES, REQUIRED
+from tests.examples import tries
 
 
 def _load(tmp_path: Path, text: str) -> Settings:
@@ -98,7 +98,7 @@ def test_silence_is_not_a_window() -> None:
     assert bare.missing_windows() == [f"a: {name}" for name in REQUIRED]
 
 
-@examples(max_examples=50)
+@tries(50)
 @given(st.from_regex(r"\+?[0-9]{7,15}", fullmatch=True))
 def test_an_account_is_never_a_number(number: str) -> None:
     with pytest.raises(ValueError, match="looks like a phone number"):

@@ -6,13 +6,13 @@ from typing import get_args
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from callward import template
 from callward.settings import Account, Settings, Source, Tenant, Thresholds, Trunk, load
 from schemas.retention_classes import CLASSES
+from tests.examples import tries
 
 _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 _WORD = st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True)
@@ -34,7 +34,7 @@ _SOURCE = st.builds(
 )
 
 
-@examples(max_examples=40, deadline=None)
+@tries(40)
 @given(
     tenants=st.dictionaries(_TEXT, _TENANT, max_size=2),
     trunks=st.lists(_TRUNK, max_size=3),

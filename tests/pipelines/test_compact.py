@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
@@ -32,6 +32,7 @@ from schemas.views import ID_COLUMN, LINEAGE, VIEWS
 from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING
+from tests.examples import tries
 from tests.retention import CALLER, DAY, OTHER, WINDOWS, call, feed, hold, night, on_disk, person, purged
 from tests.typed import Run, typing
 
@@ -217,7 +218,7 @@ def empty(workspace: Callable[..., Any]) -> Any:
 
 
 @given(view=st.sampled_from(list(VIEWS)), made=st.lists(_FILE, min_size=2, max_size=7))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, made: list[dict[str, Any]]) -> None:
     with database.writing(empty.settings) as connection:
         connection.execute(delete(lake_files))
@@ -515,7 +516,7 @@ def test_restricted_rows_stay_hidden_and_the_others_stay_seen(small: Callable[[]
         max_size=40,
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entries_of_a_stream_are_folded_and_say_the_same(empty: Any, entries: list[Any]) -> None:
     names = ("run_id", "file_no", "bucket", "code", "rows", "talk_ms")
     rows = [dict(zip(names, entry, strict=True)) | {"wave": n} for n, entry in enumerate(entries)]

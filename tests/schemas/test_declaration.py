@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import causes
@@ -111,7 +111,6 @@ def test_each_asterisk_shape_is_told_from_the_others(layout: object) -> None:
     assert (shape.variant, shape.columns) == (layout.name, columns)  # type: ignore[attr-defined]
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(available()))
 def test_sniff_takes_any_bytes_and_its_shape_survives_json(head: bytes, name: str) -> None:
     shape = sniff(head, load(name))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from dateutil.relativedelta import relativedelta
 from hypothesis import example as case
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.retention_classes import ACTIONS, CLASSES, CLOCKS, DEMO_WINDOWS, REQUIRED, Window, example, examples
+from tests.examples import tries
 
 _UNITS = st.sampled_from(["day", "month", "year"])
 _DAYS = st.dates(date(1999, 1, 1), date(2120, 12, 31))
@@ -51,7 +52,7 @@ def _ends(window: Window) -> np.ndarray:
     return np.minimum(then.astype("datetime64[D]") + (_STARTS - months.astype("datetime64[D]")), last)
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(_WINDOWS, _WINDOWS)
 @case(Window(30, "day"), Window(1, "month"))
 @case(Window(31, "day"), Window(1, "month"))

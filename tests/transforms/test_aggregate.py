@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.errors import Problem
@@ -26,6 +26,7 @@ from callward.runs import new_id
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
 from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, LINEAGE
+from tests.examples import tries
 from transforms import aggregate
 from transforms.aggregate import (
     Aggregate,
@@ -126,7 +127,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.lists(numbers, min_size=1, max_size=40))
 def test_prefixes_are_those_of_places(listed: list[str | None]) -> None:
     column = pa.array(listed, pa.string())
@@ -146,7 +147,7 @@ calls = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.lists(calls, min_size=1, max_size=40))
 def test_two_rows_have_one_subscriber_just_where_they_have_one_line(listed: list[dict[str, Any]]) -> None:
     rows = [call(n, **changes) for n, changes in enumerate(listed)]
@@ -189,7 +190,7 @@ def plain(release: Release, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("unit", ["subscriber", "account"])
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(listed=st.lists(calls, min_size=1, max_size=40))
 def test_contributions_are_those_of_plain_pandas(unit: str, listed: list[dict[str, Any]]) -> None:
     release = released(unit=unit)
@@ -436,7 +437,7 @@ def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
     assert summed(found, by, release)[2].tolist() == [3, 2]
 
 
-@settings(max_examples=50, deadline=None)
+@tries(50)
 @given(st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["2026-02-28", "2026-03-01"])), max_size=12))
 def test_batches_hold_every_file_once_and_none_of_two_months(listed: list[tuple[int, str]]) -> None:
     files = tuple(

@@ -4,12 +4,13 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake import ledger
 from schemas.cdr import CDR
 from schemas.suspense import PENDING
+from tests.examples import tries
 from transforms.assemble import CLOSED, Assembled, assemble, fold, in_pieces
 
 T0 = 1_772_712_000_000
@@ -118,7 +119,7 @@ def records(draw):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_the_end_state_does_not_depend_on_order_or_nights(cdr_table, data):
     found = data.draw(records())
     cut = data.draw(st.lists(st.integers(0, 2), min_size=len(found), max_size=len(found)))
@@ -136,7 +137,7 @@ def test_the_end_state_does_not_depend_on_order_or_nights(cdr_table, data):
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@tries(30)
 def test_nothing_that_is_closed_keeps_a_number(cdr_table, data):
     found = data.draw(records())
     _, _, log = nights(cdr_table, [found[::2], found[1::2]])

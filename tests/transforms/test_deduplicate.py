@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.keys.register import KeyName
@@ -13,6 +13,7 @@ from callward.keys.tokens import as_u64, from_u64, unpermute
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from schemas.cdr import CDR
+from tests.examples import tries
 from transforms.deduplicate import deduplicate, find, months_of, number_legs, number_occurrences
 
 T0 = 1_772_712_000_000
@@ -64,7 +65,7 @@ def lasts(rows):
 
 
 @given(rows=versions(), shuffle=st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_the_last_version_is_the_row_and_nothing_is_lost(files, cdr_table, rows, shuffle):
     table = cdr_table([{**row, "line": n, "file_no": n % 3 + 1} for n, row in enumerate(rows)])
     mixed = list(range(len(rows)))
@@ -105,7 +106,7 @@ def test_one_id_on_two_dates_names_two_records_in_a_group_as_in_the_lake(files, 
     names=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), max_size=12),
     shuffle=st.randoms(use_true_random=False),
 )
-@settings(max_examples=50, deadline=None)
+@tries(50)
 def test_occurrences_count_within_a_file_whatever_the_order(cdr_table, names, shuffle):
     rows = [call(name, by_content=True, file_no=file, line=n) for n, (name, file) in enumerate(names)]
     mixed = list(rows)

@@ -3,11 +3,12 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cdr import CDR, PARSED
 from schemas.codes import Suspense
+from tests.examples import tries
 from transforms.identify import OTHER, UNASSIGNED, cut_by_bucket, identify
 from transforms.normalize import normalize
 from transforms.parse import tenants
@@ -132,7 +133,7 @@ def test_a_record_of_an_unknown_tenant_is_at_fault(site, feed_source):
 
 
 @given(calls=st.lists(st.integers(0, 40), max_size=60), bits=st.integers(0, 4), offset=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_all_records_of_a_call_meet_in_one_bucket_and_none_is_lost(cdr_table, calls, bits, offset):
     table = cdr_table([{"record_id": n, "call_id": call, "start_time": T0, "line": n} for n, call in enumerate(calls)])
     buckets = 1 << bits

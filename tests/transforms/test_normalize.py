@@ -1,11 +1,12 @@
 """Normalize: both numbers are filled from the raw ones, and everything else of a record stays."""
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.numbering import jurisdiction, normalize_values, places, plan
 from schemas.cdr import CDR, PARSED
+from tests.examples import tries
 from transforms.normalize import normalize
 
 US = plan("US")
@@ -32,7 +33,7 @@ def parsed(rows: list[tuple[str | None, str | None, str | None]]) -> pa.Table:
     return pa.table(columns, schema=PARSED)
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records)
 def test_numbers_are_filled_from_the_raw_ones(rows: list) -> None:
     table = normalize(parsed(rows), US)
@@ -41,7 +42,7 @@ def test_numbers_are_filled_from_the_raw_ones(rows: list) -> None:
         assert table[f"{side}_number"].combine_chunks().equals(expected.number)
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records)
 def test_everything_else_stays(rows: list) -> None:
     before = parsed(rows)
@@ -51,7 +52,7 @@ def test_everything_else_stays(rows: list) -> None:
     assert before.equals(parsed(rows))
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records)
 def test_a_declared_presentation_stays(rows: list) -> None:
     after = normalize(parsed(rows), US)["calling_presentation"].to_pylist()
@@ -65,7 +66,7 @@ def test_presentation_of_a_record_without_a_caller_is_unknown() -> None:
     assert table["calling_number"].to_pylist() == [None, None, None]
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records, st.integers(1, 7))
 def test_chunks_make_no_difference(rows: list, size: int) -> None:
     whole = parsed(rows)
@@ -73,21 +74,21 @@ def test_chunks_make_no_difference(rows: list, size: int) -> None:
     assert normalize(pieces, US).equals(normalize(whole, US))
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records, st.integers(0, 30), st.integers(0, 30))
 def test_a_record_is_the_same_in_any_batch(rows: list, start: int, length: int) -> None:
     whole = normalize(parsed(rows), US).slice(start, length)
     assert normalize(parsed(rows).slice(start, length), US).to_pylist() == whole.to_pylist()
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records)
 def test_normalizing_again_changes_nothing(rows: list) -> None:
     once = normalize(parsed(rows), US)
     assert normalize(once, US).equals(once)
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(records)
 def test_places_are_those_of_the_numbers(rows: list) -> None:
     table = normalize(parsed(rows), US)

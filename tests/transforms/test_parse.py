@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from callward.parsing.raw_columns import LONGEST_RECORD
@@ -17,6 +17,7 @@ from callward.parsing.records import record_end, records
 from schemas.cdr import DISPOSITIONS, PARSED, PIECES
 from schemas.codes import Filter, Suspense
 from schemas.declaration import Declaration, Shape, available, load, sniff
+from tests.examples import tries
 from transforms.parse import parse
 from transforms.validate import validate
 
@@ -24,7 +25,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 NOW_MS = 1_796_083_200_000
 NEW_YORK = "America/New_York"
-LONG = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = tries(40, suppress_health_check=list(HealthCheck))
 MUTABLE = sorted(
     path
     for name in available()

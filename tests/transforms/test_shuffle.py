@@ -2,12 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.keys.keys import mint
 from callward.keys.seal import Sealer
 from schemas.cdr import CDR
+from tests.examples import tries
 from transforms.shuffle import carried, whole
 
 SEALER = Sealer(mint())
@@ -22,7 +23,7 @@ PRESENT = {
 batches = st.lists(st.fixed_dictionaries(PRESENT), max_size=20).map(lambda rows: pa.Table.from_pylist(rows, schema=CDR))
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(batches)
 def test_a_batch_arrives_as_it_was_sent(batch: pa.Table) -> None:
     arrived = whole(SEALER.open_table(SEALER.seal_table(carried(batch), b""), b""))
@@ -30,7 +31,7 @@ def test_a_batch_arrives_as_it_was_sent(batch: pa.Table) -> None:
     assert arrived.to_pylist() == batch.to_pylist()
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(batches)
 def test_what_no_row_has_does_not_travel(batch: pa.Table) -> None:
     assert set(carried(batch).column_names) == {
@@ -38,7 +39,7 @@ def test_what_no_row_has_does_not_travel(batch: pa.Table) -> None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(batches)
 def test_no_value_of_another_tenant_travels_along(batch: pa.Table) -> None:
     mine = np.array([tenant == "default" for tenant in batch["tenant"].to_pylist()], bool)

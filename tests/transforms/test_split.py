@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
+from tests.examples import tries
 from transforms.rate import rate
 from transforms.split import by_date, split
 
@@ -49,7 +50,7 @@ def tokens_in(table):
 
 
 @given(drawn=st.lists(CALL, min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@tries(25)
 def test_no_word_of_one_view_is_in_the_other_or_in_the_record(cdr_table, opened, drawn):
     calls = cdrs(cdr_table, [dict(call) for call in drawn])
     parts = {part.view: part for part in split(calls, "default", "2026-03", opened["attempts"])}
@@ -68,7 +69,7 @@ def with_lines(part):
 
 
 @given(drawn=st.lists(CALL, min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@tries(25)
 def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
     calls = cdrs(cdr_table, [dict(call) for call in drawn])
     parts = {part.view: part for part in split(calls, "default", "2026-03", opened["answered"])}

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake.ledger import sum_derived
 from schemas.cdr import DISPOSITIONS
 from schemas.tables import DERIVED, key_columns, sum_columns
 from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
+from tests.examples import tries
 from transforms.summarize import negative, pdd_bucket, summarize
 
 T0 = 1_772_712_000_000
@@ -62,7 +63,7 @@ def figures(parts):
 
 @pytest.mark.parametrize(("view", "schema", "row"), [("assurance", ASSURANCE, ATTEMPT), ("billing", BILLING, PAID)])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@tries(40)
 def test_figures_add_up_however_the_rows_are_cut_and_can_be_taken_back(view, schema, row, data):
     rows = data.draw(st.lists(row, max_size=20))
     cut = data.draw(st.integers(0, len(rows)))
@@ -87,7 +88,6 @@ def test_a_delay_lies_in_its_bucket_and_bounds_are_19_percent_apart(delay):
     hours=st.integers(0, 24 * 400),
     zone=st.sampled_from(["America/Denver", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),
 )
-@settings(deadline=None)
 def test_the_billing_date_is_the_local_one_in_every_zone_and_season(hours, zone):
     answer = T0 + hours * 3_600_000
     row = {"account": "a", "start": answer - 90_000, "answer": answer, "talk_ms": 1, "billable_s": 1}

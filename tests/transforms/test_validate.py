@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cdr import PARSED, PIECES
@@ -79,7 +79,6 @@ _ROW = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(_ROW, max_size=6))
 def test_what_passes_is_in_order_and_whatever_lies_beside_does_not_matter(rows: list[dict[str, Any]]) -> None:
     table = _table(*rows)

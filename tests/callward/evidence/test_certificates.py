@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
@@ -33,6 +33,7 @@ from schemas import retention
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
 from schemas.views import SIDECARS
+from tests.examples import tries
 
 TODAY = date(2027, 6, 1)
 AS_OF = date(2027, 5, 31)
@@ -355,7 +356,7 @@ def test_what_a_person_wrote_is_masked_where_it_could_be_a_number(_before: Path,
 # -- what is changed is found ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_byte_that_is_changed_is_found(purged: Purged, data: st.DataObject) -> None:
     made = purged.issue()

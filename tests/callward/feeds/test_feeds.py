@@ -17,11 +17,12 @@ import numpy as np
 import phonenumbers
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.feeds import SOURCES, Feeds, asterisk_files, generate, text
 from callward.feeds.truth import BUCKETS, Count
+from tests.examples import tries
 
 DAY = date(2026, 3, 5)
 NAMES = [source.name for source in SOURCES]
@@ -248,7 +249,7 @@ def balanced(count: Count) -> bool:
     return count.rows == sum(count.buckets.values()) and count.talk_ms["in"] == talk
 
 
-@settings(max_examples=8, deadline=None)
+@tries(8)
 @given(seed=st.integers(0, 2**31), calls=st.integers(0, 400), dirt=st.sampled_from([0.0, 0.002, 0.05]))
 def test_any_seed_and_size_balances(
     tmp_path_factory: pytest.TempPathFactory, seed: int, calls: int, dirt: float

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
 from callward.ingest.senders import Failures, Gate, hash_password, is_password
 from callward.settings import Receive, Sender, Settings, Source, is_loopback, load
+from tests.examples import tries
 
 _SOURCES = [Source(name=name, format="freeswitch_jsonl") for name in ("denver", "lax")]
 
@@ -65,7 +65,7 @@ def test_a_password_is_found_where_the_settings_say(form, tmp_path, monkeypatch)
     assert [header for header in wrong if known.remembers("denver", header)] == []
 
 
-@examples(max_examples=5, deadline=None)
+@tries(5)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_hash_matches_its_password_alone_and_never_twice_alike(password, other):
     first, second = hash_password(password), hash_password(password)

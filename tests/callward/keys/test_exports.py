@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
@@ -26,6 +25,7 @@ from callward.settings import Settings
 from schemas.release import LOST, PUBLISHED, RESERVED, release_charges, releases
 from schemas.retention import roots as epochs_table
 from schemas.tables import keys, lake_files
+from tests.examples import tries
 
 NAMES = [KeyName("billing", "default", f"2030-0{n}", "meta") for n in range(1, 6)]
 
@@ -281,7 +281,7 @@ _CALL = (
 _STEP = st.sampled_from(["mint", "destroy", "rotate", "export", "backup"])
 
 
-@examples(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(_STEP, max_size=9), pick=st.randoms(use_true_random=False))
 def test_whatever_happened_a_restore_never_brings_a_destroyed_key_back(
     workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory, steps: list[str], pick: Any

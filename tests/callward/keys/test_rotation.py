@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
@@ -27,6 +26,7 @@ from callward.keys.roots import next_file
 from callward.settings import Settings, load
 from schemas.retention import roots as epochs_table
 from schemas.tables import audit_log, keys
+from tests.examples import tries
 
 KEY_DOMAINS = ("billing", "assurance")
 MONTHS = ("2030-01", "2030-02", "2030-03")
@@ -307,7 +307,7 @@ def test_a_database_lost_in_the_middle_loses_no_key(
     all_dead(settings, minted)
 
 
-@examples(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     doomed=st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
     kills=st.lists(st.sampled_from([*POINTS, *SECOND]), max_size=4),

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.keys import seal
@@ -189,7 +189,6 @@ def ipc_of(table):
 
 
 @given(ROWS, st.sampled_from(KINDS))
-@settings(deadline=None)
 def test_no_byte_of_a_row_outside_the_slice_is_sealed(rows, kind):
     parent = pa.array([f"<{i:03}>" for i in range(100)]).take(pa.array([i % 100 for i in range(300)]))
     table = pa.table({"a": pa.chunked_array([parent[:200].cast(kind), parent[200:].cast(kind)])})[rows[0] : rows[1]]
@@ -199,7 +198,6 @@ def test_no_byte_of_a_row_outside_the_slice_is_sealed(rows, kind):
 
 
 @given(ROWS)
-@settings(deadline=None)
 def test_no_fixed_width_value_outside_the_slice_is_sealed(rows):
     ids = [b"<%03d>" % i for i in range(300)]
     words = [int.from_bytes(b"[%06d]" % i, "little") for i in range(300)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
@@ -19,6 +18,7 @@ from callward.keys.keys import KeyDenied, KeyGone, KeyProblem, create_local
 from callward.keys.signing import SigningKey, verify
 from callward.settings import SIGNERS, Settings
 from schemas.retention import roots
+from tests.examples import tries
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def settings(workspace: Callable[..., Any]) -> Settings:
     return found
 
 
-@examples(max_examples=50, deadline=None)
+@tries(50)
 @given(data=st.binary(max_size=200), other=st.binary(max_size=200), at=st.integers(0, 511))
 def test_a_signature_holds_for_its_data_and_key_and_nothing_else(
     key: SigningKey, data: bytes, other: bytes, at: int

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.keys import tokens
+from tests.examples import tries
 
 SECRET = bytes(range(32))
 VALUES = st.one_of(
@@ -56,7 +57,7 @@ def test_derive_is_hkdf_sha256():
 
 
 @given(st.lists(st.one_of(st.none(), VALUES), max_size=30))
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_mac_of_one_column_equals_its_definition(values):
     expected = [None if v is None else one_mac([v], SECRET) for v in values]
     assert tokens.mac([pa.array(values, pa.binary())], SECRET).to_pylist() == expected
@@ -67,7 +68,7 @@ def test_mac_of_one_column_equals_its_definition(values):
         lambda k: st.lists(st.tuples(*[st.one_of(st.none(), VALUES)] * k), min_size=1, max_size=20)
     )
 )
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_mac_of_several_columns_equals_its_definition(rows):
     columns = [pa.array(column, pa.binary()) for column in zip(*rows, strict=True)]
     expected = [None if None in row else one_mac(list(row), SECRET) for row in rows]
@@ -75,14 +76,14 @@ def test_mac_of_several_columns_equals_its_definition(rows):
 
 
 @given(st.lists(st.one_of(st.none(), VALUES), max_size=30))
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_number_token_equals_its_definition(values):
     expected = [None if v is None else one_token(v, SECRET) for v in values]
     assert tokens.number_token(pa.array(values, pa.binary()), SECRET).to_pylist() == expected
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=90)), min_size=1, max_size=20), st.data())
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_ids_do_not_depend_on_batch_slice_chunks_or_type(values, data):
     start, end = sorted(data.draw(st.tuples(st.integers(0, len(values)), st.integers(0, len(values)))))
     plain = pa.array(values, pa.string())
@@ -105,7 +106,6 @@ def test_ids_do_not_depend_on_batch_slice_chunks_or_type(values, data):
 
 
 @given(st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=20))
-@settings(deadline=None)
 def test_different_rows_get_different_ids(rows):
     ids = tokens.mac([pa.array(c, pa.binary()) for c in zip(*rows, strict=True)], SECRET)
     assert len(set(ids.to_pylist())) == len(set(rows))
@@ -151,7 +151,7 @@ def test_an_id_needs_columns_of_one_length(columns):
 
 
 @given(st.integers(1, 5), st.integers(0, 40), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@tries(40)
 def test_mac_blocks_equals_its_definition(k, n, random):
     blocks = np.array([[random.getrandbits(64) for _ in range(2 * k)] for _ in range(n)], np.uint64).reshape(n, 2 * k)
     key = hkdf(SECRET, f"callward mac of {2 * k} words")
@@ -175,7 +175,6 @@ def test_mac_blocks_refuses_other_shapes(blocks):
 
 
 @given(IDS, st.integers(0, 10))
-@settings(deadline=None)
 def test_permute_is_aes_of_each_id_and_unpermute_undoes_it(values, start):
     ids = pa.array(values, pa.binary(16))[start:]
     key = hkdf(SECRET, "callward permute")

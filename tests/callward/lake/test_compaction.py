@@ -7,12 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake.compaction import MOST_FILES, Limits, merges, ordered
 from callward.lake.ledger import DataFile
 from schemas.views import ID_COLUMN, LINEAGE, VIEWS
+from tests.examples import tries
 
 LIMITS = Limits(bytes=1000, files=4)
 _FILES = st.lists(
@@ -52,7 +53,7 @@ def _kind(file: DataFile) -> tuple[Any, ...]:
 
 
 @given(made=_FILES, leave=st.sets(st.integers(0, 59), max_size=5))
-@settings(max_examples=150, deadline=None)
+@tries(150)
 def test_only_small_files_that_belong_together_are_merged_each_once(made: list[Any], leave: set[int]) -> None:
     files = [_file(number, **row) for number, row in enumerate(made)]
     left = {f"run-{number:04d}" for number in leave}
@@ -69,7 +70,7 @@ def test_only_small_files_that_belong_together_are_merged_each_once(made: list[A
 
 
 @given(sizes=st.lists(st.integers(1, 999), min_size=1, max_size=40))
-@settings(max_examples=150, deadline=None)
+@tries(150)
 def test_a_large_file_is_not_moved_for_a_few_small_ones(sizes: list[int]) -> None:
     """So a row is moved a number of times that grows with the logarithm of what lies beside it."""
     files = [_file(number, bytes=size) for number, size in enumerate(sizes)]
@@ -110,7 +111,7 @@ def test_rows_of_a_merged_file_are_bounded() -> None:
     view=st.sampled_from(["billing", "assurance"]),
     rows=st.lists(st.tuples(st.integers(0, 3), st.binary(min_size=16, max_size=16)), min_size=1, max_size=30),
 )
-@settings(max_examples=60, deadline=None)
+@tries(60)
 def test_rows_lie_by_time_then_id_with_their_lineage(view: str, rows: list[tuple[int, bytes]]) -> None:
     at = [{"start": minute * 60_000, ID_COLUMN[view]: row_id} for minute, row_id in rows]
     table = pa.Table.from_pylist(at, schema=VIEWS[view])

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from callward.keys.keys import Key, KeyDenied, mint
@@ -23,6 +23,7 @@ from callward.keys.seal import SealBroken
 from callward.keys.tokens import from_u64, shard_bits
 from callward.lake import parquet
 from callward.lake.parquet import IdFilter, LakeFile, open_dataset, read_parquet, write_parquet
+from tests.examples import tries
 
 META, NUMBERS, OTHER_META, OTHER_NUMBERS = mint(), mint(), mint(), mint()
 BOTH = {META.key_id: META, NUMBERS.key_id: NUMBERS}
@@ -243,7 +244,7 @@ def sample(tmp_path_factory):
     return path.read_bytes(), written.sha256
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_altered_byte_is_noticed(data, sample, tmp_path):
     content, _ = sample
@@ -257,7 +258,7 @@ def test_an_altered_byte_is_noticed(data, sample, tmp_path):
     assert table.equals(calls())  # a byte that carries nothing, such as a key's unused description
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_with_the_manifests_hash_any_other_byte_is_noticed(data, sample, tmp_path):
     content, sha256 = sample
@@ -381,7 +382,7 @@ def test_what_a_dataset_cannot_answer_it_refuses(months):
             attempt()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(low=st.integers(-10, 410), span=st.integers(0, 200), gone=st.integers(0, 4), numbers=st.booleans())
 def test_a_scan_equals_the_same_rows_in_memory(months, low, span, gone, numbers):
     files = months[:gone] + [without_numbers(file) for file in months[gone:]]
@@ -581,7 +582,6 @@ def random_ids(n, seed):
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(min_size=16, max_size=16)), max_size=60), st.integers(0, 20))
-@settings(deadline=None)
 def test_a_filter_never_misses_an_id(values, start):
     ids = pa.array(values, pa.binary(16))[start:]
     filter = IdFilter.from_bytes(IdFilter.build(ids).to_bytes())

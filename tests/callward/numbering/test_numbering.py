@@ -7,13 +7,14 @@ from functools import cache
 import phonenumbers
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 from callward.numbering import JURISDICTIONS, KINDS, Normalized, jurisdiction, normalize_values, places, plan
 from schemas.cdr import FEW, PRESENTATIONS
 from schemas.nanp import STATE_OF_NPA
+from tests.examples import tries
 
 COUNTRIES = ("US", "GB", "DE", "ES", "FR")
 US = plan("US")
@@ -60,7 +61,7 @@ dialled = st.one_of(
 
 
 @pytest.mark.parametrize("country", COUNTRIES)
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(values=st.lists(dialled, max_size=40))
 def test_every_e164_equals_the_library(country: str, values: list[str]) -> None:
     result = read(values, country)
@@ -261,7 +262,7 @@ def is_internet_address(text: str) -> bool:
         return False
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(
     st.integers(0, 99),
     st.lists(st.sampled_from(["(", ")", "-", ".", " "]), max_size=6),
@@ -282,7 +283,7 @@ any_value = st.one_of(st.none(), st.text(max_size=20), telephone_text, dialled)
 
 
 @pytest.mark.parametrize("country", [*COUNTRIES, "RU", "BR", "JP"])
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(values=st.lists(any_value, max_size=30))
 def test_normalizing_twice_is_normalizing_once(country: str, values: list[str | None]) -> None:
     first = read(values, country)
@@ -292,7 +293,7 @@ def test_normalizing_twice_is_normalizing_once(country: str, values: list[str | 
     assert again.kind.filter(named).equals(first.kind.filter(named))
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(values=st.lists(any_value, max_size=30), data=st.data())
 def test_a_value_is_read_the_same_in_any_company(values: list[str | None], data: st.DataObject) -> None:
     whole = read(values)
@@ -303,7 +304,7 @@ def test_a_value_is_read_the_same_in_any_company(values: list[str | None], data:
     assert [one(value) for value in values] == list(zip(*(column.to_pylist() for column in whole[:3]), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(values=st.lists(any_value, max_size=30))
 def test_every_answer_is_one_of_the_named(values: list[str | None]) -> None:
     result = read(values)
@@ -422,7 +423,7 @@ def test_where_a_number_belongs(value: str | None, expected: tuple[str | None, .
     assert place(value) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.lists(any_value, max_size=30))
 def test_a_place_depends_on_its_number_alone(values: list[str | None]) -> None:
     together = places(read(values).number, US)
@@ -430,7 +431,7 @@ def test_a_place_depends_on_its_number_alone(values: list[str | None]) -> None:
     assert together.destination.null_count == 0
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.lists(any_value, max_size=30))
 def test_a_prefix_says_no_more_than_country_and_area(values: list[str | None]) -> None:
     for prefix in places(read(values).number, US).prefix.to_pylist():
@@ -522,7 +523,7 @@ def test_jurisdiction_by_the_states_of_the_numbers(calling: str, called: str, ex
     assert between(calling, called) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(st.lists(st.tuples(any_value, any_value), max_size=30))
 def test_jurisdiction_is_the_same_both_ways(pairs: list[tuple[str | None, str | None]]) -> None:
     calling, called = (places(read([pair[i] for pair in pairs]).number, US).zone for i in (0, 1))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.release import bounding
 from callward.release.bounding import Rows, bound_l0, clip_l2, combine, sensitivity, sums
+from tests.examples import tries
 
 SECRET = b"a secret of thirty-two bytes ...."
 WORD = (1 << 64) - 1
@@ -57,7 +58,7 @@ def expected(listed: list[tuple[int, int, int, int]], most: int, caps: list[int]
     return kept
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, bounds)
 def test_bounding_keeps_what_a_slow_reading_of_its_rule_keeps(listed: Any, given_bounds: Any) -> None:
     most, caps = given_bounds
@@ -65,7 +66,7 @@ def test_bounding_keeps_what_a_slow_reading_of_its_rule_keeps(listed: Any, given
     assert told(kept) == expected(listed, most, caps)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, bounds, st.lists(st.integers(0, 3), min_size=60, max_size=60))
 def test_bounding_parts_and_then_all_together_equals_one_pass(listed: Any, given_bounds: Any, where: Any) -> None:
     most, caps = given_bounds
@@ -81,7 +82,7 @@ def joined(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, st.lists(st.integers(0, 300), min_size=2, max_size=2), st.integers(0, 60))
 def test_adding_up_parts_and_then_all_together_equals_one_pass(listed: Any, caps: Any, cut: int) -> None:
     limits = np.array(caps)
@@ -89,7 +90,7 @@ def test_adding_up_parts_and_then_all_together_equals_one_pass(listed: Any, caps
     assert told(combine(*joined(parts), limits)) == told(combine(*rows_of(listed), limits))
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, bounds)
 def test_no_unit_moves_a_table_by_more_than_its_sensitivity(listed: Any, given_bounds: Any) -> None:
     most, caps = given_bounds
@@ -102,7 +103,7 @@ def test_no_unit_moves_a_table_by_more_than_its_sensitivity(listed: Any, given_b
             assert np.linalg.norm(moved[:, at]) <= sensitivity(most, cap)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, st.floats(0.5, 500), st.integers(1, 4096))
 def test_no_unit_moves_a_clipped_table_by_more_than_its_norm(listed: Any, norm: float, scale: int) -> None:
     whole = dense(*clip_l2(*rows_of(listed), norm, scale))
@@ -112,7 +113,7 @@ def test_no_unit_moves_a_clipped_table_by_more_than_its_norm(listed: Any, norm: 
             assert sum(int(value) ** 2 for value in moved[:, at]) <= (Fraction(norm) * scale) ** 2
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added, st.floats(0.5, 500))
 def test_clipping_weighs_a_unit_down_to_the_norm_and_leaves_others_alone(listed: Any, norm: float) -> None:
     scale = 1 << 20
@@ -131,7 +132,7 @@ def dense(cell: Any, counts: Any) -> Any:
     return table
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(added)
 def test_sums_are_by_cell_and_in_their_order(listed: Any) -> None:
     rows = rows_of(listed)
@@ -140,7 +141,7 @@ def test_sums_are_by_cell_and_in_their_order(listed: Any) -> None:
     assert counts.tolist() == dense(rows.cell, rows.counts)[cell.astype(np.int64)].tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
 def test_all_bits_of_a_priority_decide_where_the_leading_ones_are_the_same(listed: Any) -> None:
     listed = sorted(set(listed), key=lambda row: row[0])

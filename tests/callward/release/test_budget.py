@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
@@ -18,6 +18,7 @@ from callward.settings import ReleaseCaps
 from callward.template import render
 from schemas.release import LOST, NANO, PUBLISHED, releases
 from schemas.tables import partitions
+from tests.examples import tries
 from tests.releases import HOUR, charged, made, register
 
 DAY = Period.parse("day", "2026-03-05")
@@ -226,7 +227,7 @@ def test_a_changed_cap_is_in_the_audit_log(site: Site, run_id: str) -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 30))
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_for_no_scope_passes_its_cap(workspace: Any, asked: list[int], most: int) -> None:
     fresh = workspace("generic")
     cap(fresh, most / 1000)

@@ -5,10 +5,11 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.release.mechanisms import epsilon_of, gaussian, rho_of, sigma_of
+from tests.examples import tries
 
 ZEROS = np.zeros(20_000, np.int64)
 
@@ -20,7 +21,7 @@ def closed_delta(rho: float, epsilon: float) -> float:
     return float(np.exp(exponent.min()))
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(st.floats(1e-4, 5), st.sampled_from([1e-5, 1e-7, 1e-9]))
 def test_epsilon_is_that_of_the_closed_formula_and_never_below_it(rho: float, delta: float) -> None:
     epsilon = epsilon_of(rho, delta)
@@ -29,14 +30,14 @@ def test_epsilon_is_that_of_the_closed_formula_and_never_below_it(rho: float, de
     assert closed_delta(rho, epsilon * (1 - 1e-4)) > delta
 
 
-@settings(max_examples=15, deadline=None)
+@tries(15)
 @given(st.floats(0.05, 8), st.sampled_from([1e-6, 1e-9]))
 def test_rho_is_the_largest_that_stays_within_epsilon(epsilon: float, delta: float) -> None:
     rho = rho_of(epsilon, delta)
     assert epsilon_of(rho, delta) <= epsilon < epsilon_of(rho * 1.0001, delta)
 
 
-@settings(max_examples=100, deadline=None)
+@tries(100)
 @given(st.floats(1e-3, 1e7), st.floats(1e-6, 100))
 def test_sigma_is_that_of_the_formula_and_costs_no_more_than_was_paid(sensitivity: float, rho: float) -> None:
     noisy, sigma = gaussian(np.zeros(1, np.int64), sensitivity, rho)

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.release.suppression import NOWHERE, Partition, Rows, Rule, Stats, combine, measure, table
+from tests.examples import tries
 
 CELLS = 6
 PARENTS = np.array([0, 0, 0, 1, 1, 1])
@@ -43,7 +44,7 @@ def published(listed: Sequence[Entry], rule: Rule = RULE, within: Partition | No
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries, st.lists(st.integers(-1, 3), min_size=CELLS, max_size=CELLS))
 def test_figures_of_groups_are_those_of_plain_pandas(listed: Any, groups: list[int]) -> None:
     stats = measure(rows_of(listed), np.array(groups), 4)
@@ -60,7 +61,7 @@ def test_figures_of_groups_are_those_of_plain_pandas(listed: Any, groups: list[i
             assert top[group].tolist() == most.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries, st.lists(st.integers(0, 2), min_size=6, max_size=6))
 def test_parts_by_account_come_to_the_same_table(listed: Any, part_of: list[int]) -> None:
     parts = [rows_of([row for row in listed if part_of[row[0]] == part]) for part in range(3)]
@@ -70,7 +71,7 @@ def test_parts_by_account_come_to_the_same_table(listed: Any, part_of: list[int]
         assert mine.tolist() == theirs.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries)
 def test_combined_rows_are_one_for_each_account_subscriber_and_cell(listed: Any) -> None:
     rows = combine(rows_of(listed))
@@ -85,7 +86,7 @@ def test_combined_rows_are_one_for_each_account_subscriber_and_cell(listed: Any)
 # -- what is published -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries, st.sampled_from([Rule(2, 0.5, (0,)), Rule(3, 0.6, (0, 1)), Rule(1, 1.0, (0,))]))
 def test_every_group_that_shows_keeps_the_rule_by_its_own_rows(listed: Any, rule: Rule) -> None:
     found = published(listed, rule)
@@ -100,7 +101,7 @@ def test_every_group_that_shows_keeps_the_rule_by_its_own_rows(listed: Any, rule
         assert found.stats.counts[group].tolist() == [mine["events"].sum(), mine["seconds"].sum()]
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries)
 def test_groups_are_cells_or_the_rest_of_one_parent(listed: Any) -> None:
     found = published(listed)
@@ -114,7 +115,7 @@ def test_groups_are_cells_or_the_rest_of_one_parent(listed: Any) -> None:
         )
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(entries)
 def test_a_parent_shows_nothing_only_where_all_of_it_together_fails(listed: Any) -> None:
     found = published(listed)
@@ -321,7 +322,7 @@ few_entries = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(few_entries)
 def test_no_suppressed_cell_can_be_computed_from_what_is_published(listed: Any) -> None:
     found = published(listed)
@@ -329,7 +330,7 @@ def test_no_suppressed_cell_can_be_computed_from_what_is_published(listed: Any) 
     assert recovered(sums_of(found), truth_of(listed)) <= shown
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(few_entries)
 def test_nor_from_the_internal_and_the_external_table_together(listed: Any) -> None:
     internal = published(listed, Rule(2, 0.6, (0,)))
@@ -338,7 +339,7 @@ def test_nor_from_the_internal_and_the_external_table_together(listed: Any) -> N
     assert recovered([*sums_of(internal), *sums_of(external)], truth_of(listed)) <= shown
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(entries)
 def test_an_external_table_is_a_union_of_internal_groups_and_keeps_its_own_rule(listed: Any) -> None:
     rule = Rule(3, 0.5, (0,))

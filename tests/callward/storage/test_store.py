@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward import failpoints
 from callward.settings import Lake, Settings
 from callward.storage import store as store_module
 from callward.storage.store import NO_VERSIONS, SUSPENDED, VERSIONS, Store, StoreProblem
+from tests.examples import tries
 from tests.object_stores import CREDENTIALS, REGION, ObjectStore, before
 
 
@@ -88,7 +88,7 @@ _STEPS = st.lists(
 )
 
 
-@examples(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS)
 def test_a_folder_and_a_bucket_do_the_same(
     steps: list[Any], object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory

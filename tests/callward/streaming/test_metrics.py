@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
@@ -17,6 +17,7 @@ from callward.streaming import metrics as watching
 from schemas.streaming import block_slices, kafka_inputs, stream_counts, streams
 from schemas.tables import blocks, input_files, leases, ledger_entries
 from schemas.tables import runs as runs_table
+from tests.examples import tries
 
 NOW = datetime(2026, 3, 5, 12)
 LEASES = ["kafka/cdr-east", "source/asterisk"]
@@ -160,7 +161,7 @@ def told_by_pandas(connection, watermarks):
     return of_source, of_partition, lately
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     described=st.lists(FILE, max_size=5),
     marks=st.dictionaries(st.integers(0, 2), st.tuples(st.integers(0, 120), st.integers(0, 300))),
@@ -193,7 +194,7 @@ ENTRY = st.tuples(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@tries(30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(commits=st.lists(st.lists(ENTRY, max_size=6), max_size=4))
 def test_counters_add_up_what_commits_put_into_buckets(site, run_id, commits):
     with database.engine(site.settings).connect() as connection:

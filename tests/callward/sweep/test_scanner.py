@@ -21,12 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from callward.sweep import bcd, forms, scanner, streams, unpackers
 from callward.sweep.report import Report
 from callward.sweep.scanner import sweep
+from tests.examples import tries
 
 NATIONAL = "2125550147"
 NUMBER = "+1" + NATIONAL
@@ -108,7 +109,7 @@ around = st.builds(
     st.integers(0, 999),
     st.integers(0, 300) | st.integers(BODY - 700, BODY + 700) | st.integers(2 * BODY - 150, 2 * BODY + 150),
 )
-quick = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("name", FORMS)

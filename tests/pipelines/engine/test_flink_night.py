@@ -64,6 +64,7 @@ def expected(landed: Callable[..., Any]) -> dict[str, Any]:
     return all_that_is(site)
 
 
+@pytest.mark.endurance
 def test_a_night_on_embedded_flink_is_the_same(landed: Any, expected: Any, flink_jar: Path) -> None:
     site = landed(**FLINK)
     site.night()
@@ -131,7 +132,7 @@ def test_nobody_beyond_this_machine_reaches_an_embedded_flink(workspace: Callabl
     with flink.job_server(settings) as endpoint:
         options = PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
         pipeline = beam.Pipeline(options=options)
-        _ = pipeline | beam.Create([None]) | "Work" >> beam.Map(lambda _: __import__("time").sleep(5))
+        _ = pipeline | beam.Create([None]) | "Work" >> beam.Map(lambda _: __import__("time").sleep(2))
         result, seen = pipeline.run(), {}
         while result.state not in ("DONE", "FAILED", "CANCELLED"):
             seen |= listening(int(endpoint.rpartition(":")[2]))
@@ -139,6 +140,7 @@ def test_nobody_beyond_this_machine_reaches_an_embedded_flink(workspace: Callabl
     assert {port for port, loopback in seen.items() if not loopback} == set()
 
 
+@pytest.mark.endurance
 def test_a_purge_on_flink_is_the_same(workspace: Callable[..., Any], flink_jar: Path, flink_cluster: Any) -> None:
     left = []
     for engine in ({}, FLINK, FLINK | {"flink_master": flink_cluster.address}):

@@ -202,7 +202,7 @@ def all_rows(site: Any) -> dict[str, Any]:
 # -- the same as by file -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", ["freeswitch_jsonl", "freeswitch_json"])
+@pytest.mark.parametrize("format", [pytest.param("freeswitch_jsonl", marks=pytest.mark.endurance), "freeswitch_json"])
 def test_what_is_posted_comes_to_the_same_as_by_file(
     format: str, receiving: Callable[..., Receiver], feed: Any, workspace: Callable[..., Any], feed_source: Any
 ) -> None:
@@ -295,7 +295,14 @@ def test_a_segment_that_was_altered_is_told_and_holds_up_no_other(
 # -- whatever happens --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("crash", ["segment-sealed:2", "segment-written:1", "segment-written:3", "at random"])
+@pytest.mark.parametrize(
+    "crash",
+    [
+        "segment-sealed:2",
+        "segment-written:1",
+        *(pytest.param(crash, marks=pytest.mark.endurance) for crash in ("segment-written:3", "at random")),
+    ],
+)
 def test_a_receiver_that_is_killed_loses_nothing_that_it_acknowledged(
     crash: str, receiving: Callable[..., Receiver], feed: Any
 ) -> None:

@@ -281,10 +281,10 @@ def _shuffled(feed: Feed, seed: int) -> tuple[list[Message], list[Path]]:
     return chance.sample(feed.messages, len(feed.messages)), chance.sample(feed.files, len(feed.files))
 
 
-def test_a_stream_and_a_night_over_the_same_records_are_equal(
+def test_a_stream_whose_worker_and_supervisor_are_killed_ends_as_a_night_does(
     feed: Feed, night: Any, kafka: KafkaBroker, streaming: Callable[..., Stream]
 ) -> None:
-    """Promise 8: shuffled, in pieces, with dirt; and no number lies anywhere while it runs."""
+    """Promises 2, 3 and 8: shuffled, in pieces, with dirt; and no number lies anywhere while it runs."""
     stream = streaming(kafka)
     messages, files = _shuffled(feed, 1)
     half = len(messages) // 2
@@ -292,8 +292,12 @@ def test_a_stream_and_a_night_over_the_same_records_are_equal(
     stream.site.deliver(files[: len(files) // 3])
     stream.start()
     stream.comes_on(100)
+    _kill_a_worker(stream, random.Random(1))
     stream.send(messages[half:])
     stream.site.deliver(files[len(files) // 3 :])
+    stream.comes_on()
+    stream.kill()
+    stream.start()
     found = sweep([stream.site.folder, stream.temporary], feed.numbers, leave_out=waiting(stream.site))
     assert found.hits == []
     assert list((stream.site.folder / "engine").rglob("*")), "Flink's state and logs were looked through"
@@ -323,6 +327,7 @@ def _lock_database(stream: Stream, seconds: float) -> None:
         connection.execute("ROLLBACK")
 
 
+@pytest.mark.endurance
 def test_whatever_is_killed_stopped_or_locked_the_end_is_that_of_the_nights(
     feed: Feed, night_twice: Any, own_broker: KafkaBroker, streaming: Callable[..., Stream]
 ) -> None:
@@ -361,6 +366,7 @@ def test_whatever_is_killed_stopped_or_locked_the_end_is_that_of_the_nights(
     _check(stream, night_twice)
 
 
+@pytest.mark.endurance
 def test_a_stream_on_a_cluster_outlives_a_taskmanager_and_its_supervisor(
     feed: Feed, night: Any, kafka: KafkaBroker, flink_cluster: FlinkCluster, streaming: Callable[..., Stream]
 ) -> None:

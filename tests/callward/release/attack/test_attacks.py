@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.release.attack import attacks, broken_controls
 from callward.release.attack.attacks import Published
+from tests.examples import tries
 
 RNG = np.random.default_rng(7)
 
@@ -161,7 +162,7 @@ def test_call_centres_hide_nobody():
     assert attacks.unicity(person, point, 1, RNG) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@tries(30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=40), st.integers(1, 3))
 def test_unicity_lies_between_what_enumeration_says(rows, points):
     """Against all choices of points: unique whichever, for some persons; unique by one choice at least, for more."""
@@ -183,7 +184,6 @@ def test_unicity_lies_between_what_enumeration_says(rows, points):
 _KEYS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=25)
 
 
-@settings(deadline=None)
 @given(_KEYS, _KEYS, st.booleans())
 def test_linkage_is_the_join_that_a_loop_makes(left, right, refine):
     def fits(one, other):

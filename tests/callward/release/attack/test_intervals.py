@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from callward.release.attack.intervals import intervals
+from tests.examples import tries
 
 
 def margins(rows: int, columns: int) -> np.ndarray:
@@ -34,7 +35,7 @@ def enumerated(values, shown, sums, ask, most):
     return filled[(filled @ sums.T == sums @ values).all(axis=1)][:, ask]
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(tables())
 def test_the_interval_of_a_hidden_cell_is_what_enumeration_says(table):
     """Row and column totals alone: linear programming is exact there, as its corners are whole numbers."""

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
@@ -30,6 +29,7 @@ from schemas.cdr import FEW, ID
 from schemas.retention_classes import Window
 from schemas.tables import audit_log, keys
 from tests import retention as scenes
+from tests.examples import tries
 
 TODAY = date(2026, 3, 6)
 NUMBER, SECOND, THIRD = "+15555550101", "+15555550102", "+15555550103"
@@ -104,7 +104,7 @@ def shared(workspace: Callable[..., Any]) -> Settings:
     return found
 
 
-@examples(max_examples=20, deadline=None)
+@tries(20)
 @given(wanted=_ORDERS)
 def test_a_hold_comes_back_as_it_was_placed(shared: Settings, wanted: Hold) -> None:
     made = holds.place(shared, wanted, TODAY, unlisted=True)
@@ -590,7 +590,7 @@ def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
     )
 
 
-@examples(max_examples=300, deadline=None)
+@tries(300)
 @given(
     view=st.sampled_from(["billing", "assurance", "late"]),
     rows=_ROWS,
@@ -623,7 +623,7 @@ def test_matching_keeps_what_an_oracle_keeps_row_by_row(
     assert kept == [any(_keeps(h, view, row, tenant, day or row["day"], gone) for h in found) for row in rows]
 
 
-@examples(max_examples=100, deadline=None)
+@tries(100)
 @given(view=st.sampled_from(["billing", "assurance", "late", "suspense", "archive", "pending"]), found=_HOLDS)
 def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: list[Hold]) -> None:
     blind = holds.unmatched(view, found)
@@ -694,7 +694,7 @@ def test_no_secret_shows_in_a_repr() -> None:
     assert "tttt" not in repr(MonthSecrets(_TOKEN, _ACCOUNT))
 
 
-@examples(max_examples=200, deadline=None)
+@tries(200)
 @given(found=_HOLDS, first=_DAY, days=st.integers(0, 3), tenant=st.sampled_from(["default", "acme", "_shared"]))
 def test_covering_is_one_day_in_common(found: list[Hold], first: date, days: int, tenant: str) -> None:
     asked = [first + timedelta(n) for n in range(days + 1)]

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.errors import UsageProblem
 from callward.retention.policy import policy_file
 from schemas.retention_classes import ACTIONS, CLASSES, CLOCKS, Window, example, examples
+from tests.examples import tries
 
 CARRIER = example("global-carrier")
 SUBSCRIBERS = example("per-subscriber")
@@ -152,7 +153,7 @@ def test_every_refusal_names_the_line_of_its_key() -> None:
 NUMBERS = st.sampled_from(["+1303555{:04}", "303-555-{:04}", "(303) 555-{:04}", "1303555{:04}", "303.555.{:04}"])
 
 
-@settings(max_examples=60, deadline=None)
+@tries(60)
 @given(NUMBERS, st.integers(100, 199), st.sampled_from(["# {}", '"{}" = "30 days"', 'x = "{}"', "[classes.{}]", "{}"]))
 def test_no_number_is_taken_in_or_told(form: str, last: int, place: str) -> None:
     number = form.format(last)

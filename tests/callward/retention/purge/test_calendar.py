@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
@@ -21,6 +21,7 @@ from schemas.retention import requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys, lake_files
 from tests import retention
+from tests.examples import tries
 
 TODAY = date(2026, 11, 22)
 WINDOWS = ("1 month", "18 months", "1 year", "7 years", "92 days", "30 days")
@@ -117,7 +118,6 @@ files_of_any_kind = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 def expired_but_present(now: Settings, as_of: date, today: date) -> list[dict[str, Any]]:
     """Return what the calendar counts as past its window, by tenant and class."""
     with database.reading(now) as connection:
@@ -125,6 +125,7 @@ def expired_but_present(now: Settings, as_of: date, today: date) -> list[dict[st
         return purge_calendar._expired(purge_calendar.stock(connection, governed), as_of)
 
 
+@tries(60)
 @given(files_of_any_kind, st.fixed_dictionaries({cls: st.sampled_from(WINDOWS) for cls in GOVERNED}), st.data())
 def test_what_is_due_is_what_dates_and_windows_say(
     site: Any, files: list[File], chosen: dict[str, str], data: st.DataObject

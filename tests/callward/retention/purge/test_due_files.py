@@ -5,7 +5,6 @@ from datetime import date, datetime, timedelta
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from callward.errors import Problem
@@ -31,6 +30,7 @@ from callward.retention.purge.due_files import (
     last_of_month,
 )
 from schemas.retention_classes import Window
+from tests.examples import tries
 
 TODAY = date(2030, 1, 1)
 DAY = date(2026, 3, 5)
@@ -279,7 +279,7 @@ windows = st.builds(lambda n, unit: f"{n} {unit}s", st.integers(1, 40), st.sampl
 
 
 @given(windows, windows, windows, st.dates(date(2020, 1, 1), date(2025, 12, 31)), st.integers(0, 4000))
-@examples(max_examples=200)
+@tries(200)
 def test_a_plan_agrees_with_what_the_night_still_takes(
     numbers: str, billing: str, assurance: str, day: date, later: int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callward import audit, database
@@ -16,6 +16,7 @@ from callward.keys import approvers, signing
 from callward.retention.requests import register as request_register
 from callward.retention.requests.register import REGIMES, Selector
 from schemas.retention import approvals, requests
+from tests.examples import tries
 
 DAYS = st.dates(date(2020, 1, 1), date(2040, 12, 31))
 TODAY = date(2026, 3, 31)
@@ -37,7 +38,7 @@ def made(site: tuple[Any, Path], kind: str = "access", on: date = TODAY, **said:
 
 
 @given(DAYS)
-@settings(max_examples=200)
+@tries(200)
 def test_each_law_has_its_clock_and_its_one_extension(day):
     month = pd.Timestamp(day) + pd.DateOffset(months=1), pd.Timestamp(day) + pd.DateOffset(months=3)
     wanted = {

@@ -26,7 +26,7 @@ _LONGEST: Final = (
     "test_night_scenes.py",
     "callward/release/attack/test_suite.py",
     "pipelines/test_release.py",
-    "pipelines/test_verify.py",
+    "test_verify.py",
     "test_faults.py",
     "pipelines/stream/test_http_receiver.py",
     "test_night_truth.py",

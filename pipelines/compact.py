@@ -1,8 +1,8 @@
 """compact: many small data files become few. The same rows count before and after, and every query sees all of them.
 
 Each merged file is one transaction: it is named and those it was made of stop to count. No version of a partition of a
-view is raised, so whoever settles against the rows need not begin again; one who wants to write one of those files anew
-is refused and looks again. Killed anywhere, what was written and not named is removed as any run's leftovers are.
+view is raised, so whoever deduplicates against the rows need not begin again; one who wants to write one of those files
+anew is refused and looks again. Killed anywhere, what was written and not named is removed as any run's leftovers are.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -224,7 +224,7 @@ def _written(files: DataFiles, merge: Merge) -> DataFile:
 
 
 def _swap(
-    files: DataFiles, merge: Merge, made: DataFile, also: Callable[[Connection], None] = lambda connection: None
+    files: DataFiles, merge: Merge, merged_file: DataFile, also: Callable[[Connection], None] = lambda connection: None
 ) -> None:
     """Name a file and let those it was made of count no more, and `also` what goes with it.
 
@@ -234,18 +234,18 @@ def _swap(
         point("compact-begun")
         _check_untouched(connection, merge)
         runs.renew(connection, files.run_id)
-        ledger.swap_files(connection, files.run_id, _outcome(merge, made))
+        ledger.swap_files(connection, files.run_id, _outcome(merge, merged_file))
         also(connection)
         point("compact-ready")
     point("compact-committed")
 
 
-def _outcome(merge: Merge, made: DataFile) -> Changes:
-    return Changes(files=[made], superseded={file.file_id: (file.tenant, file.part) for file in merge.files})
+def _outcome(merge: Merge, merged_file: DataFile) -> Changes:
+    return Changes(files=[merged_file], superseded={file.file_id: (file.tenant, file.part) for file in merge.files})
 
 
 def _check_untouched(connection: Connection, merge: Merge) -> None:
-    """Raise Refused when a purge has begun with one of the files meanwhile."""
+    """Raise CommitConflict when a purge has begun with one of the files meanwhile."""
     leave = _spoken_for(connection)
     if any(_is_left(file, leave) for file in merge.files):
         raise CommitConflict
@@ -255,13 +255,13 @@ def _merge_archive(files: DataFiles, merge: Merge) -> None:
     """Put archived blocks one behind the other in one file; the ledger then says where each begins in it."""
     first, moved = merge.first, _blocks_of(files.workspace.settings, merge)
     parts = [files.read_archive(file) for file in merge.files]
-    made = files.write_archive(first.tenant, b"".join(parts), day=first.part)
-    made = replace(made, rows=merge.rows, received_on=first.received_on)
+    merged_file = files.write_archive(first.tenant, b"".join(parts), day=first.part)
+    merged_file = replace(merged_file, rows=merge.rows, received_on=first.received_on)
     starts, at = {}, 0
     for file, part in zip(merge.files, parts, strict=True):
         starts[file.file_id] = at
         at += len(part)
-    _swap(files, merge, made, lambda connection: _move_blocks(connection, moved, made.file_id, starts))
+    _swap(files, merge, merged_file, lambda connection: _move_blocks(connection, moved, merged_file.file_id, starts))
 
 
 def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
@@ -299,8 +299,8 @@ def _merge_suspense(files: DataFiles, merge: Merge) -> None:
         month = connection.execute(select(keys.c.month).where(keys.c.key_id == first.key_ids)).scalar_one()
         read = ledger.versions(connection, first.tenant, [first.part])
     log = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(file) for file in merge.files)])
-    made = files.write_log("suspense", first.tenant, log, month=month)
-    outcome = replace(_outcome(merge, made), read=read)
+    merged_file = files.write_log("suspense", first.tenant, log, month=month)
+    outcome = replace(_outcome(merge, merged_file), read=read)
     with database.writing(settings) as connection:
         point("compact-begun")
         _check_untouched(connection, merge)

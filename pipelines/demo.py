@@ -296,24 +296,26 @@ def _sql(role: str, statement: str, why: str, *case: str, codes: tuple[int, ...]
 
 def check_truth(settings: Settings, truth: Truth) -> None:
     """Raise Problem unless the ledger says of every source exactly what its generator knows to be true."""
-    found = by_source(settings)
+    entries = by_source(settings)
     for name in sorted({file.split("/")[0] for file in truth.files}):
         count = truth.source(name)
         expected = {"in": count.rows, **{bucket: count.buckets[bucket] for bucket in BUCKETS}}
-        wrong = [bucket for bucket, rows in expected.items() if found[name].get(bucket, 0) != rows]
+        wrong = [bucket for bucket, rows in expected.items() if entries[name].get(bucket, 0) != rows]
         if wrong:
-            told = ", ".join(f"{bucket} {found[name].get(bucket, 0)} not {expected[bucket]}" for bucket in wrong)
-            raise Problem(f"the demo's {name} came to {told}: a defect, please report it")
+            differences = ", ".join(
+                f"{bucket} {entries[name].get(bucket, 0)} not {expected[bucket]}" for bucket in wrong
+            )
+            raise Problem(f"the demo's {name} came to {differences}: a defect, please report it")
 
 
 def by_source(settings: Settings) -> dict[str, dict[str, int]]:
     """Records by source and bucket over all nights, from the ledger: {source: {bucket: rows}}."""
     sums = """SELECT f.source, e.bucket, sum(e.rows)::BIGINT AS rows
         FROM ledger_entries e JOIN input_files f USING (file_no) GROUP BY ALL"""
-    found: dict[str, dict[str, int]] = {source.name: {} for source in settings.sources}
+    sums_by_source: dict[str, dict[str, int]] = {source.name: {} for source in settings.sources}
     for row in query.query(settings, "compliance", sums).to_pylist():
-        found[row["source"]][row["bucket"]] = row["rows"]
-    return found
+        sums_by_source[row["source"]][row["bucket"]] = row["rows"]
+    return sums_by_source
 
 
 # -- published samples -------------------------------------------------------------------------------------------------
@@ -493,5 +495,5 @@ def _compared(settings: Settings, present: Sequence[Sample]) -> list[SampleResul
 
 def _counted(settings: Settings, role: str, columns: str) -> dict[str, dict[str, int]]:
     """Columns per source of the role's view: {source: {column: value}}."""
-    found = query.query(settings, role, f"SELECT source, {columns} FROM {role} GROUP BY source").to_pylist()
-    return {row.pop("source"): row for row in found}
+    rows = query.query(settings, role, f"SELECT source, {columns} FROM {role} GROUP BY source").to_pylist()
+    return {row.pop("source"): row for row in rows}

@@ -1,4 +1,4 @@
-"""suspense: what was set aside, listed without content, and shown one by one to whoever holds the suspense root."""
+"""suspense: what was set aside, listed without content, and opened one by one to whoever holds the suspense root."""
 
 import difflib
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ ROLE = "billing-run"
 
 
 def check_codes(codes: list[str]) -> list[str]:
-    """The codes, checked; raises UsageProblem with the nearest right one, or the known ones."""
+    """Return the codes, checked. Raises UsageProblem with the nearest right one, or the known ones."""
     for code in codes:
         if code not in list(Suspense):
             close = difflib.get_close_matches(code.upper(), list(Suspense), n=1, cutoff=0.5)
@@ -93,13 +93,13 @@ def open_content(
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
     files = open_files(settings, ROLE, f"suspense show: {reason}")
     rows = open_records(files)
-    mine = rows.filter(pc.equal(rows["file_no"], file_no))
+    of_file = rows.filter(pc.equal(rows["file_no"], file_no))
     if codes:
-        mine = mine.filter(pc.is_in(mine["code"], pa.array(list(codes))))
-    if not mine.num_rows:
+        of_file = of_file.filter(pc.is_in(of_file["code"], pa.array(list(codes))))
+    if not of_file.num_rows:
         raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
     starts = _first_lines(settings, file_no)
-    ordered = mine.sort_by([("block", "ascending"), ("line", "ascending")])
+    ordered = of_file.sort_by([("block", "ascending"), ("line", "ascending")])
     return [_opened(row, starts) for row in ordered.slice(0, limit).to_pylist()]
 
 
@@ -116,7 +116,7 @@ def _content(row: dict[str, Any]) -> str | dict[str, str]:
 
 
 def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
-    """How many records of a file come before each of its blocks."""
+    """Return how many records of a file come before each of its blocks."""
     with database.reading(settings) as connection:
         rows = connection.execute(
             select(blocks.c.block, blocks.c.records).where(blocks.c.file_no == file_no).order_by(blocks.c.block)
@@ -129,7 +129,7 @@ def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
 
 
 def open_records(files: DataFiles) -> pa.Table:
-    """Every open record of every tenant's suspense log (schema SUSPENSE)."""
+    """Return every open record of every tenant's suspense log (schema SUSPENSE)."""
     with database.reading(files.workspace.settings) as connection:
         logs = ledger.files(connection, view="suspense")
     table = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)])

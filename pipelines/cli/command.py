@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, get_type_hints
 
@@ -69,10 +70,10 @@ def printing(function: Callable[..., Result | None]) -> Callable[..., None]:
 
     def run(**given: Any) -> None:
         values = {name: given.pop(name) for name in list(given) if name in hints}
-        made = {name: group(**{f.name: given[f.name] for f in fields(group)}) for name, group in groups.items()}
-        result = function(**values, **made)
+        options = {name: group(**{f.name: given[f.name] for f in fields(group)}) for name, group in groups.items()}
+        result = function(**values, **options)
         if result is not None:
-            finish(result, any(isinstance(group, Printed) and group.as_json for group in made.values()))
+            finish(result, any(isinstance(group, Printed) and group.as_json for group in options.values()))
 
     run.__doc__, run.__name__ = function.__doc__, function.__name__
     run.__signature__ = inspect.Signature(_parameters(function, hints, groups))  # type: ignore[attr-defined]
@@ -147,6 +148,7 @@ def fail(error: Exception, as_json: bool) -> int:
     else:
         terminal.say(*map(str, failure.render()))
     if as_json:
-        terminal.document(failure.to_dict())
-        sys.stdout.flush()
+        with suppress(OSError):  # standard output may be what failed
+            terminal.document(failure.to_dict())
+            sys.stdout.flush()
     return failure.exit_code

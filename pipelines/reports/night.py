@@ -131,9 +131,9 @@ def _talk_ms(file: NightFile) -> int:
     return file.talk_ms[ledger.IN] + file.talk_ms_paired
 
 
-def _suspense(found: Sequence[ledger.Suspended]) -> terminal.Table:
+def _suspense(suspended: Sequence[ledger.Suspended]) -> terminal.Table:
     codes: dict[str, dict[str, int]] = {}
-    for item in found:
+    for item in suspended:
         codes.setdefault(item.source, {})[item.code] = item.rows
     rows = [
         [source, sum(by.values()), ", ".join(f"{code} {n:,}" for code, n in by.items())] for source, by in codes.items()
@@ -145,12 +145,12 @@ def _suspense(found: Sequence[ledger.Suspended]) -> terminal.Table:
 
 def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
     title = "By trunk, over the days this night touched (* few attempts, - not known)"
-    shown: list[Sequence[Any]] = []
+    largest: list[Sequence[Any]] = []
     for side in ("ingress", "egress"):
-        shown += [row for row in kpis if row[0] == side][:_MOST_TRUNKS]
-    yield terminal.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], shown)
-    if len(shown) < len(kpis):
-        more = terminal.count(len(kpis) - len(shown), "smaller trunk")
+        largest += [row for row in kpis if row[0] == side][:_MOST_TRUNKS]
+    yield terminal.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], largest)
+    if len(largest) < len(kpis):
+        more = terminal.count(len(kpis) - len(largest), "smaller trunk")
         yield f"and {more}: callward sql --role assurance 'SELECT * FROM trunk_kpi'"
 
 
@@ -258,7 +258,7 @@ def explained(settings: Settings, only: Sequence[str]) -> Rows:
 
 
 def _sources(settings: Settings, only: Sequence[str]) -> list[Source]:
-    found = [settings.source(name) for name in only] or list(settings.sources)
-    if not found:
+    sources = [settings.source(name) for name in only] or list(settings.sources)
+    if not sources:
         raise UsageProblem(f"{settings.path.name}: there is no [[sources]] yet")
-    return found
+    return sources

@@ -112,10 +112,12 @@ class _Member:
         self.over = False
 
     def feed(self, data: Chunk) -> None:
+        """Take the next bytes of the stream; those after the member's end are ignored."""
         if not self.over and (self._pass_on(self._unpacker.feed(data)) or self._unpacker.over):
             self._end()
 
     def close(self) -> None:
+        """End the member where the stream around it ends."""
         if not self.over:
             self._pass_on(self._unpacker.close())
             self._end()

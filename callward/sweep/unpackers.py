@@ -20,9 +20,13 @@ class Unpacker(Protocol):
 
     over: bool
 
-    def feed(self, data: Chunk) -> Iterator[bytes]: ...
+    def feed(self, data: Chunk) -> Iterator[bytes]:
+        """Yield what these bytes of the member hold; bytes after its end are ignored."""
+        ...
 
-    def close(self) -> Iterator[bytes]: ...
+    def close(self) -> Iterator[bytes]:
+        """Yield what is still held back of a member that ends early."""
+        ...
 
 
 BROKEN: Final = (zlib.error, zstandard.ZstdError, lzma.LZMAError, pa.ArrowException, OSError, ValueError, EOFError)

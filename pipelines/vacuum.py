@@ -22,7 +22,7 @@ from schemas.tables import lake_files
 from schemas.tables import runs as runs_table
 
 _LATE: Final = timedelta(hours=1)
-# Kinds that write by their own process alone. A stream's house-keeping has them all the time, and who looks for orphans
+# Kinds that write by their own process alone. A stream's maintenance has them all the time, and who looks for orphans
 # lists the whole lake.
 _WITHOUT_WORKERS: Final = ("compact", restrictions.RUN, "return", "close")
 _r = runs_table.c

@@ -47,7 +47,7 @@ class Inline:
         self.files = DataFiles(open_workspace(self.reference), run_id)
         self.sources = [settings.source(name) for name in sources]
         self.waiting: Bags = {}
-        self.house = Maintenance(settings, self.reference, run_id, list(sources), {})
+        self.maintenance = Maintenance(settings, self.reference, run_id, list(sources), {})
 
     def reader(self, ahead: Sequence[int] = ()) -> LandingReader:
         return LandingReader(self.files, self.sources, ahead, sharding_of(self.settings).to_json())
@@ -111,7 +111,7 @@ def inline(settings: Settings, sources: Sequence[str]) -> Iterator[Inline]:
         register.begin(settings, run_id, [f"source/{name}" for name in sources], "by hand")
         work = Inline(settings, run_id, sources)
         yield work
-        work.house.round(last=True)
+        work.maintenance.tick(last=True)
         register.end(settings, run_id, "stopped")
         runs.finish(settings, run_id, "done", {})
 
@@ -175,7 +175,7 @@ class Engine:
         self._kept = list(self.reader.ahead), {bucket: list(bag) for bucket, bag in self.waiting.items()}
 
     def close_files(self) -> None:
-        self.work.house._close_files()
+        self.work.maintenance._close_files()
 
     def stop(self, *, last: bool = False) -> None:
         """Stop in order: all that was read is committed. With `last` all that a supervisor does then is done."""
@@ -186,7 +186,7 @@ class Engine:
         self.work.flush_all()
         with database.reading(self.work.settings) as connection:
             assert blocks.waiting(connection, self._sources, []) == 0
-        self.work.house.round(last=True) if last else self.close_files()
+        self.work.maintenance.tick(last=True) if last else self.close_files()
         remove_orphans(self.work.settings, over={self.work.run_id})
         register.end(self.work.settings, self.work.run_id, "stopped")
         runs.finish(self.work.settings, self.work.run_id, "done", {})

@@ -107,14 +107,14 @@ class ReceiverMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        made: dict[str, Any] = {"namespace": "callward", "subsystem": "receive", "registry": self.registry}
-        self.taken = Counter("records", "Records acknowledged.", ["source"], **made)
-        self.refused = Counter("refused", "Requests refused.", ["source", "reason"], **made)
-        self.bytes = Counter("bytes", "Bytes of records acknowledged.", ["source"], **made)
-        self.segments = Counter("segments", "Segments written.", ["source"], **made)
-        self.requests = Gauge("requests_under_way", "Requests under way.", **made)
-        self.waiting = Gauge("waiting_bytes", "Bytes that wait to be written.", **made)
-        self.writing = Histogram("write_seconds", "Seconds to write a segment.", **made)
+        common: dict[str, Any] = {"namespace": "callward", "subsystem": "receive", "registry": self.registry}
+        self.taken = Counter("records", "Records acknowledged.", ["source"], **common)
+        self.refused = Counter("refused", "Requests refused.", ["source", "reason"], **common)
+        self.bytes = Counter("bytes", "Bytes of records acknowledged.", ["source"], **common)
+        self.segments = Counter("segments", "Segments written.", ["source"], **common)
+        self.requests = Gauge("requests_under_way", "Requests under way.", **common)
+        self.waiting = Gauge("waiting_bytes", "Bytes that wait to be written.", **common)
+        self.writing = Histogram("write_seconds", "Seconds to write a segment.", **common)
 
     def summary(self) -> Received:
         """Return what was counted by source, and by reason."""
@@ -137,23 +137,23 @@ class _Group:
     def __init__(self, write: Callable[[bytes], object], seconds: float, pool: ThreadPoolExecutor) -> None:
         self._write, self._seconds, self._pool = write, seconds, pool
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._some = asyncio.Event()
+        self._any = asyncio.Event()
 
     async def add(self, line: bytes) -> None:
-        """Wait until a record is on disk; raises what kept it from there."""
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((line, done))
-        self._some.set()
-        await done
+        """Wait until a record is on disk. Raises what kept it from there."""
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append((line, written))
+        self._any.set()
+        await written
 
     async def run(self) -> None:
         """Write whatever comes, for ever."""
         while True:
-            await self._some.wait()
+            await self._any.wait()
             await asyncio.sleep(self._seconds)
             await self._write_together(self._taken())
             if not self._waiting:
-                self._some.clear()
+                self._any.clear()
 
     def _taken(self) -> list[tuple[bytes, "asyncio.Future[None]"]]:
         count = size = 0
@@ -166,16 +166,16 @@ class _Group:
 
     async def _write_together(self, taken: list[tuple[bytes, "asyncio.Future[None]"]]) -> None:
         trouble = await self._trouble(b"".join(line for line, _ in taken))
-        for _, done in taken:
-            if done.done():  # whoever waited was sent away by a stop
+        for _, written in taken:
+            if written.done():  # whoever waited was sent away by a stop
                 continue
             if trouble is not None:
-                done.set_exception(trouble)
+                written.set_exception(trouble)
             else:
-                done.set_result(None)
+                written.set_result(None)
 
     async def _trouble(self, data: bytes) -> Exception | None:
-        """Write a segment; what kept it from the disk, if anything did."""
+        """Write a segment; return what kept it from the disk, if anything did."""
         try:
             await asyncio.get_running_loop().run_in_executor(self._pool, self._write, data)
         except Exception as error:
@@ -190,7 +190,7 @@ class _Room:
         self._reserve, self._size = reserve, 0
 
     def grow(self, size: int) -> None:
-        """Have room for so many bytes; raises Refusal where there is none."""
+        """Reserve room for so many bytes in all. Raises Refusal where there is none."""
         if size > self._size:
             self._reserve(size - self._size)
             self._size = size
@@ -217,12 +217,12 @@ class _Receiver:
         self._largest = int(settings.receive.body_mebibytes * (1 << 20))
         self._room = max(int(settings.receive.waiting_mebibytes * (1 << 20)), self._largest)
         self._requests = self._reserved = 0
-        self._said: dict[str, float] = {}
+        self._reported_at: dict[str, float] = {}
         self._groups: dict[str, _Group] = {}
 
     @property
     def sources(self) -> list[str]:
-        """Names of the sources that are received."""
+        """Return the names of the sources that are received."""
         return list(self._sources)
 
     async def run(self) -> Received:
@@ -259,7 +259,7 @@ class _Receiver:
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
-        """Figures at a port of their own, on this machine alone."""
+        """Serve the figures at a port of their own, on this machine alone."""
         if not self._limits.metrics_port:
             yield
             return
@@ -292,7 +292,7 @@ class _Receiver:
             await runner.cleanup()
 
     def _reload(self, tls: ssl.SSLContext | None) -> None:
-        """SIGHUP: certificate and passwords are read anew; what is wrong with them is said, and changes nothing."""
+        """Read certificate and passwords anew on SIGHUP; what is wrong with them is reported, and changes nothing."""
         try:
             gate = Gate(self._settings)
             if tls is not None:
@@ -304,7 +304,7 @@ class _Receiver:
             self._progress("certificate and passwords were read anew")
 
     def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What no request is to be blamed for, such as a handshake that failed: counted, without what it says."""
+        """Count what no request is to be blamed for, such as a handshake that failed, without what it says."""
         if isinstance(context.get("exception"), ssl.SSLError | ConnectionError):
             self._figures.refused.labels("", "handshake").inc()
         else:
@@ -328,13 +328,13 @@ class _Receiver:
         return _answer(200, "taken", {})
 
     def refuse(self, source: str, refusal: Refusal) -> web.Response:
-        """The answer to a request that is not taken, which is counted."""
+        """Count a request that is not taken, and return its answer."""
         self._figures.refused.labels(source, refusal.reason).inc()
         return _answer(refusal.status, refusal.reason, refusal.headers)
 
     async def _take(self, source: str, request: web.BaseRequest) -> int:
         gate, address = self._gate, _address(request)
-        self._admit(gate, source, address, request)
+        self._check_allowed(gate, source, address, request)
         await self._authorize(gate, source, address, request.headers.get("Authorization", ""))
         packing = request.headers.get("Content-Encoding", "")
         if not is_type(request.headers.get("Content-Type", "")) or not is_packing(packing):
@@ -356,7 +356,7 @@ class _Receiver:
             raise Refusal(400, "empty")
         return record
 
-    def _admit(self, gate: Gate, source: str, address: str, request: web.BaseRequest) -> None:
+    def _check_allowed(self, gate: Gate, source: str, address: str, request: web.BaseRequest) -> None:
         if not source:
             raise Refusal(404, "source")
         if not address or not gate.allows(source, address):
@@ -377,7 +377,7 @@ class _Receiver:
 
     @contextmanager
     def _under_way(self) -> Iterator["_Room"]:
-        """A request's place among those under way, and its room in memory."""
+        """Yield the room in memory of a request under way. Raises Refusal where too many are."""
         if self._requests >= self._limits.requests:
             raise _later(503, "behind")
         room = _Room(self._reserve)
@@ -393,14 +393,14 @@ class _Receiver:
         self._figures.requests.set(self._requests)
 
     def _reserve(self, size: int) -> None:
-        """Reserve bytes of memory, or give some back; raises Refusal where there is no room."""
+        """Reserve bytes of memory, or give some back. Raises Refusal where there is no room."""
         if size > 0 and self._reserved + size > self._room:
             raise _later(503, "behind")
         self._reserved += size
         self._figures.waiting.set(self._reserved)
 
     async def _body(self, request: web.BaseRequest, room: "_Room") -> bytes:
-        """The body as it was sent; what it says of its length is reserved before any of it is asked for."""
+        """Return the body as it was sent; its announced length is reserved before any of it is asked for."""
         if (request.content_length or 0) > self._largest:
             raise Refusal(413, "size")
         room.grow(request.content_length or 0)
@@ -437,24 +437,24 @@ class _Receiver:
             raise _later(503, "keys") from None
 
     def _say(self, what: str, sentence: str) -> None:
-        """A sentence for a person, once a minute for each kind of trouble."""
+        """Report a sentence for a person, once a minute for each kind of trouble."""
         now = time.monotonic()
-        if now - self._said.get(what, -_QUIET_S) >= _QUIET_S:
-            self._said[what] = now
+        if now - self._reported_at.get(what, -_QUIET_S) >= _QUIET_S:
+            self._reported_at[what] = now
             self._progress(f"callward: {sentence}")
 
 
 def _pushable(sources: dict[str, Source], workspace: Any) -> dict[str, bool]:
-    """Source → whether its format is of whole documents. Raises UsageProblem where something cannot be pushed."""
+    """Return source → whether its format is of whole documents. Raises UsageProblem where one cannot be pushed."""
     if not sources:
         raise UsageProblem("there is no [[receive.senders]] yet: name the sources that may be pushed, and by whom")
-    found = {}
+    whole = {}
     for name, source in sources.items():
         file = workspace.declaration(source).file
         if file.kind != "json":
             raise UsageProblem(f"receive: the format of {name} is not JSON, and a request holds one JSON record")
-        found[name] = file.records == "file"
-    return found
+        whole[name] = file.records == "file"
+    return whole
 
 
 def _answer(status: int, word: str, headers: dict[str, str]) -> web.Response:
@@ -462,7 +462,7 @@ def _answer(status: int, word: str, headers: dict[str, str]) -> web.Response:
 
 
 def _address(request: web.BaseRequest) -> str:
-    """Who sends: the other end of the connection, whatever headers say."""
+    """Return who sends: the other end of the connection, whatever headers say."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     return str(peer[0]) if peer else ""
 
@@ -506,7 +506,7 @@ class _Server(web.Server):
         self.receiver = receiver
 
     def accept(self) -> asyncio.Protocol:
-        """The protocol of a new connection."""
+        """Return the protocol of a new connection."""
         receiver = self.receiver
         if len(self._connections) < receiver._limits.connections:
             return _Connection(self, loop=self._loop, **self._kwargs)
@@ -524,7 +524,7 @@ class _Connection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """aiohttp's own answer repeats what was sent."""
+        """Answer in one word: aiohttp's own answer repeats what was sent."""
         answer = self._server.receiver.refuse("", Refusal(status, "malformed" if status < 500 else "defect"))
         answer.force_close()
         return answer

@@ -51,11 +51,11 @@ class LandingReader:
 
     @property
     def ahead(self) -> list[int]:
-        """Files that were handed on and are not known to be committed."""
+        """Return the numbers of files that were handed on and are not known to be committed, sorted."""
         return sorted(set(self._ahead).difference(*(files for _, files in self._ready)))
 
     def next(self) -> pa.Table | None:
-        """The next block, or None when there is none yet. Raises Problem."""
+        """Return the next block (a work table), or None when there is none yet. Raises Problem."""
         if not self._ready and time.monotonic() - self._polled >= self._settings.stream.poll_seconds:
             self._polled = time.monotonic()
             try:
@@ -78,9 +78,9 @@ class LandingReader:
         if not self._looked_back:
             self._forget_changed()
             self._looked_back = True
-        found = list(self._planned())
-        if found:
-            self._take(found)
+        arrived = list(self._planned())
+        if arrived:
+            self._take(arrived)
             self._flushed = False
         if self._stopping and not self._ready and not self._flushed:
             self._flushed = True
@@ -88,7 +88,7 @@ class LandingReader:
         return self._pop()
 
     def _forget_changed(self) -> None:
-        """Files that an attempt before has begun, and that are not as they were: nobody can read on in them."""
+        """Drop files that an attempt before has begun, and that are not as they were: nobody can read on in them."""
         with database.reading(self._settings) as connection:
             rows = intakes.begun(connection, [source.name for source in self._sources])
         gone = [row.file_no for row in rows if row.file_no not in self._ahead and not self._is_there(row)]
@@ -103,7 +103,7 @@ class LandingReader:
     # -- which files ------------------------------------------------------------------------------------------------
 
     def _planned(self) -> Iterator[Intake]:
-        """Files that have arrived and are not on their way yet, as many as may be ahead of the commits.
+        """Yield files that have arrived and are not on their way yet, as many as may be ahead of the commits.
 
         A stream that stops takes no new ones, but ends those that it has begun.
         """
@@ -147,16 +147,16 @@ class LandingReader:
 
     # -- what is handed on ------------------------------------------------------------------------------------------
 
-    def _take(self, found: list[Intake]) -> None:
-        found = intakes.register(found, self._files, self._files.run_id, self._sharding)
+    def _take(self, files: list[Intake]) -> None:
+        files = intakes.register(files, self._files, self._files.run_id, self._sharding)
         point("block-registered")
-        filled = sorted((planned for planned in found if planned.blocks), key=_cut)
+        filled = sorted((planned for planned in files if planned.blocks), key=_cut)
         for (sharding, now_ms), alike in groupby(filled, key=_cut):
             self._hand_on(list(alike), now_ms, sharding)
-        self._ahead |= {planned.file_no: planned.bytes for planned in found}
+        self._ahead |= {planned.file_no: planned.bytes for planned in files}
 
     def _hand_on(self, planned: list[Intake], now_ms: int, sharding: str) -> None:
-        """Files of a block or less go together, each whole; larger ones block by block. So works of two attempts may
+        """Queue files of a block or less together, each whole, larger ones block by block. So works of two attempts may
         have other files together, but never other blocks of a file."""
         block = int(self._settings.waves.block_mebibytes * (1 << 20))
         for intake in planned:
@@ -169,13 +169,13 @@ class LandingReader:
             self._add(intakes.work(chunk, together, now_ms, sharding))
 
     def _look_up_checked(self, intake: Intake) -> None:
-        """Blocks of which what is suspended is committed: the file was checked then, and is not checked again."""
+        """Mark a file as touched when what is suspended of a block is committed: it was checked then."""
         suspended = {(intake.file_no, b.number, SUSPENDED) for b in intake.blocks}
         with database.reading(self._settings) as connection:
             intake.touched |= bool(ledger.committed_slices(connection, suspended))
 
     def _hand_on_large(self, intake: Intake, now_ms: int, sharding: str) -> None:
-        if intake.by_content:  # its records are told apart by their place in the file
+        if intake.by_content:  # its records are distinguished by their place in the file
             self._add(intakes.work(intakes.whole_chunk(intake), [intake], now_ms, sharding))
             return
         if intake.unchecked:
@@ -200,5 +200,5 @@ def _as_seen(arrival: Arrival) -> Seen:
 
 
 def _cut(planned: Intake) -> tuple[str, int]:
-    """How and when a file's blocks were registered: all at once."""
+    """Return how and when a file's blocks were registered: all at once."""
     return planned.blocks[0].sharding, planned.blocks[0].now_ms

@@ -1,5 +1,5 @@
-"""House-keeping of a stream, by its supervisor: committed files leave the landing folder, pending pieces are looked
-through, small files are merged, restrictions are marked, and the broker is told where the ledger stands.
+"""Maintenance of a stream, by its supervisor: committed files leave the landing folder, pending pieces are looked
+through, small files are merged, restrictions are marked, and the broker learns where the ledger stands.
 
 All of it may fail in passing, and is done the next time.
 """
@@ -43,7 +43,7 @@ class _Merging:
         self._process: subprocess.Popen[str] | None = None
 
     def begin(self) -> None:
-        """Start one where there is something to merge and none is at work."""
+        """Start a process where there is something to merge and none is at work."""
         if self._process is None and compact.is_due(self._settings):
             program = sys.executable, "-P", "-m", "pipelines.cli.main"
             self._process = subprocess.Popen(
@@ -56,18 +56,18 @@ class _Merging:
             )
 
     def end(self, *, wait: bool = False) -> None:
-        """Look whether it is over; raise Problem with what it said when it could not merge."""
+        """Clear the process if it is over. Raises Problem with what it wrote when it could not merge."""
         process = self._process
         if process is None or (not wait and process.poll() is None):
             return
-        said = process.communicate()[1].strip().removeprefix("callward: ")
+        error = process.communicate()[1].strip().removeprefix("callward: ")
         self._process = None
         if process.returncode:
-            raise Problem(f"small files were not merged: {said or f'compact ended with {process.returncode}'}")
+            raise Problem(f"small files were not merged: {error or f'compact ended with {process.returncode}'}")
 
 
 class Maintenance:
-    """What is due in each round of the supervisor."""
+    """The work that is due in each tick of the supervisor."""
 
     def __init__(
         self,
@@ -83,17 +83,17 @@ class Maintenance:
         self._merging = _Merging(settings)
         self._filed = self._kept = time.monotonic()
 
-    def round(self, beat: Callable[[], None] = lambda: None, *, last: bool = False) -> None:
-        """Do what is due; with `last` all of it. `beat` is called between, as some of it takes its time."""
+    def tick(self, heartbeat: Callable[[], None] = lambda: None, *, last: bool = False) -> None:
+        """Do what is due; with `last` all of it. `heartbeat` is called between, as some of it takes its time."""
         now = time.monotonic()
         if last or now - self._filed >= _FILES_S:
             self._passing(self._close_files)
             self._passing(self._merging.end)
             self._filed = time.monotonic()
         if last or now - self._kept >= self._settings.stream.maintenance_minutes * 60:
-            for work in (self._tidy, self._merging.begin, self._mark, self._tell_broker):
+            for work in (self._tidy, self._merging.begin, self._mark, self._commit_offsets):
                 self._passing(work)
-                beat()
+                heartbeat()
             self._kept = time.monotonic()
         if last:
             self._passing(lambda: self._merging.end(wait=True))
@@ -102,14 +102,14 @@ class Maintenance:
         try:
             work()
         except (Problem, OSError) as problem:
-            stream_log.failed("house-keeping", problem, logging.WARNING, run=self._run_id)
+            stream_log.failed("maintenance", problem, logging.WARNING, run=self._run_id)
 
     def _close_files(self) -> None:
-        """Landing files whose last block is committed go, as after a night's wave."""
+        """Take landing files whose last block is committed out of the folder, as after a night's wave."""
         f = input_files.c
-        mine = f.source.in_(self._sources) & f.status.in_(("reading", "committed")) & (f.path_form != blocks.TOPIC)
+        landed = f.source.in_(self._sources) & f.status.in_(("reading", "committed")) & (f.path_form != blocks.TOPIC)
         with database.reading(self._settings) as connection:
-            rows = {row.file_no: row for row in connection.execute(select(input_files).where(mine))}
+            rows = {row.file_no: row for row in connection.execute(select(input_files).where(landed))}
             complete = intakes.complete(connection, list(rows))
         if not complete:
             return
@@ -124,7 +124,7 @@ class Maintenance:
     def _mark(self) -> None:
         restrictions.mark(self._settings)
 
-    def _tell_broker(self) -> None:
+    def _commit_offsets(self) -> None:
         if self._partitions:
             try:
                 offsets.commit_offsets(self._settings, self._partitions)

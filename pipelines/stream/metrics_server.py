@@ -28,13 +28,13 @@ from callward.streaming.metrics import STOPPING, StreamMetrics, Watermarks, figu
 from pipelines.engine import log as stream_log
 
 PREFIX: Final = "callward_stream_"
-_KEEP_S = 5.0  # figures are told so long before they are asked for again
+_KEEP_S = 5.0  # figures are given so long before they are asked for again
 _OLD = 6  # times as old as they may be, they are no answer any more
 _PATIENCE_S = 2.0  # a scrape waits so long for the database, then gets the last ones
 _BROKER_PATIENCE_S = 0.5
-_PULSE_S = 300.0  # a supervisor that has not been round for so long hangs: it also keeps house, and waits for locks
+_HEARTBEAT_S = 300.0  # a supervisor without a tick for so long hangs: it also does maintenance, and waits for locks
 _SLOW_S = 5.0  # a client that sends or takes nothing for so long is let go
-_CLIENTS = 8  # at a time; more are turned away
+_CLIENTS = 8  # at a time; more are refused
 
 NewRequest = TypeVar("NewRequest")
 AskBroker = Callable[[], Watermarks]
@@ -61,7 +61,7 @@ class Latest(Generic[NewRequest]):
         self._failed = False
 
     def get(self, patience_s: float = _PATIENCE_S) -> Answer[NewRequest]:
-        """The answer, asked for anew when it is old; waits so long at most."""
+        """Return the answer, asked for anew when it is old; waits so long at most."""
         with self._lock:
             if self._age() > self._keep_s and not (self._thread and self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._renew, name="figures", daemon=True)
@@ -87,7 +87,7 @@ class Latest(Generic[NewRequest]):
 
 
 class Monitor:
-    """A stream as its supervisor and its database tell it. The supervisor calls beat() each time it has been round."""
+    """A stream as its supervisor and its database know it. The supervisor calls heartbeat() with each tick."""
 
     def __init__(
         self, settings: Settings, run_id: str, ask_broker: AskBroker | None = None, keep_s: float = _KEEP_S
@@ -97,31 +97,31 @@ class Monitor:
         self._broker = Latest(ask_broker, keep_s) if ask_broker else None
         self._figures = Latest(self._ask, keep_s)
         self._job_runs = False
-        self._beaten = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
-    def beat(self, *, job_runs: bool) -> None:
-        """The supervisor is alive, and has seen that the engine's job runs, or that it does not."""
-        self._beaten, self._job_runs = time.monotonic(), job_runs
+    def heartbeat(self, *, job_runs: bool) -> None:
+        """Note that the supervisor is alive, and has seen that the engine's job runs, or that it does not."""
+        self._last_heartbeat, self._job_runs = time.monotonic(), job_runs
 
     def _ask(self) -> StreamMetrics:
-        """The stream's figures. The broker is asked apart: its silence makes the lag unknown, and nothing else."""
-        said = self._broker.get(_BROKER_PATIENCE_S) if self._broker else None
-        marks = said.value if said and said.current else None
+        """Return the stream's figures. The broker is asked apart: its silence makes the lag unknown, no more."""
+        answer = self._broker.get(_BROKER_PATIENCE_S) if self._broker else None
+        marks = answer.value if answer and answer.current else None
         with database.reading(self._settings) as connection:
-            found = figures(connection, self._run_id, marks)
-        if found is None:
+            metrics = figures(connection, self._run_id, marks)
+        if metrics is None:
             raise Problem("the database does not know this stream")
-        return found
+        return metrics
 
     # -- health ---------------------------------------------------------------------------------------------------
 
     def health(self) -> dict[str, Any]:
-        """Whether the supervisor works: {healthy, heartbeat_seconds}."""
-        since = time.monotonic() - self._beaten
-        return {"healthy": since <= _PULSE_S, "heartbeat_seconds": round(since, 1)}
+        """Return whether the supervisor works: {healthy, heartbeat_seconds}."""
+        since = time.monotonic() - self._last_heartbeat
+        return {"healthy": since <= _HEARTBEAT_S, "heartbeat_seconds": round(since, 1)}
 
     def readiness(self) -> dict[str, Any]:
-        """Whether records come through as they should: {ready, reasons}."""
+        """Return whether records come through as they should: {ready, reasons}."""
         reasons = list(self._not_ready())
         return {"ready": not reasons, "reasons": reasons}
 
@@ -143,13 +143,11 @@ class Monitor:
     # -- metrics --------------------------------------------------------------------------------------------------
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that /metrics tells of the stream."""
+        """Yield all metrics of the stream, for /metrics."""
         answer = self._figures.get()
         yield _gauge("up", "1 while the figures are new, 0 while the database does not answer.", answer.current)
         yield _gauge("job_running", "1 while the supervisor sees that the engine's job runs.", self._job_runs)
-        yield _gauge(
-            "heartbeat_age_seconds", "Since the supervisor was last round.", self.health()["heartbeat_seconds"]
-        )
+        yield _gauge("heartbeat_age_seconds", "Since the supervisor's last tick.", self.health()["heartbeat_seconds"])
         if self._broker is not None:
             there = self._broker.get(0).current
             yield _gauge("broker_up", "1 while the broker says how far its topics reach.", there)
@@ -215,7 +213,7 @@ _OF_PARTITIONS: Final = (
 
 
 def _of_partitions(now: StreamMetrics) -> Iterator[Metric]:
-    """What is not known is left out."""
+    """Yield the metrics of partitions; what is not known is left out."""
     for name, text, attribute in _OF_PARTITIONS:
         family = GaugeMetricFamily(PREFIX + name, text, labels=["topic", "partition"])
         for of in now.partitions:
@@ -293,7 +291,7 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away, mostly: it is nobody's concern."""
+        """Ignore errors: mostly a client that went away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -330,4 +328,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """What is asked comes from outside: it is not logged."""
+        """Log nothing: what is asked comes from outside."""

@@ -30,7 +30,7 @@ def _consumer(settings: Settings) -> Iterator[Consumer]:
 
 
 def watermarks(settings: Settings, partitions: Mapping[str, list[int]]) -> Callable[[], Marks]:
-    """What asks the broker for the lowest and the next offset of each partition."""
+    """Return what asks the broker for the lowest and the next offset of each partition, {(topic, number): offsets}."""
 
     def ask() -> Marks:
         with _consumer(settings) as consumer:
@@ -44,7 +44,7 @@ def watermarks(settings: Settings, partitions: Mapping[str, list[int]]) -> Calla
 
 
 def ask_all(settings: Settings) -> Callable[[], Marks] | None:
-    """The same for all topics of the settings; None when there are none."""
+    """Return the same for all topics of the settings; None when there are none."""
     names = [topic.name for topic in settings.kafka.topics]
     if not names:
         return None
@@ -54,12 +54,12 @@ def ask_all(settings: Settings) -> Callable[[], Marks] | None:
 def starts(
     settings: Settings, partitions: Mapping[str, list[int]], run_id: str, *, skip_lost: bool
 ) -> dict[tuple[str, int], int]:
-    """Offsets to start at where the broker has not kept what the ledger would go on with.
+    """Return offsets to start at, {(topic, number): offset}, where the broker has not kept what the ledger needs next.
 
-    Raises Problem for such a partition unless `skip_lost`: then what cannot be read again is given up, and said so in
+    Raises Problem for such a partition unless `skip_lost`: then what cannot be read again is given up, with an entry in
     the audit log.
     """
-    found: dict[tuple[str, int], int] = {}
+    offsets: dict[tuple[str, int], int] = {}
     marks = watermarks(settings, partitions)() if partitions else {}
     for (topic, number), (lowest, _) in sorted(marks.items()):
         with database.reading(settings) as connection:
@@ -76,12 +76,12 @@ def starts(
             onward = blocks.position(connection, topic, number)
             reason = f"topic {topic}/{number}: offsets {where} to {lowest} ({lost} blocks begun)"
             audit.append(connection, [audit.Entry("billing-run", "skip-lost", run_id, reason[:255])])
-        found[topic, number] = max(lowest, onward or lowest)
-    return found
+        offsets[topic, number] = max(lowest, onward or lowest)
+    return offsets
 
 
 def commit_offsets(settings: Settings, partitions: Mapping[str, list[int]]) -> None:
-    """Tell the broker where the ledger stands, for those who watch a consumer group's lag; nothing is read from it."""
+    """Commit where the ledger stands at the broker, for those who watch a group's lag; nothing is read from it."""
     with database.reading(settings) as connection:
         at = {
             (topic, number): blocks.position(connection, topic, number)

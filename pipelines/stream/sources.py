@@ -1,4 +1,4 @@
-"""Heads of the stream: what Beam reads without end. One element is a partition of a topic, or all watched folders.
+"""Sources of the stream: what Beam reads without end. One element is a partition of a topic, or all watched folders.
 
 A mark says where reading goes on after what was handed on; the engine keeps it with its state, so both are of one
 moment. Watermarks decide nothing here.
@@ -39,26 +39,26 @@ _BUNDLE_S: Final = 2.0
 class Mark(CheckpointMark):
     """Where a reader goes on: an offset, or the files that it handed on and that are not committed yet.
 
-    `turn` tells apart what of a range or a file was handed on already: by which reader, and how many works of it.
+    `cursor` says what of a range or a file was handed on already: by which reader, and how many works of it.
     """
 
     offset: int | None = None
     ahead: tuple[int, ...] = ()
-    turn: str = ""
+    cursor: str = ""
 
     def finalize_checkpoint(self) -> None:
-        """Nothing: the ledger says what is committed."""
+        """Do nothing: the ledger knows what is committed."""
 
 
 class MarkCoder(coders.Coder):
     """Marks as JSON: small, and readable by another version."""
 
     def encode(self, value: Mark) -> bytes:
-        return json.dumps([value.offset, value.ahead, value.turn]).encode()
+        return json.dumps([value.offset, value.ahead, value.cursor]).encode()
 
     def decode(self, encoded: bytes) -> Mark:
-        offset, ahead, turn = json.loads(encoded)
-        return Mark(offset, tuple(ahead), turn)
+        offset, ahead, cursor = json.loads(encoded)
+        return Mark(offset, tuple(ahead), cursor)
 
     def is_deterministic(self) -> bool:
         return True
@@ -68,33 +68,33 @@ Blocks: TypeAlias = TopicReader | LandingReader
 
 
 class _Open:
-    """The readers that are open in this process, one for each head.
+    """The readers that are open in this process, one for each source.
 
-    Beam parks a reader with the worker thread that it paused on, and goes on with the head on any: a consumer would be
-    opened anew each time. So what Beam drives only says where it stands, and the reader that stands there goes on.
+    Beam parks a reader with the worker thread that it paused on, and goes on with the source on any: a consumer would
+    be opened anew each time. So what Beam drives only says where it stands, and the reader that stands there goes on.
     """
 
     def __init__(self) -> None:
-        self._readers: dict[_BlockSource, Cursors] = {}
+        self._readers: dict[_BlockSource, _CountedReader] = {}
         self._lock = threading.Lock()
 
-    def at(self, head: "_BlockSource", mark: Mark | None) -> "Cursors":
-        """The head's reader if it stands at `mark`; else a new one, as the engine went back to a checkpoint."""
+    def at(self, source: "_BlockSource", mark: Mark | None) -> "_CountedReader":
+        """Return the source's reader if it stands at `mark`; else a new one: the engine went back to a checkpoint."""
         with self._lock:
-            known = self._readers.get(head)
-            if known is not None and mark is not None and known.turn == mark.turn:
+            known = self._readers.get(source)
+            if known is not None and mark is not None and known.cursor == mark.cursor:
                 return known
             if known is not None:
                 known.close()
-                del self._readers[head]
-            self._readers[head] = Cursors(head.open(mark))
-            return self._readers[head]
+                del self._readers[source]
+            self._readers[source] = _CountedReader(source.open(mark))
+            return self._readers[source]
 
 
 _OPEN: Final = _Open()
 
 
-class Cursors:
+class _CountedReader:
     """A reader, and how many works it has handed on."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -103,15 +103,15 @@ class Cursors:
         self._lock, self._closed = threading.Lock(), False
 
     @property
-    def turn(self) -> str:
+    def cursor(self) -> str:
         return f"{self._name}/{self._count}"
 
     def next(self) -> pa.Table | None:
-        """The next work. A thread that the engine gave up may still ask a reader that was closed: it gets none."""
+        """Return the next work table. A thread that the engine gave up may still ask a closed reader: it gets None."""
         with self._lock:
-            found = None if self._closed else self.blocks.next()
-            self._count += found is not None
-            return found
+            work = None if self._closed else self.blocks.next()
+            self._count += work is not None
+            return work
 
     def close(self) -> None:
         with self._lock:
@@ -120,26 +120,26 @@ class Cursors:
 
     @property
     def mark(self) -> Mark:
-        """Where the reader goes on."""
+        """Return where the reader goes on."""
         blocks = self.blocks
         if isinstance(blocks, TopicReader):
-            return Mark(offset=blocks.mark, turn=self.turn)
-        return Mark(ahead=tuple(blocks.ahead), turn=self.turn)
+            return Mark(offset=blocks.mark, cursor=self.cursor)
+        return Mark(ahead=tuple(blocks.ahead), cursor=self.cursor)
 
 
 class _Reader(UnboundedReader):
     """A reader of blocks as Beam drives it."""
 
-    def __init__(self, head: "_BlockSource", mark: Mark | None) -> None:
-        self._head, self._mark = head, mark
+    def __init__(self, source: "_BlockSource", mark: Mark | None) -> None:
+        self._source, self._mark = source, mark
         self._current: pa.Table | None = None
 
     def start(self) -> bool:
         return self.advance()
 
     def advance(self) -> bool:
-        with reporting_failure(open_workspace(self._head.reference).settings, self._head.run_id):
-            reader = _OPEN.at(self._head, self._mark)
+        with reporting_failure(open_workspace(self._source.reference).settings, self._source.run_id):
+            reader = _OPEN.at(self._source, self._mark)
             self._current = reader.next()
             self._mark = reader.mark
         return self._current is not None
@@ -158,10 +158,10 @@ class _Reader(UnboundedReader):
         return self._mark
 
     def get_current_source(self) -> UnboundedSource:
-        return self._head
+        return self._source
 
     def close(self) -> None:
-        """Nothing: the head goes on, and with it what is open for it."""
+        """Do nothing: the source goes on, and with it what is open for it."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class _BlockSource(UnboundedSource):
     sharding: str
 
     def open(self, mark: Mark | None) -> Blocks:
-        """A reader that goes on at `mark`."""
+        """Return a reader that goes on at `mark`. Raises Problem."""
         raise NotImplementedError
 
     def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> _Reader:
@@ -216,9 +216,9 @@ class LandingSource(_BlockSource):
 
 @dataclass(eq=False)
 class ReadBlocks(beam.PTransform[beam.Pipeline, PCollection[pa.Table]]):
-    """Heads → PCollection[work table]: one element per head, as all splits of one would stay on one worker."""
+    """Sources → PCollection[work table]: one element per source, as all splits of one would stay on one worker."""
 
-    heads: Iterable[_BlockSource]
+    sources: Iterable[_BlockSource]
 
     def expand(self, pipeline: beam.Pipeline) -> PCollection[pa.Table]:
         # The name of Beam's own wrapper is private; setup.py pins the version that has it.
@@ -227,7 +227,7 @@ class ReadBlocks(beam.PTransform[beam.Pipeline, PCollection[pa.Table]]):
         )
         return (
             pipeline
-            | "Heads" >> beam.Create(list(self.heads))
-            | "SpreadHeads" >> beam.Reshuffle()
-            | "ReadHeads" >> beam.ParDo(reading).with_output_types(pa.Table)
+            | "Sources" >> beam.Create(list(self.sources))
+            | "SpreadSources" >> beam.Reshuffle()
+            | "ReadSources" >> beam.ParDo(reading).with_output_types(pa.Table)
         )

@@ -25,7 +25,7 @@ class StreamStatus:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows committed a second, over all sources."""
+        """Return the rows committed a second, over all sources."""
         return round(sum(of.rows_per_second for of in self.metrics.sources), 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def status(settings: Settings, ask_broker: AskBroker | None = None) -> list[Stre
 
 
 def _look(settings: Settings, now: StreamMetrics, broker_away: bool) -> Iterator[str]:
-    """What a person must look at, a sentence each."""
+    """Yield what a person must look at, a sentence each."""
     if now.state == DEAD:
         yield "its supervisor died; start the stream again: callward stream start"
     if now.state == STOPPING:
@@ -86,7 +86,7 @@ def _ago(now: StreamMetrics, at: Any) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span in the largest unit that it fills."""
+    """Return a span in the largest unit that it fills."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

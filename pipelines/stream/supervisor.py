@@ -1,5 +1,5 @@
-"""stream: the supervisor of a stream. It submits the job, keeps house, and ends it so that nothing is left between read
-and committed. A stream that was killed is just started again: the ledger says where it goes on.
+"""stream: the supervisor of a stream. It submits the job, does maintenance, and ends it so that nothing is left between
+read and committed. A stream that was killed is just started again: the ledger says where it goes on.
 """
 
 import signal
@@ -38,7 +38,7 @@ from transforms.take_in import TakeIn
 
 ROLE: Final = "billing-run"
 Progress = Callable[[str], None]
-_ROUND_S: Final = 1.0
+_TICK_S: Final = 1.0
 _OVER: Final = (PipelineState.DONE, PipelineState.FAILED, PipelineState.CANCELLED, PipelineState.UPDATED)
 
 
@@ -55,7 +55,7 @@ class Feed:
         return [f"source/{s.name}" for s in self.sources] + [f"kafka/{t.name}" for t in self.topics]
 
     @property
-    def heads(self) -> int:
+    def source_count(self) -> int:
         return bool(self.sources) + sum(map(len, self.partitions.values()))
 
 
@@ -180,10 +180,12 @@ class _Stream:
         self._skip_lost, self._progress = skip_lost, progress
         self._reference = _reference(settings)
         self._asked = threading.Event()  # by a signal
-        self._house = Maintenance(settings, self._reference, run_id, [s.name for s in feed.sources], feed.partitions)
+        self._maintenance = Maintenance(
+            settings, self._reference, run_id, [s.name for s in feed.sources], feed.partitions
+        )
 
     def run(self) -> str:
-        """Serve until the end; why it ended."""
+        """Serve until the end; return why it ended. Raises Problem where the stream cannot go on."""
         engine = self._settings.engine.flink_master if self._on_flink else self._settings.engine.runner
         stream_log.prepare(stream_log.SUPERVISOR, self._run_id)
         register.begin(self._settings, self._run_id, self._feed.leases, f"flink {engine}" if self._on_flink else engine)
@@ -201,13 +203,13 @@ class _Stream:
                 reason = self._serve(job, watch)
             finally:
                 self._cancel(job)
-        self._house.round(last=True)
+        self._maintenance.tick(last=True)
         remove_orphans(self._settings, over={self._run_id})
         return reason
 
     @property
     def _name(self) -> str:
-        """What the engine knows the job by."""
+        """Return what the engine knows the job by."""
         return f"callward-stream-{self._run_id}"
 
     @property
@@ -218,13 +220,13 @@ class _Stream:
         since: float | None = None
         while True:
             state = job.state
-            watch.beat(job_runs=state not in _OVER)
+            watch.heartbeat(job_runs=state not in _OVER)
             stopping, failure, left = self._look()
             if failure:
                 raise Problem(failure)
             if state in _OVER:
                 raise Problem(f"the engine's job ended by itself ({state}); start the stream again: it goes on")
-            self._house.round(lambda: watch.beat(job_runs=True))
+            self._maintenance.tick(lambda: watch.heartbeat(job_runs=True))
             if stopping:
                 since = since or time.monotonic()
                 if left == 0:
@@ -234,10 +236,10 @@ class _Stream:
                         f"{left} blocks were read and not committed within stream.stop_seconds "
                         f"({self._settings.stream.stop_seconds:g}); the next start takes them up"
                     )
-            time.sleep(_ROUND_S)
+            time.sleep(_TICK_S)
 
     def _look(self) -> tuple[bool, str | None, int | None]:
-        """Whether to stop, why it failed, and how many blocks wait; unknown while the database is away."""
+        """Return whether to stop, why it failed, and how many blocks wait; unknown while the database is away."""
         try:
             if self._asked.is_set():
                 with database.writing(self._settings) as connection:
@@ -253,7 +255,7 @@ class _Stream:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C stop the stream in order."""
+        """Let SIGTERM and Ctrl-C stop the stream in order."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -271,7 +273,7 @@ class _Stream:
 
     @contextmanager
     def _job(self, starts: dict[tuple[str, int], int]) -> Iterator[Any]:
-        """The submitted job."""
+        """Yield the submitted job. Raises Problem where the engine does not take it."""
         process.prepare()
         safe_errors.make_beam_safe()
         use_transit(str(self._reference), open_transit)
@@ -296,27 +298,27 @@ class _Stream:
             yield PipelineOptions([*flags, f"--job_name={self._name}"])
 
     def _build(self, pipeline: beam.Pipeline, starts: dict[tuple[str, int], int]) -> None:
-        """Blocks → what was taken in → sealed batches by bucket → commits."""
+        """Add the steps: blocks → what was taken in → sealed batches by bucket → commits."""
         stream, sharding = self._settings.stream, sharding_of(self._settings)
         archive = self._settings.landing.after_commit == "archive"
         (
             pipeline
-            | "Read" >> ReadBlocks(self._heads(starts, sharding.to_json()))
+            | "Read" >> ReadBlocks(self._sources(starts, sharding.to_json()))
             | "TakeIn" >> TakeIn(self._reference, self._run_id, archive, stream=True)
             | "CutSlices" >> CutSlices(self._reference, self._run_id, sharding.buckets)
             | "Flush" >> Flush(self._reference, self._run_id, stream.flush_seconds, _bytes(stream.flush_mebibytes))
         )
 
-    def _heads(self, starts: dict[tuple[str, int], int], sharding: str) -> list[LandingSource | PartitionSource]:
+    def _sources(self, starts: dict[tuple[str, int], int], sharding: str) -> list[LandingSource | PartitionSource]:
         common = self._reference, self._run_id, sharding
-        heads: list[LandingSource | PartitionSource] = [
+        sources: list[LandingSource | PartitionSource] = [
             PartitionSource(*common, topic, number, starts.get((topic, number)))
             for topic, numbers in self._feed.partitions.items()
             for number in numbers
         ]
         if self._feed.sources:
-            heads.append(LandingSource(*common, tuple(source.name for source in self._feed.sources)))
-        return heads
+            sources.append(LandingSource(*common, tuple(source.name for source in self._feed.sources)))
+        return sources
 
     def _cancel(self, job: Any) -> None:
         with suppress(Exception):  # it is over, or the job server is: the ledger says what counts
@@ -325,7 +327,7 @@ class _Stream:
             flink_jobs.cancel(self._settings, self._name)
 
     def _end_left_over(self) -> None:
-        """Jobs of streams that died on a cluster go on without a supervisor: they cannot commit, and are ended here."""
+        """End jobs of streams that died: on a cluster they go on without a supervisor, and cannot commit."""
         with database.reading(self._settings) as connection:
             left = register.unfinished_jobs(connection, self._run_id)
         for run_id, job_id in left:
@@ -335,7 +337,7 @@ class _Stream:
 
 
 def sharding_of(settings: Settings) -> Sharding:
-    """How a stream spreads records: large tenants over all buckets, each small one in a bucket."""
+    """Return how a stream spreads records: large tenants over all buckets, each small one in a bucket."""
     stream = settings.stream
     spread = stream.spread or (list(settings.tenants) if len(settings.tenants) == 1 else [])
     bits = stream.buckets.bit_length() - 1

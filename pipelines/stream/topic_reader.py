@@ -33,7 +33,7 @@ _OUT_OF_RANGE: Final = (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_
 
 
 def flush_now() -> pa.Table:
-    """Work that tells every bucket to flush: the last that a reader hands on."""
+    """Return work that makes every bucket flush: the last that a reader hands on."""
     return MESSAGES.empty_table().replace_schema_metadata({FLUSH: b"1"})
 
 
@@ -76,7 +76,7 @@ class TopicReader:
         self._consumer = self._open(where)
 
     def next(self) -> pa.Table | None:
-        """The next block, or None when there is none yet; hardly waits. Raises Problem."""
+        """Return the next block (a work table), or None when there is none yet; hardly waits. Raises Problem."""
         if self._ready:
             return self._pop()
         if self._again:
@@ -106,7 +106,7 @@ class TopicReader:
         config = kafka.client_config(self._settings) | {
             "group.id": self._settings.kafka.group,
             "enable.auto.commit": False,
-            "auto.offset.reset": "error",  # what is gone from the broker is said, not jumped over
+            "auto.offset.reset": "error",  # what is gone from the broker is an error, not jumped over
             "isolation.level": "read_committed",
             "enable.partition.eof": False,
             "queued.max.messages.kbytes": _PREFETCHED_KB,
@@ -126,10 +126,10 @@ class TopicReader:
         return consumer
 
     def _read(self) -> list[Message]:
-        found = self._consumer.consume(_BATCH, timeout=_WAIT_S)
-        errors = [error for message in found if (error := message.error())]
-        if found:
-            self._position = None if errors else _offset(found[-1]) + 1
+        messages = self._consumer.consume(_BATCH, timeout=_WAIT_S)
+        errors = [error for message in messages if (error := message.error())]
+        if messages:
+            self._position = None if errors else _offset(messages[-1]) + 1
         for error in errors:
             if error.code() in _OUT_OF_RANGE:
                 raise Problem(
@@ -137,15 +137,15 @@ class TopicReader:
                     f"offset {self._onward} on, which were not read; what is lost must be sent again, and "
                     "'callward stream start --skip-lost' goes on behind it"
                 )
-        return [message for message in found if not message.error()]  # the broker is away: it comes back
+        return [message for message in messages if not message.error()]  # the broker is away: it comes back
 
     def _gather(self) -> None:
         if not self._held.messages:
             self._seek(self._onward)
         while not self._is_ripe():
-            found = self._read()
-            self._held.add(found)
-            if len(found) < _BATCH:  # what comes later is for the next time: others wait for this thread
+            messages = self._read()
+            self._held.add(messages)
+            if len(messages) < _BATCH:  # what comes later is for the next time: others wait for this thread
                 return
 
     def _is_ripe(self) -> bool:
@@ -175,7 +175,7 @@ class TopicReader:
                     return
                 if blocks.ahead(connection, self._topic.name, self._partition) >= self._settings.stream.blocks_ahead:
                     return
-                made = blocks.register(
+                registered = blocks.register(
                     connection,
                     self._files.run_id,
                     self._topic.name,
@@ -192,18 +192,17 @@ class TopicReader:
             return
         point("block-registered")
         self._onward = span[1]
-        self._hand_on([self._work(entry, by_source[entry.source]) for entry in made], span)
+        self._hand_on([self._work(entry, by_source[entry.source]) for entry in registered], span)
         self._held = _Held()
 
     def _take_up(self) -> None:
-        """An earlier reader of this run went on for a while after the engine had given it up: its ranges are read as it
-        cut them."""
+        """Queue the ranges, as they were cut, of an earlier reader that went on after the engine had given it up."""
         with database.reading(self._settings) as connection:
             self._again.extend(_spans(blocks.ranges(connection, self._topic.name, self._partition, self._onward or 0)))
         self._held = _Held()
 
     def _reread(self) -> pa.Table | None:
-        """The next registered range that is not complete, exactly as it was cut."""
+        """Return the next registered range that is not complete, exactly as it was cut; None when there is none yet."""
         span, entries = self._again[0]
         if not entries:
             self._again.popleft()
@@ -227,7 +226,7 @@ class TopicReader:
         self._ready.extend(zip(works, marks, strict=True))
 
     def _has_all(self, last: int) -> bool:
-        """Whether all messages before an offset are held. The last may be a transaction's mark, which nobody sees."""
+        """Return whether all messages before an offset are held. The last may be a transaction's hidden mark."""
         if self._held.messages and self._held.span[1] >= last:
             return True
         here = self._consumer.position([TopicPartition(self._topic.name, self._partition)])[0].offset
@@ -243,10 +242,10 @@ class TopicReader:
     def _by_source(self, messages: Sequence[Message]) -> dict[str, list[Message]]:
         if not self._topic.source_header:
             return {self._topic.source: list(messages)}
-        found: dict[str, list[Message]] = {}
+        by_source: dict[str, list[Message]] = {}
         for message in messages:
-            found.setdefault(kafka.source_of(self._topic, _headers(message)), []).append(message)
-        return found
+            by_source.setdefault(kafka.source_of(self._topic, _headers(message)), []).append(message)
+        return by_source
 
     def _work(self, entry: Range, messages: Sequence[Message]) -> pa.Table:
         ids: list[bytes | None] = [None] * len(messages)
@@ -264,7 +263,7 @@ class TopicReader:
 
 
 def _spans(known: Sequence[Range]) -> Iterator[tuple[tuple[int, int], list[Range]]]:
-    """Registered ranges in order, each with its blocks that are not complete."""
+    """Yield registered ranges in order, each with its blocks that are not complete."""
     for span, entries in groupby(known, key=lambda entry: (entry.first, entry.last)):
         yield span, [entry for entry in entries if not entry.complete]
 
@@ -284,7 +283,7 @@ def _size(messages: Sequence[Message]) -> int:
 
 
 def _oldest(messages: Sequence[Message]) -> datetime:
-    """When the first message came to the broker, by its clock; now, where it does not say."""
+    """Return when the first message came to the broker, by its clock; now, where it does not say."""
     kind, moment = messages[0].timestamp()
     at = moment / 1000 if kind else time.time()
     return datetime.fromtimestamp(min(at, time.time()), UTC).replace(tzinfo=None)

@@ -52,7 +52,7 @@ SOURCES = ("asterisk", "opensips", "generic", "plain")
 NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon
 BLOCK = {"block_mebibytes": 0.001}
-# Names of calls to callward.failpoints.point that a flush, a reader and house-keeping pass.
+# Names of calls to callward.failpoints.point that a flush, a reader and maintenance pass.
 POINTS = ("block-registered", "flushed", "commit-begun", "commit-half", "commit-ready", "rows-written", "before-remove")
 
 File = tuple[str, str, bytes]  # source, name, content
@@ -221,7 +221,7 @@ def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
 
 def forget(site: Any) -> int:
-    """What house-keeping does after a day: the slices of complete blocks are not kept."""
+    """What maintenance does after a day: the slices of complete blocks are not kept."""
     with database.writing(site.settings) as connection:
         return callward.lake.ledger.forget_slices(connection, database.now() + timedelta(1))
 
@@ -356,7 +356,7 @@ def test_small_files_that_cannot_be_merged_now_are_said_and_merged_the_next_time
     log = pipelines.stream.maintenance.stream_log
     monkeypatch.setattr(log, "failed", lambda event, problem, *_, **__: said.append(str(problem)))
     with runs.running(site.settings, "compact", ["compact"]) as other:
-        engine.work.house.round(last=True)
+        engine.work.maintenance.tick(last=True)
         runs.finish(site.settings, other, "done")
     assert len(_counting(site)) == before
     assert len(said) == 1 and said[0].startswith("small files were not merged: ") and other in said[0]
@@ -663,6 +663,6 @@ def test_house_keeping_closes_topic_files_of_days_that_are_over_and_leaves_today
                 blocks.register(connection, work.run_id, "cdr-east", 0, span, [part], "", named)
                 connection.execute(update(block_rows).values(committed_by=work.run_id))
         monkeypatch.setattr(pipelines.stream.maintenance, "datetime", Noon)
-        work.house.round(last=True)
+        work.maintenance.tick(last=True)
         statuses = {row.name: row.status for row in site._rows(input_files)}
         assert statuses == {"cdr-east/0/2026-03-31": "committed", "cdr-east/0/2026-04-01": "reading"}

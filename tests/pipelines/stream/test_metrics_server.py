@@ -108,7 +108,7 @@ def high(mark):
 def test_metrics_are_the_figures(site):
     run_id = begin(site)
     with monitors.serve(site.settings, run_id, high(100)) as monitor:
-        monitor.beat(job_runs=True)
+        monitor.heartbeat(job_runs=True)
         metrics = scrape(monitor)
         with database.reading(site.settings) as connection:
             now = watching.figures(connection, run_id, high(100)())
@@ -182,7 +182,7 @@ def locked(site):
 def test_a_locked_database_is_not_waited_for(site):
     """The last figures are told, as old ones, and again as new ones when the lock is gone."""
     with monitors.serve(site.settings, begin(site), keep_s=0.1) as monitor:
-        monitor.beat(job_runs=True)
+        monitor.heartbeat(job_runs=True)
         assert of(scrape(monitor), "up") == 1
         with locked(site):
             until(lambda: of(scrape(monitor), "up") == 0)
@@ -226,7 +226,7 @@ def test_ready_is_a_job_that_runs_and_is_fresh(site):
     run_id = begin(site, age_s=30)
     with monitors.serve(site.settings, run_id, keep_s=0.05) as monitor:
         assert ready(monitor) == ["the job does not run"]
-        monitor.beat(job_runs=True)
+        monitor.heartbeat(job_runs=True)
         assert ready(monitor) == []
         with database.writing(site.settings) as connection:
             old = database.now() - timedelta(seconds=site.settings.stream.fresh_seconds + 60)
@@ -236,15 +236,15 @@ def test_ready_is_a_job_that_runs_and_is_fresh(site):
             connection.execute(update(blocks).values(oldest_at=database.now()))
             connection.execute(update(streams).values(stop_requested_at=database.now()))
         until(lambda: ready(monitor) == ["a stop was asked for"])
-        monitor.beat(job_runs=False)
+        monitor.heartbeat(job_runs=False)
         assert ready(monitor) == ["the job does not run", "a stop was asked for"]
 
 
 def test_a_supervisor_that_hangs_is_not_healthy(site, monkeypatch):
     with monitors.serve(site.settings, begin(site)) as monitor:
-        monitor.beat(job_runs=True)
+        monitor.heartbeat(job_runs=True)
         assert ask(monitor.address, "/healthz")[0] == 200
-        monkeypatch.setattr(monitors, "_PULSE_S", -1.0)
+        monkeypatch.setattr(monitors, "_HEARTBEAT_S", -1.0)
         status, _, body = ask(monitor.address, "/healthz")
         assert (status, json.loads(body)["healthy"]) == (503, False)
         assert "the supervisor hangs" in ready(monitor)
@@ -256,7 +256,7 @@ def test_a_supervisor_that_hangs_is_not_healthy(site, monkeypatch):
 def test_nothing_is_served_where_the_settings_name_no_address(site):
     site.set(stream={"metrics": ""})
     with monitors.serve(site.settings, "any") as monitor:
-        monitor.beat(job_runs=True)
+        monitor.heartbeat(job_runs=True)
         assert monitor.address is None and monitor.health()["healthy"]
 
 

@@ -391,12 +391,12 @@ def balances(settings: Settings, connection: Connection) -> list[Balance]:
         .group_by(c.tenant, c.unit, c.window)
         .order_by(c.tenant, c.unit, c.window)
     )
-    found = []
+    lines = []
     for tenant, unit, window, *sums in connection.execute(query):
         scope, (spent, gone) = Scope(tenant, unit, window), map(int, sums)  # PostgreSQL sums to decimals
         cap = cap_of(settings, scope)
-        found.append(Balance(**vars(scope), cap=cap, spent=spent, lost=gone, left=max(cap - spent, 0)))
-    return found
+        lines.append(Balance(**vars(scope), cap=cap, spent=spent, lost=gone, left=max(cap - spent, 0)))
+    return lines
 
 
 # -- publishing --------------------------------------------------------------------------------------------------------

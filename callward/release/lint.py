@@ -32,16 +32,16 @@ def lint(
     roles: Mapping[str, str] | None = None,
     others: Sequence[Release] = (),
 ) -> list[Finding]:
-    """What is wrong with a declaration.
+    """Return what is wrong with a declaration.
 
     `volumes`: how full its cells would be, from made-up or public figures, never from the data. `roles`: tenant →
     "controller" or "processor", by the policies in force. `others`: the declarations beside it, it among them.
     """
-    found = [*_tenants(release, settings, roles or {}), *_outside(release, settings), *_thresholds(release, others)]
-    found += _budget(release, settings, [one for one in others if one.name != release.name])
+    findings = [*_tenants(release, settings, roles or {}), *_outside(release, settings), *_thresholds(release, others)]
+    findings += _budget(release, settings, [other for other in others if other.name != release.name])
     if volumes is not None and release.kind == "dp":
-        found += _grain(release, volumes)
-    return found
+        findings += _grain(release, volumes)
+    return findings
 
 
 def _tenants(release: Release, settings: Settings, roles: Mapping[str, str]) -> Iterable[Finding]:
@@ -101,7 +101,7 @@ def _same_rows(release: Release, other: Release) -> bool:
 
 
 def _joined(release: Release, other: Release) -> bool:
-    """Whether one of the two is a coarser partition of the other."""
+    """Return whether one of the two is a coarser partition of the other."""
     coarse, fine = (release, other) if release.suppression.coarsens == other.name else (other, release)
     if coarse.suppression.coarsens != fine.name:
         return False
@@ -114,7 +114,7 @@ def _joined(release: Release, other: Release) -> bool:
 
 
 def monthly(release: Release) -> int:
-    """nano-rho that all periods of a month take."""
+    """Return nano-rho that all periods of a month take."""
     return release.rho * (_DAYS if release.grain == "day" else 1)
 
 
@@ -125,10 +125,10 @@ def _budget(release: Release, settings: Settings, others: Sequence[Release]) -> 
     for scope in budget.scopes(release, month):
         if scope.window == budget.EVER:
             continue
-        sharing = [one for one in others if one.rho and _charges(one, scope.tenant, scope.unit)]
+        sharing = [other for other in others if other.rho and _charges(other, scope.tenant, scope.unit)]
         takes, cap = monthly(release) + sum(map(monthly, sharing)), budget.cap_of(settings, scope)
         if takes > cap:
-            with_them = f" together with {', '.join(one.name for one in sharing)}" if sharing else ""
+            with_them = f" together with {', '.join(other.name for other in sharing)}" if sharing else ""
             yield Finding(
                 "budget",
                 f"a month of it{with_them} takes {budget.rho_text(takes)} rho of each {scope.unit} of {scope.tenant}, "
@@ -149,7 +149,7 @@ def _fitting(release: Release, cap: int, sharing: Sequence[Release]) -> int:
 
 
 def _grain(release: Release, volumes: Volumes) -> Iterable[Finding]:
-    """Cells mostly under ten sigma tell of noise: which coarser grain would tell of calls."""
+    """Yield a finding where most cells lie under ten sigma: they show noise, and a coarser grain would show calls."""
     share, sigma = useful_share(release, volumes), release.sigmas()[0]
     if share >= USEFUL_SHARE:
         return
@@ -157,8 +157,8 @@ def _grain(release: Release, volumes: Volumes) -> Iterable[Finding]:
         f"the grain is too fine: {share:.0%} of what is counted lies in cells above ten sigma ({10 * sigma:,.0f}), "
         f"and {USEFUL_SHARE:.0%} should"
     )
-    found = coarser(release, volumes, USEFUL_SHARE)
-    if found is None:
+    better = coarser(release, volumes, USEFUL_SHARE)
+    if better is None:
         yield Finding("grain", f"{sentence}; no coarser grain reaches that: it takes more budget, or more calls")
         return
-    yield Finding("grain", f"{sentence}; {found.words} gives {found.share:.0%} in {found.cells:,} cells")
+    yield Finding("grain", f"{sentence}; {better.words} gives {better.share:.0%} in {better.cells:,} cells")

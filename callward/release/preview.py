@@ -52,7 +52,7 @@ class Volumes:
 
 
 def expected_volumes(release: Release) -> Volumes | None:
-    """The traffic that a declaration expects; None where it says nothing."""
+    """Return the traffic that a declaration expects; None where it says nothing."""
     return Volumes(release.expected.calls_per_day, release.expected.units) if release.expected else None
 
 
@@ -78,8 +78,8 @@ class Coarser:
 # -- made-up traffic ---------------------------------------------------------------------------------------------------
 
 
-def made(release: Release, volumes: Volumes) -> Made:
-    """Rows of one period: areas by Zipf's law and mostly one's own, hours of a working day, a few who call a lot."""
+def made_up_rows(release: Release, volumes: Volumes) -> Made:
+    """Return rows of one period: areas by Zipf's law, mostly one's own; hours of a working day; a few heavy callers."""
     rng = np.random.default_rng(_SEED)
     calls = volumes.calls_per_day * (_MONTH_DAYS if release.grain == "month" else 1)
     part = min(1.0, _MOST_ROWS / calls)
@@ -89,7 +89,7 @@ def made(release: Release, volumes: Volumes) -> Made:
     cell = np.zeros(rows, np.uint64)
     for axis, size in zip(grid.axes, grid.shape, strict=True):
         cell = cell * np.uint64(size) + _labels(rng, axis, unit).astype(np.uint64)
-    counts = np.stack([_figures(rng, one.name, rows) for one in release.measures], axis=1)
+    counts = np.stack([_figures(rng, measure.name, rows) for measure in release.measures], axis=1)
     return Made(unit.astype(np.uint64), cell, counts, 1 / part)
 
 
@@ -100,7 +100,7 @@ def _units(rng: np.random.Generator, rows: int, units: int) -> np.ndarray:
 
 
 def _labels(rng: np.random.Generator, axis: Axis, unit: np.ndarray) -> np.ndarray:
-    """A label for each row; of areas the unit's own more often than not."""
+    """Return a label for each row; of areas the unit's own more often than not."""
     weight = _weights(axis)
     label = picked(rng, len(unit), weight)
     if not axis.column.endswith("_prefix"):
@@ -110,7 +110,7 @@ def _labels(rng: np.random.Generator, axis: Axis, unit: np.ndarray) -> np.ndarra
 
 
 def _weights(axis: Axis) -> np.ndarray:
-    """How much falls on each label: by its codes, so that a coarser domain has the sums of the finer one's."""
+    """Return how much falls on each label: by its codes, so that a coarser domain has the sums of the finer one's."""
     weight = np.array([sum(_weight(axis, code) for code in codes) for _, codes in axis.domain.cells])
     weight /= weight.sum()
     return np.r_[weight * (1 - _ELSEWHERE), _ELSEWHERE] if axis.domain.other is not None else weight
@@ -128,7 +128,7 @@ def _weight(axis: Axis, code: str) -> float:
 
 
 def _figures(rng: np.random.Generator, name: str, rows: int) -> np.ndarray:
-    """What rows add to a measure, like real ones."""
+    """Return what rows add to a measure, like real ones."""
     answered = rng.random(rows) < 0.6
     if name in ("talk_s", "billable_s"):
         return np.where(answered, np.clip(rng.lognormal(4.3, 1.2, rows), 1, 14_400), 0).astype(np.int64)
@@ -143,10 +143,10 @@ def _figures(rng: np.random.Generator, name: str, rows: int) -> np.ndarray:
 
 
 def true_figures(release: Release, rows: Made) -> np.ndarray:
-    """What each cell would truly have; float [size, m]. Distinct units are counted once in a cell."""
+    """Return what each cell would truly have; float [size, m]. Distinct units are counted once in a cell."""
     exact = np.zeros((release.grid().size, len(release.measures)))
-    for at, one in enumerate(release.measures):
-        if release.measure(one.name).distinct:
+    for at, measure in enumerate(release.measures):
+        if release.measure(measure.name).distinct:
             cell = np.unique(np.stack([rows.unit, rows.cell]), axis=1)[1]
             exact[:, at] = np.bincount(cell.astype(np.int64), minlength=len(exact))
         else:
@@ -155,7 +155,7 @@ def true_figures(release: Release, rows: Made) -> np.ndarray:
 
 
 def bounded_figures(release: Release, rows: Made) -> np.ndarray:
-    """What is left of it when no unit weighs more than is declared; float [size, m]."""
+    """Return the cells when no unit weighs more than is declared; float [size, m]."""
     dense = np.zeros((release.grid().size, len(release.measures)))
     if release.bounding.method == "l0":
         kept = bounding.bound_l0(
@@ -164,7 +164,7 @@ def bounded_figures(release: Release, rows: Made) -> np.ndarray:
         cell, counts = bounding.sums(kept.cell, kept.counts)
         dense[cell.astype(np.int64)] = counts
         return dense * rows.weight
-    once = [1 if release.measure(one.name).distinct else np.iinfo(np.int64).max for one in release.measures]
+    once = [1 if release.measure(measure.name).distinct else np.iinfo(np.int64).max for measure in release.measures]
     kept = bounding.combine(rows.unit, rows.cell, rows.counts, np.array(once, np.int64))
     cell, counts = bounding.clip_l2(kept.unit, kept.cell, kept.counts, release.clips(), bounding.SCALE)
     dense[cell.astype(np.int64)] = counts / bounding.SCALE
@@ -172,20 +172,20 @@ def bounded_figures(release: Release, rows: Made) -> np.ndarray:
 
 
 def expected(release: Release, volumes: Volumes, at: int = 0) -> np.ndarray:
-    """What each cell would have of a measure on average, without drawing any row; float [size]."""
+    """Return what each cell would have of a measure on average, without drawing any row; float [size]."""
     calls = volumes.calls_per_day * (_MONTH_DAYS if release.grain == "month" else 1)
-    one = release.measures[at]
+    measure = release.measures[at]
     anywhere, at_home, home = _chances(release)
-    if not release.measure(one.name).distinct:
-        return np.asarray(calls * _MEANS.get(one.name, 1.0) * (home * at_home + (1 - home) * anywhere))
-    found = np.zeros(len(anywhere))
+    if not release.measure(measure.name).distinct:
+        return np.asarray(calls * _MEANS.get(measure.name, 1.0) * (home * at_home + (1 - home) * anywhere))
+    figures = np.zeros(len(anywhere))
     for units, each in _classes_of_units(calls, volumes.units):
-        found += units * (home * -np.expm1(-each * at_home) + (1 - home) * -np.expm1(-each * anywhere))
-    return found
+        figures += units * (home * -np.expm1(-each * at_home) + (1 - home) * -np.expm1(-each * anywhere))
+    return figures
 
 
 def _chances(release: Release) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per cell: the chance of a call of a unit from elsewhere, of one at home there, and of being at home there."""
+    """Return per cell the chance of a unit's call from elsewhere, of one at home there, and of being at home there."""
     anywhere, at_home, home, settled = (np.ones(1) for _ in range(4))
     for axis in release.grid().axes:
         weight = _weights(axis)
@@ -198,16 +198,16 @@ def _chances(release: Release) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _classes_of_units(calls: int, units: int) -> list[tuple[float, float]]:
-    """Units in classes of equal size, with the calls of each: quantiles of what `_units` draws; call centres last."""
+    """Return units in classes of equal size, with the calls of each: quantiles of `_units`; call centres last."""
     at = (np.arange(_UNIT_CLASSES) + 0.5) / _UNIT_CLASSES
-    weight = np.exp(1.1 * np.array([NormalDist().inv_cdf(one) for one in at]))
+    weight = np.exp(1.1 * np.array([NormalDist().inv_cdf(quantile) for quantile in at]))
     each = 0.9 * calls * weight / (weight.sum() * units / _UNIT_CLASSES)
     centres = max(1, units // _CENTRES)
-    return [*((units / _UNIT_CLASSES, one) for one in each.tolist()), (centres, 0.1 * calls / centres)]
+    return [*((units / _UNIT_CLASSES, calls_each) for calls_each in each.tolist()), (centres, 0.1 * calls / centres)]
 
 
 def useful_share(release: Release, volumes: Volumes, at: int = 0) -> float:
-    """The share of a measure that lies in cells of at least ten standard deviations of its noise."""
+    """Return the share of a measure that lies in cells of at least ten standard deviations of its noise."""
     figures = expected(release, volumes, at)
     return float(figures[figures >= _TEN * release.sigmas()[at]].sum() / max(figures.sum(), 1e-9))
 
@@ -247,9 +247,9 @@ class Preview:
 
 
 def preview(release: Release, volumes: Volumes) -> Preview:
-    """Relative errors by size of cell on made-up traffic, with the noise that would be drawn and the same bounding."""
+    """Return relative errors by size of cell on made-up traffic, with the noise and the bounding of the release."""
     _check_dp(release)
-    rows = made(release, volumes)
+    rows = made_up_rows(release, volumes)
     exact, bounded = true_figures(release, rows), bounded_figures(release, rows)
     useful = [useful_share(release, volumes, at) for at in range(len(release.measures))]
     kept = bounded.sum(axis=0) / np.maximum(exact.sum(axis=0), 1e-9)
@@ -261,7 +261,7 @@ def preview(release: Release, volumes: Volumes) -> Preview:
 
 
 def preview_published(release: Release, values: np.ndarray, source: str) -> Preview:
-    """The same on a table that is out already (int64 [size, m]): of noise alone, as nobody's share in it is known."""
+    """Return the same on a published table (int64 [size, m]): of noise alone, as nobody's share in it is known."""
     _check_dp(release)
     exact = np.maximum(values, 0).astype(float)
     useful = [
@@ -279,12 +279,12 @@ def _check_dp(release: Release) -> None:
 def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Sequence[float]) -> list[MeasurePreview]:
     rng = np.random.default_rng(_SEED)  # a stand-in for OpenDP's noise: nothing here is secret
     previews = []
-    for at, (one, sigma) in enumerate(zip(release.measures, release.sigmas(), strict=True)):
+    for at, (measure, sigma) in enumerate(zip(release.measures, release.sigmas(), strict=True)):
         truth = exact[:, at]
         error = np.abs(bounded[:, at] + np.rint(rng.normal(0, sigma, len(truth))) - truth)
         previews.append(
             MeasurePreview(
-                name=one.name,
+                name=measure.name,
                 sigma=round(sigma, 1),
                 error_95=publication.error_of(sigma),
                 useful_share=round(useful[at], 4),
@@ -295,7 +295,7 @@ def _errors(release: Release, exact: np.ndarray, bounded: np.ndarray, useful: Se
 
 
 def _classes(truth: np.ndarray, error: np.ndarray) -> Iterator[SizeClass]:
-    """Median and 95th percentile of the relative error, by classes of true size."""
+    """Yield median and 95th percentile of the relative error, by classes of true size."""
     for low, high in zip(_SIZES, (*_SIZES[1:], math.inf), strict=True):
         inside = (truth >= low) & (truth < high)
         if inside.any():
@@ -313,19 +313,19 @@ def _classes(truth: np.ndarray, error: np.ndarray) -> Iterator[SizeClass]:
 
 
 def coarser(release: Release, volumes: Volumes, share: float) -> Coarser | None:
-    """The finest coarser grain at which `share` of what is counted lies in useful cells; None where none does."""
+    """Return the finest coarser grain at which `share` of the counts lies in useful cells; None without one."""
     candidates = sorted(_candidates(release), key=lambda pair: -pair[1].grid().size)
-    for words, one in candidates:
-        found = useful_share(one, volumes)
-        if found >= share:
-            return Coarser(words, found, one.grid().size)
+    for words, candidate in candidates:
+        useful = useful_share(candidate, volumes)
+        if useful >= share:
+            return Coarser(words, useful, candidate.grid().size)
     return None
 
 
 def _candidates(release: Release) -> Iterator[tuple[str, Release]]:
-    """Grains that are one or two steps coarser: a coarser domain, a dimension less, months in place of days."""
+    """Yield grains one or two steps coarser: a coarser domain, a dimension less, months in place of days."""
     steps = list(_steps(release))
-    for chosen in (*((one,) for one in steps), *combinations(steps, 2)):
+    for chosen in (*((step,) for step in steps), *combinations(steps, 2)):
         touched = [name for name, _, _ in chosen]
         if len(set(touched)) < len(touched):
             continue

@@ -10,8 +10,7 @@ import pytest
 from callward.release import declaration
 from callward.release import lint as lints
 from callward.release.lint import lint
-from callward.release.preview import Volumes, coarser, expected, preview, true_figures, useful_share
-from callward.release.preview import made as drawn_rows
+from callward.release.preview import Volumes, coarser, expected, made_up_rows, preview, true_figures, useful_share
 from callward.settings import ReleaseCaps, Settings, Tenant
 from schemas.release import example as example_text
 from schemas.release import examples
@@ -115,7 +114,7 @@ def test_a_grain_of_noise_is_refused_with_one_that_works() -> None:
 def test_averages_are_those_of_the_traffic_that_is_drawn(measures: tuple[str, ...]) -> None:
     release = made(dimensions=AREA + DIRECTION, measures=measures)
     small = Volumes(300_000, 27_000)  # all of it is drawn, not a part
-    drawn, mean = true_figures(release, drawn_rows(release, small))[:, 0], expected(release, small)
+    drawn, mean = true_figures(release, made_up_rows(release, small))[:, 0], expected(release, small)
     assert drawn.sum() == pytest.approx(mean.sum(), rel=0.1)
     large = mean > mean.max() / 10
     assert np.median(np.abs(drawn[large] - mean[large]) / mean[large]) < 0.15

@@ -128,18 +128,24 @@ def answer(
     identity: str = "",
     refuse: str = "",
     note: str = "",
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Answer a request that waits: do what it asks, or refuse it with a code."""
-    request = request_register.found(settings, request_id)
+    """Answer a request that waits: do what it asks, or refuse it with a code. A dry run counts what is found."""
+    request = request_register.find(settings, request_id)
     if request.status not in WAITING:
         raise UsageProblem(f"request {request_id} is {request.status}; 'callward request appeal' takes it up again")
     if refuse:
-        return _refuse(settings, request, _code(refuse), hand, today, note)
+        code = _code(refuse)
+        if dry_run:
+            return {**_said(request_register.refused(request, code), today), "dry_run": True}
+        return _refuse(settings, request, code, hand, today, note)
     if not (identity or request.identity):
         raise UsageProblem("say how the identity was verified (--identity), or refuse it: --refuse IDENTITY")
     if request.kind in TOLD:
         _check_target(settings, request.kind, hand.to)
     verified = replace(request, identity=identity or request.identity)
+    if dry_run:
+        return {**_said(verified, today), "dry_run": True, "found": _counted(settings, verified)}
     request = request_register.change(settings, request, verified, "verified", hand.person, hand.key_file, note)
     return _answer(settings, request, hand, today)
 
@@ -184,7 +190,7 @@ def _policies(settings: Settings, tenant: str) -> Policies:
 def _said(request: Request, today: date) -> dict[str, Any]:
     """What became of a request, for whoever handles it and for the letter to the person."""
     words = request_register.WORDS[request.refusal] if request.refusal else None
-    return {**request.document(today), "words": words, **request.answer}
+    return {**vars(request.summary(today)), "words": words, **request.answer}
 
 
 def _check_wants(settings: Settings, tenant: str, kind: str, wants: Mapping[str, Any]) -> None:
@@ -456,7 +462,7 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
         certificate = erasure_disposal.finish(settings, run_id, run_id, today)
         runs.finish(settings, run_id, "done", {"request_id": request.request_id})
     restrictions.mark(settings)
-    done = request_register.found(settings, request.request_id)
+    done = request_register.find(settings, request.request_id)
     said = {**_said(done, today), "certificate": certificate}
     if request.kind == "erase":
         said["elsewhere"] = elsewhere(_policies(settings, request.tenant), today)
@@ -473,7 +479,7 @@ def _write_anew(settings: Settings, request: Request, run_id: str, dates: Sequen
 
     def work(attempt: int) -> None:
         engine.run(settings, reference, build)
-        if len(request_register.found(settings, request.request_id).history) == before:
+        if len(request_register.find(settings, request.request_id).history) == before:
             raise CommitConflict
 
     retry_on_conflict(work, sentence=_CONFLICTS)
@@ -489,17 +495,26 @@ def _resume(settings: Settings, run_id: str, today: date) -> None:
         erasure_disposal.finish(settings, erasure.disposal_id, run_id, today)
 
 
-def finish_erasures(settings: Settings, today: date) -> list[dict[str, Any]]:
-    """Erasures that had to leave something, once more: a hold may have been released, a floor may have passed."""
+def finish_erasures(settings: Settings, today: date, *, dry_run: bool = False) -> list[dict[str, Any]]:
+    """Erasures that had to leave something, once more: a hold may have been released, a floor may have passed.
+
+    A dry run says which these are.
+    """
+    if dry_run:
+        return [{**_said(request, today), "dry_run": True} for request in _with_rows_left(settings)]
     with runs.running(settings, "erase", [LEASE]) as run_id:
         _resume(settings, run_id, today)
         runs.finish(settings, run_id, "done")
-    left = [
+    return [_altered(settings, request, today) for request in _with_rows_left(settings)]
+
+
+def _with_rows_left(settings: Settings) -> list[Request]:
+    """Return erasures that had to leave something."""
+    return [
         request
-        for request in request_register.listed(settings, everything=True)
+        for request in request_register.list_requests(settings, everything=True)
         if request.kind == "erase" and request.status not in WAITING and request.answer.get("left")
     ]
-    return [_altered(settings, request, today) for request in left]
 
 
 # -- restrict --------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Piece:
     rows: int | None = None
 
 
-def give_back(
+def return_data(
     settings: Settings,
     tenant: str,
     recipient: str,
@@ -124,7 +124,8 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
         yield Piece(f"policies/version-{version.version}.{suffix}", "policy", text.encode())
     listed = holds.list_holds(settings, holds.COMPLIANCE, today)
     placed = [results.to_document(hold) for hold in listed if hold.tenant == tenant]
-    asked = [r.document(today) for r in request_register.listed(settings, tenant=tenant, everything=True)]
+    requests_of = request_register.list_requests(settings, tenant=tenant, everything=True)
+    asked = [results.to_document(request.summary(today)) for request in requests_of]
     told = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
     yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())
 
@@ -208,14 +209,20 @@ def _manifest(
     }
 
 
-def open_up(folder: Path, private: Path, to: Path, signer: str) -> dict[str, Any]:
-    """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read."""
+def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run: bool = False) -> dict[str, Any]:
+    """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read.
+
+    A dry run checks and decrypts every file, and writes none.
+    """
     manifest = data_return.read(folder, signer)
     made = data_return.opened(manifest, data_return.private_key(private))
-    _make_folder(to)
+    if not dry_run:
+        _make_folder(to)
     for item in manifest["files"]:
         name = item["name"].removesuffix(SUFFIX)
-        _put(to / name, data_return.unseal(made, name, (folder / item["name"]).read_bytes()))
+        content = data_return.unseal(made, name, (folder / item["name"]).read_bytes())
+        if not dry_run:
+            _put(to / name, content)
     return {"tenant": manifest["tenant"], "folder": str(to), "files": len(manifest["files"])}
 
 
@@ -262,7 +269,7 @@ def _check_holds(settings: Settings, tenant: str, today: date) -> None:
 
 
 def _check_requests(settings: Settings, tenant: str) -> None:
-    waiting = request_register.listed(settings, tenant=tenant)
+    waiting = request_register.list_requests(settings, tenant=tenant)
     if waiting:
         raise Problem(
             f"{len(waiting)} requests of persons wait for an answer ('callward request list'); answer them first"

@@ -79,7 +79,7 @@ class Scene:
 
     def go_on(self) -> None:
         """What the clerk does after a crash: answer what still waits, and finish what was begun."""
-        for request in request_register.listed(self.site.settings):
+        for request in request_register.list_requests(self.site.settings):
             assert self.command("request", "answer", request.request_id).check_clean([CALLER]).code == 0
         finish = ["request", "erase", "--finish", "--config", str(self.site.settings.path)]
         assert run(*finish).check_clean([CALLER]).code == 0
@@ -91,7 +91,7 @@ class Scene:
         assert site.differing() == 0 and site.unbalanced() == {}
         assert [row.status for row in site._rows(disposals)] == ["done"]
         assert [row.status for row in site._rows(certificates)] == ["complete"]
-        assert request_register.listed(site.settings) == []
+        assert request_register.list_requests(site.settings) == []
         site.night(now_ms=int(database.now().timestamp() * 1000) + 86_400_000)
         assert strays(site) == []
 
@@ -120,7 +120,7 @@ def test_an_erasure_killed_at_random_ends_the_same(scene, seed):
     settings = scene.site.settings
     person = ["--config", str(settings.path), "--person", "ada", "--key", str(scene.folder / "ada")]
     killed_after(random.Random(seed).uniform(0.1, 1.5), "request", "erase", *WHOM, *person)
-    if not request_register.listed(settings, everything=True):
+    if not request_register.list_requests(settings, everything=True):
         assert scene.erase().code == 0
     scene.go_on()
     scene.check_erased()
@@ -154,13 +154,13 @@ def test_a_closing_killed_at_a_point_ends_the_same(workspace, feed_source, tmp_p
 
 def test_an_export_killed_before_it_is_noted_is_given_again(scene, tmp_path):
     assert scene.command("request", "export", *WHOM, "--to", str(tmp_path / "a"), crash="request-written").code == -9
-    (request,) = request_register.listed(scene.site.settings)
+    (request,) = request_register.list_requests(scene.site.settings)
     to = tmp_path / "b"
     done = scene.command("request", "answer", request.request_id, "--to", str(to), "--json").check_clean([CALLER])
     assert done.code == 0, done.err
     for name in ("answer.json", "calls.csv"):
         assert (to / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
-    assert request_register.listed(scene.site.settings) == []
+    assert request_register.list_requests(scene.site.settings) == []
 
 
 @pytest.mark.parametrize("lift", [False, True])

@@ -34,7 +34,7 @@ from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies, call_clock
 from callward.retention.policy.rules import floor_of
-from callward.retention.requests.register import Request, found
+from callward.retention.requests.register import Request, find
 from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.retention import suppressions
@@ -318,7 +318,7 @@ class _FulfilRequestFn(beam.DoFn):
     def setup(self) -> None:
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
         settings = self._files.workspace.settings
-        self._request = found(settings, self._request_id)
+        self._request = find(settings, self._request_id)
         with database.reading(settings) as connection:
             fingerprint = holds.fingerprint(connection)
             policies = policy_register.in_force(settings, connection)[self._request.tenant]

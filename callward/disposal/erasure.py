@@ -50,7 +50,7 @@ def commit(settings: Settings, run_id: str, request_id: str, changes: RequestCha
 
     Raises CommitConflict when a partition or a hold changed since they were read.
     """
-    request = request_register.found(settings, request_id)
+    request = request_register.find(settings, request_id)
     with database.writing(settings) as connection:
         if record.find(connection, run_id) is not None:
             return
@@ -138,7 +138,7 @@ class ErasureParticulars(Particulars):
 
     def facts(self, settings: Settings, disposal: Disposal, tombstones: Sequence[Tombstone]) -> Facts:
         """Return what stays as one figure, whatever keeps it: a law, an order, or one that is confidential."""
-        request = request_register.found(settings, str(disposal.about))
+        request = request_register.find(settings, str(disposal.about))
         kept = sum(rows for what, rows in request.answer.get("rows", {}).items() if what in ("kept", "blanked"))
         held = [Held(request.tenant, "billing_transaction", kept)] if kept else []
         return Facts(tombstones, held, completes=_partial_before(settings, disposal))

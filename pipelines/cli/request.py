@@ -1,6 +1,7 @@
-"""request: requests of persons about their data."""
+"""`callward request`: requests of persons about their data."""
 
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,27 +10,15 @@ import typer
 
 from callward import database
 from callward.errors import UsageProblem
-from callward.settings import load
-from pipelines import terminal
-from pipelines.cli.options import AsJson, Config, DryRun
+from pipelines.cli.command import command
+from pipelines.cli.options import Changing, Reading
+from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Requests of persons: access, correct, erase, restrict, export.")
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose records the person asks about.")]
-Number = Annotated[str | None, typer.Option("--number", help="The person's number; it stays in your shell's history.")]
-NumberFile = Annotated[
-    str | None, typer.Option("--number-file", help="A file with the number alone; - reads standard input.")
-]
-Account = Annotated[str | None, typer.Option("--account", help="The person's account.")]
-Country = Annotated[
-    str | None, typer.Option("--country", help="ISO country that the number is written in; default: the sources'.")
-]
 Identity = Annotated[
     str, typer.Option("--identity", help="How the identity was verified; without it the request is only recorded.")
-]
-Regime = Annotated[str | None, typer.Option("--regime", help="pipeda, us or gdpr; default: the tenant's setting.")]
-Received = Annotated[
-    str | None, typer.Option("--received", metavar="DATE", help="When it came in (UTC); default: today.")
 ]
 Person = Annotated[str, typer.Option("--person", help="Who handles it: a registered person.")]
 Key = Annotated[Path, typer.Option("--key", help="That person's key file.")]
@@ -37,96 +26,94 @@ RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's
 To = Annotated[Path | None, typer.Option("--to", help="Where the answer goes: a new file (export: a new folder).")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept sealed with the request.")]
 
-_COLUMNS = ("request_id", "tenant", "kind", "status", "received", "due", "days_left", "verified", "answered", "refusal")
+
+@dataclass(frozen=True, kw_only=True)
+class Whom:
+    """Options that say whom a request is about: a number, or an account."""
+
+    number: Annotated[
+        str | None, typer.Option("--number", help="The person's number; it stays in your shell's history.")
+    ] = None
+    number_file: Annotated[
+        str | None, typer.Option("--number-file", help="A file with the number alone; - reads standard input.")
+    ] = None
+    account: Annotated[str | None, typer.Option("--account", help="The person's account.")] = None
+    country: Annotated[
+        str | None, typer.Option("--country", help="ISO country that the number is written in; default: the sources'.")
+    ] = None
 
 
-@app.command()
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """Options that say how and when a request came in."""
+
+    identity: Identity = ""
+    regime: Annotated[
+        str | None, typer.Option("--regime", help="pipeda, us or gdpr; default: the tenant's setting.")
+    ] = None
+    received: Annotated[
+        str | None, typer.Option("--received", metavar="DATE", help="When it came in (UTC); default: today.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handling:
+    """Who handles a request."""
+
+    person: Person
+    key: Key
+
+
+@command(app, "callward request access --tenant default --account acct-0001 --person ada --key ada.sign --to a.json")
 def access(
-    tenant: Tenant,
-    person: Person,
-    key: Key,
-    number: Number = None,
-    number_file: NumberFile = None,
-    account: Account = None,
-    country: Country = None,
-    identity: Identity = "",
-    regime: Regime = None,
-    received: Received = None,
-    to: To = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+    tenant: Tenant, whom: Whom, receipt: Receipt, handling: Handling, options: Changing, to: To = None
+) -> Result:
     """What is held of a person, what for and until when, and the calls: one JSON file that only you can read."""
-    whom = (number, number_file, account, country)
-    _ask("access", tenant, whom, identity, regime, received, {}, (person, key, to), dry_run, as_json, config)
+    return _ask("access", tenant, whom, receipt, (handling.person, handling.key, to), options)
 
 
-@app.command()
+@command(app, "callward request export --tenant default --account acct-0001 --person ada --key ada.sign --to answer")
 def export(
-    tenant: Tenant,
-    person: Person,
-    key: Key,
-    number: Number = None,
-    number_file: NumberFile = None,
-    account: Account = None,
-    country: Country = None,
-    identity: Identity = "",
-    regime: Regime = None,
-    received: Received = None,
-    to: To = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+    tenant: Tenant, whom: Whom, receipt: Receipt, handling: Handling, options: Changing, to: To = None
+) -> Result:
     """The same in a portable form: a folder with answer.json and calls.csv."""
-    whom = (number, number_file, account, country)
-    _ask("export", tenant, whom, identity, regime, received, {}, (person, key, to), dry_run, as_json, config)
+    return _ask("export", tenant, whom, receipt, (handling.person, handling.key, to), options)
 
 
-@app.command()
+@command(app, "callward request erase --tenant default --number-file - --person ada --key ada.sign")
 def erase(
+    whom: Whom,
+    receipt: Receipt,
+    options: Changing,
     person: Annotated[str | None, typer.Option("--person", help="Who handles it: a registered person.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="That person's key file.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Whose records the person asks about.")] = None,
-    number: Number = None,
-    number_file: NumberFile = None,
-    account: Account = None,
-    country: Country = None,
-    identity: Identity = "",
-    regime: Regime = None,
-    received: Received = None,
     finish: Annotated[
         bool, typer.Option("--finish", help="Go on with erasures that had to leave something; for cron.")
     ] = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Take a person's rows out of both views, but for what the law requires or a hold keeps; ends in a certificate."""
     if finish:
         from pipelines import request as requests
+        from pipelines.reports import request as report
 
-        _say_all(requests.finish_erasures(load(config), _today()), as_json)
-        return
+        erasures = requests.finish_erasures(options.settings(), _today(), dry_run=options.dry_run)
+        return report.ErasuresFinished([report.RequestOutcome(erasure) for erasure in erasures])
     if tenant is None or person is None or key is None:
         raise UsageProblem("erase needs --tenant, --person and --key (or --finish alone)")
-    whom = (number, number_file, account, country)
-    _ask("erase", tenant, whom, identity, regime, received, {}, (person, key, None), dry_run, as_json, config)
+    return _ask("erase", tenant, whom, receipt, (person, key, None), options)
 
 
-@app.command()
+@command(
+    app,
+    "callward request correct --tenant default --account acct-0001 --set account=acct-0002 --person ada --key ada.sign",
+)
 def correct(
     tenant: Tenant,
-    person: Person,
-    key: Key,
-    number: Number = None,
-    number_file: NumberFile = None,
-    account: Account = None,
-    country: Country = None,
-    identity: Identity = "",
-    regime: Regime = None,
-    received: Received = None,
+    whom: Whom,
+    receipt: Receipt,
+    handling: Handling,
+    options: Changing,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="account=ID or direction=WORD; may be given again.")
     ] = None,
@@ -135,170 +122,131 @@ def correct(
     statement: Annotated[
         str | None, typer.Option("--statement-file", help="The person's statement of disagreement; - reads it.")
     ] = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Set the account or the direction of a person's calls; or keep a statement where nothing can be changed."""
-    if number_file == "-" and statement == "-":
+    if whom.number_file == "-" and statement == "-":
         raise UsageProblem("standard input holds one of them: the number or the statement")
     wants: dict[str, Any] = _settings_of(change or [])
     wants |= {"from": _iso("--from", first), "to": _iso("--to", last)}
     if statement is not None:
         wants["statement"] = _read(statement)
     wants = {name: value for name, value in wants.items() if value is not None}
-    whom = (number, number_file, account, country)
-    _ask("correct", tenant, whom, identity, regime, received, wants, (person, key, None), dry_run, as_json, config)
+    return _ask("correct", tenant, whom, receipt, (handling.person, handling.key, None), options, wants)
 
 
-@app.command()
+@command(app, "callward request restrict --tenant default --account acct-0001 --person ada --key ada.sign")
 def restrict(
     tenant: Tenant,
-    person: Person,
-    key: Key,
-    number: Number = None,
-    number_file: NumberFile = None,
-    account: Account = None,
-    country: Country = None,
-    identity: Identity = "",
-    regime: Regime = None,
-    received: Received = None,
+    whom: Whom,
+    receipt: Receipt,
+    handling: Handling,
+    options: Changing,
     lift: Annotated[bool, typer.Option("--lift", help="End the restriction.")] = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Keep a person's rows, but show them to nobody who asks with SQL."""
     wants = {"lift": True} if lift else {}
-    whom = (number, number_file, account, country)
-    _ask("restrict", tenant, whom, identity, regime, received, wants, (person, key, None), dry_run, as_json, config)
+    return _ask("restrict", tenant, whom, receipt, (handling.person, handling.key, None), options, wants)
 
 
-@app.command("list")
-def listing(
+@command(app, "callward request list --all", name="list")
+def list_requests(
+    options: Reading,
     tenant: Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Answered ones as well.")] = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Requests that wait, with the days left, overdue ones first. Exit code 3 when one is overdue."""
-    from callward.retention.requests import register as request_register
+    from pipelines.reports import request as report
 
-    found = request_register.listed(load(config), tenant=tenant, everything=everything)
-    rows = [request.document(_today()) for request in found]
-    if as_json:
-        terminal.document(rows)
-    else:
-        terminal.show(terminal.records(rows, _COLUMNS) if rows else "requests: none")
-    if any((row["days_left"] or 0) < 0 for row in rows):
-        raise typer.Exit(3)
+    return report.list_requests(options.settings(), tenant, _today(), everything=everything)
 
 
-@app.command()
+@command(app, "callward request extend 5f0c9a1e22b47d60 --note 'several years of calls' --person ada --key ada.sign")
 def extend(
     request_id: RequestId,
-    person: Person,
-    key: Key,
+    handling: Handling,
     note: Annotated[str, typer.Option("--note", help="Why more time is needed; the person is told.")],
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+    options: Changing,
+) -> Result:
     """Put an answer off once, as far as the law allows, before it is due."""
     from callward.retention.requests import register as request_register
+    from pipelines.reports import request as report
 
-    made = request_register.extend(load(config), request_id, person, key, _today(), note)
-    _say(made.document(_today()), as_json)
+    settings, who, today = options.settings(), (handling.person, handling.key), _today()
+    request = request_register.extend(settings, request_id, *who, today, note, dry_run=options.dry_run)
+    return report.changed(request, today, dry_run=options.dry_run)
 
 
-@app.command()
-def appeal(
-    request_id: RequestId, person: Person, key: Key, note: Note = "", as_json: AsJson = False, config: Config = None
-) -> None:
+@command(app, "callward request appeal 5f0c9a1e22b47d60 --person ada --key ada.sign")
+def appeal(request_id: RequestId, handling: Handling, options: Changing, note: Note = "") -> Result:
     """Take an appeal against an answer; it is due 60 days from now."""
     from callward.retention.requests import register as request_register
+    from pipelines.reports import request as report
 
-    made = request_register.appeal(load(config), request_id, person, key, _today(), note)
-    _say(made.document(_today()), as_json)
+    settings, who, today = options.settings(), (handling.person, handling.key), _today()
+    request = request_register.appeal(settings, request_id, *who, today, note, dry_run=options.dry_run)
+    return report.changed(request, today, dry_run=options.dry_run)
 
 
-@app.command()
+@command(app, "callward request answer 5f0c9a1e22b47d60 --identity 'papers seen' --person ada --key ada.sign")
 def answer(
     request_id: RequestId,
-    person: Person,
-    key: Key,
+    handling: Handling,
+    options: Changing,
     identity: Identity = "",
     refuse: Annotated[str, typer.Option("--refuse", help="Refuse with this code, such as IDENTITY.")] = "",
     note: Note = "",
     to: To = None,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
+) -> Result:
     """Answer a request that waits: do what it asks, or refuse it."""
     from pipelines import request as requests
+    from pipelines.reports.request import RequestOutcome
 
-    settings, hand = load(config), requests.Handler(person, key, to)
-    _say(requests.answer(settings, request_id, hand, _today(), identity=identity, refuse=refuse, note=note), as_json)
+    return RequestOutcome(
+        requests.answer(
+            options.settings(),
+            request_id,
+            requests.Handler(handling.person, handling.key, to),
+            _today(),
+            identity=identity,
+            refuse=refuse,
+            note=note,
+            dry_run=options.dry_run,
+        )
+    )
 
 
 def _ask(
     kind: str,
     tenant: str,
-    whom: tuple[str | None, str | None, str | None, str | None],
-    identity: str,
-    regime: str | None,
-    received: str | None,
-    wants: dict[str, Any],
-    hand: tuple[str, Path, Path | None],
-    dry_run: bool,
-    as_json: bool,
-    config: str | None,
-) -> None:
+    whom: Whom,
+    receipt: Receipt,
+    handler: tuple[str, Path, Path | None],
+    options: Changing,
+    wants: dict[str, Any] | None = None,
+) -> Result:
     from pipelines import request as requests
+    from pipelines.reports.request import RequestOutcome
 
-    settings = load(config)
-    number, number_file, account, country = whom
-    if number_file is not None:
-        number = _read(number_file).strip()
-    selected = requests.selector(settings, tenant, number, account, country)
-    on = _iso("--received", received)
-    asked = requests.NewRequest(tenant, kind, regime, identity, date.fromisoformat(on) if on else None, wants)
-    _say(requests.ask(settings, asked, selected, requests.Handler(*hand), _today(), dry_run=dry_run), as_json)
-
-
-def _say(told: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        terminal.document(told)
-        return
-    size = max(map(len, told))
-    terminal.show(*(f"{name.ljust(size)}  {_plain(value)}" for name, value in told.items() if value is not None))
-
-
-def _say_all(told: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        terminal.document(told)
-        return
-    if not told:
-        terminal.show("no erasure had to leave anything")
-    for one in told:
-        _say(one, False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return "; ".join(str(_plain(item)) for item in value)
-    return "yes" if value is True else "no" if value is False else value
+    settings = options.settings()
+    number = whom.number if whom.number_file is None else _read(whom.number_file).strip()
+    selected = requests.selector(settings, tenant, number, whom.account, whom.country)
+    on = _iso("--received", receipt.received)
+    asked = requests.NewRequest(
+        tenant, kind, receipt.regime, receipt.identity, date.fromisoformat(on) if on else None, wants or {}
+    )
+    return RequestOutcome(
+        requests.ask(settings, asked, selected, requests.Handler(*handler), _today(), dry_run=options.dry_run)
+    )
 
 
 def _settings_of(written: list[str]) -> dict[str, str]:
-    found = {}
+    values = {}
     for item in written:
         name, separator, value = item.partition("=")
         if not separator or name not in ("account", "direction") or not value:
             raise UsageProblem("--set takes account=ID or direction=WORD; numbers, times and amounts stay as recorded")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _iso(option: str, text: str | None) -> str | None:
@@ -311,7 +259,7 @@ def _iso(option: str, text: str | None) -> str | None:
 
 
 def _read(name: str) -> str:
-    """Text from a file or standard input."""
+    """Return text from a file or standard input."""
     try:
         return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except OSError as error:

@@ -502,7 +502,7 @@ def test_numbers_times_and_amounts_are_not_corrected_but_a_statement_is_kept(off
         office.ask("correct", wants={})
     done = office.ask("correct", wants={"statement": "I never made that call."})
     assert (done["status"], done["refusal"]) == ("refused", "AS_RECORDED")
-    assert request_register.found(office.settings, done["request_id"]).wants == {"statement": "I never made that call."}
+    assert request_register.find(office.settings, done["request_id"]).wants == {"statement": "I never made that call."}
     assert office.site.view("billing").equals(before)
 
 
@@ -538,7 +538,7 @@ def test_a_request_that_another_commit_always_comes_before_stays_open_and_change
     assert office.site.view("billing").equals(before)
     assert (office.site.entries(), office.site.derived()) == (entries, derived)
     assert office.all(suppressions) == office.all(certificates) == []
-    (request,) = request_register.listed(office.settings)
+    (request,) = request_register.list_requests(office.settings)
     assert request.status == "open"
 
 

@@ -64,9 +64,9 @@ class Leaver:
         kept = [source for source in settings.sources if source.tenant != "west"]
         settings.path.write_text(render(settings.model_copy(update={"sources": kept})), encoding="utf-8")
 
-    def give_back(self, to: Path, recipient: str) -> dict[str, Any]:
+    def return_data(self, to: Path, recipient: str) -> dict[str, Any]:
         who = "first.person", self.folder / "first.person"
-        return tenant.give_back(self.settings, "west", recipient, to, *who, TODAY, dry_run=False)
+        return tenant.return_data(self.settings, "west", recipient, to, *who, TODAY, dry_run=False)
 
     def close(self, person: str, **said: Any) -> dict[str, Any]:
         options = {"keep_floors": False, "dry_run": False, **said}
@@ -110,10 +110,10 @@ def leaver(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_p
 
 def test_what_is_handed_back_opens_for_its_recipient_and_is_all_of_the_tenant(leaver, tmp_path):
     private, public = _pem(tmp_path)
-    done = leaver.give_back(tmp_path / "out", public)
+    done = leaver.return_data(tmp_path / "out", public)
     assert done["rows"] == {"billing": 6, "assurance": 6}
     signer = signing.public_key(leaver.settings, "retention").hex()
-    tenant.open_up(tmp_path / "out", private, tmp_path / "clear", signer)
+    tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", signer)
     billing = [pq.read_table(path) for path in (tmp_path / "clear" / "billing").rglob("*.parquet")]
     assert sum(table.num_rows for table in billing) == 6
     assert {number for table in billing for number in table["calling_number"].to_pylist()} == {CALLER}
@@ -124,14 +124,14 @@ def test_what_is_handed_back_opens_for_its_recipient_and_is_all_of_the_tenant(le
 
 def test_a_hand_over_holds_nothing_in_the_clear(leaver, tmp_path):
     _, public = _pem(tmp_path)
-    leaver.give_back(tmp_path / "out", public)
+    leaver.return_data(tmp_path / "out", public)
     for path in (p for p in (tmp_path / "out").rglob("*") if p.is_file()):
         data = path.read_bytes()
         assert CALLER.lstrip("+").encode() not in data and b"PAR1" not in data
         assert path.stat().st_mode & 0o077 == 0
     other, _ = _pem(_made(tmp_path / "other"))
     with pytest.raises(Problem, match="another one"):
-        tenant.open_up(tmp_path / "out", other, tmp_path / "clear", "")
+        tenant.open_returned(tmp_path / "out", other, tmp_path / "clear", "")
 
 
 def _made(folder: Path) -> Path:
@@ -142,29 +142,29 @@ def _made(folder: Path) -> Path:
 @pytest.mark.parametrize("which", ["manifest.json", "manifest.sig", "holds.json.sealed"])
 def test_a_hand_over_that_was_altered_is_refused(leaver, tmp_path, which):
     private, public = _pem(tmp_path)
-    leaver.give_back(tmp_path / "out", public)
+    leaver.return_data(tmp_path / "out", public)
     path = tmp_path / "out" / which
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(Problem):
-        tenant.open_up(tmp_path / "out", private, tmp_path / "clear", "")
+        tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "")
     assert not (tmp_path / "clear").exists()
 
 
 def test_a_manifest_that_somebody_else_signed_is_refused(leaver, tmp_path):
     private, public = _pem(tmp_path)
-    leaver.give_back(tmp_path / "out", public)
+    leaver.return_data(tmp_path / "out", public)
     with pytest.raises(Problem, match="signature"):
-        tenant.open_up(tmp_path / "out", private, tmp_path / "clear", "00" * 32)
+        tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "00" * 32)
 
 
 def test_confidential_holds_are_not_handed_back(leaver, tmp_path):
     private, public = _pem(tmp_path)
     shown = leaver.hold()
     hidden = leaver.hold(confidential_until=TODAY + timedelta(30))
-    leaver.give_back(tmp_path / "out", public)
-    tenant.open_up(tmp_path / "out", private, tmp_path / "clear", "")
+    leaver.return_data(tmp_path / "out", public)
+    tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "")
     listed = (tmp_path / "clear" / "holds.json").read_text()
     assert shown.hold_id in listed and hidden.hold_id not in listed
 

@@ -131,22 +131,39 @@ class Request:
         looks_back = REGIMES[self.regime].looks_back
         return _months_before(self.received, looks_back.count) if looks_back else None
 
-    def document(self, today: date) -> dict[str, Any]:
-        """What may be listed: neither whom it is about nor what the answer held."""
+    def summary(self, today: date) -> "RequestSummary":
+        """Return what may be listed of it on a day."""
         waits = self.status in WAITING
-        return {
-            "request_id": self.request_id,
-            "tenant": self.tenant,
-            "kind": self.kind,
-            "status": self.status,
-            "received": self.received,
-            "due": self.last_day,
-            "days_left": (self.last_day - today).days if waits else None,
-            "extended": self.extended_to is not None,
-            "verified": bool(self.identity),
-            "answered": self.answered_at.date() if self.answered_at else None,
-            "refusal": self.refusal,
-        }
+        return RequestSummary(
+            request_id=self.request_id,
+            tenant=self.tenant,
+            kind=self.kind,
+            status=self.status,
+            received=self.received,
+            due=self.last_day,
+            days_left=(self.last_day - today).days if waits else None,
+            extended=self.extended_to is not None,
+            verified=bool(self.identity),
+            answered=self.answered_at.date() if self.answered_at else None,
+            refusal=self.refusal,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSummary:
+    """What may be listed of a request: neither whom it is about nor what the answer held."""
+
+    request_id: str | None  # None for one that was not recorded
+    tenant: str
+    kind: str
+    status: str
+    received: date
+    due: date
+    days_left: int | None  # None for one that does not wait
+    extended: bool
+    verified: bool
+    answered: date | None
+    refusal: str | None
 
 
 # -- what is put into it -----------------------------------------------------------------------------------------------
@@ -220,9 +237,11 @@ def record(settings: Settings, request: Request, person: str, key_file: Path) ->
     return made
 
 
-def extend(settings: Settings, request_id: str, person: str, key_file: Path, today: date, reason: str) -> Request:
+def extend(
+    settings: Settings, request_id: str, person: str, key_file: Path, today: date, reason: str, *, dry_run: bool = False
+) -> Request:
     """Put a request's answer off once, before it is due; raises UsageProblem where its law does not allow it."""
-    request = found(settings, request_id)
+    request = find(settings, request_id)
     longer = REGIMES[request.regime].extended
     if request.status != OPEN:
         raise UsageProblem(f"request {request_id} is {request.status}: only an open one is extended")
@@ -233,16 +252,18 @@ def extend(settings: Settings, request_id: str, person: str, key_file: Path, tod
     if today > request.due:
         raise UsageProblem(f"request {request_id} was due on {request.due}: it can no longer be extended")
     made = replace(request, extended_to=longer.last_day(request.received))
-    return change(settings, request, made, "extended", person, key_file, reason)
+    return made if dry_run else change(settings, request, made, "extended", person, key_file, reason)
 
 
-def appeal(settings: Settings, request_id: str, person: str, key_file: Path, today: date, reason: str) -> Request:
+def appeal(
+    settings: Settings, request_id: str, person: str, key_file: Path, today: date, reason: str, *, dry_run: bool = False
+) -> Request:
     """Take an appeal against an answer: it is answered within 60 days of its receipt."""
-    request = found(settings, request_id)
+    request = find(settings, request_id)
     if request.status not in (ANSWERED, REFUSED, REFERRED):
         raise UsageProblem(f"request {request_id} is {request.status}: there is no answer to appeal against")
     made = replace(request, status=APPEALED, due=APPEAL.last_day(today), extended_to=None, answered_at=None)
-    return change(settings, request, made, "appealed", person, key_file, reason)
+    return made if dry_run else change(settings, request, made, "appealed", person, key_file, reason)
 
 
 def refused(request: Request, refusal: Refusal) -> Request:
@@ -306,8 +327,8 @@ def _entry(event: str, request: Request, row: Mapping[str, Any], person: str) ->
 # -- what comes out of it ----------------------------------------------------------------------------------------------
 
 
-def found(settings: Settings, request_id: str) -> Request:
-    """A request by its id; raises UsageProblem for one that is not there."""
+def find(settings: Settings, request_id: str) -> Request:
+    """Return a request by its id; raises UsageProblem for one that is not there."""
     with database.reading(settings) as connection:
         row = connection.execute(_by_id(request_id)).first()
     if row is None:
@@ -315,8 +336,8 @@ def found(settings: Settings, request_id: str) -> Request:
     return _opened(settings, row)
 
 
-def listed(settings: Settings, *, tenant: str | None = None, everything: bool = False) -> list[Request]:
-    """Requests that wait for an answer, those due first (first) and, with `everything`, the answered ones behind."""
+def list_requests(settings: Settings, *, tenant: str | None = None, everything: bool = False) -> list[Request]:
+    """Return requests that wait, those due first at the head; with `everything` the answered ones follow."""
     query = select(requests).order_by(requests.c.received_at, requests.c.request_id)
     if tenant is not None:
         query = query.where(requests.c.tenant == tenant)
@@ -336,7 +357,7 @@ def is_repeated(settings: Settings, request: Request) -> bool:
     since = _months_before(request.received, LOOK_BACK.count)
     before = [
         r
-        for r in listed(settings, tenant=request.tenant, everything=True)
+        for r in list_requests(settings, tenant=request.tenant, everything=True)
         if r.kind in TOLD
         and r.status == ANSWERED
         and r.received >= since

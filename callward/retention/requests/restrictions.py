@@ -21,7 +21,7 @@ from callward import audit, database, runs
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring
 from callward.lake.data_files import DataFiles, open_files
-from callward.retention.requests.register import SERVICE, Request, Selector, found
+from callward.retention.requests.register import SERVICE, Request, Selector, find
 from callward.retention.requests.search import Hit, search, secrets
 from callward.settings import Settings
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
@@ -109,7 +109,7 @@ def mark(settings: Settings, *, everything: bool = False) -> int:
     with runs.running(settings, RUN, [RUN]) as run_id:
         files, total = open_files(settings, SERVICE, _REASON, run_id), 0
         for tenant in sorted({*restricted, *marked}):
-            whom = [found(settings, request_id).selector for request_id in restricted.get(tenant, [])]
+            whom = [find(settings, request_id).selector for request_id in restricted.get(tenant, [])]
             marks = _marks(files, tenant, whom, since)
             total += _write(settings, tenant, marks, replace=since is None)
         runs.finish(settings, run_id, "done", {"marks": total})

@@ -72,9 +72,9 @@ def test_an_extension_is_given_once_and_in_time(site):
 
 def test_requests_that_are_due_first_are_listed_first(site):
     overdue, soon = made(site, on=date(2026, 1, 5)), made(site, on=date(2026, 3, 2))
-    listed = [r.request_id for r in request_register.listed(site[0].settings)]
+    listed = [r.request_id for r in request_register.list_requests(site[0].settings)]
     assert listed.index(overdue.request_id) < listed.index(soon.request_id)
-    assert overdue.document(TODAY)["days_left"] == -54 and soon.document(TODAY)["days_left"] == 2
+    assert overdue.summary(TODAY).days_left == -54 and soon.summary(TODAY).days_left == 2
 
 
 def test_an_appeal_is_due_sixty_days_after_it_came(site):
@@ -90,14 +90,14 @@ def test_an_appeal_is_due_sixty_days_after_it_came(site):
 
 def test_a_request_reads_back_as_it_was_recorded(site):
     request = made(site, "correct", wants={"account": "acct-0007", "from": "2026-03-01"})
-    assert request_register.found(site[0].settings, request.request_id) == request
+    assert request_register.find(site[0].settings, request.request_id) == request
     assert "+1303" not in repr(request) and "+1303" not in repr(request.selector)
 
 
 def test_every_change_is_signed_and_in_the_audit_log(site):
     request = made(site)
     entries = audit.newest(site[0].settings, 4)
-    subject = next(e["subject"] for e in entries if e["event"] == "request-access")
+    subject = next(e.subject for e in entries if e.event == "request-access")
     assert subject.startswith(request.request_id)
     digest = subject.split()[1]
     with database.reading(site[0].settings) as connection:
@@ -120,7 +120,7 @@ def test_a_body_moved_to_another_request_does_not_open(site):
         body = connection.execute(requests.select().where(requests.c.request_id == one.request_id)).one().body
         connection.execute(requests.update().where(requests.c.request_id == two.request_id).values(body=body))
     with pytest.raises(Problem):
-        request_register.found(config, two.request_id)
+        request_register.find(config, two.request_id)
     with database.writing(config) as connection:
         connection.execute(requests.delete().where(requests.c.request_id == two.request_id))
 

@@ -410,6 +410,8 @@ def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
     assert office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
     assert (done["status"], done["refusal"], done["rows"]) == ("answered", "LEGAL_OBLIGATION", {"gone": 8, "kept": 2})
     holds.release(office.settings, held.hold_id, "first.person", office.keys / "first.person", TODAY)
+    (would,) = requests.finish_erasures(office.settings, TODAY, dry_run=True)
+    assert would["request_id"] == done["request_id"] and office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
     (again,) = requests.finish_erasures(office.settings, TODAY)
     assert office.numbers() == [(BOB, CAROL)]
     assert (again["refusal"], again["rows"]) == (None, {"gone": 10})

@@ -159,6 +159,17 @@ def test_a_manifest_that_somebody_else_signed_is_refused(leaver, tmp_path):
         tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "00" * 32)
 
 
+def test_a_dry_run_of_opening_checks_every_file_and_writes_none(leaver, tmp_path):
+    private, public = _pem(tmp_path)
+    done = leaver.return_data(tmp_path / "out", public)
+    opened = tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "", dry_run=True)
+    assert opened["files"] == done["files"] and not (tmp_path / "clear").exists()
+    sealed = tmp_path / "out" / "holds.json.sealed"
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"?")
+    with pytest.raises(Problem):
+        tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "", dry_run=True)
+
+
 def test_confidential_holds_are_not_handed_back(leaver, tmp_path):
     private, public = _pem(tmp_path)
     shown = leaver.hold()

@@ -70,6 +70,16 @@ def test_an_extension_is_given_once_and_in_time(site):
         request_register.extend(config, made(site, regime="pipeda").request_id, "first.person", key, TODAY, "never")
 
 
+def test_a_dry_run_of_an_extension_or_an_appeal_changes_nothing(site):
+    config, who = site[0].settings, ("first.person", site[1], TODAY)
+    request = made(site)
+    would = request_register.extend(config, request.request_id, *who, "many calls", dry_run=True)
+    assert would.last_day == date(2026, 6, 30)
+    assert request_register.find(config, request.request_id).last_day == date(2026, 4, 30)
+    with pytest.raises(UsageProblem, match="no answer to appeal against"):
+        request_register.appeal(config, request.request_id, *who, "", dry_run=True)
+
+
 def test_requests_that_are_due_first_are_listed_first(site):
     overdue, soon = made(site, on=date(2026, 1, 5)), made(site, on=date(2026, 3, 2))
     listed = [r.request_id for r in request_register.list_requests(site[0].settings)]

@@ -84,8 +84,8 @@ def constant(value: str, rows: int) -> pa.DictionaryArray:
 def map_few(column: Column, function: Callable[[str], object | None]) -> pa.DictionaryArray:
     """Return `function` of each distinct value of a text column, as FEW; null where it gives None, and for null."""
     column = few(column)
-    told = [function(value) for value in column.dictionary.to_pylist()]
-    distinct = pa.array([None if value is None else str(value) for value in told], pa.string()).dictionary_encode()
+    values = [function(value) for value in column.dictionary.to_pylist()]
+    distinct = pa.array([None if value is None else str(value) for value in values], pa.string()).dictionary_encode()
     return pa.DictionaryArray.from_arrays(distinct.indices.take(column.indices), distinct.dictionary)
 
 

@@ -42,11 +42,11 @@ def engine(settings: Settings) -> Engine:
 @lru_cache(maxsize=8)
 def _engine(url: str, _pid: int) -> Engine:
     patience = {"timeout": _PATIENCE_S} if url.startswith("sqlite") and "timeout=" not in url else {}
-    made = create_engine(url, pool_pre_ping=True, connect_args=patience)
-    if made.dialect.name == "sqlite":
-        event.listen(made, "connect", _prepare_sqlite)
-        event.listen(made, "begin", _begin_immediate)
-    return made
+    opened = create_engine(url, pool_pre_ping=True, connect_args=patience)
+    if opened.dialect.name == "sqlite":
+        event.listen(opened, "connect", _prepare_sqlite)
+        event.listen(opened, "begin", _begin_immediate)
+    return opened
 
 
 def sqlite_file(settings: Settings) -> Path | None:
@@ -127,14 +127,16 @@ def check_version(settings: Settings) -> None:
     """Raise Problem when the database is not at this version's schema."""
     head = max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
     with reading(settings) as connection:
-        made = inspect(connection).has_table("alembic_version")
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if made else None
-    if found is None:
+        versioned = inspect(connection).has_table("alembic_version")
+        version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if versioned else None
+    if version is None:
         raise Problem(
             f"database {settings.database_url.split('@')[-1]} has no callward tables; 'callward init' makes them"
         )
-    if found != head:
-        raise Problem(f"the database's schema is at {found}, this callward needs {head}; run 'callward init --upgrade'")
+    if version != head:
+        raise Problem(
+            f"the database's schema is at {version}, this callward needs {head}; run 'callward init --upgrade'"
+        )
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:

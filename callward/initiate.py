@@ -33,13 +33,13 @@ def init(folder: Path, settings: Settings, *, dry_run: bool = False) -> Settings
     try:
         folder.mkdir(parents=True, exist_ok=True)
         create(folder / FILE_NAME, render(settings).encode())
-        made = load(folder / FILE_NAME)
-        make_folders(made)
-        database.upgrade(made)
-        _make_keys(made)
+        written = load(folder / FILE_NAME)
+        make_folders(written)
+        database.upgrade(written)
+        _make_keys(written)
     finally:
         os.umask(old)
-    return made
+    return written
 
 
 def upgrade(settings: Settings) -> None:

@@ -187,8 +187,8 @@ def _register(
     if set(released) & _words(sql):
         named.add(analytics_cells.name)
     for table in ROLES[role].tables:
-        made = _database_table(settings, table, table.name in named)
-        connection.register(table.name, made if view is None else _unrestricted(made, unseen))
+        content = _database_table(settings, table, table.name in named)
+        connection.register(table.name, content if view is None else _unrestricted(content, unseen))
     if "retention_due" in ROLES[role].computed:
         today = database.now().date() if "retention_due" in named else None
         connection.register("retention_due", purge_calendar.table(settings, today))
@@ -213,9 +213,9 @@ def _words(sql: str) -> set[str]:
 
 def tables_of(role: str) -> list[str]:
     """Return names that a role can query."""
-    made = ROLES[role]
-    stored = (table.name for table in made.tables)
-    return [*([made.view] if made.view else []), *stored, *made.computed, *_VIEWS.get(role, {})]
+    granted = ROLES[role]
+    stored = (table.name for table in granted.tables)
+    return [*([granted.view] if granted.view else []), *stored, *granted.computed, *_VIEWS.get(role, {})]
 
 
 def _released(settings: Settings, role: str) -> dict[str, str]:
@@ -241,8 +241,8 @@ _Axes = tuple[tuple[str, ...], tuple[str, ...]]  # names of dimensions, and of m
 
 
 def _axes(sheet: str) -> _Axes:
-    told = json.loads(sheet)
-    return tuple(one["name"] for one in told["dimensions"]), tuple(one["name"] for one in told["measures"])
+    document = json.loads(sheet)
+    return tuple(axis["name"] for axis in document["dimensions"]), tuple(axis["name"] for axis in document["measures"])
 
 
 def _released_view(out: Sequence[tuple[str, _Axes]]) -> str:
@@ -309,7 +309,7 @@ def _opened(
     schema: pa.Schema,
     unseen: Mapping[str, Hidden],
 ) -> ds.Dataset:
-    store, found, opened = Store.of(settings), [], {}
+    store, lake_files, opened = Store.of(settings), [], {}
     for file in files:
         month, hidden = (file.tenant, file.part[:7]), unseen.get(file.tenant)
         if month not in keys:
@@ -320,9 +320,9 @@ def _opened(
         opened.update({key.key_id: key for key in (meta, numbers) if key is not None})
         path = store.full(file.path)
         rows = hidden.rows() if hidden is not None else None
-        found.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None, rows))
+        lake_files.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None, rows))
     with store.answering():
-        return open_dataset(found, opened, schema, store.filesystem)
+        return open_dataset(lake_files, opened, schema, store.filesystem)
 
 
 def _month_keys(

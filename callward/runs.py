@@ -56,7 +56,7 @@ def _alive(row: Row[Any]) -> bool:
 def start(settings: Settings, kind: str, resources: Iterable[str]) -> str:
     """Register a run and its leases; raises Problem when a living run holds one of them."""
     run_id = new_id()
-    mine = {"host": socket.gethostname(), "pid": os.getpid()}
+    process = {"host": socket.gethostname(), "pid": os.getpid()}
     with database.writing(settings) as connection:
         for name in resources:
             _take(connection, name, run_id)
@@ -68,7 +68,7 @@ def start(settings: Settings, kind: str, resources: Iterable[str]) -> str:
                 started_at=database.now(),
                 code_version=CODE_VERSION,
                 settings_digest=settings.digest,
-                **mine,
+                **process,
             )
         )
     return run_id

@@ -164,14 +164,14 @@ def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any
     if ours:
         stored_of, wanted_of = _by_day(stored, day), _by_day(wanted, day)
         for (_, tenant, at), hashed in ours.items():
-            left, made = stored_of.pop((tenant, at), []), wanted_of.pop((tenant, at), [])
+            left, recomputed = stored_of.pop((tenant, at), []), wanted_of.pop((tenant, at), [])
             if hashed:
-                differ += 0 if rows_digest(left) == hashed and not made else max(1, len(left))
+                differ += 0 if rows_digest(left) == hashed and not recomputed else max(1, len(left))
             else:
-                differ += _less(left, made, size)
-        stored, wanted = (list(chain.from_iterable(found.values())) for found in (stored_of, wanted_of))
-    some = {row for row in stored if any(row[size:])}  # what came to nothing is as good as not there
-    return differ + len({row[:size] for row in some ^ set(wanted)})
+                differ += _less(left, recomputed, size)
+        stored, wanted = (list(chain.from_iterable(of_day.values())) for of_day in (stored_of, wanted_of))
+    nonzero = {row for row in stored if any(row[size:])}  # what came to nothing is as good as not there
+    return differ + len({row[:size] for row in nonzero ^ set(wanted)})
 
 
 def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: int) -> int:

@@ -116,12 +116,12 @@ def everything(settings: Settings) -> Iterator[Path]:
 
     None twice.
     """
-    found = [settings.folder, *([settings.lake_path] if settings.lake.is_local else []), settings.landing_path]
+    places = [settings.folder, *([settings.lake_path] if settings.lake.is_local else []), settings.landing_path]
     if (file := database.sqlite_file(settings)) is not None:
-        found += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
-    found += _temporary()
+        places += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
+    places += _temporary()
     given: list[Path] = []
-    for path in (path.absolute() for path in found if path.exists()):
+    for path in (path.absolute() for path in places if path.exists()):
         if not any(path == other or other in path.parents for other in given):
             given.append(path)
             yield path
@@ -150,21 +150,21 @@ def _waiting(settings: Settings) -> Iterator[Path]:
     """Yield landing files that wait for their commit; one that was committed and lies there still is swept."""
     files = open_files(settings, ROLE, "sweep")
     for source in settings.sources:
-        for found in arrivals(settings, source):
-            if isinstance(found, LeftAlone) or found.form == "sealed":  # what is sealed is swept wherever it lies
+        for arrival in arrivals(settings, source):
+            if isinstance(arrival, LeftAlone) or arrival.form == "sealed":  # what is sealed is swept wherever it lies
                 continue
-            if intake.known_status(files, found) not in _GONE:
-                yield found.path
+            if intake.known_status(files, arrival) not in _GONE:
+                yield arrival.path
     yield from _unfinished(settings)
 
 
 def _unfinished(settings: Settings) -> Iterator[Path]:
     """Yield files that are still being written, or were refused: no arrival, and never committed."""
     taken = {
-        found.path
+        arrival.path
         for source in settings.sources
-        for found in arrivals(settings, source)
-        if not isinstance(found, LeftAlone)
+        for arrival in arrivals(settings, source)
+        if not isinstance(arrival, LeftAlone)
     }
     for folder, _, names in os.walk(settings.landing_path):
         yield from (path for name in names if (path := Path(folder, name)) not in taken)

@@ -39,8 +39,8 @@ def remove_orphans(settings: Settings, over: Collection[str] | None = None) -> i
         return 0
     store, removed = Store.of(settings), 0
     orphans = (file.path for file in store.list() if _is_orphan(_file_id(file.path), gone, known))
-    for some in store.removing(orphans):
-        removed += len(some)
+    for batch in store.removing(orphans):
+        removed += len(batch)
         point("orphan-removed")
     if over is None:
         with database.writing(settings) as connection:
@@ -51,9 +51,9 @@ def remove_orphans(settings: Settings, over: Collection[str] | None = None) -> i
 def _note(connection: Connection, gone: Collection[str], late: timedelta) -> None:
     """Note which runs need not be looked at again. One that was killed is over from when that was first seen."""
     now = database.now()
-    mine = _r.run_id.in_(gone)
-    connection.execute(update(runs_table).where(mine).values(finished_at=func.coalesce(_r.finished_at, now)))
-    connection.execute(update(runs_table).where(mine, _r.finished_at <= now - late).values(swept_at=now))
+    of_runs = _r.run_id.in_(gone)
+    connection.execute(update(runs_table).where(of_runs).values(finished_at=func.coalesce(_r.finished_at, now)))
+    connection.execute(update(runs_table).where(of_runs, _r.finished_at <= now - late).values(swept_at=now))
 
 
 def _file_id(path: str) -> str:

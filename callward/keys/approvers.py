@@ -58,17 +58,17 @@ def _is_new(connection: Connection, name: str, public_hex: str) -> bool:
 
     Raises Problem where the name or the key is someone's already.
     """
-    found = connection.execute(
+    rows = connection.execute(
         select(approvers).where(or_(approvers.c.name == name, approvers.c.public_key == public_hex))
     ).all()
-    for row in found:
+    for row in rows:
         if (row.name, row.public_key, row.revoked_at) != (name, public_hex, None):
             raise Problem(
                 f"{row.name} is in the register already, "
                 + ("revoked" if row.revoked_at else "with another key" if row.name == name else "with this very key")
                 + "; names and keys are given out once"
             )
-    return not found
+    return not rows
 
 
 def revoke(settings: Settings, name: str) -> None:

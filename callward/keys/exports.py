@@ -153,8 +153,8 @@ def _active(body: dict[str, Any]) -> set[str]:
 
 def list_exports(folder: Path) -> list[Path]:
     """Return exports in a folder, the newest first."""
-    found = [(int(path.stem.removeprefix("export-")), path) for path in folder.glob("export-[0-9]*.json")]
-    return [path for _, path in sorted(found, reverse=True)]
+    numbered = [(int(path.stem.removeprefix("export-")), path) for path in folder.glob("export-[0-9]*.json")]
+    return [path for _, path in sorted(numbered, reverse=True)]
 
 
 def newest(settings: Settings) -> dict[str, Any] | None:
@@ -183,25 +183,25 @@ def active_roots(settings: Settings) -> set[str]:
 def _parsed(path: Path) -> dict[str, Any]:
     """Return an export as it lies; raises Problem for what is none."""
     try:
-        found = json.loads(path.read_bytes())
-        version = found["body"]["format_version"]
+        document = json.loads(path.read_bytes())
+        version = document["body"]["format_version"]
     except (ValueError, KeyError, TypeError):
         raise Problem(f"{path} is not a register export, or is damaged") from None
     if version != FORMAT_VERSION:
         raise Problem(f"{path} is a register export of format {version}, which this release does not know")
-    return dict(found)
+    return dict(document)
 
 
 def read(settings: Settings, path: Path) -> dict[str, Any]:
     """Return the body of an export whose signature holds. Raises Problem for any other."""
-    found = _parsed(path)
+    document = _parsed(path)
     try:
-        signature = bytes.fromhex(found["signature"])
+        signature = bytes.fromhex(document["signature"])
     except (KeyError, ValueError, TypeError):
         signature = b""
-    if not signing.verify(signing.public_key(settings, SIGNER), signature, _TAG + _canonical(found["body"])):
+    if not signing.verify(signing.public_key(settings, SIGNER), signature, _TAG + _canonical(document["body"])):
         raise Problem(f"{path} was altered, or was not signed by this workspace's {SIGNER} key")
-    return dict(found["body"])
+    return dict(document["body"])
 
 
 # -- putting it back ---------------------------------------------------------------------------------------------------
@@ -427,11 +427,11 @@ def _put_releases(connection: Connection, body: dict[str, Any]) -> list[audit.En
     lacking = _forgotten(connection, body)
     for row in lacking:
         connection.execute(delete(releases).where(releases.c.release_id == row["release_id"]))
-        made = _read_back(row)
-        connection.execute(insert(releases).values(**{**made, "attempt": _free_attempt(connection, made)}))
+        values = _read_back(row)
+        connection.execute(insert(releases).values(**{**values, "attempt": _free_attempt(connection, values)}))
     _put_charges(connection, body.get("release_charges", []))
-    told = f"{len(lacking)} of {len(body.get('releases', []))} releases"
-    return [audit.Entry("release-run", "release-restore", told, "restored from an export")] if lacking else []
+    summary = f"{len(lacking)} of {len(body.get('releases', []))} releases"
+    return [audit.Entry("release-run", "release-restore", summary, "restored from an export")] if lacking else []
 
 
 def _free_attempt(connection: Connection, row: dict[str, Any]) -> int:

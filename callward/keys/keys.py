@@ -169,8 +169,8 @@ def _check_mode(path: Path, found: os.stat_result, what: str) -> None:
 
 
 def _decode(path: Path, text: bytes, tag: bytes, what: str) -> bytes:
-    found, _, encoded = text.strip().partition(b" ")
-    if found != tag:
+    word, _, encoded = text.strip().partition(b" ")
+    if word != tag:
         raise KeyProblem(f"{path} is not a {what} of a version that this release knows")
     try:
         raw = base64.b64decode(encoded, validate=True)

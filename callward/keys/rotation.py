@@ -99,11 +99,11 @@ def rotate(settings: Settings, domain: str, *, role: str, reason: str) -> str:
 
 def _domains(settings: Settings, key_ids: Sequence[str]) -> dict[str, str]:
     """Return the key domain by key id, for keys and tombstones; raises KeyGone for an id that is neither."""
-    found = {row.key_id: row.domain for row in _rows(settings, key_ids)}
+    domains = {row.key_id: row.domain for row in _rows(settings, key_ids)}
     for key_id in key_ids:
-        if key_id not in found:
+        if key_id not in domains:
             raise KeyGone(f"key {key_id} is not in the register")
-    return found
+    return domains
 
 
 def _rows(settings: Settings, key_ids: Sequence[str]) -> Iterator[Row[Any]]:
@@ -254,8 +254,8 @@ def _replace(path: Path, following: Path, wanted: str) -> None:
 
 def _check_known(settings: Settings, connection: Connection, domain: str, following: Path) -> None:
     """Raise Problem for a new root that the database does not know and an export says that keys are under."""
-    here, found = roots.active(connection, settings, domain).root_id, _id_of(following)
-    if found != here and found is not None and found in exports.active_roots(settings):
+    here, root_id = roots.active(connection, settings, domain).root_id, _id_of(following)
+    if root_id != here and root_id is not None and root_id in exports.active_roots(settings):
         raise Problem(
             f"{following} is the active root of the newest register export, and this database is older: put the "
             "register in place first, with 'callward keys restore'"
@@ -386,7 +386,7 @@ def add_copy(settings: Settings, domain: str, place: str) -> Copy:
         raise UsageProblem(f"a place is named in one line of at most {_LONGEST_PLACE} characters, without a number")
     with database.writing(settings) as connection:
         root_id = str(roots.active(connection, settings, domain).root_id)
-        made = connection.execute(
+        inserted = connection.execute(
             insert(root_copies).values(
                 root_id=root_id,
                 domain=domain,
@@ -395,7 +395,7 @@ def add_copy(settings: Settings, domain: str, place: str) -> Copy:
                 recorded_by=audit.who(),
             )
         )
-        (number,) = made.inserted_primary_key or (0,)
+        (number,) = inserted.inserted_primary_key or (0,)
         audit.append(connection, [audit.Entry("custodian", "root-copy", f"{number} {domain} {root_id}", "recorded")])
     return Copy(root_id, place, False, domain, int(number))
 

@@ -82,12 +82,12 @@ def sign(settings: Settings, signer: str, data: bytes) -> bytes:
 def public_key(settings: Settings, signer: str) -> bytes:
     """Return the registered public half of a signer's key, 32 bytes; raises KeyProblem when none is registered."""
     with database.reading(settings) as connection:
-        found = registered(connection, signer)
-    if found is None:
+        public = registered(connection, signer)
+    if public is None:
         raise KeyProblem(
             f"no signing key is registered for {signer}; 'callward init --upgrade {settings.folder}' registers it"
         )
-    return found
+    return public
 
 
 def registered(connection: Connection, signer: str) -> bytes | None:

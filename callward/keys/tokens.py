@@ -184,10 +184,10 @@ def _prefixed(columns: list[pa.LargeBinaryArray], present: Mask) -> pa.LargeBina
 def _width_classes(sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int | None, npt.NDArray[np.int64] | None]]:
     """Yield each width that occurs (None: longer than all), with the rows that take it (None: all rows)."""
     classes = np.searchsorted(WIDTHS, sizes)
-    found = np.flatnonzero(np.bincount(classes))
-    for number in found:
+    present = np.flatnonzero(np.bincount(classes))
+    for number in present:
         width = WIDTHS[number] if number < len(WIDTHS) else None
-        yield width, None if len(found) == 1 else np.flatnonzero(classes == number)
+        yield width, None if len(present) == 1 else np.flatnonzero(classes == number)
 
 
 def _mac_width(values: pa.LargeBinaryArray, columns: int, secret: bytes, width: int) -> Words:

@@ -280,8 +280,8 @@ class DataFiles:
         blob = sealer.seal_table(rows, f"{HELD}late|{file_id}".encode(), compression="zstd")
         self.store.write(path, blob)
         point("held-written")
-        made = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
-        return replace(made, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
+        sealed = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
+        return replace(sealed, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
 
     # -- sealed logs: suspense, pending, late -----------------------------------------------------------------------
 
@@ -338,8 +338,8 @@ class DataFiles:
 
     def clear_spilled(self) -> None:
         """Remove the batches in flight of this run."""
-        mine = f"{TRANSIT}/{self.run_id}-"
-        self.store.remove([file.path for file in self.store.list(TRANSIT) if file.path.startswith(mine)])
+        prefix = f"{TRANSIT}/{self.run_id}-"
+        self.store.remove([file.path for file in self.store.list(TRANSIT) if file.path.startswith(prefix)])
 
     # -- the archive: what was read, as it came ---------------------------------------------------------------------
 

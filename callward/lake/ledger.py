@@ -271,13 +271,13 @@ def check_balance(table: pa.Table) -> None:
 
 def versions(connection: Connection, tenant: str, parts: Sequence[str]) -> dict[tuple[str, str], int]:
     """Return versions of partitions; 0 for one that does not exist yet."""
-    found = {
+    known = {
         row.part: row.version
         for row in connection.execute(
             select(partitions).where(partitions.c.tenant == tenant, partitions.c.part.in_(parts))
         )
     }
-    return {(tenant, part): found.get(part, 0) for part in parts}
+    return {(tenant, part): known.get(part, 0) for part in parts}
 
 
 def files(
@@ -333,8 +333,8 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
         _close_slices(connection, run_id, outcome.slices)
     else:
         _close_blocks(connection, run_id, outcome.blocks)
-    for some in database.batches(sorted(outcome.set_aside)):
-        connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(set_aside=True))
+    for file_nos in database.batches(sorted(outcome.set_aside)):
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(file_nos)).values(set_aside=True))
     add_ends(connection, run_id, outcome.ends)
     point("commit-ready")
     return summed
@@ -345,9 +345,9 @@ def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at:
     if not made:
         return
     used = sorted({key_id for file in made for key_id in file.key_ids.split()})
-    for some in database.batches(used):
-        alive = select(func.count()).select_from(keys).where(keys.c.key_id.in_(some), keys.c.state != "destroyed")
-        if connection.execute(alive).scalar() != len(some):
+    for key_ids in database.batches(used):
+        alive = select(func.count()).select_from(keys).where(keys.c.key_id.in_(key_ids), keys.c.state != "destroyed")
+        if connection.execute(alive).scalar() != len(key_ids):
             raise CommitConflict
     names = DataFile.__dataclass_fields__.keys() - {"inputs"}
     rows = [{name: getattr(f, name) for name in names} for f in made]
@@ -375,17 +375,17 @@ def swap_files(connection: Connection, run_id: str, outcome: Changes) -> None:
 def supersede_files(connection: Connection, run_id: str, file_ids: Sequence[str], at: datetime) -> None:
     """Let data files count no more from now on. Raises CommitConflict when one of them does not count any more."""
     f = lake_files.c
-    for some in database.batches(file_ids):
-        counting = update(lake_files).where(f.file_id.in_(some), f.superseded_at.is_(None))
-        if connection.execute(counting.values(superseded_at=at, superseded_by=run_id)).rowcount != len(some):
+    for batch in database.batches(file_ids):
+        counting = update(lake_files).where(f.file_id.in_(batch), f.superseded_at.is_(None))
+        if connection.execute(counting.values(superseded_at=at, superseded_by=run_id)).rowcount != len(batch):
             raise CommitConflict
 
 
 def note_removed(connection: Connection, file_ids: Iterable[str]) -> None:
     """Note data files as removed from the disk; the register keeps what they were."""
     f = lake_files.c
-    for some in database.batches(file_ids):
-        on_disk = update(lake_files).where(f.file_id.in_(some), f.removed_at.is_(None))
+    for batch in database.batches(file_ids):
+        on_disk = update(lake_files).where(f.file_id.in_(batch), f.removed_at.is_(None))
         connection.execute(on_disk.values(removed_at=database.now()))
 
 
@@ -417,10 +417,10 @@ def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     grouped = grouped.rename_columns(
         [name.removesuffix("_sum") if name.endswith("_sum") else name for name in grouped.column_names]
     )
-    some = pc.not_equal(grouped[sums[0]], 0)
+    nonzero = pc.not_equal(grouped[sums[0]], 0)
     for name in sums[1:]:
-        some = pc.or_(some, pc.not_equal(grouped[name], 0))
-    return grouped.select(keys + sums).filter(some)
+        nonzero = pc.or_(nonzero, pc.not_equal(grouped[name], 0))
+    return grouped.select(keys + sums).filter(nonzero)
 
 
 def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table]]) -> None:
@@ -506,8 +506,8 @@ def _close_slices(connection: Connection, run_id: str, slices: Sequence[Slice]) 
     connection.execute(counted.values(slices=bindparam("b_of")), keys_of)
     whole = [key for key in keys_of if there[key["b_file_no"], key["b_block"]] == key["b_of"]]
     if whole:
-        done = [{"b_file_no": key["b_file_no"], "b_block": key["b_block"]} for key in whole]
-        connection.execute(counted.values(committed_by=run_id), done)
+        complete = [{"b_file_no": key["b_file_no"], "b_block": key["b_block"]} for key in whole]
+        connection.execute(counted.values(committed_by=run_id), complete)
 
 
 def committed_slices(connection: Connection, asked: Set[SliceKey]) -> set[SliceKey]:
@@ -536,8 +536,8 @@ def _of_blocks(
     connection: Connection, query: Select[Any], table: Table, of: Iterable[tuple[int, int]]
 ) -> Iterator[Row[Any]]:
     """Yield rows of a query over a table that are of some blocks."""
-    for some in database.batches(sorted(of)):
-        yield from connection.execute(query.where(tuple_(table.c.file_no, table.c.block).in_(some)))
+    for batch in database.batches(sorted(of)):
+        yield from connection.execute(query.where(tuple_(table.c.file_no, table.c.block).in_(batch)))
 
 
 def forget_slices(connection: Connection, before: datetime) -> int:
@@ -552,10 +552,12 @@ def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> d
     e = ledger_entries.c
     sums = func.sum(e.rows).label("rows"), func.sum(e.talk_ms).label("talk_ms")
     query = select(e.file_no, e.bucket, *sums).group_by(e.file_no, e.bucket)
-    queries = [query] if file_nos is None else [query.where(e.file_no.in_(some)) for some in database.batches(file_nos)]
+    queries = [query]
+    if file_nos is not None:
+        queries = [query.where(e.file_no.in_(batch)) for batch in database.batches(file_nos)]
     result: dict[int, dict[str, dict[str, int]]] = defaultdict(dict)
-    for one in queries:
-        for row in connection.execute(one):
+    for part in queries:
+        for row in connection.execute(part):
             result[row.file_no][row.bucket] = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
     return result
 

@@ -365,11 +365,11 @@ def _part(
         _check_magic(source, file.file_id)
         fragment = form.make_fragment(file.path, filesystem)
         fragment.ensure_complete_metadata()
-        found = fragment.physical_schema
-        _check_footer(found, file.file_id)
-    closed = set(schema.names) & (set(found.names) - set(_openable(found, keys)))
+        stored = fragment.physical_schema
+        _check_footer(stored, file.file_id)
+    closed = set(schema.names) & (set(stored.names) - set(_openable(stored, keys)))
     if closed and file.numbers is not None:
-        _refuse(found, sorted(closed), file.file_id)
+        _refuse(stored, sorted(closed), file.file_id)
     return _Part(file.file_id, fragment, pa.schema([f for f in schema if f.name not in closed]), file.hidden)
 
 
@@ -517,17 +517,17 @@ class IdFilter:
         words = as_u64(ids.drop_null())
         blocks = max(1, -(-len(words) * cls._BITS_PER_ROW // cls._BLOCK_BITS))
         flags = np.zeros(blocks * cls._BLOCK_BITS, np.bool_)
-        made = cls(np.empty(len(flags) // 8, np.uint8))
-        base = made._base(words)
+        id_filter = cls(np.empty(len(flags) // 8, np.uint8))
+        base = id_filter._base(words)
         for probe in range(cls._PROBES):
-            flags[base + made._offset(words, probe)] = True
-        made._bits = np.packbits(flags, bitorder="little")
-        return made
+            flags[base + id_filter._offset(words, probe)] = True
+        id_filter._bits = np.packbits(flags, bitorder="little")
+        return id_filter
 
     def might_have(self, ids: Column) -> npt.NDArray[np.bool_]:
         """Return for each id whether it may be in the file; false is certain. Nulls are in no file."""
         words = as_u64(ids)
-        found = np.zeros(len(words), np.bool_)
+        hits = np.zeros(len(words), np.bool_)
         left = np.arange(len(words)) if not ids.null_count else np.flatnonzero(ids.is_valid())
         base = self._base(words[left])
         for probe in range(self._PROBES):
@@ -535,8 +535,8 @@ class IdFilter:
             hit = (self._bits[at >> np.uint64(3)] >> (at & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
             keep = np.flatnonzero(hit)
             left, base = left[keep], base[keep]
-        found[left] = True
-        return found
+        hits[left] = True
+        return hits
 
     def to_bytes(self) -> bytes:
         """Return magic with version, then the bits. Seal them before they are stored."""

@@ -53,8 +53,8 @@ class _Reader:
         self._held = False
 
     def take(self) -> None:
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": runs.process_start(os.getpid())}
-        row = {"name": self._name, "run_id": self._id, "expires_at": database.now() + _LEASE, **mine}
+        process = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": runs.process_start(os.getpid())}
+        row = {"name": self._name, "run_id": self._id, "expires_at": database.now() + _LEASE, **process}
         with database.writing(self._settings) as connection:
             connection.execute(insert(leases).values(**row))
         self._held = True
@@ -76,8 +76,8 @@ class _Reader:
 
     def _renew(self) -> None:
         with database.writing(self._settings) as connection:
-            mine = update(leases).where(leases.c.name == self._name)
-            connection.execute(mine.values(expires_at=database.now() + _LEASE))
+            lease = update(leases).where(leases.c.name == self._name)
+            connection.execute(lease.values(expires_at=database.now() + _LEASE))
 
 
 def oldest(connection: Connection) -> datetime | None:

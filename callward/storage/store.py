@@ -139,9 +139,9 @@ class Store(ABC):
     def removing(self, paths: Iterable[str]) -> Iterator[Sequence[str]]:
         """Remove files a few at a time, and yield those that are gone now: a run may be killed in between."""
         left = iter(paths)
-        while some := tuple(islice(left, self._abreast)):
-            self.remove(some)
-            yield some
+        while batch := tuple(islice(left, self._abreast)):
+            self.remove(batch)
+            yield batch
 
     @abstractmethod
     def settle(self, paths: Iterable[str]) -> None:
@@ -240,8 +240,8 @@ class _Folder(Store):
             below = Path(place).relative_to(self._root)
             for name in names:
                 with suppress(FileNotFoundError):  # it went away meanwhile
-                    found = Path(place, name).lstat()
-                    yield Stored((below / name).as_posix(), found.st_size, found.st_mtime)
+                    status = Path(place, name).lstat()
+                    yield Stored((below / name).as_posix(), status.st_size, status.st_mtime)
 
     def prepare(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -294,10 +294,10 @@ class _Bucket(Store):
 
     def size(self, path: str) -> int:
         with self.answering():
-            found = self.filesystem.get_file_info(self.full(path))
-            if found.type != pafs.FileType.File:
+            info = self.filesystem.get_file_info(self.full(path))
+            if info.type != pafs.FileType.File:
                 raise FileNotFoundError(f"{self.named(path)} is not there")
-        return int(found.size)
+        return int(info.size)
 
     def remove(self, paths: Iterable[str]) -> None:
         with ThreadPoolExecutor(_ABREAST, "remove") as pool:
@@ -314,11 +314,11 @@ class _Bucket(Store):
     def list(self, folder: str = "") -> Iterator[Stored]:
         base = f"{self._base}/{folder}".rstrip("/")
         with self.answering():
-            found = self.filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
-        if not found:
+            infos = self.filesystem.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
+        if not infos:
             self._check_bucket()
         cut = len(self._base) + 1
-        for info in found:
+        for info in infos:
             if info.type == pafs.FileType.File:
                 yield Stored(info.path[cut:], info.size, _seconds(info.mtime))
 
@@ -353,11 +353,11 @@ class _Bucket(Store):
         return f"there is no bucket {self._bucket!r} for the lake {self.describe()}; make it, or mend lake.uri"
 
     def problem(self, message: str) -> StoreProblem | None:
-        found = _AWS.search(message)
-        if found is None:
+        match = _AWS.search(message)
+        if match is None:
             return None
         named = _NAMED.search(message)
-        return StoreProblem(self._sentence(named[1] if named else found[1], found[2] or ""))
+        return StoreProblem(self._sentence(named[1] if named else match[1], match[2] or ""))
 
     def _sentence(self, name: str, status: str) -> str:
         where = f"the object store of the lake {self.describe()}"

@@ -84,10 +84,10 @@ def jar(settings: Settings) -> Path:
 def java() -> str:
     """Return the java program: JAVA_HOME's, else the first on the PATH. Problem where there is none."""
     home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin" if home else None)
-    if found is None:
+    program = shutil.which("java", path=f"{home}/bin" if home else None)
+    if program is None:
         raise Problem("Java is missing, and Flink needs it: install a Java 17 runtime, such as openjdk-17-jre-headless")
-    return found
+    return program
 
 
 def is_local(settings: Settings) -> bool:

@@ -42,9 +42,9 @@ def main() -> None:
     safe_errors.make_beam_safe()
     stream_log.prepare(stream_log.WORKER)
     try:
-        told = _provided(asked)
-        asked.logging_endpoint = told.logging_endpoint.url or asked.logging_endpoint
-        environment = _environment(asked, told)
+        info = _provided(asked)
+        asked.logging_endpoint = info.logging_endpoint.url or asked.logging_endpoint
+        environment = _environment(asked, info)
         _check(environment["PIPELINE_OPTIONS"])
         os.environ.update(environment)
         _work(environment)
@@ -81,7 +81,7 @@ def _check(options: str) -> None:
 
 def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
     """Return the variables by which Beam's worker learns what it is told."""
-    found = {
+    variables = {
         "WORKER_ID": asked.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
         "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
@@ -89,8 +89,8 @@ def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
     for name in _ENDPOINTS:
         url = getattr(info, f"{name}_endpoint").url or getattr(asked, f"{name}_endpoint")
         if url:
-            found[f"{name.upper()}_API_SERVICE_DESCRIPTOR"] = _descriptor(url)
-    return found
+            variables[f"{name.upper()}_API_SERVICE_DESCRIPTOR"] = _descriptor(url)
+    return variables
 
 
 def _descriptor(url: str) -> str:

@@ -75,23 +75,23 @@ def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = l
     Raises Problem when another compaction is at work.
     """
     database.check_version(settings)
-    done = Compacted(dry_run)
+    compacted = Compacted(dry_run)
     if dry_run:
-        done.merged = [merge.summary() for merge in planned(settings, (*_VIEWS, "suspense"))]
+        compacted.merged = [merge.summary() for merge in planned(settings, (*_VIEWS, "suspense"))]
     elif is_due(settings):
         with runs.running(settings, "compact", ["compact"]) as run_id:
-            done.run_id = run_id
-            _Compaction(settings, run_id, done, progress).run()
-            runs.finish(settings, run_id, "done", done.to_dict())
-        if done.merged:
+            compacted.run_id = run_id
+            _Compaction(settings, run_id, compacted, progress).run()
+            runs.finish(settings, run_id, "done", compacted.to_dict())
+        if compacted.merged:
             restrictions.mark(settings)
     if not dry_run:
-        remove_superseded(settings, done.run_id)
-    return done
+        remove_superseded(settings, compacted.run_id)
+    return compacted
 
 
 def compact_after(settings: Settings, progress: Progress) -> None:
-    """Compact when there is something to merge; what goes wrong is said, and whoever calls is done all the same."""
+    """Compact when there is something to merge; a failure is reported, and fails nothing else."""
     try:
         compact(settings, progress=progress)
     except (Problem, OSError) as problem:
@@ -269,13 +269,13 @@ def _blocks_of(settings: Settings, merge: Merge) -> list[Any]:
 
     Asked before the lock is taken, as a block is noted with its file.
     """
-    found: list[Any] = []
+    rows: list[Any] = []
     b = blocks.c
     with database.reading(settings) as connection:
-        for some in database.batches(file.file_id for file in merge.files):
-            query = select(b.file_no, b.block, b.archive_file, b.archive_first).where(b.archive_file.in_(some))
-            found += connection.execute(query).all()
-    return found
+        for batch in database.batches(file.file_id for file in merge.files):
+            query = select(b.file_no, b.block, b.archive_file, b.archive_first).where(b.archive_file.in_(batch))
+            rows += connection.execute(query).all()
+    return rows
 
 
 def _move_blocks(connection: Connection, moved: Sequence[Any], file_id: str, starts: Mapping[str, int]) -> None:

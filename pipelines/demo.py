@@ -91,7 +91,7 @@ name = "subscribers"
 
 
 def demo_settings(folder: Path) -> Settings:
-    """Settings for the made-up feeds: a source per switch, one tenant with explicit windows, trunks and accounts."""
+    """Return settings for the made-up feeds: a source per switch, one tenant with windows, trunks and accounts."""
     return Settings(
         path=folder / "callward.toml",
         tenants={"default": Tenant(zone=_ZONE, retention=DEMO_WINDOWS)},
@@ -117,7 +117,7 @@ class Command:
 
     @property
     def typed(self) -> str:
-        """As a person types it; what has blanks stands in double quotes, because SQL holds single ones."""
+        """Return the line as a person types it; what has blanks stands in double quotes: SQL holds single ones."""
         return " ".join(["callward", *(f'"{word}"' if " " in word else word for word in self.arguments)])
 
 
@@ -175,7 +175,7 @@ class _Shell:
 
 @contextmanager
 def _workspace(folder: Path) -> Iterator[None]:
-    """Commands without --config find this workspace, and see 100 columns."""
+    """Let commands without --config find this workspace, and see 100 columns."""
     changed = {"CALLWARD_CONFIG": str(folder / "callward.toml"), "COLUMNS": "100"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -210,9 +210,9 @@ def demo(
     settings = initiate.init(folder.absolute(), demo_settings(folder.absolute()))
     day = day or _day()
     shell = _Shell(settings.folder, run, as_json, progress)
-    with tempfile.TemporaryDirectory(prefix="callward-demo-") as aside:
+    with tempfile.TemporaryDirectory(prefix="callward-demo-") as temporary:
         progress(f"making feeds of about {calls:,} calls")
-        late, numbers = Path(aside, "late"), Path(aside, "numbers")
+        late, numbers = Path(temporary, "late"), Path(temporary, "numbers")
         feeds = _feeds(settings, calls, seed, day, late, numbers)
         first, second, third = _NIGHTS
         yield shell.run(first)
@@ -237,15 +237,15 @@ def _day() -> date:
 
 
 def _feeds(settings: Settings, calls: int, seed: int, day: date, late: Path, numbers: Path) -> Feeds:
-    """The feeds of a day, landed; the late files and the list of numbers stay aside."""
+    """Return the feeds of a day, landed; the late files and the list of numbers lie elsewhere."""
     return generate(
         settings.landing_path, seed=seed, day=day, calls=calls, accounts=ACCOUNTS, late=late, numbers_to=numbers
     )
 
 
-def _land(settings: Settings, files: Sequence[Path], aside: Path) -> None:
+def _land(settings: Settings, files: Sequence[Path], folder: Path) -> None:
     for file in files:
-        write_whole(settings.landing_path / file.relative_to(aside), [file.read_bytes()])
+        write_whole(settings.landing_path / file.relative_to(folder), [file.read_bytes()])
 
 
 def _declare(settings: Settings) -> None:
@@ -261,7 +261,7 @@ _NIGHTS: Final = (
 
 
 def _asked(numbers: Path, folder: Path, day: date) -> Iterator[Command]:
-    """What each person asks once the nights are done."""
+    """Yield what each person asks once the nights are done."""
     case = ("--purpose", "dispute", "--case", "CASE-1")
     yield Command("ops", ["suspense", "list", "--source", "generic"], "what was set aside, never its content")
     yield Command("ops", ["doctor"], "is all as it should be?", codes=(0, 3))
@@ -309,7 +309,7 @@ def check_truth(settings: Settings, truth: Truth) -> None:
 
 
 def by_source(settings: Settings) -> dict[str, dict[str, int]]:
-    """Records by source and bucket over all nights, from the ledger: {source: {bucket: rows}}."""
+    """Return records by source and bucket over all nights, from the ledger: {source: {bucket: rows}}."""
     sums = """SELECT f.source, e.bucket, sum(e.rows)::BIGINT AS rows
         FROM ledger_entries e JOIN input_files f USING (file_no) GROUP BY ALL"""
     sums_by_source: dict[str, dict[str, int]] = {source.name: {} for source in settings.sources}
@@ -494,6 +494,6 @@ def _compared(settings: Settings, present: Sequence[Sample]) -> list[SampleResul
 
 
 def _counted(settings: Settings, role: str, columns: str) -> dict[str, dict[str, int]]:
-    """Columns per source of the role's view: {source: {column: value}}."""
+    """Return columns per source of the role's view: {source: {column: value}}."""
     rows = query.query(settings, role, f"SELECT source, {columns} FROM {role} GROUP BY source").to_pylist()
     return {row.pop("source"): row for row in rows}

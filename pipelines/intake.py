@@ -81,12 +81,12 @@ class Intake:
 
     @property
     def unchecked(self) -> bool:
-        """Whether its error rate is still to be compared with its limit."""
+        """Return whether its error rate is still to be compared with its limit."""
         return not (self.condemned or self.touched or self.checked)
 
     @property
     def streamed(self) -> bool:
-        """Whether a stream has begun it: what of a block it has committed only a stream knows to leave out."""
+        """Return whether a stream has begun it: what of a block it has committed only a stream knows to leave out."""
         return any(block.sharding for block in self.blocks)
 
 
@@ -115,7 +115,7 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
 
 
 def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
-    """The file's decompressed bytes, as a stream; those of a sealed one are in memory alone. Raises FileUnreadable."""
+    """Yield the file's decompressed bytes; those of a sealed one are in memory alone. Raises FileUnreadable."""
     if arrival.form != "sealed":
         return open_plain(arrival.path, arrival.form)
     try:
@@ -139,7 +139,7 @@ def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
 
 
 def _unpacked(stream: BinaryIO, size: int) -> bytes:
-    """Read from a possibly packed stream; damage is FileUnreadable, in a sentence without content."""
+    """Read from a possibly packed stream. Raises FileUnreadable for damage, in a sentence without content."""
     return _guarded(lambda: stream.read(size))
 
 
@@ -171,7 +171,7 @@ def _cut(arrival: Arrival, source: Source, files: DataFiles, declaration: Declar
 
 
 def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
-    """Ranges of a plain file of lines: only the bytes around each cut are read."""
+    """Return ranges of a plain file of lines: only the bytes around each cut are read."""
     with arrival.path.open("rb") as file:
         for _ in range(shape.header_lines):
             file.readline()
@@ -188,7 +188,7 @@ def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
 def _cut_stream(
     arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape, size: int, limit: int
 ) -> Iterator[Block]:
-    """Blocks of a file that must be read to be cut; those of a packed file are sealed into the archive as they come."""
+    """Return blocks of a file that must be read to be cut; those of a packed file are sealed as they come."""
     with _opened(arrival, files) as stream:
         first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
         while True:
@@ -229,11 +229,11 @@ def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Sourc
 
 
 def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[Block]) -> list[Block]:
-    """The registered ranges that are not committed yet; those of a packed file are staged anew."""
+    """Return the registered ranges that are not committed yet; those of a packed file are staged anew."""
     left = [block for block in registered if not block.committed]
     if arrival.form == "plain":
         return left
-    found = []
+    staged_anew = []
     with _opened(arrival, files) as stream:
         at = 0
         for block in left:
@@ -242,27 +242,27 @@ def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[
             data = _unpacked(stream, block.last - block.first)
             at += len(data)
             staged = _block(block.number, block.first, data, arrival, source, files).staged
-            found.append(replace(block, staged=staged))
-    return found
+            staged_anew.append(replace(block, staged=staged))
+    return staged_anew
 
 
 # -- registering -------------------------------------------------------------------------------------------------------
 
 
 def name_id(files: DataFiles, name: str) -> str:
-    """Keyed hash of a file's name: what the ledger knows it by."""
+    """Return the keyed hash of a file's name: what the ledger knows it by."""
     secret = files.workspace.keyring.key(_NAMES).secret
     return bytes(tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py()).hex()
 
 
 def naming(files: DataFiles) -> streaming.Naming:
-    """How the ledger knows the name of an input file that is no file: by its keyed hash, and sealed."""
+    """Return how the ledger knows the name of an input file that is no file: by its keyed hash, and sealed."""
     key = files.workspace.keyring.sealer(_NAMES)
     return lambda name: (name_id(files, name), key.seal(name.encode(), b"name"))
 
 
 def arrival_of(row: Row[Any], files: DataFiles) -> Arrival:
-    """The landing file that a row of input_files is about."""
+    """Return the landing file that a row of input_files is about."""
     name = files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
     path = files.workspace.settings.landing_path / name
     return Arrival(row.source, path, name, row.size, row.modified_ns)
@@ -275,7 +275,7 @@ def _row(connection: Connection, files: DataFiles, arrival: Arrival) -> Any:
 
 
 def known_status(files: DataFiles, arrival: Arrival) -> str | None:
-    """The ledger's status of this very file (name, size and time), None when it is new."""
+    """Return the ledger's status of this very file (name, size and time), None when it is new."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
     return row.status if row else None
@@ -290,7 +290,7 @@ def note_removed(arrival: Arrival, files: DataFiles) -> None:
 
 
 def note_gone(files: DataFiles, sources: Collection[str]) -> None:
-    """Note the committed files that a killed run took out of the landing folder without saying so."""
+    """Note the committed files that a killed run took out of the landing folder without a record."""
     settings = files.workspace.settings
     query = select(input_files.c.file_no, input_files.c.name_sealed).where(
         input_files.c.status == "committed", input_files.c.source.in_(sources)
@@ -310,16 +310,16 @@ def note_gone(files: DataFiles, sources: Collection[str]) -> None:
 
 
 def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, list[Block]]:
-    """Ledger number (0: new), whether it was set aside, and the blocks of a file that a run before has begun."""
+    """Return ledger number (0: new), whether it was suspended whole, and the blocks of a file that a run has begun."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
         if row is None or row.status != "reading":
             return 0, False, []
-        found = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
+        rows = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
         return (
             row.file_no,
             row.set_aside,
-            [_known_block(row) for row in found],
+            [_known_block(row) for row in rows],
         )
 
 
@@ -329,7 +329,7 @@ def _known_block(row: Row[Any]) -> Block:
 
 
 def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str = "") -> list[Intake]:
-    """Enter files and their blocks in the ledger, in one transaction, before they are read; returns those entered.
+    """Enter files and their blocks in the ledger, in one transaction, before they are read; return those entered.
 
     With a `sharding` they are a stream's: blocks that one has registered stay as they are, and a stream that was asked
     to stop begins no file.
@@ -373,7 +373,7 @@ def _stream_columns(arrival: Arrival, block: Block, at: datetime, sharding: str)
 
 def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: bytes, run_id: str) -> int:
     arrival = intake.arrival
-    made = connection.execute(
+    result = connection.execute(
         insert(input_files).values(
             source=arrival.source,
             name=mask(arrival.name)[-255:],
@@ -387,7 +387,7 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
             seen_at=database.now(),
         )
     )
-    key = made.inserted_primary_key
+    key = result.inserted_primary_key
     assert key is not None, "an insert of one row has a key"
     return int(key[0])
 
@@ -407,27 +407,27 @@ def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id:
 
 
 def complete(connection: Connection, file_nos: list[int]) -> list[int]:
-    """Those of the files that have no block left to commit."""
+    """Return those of the files (by ledger number) that have no block left to commit."""
     waiting: set[int] = set()
-    for some in database.batches(file_nos):
-        left = select(blocks.c.file_no).where(blocks.c.file_no.in_(some), blocks.c.committed_by.is_(None))
+    for batch in database.batches(file_nos):
+        left = select(blocks.c.file_no).where(blocks.c.file_no.in_(batch), blocks.c.committed_by.is_(None))
         waiting |= set(connection.execute(left).scalars())
     return [number for number in file_nos if number not in waiting]
 
 
 def begun(connection: Connection, sources: Collection[str]) -> Sequence[Row[Any]]:
-    """Rows of input_files of landing files with blocks that a stream has registered and not committed."""
+    """Return rows of input_files of landing files with blocks that a stream has registered and not committed."""
     f = input_files.c
     open_ones = select(blocks.c.file_no).where(blocks.c.committed_by.is_(None), blocks.c.registered_at.is_not(None))
-    mine = f.source.in_(sources) & (f.status == "reading") & (f.path_form != streaming.TOPIC)
-    return connection.execute(select(input_files).where(mine, f.file_no.in_(open_ones))).all()
+    reading = f.source.in_(sources) & (f.status == "reading") & (f.path_form != streaming.TOPIC)
+    return connection.execute(select(input_files).where(reading, f.file_no.in_(open_ones))).all()
 
 
 def condemn(intakes: list[Intake], files: DataFiles) -> None:
     """Set files aside whole; it is noted, so that a restart does the same."""
     with database.writing(files.workspace.settings) as connection:
-        for some in database.batches(intake.file_no for intake in intakes):
-            connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(set_aside=True))
+        for batch in database.batches(intake.file_no for intake in intakes):
+            connection.execute(update(input_files).where(input_files.c.file_no.in_(batch)).values(set_aside=True))
     for intake in intakes:
         intake.condemned = True
 
@@ -448,19 +448,19 @@ def close_files(files: DataFiles, committed: Mapping[int, Arrival]) -> list[int]
 
 def set_status(connection: Connection, file_nos: list[int], status: str) -> None:
     """Move files on in the ledger."""
-    for some in database.batches(file_nos):
-        connection.execute(update(input_files).where(input_files.c.file_no.in_(some)).values(status=status))
+    for batch in database.batches(file_nos):
+        connection.execute(update(input_files).where(input_files.c.file_no.in_(batch)).values(status=status))
 
 
 # -- chunks of work ----------------------------------------------------------------------------------------------------
 
 
 def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
-    """Blocks of registered files for TakeIn (schema CHUNK): small files of one source and shape go together,
+    """Return blocks of registered files for TakeIn (schema CHUNK): small files of one source and shape go together,
     each whole."""
     size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    made: list[list[dict[str, Any]]] = []
+    filled: list[list[dict[str, Any]]] = []
     weight: dict[tuple[Any, ...], int] = {}
     for intake in intakes:
         whole = intake.bytes <= size
@@ -471,10 +471,10 @@ def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
             full = like not in groups or weight[like] + more > size or len(groups[like]) >= 2000
             if full and not (whole and number):
                 groups[like], weight[like] = [], 0
-                made.append(groups[like])
+                filled.append(groups[like])
             groups[like].append(piece)
             weight[like] += block.last - block.first
-    return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in made]
+    return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in filled]
 
 
 def work(chunk: pa.Table, intakes: Iterable[Intake], now_ms: int, sharding: str) -> pa.Table:
@@ -486,7 +486,7 @@ def work(chunk: pa.Table, intakes: Iterable[Intake], now_ms: int, sharding: str)
 
 
 def whole_chunk(intake: Intake) -> pa.Table:
-    """All blocks of a file as one chunk."""
+    """Return all blocks of a file as one chunk (schema CHUNK)."""
     return pa.Table.from_pylist([_piece(intake, block) for block in intake.blocks], schema=CHUNK)
 
 

@@ -74,7 +74,7 @@ class Night:
 
     @property
     def must_look(self) -> bool:
-        """Whether a person must look: a file was set aside, could not be read or is not allowed; a release failed."""
+        """Return whether a person must look: a file was set aside, unreadable or not allowed; a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)
@@ -119,7 +119,7 @@ def nightly(
 
 
 def _not_streamed(settings: Settings, progress: Progress) -> list[Source]:
-    """All sources but those whose folders a stream watches: it takes them in."""
+    """Return all sources but those whose folders a stream watches: it takes them in."""
     with database.reading(settings) as connection:
         streamed = register.held(connection)
     taken = [source.name for source in settings.sources if f"source/{source.name}" in streamed]
@@ -160,12 +160,12 @@ class _Nightly:
 
     def _planned(self) -> Iterator[Intake]:
         for source in self._sources:
-            for found in arrivals(self._settings, source):
-                if isinstance(found, LeftAlone):
-                    if found.wrong or found.reason != "a marker":
-                        self._night.left_alone.append(found)
+            for arrival in arrivals(self._settings, source):
+                if isinstance(arrival, LeftAlone):
+                    if arrival.wrong or arrival.reason != "a marker":
+                        self._night.left_alone.append(arrival)
                     continue
-                planned = self._plan(found, source)
+                planned = self._plan(arrival, source)
                 if planned is not None:
                     yield planned
 
@@ -201,7 +201,7 @@ class _Nightly:
         return None
 
     def _packed(self) -> Iterator[list[Intake]]:
-        """Waves: whole files up to the limits; a larger file has waves of its own, unless its ids go by content."""
+        """Yield waves: whole files up to the limits; a larger file has waves of its own, unless ids go by content."""
         limits = self._settings.waves
         wave: list[Intake] = []
         for planned in self._planned():
@@ -226,7 +226,7 @@ class _Nightly:
         return planned.records > limits.records or planned.bytes > limits.mebibytes << 20
 
     def _pieces(self, planned: Intake) -> Iterator[list[Intake]]:
-        """A file larger than a wave: checked as a whole, then wave by wave."""
+        """Yield waves of a file larger than one: it is checked as a whole, then taken in wave by wave."""
         self._register([planned])
         if not planned.begun:
             self._check(planned)
@@ -314,7 +314,7 @@ class _Nightly:
         return run_wave(self._settings, self._reference, work)
 
     def _sharding(self, wave: list[Intake]) -> Sharding:
-        """About bucket_records a group; a tenant is spread over shards only when it fills more than one group."""
+        """Return a sharding of about bucket_records a group; only a tenant that fills more than one group is spread."""
         size = self._settings.waves.bucket_records
         buckets = 1
         while buckets * size < sum(planned.records for planned in wave) and buckets < 256:
@@ -350,16 +350,16 @@ class _Nightly:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
-        """Pieces past their horizon become PARTIAL, the pending log is made one file, the figures are read."""
+        """Turn pieces past their horizon into PARTIAL, make the pending log one file, read the figures."""
         point("before-pending")
         refused = expire_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
         if refused or self._wasted:
             remove_orphans(self._settings, over={self._night.run_id})
         with database.reading(self._settings) as connection:
             balances = ledger.balances(connection, list(self._begun))
-            for some in database.batches(sorted(self._begun)):
+            for batch in database.batches(sorted(self._begun)):
                 rows = connection.execute(
-                    select(input_files).where(input_files.c.file_no.in_(some)).order_by(input_files.c.file_no)
+                    select(input_files).where(input_files.c.file_no.in_(batch)).order_by(input_files.c.file_no)
                 )
                 self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
         self._night.rows = sum(file.rows for file in self._night.files)

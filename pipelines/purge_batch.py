@@ -15,25 +15,25 @@ from transforms.expire import Expire, prepared
 
 
 def write(
-    settings: Settings, reference: WorkspaceRef, made: Plan, run_id: str, purge_id: str, attempt: int, today: date
+    settings: Settings, reference: WorkspaceRef, plan: Plan, run_id: str, purge_id: str, attempt: int, today: date
 ) -> Written:
     """Write anew what a plan does not delete whole; nothing of it counts yet. Raises Problem in one sentence."""
 
     def build(pipeline: beam.Pipeline) -> None:
         (
             pipeline
-            | "Plan" >> beam.Create(made.written).with_output_types(PlanItem)
+            | "Plan" >> beam.Create(plan.written).with_output_types(PlanItem)
             | "Spread" >> beam.Reshuffle()
-            | "Expire" >> Expire(reference, run_id, purge_id, attempt, made.as_of, today)
+            | "Expire" >> Expire(reference, run_id, purge_id, attempt, plan.as_of, today)
         )
 
     engine.run(settings, reference, build)
-    found = prepared(settings, run_id)
-    if found.keys() != {item.file.file_id for item in made.written}:
+    written_by_file = prepared(settings, run_id)
+    if written_by_file.keys() != {item.file.file_id for item in plan.written}:
         raise Problem("the batch ended without having written everything; nothing was purged")
-    every = list(found.values())
+    rewrites = list(written_by_file.values())
     return Written(
-        {one.file_id: one.files for one in every},
-        [entry for one in every for entry in one.entries],
-        [end for one in every for end in one.ends],
+        {rewrite.file_id: rewrite.files for rewrite in rewrites},
+        [entry for rewrite in rewrites for entry in rewrite.entries],
+        [end for rewrite in rewrites for end in rewrite.ends],
     )

@@ -71,7 +71,7 @@ class Rebuild(Result):
 
     @property
     def differ(self) -> int:
-        """Keys that differ, over all tables."""
+        """Return how many keys differ, over all tables."""
         return sum(table.differ for table in self.tables)
 
     @property
@@ -96,7 +96,7 @@ class Rebuild(Result):
 
 
 def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check") -> list[TableCheck]:
-    """Recompute every derived table from the lake and compare: per table its rows and how many keys differ.
+    """Recompute every derived table from the lake and compare; return per table its rows and how many keys differ.
 
     With `write` the recomputed rows take the place of those that are there. A night that commits meanwhile is waited
     for by computing again. Raises Problem when that does not end.
@@ -116,13 +116,13 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
         stored = {table.name: _stored(connection, table) for table in DERIVED}
         noted = _noted(connection)
-    made: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
+    parts: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
     for file in committed:
         for name, part in summarize(
             file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)
         ).items():
-            made[name].append(part)
-    wanted = {table.name: _wanted(table, made[table.name]) for table in DERIVED}
+            parts[name].append(part)
+    wanted = {table.name: _wanted(table, parts[table.name]) for table in DERIVED}
     if write:
         _replace(settings, wanted, before, noted)
     return [
@@ -175,7 +175,7 @@ def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any
 
 
 def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: int) -> int:
-    """Return how many keys have less than the lake still says."""
+    """Return how many keys have less than the lake still holds."""
     kept = {row[:size]: row[size:] for row in stored}
     nothing = (0,) * (len(wanted[0]) - size) if wanted else ()
     return sum(
@@ -186,11 +186,11 @@ def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: in
 
 def _by_day(rows: list[tuple[Any, ...]], day: int) -> dict[tuple[str, date], list[tuple[Any, ...]]]:
     """Return rows by tenant (their first column) and the day in column `day`."""
-    found: dict[tuple[str, date], list[tuple[Any, ...]]] = defaultdict(list)
+    by_day: dict[tuple[str, date], list[tuple[Any, ...]]] = defaultdict(list)
     for row in rows:
         at = row[day].date() if isinstance(row[day], datetime) else row[day]
-        found[row[0], at].append(row)
-    return found
+        by_day[row[0], at].append(row)
+    return by_day
 
 
 def _day(table: Any) -> int:
@@ -231,10 +231,10 @@ def _replace(settings: Settings, wanted: dict[str, list[tuple[Any, ...]]], befor
         if _manifest(connection) != before:
             raise CommitConflict
         for table in DERIVED:
-            kept, made = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))
+            kept, recomputed = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))
             days = {(tenant, at) for name, tenant, at in noted if name == table.name}
-            rows = [row for of_day, found in kept.items() if of_day in days for row in found]
-            rows += [row for of_day, found in made.items() if of_day not in days for row in found]
+            rows = [row for of_day, of_that_day in kept.items() if of_day in days for row in of_that_day]
+            rows += [row for of_day, of_that_day in recomputed.items() if of_day not in days for row in of_that_day]
             connection.execute(delete(table))
             if rows:
                 connection.execute(insert(table), [dict(zip(_columns(table), row, strict=True)) for row in rows])

@@ -68,7 +68,7 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_RECYCLED]
     if set(wanted) & _NOT_RECYCLED:
         raise Problem(
-            "CONFLICT and PARTIAL are not recycled: a later version or the missing piece settles them by itself"
+            "CONFLICT and PARTIAL are not recycled: a later version or the missing piece resolves them by itself"
         )
     sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
     database.check_version(settings)

@@ -47,23 +47,23 @@ Progress = Callable[[str], None]
 
 
 def declarations(settings: Settings) -> list[Path]:
-    """The files of the settings' folder that declare tables."""
+    """Return the files of the settings' folder that declare tables."""
     return [path for path in sorted(settings.releases_path.glob("*.toml")) if not path.name.startswith(".")]
 
 
 def declared(settings: Settings) -> list[Release]:
-    """Every declaration of the settings' folder, by name. Raises UsageProblem for one that is wrong or named twice."""
-    found: dict[str, Release] = {}
+    """Return every declaration of the settings' folder, by name. Raises UsageProblem for one wrong or named twice."""
+    by_name: dict[str, Release] = {}
     for path in declarations(settings):
         release = declaration.load(path)
-        if release.name in found:
+        if release.name in by_name:
             raise UsageProblem(f"{path.name}: another declaration is called {release.name!r} too")
-        found[release.name] = release
-    return [found[name] for name in sorted(found)]
+        by_name[release.name] = release
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def named(settings: Settings, name: str) -> Release:
-    """The declaration of that name; raises UsageProblem with the nearest right one."""
+    """Return the declaration of that name. Raises UsageProblem with the nearest right one."""
     known = {release.name: release for release in declared(settings)}
     if name not in known:
         where = f"no release is called {mask(name)!r}"
@@ -78,17 +78,17 @@ def named(settings: Settings, name: str) -> Release:
 def findings(
     settings: Settings, release: Release, others: Sequence[Release] = (), volumes: Volumes | None = None
 ) -> list[lint.Finding]:
-    """What is unsafe about a declaration, by the policies in force."""
+    """Return what is unsafe about a declaration, by the policies in force."""
     with database.reading(settings) as connection:
         roles = {tenant: policies.current.role for tenant, policies in in_force(settings, connection).items()}
     return lint.lint(release, settings, volumes, roles=roles, others=others)
 
 
 def _check(settings: Settings, release: Release) -> None:
-    found = findings(settings, release, declared(settings), preview.expected_volumes(release))
-    refused = [one for one in found if one.refuses]
+    unsafe = findings(settings, release, declared(settings), preview.expected_volumes(release))
+    refused = [finding for finding in unsafe if finding.refuses]
     if refused:
-        raise UsageProblem("\n".join(f"release {release.name}: {one.sentence}" for one in refused))
+        raise UsageProblem("\n".join(f"release {release.name}: {finding.sentence}" for finding in refused))
 
 
 # -- one release -------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Released:
 
     @classmethod
     def of(cls, settings: Settings, out: Published) -> Self:
-        """Return what is said of a publication."""
+        """Return the report of a publication."""
         row = out.row
         return cls(
             release_id=row.release_id,
@@ -193,7 +193,7 @@ def plan(settings: Settings, name: str, period: str, *, correct: bool = False) -
 
 
 def _checked(settings: Settings, name: str, period: str, correct: bool) -> tuple[Release, Period]:
-    """Return what is asked for; raises UsageProblem for what is not declared or may not run."""
+    """Return what is asked for. Raises UsageProblem for what is not declared or may not run."""
     database.check_version(settings)
     release = named(settings, name)
     span = Period.parse(release.grain, period)
@@ -257,19 +257,21 @@ def _published(
 
 
 def _given_back(settings: Settings, release: Release, span: Period, out: Published) -> None:
-    """Raise Problem where its files were altered; its cells are put back where a restored database lacks them."""
+    """Raise Problem where its files were changed; its cells are put back where a restored database lacks them."""
     files = publication.read(settings.released_path / out.row.path, out.files)
     here = select(func.count()).where(analytics_cells.c.release_id == out.release_id)
     with database.writing(settings) as connection:
         if connection.execute(here).scalar():
             return
         row = out.row
-        made = Reservation(row.release_id, release, span, row.correction_no, row.snapshot, row.path)
-        budget.store_cells(connection, publication.rows(made, publication.of_file(release, files["cells.parquet"])))
+        reservation = Reservation(row.release_id, release, span, row.correction_no, row.snapshot, row.path)
+        budget.store_cells(
+            connection, publication.rows(reservation, publication.of_file(release, files["cells.parquet"]))
+        )
 
 
 def _clear_lost(settings: Settings) -> None:
-    """Reservations of dead runs are lost; what they may have written of a draw is removed."""
+    """Mark reservations of dead runs as lost; what they may have written of a draw is removed."""
     with database.writing(settings) as connection:
         budget.lose(connection)
         paths = budget.lost_paths(connection)
@@ -283,7 +285,7 @@ def _clear_lost(settings: Settings) -> None:
 
 
 def _begun_to_go(connection: Connection, release: Release, span: Period) -> bool:
-    """Whether rows of the period went by their window already."""
+    """Return whether rows of the period went by their window already."""
     p = disposal_items.c
     gone = select(func.count()).where(
         p.view == release.view,
@@ -334,7 +336,7 @@ def _prove(settings: Settings, release: Release, span: Period) -> None:
 
 
 def _files(connection: Connection, release: Release, span: Period) -> list[DataFile]:
-    """The data files of the period that count."""
+    """Return the data files of the period that count."""
     of_tenants = (ledger.files(connection, view=release.view, tenant=t, parts=span.parts) for t in release.tenants)
     return [file for files in of_tenants for file in files]
 
@@ -347,12 +349,12 @@ def _check_remembered(settings: Settings, connection: Connection, release: Relea
     if there - set(known):
         raise Problem(
             f"{release.name} of {span} lies in {folder}, and the register does not know it: the database is older; "
-            "restore a newer one, for another draw of a table that is out tells more than was paid for"
+            "restore a newer one, for another draw of a table that is out reveals more than was paid for"
         )
 
 
 def needs_numbers(release: Release) -> bool:
-    """Whether the billing view's number columns are read: for the subscriber's token, or for an area."""
+    """Return whether the billing view's number columns are read: for the subscriber's token, or for an area."""
     derived = DERIVED_COLUMNS[release.view]
     return release.view == "billing" and (
         release.unit == "subscriber" or release.kind == "threshold" or any(c in derived for c in release.columns)
@@ -363,7 +365,7 @@ def needs_numbers(release: Release) -> bool:
 
 
 def due(settings: Settings, progress: Progress = lambda line: None, today: date | None = None) -> list[DueRelease]:
-    """Release what is due and not out yet; a night goes on whatever becomes of it. Says of each what was done."""
+    """Release what is due and not out yet, and return what was done with each; a failure does not end the night."""
     try:
         everyone = declared(settings)
     except Problem as problem:
@@ -387,7 +389,7 @@ def _attempt(settings: Settings, release: Release, span: Period, progress: Progr
 
 
 def _periods_due(settings: Settings, release: Release, today: date) -> list[Period]:
-    """Periods with rows, over, past their lateness and not long so, that are not out."""
+    """Return periods with rows, over, past their lateness and not long so, that are not out."""
     last = today - timedelta(days=1 + release.lateness_days)
     days = [last - timedelta(days=n) for n in range(_BEHIND_DAYS)]
     spans = sorted({Period.holding(release.grain, day) for day in days}, key=lambda span: span.start)
@@ -407,25 +409,25 @@ def _periods_due(settings: Settings, release: Release, today: date) -> list[Peri
 def before_expiry(settings: Settings, items: Iterable[PlanItem], progress: Progress = lambda line: None) -> list[str]:
     """Release what is declared over rows that a purge is about to delete, where the policy says `anonymize`.
 
-    A purge waits for no release: what cannot be released is gone all the same, and said so in a sentence each.
+    A purge waits for no release: what cannot be released is gone all the same, with a sentence each.
     """
     going = _anonymized(settings, items)
     if not going:
         return []
-    said = []
+    sentences = []
     try:
         everyone = declared(settings)
     except Problem as problem:
         return [f"no table was released before its rows went: {problem}"]
     for release in everyone:
         days = {day for tenant, day in going if tenant in release.tenants} if release.view == _EXPIRING else set()
-        for span in sorted({Period.holding(release.grain, day) for day in days}, key=lambda one: one.start):
-            said += _released_last(settings, release, span, progress)
-    return said
+        for span in sorted({Period.holding(release.grain, day) for day in days}, key=lambda span: span.start):
+            sentences += _released_last(settings, release, span, progress)
+    return sentences
 
 
 def _anonymized(settings: Settings, items: Iterable[PlanItem]) -> set[tuple[str, date]]:
-    """Tenants and dates whose rows go under the action `anonymize`."""
+    """Return tenants and dates whose rows go under the action `anonymize`."""
     expiring = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
     if not expiring:
         return set()

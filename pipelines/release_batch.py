@@ -46,7 +46,7 @@ Draw = Callable[[], Drawn]
 def summed(
     settings: Settings, run_id: str, reserved: Reservation, data: Sequence[DataFile]
 ) -> tuple[Draw, dict[str, Any]]:
-    """Add up data files: what draws the table (once!), and what became of the rows, for the run's own log."""
+    """Add up data files; return what draws the table (once!), and what became of the rows, for the run's own log."""
     files = open_files(settings, ROLE, f"release, run {run_id}", run_id)
     reference = files.workspace.reference
     task = aggregate.Task(reserved.release, tuple(data), reserved.release_id)
@@ -56,24 +56,24 @@ def summed(
 
     try:
         engine.run(settings, reference, build)
-        found = aggregate.gathered(files)
+        aggregated = aggregate.gathered(files)
         draw = _partitioned if reserved.release.kind == "threshold" else _noised
-        return draw(settings, files, reserved, found), asdict(found.tally)
+        return draw(settings, files, reserved, aggregated), asdict(aggregated.tally)
     finally:
         files.clear_spilled()
 
 
-def _noised(settings: Settings, files: DataFiles, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
+def _noised(settings: Settings, files: DataFiles, reserved: Reservation, aggregated: aggregate.Aggregated) -> Draw:
     release = reserved.release
-    sums, scale = aggregate.summed(found, files, release), aggregate.scale(release)
+    sums, scale = aggregate.summed(aggregated, files, release), aggregate.scale(release)
 
     def draw() -> Drawn:
-        made = [
+        drawn = [
             mechanisms.gaussian(sums[:, at], sensitivity * scale, rho / NANO)
             for at, (sensitivity, rho) in enumerate(zip(release.sensitivities(), release.rhos(), strict=True))
         ]
-        noisy = np.stack([_unscaled(values, scale) for values, _ in made], axis=1)
-        sigmas = [sigma / scale for _, sigma in made]
+        noisy = np.stack([_unscaled(values, scale) for values, _ in drawn], axis=1)
+        sigmas = [sigma / scale for _, sigma in drawn]
         assert release.budget is not None
         epsilon = mechanisms.epsilon_of(release.rho / NANO, release.budget.delta)
         return Drawn(publication.of_noise(release, noisy, sigmas), sigmas, epsilon)
@@ -82,21 +82,23 @@ def _noised(settings: Settings, files: DataFiles, reserved: Reservation, found: 
 
 
 def _unscaled(values: np.ndarray, scale: int) -> np.ndarray:
-    """Fixed-point figures as whole numbers, rounded half up: after the noise, so it tells nothing."""
+    """Return fixed-point figures as whole numbers, rounded half up: after the noise, so it reveals nothing."""
     return np.asarray((values + scale // 2) // scale, np.int64)
 
 
-def _partitioned(settings: Settings, files: DataFiles, reserved: Reservation, found: aggregate.Aggregated) -> Draw:
-    """The partition of a threshold table; there is nothing to draw."""
+def _partitioned(settings: Settings, files: DataFiles, reserved: Reservation, aggregated: aggregate.Aggregated) -> Draw:
+    """Return the partition of a threshold table; there is nothing to draw."""
     release, rule = reserved.release, reserved.release.suppression
     grid = release.grid()
     parents = grid.parents(np.arange(grid.size, dtype=np.uint64), rule.within).astype(np.int64)
     columns = tuple(range(len(release.measures)))
     finer = _finer(settings, files, reserved) if rule.coarsens else None
-    parts = aggregate.Parts(files, found.parts)
-    made = suppression.table(parts, parents, suppression.Rule(rule.k, rule.dominance, columns), finer)
-    cells = publication.of_groups(release, made.parent, made.cell, aggregate.figures(made.stats, release))
-    sealed = _sealer(files, release).seal(_packed(made), _about(reserved.release_id))
+    parts = aggregate.Parts(files, aggregated.parts)
+    partition = suppression.table(parts, parents, suppression.Rule(rule.k, rule.dominance, columns), finer)
+    cells = publication.of_groups(
+        release, partition.parent, partition.cell, aggregate.figures(partition.stats, release)
+    )
+    sealed = _sealer(files, release).seal(_packed(partition), _about(reserved.release_id))
     return lambda: Drawn(cells, partition=sealed)
 
 
@@ -111,14 +113,14 @@ def _about(release_id: str) -> bytes:
     return f"partition|{release_id}".encode()
 
 
-def _packed(made: suppression.Partition) -> bytes:
+def _packed(partition: suppression.Partition) -> bytes:
     packed = io.BytesIO()
-    np.savez_compressed(packed, group=made.group, parent=made.parent, cell=made.cell)
+    np.savez_compressed(packed, group=partition.group, parent=partition.parent, cell=partition.cell)
     return packed.getvalue()
 
 
 def _finer(settings: Settings, files: DataFiles, reserved: Reservation) -> suppression.Partition:
-    """The partition of the table that is out, whose cells this one may only join."""
+    """Return the partition of the table that is out, whose cells this one may only join."""
     release, span = reserved.release, reserved.period
     with database.reading(settings) as connection:
         out = [

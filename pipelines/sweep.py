@@ -61,7 +61,7 @@ def sweep(
         raise Problem("there is no number to look for: the lake is empty, or the file holds none")
     swept = [path.absolute() for path in paths] or list(everything(settings))
     remote = () if paths else _elsewhere(settings)
-    aside = [*_waiting(settings), *_own(settings), *([numbers_file.absolute()] if numbers_file else [])]
+    left_out = [*_waiting(settings), *_own(settings), *([numbers_file.absolute()] if numbers_file else [])]
 
     def read_so_far(files: int, read: int) -> None:
         if files and files % 100 == 0:
@@ -69,7 +69,7 @@ def sweep(
 
     progress(f"looking for {terminal.count(len(numbers), 'number')}")
     report = sweep_paths(
-        swept, numbers, ciphertext=_verified(settings), leave_out=aside, remote=remote, progress=read_so_far
+        swept, numbers, ciphertext=_verified(settings), leave_out=left_out, remote=remote, progress=read_so_far
     )
     return Sweep(len(numbers), report)
 
@@ -92,11 +92,11 @@ def _of_lake(settings: Settings) -> set[str]:
     with database.reading(settings) as connection:
         committed = ledger.files(connection, view="billing")
         logs = ledger.files(connection, view="pending")
-    found: set[str] = set()
+    numbers: set[str] = set()
     for table in _tables(files, committed, logs):
         for name in _NUMBERS:
-            found.update(table[name].unique().drop_null().to_pylist())
-    return found
+            numbers.update(table[name].unique().drop_null().to_pylist())
+    return numbers
 
 
 def _tables(

@@ -20,18 +20,18 @@ Progress = Callable[[str], None]
 
 
 def say(line: str) -> None:
-    """A line on standard error."""
+    """Write a line to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def document(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output."""
     json.dump(value, sys.stdout, indent=1, default=plain)
     sys.stdout.write("\n")
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON has no form for: bytes in hex, times in ISO 8601, money exactly as it is written."""
+    """Return a value that JSON has no form for: bytes in hex, times in ISO 8601, money exactly as it is written."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dt.date | dt.time):
@@ -46,14 +46,14 @@ def _has_places(value: Decimal) -> bool:
 
 
 def show(*parts: Any) -> None:
-    """Lines and tables on standard output."""
+    """Write lines and tables to standard output."""
     for part in parts:
         sys.stdout.write(f"{part}\n")
     sys.stdout.flush()
 
 
 def width() -> int:
-    """Columns of the terminal (COLUMNS overrides)."""
+    """Return the columns of the terminal (COLUMNS overrides)."""
     return shutil.get_terminal_size((_USUAL_WIDTH, 24)).columns
 
 
@@ -69,28 +69,28 @@ class Table:
         return "\n".join(self.lines(width()))
 
     def natural_width(self) -> int:
-        """Columns that the table takes when nothing is folded."""
+        """Return the columns that the table takes when nothing is folded."""
         return sum(self._widths()) + len(_GAP) * (len(self.columns) - 1)
 
     def lines(self, room: int) -> list[str]:
-        """The table in at most `room` columns, if its figures alone do not take more."""
+        """Return the table's lines in at most `room` columns, if its figures alone do not take more."""
         widths = self._fitted(room)
-        made = [_bold(self.title)] if self.title else []
-        made += self._row(list(self.columns), widths, _dim)
+        lines = [_bold(self.title)] if self.title else []
+        lines += self._row(list(self.columns), widths, _dim)
         for row in self.rows:
-            made += self._row([_told(cell) for cell in row], widths)
-        return made
+            lines += self._row([_cell_text(cell) for cell in row], widths)
+        return lines
 
     def _right(self, position: int) -> bool:
         cells = [row[position] for row in self.rows if row[position] is not None]
         return bool(cells) and all(_is_figure(cell) for cell in cells)
 
     def _widths(self) -> list[int]:
-        cells = [[_told(row[i]) for row in self.rows] for i in range(len(self.columns))]
+        cells = [[_cell_text(row[i]) for row in self.rows] for i in range(len(self.columns))]
         return [max(map(len, [name, *cells[i]])) for i, name in enumerate(self.columns)]
 
     def _fitted(self, room: int) -> list[int]:
-        """Widths of the columns, those of words made narrower (the widest first) until the table fits."""
+        """Return widths of the columns, those of words made narrower (the widest first) until the table fits."""
         widths = self._widths()
         while sum(widths) + len(_GAP) * (len(widths) - 1) > room:
             words = [i for i in range(len(widths)) if not self._right(i) and widths[i] > _NARROWEST]
@@ -101,14 +101,14 @@ class Table:
 
     def _row(self, cells: Sequence[str], widths: Sequence[int], style: Callable[[str], str] = str) -> list[str]:
         folded = [_fold(cell, size) for cell, size in zip(cells, widths, strict=True)]
-        made = []
+        drawn = []
         for n in range(max(map(len, folded), default=0)):
             parts = [(lines[n] if n < len(lines) else "") for lines in folded]
             aligned = [
                 p.rjust(w) if self._right(i) else p.ljust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))
             ]
-            made.append(style(_GAP.join(aligned).rstrip()))
-        return made
+            drawn.append(style(_GAP.join(aligned).rstrip()))
+        return drawn
 
 
 def _fold(text: str, size: int) -> list[str]:
@@ -116,7 +116,7 @@ def _fold(text: str, size: int) -> list[str]:
 
 
 def _is_figure(cell: Any) -> bool:
-    """Whether a cell holds a figure: a number, or one written with a mark behind it."""
+    """Return whether a cell holds a figure: a number, or one written with a mark behind it."""
     if isinstance(cell, str):
         return (
             bool(cell)
@@ -127,7 +127,7 @@ def _is_figure(cell: Any) -> bool:
     return isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
 
 
-def _told(cell: Any) -> str:
+def _cell_text(cell: Any) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool):
@@ -142,7 +142,7 @@ def _told(cell: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text from outside: control characters would reach the terminal."""
+    """Replace control characters of a text from outside: they would reach the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -155,25 +155,25 @@ def _dim(text: str) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A table; figures to the right."""
+    """Return a table; figures to the right."""
     return Table(title, columns, rows)
 
 
 def records(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """Rows as a table where it fits the terminal, else one line to a value."""
-    made = Table("", columns, [[row.get(name) for name in columns] for row in rows])
-    if made.natural_width() <= width() or not rows:
-        return str(made)
+    """Return rows as a table where it fits the terminal, else one line to a value."""
+    whole = Table("", columns, [[row.get(name) for name in columns] for row in rows])
+    if whole.natural_width() <= width() or not rows:
+        return str(whole)
     size = max(map(len, columns))
     parts = []
     for number, row in enumerate(rows, 1):
         parts.append(_dim(f"-- {number}"))
-        parts += [f"{name.ljust(size)}  {_told(row.get(name))}".rstrip() for name in columns]
+        parts += [f"{name.ljust(size)}  {_cell_text(row.get(name))}".rstrip() for name in columns]
     return "\n".join(parts)
 
 
 def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
-    """Records as JSON, or as a table for a person."""
+    """Write records as JSON, or as a table for a person."""
     if as_json:
         document(list(rows))
     elif not rows:
@@ -184,7 +184,7 @@ def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
 
 
 def count(amount: int, one: str, many: str = "") -> str:
-    """A count with its word: "1 wave", "2 waves"."""
+    """Return a count with its word: "1 wave", "2 waves"."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
@@ -206,7 +206,7 @@ def _in_words(value: Any) -> str:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """Progress for a person: a spinner on a terminal, plain lines elsewhere, nothing beside a JSON document."""
+    """Yield what shows progress: a spinner on a terminal, plain lines elsewhere, nothing beside a JSON document."""
     if quiet or not sys.stderr.isatty():
         yield (lambda line: None) if quiet else say
         return

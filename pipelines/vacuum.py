@@ -29,29 +29,29 @@ _r = runs_table.c
 
 
 def remove_orphans(settings: Settings, over: Collection[str] | None = None) -> int:
-    """Remove what runs that are over (or those given) left in the lake; returns how many files."""
+    """Remove what runs that are over (or those given) left in the lake; return how many files."""
     late = timedelta() if flink.is_local(settings) else _LATE
     with database.reading(settings) as connection:
-        gone = set(over) if over is not None else _ended(connection, late)
-        named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(gone))
-        known = set(connection.execute(named).scalars()) if gone else set()
-    if not gone:
+        over_runs = set(over) if over is not None else _ended(connection, late)
+        named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(over_runs))
+        known = set(connection.execute(named).scalars()) if over_runs else set()
+    if not over_runs:
         return 0
     store, removed = Store.of(settings), 0
-    orphans = (file.path for file in store.list() if _is_orphan(_file_id(file.path), gone, known))
+    orphans = (file.path for file in store.list() if _is_orphan(_file_id(file.path), over_runs, known))
     for batch in store.removing(orphans):
         removed += len(batch)
         point("orphan-removed")
     if over is None:
         with database.writing(settings) as connection:
-            _note(connection, gone, late)
+            _note(connection, over_runs, late)
     return removed
 
 
-def _note(connection: Connection, gone: Collection[str], late: timedelta) -> None:
+def _note(connection: Connection, over_runs: Collection[str], late: timedelta) -> None:
     """Note which runs need not be looked at again. One that was killed is over from when that was first seen."""
     now = database.now()
-    of_runs = _r.run_id.in_(gone)
+    of_runs = _r.run_id.in_(over_runs)
     connection.execute(update(runs_table).where(of_runs).values(finished_at=func.coalesce(_r.finished_at, now)))
     connection.execute(update(runs_table).where(of_runs, _r.finished_at <= now - late).values(swept_at=now))
 
@@ -61,8 +61,8 @@ def _file_id(path: str) -> str:
     return path.rpartition("/")[2].lstrip(".").split(".", 1)[0]
 
 
-def _is_orphan(file_id: str, gone: Collection[str], known: Collection[str]) -> bool:
-    return file_id.split("-", 1)[0] in gone and file_id not in known
+def _is_orphan(file_id: str, over_runs: Collection[str], known: Collection[str]) -> bool:
+    return file_id.split("-", 1)[0] in over_runs and file_id not in known
 
 
 def _ended(connection: Connection, late: timedelta) -> set[str]:

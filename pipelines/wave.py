@@ -38,7 +38,7 @@ class Wave:
 
 
 def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitResult:
-    """Run one attempt at a wave; its verdict says whether it was committed, and if not, why. Raises Problem."""
+    """Run one attempt at a wave; return whether it was committed, and if not, why. Raises Problem."""
     build = check if wave.attempt.check else night
     try:
         engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
@@ -48,7 +48,7 @@ def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitR
 
 
 def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
-    """Records → both views, derived tables, suspense, pending and archive, in one commit."""
+    """Add the steps of a wave: records → views, derived tables, suspense, pending and archive, in one commit."""
     run_id, now_ms = wave.attempt.run_id, wave.now_ms
     taken = _work(pipeline, wave) | "TakeIn" >> TakeIn(reference, run_id, wave.archive)  # TakenIn
     processed = (

@@ -10,7 +10,7 @@ from typing import Final
 
 CANCELLED: Final = "cancelled"  # the caller gave up: abandoned_alerting, or abandoned_before_alerting
 TIMED_OUT: Final = "timed_out"  # nobody replied in time: no_answer, or network_failure
-UNSETTLED: Final = (CANCELLED, TIMED_OUT)
+UNDECIDED: Final = (CANCELLED, TIMED_OUT)
 
 # Names that FreeSWITCH writes (switch_types.h, switch_call_cause_t) where they are causes of Q.850.
 Q850_NAMES: Final[dict[str, int]] = {
@@ -125,13 +125,13 @@ def _integer(text: str) -> int | None:
 
 
 def q850(text: str) -> int | None:
-    """Q.850 cause (0..127) written in decimal, also zero-padded; None for anything else."""
+    """Return the Q.850 cause (0..127) written in decimal, also zero-padded; None for anything else."""
     number = _integer(text)
     return number if number is not None and 0 <= number <= 127 else None
 
 
 def q850_hex(text: str) -> int | None:
-    """Q.850 cause written in hexadecimal, as Cisco's h323-disconnect-cause is ("10" is 16)."""
+    """Return the Q.850 cause written in hexadecimal, as Cisco's h323-disconnect-cause is ("10" is 16)."""
     try:
         number = int(text.strip(), 16)
     except ValueError:
@@ -140,12 +140,12 @@ def q850_hex(text: str) -> int | None:
 
 
 def q850_name(text: str) -> int | None:
-    """Q.850 cause of a name; None for FreeSWITCH's own names."""
+    """Return the Q.850 cause of a name; None for FreeSWITCH's own names."""
     return Q850_NAMES.get(text.strip())
 
 
 def sip(text: str) -> int | None:
-    """Status of a SIP final response (200..699), bare or led by "sip:"; None for anything else."""
+    """Return the status of a SIP final response (200..699), bare or led by "sip:"; None for anything else."""
     number = _integer(text.strip().removeprefix("sip:"))
     return number if number is not None and 200 <= number <= 699 else None
 
@@ -156,7 +156,7 @@ def _cucm(text: str) -> int | None:
 
 
 def cucm_q850(text: str) -> int | None:
-    """Q.850 cause of a CUCM cause value: itself up to 127, the low 7 bits where it was derived from SIP.
+    """Return the Q.850 cause of a CUCM cause value: itself up to 127, the low 7 bits where it came from SIP.
 
     Values between (129..148, 262144 conference full, 393216 call split, 458752 conference drop) are Cisco's own.
     """
@@ -169,7 +169,7 @@ def cucm_q850(text: str) -> int | None:
 
 
 def cucm_sip(text: str) -> int | None:
-    """SIP status that a CUCM cause value carries in its top byte (0x57 is 503); None where it carries none."""
+    """Return the SIP status in the top byte of a CUCM cause value (0x57 is 503); None where it carries none."""
     number = _cucm(text)
     top = 0 if number is None else number >> 24
     if 1 <= top <= 63:
@@ -180,19 +180,19 @@ def cucm_sip(text: str) -> int | None:
 
 
 def q850_disposition(text: str) -> str | None:
-    """Disposition of an attempt that ended with a Q.850 cause; None where the text is no such cause."""
+    """Return the disposition of an attempt that ended with a Q.850 cause; None where the text is none."""
     cause = q850(text)
     return None if cause is None else _Q850.get(cause, "network_failure")
 
 
 def name_disposition(text: str) -> str | None:
-    """Disposition of an attempt that ended with a named cause; None for a name that no table has."""
+    """Return the disposition of an attempt that ended with a named cause; None for a name in no table."""
     name = text.strip()
     return OWN_NAMES.get(name) or (q850_disposition(str(Q850_NAMES[name])) if name in Q850_NAMES else None)
 
 
 def sip_disposition(text: str) -> str | None:
-    """Disposition of an attempt that ended with a SIP status; None where the text is no status.
+    """Return the disposition of an attempt that ended with a SIP status; None where the text is none.
 
     A redirection (3xx) is neither a success nor a failure (RFC 6076 takes it out of the denominators): unknown.
     """
@@ -203,7 +203,7 @@ def sip_disposition(text: str) -> str | None:
 
 
 def cucm_disposition(text: str) -> str | None:
-    """Disposition of a CUCM cause value: the SIP status where there is one, because it says more, else Q.850."""
+    """Return the disposition of a CUCM cause value: by its SIP status, which says more, else by Q.850."""
     status, cause = cucm_sip(text), cucm_q850(text)
     if status is not None and status in _SIP:
         return _SIP[status]

@@ -108,7 +108,7 @@ IDENTIFY_FIELDS: Final = (
     pa.field("piece", FEW),
     pa.field("leg_a", ID),
     pa.field("leg_b", ID),
-    pa.field("by_content", pa.bool_()),  # the id is of the content: Settle adds the occurrence within the file
+    pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
     pa.field("calling_prefix", FEW),  # country and area at most
     pa.field("called_prefix", FEW),
     pa.field("destination", FEW),  # class of the called number: US, CA, toll_free, emergency, internal, ...
@@ -122,5 +122,5 @@ CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name 
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """A schema as it is stored: text for FEW."""
+    """Return a schema as it is stored: text for FEW."""
     return pa.schema([field.with_type(pa.string()) if field.type == FEW else field for field in schema])

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Suspense(StrEnum):
-    """Why a record was set aside. Each can be mended (settings, declaration, policy) and recycled."""
+    """Why a record was set aside. Each can be fixed (settings, declaration, policy) and recycled."""
 
     COLUMNS = "COLUMNS"  # the number of columns fits no declared shape
     QUOTING = "QUOTING"  # quotes are torn

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNSETTLED
+from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNDECIDED
 from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY
 from schemas.codes import Filter
 
@@ -42,14 +42,14 @@ _UNITS: Final = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in 
 }
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "direction": DIRECTIONS,
-    "disposition": DISPOSITIONS + UNSETTLED,
+    "disposition": DISPOSITIONS + UNDECIDED,
     "released_by": RELEASED_BY,
     "calling_presentation": PRESENTATIONS,
 }
 
 
 def _regex(pattern: str) -> str:
-    """A pattern that both this module and pyarrow (RE2) can use; raises ValueError."""
+    """Return a pattern that both this module and pyarrow (RE2) can use. Raises ValueError for any other."""
     try:
         re.compile(pattern)
         pc.match_substring_regex(pa.array([""]), pattern=pattern)
@@ -59,7 +59,7 @@ def _regex(pattern: str) -> str:
 
 
 def _encoding(name: str) -> str:
-    """An encoding that Python knows and whose line ends are those of ASCII; raises ValueError."""
+    """Return an encoding that Python knows and whose line ends are those of ASCII. Raises ValueError for others."""
     try:
         if "\n".encode(name) == b"\n":
             return name
@@ -117,7 +117,7 @@ class File(_Strict):
 
 
 class Layout(_Strict):
-    """One order of columns that a format without a header comes in; `match` tells two of the same length apart."""
+    """One order of columns that a format without a header comes in; `match` distinguishes two of the same length."""
 
     name: str
     columns: tuple[str, ...] = Field(min_length=1)
@@ -133,11 +133,11 @@ class Layout(_Strict):
         return self
 
     def fits(self, count: int) -> bool:
-        """Whether a record of `count` columns can be laid out so."""
+        """Return whether a record of `count` columns can be laid out so."""
         return (self.shortest or len(self.columns)) <= count and (self.more or count <= len(self.columns))
 
     def laid(self, count: int) -> tuple[str, ...]:
-        """Names of exactly `count` columns; those beyond the declared ones have the empty name."""
+        """Return the names of exactly `count` columns; those beyond the declared ones have the empty name."""
         return self.columns[:count] + ("",) * (count - len(self.columns))
 
 
@@ -157,7 +157,7 @@ class Value(_Strict):
     map: dict[str, str] = {}  # words to canonical words; "*" is any other
     const: str = ""  # this, wherever there is a value
     time: Literal["local", "utc", "offset", "any", "epoch_s", "epoch_ms", "epoch_us"] | None = None
-    format: str = ""  # strptime's, where a stamp is not ISO 8601 (%f for fractions of a second)
+    format: str = ""  # strptime's, where a time is not ISO 8601 (%f for fractions of a second)
     rewrite: tuple[Regex, str] | None = None  # RE2 pattern and replacement, before `format`
     unit: Literal["s", "ms", "us", "min", "ds"] = "s"  # of a duration; ds is tenths of a second
 
@@ -172,7 +172,7 @@ class Value(_Strict):
         return self
 
     def words(self) -> set[str]:
-        """Every word that this value can yield by declaration."""
+        """Return every word that this value can yield by declaration."""
         return set(self.map.values()) | ({self.const} if self.const else set())
 
 
@@ -204,12 +204,12 @@ class Key(_Strict):
     content: bool = False  # no column names it: the record's content does
 
     def columns(self) -> set[str]:
-        """Every column that the key may look at."""
+        """Return every column that the key may look at."""
         return {column for group in (*self.any_of, self.unordered) for column in group}
 
 
 class Time(_Strict):
-    """How a local stamp that a clock change repeats or skips is read."""
+    """How a local time that a clock change repeats or skips is read."""
 
     ambiguous: Literal["earliest", "latest"] = "earliest"
     nonexistent: Literal["earliest", "latest"] = "latest"
@@ -292,7 +292,7 @@ class Declaration(_Strict):
         yield from (leave.when for leave in self.filters)
 
     def columns(self, tenant_column: str = "") -> set[str]:
-        """Every column of a source that is read: no other ever is."""
+        """Return every column of a source that is read: no other ever is."""
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
         for key in (self.identity, self.call, self.leg_a, self.leg_b):
@@ -306,18 +306,18 @@ def _check_words(field: str, values: tuple[Value, ...]) -> None:
     if wrong:
         raise ValueError(f"{field} cannot be {sorted(wrong)[0]!r}; it is one of {', '.join(allowed or ())}")
     if field in TIME_FIELDS and any(value.time is None for value in values):
-        raise ValueError(f"{field} needs `time`: how its stamp is written")
+        raise ValueError(f"{field} needs `time`: how its time is written")
 
 
 def available() -> list[str]:
-    """Names of the declarations that come with callward."""
+    """Return the names of the declarations that come with callward."""
     return sorted(path.stem for path in _SOURCES.glob("*.toml"))
 
 
 def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Declaration:
-    """The declaration of that name, or of a user's own file; `overrides` are settings laid over its tables.
+    """Return the declaration of that name, or of a user's own file; `overrides` are settings laid over its tables.
 
-    Lists and values are replaced, tables are merged. Raises ValueError: one sentence, for a person to mend the file.
+    Lists and values are replaced, tables are merged. Raises ValueError: one sentence, for a person to fix the file.
     """
     path = _find(name_or_path)
     tables = _tables(path)
@@ -333,7 +333,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
 
 
 def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
-    """The tables of the declaration that a file `extends`, if it does, and the file's own last."""
+    """Return the tables of the declaration that a file `extends`, if it does, and the file's own last."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -347,7 +347,7 @@ def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]
 
 
 def _missing_columns(declaration: Declaration) -> list[str]:
-    """Columns that a format of fixed columns names and no shape has; one that extends another may leave some unused."""
+    """Return columns that a format of fixed columns names and no shape has; one that extends may leave some unused."""
     known = {column for shape in declaration.shapes for column in shape.columns}
     return sorted(declaration.columns() - known) if known and declaration.file.header == "none" else []
 
@@ -380,31 +380,31 @@ class Explained(NamedTuple):
 
 
 def explain(declaration: Declaration) -> list[Explained]:
-    """Where each canonical field of a source comes from; the last line, with no field, says what is dropped."""
-    rows = [Explained(f, _told(v), _UNITS[f]) for f, v in declaration.fields.items()]
+    """Return where each canonical field of a source comes from; the last line, with no field, what is dropped."""
+    rows = [Explained(f, _value_text(v), _UNITS[f]) for f, v in declaration.fields.items()]
     for rule in declaration.pieces.rules if declaration.pieces else ():
-        rows += [Explained(f, f"{_told(v)} (where it is {rule.kind})", _UNITS[f]) for f, v in rule.fields.items()]
+        rows += [Explained(f, f"{_value_text(v)} (where it is {rule.kind})", _UNITS[f]) for f, v in rule.fields.items()]
     for name in ("identity", "call", "leg_a", "leg_b"):
-        rows += [Explained(name, _key_told(key), "") for key in (getattr(declaration, name),) if key != Key()]
+        rows += [Explained(name, _key_text(key), "") for key in (getattr(declaration, name),) if key != Key()]
     return [*rows, Explained("", ", ".join(dropped(declaration)) or "everything else", "dropped")]
 
 
 def dropped(declaration: Declaration) -> list[str]:
-    """Declared columns that are never read, in order; JSON and header formats drop whatever is not named."""
+    """Return declared columns that are never read, in order; JSON and header formats drop whatever is not named."""
     read = declaration.columns()
     return list(dict.fromkeys(c for shape in declaration.shapes for c in shape.columns if c not in read))
 
 
-def _told(values: tuple[Value, ...]) -> str:
+def _value_text(values: tuple[Value, ...]) -> str:
     def steps(value: Value) -> str:
-        told = [f"time {value.time}" if value.time else "", f"decoded as {value.decode}" if value.decode else ""]
-        told += [f"const {value.const}" if value.const else "", "mapped" if value.map else ""]
-        return ", ".join(filter(None, [(" + " if value.join is not None else " or ").join(value.column), *told]))
+        parts = [f"time {value.time}" if value.time else "", f"decoded as {value.decode}" if value.decode else ""]
+        parts += [f"const {value.const}" if value.const else "", "mapped" if value.map else ""]
+        return ", ".join(filter(None, [(" + " if value.join is not None else " or ").join(value.column), *parts]))
 
     return "; else ".join(steps(value) for value in values)
 
 
-def _key_told(key: Key) -> str:
+def _key_text(key: Key) -> str:
     groups = [" + ".join(group + key.unordered) for group in key.any_of] or [" + ".join(key.unordered)]
     return "the record's content" if key.content else "; else ".join(groups)
 
@@ -418,18 +418,18 @@ class Shape:
     header_lines: int = 0
 
     def to_json(self) -> str:
-        """The shape as a JSON object; a header may come from anywhere, so it is kept sealed."""
+        """Return the shape as a JSON object; a header may come from anywhere, so it is kept sealed."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Shape":
-        """The inverse of `to_json`."""
+        """Return the shape that `to_json` wrote."""
         fields = json.loads(text)
         return cls(fields["variant"], tuple(fields["columns"]), fields["header_lines"])
 
 
 def sniff(head: bytes, declaration: Declaration) -> Shape:
-    """What a file is, from its first bytes (whole lines are looked at; 64 KiB is plenty). Never raises."""
+    """Return the shape of a file by its first bytes (whole lines are looked at; 64 KiB is plenty). Never raises."""
     if declaration.file.kind == "json":
         return Shape(variant="json")
     lines = _head_lines(head, declaration.file)
@@ -449,7 +449,7 @@ def _head_lines(head: bytes, file: File) -> list[str]:
 
 
 def _header(lines: Sequence[str], file: File) -> tuple[int | None, int]:
-    """Index of the row of names (or None), and of the first line of data."""
+    """Return the index of the row of names (or None), and of the first line of data."""
     at = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
     names = None
     if at < len(lines) and (file.header == "names" or (file.names and _starts(lines[at], file.names, file))):
@@ -470,7 +470,7 @@ def _known_names(names: Sequence[str], declaration: Declaration) -> tuple[str, .
 
 
 def split_line(line: str, file: File) -> list[str]:
-    """The values of one line, for the few that are looked at one by one. Torn quotes are read as far as they go."""
+    """Return the values of one line, for the few that are read one by one. Torn quotes are read as far as they go."""
     if file.quoting == "loose":
         return loose_values(line)
     try:
@@ -480,19 +480,19 @@ def split_line(line: str, file: File) -> list[str]:
 
 
 def loose_values(line: str) -> list[str]:
-    """Values of a line in which every value is quoted and none is escaped; [] where it is not so."""
+    """Return the values of a line in which every value is quoted and none is escaped; [] where it is not so."""
     body = line.removesuffix(";")
     return body[1:-1].split('","') if len(body) > 1 and body[0] == body[-1] == '"' else []
 
 
 def dialect(file: File) -> dict[str, Any]:
-    """The file's quoting, in the words of Python's csv module."""
+    """Return the file's quoting, in the words of Python's csv module."""
     quoting = csv.QUOTE_NONE if file.quoting == "none" else csv.QUOTE_MINIMAL
     return {"delimiter": file.delimiter, "quoting": quoting, "escapechar": file.escape or None}
 
 
 def matches(layout: Layout, values: Sequence[str]) -> bool:
-    """Whether a record's values fit a layout: their number, and each `match`."""
+    """Return whether a record's values fit a layout: their number, and each `match`."""
     if not layout.fits(len(values)):
         return False
     named = dict(zip(layout.columns, values, strict=False))

@@ -1,4 +1,4 @@
-"""Which US state an area code (NPA) lies in: what tells an interstate call from an intrastate one.
+"""Which US state an area code (NPA) lies in: what makes a call interstate or intrastate.
 
 Made from the geocoder data of `phonenumbers` 9.0.43 (Apache-2.0): a US area code's own entry names its state or city;
 203, 310, 713 and 718 have only longer entries, which all name one state. `tests/callward/numbering/test_numbering.py`

@@ -194,12 +194,12 @@ RELEASE: Final = (releases, release_charges, release_budgets, analytics_cells)
 
 
 def examples() -> list[str]:
-    """Names of the example declarations that come with callward."""
+    """Return the names of the example declarations that come with callward."""
     return sorted(path.stem for path in _EXAMPLES.glob("*.toml"))
 
 
 def example(name: str) -> str:
-    """The text (TOML) of an example declaration; raises KeyError where there is none of that name."""
+    """Return the text (TOML) of an example declaration. Raises KeyError where there is none of that name."""
     if name not in examples():
         raise KeyError(name)
     return (_EXAMPLES / f"{name}.toml").read_text(encoding="utf-8")

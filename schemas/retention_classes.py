@@ -25,10 +25,10 @@ class Window:
 
     @classmethod
     def parse(cls, text: str) -> "Window":
-        """Read "18 months"; raises ValueError in words a person can act on."""
+        """Return the window written as "18 months". Raises ValueError in words a person can act on."""
         match = _WINDOW.fullmatch(text.strip())
         if not match:
-            raise ValueError(f"a window is written like '18 months', '7 years' or '92 days', not {_told(text)}")
+            raise ValueError(f"a window is written like '18 months', '7 years' or '92 days', not {_safe_word(text)}")
         return cls(int(match[1]), match[2])
 
     def __str__(self) -> str:
@@ -36,11 +36,11 @@ class Window:
 
     @property
     def months(self) -> int | None:
-        """Calendar months, None for a window in days."""
+        """Return calendar months, None for a window in days."""
         return None if self.unit == "day" else self.count * (12 if self.unit == "year" else 1)
 
     def last_day(self, start: date) -> date:
-        """The last day that something whose clock began on `start` is kept through; date.max beyond the calendar.
+        """Return the last day that something whose clock began on `start` is kept; date.max beyond the calendar.
 
         The day of the same number so many months on, or that month's last day: 31 January and a month is 28 February.
         """
@@ -53,7 +53,7 @@ class Window:
         return date(year, month + 1, min(start.day, calendar.monthrange(year, month + 1)[1]))
 
     def may_end_before(self, other: "Window") -> bool:
-        """Whether there is a day from which this window ends before the other: 30 days may, before a month."""
+        """Return whether there is a day from which this window ends before the other: 30 days may, before a month."""
         if (self.months is None) == (other.months is None):
             return (self.months or self.count) < (other.months or other.count)
         return _days(self)[0] < _days(other)[1]
@@ -61,23 +61,23 @@ class Window:
 
 @cache
 def _days(window: Window) -> tuple[int, int]:
-    """The fewest and the most days that a window takes, over the 400 years after which the calendar repeats."""
+    """Return the fewest and the most days that a window takes, over the 400 years after which the calendar repeats."""
     if window.months is None:
         return window.count, window.count
     # From a first to a first. One that a month's end cuts short runs from the end of a month to that of another, which
     # is as long as from the first after the one to the first after the other.
     firsts = [date(2000 + n // 12, n % 12 + 1, 1) for n in range(400 * 12)]
-    found = [window.last_day(first).toordinal() - first.toordinal() for first in firsts]
-    return min(found), max(found)
+    lengths = [window.last_day(first).toordinal() - first.toordinal() for first in firsts]
+    return min(lengths), max(lengths)
 
 
-def _told(text: str) -> str:
-    """A word as a message may repeat it: one that could be a telephone number only by its form."""
+def _safe_word(text: str) -> str:
+    """Return a word as a message may repeat it: digits masked where it could be a telephone number."""
     return repr(re.sub(r"\d", "#", text) if sum(c.isdigit() for c in text) >= 7 else text)
 
 
 CLOCKS: Final = {
-    "call_end": "the call's UTC date plus the longest call admitted (31 days), so that a date expires whole",
+    "call_end": "the call's UTC date plus the longest call allowed (31 days), so that a date expires whole",
     "invoice_date": "the invoice's date; until there is one, call end, and no row before `uninvoiced_days` have passed",
     "ingest": "the UTC day it came in",
     "event": "the day of the entry",
@@ -148,7 +148,7 @@ CLASSES: Final[dict[str, RetentionClass]] = {
         required=True,
     ),
     "suspense": RetentionClass(
-        "records set aside until they are mended", ("ingest",), ("purge",), keyed=True, required=True
+        "records set aside until they are fixed", ("ingest",), ("purge",), keyed=True, required=True
     ),
     "archive": RetentionClass(
         "sealed copies of the files as they came", ("ingest",), ("purge",), keyed=True, required=True
@@ -193,12 +193,12 @@ DEMO_WINDOWS: Final = {
 
 
 def examples() -> list[str]:
-    """Names of the example policies that come with callward."""
+    """Return the names of the example policies that come with callward."""
     return sorted(path.stem for path in _EXAMPLES.glob("*.toml"))
 
 
 def example(name: str) -> str:
-    """The text (TOML) of an example policy; raises KeyError where there is none of that name."""
+    """Return the text (TOML) of an example policy. Raises KeyError where there is none of that name."""
     if name not in examples():
         raise KeyError(name)
     return (_EXAMPLES / f"{name}.toml").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ SUSPENDED: Final = pa.schema(
         pa.field("source", pa.string()),
         pa.field("code", pa.string()),
         pa.field("suspense_id", ID),
-        pa.field("by_occurrence", pa.bool_()),  # equal records of one file are told apart by their number in it
+        pa.field("by_occurrence", pa.bool_()),  # equal records of one file are distinguished by their number in it
         pa.field("kind", pa.string()),  # raw or row
         pa.field("payload", pa.large_binary()),
         pa.field("shape", pa.string()),  # how the file's columns were known (declaration.Shape as JSON)

@@ -32,12 +32,12 @@ METADATA: Final = MetaData(
 
 
 def serial() -> Any:
-    """The type of a key that the database counts up."""
+    """Return the type of a key that the database counts up."""
     return BigInteger().with_variant(Integer, "sqlite")
 
 
 def required(name: str, size: int = 64, **options: Any) -> Column[str]:
-    """A text column that is never null."""
+    """Return a text column that is never null."""
     return Column(name, String(size), nullable=False, **options)
 
 
@@ -222,7 +222,7 @@ billing_usage_daily = Table(
 
 
 def _trunk_key() -> list[Column[Any]]:
-    """New columns each time: SQLAlchemy's belong to one table."""
+    """Return new columns each time: SQLAlchemy's belong to one table."""
     return [
         required("tenant", primary_key=True),
         Column("hour", DateTime, primary_key=True),
@@ -293,10 +293,10 @@ DERIVED: Final = (
 
 
 def key_columns(table: Table) -> list[str]:
-    """Names of a derived table's key."""
+    """Return the names of a derived table's key."""
     return [column.name for column in table.primary_key.columns]
 
 
 def sum_columns(table: Table) -> list[str]:
-    """Names of a derived table's additive columns that are filled (money waits for rating)."""
+    """Return the names of a derived table's additive columns that are filled (money waits for rating)."""
     return [c.name for c in table.columns if not c.primary_key and isinstance(c.type, BigInteger)]

@@ -77,7 +77,7 @@ def with_sidecars(path: str) -> tuple[str, ...]:
     return (path, *(path + suffix for suffix in SIDECARS))
 
 
-# Beside each data file, in its row order, sealed under the view's lineage key: what Settle, explain and reload need.
+# Beside each data file, in its row order, sealed under the view's lineage key: for Deduplicate, explain, reload.
 # `end_ms` and `talk_ms` order the versions of a record; `content` is keyed per view.
 LINEAGE: Final = pa.schema(
     [

@@ -1,7 +1,7 @@
 """attack: what an attacker gets from raw figures, from threshold tables and from differentially private ones.
 
 Runs on made-up traffic whose victims are known, so it opens no key; with a day it also measures, by a service's
-roots, what the workspace's own views of that day still tell (`attack_views`).
+roots, what the workspace's own views of that day still reveal (`attack_views`).
 """
 
 import dataclasses
@@ -96,14 +96,14 @@ def attack(
 
 def broken(attacks: Sequence[Document], controls: Sequence[Document]) -> list[str]:
     """Return what is not as promised, in sentences; none when every bound holds and the suite catches what it must."""
-    found = [
+    sentences = [
         f"{run['title']}: {figure['mechanism']} gives {figure['value']:.3f}, and {figure['most']:.3f} is promised"
         for run in attacks
         for figure in run["figures"]
         if not figure["holds"]
     ]
-    found += [f"{run['title']}: raw figures give nothing, so it proves nothing" for run in attacks if _idle(run)]
-    return found + [f"not caught: {c['mechanism']} ({c['attack']})" for c in controls if not c["caught"]]
+    sentences += [f"{run['title']}: raw figures give nothing, so it proves nothing" for run in attacks if _idle(run)]
+    return sentences + [f"not caught: {c['mechanism']} ({c['attack']})" for c in controls if not c["caught"]]
 
 
 def _idle(run: Document) -> bool:
@@ -140,7 +140,7 @@ def _privacy(privacy: Privacy) -> dict[str, float]:
 
 
 def made_up_views(traffic: population.Traffic) -> Views:
-    """The answered calls as the two views would hold them (transforms.split)."""
+    """Return the answered calls as the two views would hold them (transforms.split)."""
     calls = traffic.where(traffic.talk_ms > 0)
     here = np.arange(len(calls))
     source = pa.array(calls.source.astype("U2"))

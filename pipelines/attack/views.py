@@ -1,4 +1,4 @@
-"""What the workspace's own views of a day still tell: who stands alone, and which rows of one find the other's.
+"""What the workspace's own views of a day still reveal: who stands alone, and which rows of one find the other's.
 
 Opens billing with its numbers, assurance and lineage, as only services may; lineage is the truth that linkage is
 counted by. What comes out is shares of rows and persons, and no row. Rows of persons who restricted the use of their
@@ -29,7 +29,7 @@ from schemas import release as schema
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.aggregate import contributions, needed, owners
 
-_SECRET: Final = b"attack on the views"  # tells accounts apart in memory; not a key of anything
+_SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
 _LINES: Final = ("direction", *BILLING_NUMBERS)
 _COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURANCE_COLUMNS, "called_prefix")}
 
@@ -42,7 +42,7 @@ class _Read(NamedTuple):
 
 
 def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Unicity and linkage of a tenant's views of one call date, and unicity at the grain of every declared release.
+    """Return unicity and linkage of a tenant's views of one call date, and unicity at the grain of every release.
 
     Raises UsageProblem where a view has no rows of that day, or its numbers are past their window.
     """
@@ -52,21 +52,23 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     return {
         "tenant": tenant,
         "day": day.isoformat(),
-        "rows": {view: one.rows.num_rows for view, one in read.items()},
-        "linkage": [one._asdict() for one in linkages(_views(files, read))],
-        "unicity": [one._asdict() for one in _unicities(read, releases, trials, rng)],
+        "rows": {view: part.rows.num_rows for view, part in read.items()},
+        "linkage": [linkage._asdict() for linkage in linkages(_views(files, read))],
+        "unicity": [unicity._asdict() for unicity in _unicities(read, releases, trials, rng)],
     }
 
 
 def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
-    found = files.committed(view, tenant, [day.isoformat()])
-    if not found:
+    committed = files.committed(view, tenant, [day.isoformat()])
+    if not committed:
         raise UsageProblem(f"view {view} of {tenant} has no rows on {day}")
-    if view == "billing" and not all(file.numbers for file in found):
+    if view == "billing" and not all(file.numbers for file in committed):
         raise UsageProblem(f"the numbers of {day} are past their window: who stands alone cannot be counted without")
-    columns = dict.fromkeys((*_COLUMNS[view], *(name for one in releases if one.view == view for name in needed(one))))
+    columns = dict.fromkeys(
+        (*_COLUMNS[view], *(name for release in releases if release.view == view for name in needed(release)))
+    )
     hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
-    parts = [_file(files, file, list(columns), hidden) for file in found]
+    parts = [_file(files, file, list(columns), hidden) for file in committed]
     return _Read(pa.concat_tables([part.rows for part in parts]), np.concatenate([part.origin for part in parts]))
 
 
@@ -98,7 +100,7 @@ def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
 def _unicities(
     read: Mapping[str, _Read], releases: Sequence[Release], trials: int, rng: np.random.Generator
 ) -> Iterator[Unicity]:
-    """Of the views as they are, then of their rows cut to the cells of each release."""
+    """Yield the unicity of the views as they are, then of their rows cut to the cells of each release."""
     billing, assurance = read["billing"].rows, read["assurance"].rows
     lines = owners("billing", billing, _SECRET)
     second = np.asarray(billing["start"].cast(pa.int64())) // 1000
@@ -124,6 +126,6 @@ def _unicity(
 
 
 def _codes(column: pa.ChunkedArray) -> Ints:
-    """Values as numbers from 1; null is 0."""
+    """Return values as numbers from 1; null is 0."""
     encoded = pc.dictionary_encode(column.cast(pa.string())).combine_chunks()
     return np.asarray(encoded.indices.cast(pa.int64()).fill_null(-1)) + 1

@@ -47,8 +47,8 @@ _PACKAGES: Final = {"apache-beam": "2.77", "pyarrow": "25.0", "duckdb": "2.0", "
 
 
 def examine(config: str | None) -> list[Finding]:
-    """Look at everything that a night needs. Never raises for what it finds."""
-    found = list(_installation())
+    """Look at everything that a night needs, and return the findings. Never raises for what it sees."""
+    installation = list(_installation())
     try:
         settings = load(config)
     except UsageProblem as problem:
@@ -60,7 +60,7 @@ def examine(config: str | None) -> list[Finding]:
                 lines[0],
                 "fix that key, and look again",
             ),
-            *found,
+            *installation,
         ]
     checks = (
         _settings,
@@ -84,11 +84,11 @@ def examine(config: str | None) -> list[Finding]:
         receiver_checks.receive,
         release_checks.releases,
     )
-    return [*(finding for check in checks for finding in _guarded(check, settings)), *found]
+    return [*(finding for check in checks for finding in _guarded(check, settings)), *installation]
 
 
 def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
-    """A check that fails is a finding, too."""
+    """Yield the findings of a check; one that fails is a finding, too."""
     try:
         yield from check(settings)
     except Problem as problem:
@@ -117,7 +117,7 @@ def _windows(settings: Settings) -> Iterator[Finding]:
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:
-    """Who stands behind each tenant's windows, and whether one is shorter than it may be."""
+    """Check who stands behind each tenant's windows, and whether one is shorter than it may be."""
     try:
         with database.reading(settings) as connection:
             governed = policy_register.in_force(settings, connection)
@@ -127,8 +127,8 @@ def _policies(settings: Settings) -> Iterator[Finding]:
         return
     except Problem:
         return  # the check of the database says why
-    for tenant, found in sorted(governed.items()):
-        yield _policy(tenant, found.current)
+    for tenant, policies in sorted(governed.items()):
+        yield _policy(tenant, policies.current)
 
 
 def _policy(tenant: str, current: policy_register.Policy) -> Finding:
@@ -197,7 +197,7 @@ def _lists(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
-    """Folders that only the owner should enter; those of the landing files are the switches' too."""
+    """Check folders that only the owner should enter; those of the landing files are the switches' too."""
     folders = {settings.folder, *(file.parent for name in KEY_DOMAINS if (file := _root_file(settings, name)))}
     for folder in sorted(folders):
         if not folder.is_dir():
@@ -215,7 +215,7 @@ def _root_file(settings: Settings, domain: str) -> Path | None:
 
 
 def _roots(settings: Settings) -> Iterator[Finding]:
-    """Each root of the settings: can it be read, is it the active one, and does it open what it is said to wrap?"""
+    """Check each root of the settings: can it be read, is it the active one, and does it open what it wrapped?"""
     registered, active = _registered(settings), _active(settings)
     for domain in KEY_DOMAINS:
         what = f"root {domain}"
@@ -253,7 +253,7 @@ def _unreadable(settings: Settings, what: str, domain: str, problem: KeyProblem)
 
 
 def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
-    """Keys say by its fingerprint which root wrapped them, so none needs to be opened."""
+    """Compare fingerprints: keys name the root that wrapped them, so none needs to be opened."""
     if not registered:
         return Finding(what, OK, "readable; the register has no key of it yet")
     closed = sum(row.root_id != source.root_id for row in registered)
@@ -264,7 +264,7 @@ def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
 
 
 def _active(settings: Settings) -> dict[str, str]:
-    """Id of the active root, or signing key, by key domain or signer."""
+    """Return the id of the active root, or signing key, by key domain or signer."""
     try:
         with database.reading(settings) as connection:
             rows = connection.execute(select(roots).where(roots.c.state == ACTIVE)).all()
@@ -274,26 +274,26 @@ def _active(settings: Settings) -> dict[str, str]:
 
 
 def _signers(settings: Settings) -> Iterator[Finding]:
-    """The keys that sign; only the custodian and the service that runs purges need theirs."""
+    """Check the keys that sign; only the custodian and the service that runs purges need theirs."""
     active = _active(settings)
     for signer in SIGNERS if active else ():
         what, file = f"signing key {signer}", signing.signer_file(settings, signer)
         try:
-            found = signing.key_id(signing.SigningKey(file).public)
+            key_id = signing.key_id(signing.SigningKey(file).public)
         except KeyProblem as problem:
             yield Finding(what, WARNING, str(problem), "put it back from its safe copy, unless another role has it")
             continue
         if signer not in active:
             fix = f"callward init --upgrade {settings.folder}"
             yield Finding(what, WRONG, "the register does not know it", fix)
-        elif active[signer] != found:
+        elif active[signer] != key_id:
             yield Finding(what, WRONG, "it is not the registered one, and signs nothing", "put the right one back")
         else:
             yield Finding(what, OK, "the registered one")
 
 
 def _places_of_roots(settings: Settings) -> Iterator[Finding]:
-    """A copy of a folder that holds roots and what they open, opens itself: then no purge reaches a backup."""
+    """Check that no folder holds roots and what they open: a copy of it opens itself, and no purge reaches a backup."""
     data = {"the lake": settings.lake_path.resolve()} if settings.lake.is_local else {}
     if (file := database.sqlite_file(settings)) is not None:
         data["the database"] = file.resolve()
@@ -308,12 +308,12 @@ def _places_of_roots(settings: Settings) -> Iterator[Finding]:
 
 
 def _share_a_folder(roots_in: Path, data: Path) -> bool:
-    """Whether the roots lie below the folder that the data lies in, or the data below that of the roots."""
+    """Return whether the roots lie below the folder that the data lies in, or the data below that of the roots."""
     return roots_in.is_relative_to(data.parent) or data.is_relative_to(roots_in)
 
 
 def _epochs(settings: Settings) -> Iterator[Finding]:
-    """Switches of epochs that were not ended, and copies of roots that outlived them."""
+    """Check for root changes that were not ended, and copies of roots that outlived them."""
     try:
         pending = rotation.pending(settings)
         with database.reading(settings) as connection:
@@ -331,7 +331,7 @@ def _epochs(settings: Settings) -> Iterator[Finding]:
 
 
 def _exports(settings: Settings) -> Iterator[Finding]:
-    """Whether the newest register export would bring every key back."""
+    """Check whether the newest register export would bring every key back."""
     try:
         with database.reading(settings) as connection:
             wrapped = connection.execute(select(keys.c.key_id, keys.c.root_id).where(keys.c.blob.is_not(None))).all()
@@ -360,10 +360,10 @@ def _registered(settings: Settings) -> dict[str, list[Any]]:
             rows = connection.execute(select(keys).where(keys.c.state != "destroyed")).all()
     except Problem:
         return {}  # the check of the database says why
-    found: dict[str, list[Any]] = {}
+    by_domain: dict[str, list[Any]] = {}
     for row in rows:
-        found.setdefault(row.domain, []).append(row)
-    return found
+        by_domain.setdefault(row.domain, []).append(row)
+    return by_domain
 
 
 # -- where things are kept ---------------------------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:
-    """Whether the lake can be written; one on an object store is tried, with an empty object that is removed again."""
+    """Check that the lake can be written; an object store is tried with an empty object that is removed again."""
     if not settings.lake.is_local:
         yield from _bucket(settings)
         return
@@ -419,7 +419,7 @@ def _bucket(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_private(endpoint: str) -> bool:
-    """Whether nobody sees what goes to an endpoint: encrypted, or within this machine."""
+    """Return whether nobody sees what goes to an endpoint: encrypted, or within this machine."""
     host = urlsplit(endpoint).hostname
     return endpoint.startswith("https:") or host in ("localhost", "127.0.0.1", "::1")
 
@@ -437,7 +437,7 @@ def _space(settings: Settings) -> Iterator[Finding]:
 
 
 def _memory(settings: Settings) -> Iterator[Finding]:
-    """Secrets live in memory: what writes memory to a disk is worth a word."""
+    """Check what writes memory to a disk: secrets live in memory."""
     soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
     if soft == 0:
         yield Finding("core dumps", OK, "off")
@@ -458,7 +458,7 @@ def _memory(settings: Settings) -> Iterator[Finding]:
 
 
 def _plain_swaps() -> list[str]:
-    """Swap devices that are neither compressed memory nor a dm-crypt mapping, as far as the kernel tells."""
+    """Return swap devices that are neither compressed memory nor a dm-crypt mapping, as far as the kernel shows."""
     try:
         lines = Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]
     except OSError:
@@ -477,7 +477,7 @@ def _is_safe_swap(device: Path) -> bool:
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:
-    """Java and the job server where the settings need them; where they need none, only that they are not there."""
+    """Check Java and the job server where the settings need them; else only that they are not there."""
     needed = settings.engine.runner == flink.RUNNER or bool(settings.kafka.topics)
     absent = MISSING if needed else NOTE
     why = "" if needed else "; only the stream, and nights on Flink, need it"
@@ -500,15 +500,15 @@ def _java(absent: str, why: str) -> Finding:
         sentence, _, fix = str(problem).partition(": ")
         return Finding("java", absent, f"{sentence}{why}", fix)
     asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-    found = re.search(r'version "([\d._]+)"', asked.stderr + asked.stdout)
-    version = found[1] if found else "of an unknown version"
+    match = re.search(r'version "([\d._]+)"', asked.stderr + asked.stdout)
+    version = match[1] if match else "of an unknown version"
     if version.split(".")[0] == _JAVA:
         return Finding("java", OK, version)
     return Finding("java", WARNING, version, f"Flink {_FLINK} was tested with Java {_JAVA}")
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
-    """What a Flink cluster says of itself. Workers compare versions when they start, and say what differs."""
+    """Check a Flink cluster by its own report. Workers compare versions when they start, and report differences."""
     master = settings.engine.flink_master
     try:
         seen, config = (flink.ask(settings, path) for path in ("/overview", "/jobmanager/config"))
@@ -517,19 +517,19 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         yield Finding("flink", WRONG, str(problem), "start it, or fix engine.flink_master")
         return
     slots, wanted = seen["slots-total"], settings.engine.parallelism or settings.engine.workers
-    told = f"{master}: Flink {seen['flink-version']}, {terminal.count(seen['taskmanagers'], 'TaskManager')}"
+    cluster = f"{master}: Flink {seen['flink-version']}, {terminal.count(seen['taskmanagers'], 'TaskManager')}"
     if slots < wanted:
         fix = f"start TaskManagers: engine.parallelism asks for {wanted}"
-        yield Finding("flink", WRONG, f"{told}, {terminal.count(slots, 'task slot')}", fix)
+        yield Finding("flink", WRONG, f"{cluster}, {terminal.count(slots, 'task slot')}", fix)
     elif not seen["flink-version"].startswith(f"{settings.engine.flink_version}."):
-        yield Finding("flink", WARNING, told, f"the job server is made for Flink {settings.engine.flink_version}")
+        yield Finding("flink", WARNING, cluster, f"the job server is made for Flink {settings.engine.flink_version}")
     else:
-        yield Finding("flink", OK, f"{told}, {terminal.count(slots, 'task slot')}")
+        yield Finding("flink", OK, f"{cluster}, {terminal.count(slots, 'task slot')}")
     yield _beam_of_cluster(config, environment)
 
 
 def _beam_of_cluster(config: Any, environment: Any) -> Finding:
-    """Classes that each job brings anew are never let go: after some waves a TaskManager has no memory for more."""
+    """Check where Beam's classes lie: those that each job brings anew are never freed, and fill the memory."""
     orders = [item["value"] for item in config if item["key"] == "classloader.resolve-order"]
     there = any("job-server-cluster" in jar for jar in environment["classpath"])
     if there and orders == ["parent-first"]:
@@ -555,9 +555,11 @@ def _installation() -> Iterator[Finding]:
         yield Finding("python", WRONG, seen, "callward needs 3.11 or newer")
     for package, wanted in _PACKAGES.items():
         try:
-            found = metadata.version(package)
+            installed = metadata.version(package)
         except metadata.PackageNotFoundError:
             yield Finding(package, MISSING, "not installed", "install callward again: pip install .")
             continue
-        fits = found == wanted or found.startswith(f"{wanted}.")
-        yield Finding(package, OK if fits else WARNING, found, "" if fits else f"tested with {wanted}: pip install .")
+        fits = installed == wanted or installed.startswith(f"{wanted}.")
+        yield Finding(
+            package, OK if fits else WARNING, installed, "" if fits else f"tested with {wanted}: pip install ."
+        )

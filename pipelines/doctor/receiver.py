@@ -19,7 +19,7 @@ _AGAIN: Final = "put its successor in place, and send the receiver SIGHUP"
 
 
 def receive(settings: Settings) -> Iterator[Finding]:
-    """Rows about the receiver; none where nothing is declared to be received."""
+    """Yield findings about the receiver; none where nothing is declared to be received."""
     if settings.receive.certificate_file is not None:
         yield _certificate(settings, settings.receive)
     for sender in settings.receive.senders:

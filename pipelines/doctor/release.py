@@ -13,12 +13,12 @@ from pipelines import release as releasing
 from pipelines import terminal
 from pipelines.doctor.finding import NOTE, OK, WARNING, WRONG, Finding
 
-_MEND: Final = "callward release lint; nothing is released under it until it is mended"
+_FIX: Final = "callward release lint; nothing is released under it until it is fixed"
 _SHORT: Final = "raise its cap in [tenants.NAME.release] (who answers for privacy decides), or take tables away"
 
 
 def releases(settings: Settings) -> Iterator[Finding]:
-    """A row per declaration that is wrong or unsafe, or whose budget is nearly spent; else one that says so."""
+    """Yield a finding per declaration that is wrong, unsafe, or nearly out of budget; else one per sound table."""
     wrong = list(_wrong(settings))
     if wrong:
         yield from wrong
@@ -28,31 +28,31 @@ def releases(settings: Settings) -> Iterator[Finding]:
 
 
 def _wrong(settings: Settings) -> Iterator[Finding]:
-    """Declarations that cannot be read; then no other can be released either."""
+    """Yield declarations that cannot be read; then no other can be released either."""
     for path in releasing.declarations(settings):
         try:
             declaration.load(path)
         except UsageProblem as problem:
-            yield Finding(f"release {path.name}", WRONG, "; ".join(str(problem).splitlines()), _MEND)
+            yield Finding(f"release {path.name}", WRONG, "; ".join(str(problem).splitlines()), _FIX)
 
 
 def _looked_at(settings: Settings, release: Release) -> Iterator[Finding]:
     what = f"release {release.name}"
     try:
-        found = releasing.findings(settings, release, releasing.declared(settings), preview.expected_volumes(release))
+        unsafe = releasing.findings(settings, release, releasing.declared(settings), preview.expected_volumes(release))
         short = _short_of_budget(settings, release, database.now().date())
     except Problem:
         return  # the checks of the database and the policies say why
-    for one in found:
-        yield Finding(what, WRONG if one.refuses else NOTE, one.sentence, _MEND if one.refuses else "")
+    for finding in unsafe:
+        yield Finding(what, WRONG if finding.refuses else NOTE, finding.sentence, _FIX if finding.refuses else "")
     if short:
         yield Finding(what, WARNING, short, _SHORT)
-    if not found and not short:
+    if not unsafe and not short:
         yield Finding(what, OK, f"declared for {', '.join(release.tenants)}, by {release.grain}")
 
 
 def _short_of_budget(settings: Settings, release: Release, today: date) -> str:
-    """The scope that does not last: not another period in this month, or not another month; "" where all do."""
+    """Return the scope that does not last another period in this month, or another month; "" where all do."""
     period = Period.holding(release.grain, today)
     month = 31 if release.grain == "day" else 1
     with database.reading(settings) as connection:

@@ -1,4 +1,4 @@
-"""A process that never outlives the one it serves: `python tether.py PARENT PROGRAM ARGUMENT ...`.
+"""A process that never outlives the one it serves: `python child_process.py PARENT PROGRAM ARGUMENT ...`.
 
 Run as a program (by its path, so that nothing else is imported) it asks the kernel to kill it when PARENT dies, and
 becomes PROGRAM. Linux keeps that wish across exec; where there is none, PROGRAM just runs.

@@ -68,7 +68,7 @@ def versions() -> str:
 
 
 def jar(settings: Settings) -> Path:
-    """Return the job server's jar: `engine.jar`, else the one that `make engine` has built.
+    """Return the job server's jar: `engine.jar`, else the one that `make engine` has built. Raises Problem for none.
 
     Problem where there is none.
     """
@@ -82,7 +82,7 @@ def jar(settings: Settings) -> Path:
 
 
 def java() -> str:
-    """Return the java program: JAVA_HOME's, else the first on the PATH. Problem where there is none."""
+    """Return the java program: JAVA_HOME's, else the first on the PATH. Raises Problem where there is none."""
     home = os.environ.get("JAVA_HOME")
     program = shutil.which("java", path=f"{home}/bin" if home else None)
     if program is None:
@@ -96,7 +96,7 @@ def is_local(settings: Settings) -> bool:
 
 
 def ask(settings: Settings, path: str, method: str = "GET") -> Any:
-    """Return what a cluster's REST interface answers. Problem where it does not."""
+    """Return what a cluster's REST interface answers. Raises Problem where it does not."""
     request = urllib.request.Request(f"http://{settings.engine.flink_master}{path}", method=method)
     try:
         with urllib.request.urlopen(request, timeout=_REST_PATIENCE_S) as answer:
@@ -111,7 +111,7 @@ def ask(settings: Settings, path: str, method: str = "GET") -> Any:
 
 @contextmanager
 def job_server(settings: Settings) -> Iterator[str]:
-    """Run a job server of our own; yields its endpoint, "localhost:PORT". Raises Problem where it does not start.
+    """Run a job server of our own; yield its endpoint, "localhost:PORT". Raises Problem where it does not start.
 
     Call it in a thread that lives as long as the process: the kernel kills the server when that thread ends. Ctrl-C
     does not reach it, so that a pipeline may end in order.
@@ -129,7 +129,7 @@ def job_server(settings: Settings) -> Iterator[str]:
             finally:
                 _stop(server)
             if attempt + 1 == _ATTEMPTS or not _port_was_taken(Path(log.name)):
-                raise Problem(f"the Flink job server does not start; what it said is in {log.name}")
+                raise Problem(f"the Flink job server does not start; its output is in {log.name}")
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Logs of the stream: JSON lines for machines, in which no number of a caller can stand.
 
 A line has a time, a level, an event in letters, and fields of an allow list, each of which takes only values of its
-kind: counts, names of sources and topics, codes. Anything else is left out, and its name is said. What libraries log
+kind: counts, names of sources and topics, codes. Anything else is left out, and its name is logged. What libraries log
 is free text that may quote a record, so of it only the level and the place are kept; of an error its type and place.
 All this happens where a log record is made, so it holds for every handler, also for those that a library adds later.
 """
@@ -77,7 +77,7 @@ FIELDS: Final[Mapping[str, Callable[[Any], Any]]] = {
 _CONTEXT: dict[str, Any] = {}
 
 
-class _Said:
+class _Event:
     """An event with its fields, on its way to a log record."""
 
     def __init__(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ def prepare(role: str, run_id: str = "", stream: TextIO | None = None) -> None:
 
 def say(event: str, level: int = logging.INFO, **fields: Any) -> None:
     """Log an event (letters and dashes) with fields of the allow list FIELDS."""
-    logging.getLogger(_LOGGER).log(level, _Said(event, fields))
+    logging.getLogger(_LOGGER).log(level, _Event(event, fields))
 
 
 def failed(event: str, error: BaseException | None, level: int = logging.ERROR, **fields: Any) -> None:
@@ -127,26 +127,26 @@ def _of_error(error: BaseException | None) -> dict[str, str]:
 
 
 def _record(*args: Any, **more: Any) -> logging.LogRecord:
-    """Return a log record whose message is the finished line, and that carries nothing else that was said."""
+    """Return a log record whose message is the finished line, and that carries nothing else of the event."""
     record = logging.LogRecord(*args, **more)
-    said = record.msg if isinstance(record.msg, _Said) else _of_library(record)
-    record.msg, record.args = _line(record, said), ()
+    event = record.msg if isinstance(record.msg, _Event) else _of_library(record)
+    record.msg, record.args = _line(record, event), ()
     record.exc_info = record.exc_text = record.stack_info = None
     return record
 
 
-def _of_library(record: logging.LogRecord) -> _Said:
+def _of_library(record: logging.LogRecord) -> _Event:
     error = record.exc_info[1] if record.exc_info else None
     place = f"{Path(str(record.pathname)).name}:{record.lineno}"
-    return _Said("library", {"logger": record.name, "place": place, **_of_error(error)})
+    return _Event("library", {"logger": record.name, "place": place, **_of_error(error)})
 
 
-def _line(record: logging.LogRecord, said: _Said) -> str:
+def _line(record: logging.LogRecord, logged: _Event) -> str:
     at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    event = said.event if _WORD.fullmatch(said.event) else "unnamed"
+    event = logged.event if _WORD.fullmatch(logged.event) else "unnamed"
     pairs: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "event": event}
     left_out = []
-    for name, value in {**_CONTEXT, **said.fields}.items():
+    for name, value in {**_CONTEXT, **logged.fields}.items():
         taken = FIELDS[name](value) if name in FIELDS else None
         if taken is not None:
             pairs[name] = taken

@@ -42,7 +42,7 @@ def runner(settings: Settings) -> FnApiRunner | None:
 
 
 def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipeline], None]) -> None:
-    """Build and run one pipeline to its end; raises Problem with one clear sentence."""
+    """Build and run one pipeline to its end. Raises Problem with one clear sentence."""
     process.prepare()
     pa.set_memory_pool(pa.system_memory_pool())  # where Arrow was imported before
     if gc.get_freeze_count():

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
-    """Return what the runner tells; options of newer runners are let pass."""
+    """Return the runner's arguments; options of newer runners are let pass."""
     parser = argparse.ArgumentParser(prog="callward-worker", description=__doc__, allow_abbrev=False)
     parser.add_argument("--id", required=True)
     parser.add_argument("--provision_endpoint", required=True)
@@ -80,7 +80,7 @@ def _check(options: str) -> None:
 
 
 def _environment(asked: argparse.Namespace, info: Any) -> dict[str, str]:
-    """Return the variables by which Beam's worker learns what it is told."""
+    """Return the variables that configure Beam's worker."""
     variables = {
         "WORKER_ID": asked.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
@@ -109,12 +109,12 @@ def _work(environment: Mapping[str, str]) -> None:
 
 
 def _give_up(asked: argparse.Namespace, sentence: str) -> None:
-    """Say why, where somebody may read it."""
-    said = f"callward-worker {asked.id}: {sentence}"
-    sys.stderr.write(said + "\n")
+    """Report why, where somebody may read it, and exit with 1."""
+    line = f"callward-worker {asked.id}: {sentence}"
+    sys.stderr.write(line + "\n")
     if url := asked.logging_endpoint:
         handler = FnApiLogRecordHandler(endpoints_pb2.ApiServiceDescriptor(url=url))
-        handler.emit(logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "msg": said}))
+        handler.emit(logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "msg": line}))
         handler.close()
     sys.exit(1)
 

@@ -1,7 +1,7 @@
 """What others ask a running stream by HTTP: /metrics for Prometheus, /healthz and /readyz for whoever restarts it.
 
 Figures come from the database when they are asked for, and are kept some seconds. A database or a broker that does not
-answer delays nobody: the last figures are told, and that they are old. Labels are names of sources, topics and codes,
+answer delays nobody: it gets the last figures, and that they are old. Labels are names of sources, topics and codes,
 and the ordinals of partitions; nothing that a record says can become one.
 """
 

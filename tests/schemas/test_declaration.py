@@ -140,7 +140,7 @@ def test_cucm_header_lines_are_counted_where_they_are(names: int, types: int, ex
 
 
 def test_every_cause_has_one_disposition() -> None:
-    words = {*DISPOSITIONS, *causes.UNSETTLED} - {"answered"}
+    words = {*DISPOSITIONS, *causes.UNDECIDED} - {"answered"}
     assert {causes.q850_disposition(str(cause)) for cause in range(128)} <= words
     assert {causes.sip_disposition(str(status)) for status in range(200, 700)} <= words
     assert {causes.name_disposition(name) for name in causes.Q850_NAMES | causes.OWN_NAMES} <= words

@@ -161,7 +161,7 @@ def test_a_job_server_answers_and_leaves_its_log_alone(flink_jar, tmp_path):
 
 def test_a_job_server_that_does_not_start_names_its_log(flink_jar, tmp_path):
     with (
-        pytest.raises(Problem, match=r"does not start; what it said is in .*job-server-.*\.log"),
+        pytest.raises(Problem, match=r"does not start; its output is in .*job-server-.*\.log"),
         flink.job_server(settings_in(tmp_path, java_options=["-XX:NoSuchOption"])),
     ):
         pass

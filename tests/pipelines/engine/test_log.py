@@ -24,7 +24,7 @@ PAYLOAD = "SMITH,2025550123,JONES"
 
 def line_of(event, **fields):
     """The line that say() makes of an event."""
-    record = logging.LogRecord("callward.stream", logging.INFO, __file__, 1, stream_log._Said(event, fields), (), None)
+    record = logging.LogRecord("callward.stream", logging.INFO, __file__, 1, stream_log._Event(event, fields), (), None)
     return stream_log._line(record, record.msg)
 
 

@@ -100,7 +100,10 @@ class Night:
 def nightly(
     settings: Settings, only: Sequence[str] = (), *, now_ms: int | None = None, progress: Progress = lambda line: None
 ) -> Night:
-    """Take in all that has arrived (from the sources named, or all). A killed night is just run again."""
+    """Take in all that has arrived (from the sources named, or all). A killed night is just run again.
+
+    Raises UsageProblem where there is no source, Problem where a wave can be committed in no way.
+    """
     database.check_version(settings)
     settings.require_windows()
     if not settings.sources:

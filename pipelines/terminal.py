@@ -183,9 +183,9 @@ def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
         show(table(title, columns, [[row.get(name) for name in columns] for row in rows]))
 
 
-def count(amount: int, one: str, many: str = "") -> str:
+def count(amount: int, singular: str, plural: str = "") -> str:
     """Return a count with its word: "1 wave", "2 waves"."""
-    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+    return f"{amount:,} {singular if amount == 1 else plural or singular + 's'}"
 
 
 def labelled(values: Mapping[str, Any]) -> Iterator[str]:

@@ -357,7 +357,9 @@ def test_4_what_times_and_durations_still_link_is_printed_as_it_was_measured() -
     measured = json.loads((docs / "attacks" / "demo.json").read_text(encoding="utf-8"))["views"]["linkage"]
     (finest,) = [one for one in measured if one["compared"] == "… and ringing and delay"]
     told = re.sub(r"\s+", " ", (docs / "threat-model.md").read_text(encoding="utf-8"))
-    assert f"in the demo {finest['linked']:.0%} of billing rows find their one row".replace("%", " %") in told
+    assert (
+        f"in the demo {finest['linked']:.0%} of billing rows match exactly one assurance row".replace("%", " %") in told
+    )
     assert finest["accounts"] == 1.0 and "and every account its token" in told
 
 

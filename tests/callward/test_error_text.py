@@ -50,7 +50,7 @@ def of_worker(error: Exception) -> RuntimeError:
 def test_an_error_is_its_type_and_its_innermost_place_of_ours() -> None:
     text = error_text(raised_below())
     assert text.sentence == text.system == ""
-    assert re.fullmatch(r"\w+ at callward/settings\.py:\d+", text.at)
+    assert re.fullmatch(r"\w+ at callward/settings/loading\.py:\d+", text.at)
     assert text.line == text.at
 
 

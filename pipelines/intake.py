@@ -300,13 +300,13 @@ def note_gone(files: DataFiles, sources: Collection[str]) -> None:
     if not rows:
         return
     key = files.workspace.keyring.sealer(_NAMES)
-    gone = [
+    removed = [
         row.file_no
         for row in rows
         if not (settings.landing_path / key.open(row.name_sealed, b"name").decode()).exists()
     ]
     with database.writing(settings) as connection:
-        set_status(connection, gone, "removed")
+        set_status(connection, removed, "removed")
 
 
 def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, list[Block]]:

@@ -287,14 +287,14 @@ def _clear_lost(settings: Settings) -> None:
 def _begun_to_go(connection: Connection, release: Release, span: Period) -> bool:
     """Return whether rows of the period went by their window already."""
     p = disposal_items.c
-    gone = select(func.count()).where(
+    begun = select(func.count()).where(
         p.view == release.view,
         p.tenant.in_(release.tenants),
         p.part.in_(span.parts),
         p.action == DELETE,
         p.state.not_in(("planned", "kept")),
     )
-    return bool(connection.execute(gone).scalar())
+    return bool(connection.execute(begun).scalar())
 
 
 def _check_rows(connection: Connection, release: Release, span: Period) -> None:

@@ -91,10 +91,10 @@ class LandingReader:
         """Drop files that an attempt before has begun, and that are not as they were: nobody can read on in them."""
         with database.reading(self._settings) as connection:
             rows = intakes.begun(connection, [source.name for source in self._sources])
-        gone = [row.file_no for row in rows if row.file_no not in self._ahead and not self._is_there(row)]
-        if gone:
+        changed = [row.file_no for row in rows if row.file_no not in self._ahead and not self._is_there(row)]
+        if changed:
             with database.writing(self._settings) as connection:
-                blocks.drop_changed(connection, gone)
+                blocks.drop_changed(connection, changed)
 
     def _is_there(self, row: Row[Any]) -> bool:
         arrival = intakes.arrival_of(row, self._files)

@@ -643,7 +643,7 @@ def test_a_clock_that_steps_changes_nothing(
     check_records(site, night)  # what is replaced leaves the disk when its time has come, by the clock
 
 
-def test_house_keeping_closes_topic_files_of_days_that_are_over_and_leaves_todays_open(
+def test_maintenance_closes_topic_files_of_days_that_are_over_and_leaves_todays_open(
     workspace: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = workspace("asterisk")

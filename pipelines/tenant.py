@@ -203,7 +203,7 @@ def _manifest(
         "tenant": tenant,
         "made_on": today.isoformat(),
         "code_version": runs.CODE_VERSION,
-        "envelope": made.told(),
+        "envelope": made.to_dict(),
         "signed_by": signing.public_key(settings, "retention").hex(),
         "files": listed,
     }

@@ -128,14 +128,15 @@ _KILLED_ELSEWHERE = (
     "block-",  # pipelines/stream/test_inline.py
     "certificate-",  # test_kills_purge.py, test_kills_request.py
     "compact-",  # test_kills_compact.py
-    "epoch-",  # callward/custody/test_epochs.py
+    "disposal-",  # test_kills_purge.py, test_kills_request.py
+    "epoch-",  # callward/keys/test_rotation.py
     "flushed",  # pipelines/stream/test_inline.py
     "held-",  # test_kills_purge.py
     "purge-",  # test_kills_purge.py
     "release-",  # test_kills_release.py
     "return-",  # test_kills_request.py
     "rows-restated",  # test_kills_purge.py
-    "segment-",  # pipelines/test_receive.py
+    "segment-",  # pipelines/stream/test_http_receiver.py
     "request-",  # test_kills_request.py
     "tenant-",  # test_kills_request.py
 )

@@ -100,7 +100,7 @@ def _left(site: Any) -> dict[str, Any]:
         for view in ("billing", "assurance", "held-billing", "held-assurance")
     }
     done = [row for row in site._rows(disposals) if row.status in ("done", "partial")]
-    made = certificates.listed(site.settings)
+    made = certificates.list_certificates(site.settings)
     assert len(made) == len(done) == 1
     assert [c.sentence for c in certificates.verify(site.settings, made[0].certificate_id) if not c.ok] == []
     with database.reading(site.settings) as connection:

@@ -180,7 +180,7 @@ def _left(site: Any) -> dict[str, Any]:
     files = DataFiles(site.opened, "test")
     views = ("billing", "assurance", "held-billing", "held-assurance")
     rows = {v: sorted(repr(row) for f in site.data_files(v) for row in files.rows(f).to_pylist()) for v in views}
-    (made,) = certificates.listed(site.settings)
+    (made,) = certificates.list_certificates(site.settings)
     checks = {c.name: c.ok for c in certificates.verify(site.settings, made.certificate_id)}
     minted = sorted((k.domain, k.month, k.purpose.partition(".")[0], k.state) for k in site._rows(keys))
     named = {row.path for row in site._rows(lake_files) if row.removed_at is None}
@@ -201,7 +201,7 @@ def test_a_purge_does_the_same_and_says_whether_versions_are_kept(
     assert all(found["checks"].values())
     assert {**found, "checks": 0} == {**expected, "checks": 0}
     assert (len(found["billing"]), len(found["held-billing"])) == (3, 4)
-    (made,) = certificates.listed(ours.settings)
+    (made,) = certificates.list_certificates(ours.settings)
     assert made.body["media"]["store"] == lake.uri
     assert made.body["exclusions"]["object_versions"] == "none are kept by the bucket"
 
@@ -216,7 +216,7 @@ def test_a_purge_in_a_bucket_that_keeps_versions_is_not_complete(
     object_store.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     done = retention.purged(site, AS_OF)
     assert [sentence for sentence in done["failed_checks"] if "lives on" in sentence]
-    (made,) = certificates.listed(site.settings)
+    (made,) = certificates.list_certificates(site.settings)
     assert made.status == "partial" and any("object versions" in why for why in made.body["partial_because"])
     states = {f.what: f.state for f in doctor.examine(str(site.folder))}
     assert (states["lake"], states["lake versions"]) == (doctor.OK, doctor.WARNING)

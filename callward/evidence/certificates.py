@@ -28,7 +28,7 @@ from callward.storage.durable import replacing
 from schemas.retention import certificates
 from schemas.tables import audit_log
 
-__all__ = ["Certificate", "Check", "Facts", "Held", "Removed", "folder", "issue", "listed", "read", "verify"]
+__all__ = ["Certificate", "Check", "Facts", "Held", "Removed", "folder", "issue", "list_certificates", "read", "verify"]
 
 GENESIS: Final = "0" * 64
 SIGNER: Final = "retention"
@@ -159,8 +159,8 @@ def write_files(settings: Settings, made: Certificate) -> list[Path]:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def listed(settings: Settings) -> list[Certificate]:
-    """Every certificate, oldest first."""
+def list_certificates(settings: Settings) -> list[Certificate]:
+    """Return every certificate, the oldest first."""
     with database.reading(settings) as connection:
         return [_certificate(row) for row in connection.execute(select(certificates).order_by(certificates.c.seq))]
 

@@ -148,10 +148,10 @@ class CertificateList(Rows):
 
 def list_certificates(settings: Settings) -> CertificateList:
     """Return every certificate, the oldest first."""
-    return CertificateList([_listed(certificate) for certificate in certificates.listed(settings)])
+    return CertificateList([_line(certificate) for certificate in certificates.list_certificates(settings)])
 
 
-def _listed(certificate: Certificate) -> CertificateListed:
+def _line(certificate: Certificate) -> CertificateListed:
     body = certificate.body
     return CertificateListed(
         certificate=certificate.certificate_id,

@@ -93,11 +93,11 @@ def list_releases(settings: Settings) -> Rows:
     with database.reading(settings) as connection:
         out = budget.published(connection)
     last = {(row.name, row.tenant): row for row in out}
-    rows = [_listed(release, out, last.pop((release.name, release.tenant), None)) for release in declared(settings)]
+    rows = [_declared(release, out, last.pop((release.name, release.tenant), None)) for release in declared(settings)]
     return Rows([*rows, *(_undeclared(row, out) for row in last.values())], "Releases")
 
 
-def _listed(release: Release, out: Sequence[Row[Any]], last: Row[Any] | None) -> ReleaseListed:
+def _declared(release: Release, out: Sequence[Row[Any]], last: Row[Any] | None) -> ReleaseListed:
     return ReleaseListed(
         name=release.name,
         kind=release.kind,

@@ -106,7 +106,7 @@ def _left(site: Any) -> dict[str, Any]:
     sums: dict[tuple[str, str, int], int] = {}
     for row in site._rows(row_ends):
         sums[row.view, row.end, row.file_no] = sums.get((row.view, row.end, row.file_no), 0) + row.rows
-    for made in certificates.listed(site.settings)[-1:]:
+    for made in certificates.list_certificates(site.settings)[-1:]:
         assert [c.sentence for c in certificates.verify(site.settings, made.certificate_id) if not c.ok] == []
     with database.reading(site.settings) as connection:
         audit.verify(connection)

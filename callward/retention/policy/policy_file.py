@@ -79,9 +79,9 @@ def parse(text: str, tenant: str) -> Policy:
     """A policy that may be proposed; raises UsageProblem with a line for everything that is refused in it."""
     policy = read(text, tenant)
     faults = [*_silence(policy), *_clauses(policy), *_purposes(policy), *_subscribers(policy)]
-    told = [*_numbers(policy), *(_told(text, fault) for fault in faults)]
-    if told:
-        raise UsageProblem("\n".join(told))
+    sentences = [*_numbers(policy), *(_sentence(text, fault) for fault in faults)]
+    if sentences:
+        raise UsageProblem("\n".join(sentences))
     return policy
 
 
@@ -93,7 +93,7 @@ def read(text: str, tenant: str) -> Policy:
     except tomllib.TOMLDecodeError as error:
         raise UsageProblem(f"not TOML: {_hidden(str(error))}") from None
     except ValidationError as error:
-        raise UsageProblem("\n".join(_told(text, _form(fault)) for fault in error.errors())) from None
+        raise UsageProblem("\n".join(_sentence(text, _form(fault)) for fault in error.errors())) from None
     return Policy(
         tenant=tenant,
         version=0,
@@ -136,7 +136,7 @@ def _words(name: str, rule: Rule) -> Iterator[_Fault]:
     retention = CLASSES[name]
     if rule.clock not in retention.clocks:
         known = "" if rule.clock in CLOCKS else _nearest(rule.clock, CLOCKS)
-        yield ("clock",), f"{name} counts from {_either(retention.clocks)}, not from {_shown(rule.clock)}{known}"
+        yield ("clock",), f"{name} counts from {_either(retention.clocks)}, not from {_quoted(rule.clock)}{known}"
     if rule.at_expiry == "anonymize" and rule.at_expiry not in retention.actions:
         yield (
             ("at_expiry",),
@@ -145,7 +145,7 @@ def _words(name: str, rule: Rule) -> Iterator[_Fault]:
         )
     elif rule.at_expiry not in retention.actions:
         known = "" if rule.at_expiry in ACTIONS else _nearest(rule.at_expiry, ACTIONS)
-        yield ("at_expiry",), f"{name} ends by {_either(retention.actions)}, not by {_shown(rule.at_expiry)}{known}"
+        yield ("at_expiry",), f"{name} ends by {_either(retention.actions)}, not by {_quoted(rule.at_expiry)}{known}"
 
 
 def _bounds(name: str, rule: Rule) -> Iterator[_Fault]:
@@ -243,7 +243,7 @@ def _form(error: Any) -> _Fault:
     return where, str(error["msg"]).removeprefix("Value error, ")
 
 
-def _told(text: str, fault: _Fault) -> str:
+def _sentence(text: str, fault: _Fault) -> str:
     where, message = fault
     line = next((n for size in range(len(where), 0, -1) if (n := _line_of(text, where[:size]))), None)
     return f"{f'line {line}: ' if line else ''}{_hidden('.'.join(where))}: {message}"
@@ -275,7 +275,7 @@ def _either(words: tuple[str, ...]) -> str:
     return " or ".join(words)
 
 
-def _shown(word: str) -> str:
+def _quoted(word: str) -> str:
     return repr(_hidden(word))
 
 

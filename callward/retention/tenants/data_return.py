@@ -44,8 +44,8 @@ class Envelope:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key does not pickle")
 
-    def told(self) -> dict[str, str]:
-        """What the recipient needs to open it."""
+    def to_dict(self) -> dict[str, str]:
+        """Return what the recipient needs to open it."""
         return {"recipient": self.recipient, "ephemeral": self.ephemeral, "wrapped": self.wrapped}
 
     def seal(self, name: str, data: bytes | memoryview) -> bytes:

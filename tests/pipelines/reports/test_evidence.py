@@ -61,7 +61,7 @@ def call(site: Any, *arguments: str) -> Result:
 
 
 def first(site: Any) -> certificates.Certificate:
-    return certificates.listed(site.settings)[0]
+    return certificates.list_certificates(site.settings)[0]
 
 
 def test_the_calendar_names_every_class(site: Any) -> None:

@@ -5,7 +5,7 @@ Where whole partitions go no row is read, and Beam is not even imported.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -33,11 +33,13 @@ from callward.retention.purge.plan import Plan
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from pipelines.release import before_expiry
+from pipelines.reports.purge import PurgeReport
 from pipelines.vacuum import remove_orphans
 from schemas.tables import audit_log
 
 ROLE: Final = record.ROLE
 _CONFLICTS: Final = "nights or holds changed what was planned again and again; nothing more was purged, run it again"
+_DRY_RUN: Final = "dry run"
 Progress = Callable[[str], None]
 
 
@@ -62,8 +64,8 @@ def purge(
     today: date | None = None,
     progress: Progress = lambda line: None,
     only: str | None = None,
-) -> dict[str, Any]:
-    """Enforce retention as of a day; returns the document of design.md section 8, with plan_id, plan_digest, status.
+) -> PurgeReport:
+    """Enforce retention as of a day; returns what was done, or what waits for a person.
 
     `only`: of one tenant alone (one that leaves), with nothing that is shared.
     `candidates` (tenant → policy) are tried in a dry run only. Raises UsageProblem for a day to come, Problem where
@@ -79,14 +81,9 @@ def purge(
     approval = _approval(approve, person, key_file)
     with runs.running(settings, "purge", ["purge"]) as run_id:
         done = _Purge(settings, as_of, today, run_id, approval, progress, only).run()
-        runs.finish(settings, run_id, "done", done)
+        runs.finish(settings, run_id, "done", done.to_dict())
     restrictions.mark(settings)
     return done
-
-
-def must_look(done: Mapping[str, Any]) -> bool:
-    """Whether a person must look: the plan waits for one, or something that should be gone is not."""
-    return done["status"] == Status.PLANNED or bool(done["failed_checks"]) or bool(done["overdue"])
 
 
 def _check_days(settings: Settings, as_of: date, today: date) -> None:
@@ -115,36 +112,32 @@ def _files(settings: Settings, run_id: str) -> DataFiles:
 # -- a dry run ---------------------------------------------------------------------------------------------------------
 
 
-def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str, Policy] | None) -> dict[str, Any]:
+def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str, Policy] | None) -> PurgeReport:
     files = _files(settings, runs.new_id())
-    made, seen, found = purge_plan.make(settings, files, as_of, today, candidates)
-    told = _document(made, None, "dry run", found, today)
+    made, seen, blocking = purge_plan.make(settings, files, as_of, today, candidates)
     with database.reading(settings) as connection:
-        told["safety_check"] = _objections(settings, connection, made, seen.law)
+        objections = _objections(settings, connection, made, seen.law)
+    effect = None
     if candidates:
         now, _, _ = purge_plan.make(settings, files, as_of, today)
-        told["effect"] = purge_plan.effect(now, made)
-    return told
+        effect = purge_plan.effect(now, made)
+    report = _report(made, None, _DRY_RUN, blocking, today)
+    return replace(report, safety_check=objections, effect=effect)
 
 
-def _document(made: Plan, purge_id: str | None, status: str, found: Iterable[Hold], today: date) -> dict[str, Any]:
-    """What a purge says of itself; holds that are confidential are in no figure of their own."""
-    shown = holds.visible(found, holds.COMPLIANCE, today)
-    return {
-        "purge_id": purge_id,
-        "plan_id": purge_id,
-        "plan_digest": made.digest,
-        "as_of": made.as_of.isoformat(),
-        "dry_run": status == "dry run",
-        "status": status,
-        "classes": made.classes(),
-        "held": made.held(),
-        "certificate": None,
-        "safety_check": [],
-        "failed_checks": [],
-        "overdue": 0,
-        "warnings": holds.warned(shown, today),
-    }
+def _report(made: Plan, purge_id: str | None, status: str, blocking: Iterable[Hold], today: date) -> PurgeReport:
+    """Return what a purge says of its plan; holds that are confidential are in no figure of their own."""
+    return PurgeReport(
+        purge_id=purge_id,
+        plan_id=purge_id,
+        plan_digest=made.digest,
+        as_of=made.as_of,
+        dry_run=status == _DRY_RUN,
+        status=status,
+        classes=made.classes(),
+        held=made.held(),
+        hold_warnings=holds.warned(holds.visible(blocking, holds.COMPLIANCE, today), today),
+    )
 
 
 # -- the safety check --------------------------------------------------------------------------------------------------
@@ -184,24 +177,24 @@ class _Purge:
         self._files = _files(settings, run_id)
         self._unreleased: list[str] = []
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> PurgeReport:
         self._take_up()
         return retry_on_conflict(self._try, sentence=_CONFLICTS, on_conflict=self._clear)
 
-    def _try(self, attempt: int) -> dict[str, Any]:
-        """Plan, and carry the plan out unless it waits for a person; raises CommitConflict when a hold or a night came
-        between: then all is as it was."""
-        made, seen, found = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+    def _try(self, attempt: int) -> PurgeReport:
+        """Plan, and carry the plan out unless it waits for a person.
+
+        Raises CommitConflict when a hold or a night came between: then all is as it was.
+        """
+        made, seen, blocking = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
         if not made.changes:
             safety_check.note_forecast(self._settings, self._today)
-            return _document(made, None, Status.DONE, found, self._today)
+            return _report(made, None, Status.DONE, blocking, self._today)
         purge_id, objections = self._registered(made, seen.law)
         if objections:
-            waiting = _document(made, purge_id, Status.PLANNED, found, self._today)
-            return waiting | {"safety_check": objections}
+            return replace(_report(made, purge_id, Status.PLANNED, blocking, self._today), safety_check=objections)
         self._phases(made, purge_id, attempt)
-        done = _document(made, purge_id, Status.DONE, found, self._today) | self._concluded(purge_id)
-        return done | {"warnings": done["warnings"] + self._unreleased}
+        return self._concluded(_report(made, purge_id, Status.DONE, blocking, self._today))
 
     def _clear(self) -> None:
         """Remove what a try left that met a conflict."""
@@ -275,20 +268,22 @@ class _Purge:
         completion.complete(self._settings, begun, PurgeParticulars(), self._run_id, self._today)
         safety_check.note_forecast(self._settings, self._today)
 
-    def _concluded(self, purge_id: str) -> dict[str, Any]:
-        """How it ended: the certificate, its checks that failed, and what is due all the same."""
+    def _concluded(self, report: PurgeReport) -> PurgeReport:
+        """Return the report with how it ended: the certificate, its checks that failed, what is due all the same."""
         with database.reading(self._settings) as connection:
-            ended = purge_disposal.find(connection, purge_id)
+            ended = purge_disposal.find(connection, str(report.purge_id))
         assert ended is not None and ended.certificate_id is not None
-        made = certificates.read(self._settings, ended.certificate_id)
-        failed = [check["sentence"] for check in made.body["verification"]["checks"] if not check["ok"]]
+        certificate = certificates.read(self._settings, ended.certificate_id)
         left, _, _ = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
-        return {
-            "status": ended.status,
-            "certificate": ended.certificate_id,
-            "failed_checks": failed,
-            "overdue": sum(item.rows for item in left.doing),
-        }
+        checks = certificate.body["verification"]["checks"]
+        return replace(
+            report,
+            status=ended.status,
+            certificate=ended.certificate_id,
+            failed_checks=[check["sentence"] for check in checks if not check["ok"]],
+            overdue=sum(item.rows for item in left.doing),
+            hold_warnings=[*report.hold_warnings, *self._unreleased],
+        )
 
 
 def _check_keys(settings: Settings, made: Plan) -> None:

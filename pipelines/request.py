@@ -38,6 +38,8 @@ from callward.settings import Settings
 from callward.storage.durable import create
 from pipelines import terminal
 from pipelines.engine import run as engine
+from pipelines.reports.request import Elsewhere, ErasuresFinished, RequestReport, report
+from pipelines.results import to_document
 from pipelines.vacuum import remove_orphans
 from schemas.cdr import DIRECTIONS
 from schemas.retention_classes import CLASSES
@@ -93,7 +95,7 @@ def selector(settings: Settings, tenant: str, number: str | None, account: str |
 
 def ask(
     settings: Settings, asked: NewRequest, whom: Selector, hand: Handler, today: date, *, dry_run: bool
-) -> dict[str, Any]:
+) -> RequestReport:
     """Record a request and answer it at once, if the identity was verified; what became of it, without a number."""
     database.check_version(settings)
     wants = dict(asked.wants or {})
@@ -110,12 +112,12 @@ def ask(
         on=asked.received,
     )
     if dry_run:
-        return {**_said(request, today), "request_id": None, "dry_run": True, "found": _counted(settings, request)}
+        return report(request, today, dry_run=True, found=_counted(settings, request), request_id=None)
     if request.identity and asked.kind in TOLD:
         _check_target(settings, asked.kind, hand.to)
     request = request_register.record(settings, request, hand.person, hand.key_file)
     if not request.identity and not _is_processor(settings, request):
-        return _said(request, today)
+        return report(request, today)
     return _answer(settings, request, hand, today)
 
 
@@ -129,7 +131,7 @@ def answer(
     refuse: str = "",
     note: str = "",
     dry_run: bool = False,
-) -> dict[str, Any]:
+) -> RequestReport:
     """Answer a request that waits: do what it asks, or refuse it with a code. A dry run counts what is found."""
     request = request_register.find(settings, request_id)
     if request.status not in WAITING:
@@ -137,7 +139,7 @@ def answer(
     if refuse:
         code = _code(refuse)
         if dry_run:
-            return {**_said(request_register.refused(request, code), today), "dry_run": True}
+            return report(request_register.refused(request, code), today, dry_run=True)
         return _refuse(settings, request, code, hand, today, note)
     if not (identity or request.identity):
         raise UsageProblem("say how the identity was verified (--identity), or refuse it: --refuse IDENTITY")
@@ -145,7 +147,7 @@ def answer(
         _check_target(settings, request.kind, hand.to)
     verified = replace(request, identity=identity or request.identity)
     if dry_run:
-        return {**_said(verified, today), "dry_run": True, "found": _counted(settings, verified)}
+        return report(verified, today, dry_run=True, found=_counted(settings, verified))
     request = request_register.change(settings, request, verified, "verified", hand.person, hand.key_file, note)
     return _answer(settings, request, hand, today)
 
@@ -158,15 +160,15 @@ def _code(text: str) -> Refusal:
 
 def _refuse(
     settings: Settings, request: Request, code: Refusal, hand: Handler, today: date, note: str = ""
-) -> dict[str, Any]:
+) -> RequestReport:
     made = request_register.refused(request, code)
     event = "referred" if code == Refusal.REFERRED else "refused"
-    return _said(request_register.change(settings, request, made, event, hand.person, hand.key_file, note), today)
+    return report(request_register.change(settings, request, made, event, hand.person, hand.key_file, note), today)
 
 
-def _answer(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
+def _answer(settings: Settings, request: Request, hand: Handler, today: date) -> RequestReport:
     if _is_processor(settings, request):
-        return {**_refuse(settings, request, Refusal.REFERRED, hand, today), "addressee": request.tenant}
+        return replace(_refuse(settings, request, Refusal.REFERRED, hand, today), addressee=request.tenant)
     if request.status != request_register.APPEALED and request_register.is_repeated(settings, request):
         return _refuse(settings, request, Refusal.REPEATED, hand, today)
     if request.kind in TOLD:
@@ -185,12 +187,6 @@ def _is_processor(settings: Settings, request: Request) -> bool:
 def _policies(settings: Settings, tenant: str) -> Policies:
     with database.reading(settings) as connection:
         return policy_register.in_force(settings, connection)[tenant]
-
-
-def _said(request: Request, today: date) -> dict[str, Any]:
-    """What became of a request, for whoever handles it and for the letter to the person."""
-    words = request_register.WORDS[request.refusal] if request.refusal else None
-    return {**vars(request.summary(today)), "words": words, **request.answer}
 
 
 def _check_wants(settings: Settings, tenant: str, kind: str, wants: Mapping[str, Any]) -> None:
@@ -343,7 +339,7 @@ def _counted(settings: Settings, request: Request) -> dict[str, int]:
 # -- access, export --------------------------------------------------------------------------------------------------
 
 
-def _tell(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
+def _tell(settings: Settings, request: Request, hand: Handler, today: date) -> RequestReport:
     """Write what may be given into files that their owner alone reads; nothing to give is NOT_FOUND."""
     found = calls(settings, request)
     if not any(rows for rows, _, _ in found.held.values()):
@@ -354,7 +350,7 @@ def _tell(settings: Settings, request: Request, hand: Handler, today: date) -> d
     made = request_register.answered(request, {"calls": found.rows.num_rows})
     event = "answered" if request.kind == "access" else "exported"
     made = request_register.change(settings, request, made, event, hand.person, hand.key_file)
-    return {**_said(made, today), "files": [str(path) for path in written]}
+    return report(made, today, files=[str(path) for path in written])
 
 
 def _document(settings: Settings, request: Request, found: Calls, today: date) -> dict[str, Any]:
@@ -369,7 +365,7 @@ def _document(settings: Settings, request: Request, found: Calls, today: date) -
         "calls_since": request.since,
         "policy": {"name": governed.current.name, "version": governed.current.version},
         "classes": _classes(governed, found),
-        "elsewhere": elsewhere(governed, today),
+        "elsewhere": to_document(elsewhere(governed, today)),
         "recipients": "none recorded",
         "calls": found.rows.to_pylist(),
     }
@@ -406,14 +402,14 @@ def _rule(governed: Policies, name: str) -> dict[str, Any]:
     return {"window": str(rule.window), "from": rule.clock, "basis": rule.basis}
 
 
-def elsewhere(governed: Policies, today: date) -> list[dict[str, Any]]:
-    """Where records may lie that nobody can look for by a number or an account, and when the last of today's goes."""
-    found = []
+def elsewhere(governed: Policies, today: date) -> list[Elsewhere]:
+    """Return where records may lie that nobody can look for, as the windows in force say."""
+    places = []
     for place, cls in _UNSEARCHED.items():
         rule = governed.current.rules.get(cls)
         until = rule.window.last_day(today) if rule else None
-        found.append({"where": place, "what": CLASSES[cls].what if place == cls else "pieces of calls", "until": until})
-    return found
+        places.append(Elsewhere(place, CLASSES[cls].what if place == cls else "pieces of calls", until))
+    return places
 
 
 def _check_target(settings: Settings, kind: str, to: Path | None) -> None:
@@ -451,7 +447,7 @@ def _plain(value: Any) -> Any:
 # -- erase, correct --------------------------------------------------------------------------------------------------
 
 
-def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any]:
+def _altered(settings: Settings, request: Request, today: date) -> RequestReport:
     """Write the person's rows anew, in a batch, until no other commit comes between; then the proof."""
     dates = _dates(settings, request)
     with runs.running(settings, request.kind, [LEASE]) as run_id:
@@ -462,11 +458,9 @@ def _altered(settings: Settings, request: Request, today: date) -> dict[str, Any
         certificate = erasure_disposal.finish(settings, run_id, run_id, today)
         runs.finish(settings, run_id, "done", {"request_id": request.request_id})
     restrictions.mark(settings)
-    done = request_register.find(settings, request.request_id)
-    said = {**_said(done, today), "certificate": certificate}
-    if request.kind == "erase":
-        said["elsewhere"] = elsewhere(_policies(settings, request.tenant), today)
-    return said
+    answered = request_register.find(settings, request.request_id)
+    rest = elsewhere(_policies(settings, request.tenant), today) if request.kind == "erase" else None
+    return report(answered, today, certificate=certificate, elsewhere=rest)
 
 
 def _write_anew(settings: Settings, request: Request, run_id: str, dates: Sequence[str], today: date) -> None:
@@ -495,17 +489,17 @@ def _resume(settings: Settings, run_id: str, today: date) -> None:
         erasure_disposal.finish(settings, erasure.disposal_id, run_id, today)
 
 
-def finish_erasures(settings: Settings, today: date, *, dry_run: bool = False) -> list[dict[str, Any]]:
+def finish_erasures(settings: Settings, today: date, *, dry_run: bool = False) -> ErasuresFinished:
     """Erasures that had to leave something, once more: a hold may have been released, a floor may have passed.
 
     A dry run says which these are.
     """
     if dry_run:
-        return [{**_said(request, today), "dry_run": True} for request in _with_rows_left(settings)]
+        return ErasuresFinished([report(request, today, dry_run=True) for request in _with_rows_left(settings)])
     with runs.running(settings, "erase", [LEASE]) as run_id:
         _resume(settings, run_id, today)
         runs.finish(settings, run_id, "done")
-    return [_altered(settings, request, today) for request in _with_rows_left(settings)]
+    return ErasuresFinished([_altered(settings, request, today) for request in _with_rows_left(settings)])
 
 
 def _with_rows_left(settings: Settings) -> list[Request]:
@@ -520,7 +514,7 @@ def _with_rows_left(settings: Settings) -> list[Request]:
 # -- restrict --------------------------------------------------------------------------------------------------------
 
 
-def _restrict(settings: Settings, request: Request, hand: Handler, today: date) -> dict[str, Any]:
+def _restrict(settings: Settings, request: Request, hand: Handler, today: date) -> RequestReport:
     """Hide a person's rows from SQL, or show them again. A restriction's own retention begins when it is lifted."""
     lift = bool(request.wants.get("lift"))
     if lift and not restrictions.lift(settings, request):
@@ -532,4 +526,4 @@ def _restrict(settings: Settings, request: Request, hand: Handler, today: date) 
     made = request_register.answered(request, {"restricted": not lift})
     made = replace(made, answered_at=made.answered_at if lift else None)
     event = "unrestricted" if lift else "restricted"
-    return _said(request_register.change(settings, request, made, event, hand.person, hand.key_file), today)
+    return report(request_register.change(settings, request, made, event, hand.person, hand.key_file), today)

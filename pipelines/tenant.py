@@ -1,7 +1,8 @@
 """tenant: handing a tenant's data back, and destroying what is left of it, by two persons' decision."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, func, select
 
 from callward import audit, database, runs
 from callward.disposal import tenant_keys
+from callward.disposal.record import Status
 from callward.errors import Problem, UsageProblem
 from callward.evidence.findings import canonical
 from callward.failpoints import point
@@ -33,6 +35,7 @@ from callward.settings import Settings
 from callward.storage.durable import create
 from pipelines import results
 from pipelines.purge import purge
+from pipelines.reports.tenant import WAITS, Floor, ReturnOpened, TenantClosed, TenantReturned
 from schemas.retention import lake_file_inputs, requests, row_ends
 from schemas.tables import input_files, lake_files
 
@@ -63,7 +66,7 @@ def return_data(
     today: date,
     *,
     dry_run: bool,
-) -> dict[str, Any]:
+) -> TenantReturned:
     """Write everything of a tenant into a new folder, sealed for the recipient's public key, with a signed manifest.
 
     A registered person answers for it. Nothing is changed in the lake. Raises Problem where the holds cannot be read.
@@ -72,7 +75,7 @@ def return_data(
     _check_tenant(settings, tenant)
     public = data_return.public_key(recipient)
     if dry_run:
-        return {"tenant": tenant, "dry_run": True, "files": None, "rows": _rows(settings, tenant)}
+        return TenantReturned(tenant, True, _rows(settings, tenant))
     _make_folder(to)
     with runs.running(settings, "return", [f"return/{tenant}"]) as run_id:
         made = data_return.envelope(public)
@@ -84,11 +87,11 @@ def return_data(
         _put(to / MANIFEST, manifest)
         _put(to / SIGNATURE, signing.sign(settings, "retention", data_return.to_sign(manifest)).hex().encode() + b"\n")
         runs.finish(settings, run_id, "done", {"tenant": tenant, "manifest": digest})
-    rows = {item["what"]: 0 for item in listed if item["rows"] is not None}
+    rows: Counter[str] = Counter()
     for item in listed:
         if item["rows"] is not None:
             rows[item["what"]] += item["rows"]
-    return {"tenant": tenant, "folder": str(to), "files": len(listed), "rows": rows, "manifest_sha256": digest}
+    return TenantReturned(tenant, False, rows, str(to), len(listed), digest)
 
 
 def _check_tenant(settings: Settings, tenant: str) -> None:
@@ -124,10 +127,10 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
         yield Piece(f"policies/version-{version.version}.{suffix}", "policy", text.encode())
     listed = holds.list_holds(settings, holds.COMPLIANCE, today)
     placed = [results.to_document(hold) for hold in listed if hold.tenant == tenant]
-    requests_of = request_register.list_requests(settings, tenant=tenant, everything=True)
-    asked = [results.to_document(request.summary(today)) for request in requests_of]
-    told = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
-    yield from (Piece(f"{name}.json", name, canonical(found).encode()) for name, found in told.items())
+    received = request_register.list_requests(settings, tenant=tenant, everything=True)
+    asked = [results.to_document(request.summary(today)) for request in received]
+    documents = {"holds": placed, "requests": asked, "consents": [], "ledger": origin}
+    yield from (Piece(f"{name}.json", name, canonical(document).encode()) for name, document in documents.items())
 
 
 def _of_rows(files: DataFiles, file: DataFile) -> Piece:
@@ -209,7 +212,7 @@ def _manifest(
     }
 
 
-def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run: bool = False) -> dict[str, Any]:
+def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run: bool = False) -> ReturnOpened:
     """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read.
 
     A dry run checks and decrypts every file, and writes none.
@@ -223,7 +226,7 @@ def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run
         content = data_return.unseal(made, name, (folder / item["name"]).read_bytes())
         if not dry_run:
             _put(to / name, content)
-    return {"tenant": manifest["tenant"], "folder": str(to), "files": len(manifest["files"])}
+    return ReturnOpened(manifest["tenant"], str(to), len(manifest["files"]))
 
 
 # -- close -------------------------------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run
 
 def close(
     settings: Settings, tenant: str, person: str, key_file: Path, today: date, *, keep_floors: bool, dry_run: bool
-) -> dict[str, Any]:
+) -> TenantClosed:
     """Destroy what is left of a tenant, once two persons have said so; each says it with a command of their own.
 
     Refuses while a hold is open, while floors stand (unless they are to be kept), while requests wait. Killed
@@ -245,16 +248,15 @@ def close(
     floors = list(_floors(settings, tenant, governed, today))
     _check_requests(settings, tenant)
     if floors and not (keep_floors or governed.leaving):
-        told = "; ".join(f"{f['class']} ({f['rows']:,} rows) until {f['until']}" for f in floors)
-        raise Problem(f"the law requires to keep {told}; --keep-floors keeps exactly that and destroys the rest")
-    said = {"tenant": tenant, "floors": floors, "dry_run": dry_run}
+        kept = "; ".join(f"{floor.class_} ({floor.rows:,} rows) until {floor.until}" for floor in floors)
+        raise Problem(f"the law requires to keep {kept}; --keep-floors keeps exactly that and destroys the rest")
     if dry_run:
-        return {**said, "status": "dry run", "rows": _rows(settings, tenant)}
+        return TenantClosed(tenant, "dry run", floors, dry_run=True, rows=_rows(settings, tenant))
     left = closing.decide(settings, tenant, keep_floors, person, key_file)
     if left is None:
-        return {**said, "status": "waits for a second person"}
+        return TenantClosed(tenant, WAITS, floors)
     point("tenant-decided")
-    return {**said, "status": "closed", **_destroyed(settings, tenant, person, key_file, today)}
+    return _destroy(settings, tenant, floors, person, key_file, today)
 
 
 def _check_holds(settings: Settings, tenant: str, today: date) -> None:
@@ -276,8 +278,8 @@ def _check_requests(settings: Settings, tenant: str) -> None:
         )
 
 
-def _floors(settings: Settings, tenant: str, governed: Policies, today: date) -> Iterator[dict[str, Any]]:
-    """Per class what the law requires to be kept beyond today, how many rows, and until when the last of it."""
+def _floors(settings: Settings, tenant: str, governed: Policies, today: date) -> Iterator[Floor]:
+    """Yield per class what the law requires to be kept beyond today."""
     with database.reading(settings) as connection:
         files = [file for file in ledger.files(connection, tenant=tenant) if not file.view.startswith(HELD)]
         answered = connection.execute(select(requests.c.answered_at).where(requests.c.tenant == tenant)).scalars()
@@ -291,7 +293,7 @@ def _floors(settings: Settings, tenant: str, governed: Policies, today: date) ->
             before = found.get(cls, (0, date.min))
             found[cls] = before[0] + rows, max(before[1], until)
     for cls, (rows, until) in sorted(found.items()):
-        yield {"class": cls, "rows": rows, "until": until}
+        yield Floor(cls, rows, until)
 
 
 def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
@@ -310,15 +312,24 @@ def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
         yield ("suspense", newest) if file.view == "suspense" else ("call_detail", call_clock(newest))
 
 
-def _destroyed(settings: Settings, tenant: str, person: str, key_file: Path, today: date) -> dict[str, Any]:
-    """A purge of the tenant alone, then the keys that no month's purge touches."""
-    done = purge(settings, today, today=today, only=tenant)
-    if done["status"] == "planned":
-        signs = {"approve": done["plan_id"], "person": person, "key_file": key_file}
-        done = purge(settings, today, today=today, only=tenant, **signs)
+def _destroy(
+    settings: Settings, tenant: str, floors: Sequence[Floor], person: str, key_file: Path, today: date
+) -> TenantClosed:
+    """Purge the tenant alone, then destroy the keys that no month's purge touches."""
+    purged = purge(settings, today, today=today, only=tenant)
+    if purged.status == Status.PLANNED:
+        approve = purged.plan_id
+        purged = purge(settings, today, today=today, only=tenant, approve=approve, person=person, key_file=key_file)
     point("tenant-purged")
     with runs.running(settings, "close", ["purge"]) as run_id:
         certificate = tenant_keys.destroy(settings, tenant, run_id, today)
         runs.finish(settings, run_id, "done", {"tenant": tenant})
-    made = [one for one in (done["certificate"], certificate) if one]
-    return {"purge_id": done["purge_id"], "classes": done["classes"], "held": done["held"], "certificates": made}
+    return TenantClosed(
+        tenant,
+        "closed",
+        floors,
+        purge_id=purged.purge_id,
+        classes=purged.classes,
+        held=purged.held,
+        certificates=[name for name in (purged.certificate, certificate) if name],
+    )

@@ -16,8 +16,10 @@ from callward.lake.data_files import open_files
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
+from callward.settings import Settings
 from callward.storage.store import Store
-from pipelines.purge import purge
+from pipelines import purge as purges
+from pipelines.reports.purge import PurgeReport
 from schemas.cdr import LONGEST_CALL_DAYS
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files
@@ -85,12 +87,23 @@ def copied(site: Any, folder: Path) -> Any:
     return type(site)(folder / "workspace")
 
 
+def purge(settings: Settings, as_of: date, **options: Any) -> dict[str, Any]:
+    """Purge, and return the document of it."""
+    return purges.purge(settings, as_of, **options).to_dict()
+
+
+def purged_report(site: Any, as_of: date, **options: Any) -> PurgeReport:
+    """Purge to the end; where the plan waits for a person, ada approves it."""
+    report = purges.purge(site.settings, as_of, **options)
+    if report.status == "planned":
+        signed = {"approve": report.plan_id, "person": "ada", "key_file": person(site)}
+        report = purges.purge(site.settings, as_of, **signed, **options)
+    return report
+
+
 def purged(site: Any, as_of: date, **options: Any) -> dict[str, Any]:
-    """A purge to its end; where its plan waits for a person, ada approves it."""
-    done = purge(site.settings, as_of, **options)
-    if done["status"] == "planned":
-        done = purge(site.settings, as_of, approve=done["plan_id"], person="ada", key_file=person(site), **options)
-    return done
+    """Purge to the end as `purged_report` does, and return the document of it."""
+    return purged_report(site, as_of, **options).to_dict()
 
 
 def place(site: Any, **selectors: Any) -> Hold:

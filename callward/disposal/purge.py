@@ -402,8 +402,8 @@ class PurgeParticulars(Particulars):
     def facts(self, settings: Settings, disposal: Disposal, tombstones: Sequence[Tombstone]) -> Facts:
         """Return what stays for holds, rows that went outside the manifest, and the certificates this completes."""
         held = [
-            Held(row["tenant"], row["class"], row["rows"], (row["hold"],) if row["hold"] else ())
-            for row in disposal.facts["held"]
+            Held(tenant, cls, rows, (hold_id,) if hold_id else ())
+            for tenant, cls, hold_id, rows in disposal.facts["held"]
         ]
         with database.reading(settings) as connection:
             completes = _completed(connection, disposal)

@@ -10,6 +10,7 @@ from callward.errors import UsageProblem
 from callward.settings import Settings, load
 from pipelines import terminal
 from pipelines.cli import evidence as evidence_commands
+from pipelines.cli.command import finish
 from pipelines.cli.options import AsJson, Config, DryRun
 
 app = typer.Typer(help="Delete what is past its window, keep what is held, certify it; or show what is due.")
@@ -39,13 +40,12 @@ def purge(
     if context.invoked_subcommand is not None:
         return
     from pipelines import purge as purges
-    from pipelines.reports import purge as purge_report
 
     settings = load(config)
     candidates = _candidates(policy, tenant, dry_run)
     day = _day(settings, as_of.date() if as_of else None, approve)
     with terminal.progress(as_json) as progress:
-        done = purges.purge(
+        report = purges.purge(
             settings,
             day,
             dry_run=dry_run,
@@ -55,12 +55,7 @@ def purge(
             key_file=key,
             progress=progress,
         )
-    if as_json:
-        terminal.document(done)
-    else:
-        terminal.show(*purge_report.told(done))
-    if purges.must_look(done):
-        raise typer.Exit(3)
+    finish(report, as_json)
 
 
 def _day(settings: Settings, as_of: date | None, approve: str | None) -> date:

@@ -95,10 +95,8 @@ def erase(
     """Take a person's rows out of both views, but for what the law requires or a hold keeps; ends in a certificate."""
     if finish:
         from pipelines import request as requests
-        from pipelines.reports import request as report
 
-        erasures = requests.finish_erasures(options.settings(), _today(), dry_run=options.dry_run)
-        return report.ErasuresFinished([report.RequestOutcome(erasure) for erasure in erasures])
+        return requests.finish_erasures(options.settings(), _today(), dry_run=options.dry_run)
     if tenant is None or person is None or key is None:
         raise UsageProblem("erase needs --tenant, --person and --key (or --finish alone)")
     return _ask("erase", tenant, whom, receipt, (person, key, None), options)
@@ -173,7 +171,7 @@ def extend(
 
     settings, who, today = options.settings(), (handling.person, handling.key), _today()
     request = request_register.extend(settings, request_id, *who, today, note, dry_run=options.dry_run)
-    return report.changed(request, today, dry_run=options.dry_run)
+    return report.report(request, today, dry_run=options.dry_run or None)
 
 
 @command(app, "callward request appeal 5f0c9a1e22b47d60 --person ada --key ada.sign")
@@ -184,7 +182,7 @@ def appeal(request_id: RequestId, handling: Handling, options: Changing, note: N
 
     settings, who, today = options.settings(), (handling.person, handling.key), _today()
     request = request_register.appeal(settings, request_id, *who, today, note, dry_run=options.dry_run)
-    return report.changed(request, today, dry_run=options.dry_run)
+    return report.report(request, today, dry_run=options.dry_run or None)
 
 
 @command(app, "callward request answer 5f0c9a1e22b47d60 --identity 'papers seen' --person ada --key ada.sign")
@@ -199,19 +197,16 @@ def answer(
 ) -> Result:
     """Answer a request that waits: do what it asks, or refuse it."""
     from pipelines import request as requests
-    from pipelines.reports.request import RequestOutcome
 
-    return RequestOutcome(
-        requests.answer(
-            options.settings(),
-            request_id,
-            requests.Handler(handling.person, handling.key, to),
-            _today(),
-            identity=identity,
-            refuse=refuse,
-            note=note,
-            dry_run=options.dry_run,
-        )
+    return requests.answer(
+        options.settings(),
+        request_id,
+        requests.Handler(handling.person, handling.key, to),
+        _today(),
+        identity=identity,
+        refuse=refuse,
+        note=note,
+        dry_run=options.dry_run,
     )
 
 
@@ -225,7 +220,6 @@ def _ask(
     wants: dict[str, Any] | None = None,
 ) -> Result:
     from pipelines import request as requests
-    from pipelines.reports.request import RequestOutcome
 
     settings = options.settings()
     number = whom.number if whom.number_file is None else _read(whom.number_file).strip()
@@ -234,9 +228,7 @@ def _ask(
     asked = requests.NewRequest(
         tenant, kind, receipt.regime, receipt.identity, date.fromisoformat(on) if on else None, wants or {}
     )
-    return RequestOutcome(
-        requests.ask(settings, asked, selected, requests.Handler(*handler), _today(), dry_run=options.dry_run)
-    )
+    return requests.ask(settings, asked, selected, requests.Handler(*handler), _today(), dry_run=options.dry_run)
 
 
 def _settings_of(written: list[str]) -> dict[str, str]:

@@ -32,13 +32,10 @@ def return_data(
 ) -> Result:
     """Everything of a tenant in a folder, sealed for the recipient's key, with a signed manifest."""
     from pipelines import tenant as tenants
-    from pipelines.reports.tenant import TenantOutcome
 
     today, text = database.now().date(), _key_text(recipient)
     who = (approver.person, approver.key)
-    return TenantOutcome(
-        tenants.return_data(options.settings(), tenant, text, to, *who, today, dry_run=options.dry_run)
-    )
+    return tenants.return_data(options.settings(), tenant, text, to, *who, today, dry_run=options.dry_run)
 
 
 @command(app, "callward tenant open west-2026 --private-key west.pem --to clear", name="open")
@@ -54,9 +51,8 @@ def open_returned(
 ) -> Result:
     """For the recipient: check what was handed over and decrypt it. Needs no workspace."""
     from pipelines import tenant as tenants
-    from pipelines.reports.tenant import TenantOutcome
 
-    return TenantOutcome(tenants.open_returned(folder, private, to, signer, dry_run=dry_run))
+    return tenants.open_returned(folder, private, to, signer, dry_run=dry_run)
 
 
 @command(app, "callward tenant close west --keep-floors --person ada --key ada.sign")
@@ -70,11 +66,10 @@ def close(
 ) -> Result:
     """Destroy what is left of a tenant; two persons each say so with this command. Exit code 3 until the second has."""
     from pipelines import tenant as tenants
-    from pipelines.reports.tenant import TenantClosed
 
     today, who = database.now().date(), (approver.person, approver.key)
     settings, dry_run = options.settings(), options.dry_run
-    return TenantClosed(tenants.close(settings, tenant, *who, today, keep_floors=keep_floors, dry_run=dry_run))
+    return tenants.close(settings, tenant, *who, today, keep_floors=keep_floors, dry_run=dry_run)
 
 
 def _key_text(recipient: str) -> str:

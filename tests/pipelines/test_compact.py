@@ -22,7 +22,6 @@ from callward.lake.ledger import Changes
 from callward.retention.requests.register import Selector
 from pipelines import request as requests
 from pipelines.compact import Compacted, compact, fold_entries
-from pipelines.purge import purge
 from pipelines.recycle import recycle
 from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
@@ -33,7 +32,7 @@ from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING
 from tests.examples import tries
-from tests.retention import CALLER, DAY, OTHER, WINDOWS, call, feed, hold, night, on_disk, person, purged
+from tests.retention import CALLER, DAY, OTHER, WINDOWS, call, feed, hold, night, on_disk, person, purge, purged
 from tests.typed import Run, typing
 
 SOURCES = ("asterisk", "opensips", "cucm")

@@ -25,9 +25,7 @@ from callward.retention.policy.register import parse
 from callward.retention.purge import safety_check
 from callward.settings import Settings, Tenant
 from pipelines import purge as purges
-from pipelines.purge import purge
 from pipelines.reports import policy as policy_report
-from pipelines.reports import purge as purge_report
 from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
@@ -56,7 +54,9 @@ from tests.retention import (
     person,
     place,
     policy_text,
+    purge,
     purged,
+    purged_report,
     release,
     states,
 )
@@ -574,8 +574,9 @@ def test_a_hold_for_other_dates_holds_nothing(site: Any) -> None:
 
 def test_a_confidential_hold_is_in_no_figure_of_its_own(site: Any) -> None:
     placed = hold(site, accounts=("acct-0007",), confidential_until=date.today() + timedelta(400))
-    done = purged(site, ALL_NUMBERS)
-    told = json.dumps(done) + "".join(map(str, purge_report.told(done)))
+    report = purged_report(site, ALL_NUMBERS)
+    done = report.to_dict()
+    told = json.dumps(done) + "".join(map(str, report.render()))
     told += certificates.read(site.settings, done["certificate"]).document
     told += "".join(row.plan for row in site._rows(disposals))
     assert placed.hold_id not in told
@@ -796,8 +797,9 @@ def test_data_of_a_tenant_nobody_speaks_for_is_not_touched(site: Any) -> None:
 
 
 def test_windows_of_the_settings_never_run_unattended(site: Any) -> None:
-    done = purge(site.settings, ASSURANCE_KEPT + NEXT)
-    assert done["status"] == "planned" and purges.must_look(done)
+    report = purges.purge(site.settings, ASSURANCE_KEPT + NEXT)
+    done = report.to_dict()
+    assert done["status"] == "planned" and report.exit_code == 3
     assert any("two persons" in reason for reason in done["safety_check"])
     assert purge(site.settings, ASSURANCE_KEPT + NEXT)["plan_id"] == done["plan_id"]
     assert site.view("assurance").num_rows == 6
@@ -1007,6 +1009,7 @@ def test_a_warning_of_an_order_that_runs_out_is_in_the_report(site: Any) -> None
     hold(site, kind="preservation", numbers=(OTHER,), expires_on=date.today() + timedelta(3))
     done = purge(site.settings, ALL_BILLING, dry_run=True)
     assert any("expires on" in sentence for sentence in done["warnings"])
-    assert any("warning" in str(part) for part in purge_report.told(done))
+    report = purges.purge(site.settings, ALL_BILLING, dry_run=True)
+    assert any("warning" in str(part) for part in report.render())
     assert holds.warnings(site.settings, date.today()) == done["warnings"]
     assert FEED

@@ -10,7 +10,6 @@ from callward import database, query
 from callward.settings import ReleaseCaps
 from callward.template import render
 from pipelines import release as releasing
-from pipelines.purge import purge
 from schemas.release import LOST, PUBLISHED
 from tests.commands import run
 from tests.releases import HOUR, cells, charged, declare, register, text
@@ -25,6 +24,7 @@ from tests.retention import (
     night,
     person,
     policy_text,
+    purge,
     purged,
     states,
 )

@@ -108,7 +108,7 @@ class Office:
         to, today, dry_run = said.pop("to", None), said.pop("today", TODAY), said.pop("dry_run", False)
         fields = {"regime": "gdpr", "identity": "passport shown", **said}
         asked = requests.NewRequest("default", kind, **fields)
-        return requests.ask(self.settings, asked, whom, self.hand(to), today, dry_run=dry_run)
+        return requests.ask(self.settings, asked, whom, self.hand(to), today, dry_run=dry_run).to_dict()
 
     def told(self, tmp_path: Path, number: str | None = ALICE, **said: Any) -> dict[str, Any]:
         """The document that an access request is answered with."""
@@ -271,7 +271,7 @@ def test_a_request_without_a_verified_identity_is_only_recorded(shared, tmp_path
     refused = requests.answer(
         shared.settings, waiting["request_id"], shared.hand(), TODAY, refuse="IDENTITY", note="no papers"
     )
-    assert (refused["status"], refused["refusal"]) == ("refused", "IDENTITY")
+    assert (refused.status, refused.refusal) == ("refused", "IDENTITY")
     appealed = request_register.appeal(
         shared.settings, waiting["request_id"], "first.person", shared.keys / "first.person", TODAY, "papers sent"
     )
@@ -279,7 +279,7 @@ def test_a_request_without_a_verified_identity_is_only_recorded(shared, tmp_path
     to = tmp_path / "granted.json"
     hand = shared.hand(to)
     granted = requests.answer(shared.settings, waiting["request_id"], hand, TODAY, identity="papers seen")
-    assert granted["status"] == "answered" and len(json.loads(to.read_text())["calls"]) == 4
+    assert granted.status == "answered" and len(json.loads(to.read_text())["calls"]) == 4
 
 
 def test_whom_a_request_is_about_lies_nowhere_in_the_clear(shared, tmp_path):
@@ -410,12 +410,12 @@ def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
     assert office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
     assert (done["status"], done["refusal"], done["rows"]) == ("answered", "LEGAL_OBLIGATION", {"gone": 8, "kept": 2})
     holds.release(office.settings, held.hold_id, "first.person", office.keys / "first.person", TODAY)
-    (would,) = requests.finish_erasures(office.settings, TODAY, dry_run=True)
-    assert would["request_id"] == done["request_id"] and office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
-    (again,) = requests.finish_erasures(office.settings, TODAY)
+    (would,) = requests.finish_erasures(office.settings, TODAY, dry_run=True).erasures
+    assert would.request_id == done["request_id"] and office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
+    (again,) = requests.finish_erasures(office.settings, TODAY).to_dict()
     assert office.numbers() == [(BOB, CAROL)]
     assert (again["refusal"], again["rows"]) == (None, {"gone": 10})
-    assert requests.finish_erasures(office.settings, TODAY) == []
+    assert requests.finish_erasures(office.settings, TODAY).erasures == []
     office.check_whole()
 
 

@@ -66,11 +66,11 @@ class Leaver:
 
     def return_data(self, to: Path, recipient: str) -> dict[str, Any]:
         who = "first.person", self.folder / "first.person"
-        return tenant.return_data(self.settings, "west", recipient, to, *who, TODAY, dry_run=False)
+        return tenant.return_data(self.settings, "west", recipient, to, *who, TODAY, dry_run=False).to_dict()
 
     def close(self, person: str, **said: Any) -> dict[str, Any]:
         options = {"keep_floors": False, "dry_run": False, **said}
-        return tenant.close(self.settings, "west", person, self.folder / person, TODAY, **options)
+        return tenant.close(self.settings, "west", person, self.folder / person, TODAY, **options).to_dict()
 
     def rows(self, view: str, whose: str) -> int:
         return sum(file.rows for file in self.site.data_files(view) if file.tenant == whose)
@@ -163,7 +163,7 @@ def test_a_dry_run_of_opening_checks_every_file_and_writes_none(leaver, tmp_path
     private, public = _pem(tmp_path)
     done = leaver.return_data(tmp_path / "out", public)
     opened = tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "", dry_run=True)
-    assert opened["files"] == done["files"] and not (tmp_path / "clear").exists()
+    assert opened.files == done["files"] and not (tmp_path / "clear").exists()
     sealed = tmp_path / "out" / "holds.json.sealed"
     sealed.write_bytes(sealed.read_bytes()[:-1] + b"?")
     with pytest.raises(Problem):

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -120,36 +120,51 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as the register keeps it: the facts, and what the run needs that an approval is not about."""
-        more = {"fingerprint": self.fingerprint, "held": self.held(), "unused_keys": list(self.unused_keys)}
+        held = [list(vars(row).values()) for row in self.held()]
+        more = {"fingerprint": self.fingerprint, "held": held, "unused_keys": list(self.unused_keys)}
         return _canonical(self.facts() | more)
 
-    def held(self) -> list[dict[str, Any]]:
-        """Rows that stay for a hold, by tenant, class and the hold's id where everyone may know it."""
+    def held(self) -> list["HeldRows"]:
+        """Return the rows that stay for a hold."""
         sums: dict[tuple[str, str, str], int] = defaultdict(int)
         for item in self.items:
             for hold_id, rows in item.why.items():
                 sums[item.file.tenant, item.retention_class, hold_id] += rows
-        names = ("tenant", "class", "hold", "rows")
-        return [dict(zip(names, (*key, rows), strict=True)) for key, rows in sorted(sums.items())]
+        return [HeldRows(*key, rows) for key, rows in sorted(sums.items())]
 
-    def classes(self) -> list[dict[str, Any]]:
-        """Per class what is due, held and deleted, how many files that concerns, and keys destroyed."""
-        found: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTS, 0))
+    def classes(self) -> list["ClassCounts"]:
+        """Return what is done by class, in the order of their names; none of a class that nothing is done of."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
         for item in self.items:
-            counts = found[item.retention_class]
-            counts["due"] += item.rows
-            counts["held"] += item.held
-            counts["deleted"] += item.rows - item.held
-            counts["files"] += item.changes
+            going = item.rows - item.held
+            counts[item.retention_class].update(due=item.rows, held=item.held, deleted=going, files=int(item.changes))
         for _, cls in self.keys:
-            found[cls]["keys_destroyed"] += 1
-        found[REQUESTS]["due"] += len(self.requests)
-        found[REQUESTS]["deleted"] += len(self.requests)
-        found[TEMP]["files"] += len(self.spilled)
-        return [{"class": cls, **counts} for cls, counts in sorted(found.items()) if any(counts.values())]
+            counts[cls]["keys_destroyed"] += 1
+        counts[REQUESTS].update(due=len(self.requests), deleted=len(self.requests))
+        counts[TEMP].update(files=len(self.spilled))
+        return [ClassCounts(cls, **of_class) for cls, of_class in sorted(counts.items()) if any(of_class.values())]
 
 
-_COUNTS: Final = ("due", "held", "deleted", "files", "keys_destroyed")
+@dataclass(frozen=True)
+class HeldRows:
+    """Rows of a tenant's class that stay for a hold: by its id where everyone may know it, else by ""."""
+
+    tenant: str
+    class_: str
+    hold: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """What is done with one class: rows that are due, held and deleted, files that this concerns, keys destroyed."""
+
+    class_: str
+    due: int = 0
+    held: int = 0
+    deleted: int = 0
+    files: int = 0
+    keys_destroyed: int = 0
 
 
 def _canonical(value: Any) -> str:
@@ -315,17 +330,26 @@ def _spill_due(file: Stored, law: Governance, as_of: date) -> bool:
 # -- what another policy would change ----------------------------------------------------------------------------------
 
 
-def effect(now: Plan, then: Plan) -> list[dict[str, Any]]:
-    """What would newly go under other policies, and what would stay, by tenant and class."""
+@dataclass(frozen=True)
+class PolicyEffect:
+    """Rows of a tenant's class under another policy: how many would go, how many of these newly, how many stay now."""
+
+    tenant: str
+    class_: str
+    goes: int = 0
+    newly_goes: int = 0
+    stays: int = 0
+
+
+def effect(now: Plan, then: Plan) -> list[PolicyEffect]:
+    """Return what would newly go under other policies, and what would stay, by tenant and class."""
     before, behind = ({(i.retention_class, i.file.file_id): i for i in plan.items} for plan in (now, then))
-    sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: {"goes": 0, "newly_goes": 0, "stays": 0})
+    sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for key, item in (before | behind).items():
-        counts = sums[item.file.tenant, item.retention_class]
         old, new = (_going(plan.get(key)) for plan in (before, behind))
-        counts["goes"] += new
-        counts["newly_goes"] += max(0, new - old)
-        counts["stays"] += max(0, old - new)
-    return [{"tenant": tenant, "class": cls, **counts} for (tenant, cls), counts in sorted(sums.items())]
+        counts = sums[item.file.tenant, item.retention_class]
+        counts.update(goes=new, newly_goes=max(0, new - old), stays=max(0, old - new))
+    return [PolicyEffect(tenant, cls, **counts) for (tenant, cls), counts in sorted(sums.items())]
 
 
 def _going(item: PlanItem | None) -> int:

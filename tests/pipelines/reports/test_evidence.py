@@ -19,10 +19,10 @@ from callward.keys import approvers, signing
 from callward.retention import holds
 from callward.settings import Settings
 from pipelines.cli import evidence as evidence_commands
-from pipelines.purge import purge
 from schemas.retention import certificates as table
 from schemas.retention import disposals, row_ends
 from schemas.retention_classes import CLASSES
+from tests.retention import purge
 
 APP = evidence_commands.app
 

@@ -52,7 +52,7 @@ _SIDES: Final = {"calling": ("calling_number", "calling_token"), "called": ("cal
 
 @dataclass
 class Fulfilled:
-    """What a date's rows came to: for the commit, and counts (gone, blanked, corrected, kept) by view."""
+    """What a date's rows came to: for the commit, and counts (removed, blanked, corrected, kept) by view."""
 
     holds: str = ""  # fingerprint of the holds that were looked at
     outcome: Changes = field(default_factory=Changes)
@@ -131,13 +131,15 @@ def _erase(work: Work, whose: Found, altered: Fulfilled) -> None:
     paid = _ids_of_payer(work, whose)
     for hit in whose.billing:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
-        gone = free & (not amounts_stay)
-        _rewrite(work, hit, gone, free & ~gone, partial(_blanked, work, hit), altered)
+        removed = free & (not amounts_stay)
+        _rewrite(work, hit, removed, free & ~removed, partial(_blanked, work, hit), altered)
     for hit in whose.assurance:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
-        gone = free & (not row_stays)
-        blank = free & ~gone & _payer(work, hit, paid)
-        _rewrite(work, hit, gone, blank, lambda rows, at: _null(rows, ["account_token"]), altered, spared=free & ~blank)
+        removed = free & (not row_stays)
+        blank = free & ~removed & _payer(work, hit, paid)
+        _rewrite(
+            work, hit, removed, blank, lambda rows, at: _null(rows, ["account_token"]), altered, spared=free & ~blank
+        )
 
 
 def _ids_of_payer(work: Work, whose: Found) -> pa.Array | None:
@@ -213,36 +215,36 @@ def _with(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
 def _rewrite(
     work: Work,
     hit: Hit,
-    gone: Mask,
+    removed: Mask,
     changed: Mask,
     change: Callable[[pa.Table, np.ndarray], pa.Table],
     altered: Fulfilled,
     spared: Mask | None = None,
 ) -> None:
-    """Write a data file without the rows `gone` and with `changed` ones in their new form; note all that follows.
+    """Write a data file without the rows `removed` and with `changed` ones in their new form; note all that follows.
 
     `spared`: rows that the request takes nothing from, though nothing keeps them from it.
     """
-    view, left = hit.file.view, gone | changed
+    view, left = hit.file.view, removed | changed
     kept = hit.rows & ~left & (True if spared is None else ~spared)
     altered.counts[f"{view} kept"] += int(kept.sum())
     if not left.any():
         return
     verb = "corrected" if work.request.kind == "correct" else "blanked"
-    altered.counts[f"{view} gone"] += int(gone.sum())
+    altered.counts[f"{view} removed"] += int(removed.sum())
     altered.counts[f"{view} {verb}"] += int(changed.sum())
     rows, lineage, at = work.files.rows(hit.file), work.files.lineage(hit.file), np.flatnonzero(changed)
     made = change(rows.take(pa.array(at)), at)
-    anew = Rewrite(hit.file, np.flatnonzero(gone), at, made, lineage.take(pa.array(at)))
+    anew = Rewrite(hit.file, np.flatnonzero(removed), at, made, lineage.take(pa.array(at)))
     written = rewrite(anew, work.files)
     altered.outcome.files += written.files
     altered.outcome.superseded |= written.superseded
     _follow(work, view, rows.filter(pa.array(left)), made, altered.outcome)
-    if gone.any():
-        altered.outcome.ends.append(ledger.ends(lineage["file_no"].filter(pa.array(gone)), view, "erased"))
+    if removed.any():
+        altered.outcome.ends.append(ledger.ends(lineage["file_no"].filter(pa.array(removed)), view, "erased"))
     if work.request.kind == "erase":
         altered.suppressed += _suppressed(work, Hit(hit.file, left, left))
-        altered.items.append(_item(hit.file, gone, left))
+        altered.items.append(_item(hit.file, removed, left))
 
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:

@@ -322,7 +322,7 @@ def test_erasure_takes_a_persons_rows_out_of_both_views_and_out_of_the_sums(offi
     done = office.ask("erase")
     assert office.numbers() == [(BOB, CAROL)]
     assert office.site.view("assurance").num_rows == 1
-    assert (done["status"], done["refusal"], done["rows"]) == ("answered", None, {"gone": 10})
+    assert (done["status"], done["refusal"], done["rows"]) == ("answered", None, {"removed": 10})
     office.check_whole()
     lake = office.settings.lake_path
     assert not any((lake / (path + suffix)).exists() for path in replaced for suffix in ("", ".ids", ".lin"))
@@ -408,13 +408,17 @@ def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
     held = office.hold(accounts=("acct-0003",))
     done = office.ask("erase")
     assert office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
-    assert (done["status"], done["refusal"], done["rows"]) == ("answered", "LEGAL_OBLIGATION", {"gone": 8, "kept": 2})
+    assert (done["status"], done["refusal"], done["rows"]) == (
+        "answered",
+        "LEGAL_OBLIGATION",
+        {"removed": 8, "kept": 2},
+    )
     holds.release(office.settings, held.hold_id, "first.person", office.keys / "first.person", TODAY)
     (would,) = requests.finish_erasures(office.settings, TODAY, dry_run=True).erasures
     assert would.request_id == done["request_id"] and office.numbers() == [(BOB, CAROL), (CAROL, ALICE)]
     (again,) = requests.finish_erasures(office.settings, TODAY).to_dict()
     assert office.numbers() == [(BOB, CAROL)]
-    assert (again["refusal"], again["rows"]) == (None, {"gone": 10})
+    assert (again["refusal"], again["rows"]) == (None, {"removed": 10})
     assert requests.finish_erasures(office.settings, TODAY).erasures == []
     office.check_whole()
 
@@ -519,7 +523,7 @@ def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int 
     return comes_between(monkeypatch, "rows-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
 
 
-@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"gone": 10}), (_CORRECTED, {"corrected": 6})])
+@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"removed": 10}), (_CORRECTED, {"corrected": 6})])
 def test_a_request_that_another_commit_came_before_is_answered_once(office, asked, rows, monkeypatch):
     passed = _another_before(office, monkeypatch)
     done = office.ask(**asked)

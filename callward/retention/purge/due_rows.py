@@ -105,20 +105,20 @@ class Judge:
         self, file: DataFile, covering: Sequence[Hold], rows: pa.Table | None = None
     ) -> Iterator[tuple[Hold, Mask]]:
         """Per hold which rows it keeps. Columns that the file does not have any more match everything."""
-        gone = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
-        columns = [name for name in holds.columns(file.view, covering) if name not in gone]
+        removed = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
+        columns = [name for name in holds.columns(file.view, covering) if name not in removed]
         if rows is None:
             rows = self.files.rows(file, columns) if columns else _nothing(file.rows)
         secrets = holds.secrets(self.files.workspace, file.tenant, file.part[:7])
-        day, since = date.fromisoformat(file.part), self._numbers_gone_since(file)
+        day, removed_at = date.fromisoformat(file.part), self._numbers_removed_at(file)
         for hold in covering:
             asked: Hold | None = hold
-            if hold.numbers and since and hold.placed_at and hold.placed_at + _SECOND <= since:
+            if hold.numbers and removed_at and hold.placed_at and hold.placed_at + _SECOND <= removed_at:
                 asked = _without_numbers(hold)
             matched = asked and holds.matching(file.view, rows, file.tenant, day, [asked], secrets)
             yield hold, np.zeros(file.rows, np.bool_) if matched is None else _mask(matched)
 
-    def _numbers_gone_since(self, file: DataFile) -> datetime | None:
+    def _numbers_removed_at(self, file: DataFile) -> datetime | None:
         """When a purge took the numbers out of a file; None for any other file.
 
         That purge made held copies of all rows that the holds of its time match by number, so these need no more of

@@ -1,4 +1,4 @@
-"""Commit: all that a wave made, in one database transaction, or nothing; and a verdict for whoever started the wave."""
+"""Commit: all that a wave made, in one database transaction, or nothing; and a result for whoever started the wave."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -40,19 +40,19 @@ class CommitAttempt:
 
 
 def commit(
-    outcomes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
+    changes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
 ) -> CommitResult:
-    """Commit a wave's outcomes once and record the verdict; an attempt that has one already answers so again."""
+    """Commit a wave's changes once and record the result; an attempt that has one already answers so again."""
     known = result_of(settings, attempt)
     if known is not None:
         return known
     try:
-        return _commit(Changes.merge(outcomes), settings, attempt, limits)
+        return _commit(Changes.merge(changes), settings, attempt, limits)
     except CommitConflict:
-        verdict = CommitResult(REFUSED)
+        result = CommitResult(REFUSED)
     except Problem as problem:
-        verdict = CommitResult(FAILED, str(problem))
-    return _record(settings, attempt, verdict)
+        result = CommitResult(FAILED, str(problem))
+    return _record(settings, attempt, result)
 
 
 def _commit(
@@ -68,15 +68,15 @@ def _commit(
         return _insert(connection, attempt, CommitResult(COMMITTED))
 
 
-def _record(settings: Settings, attempt: CommitAttempt, verdict: CommitResult) -> CommitResult:
+def _record(settings: Settings, attempt: CommitAttempt, result: CommitResult) -> CommitResult:
     with database.writing(settings) as connection:
-        return _insert(connection, attempt, verdict)
+        return _insert(connection, attempt, result)
 
 
-def _insert(connection: Connection, attempt: CommitAttempt, verdict: CommitResult) -> CommitResult:
-    row = {"run_id": attempt.run_id, "wave": attempt.wave, "attempt": attempt.number, "status": verdict.status}
-    connection.execute(insert(waves).values(**row, detail=json.dumps(verdict.detail), at=database.now()))
-    return verdict
+def _insert(connection: Connection, attempt: CommitAttempt, result: CommitResult) -> CommitResult:
+    row = {"run_id": attempt.run_id, "wave": attempt.wave, "attempt": attempt.number, "status": result.status}
+    connection.execute(insert(waves).values(**row, detail=json.dumps(result.detail), at=database.now()))
+    return result
 
 
 def result_of(settings: Settings, attempt: CommitAttempt) -> CommitResult | None:
@@ -89,15 +89,15 @@ def result_of(settings: Settings, attempt: CommitAttempt) -> CommitResult | None
 
 @dataclass(eq=False)
 class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
-    """PCollection[Changes] of one wave → its verdict in the database: a runner hands nothing back to who started it."""
+    """PCollection[Changes] of one wave → its result in the database: a runner hands nothing back to who started it."""
 
     reference: WorkspaceRef
     attempt: CommitAttempt
     limits: dict[int, ErrorLimit]
 
-    def expand(self, outcomes: PCollection[Changes]) -> PCollection[None]:
+    def expand(self, changes: PCollection[Changes]) -> PCollection[None]:
         return (
-            outcomes
+            changes
             | "OneWave" >> beam.WithKeys(0)
             | "Gather" >> beam.GroupByKey()
             | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.attempt, self.limits))

@@ -115,7 +115,7 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
 
 
 def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
-    """Yield the file's decompressed bytes; those of a sealed one are in memory alone. Raises FileUnreadable."""
+    """Return the file's decompressed bytes, as a stream; of a sealed one in memory alone. Raises FileUnreadable."""
     if arrival.form != "sealed":
         return open_plain(arrival.path, arrival.form)
     try:
@@ -188,7 +188,7 @@ def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
 def _cut_stream(
     arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape, size: int, limit: int
 ) -> Iterator[Block]:
-    """Return blocks of a file that must be read to be cut; those of a packed file are sealed as they come."""
+    """Yield blocks of a file that must be read to be cut; those of a packed file are sealed into the archive."""
     with _opened(arrival, files) as stream:
         first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
         while True:
@@ -310,7 +310,7 @@ def note_gone(files: DataFiles, sources: Collection[str]) -> None:
 
 
 def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, list[Block]]:
-    """Return ledger number (0: new), whether it was suspended whole, and the blocks of a file that a run has begun."""
+    """Return the ledger number (0: new) of a file, whether it was set aside, and its blocks that a run before began."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
         if row is None or row.status != "reading":
@@ -407,7 +407,7 @@ def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id:
 
 
 def complete(connection: Connection, file_nos: list[int]) -> list[int]:
-    """Return those of the files (by ledger number) that have no block left to commit."""
+    """Return those of the files that have no block left to commit."""
     waiting: set[int] = set()
     for batch in database.batches(file_nos):
         left = select(blocks.c.file_no).where(blocks.c.file_no.in_(batch), blocks.c.committed_by.is_(None))

@@ -74,7 +74,7 @@ class Night:
 
     @property
     def must_look(self) -> bool:
-        """Return whether a person must look: a file was set aside, unreadable or not allowed; a release failed."""
+        """Return whether a person must look: a file is set aside, unreadable or not allowed; a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)

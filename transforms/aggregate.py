@@ -56,7 +56,7 @@ class Owners(NamedTuple):
     named: Mask
 
     def known(self, release: Release) -> Mask:
-        """Rows that have the unit of a release; a threshold table counts both."""
+        """Return rows that have the unit of a release; a threshold table counts both."""
         if release.kind == "threshold":
             return self.assigned & self.named
         return self.assigned if release.unit == "account" else self.named
@@ -105,12 +105,12 @@ class Task:
 
     @property
     def shard_bits(self) -> int:
-        """So many leading bits of a unit say its shard; by volume."""
+        """Return how many leading bits of a unit say its shard; by volume."""
         shards = sum(file.rows for file in self.files) / SHARD_ROWS
         return min(max(int(np.ceil(np.log2(shards))), 0), _MOST_SHARD_BITS) if shards > 1 else 0
 
     def batches(self) -> list[tuple[DataFile, ...]]:
-        """The files by tenant and month, about BATCH_ROWS rows together: small ones are read by one step."""
+        """Return the files by tenant and month, about BATCH_ROWS rows together: small ones are read by one step."""
         found = []
         for _, files in groupby(sorted(self.files, key=_place), key=lambda file: (file.tenant, file.part[:7])):
             found += _gathered(list(files))
@@ -131,7 +131,7 @@ def _gathered(files: list[DataFile]) -> list[tuple[DataFile, ...]]:
 
 
 def owners(view: str, rows: pa.Table, secret: bytes, unassigned: bytes | None = None) -> Owners:
-    """Whose each row of a view is, shape [n].
+    """Return whose each row of a view is, shape [n].
 
     The account is who pays. The subscriber of a billing row is the customer's own line: the called number of an
     inbound call, else the calling one; what is no E.164 number (an extension) is a line of its account alone, as many
@@ -191,7 +191,7 @@ def prefixes(numbers: Column) -> pa.DictionaryArray:
 
 
 def _columns(release: Release, rows: pa.Table) -> Mapping[str, Column]:
-    """What dimensions and measures are made of: columns of the data file, and those that are derived from its own."""
+    """Return what dimensions and measures are made of: columns of the data file, and those derived from its own."""
     derived = DERIVED_COLUMNS[release.view]
     return {name: prefixes(rows[derived[name]]) if name in derived else rows[name] for name in release.columns}
 
@@ -202,7 +202,7 @@ def _columns(release: Release, rows: pa.Table) -> Mapping[str, Column]:
 def contributions(
     release: Release, grid: Grid, rows: pa.Table, secret: bytes, unassigned: bytes | None = None
 ) -> tuple[suppression.Rows, Tally]:
-    """Rows of a view → whose they are, in which cell, and what they add; without those that have no unit or no cell."""
+    """Return whose rows of a view are, in which cell, and what they add; without those that have no unit or no cell."""
     whose = owners(release.view, rows, secret, unassigned)
     columns = _columns(release, rows)
     cell = grid.index(columns)
@@ -247,7 +247,7 @@ def totals(release: Release, rows: suppression.Rows) -> tuple[Words, npt.NDArray
 
 
 def scale(release: Release) -> int:
-    """What sums are multiplied by, and so their sensitivity: divide after the noise is drawn."""
+    """Return what sums are multiplied by, and so their sensitivity: divide after the noise is drawn."""
     return bounding.SCALE if release.kind == "dp" and release.bounding.method == "l2" else 1
 
 
@@ -277,7 +277,7 @@ def _joined(parts: Sequence[suppression.Rows], release: Release) -> suppression.
 
 
 def _shards(rows: suppression.Rows, bits: int) -> Iterator[tuple[int, suppression.Rows]]:
-    """Each shard that there is, with its rows."""
+    """Yield each shard that there is, with its rows."""
     if not bits:
         yield 0, rows
         return
@@ -301,7 +301,7 @@ class Parts:
 
 
 def summed(found: Aggregated, files: DataFiles, release: Release) -> npt.NDArray[np.int64]:
-    """The whole dense table of a differentially private release, before noise; int64 [cells, measures].
+    """Return the whole dense table of a differentially private release, before noise; int64 [cells, measures].
 
     Its sensitivities are `release.sensitivities()` times `scale(release)`.
     """
@@ -313,8 +313,9 @@ def summed(found: Aggregated, files: DataFiles, release: Release) -> npt.NDArray
 
 
 def figures(stats: suppression.Stats, release: Release) -> npt.NDArray[np.int64]:
-    """What the groups of a threshold table show; int64 [groups, measures]. Where a measure is distinct, rows do not add
-    up to it, and the groups' own distinct counts stand.
+    """Return what the groups of a threshold table show; int64 [groups, measures].
+
+    Where a measure is distinct, rows do not add up to it, and the groups' own distinct counts stand.
     """
     shown = stats.counts.copy()
     for at, one in enumerate(release.measures):
@@ -374,7 +375,7 @@ class _WorkFn(beam.DoFn):
         self._files = DataFiles(self._workspace, self._run_id)
 
     def _secret(self, use: str) -> bytes:
-        """A secret of this release alone: for the draw of cells, or for words that stand for accounts."""
+        """Return a secret of this release alone: for the draw of cells, or for words that stand for accounts."""
         name = KeyName("release", "_all", EVERY_MONTH, "bounding")
         return tokens.derive(self._workspace.keyring.key(name).secret, f"{use}|{self._label}")
 
@@ -415,7 +416,7 @@ class _ContributeFn(_WorkFn):
             yield contributions(self._release, self._grid, rows.slice(first, _SLAB), secret, unassigned)
 
     def _unrestricted(self, file: DataFile, columns: list[str]) -> tuple[pa.Table, int]:
-        """Rows of a data file that may be used, and how many may not (GDPR article 18)."""
+        """Return rows of a data file that may be used, and how many may not (GDPR article 18)."""
         hidden = self._hidden.get(file.tenant)
         if hidden is None:
             return self._files.rows(file, columns), 0
@@ -427,7 +428,7 @@ class _ContributeFn(_WorkFn):
         return used, rows.num_rows - used.num_rows
 
     def _unassigned(self, file: DataFile) -> bytes | None:
-        """The token of the assurance view's calls that no account was found for; None where there is no such token."""
+        """Return the token of the assurance view's calls that no account was found for; None where there is none."""
         name = KeyName("assurance", file.tenant, file.part[:7], "account")
         found = self._workspace.keyring.existing([name]) if file.view == "assurance" else {}
         return tokens.mac([pa.array([UNASSIGNED])], found[name].secret)[0].as_py() if name in found else None
@@ -471,7 +472,7 @@ def _note_name(run_id: str) -> str:
 
 
 def gathered(files: DataFiles) -> Aggregated:
-    """What a run's `Aggregate` came to; raises Problem where it has not ended."""
+    """Return what a run's `Aggregate` came to; raises Problem where it has not ended."""
     name = _note_name(files.run_id)
     try:
         blob = files.store.read(f"{TRANSIT}/{name}")

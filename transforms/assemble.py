@@ -62,7 +62,7 @@ def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], no
 
 
 def in_pieces(table: pa.Table) -> bool:
-    """Whether any record of a table is a piece of a call, or may be joined by a quality record."""
+    """Return whether any record of a table is a piece of a call, or may be joined by a quality record."""
     return table.num_rows > 0 and not pc.all(_alone(table)).as_py()
 
 
@@ -72,7 +72,7 @@ def _alone(table: pa.Table) -> pa.ChunkedArray:
 
 
 def fold(log: pa.Table) -> pa.Table:
-    """The pending log as it stands: of several rows for one piece the one that has come furthest."""
+    """Return the pending log as it stands: of several rows for one piece the one that has come furthest."""
     to_go = pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"])  # not a negation: the order is unsigned
     order = _piece_order(log, to_go)
     ordered = log.take(order)
@@ -90,20 +90,20 @@ def _kinds(table: pa.Table) -> np.ndarray:
 
 
 def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Rows in order of call, kind, id and content, then `then`, then where they came from."""
+    """Return rows in order of call, kind, id and content, then `then`, then where they came from."""
     call, which = tokens.as_u64(table["call_id"]), _which(table)
     place = [words(table[name]) for name in ("line", "block", "file_no")]
     return np.lexsort((*place, words(then), *which.T, _kinds(table), call[:, 1], call[:, 0]))
 
 
 def _which(table: pa.Table) -> np.ndarray:
-    """What tells the pieces of one kind of a call apart (shape [n, 4]): their ids, as two legs may sound the same, and
-    their content, as some sources name every piece alike."""
+    """Return what tells the pieces of one kind of a call apart, shape [n, 4]: their ids, as two legs may sound alike,
+    and their content, as some sources name every piece alike."""
     return np.column_stack([tokens.as_u64(table["record_id"]), tokens.as_u64(table["content"])])
 
 
 def _first_of_run(ordered: pa.Table) -> np.ndarray:
-    """Which rows are the first of their (call, kind, id, content) in an ordered table."""
+    """Return which rows are the first of their (call, kind, id, content) in an ordered table."""
     if not ordered.num_rows:
         return np.zeros(0, bool)
     key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), _kinds(ordered).astype(np.uint64)])
@@ -111,7 +111,7 @@ def _first_of_run(ordered: pa.Table) -> np.ndarray:
 
 
 def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Each piece once, the one already known first; and the new repetitions."""
+    """Return each piece once, the one already known first; and the new repetitions."""
     known_first = pc.cast(pc.is_null(pieces["state"]), pa.int64())
     ordered = pieces.take(_piece_order(pieces, known_first))
     first = pa.array(_first_of_run(ordered))
@@ -181,7 +181,7 @@ def _lengthen(
 
 
 def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
-    """Ledger entries for talk that no record carried."""
+    """Return ledger entries for talk that no record carried."""
     sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
     return ledger.computed_talk_entries(row.filter(pc.is_in(row["source"], sources)))
 
@@ -253,13 +253,13 @@ def _leg_frame(table: pa.Table, name: str, position: str) -> pd.DataFrame:
 
 
 def _legs(wholes: pa.Table, quality: pa.Table) -> pd.DataFrame:
-    """Which quality record (row number) describes which whole (row number)."""
+    """Return which quality record (row number) describes which whole (row number)."""
     legs = pd.concat([_leg_frame(wholes, "leg_a", "whole"), _leg_frame(wholes, "leg_b", "whole")])
     return legs.merge(_leg_frame(quality, "leg_a", "quality"), on=["high", "low"]).drop_duplicates(["whole", "quality"])
 
 
 def _worst(wholes: pa.Table, quality: pa.Table, pairs: pd.DataFrame) -> pa.Table:
-    """The wholes with the worst quality that any of their legs reports: lowest MOS, highest jitter and loss."""
+    """Return the wholes with the worst quality that any of their legs reports: lowest MOS, highest jitter and loss."""
     if pairs.empty:
         return wholes
     heard = quality.take(pa.array(pairs["quality"].to_numpy()))
@@ -296,14 +296,14 @@ def _log(assembled: Assembled, pieces: pa.Table, state: np.int8) -> None:
 
 
 def in_order(tables: Iterable[pa.Table]) -> pa.Table:
-    """Tables of a group as one, in the order of the files they came from (which the shuffle does not keep), with one
-    dictionary for each FEW column."""
+    """Return tables of a group as one, with one dictionary for each FEW column: in the order of the files that they
+    came from, which the shuffle does not keep."""
     listed = sorted(tables, key=lambda t: (t["file_no"][0].as_py(), t["block"][0].as_py()))
     return pa.concat_tables(listed).unify_dictionaries()
 
 
 def pending_log(files: DataFiles, tenant: str) -> tuple[pa.Table, int]:
-    """A tenant's pending log as it stands, and the version it was read at."""
+    """Return a tenant's pending log as it stands, and the version it was read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
         logs = ledger.files(connection, view="pending", tenant=tenant)
@@ -319,7 +319,7 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
 def assemble_bucket(
     rows: BucketRows, sharding: Sharding, files: DataFiles, talk_rules: Mapping[str, str], now_ms: int
 ) -> Iterator[tuple[Group, Changes]]:
-    """The records of one bucket → each tenant's whole calls, and what its pending log gains."""
+    """Yield each tenant's whole calls of one bucket, and what its pending log gains."""
     by_tenant: dict[str, list[pa.Table]] = {}
     for table in rows.tables:
         by_tenant.setdefault(table["tenant"][0].as_py(), []).append(table)

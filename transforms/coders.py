@@ -37,7 +37,7 @@ class Transit:
     opener: str
 
     def sealer(self) -> Sealer:
-        """The sealer, opened once per process."""
+        """Return the sealer, opened once per process."""
         with _LOCK:
             if self not in _SEALERS:
                 _SEALERS[self] = _imported(self.opener)(self.reference)

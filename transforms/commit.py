@@ -80,7 +80,7 @@ def _insert(connection: Connection, attempt: CommitAttempt, result: CommitResult
 
 
 def result_of(settings: Settings, attempt: CommitAttempt) -> CommitResult | None:
-    """What became of an attempt; None when it has not ended."""
+    """Return what became of an attempt; None when it has not ended."""
     mine = (waves.c.run_id == attempt.run_id) & (waves.c.wave == attempt.wave) & (waves.c.attempt == attempt.number)
     with database.reading(settings) as connection:
         row = connection.execute(select(waves.c.status, waves.c.detail).where(mine)).first()

@@ -71,14 +71,14 @@ def cut_slices(taken: TakenIn, files: DataFiles) -> Iterator[tuple[int, BucketBa
 
 
 def _without_sound(taken: TakenIn) -> Changes:
-    """The facts without what the buckets' records count as read: each commits that with its own slices, and balances by
-    itself."""
+    """Return the facts without what the buckets' records count as read: each commits that with its own slices, and
+    balances by itself."""
     read = [ledger.negated(ledger.read_entries(table)) for tables in taken.rows.values() for table in tables]
     return Changes.merge([taken.facts, Changes(entries=read)])
 
 
 def _rows_by_block(tables: Collection[pa.Table]) -> dict[tuple[int, int], int]:
-    """(file_no, block) → rows."""
+    """Return the rows of each (file_no, block)."""
     if not tables:
         return {}
     lineage = pa.concat_tables([table.select(["file_no", "block"]) for table in tables])

@@ -122,7 +122,7 @@ def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
 
 
 def view_ids(table: pa.Table, column: str, files: DataFiles, tenant: str, view: str, purpose: str) -> np.ndarray:
-    """A CDR column of ids under the view's month keys, as words (shape [n, 2])."""
+    """Return a CDR column of ids under the view's month keys, as words (shape [n, 2])."""
     ids, months = flat(table[column]), months_of(table)
     secrets = [files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret for month, _ in months]
     if len(months) == 1:
@@ -140,12 +140,12 @@ def _version_content(calls: pa.Table, files: DataFiles, view: str) -> np.ndarray
 
 
 def _order_words(content: np.ndarray) -> np.ndarray:
-    """Unsigned words as signed ones of the same order."""
+    """Return unsigned words as signed ones of the same order."""
     return (content ^ np.uint64(1 << 63)).view(np.int64)
 
 
 def _versions(calls: pa.Table, content: np.ndarray) -> np.ndarray:
-    """What orders the versions of a record, later is greater: (end, talk, content), shape [n, 4]."""
+    """Return what orders the versions of a record, later is greater: (end, talk, content), shape [n, 4]."""
     end = flat(pc.fill_null(flat(calls["end_time"]).view(pa.int64()), -1)).to_numpy()
     talk = flat(pc.fill_null(calls["talk_ms"], -1)).to_numpy()
     return np.column_stack([end, talk, _order_words(content)])
@@ -161,7 +161,7 @@ def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Masks: rows that stay, repetitions, and versions that lose to another row of the group.
+    """Return masks: rows that stay, repetitions, and versions that lose to another row of the group.
 
     Rows of one id but of other dates are other records, as against the lake: some switches count anew each day.
     """
@@ -188,7 +188,7 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def find(calls: pa.Table, view: str, files: DataFiles, committed: Sequence[DataFile]) -> list[Found]:
-    """Where rows of the calls' record ids lie in a view's data files: filters first, then the ids of the few hit."""
+    """Return where rows of the calls' record ids lie in a view's data files: filters first, then ids of the few hit."""
     if not calls.num_rows or not committed:
         return []
     ids = view_ids(calls, "record_id", files, calls["tenant"][0].as_py(), view, "id")
@@ -207,7 +207,7 @@ def find(calls: pa.Table, view: str, files: DataFiles, committed: Sequence[DataF
 
 
 def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where each id stands among the stored ones (both shape [n, 2]), or -1."""
+    """Return where each id stands among the stored ones (both shape [n, 2]), or -1."""
     order = np.argsort(stored[:, 0])
     at = np.searchsorted(stored[order, 0], ids[:, 0])
     hit = np.minimum(at, len(order) - 1)
@@ -306,7 +306,7 @@ _FROM_ASSURANCE = (
 def _as_calls(
     winners: pa.Table, rows: Sequence[dict[str, Any]], lineage: pa.Table, billed: dict[int, pa.Table]
 ) -> pa.Table:
-    """The rows that lost, as CDRs again, from what the views keep of them (few: a loop over rows is fine)."""
+    """Return the rows that lost, as CDRs again, from what the views keep of them (few: a loop over rows is fine)."""
     calls = []
     for i, (row, origin) in enumerate(zip(rows, lineage.to_pylist(), strict=True)):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
@@ -425,7 +425,7 @@ def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], view:
 def _committed(
     group: Group, calls: pa.Table, amended: pa.Table, view: str, files: DataFiles
 ) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
-    """Files of a view that may hold these rows, and the versions of their partitions."""
+    """Return files of a view that may hold these rows, and the versions of their partitions."""
     dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
     parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
     with database.reading(files.workspace.settings) as connection:
@@ -446,7 +446,7 @@ def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
 
 
 def _taken(deduplicated: Deduplicated, group: Group) -> Iterator[ViewRows]:
-    """Committed rows that go or change, and what changed ones become: only for the derived tables."""
+    """Yield committed rows that go or change, and what changed ones become: only for the derived tables."""
     for view, tables in deduplicated.removed_rows.items():
         for rows in tables:
             yield ViewRows(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)

@@ -94,7 +94,7 @@ def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:
 
 
 def erased(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Array | None:
-    """Which calls are not to come in again, as their person had them erased; None where a tenant has no such."""
+    """Return which calls are not to come in again, as their person had them erased; None where a tenant has no such."""
     with database.reading(workspace.settings) as connection:
         found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
     if not found:
@@ -109,7 +109,7 @@ def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspa
 
 
 def drop_expired_of_group(group: Group, files: DataFiles, today: date) -> tuple[Group, Changes]:
-    """A group's calls that may still be written (there may be none), and what became of the others."""
+    """Return a group's calls that may still be written (there may be none), and what became of the others."""
     settings = files.workspace.settings
     with database.reading(settings) as connection:
         policies = policy_register.in_force(settings, connection)[group.tenant]

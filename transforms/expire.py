@@ -80,12 +80,12 @@ def _of_view(item: PlanItem, judge: Judge, purge_id: str) -> Made:
 
 
 def without_numbers(file: DataFile, files: DataFiles) -> DataFile:
-    """A billing data file without its number columns, which are not even read."""
+    """Return a billing data file without its number columns, which are not even read."""
     return files.restate_view(file, files.rows(file, [name for name in BILLING.names if name not in BILLING_NUMBERS]))
 
 
 def _without_some_numbers(rows: pa.Table, due: np.ndarray) -> pa.Table:
-    """The same rows, with null for the numbers of those that are due."""
+    """Return the same rows, with null for the numbers of those that are due."""
     for name in BILLING_NUMBERS:
         kind = rows.schema.field(name)
         column = pc.if_else(pa.array(due), pa.scalar(None, kind.type), flat(rows[name]))
@@ -94,14 +94,14 @@ def _without_some_numbers(rows: pa.Table, due: np.ndarray) -> pa.Table:
 
 
 def _copied(file: DataFile, rows: pa.Table, judged: Judged, files: DataFiles, purge_id: str) -> DataFile:
-    """The rows that a hold keeps, with all that the file still has of them, under keys of the hold."""
+    """Return the rows that a hold keeps, with all that the file still has of them, under keys of the hold."""
     held = pa.array(judged.held)
     lineage = _named(files.lineage(file).filter(held), judged, judged.held)
     return files.write_held(file.view, file.tenant, file.part, rows.filter(held), lineage, purge_id, file.received_on)
 
 
 def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
-    """A table with HELD_FIELDS: for which holds its rows are kept, and which were asked."""
+    """Return a table with HELD_FIELDS: for which holds its rows are kept, and which were asked."""
     plain = table.select([name for name in table.column_names if name not in {f.name for f in HELD_FIELDS}])
     for added, column in zip(HELD_FIELDS, judged.names(rows), strict=True):
         plain = plain.append_column(added, column)
@@ -112,7 +112,7 @@ def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
 
 
 def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Made:
-    """A held copy of which some rows are needed no longer, under keys of this purge."""
+    """Return a held copy of which some rows are needed no longer, under keys of this purge."""
     made = Made(item.file.file_id)
     if item.action != REWRITE:
         return made
@@ -130,7 +130,7 @@ def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Made:
 
 
 def _of_late(item: PlanItem, judge: Judge, purge_id: str) -> Made:
-    """Records that came past their window: those that a hold matches are kept by call date, the others are not."""
+    """Return records that came past their window: those that a hold matches are kept by call date, others are not."""
     made, file = Made(item.file.file_id), item.file
     rows = judge.files.read_log(file)
     judged = judge.of_log(file, rows)
@@ -145,7 +145,7 @@ def _of_late(item: PlanItem, judge: Judge, purge_id: str) -> Made:
 
 
 def _of_log(item: PlanItem, judge: Judge) -> Made:
-    """A sealed log without what is due; the ledger says of what the log still counted that it expired."""
+    """Return a sealed log without what is due; the ledger says of what the log still counted that it expired."""
     made, file = Made(item.file.file_id), item.file
     rows = judge.files.read_log(file)
     judged = judge.of_log(file, rows)
@@ -159,7 +159,7 @@ def _of_log(item: PlanItem, judge: Judge) -> Made:
 
 
 def _counted(file: DataFile, rows: pa.Table, files: DataFiles) -> pa.Table:
-    """Rows that go and that the ledger counts in this log. A piece may stand in several logs: the furthest counts."""
+    """Return rows that go and that the ledger counts in this log: of a piece in several logs the furthest counts."""
     if file.view == "pending":
         logs = [log for log in files.committed("pending", file.tenant, [file.part]) if log.file_id != file.file_id]
         others = [files.read_log(log).append_column("going", pa.nulls(log.rows, pa.bool_())) for log in logs]
@@ -171,7 +171,7 @@ def _counted(file: DataFile, rows: pa.Table, files: DataFiles) -> pa.Table:
 
 
 def prepared(settings: Settings, run_id: str) -> dict[str, Made]:
-    """What a run's batch has made, by the item's file id; empty when it has not ended."""
+    """Return what a run's batch has made, by the item's file id; empty when it has not ended."""
     mine = (waves.c.run_id == run_id) & (waves.c.status == PREPARED)
     with database.reading(settings) as connection:
         detail = connection.execute(select(waves.c.detail).where(mine).order_by(waves.c.attempt.desc())).scalar()

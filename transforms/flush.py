@@ -91,7 +91,7 @@ def _add(batch: BucketBatch, new: list[Slice], files: DataFiles, rows: NewRows) 
 
 
 def _of(table: pa.Table, slices: Sequence[Slice]) -> pa.Table:
-    """The rows of some blocks."""
+    """Return the rows of some blocks."""
     mine = pa.repeat(False, table.num_rows)
     for part in slices:
         mine = pc.or_(mine, pc.and_(pc.equal(table["file_no"], part.file_no), pc.equal(table["block"], part.block)))
@@ -120,7 +120,7 @@ def _facts_of(facts: Changes, slices: Sequence[Slice], new: Sequence[Slice]) -> 
 
 
 def _partly(slices: Sequence[Slice], new: Sequence[Slice]) -> set[int]:
-    """Files of which some slices are new and some are not."""
+    """Return files of which some slices are new and some are not."""
     return {part.file_no for part in slices if part not in new} & {part.file_no for part in new}
 
 
@@ -213,8 +213,8 @@ class _Committing:
 
 
 def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
-    """Whether the partitions that changed meanwhile gained only files that share no shard with this flush's groups: it
-    is then as if it had read them as they are now."""
+    """Return whether the partitions that changed meanwhile gained only files that share no shard with this flush's
+    groups: it is then as if it had read them as they are now."""
     settings, read = files.workspace.settings, flushing.changes.read
     moved = False
     for (tenant, part), version in list(read.items()):

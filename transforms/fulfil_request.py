@@ -71,7 +71,7 @@ class TenantRules:
     today: date
 
     def requires(self, cls: str, day: date) -> bool:
-        """Whether a class's floor, by the policy or by law, has not passed for calls of a day."""
+        """Return whether a class's floor, by the policy or by law, has not passed for calls of a day."""
         return self.today <= floor_of(self.policies, cls, call_clock(day))
 
 
@@ -90,7 +90,7 @@ class Work:
         return self.request.tenant
 
     def held(self, hit: Hit) -> Mask:
-        """Which of a data file's rows a hold keeps."""
+        """Return which of a data file's rows a hold keeps."""
         asked = holds.covering(self.law.found, self.tenant, self.day, self.day)
         if not asked:
             return np.zeros(hit.file.rows, np.bool_)
@@ -103,7 +103,7 @@ class Work:
 
 
 def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_date: str, known: pa.Array) -> Fulfilled:
-    """What a request asks for, over one of its tenant's dates (ISO); writes data files that do not count yet.
+    """Do what a request asks for, over one of its tenant's dates (ISO); write data files that do not count yet.
 
     `known`: record ids that an earlier go at the same request has taken out.
     """
@@ -157,7 +157,7 @@ def _of_payer(work: Work, hit: Hit) -> Hit:
 
 
 def _payer(work: Work, hit: Hit, paid: pa.Array | None) -> Mask:
-    """Which rows of the assurance view bear the person's own account."""
+    """Return which rows of the assurance view bear the person's own account."""
     bears = np.asarray(pc.is_valid(flat(work.files.rows(hit.file, ["account_token"])["account_token"])), np.bool_)
     if paid is None or work.month.assurance_id is None:
         return bears & (paid is None)
@@ -176,7 +176,7 @@ def _blanked(work: Work, hit: Hit, rows: pa.Table, at: np.ndarray) -> pa.Table:
 
 
 def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -> pa.Table:
-    """The rows with null in some columns, of those that the table has."""
+    """Return the rows with null in some columns, of those that the table has."""
     for name in names:
         if name in rows.column_names:
             kind = rows.schema.field(name).type
@@ -256,7 +256,7 @@ def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: C
 
 
 def _suppressed(work: Work, hit: Hit) -> list[str]:
-    """The records of rows, as the register of suppressions names them."""
+    """Return the records of rows, as the register of suppressions names them."""
     secret = work.month.billing_id if hit.file.view == "billing" else work.month.assurance_id
     records = record_ids(work.files, [hit], secret)
     return [record.hex() for record in suppression_ids(records, work.tenant, work.files.workspace).to_pylist()]

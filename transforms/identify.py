@@ -36,7 +36,7 @@ class IdKeys:
 
 
 def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace) -> pa.Table:
-    """One tenant's sound records of one source (schema PARSED with tenant, places and lineage) → schema CDR.
+    """Return one tenant's sound records of one source (schema PARSED with tenant, places, lineage) as schema CDR.
 
     `record_id` is a keyed hash of the raw identity fields; where the source has none, of the whole record as it came,
     and Deduplicate adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
@@ -82,7 +82,8 @@ _CONTENT_SMALL = ("cause_q850", "cause_sip", "mos", "jitter_ms", "loss_pct")
 
 
 def _content(table: pa.Table, secret: bytes) -> pa.Array:
-    """Keyed hash of what the record says, from fields as the switch wrote them: lists in the settings do not enter."""
+    """Return a keyed hash of what the record says, of fields as the switch wrote them: lists of the settings do not
+    enter."""
     said = tokens.mac([table["calling_raw"], table["called_raw"], table["account_code"]], secret, null_is_value=True)
     names = _CONTENT_TIMES + _CONTENT_SMALL
     width = len(names) + 2
@@ -94,7 +95,7 @@ def _content(table: pa.Table, secret: bytes) -> pa.Array:
 
 
 def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:
-    """Values that the settings list, others as "other": no free text of a switch can carry a number further."""
+    """Return values that the settings list, others as "other": no free text of a switch can carry a number further."""
     return map_few(column, lambda value: value if value in known else OTHER)
 
 
@@ -119,7 +120,7 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
 
 
 def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iterator[tuple[int, pa.Table]]:
-    """Sound records of one source → (bucket, CDR table), each of one tenant and shard."""
+    """Yield (bucket, CDR table) of sound records of one source, each table of one tenant and shard."""
     source = workspace.settings.source(table.schema.metadata[SOURCE].decode())
     for tenant in table["tenant"].unique().to_pylist():
         mine = table if source.tenant_field is None else table.filter(has_value(table["tenant"], tenant))

@@ -10,7 +10,7 @@ from transforms.read import SOURCE
 
 
 def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
-    """What each of some numbers is and where it belongs; each distinct one is read once. Null for null."""
+    """Return what each of some numbers is and where it belongs; each distinct one is read once. Null for null."""
     encoded = raw.dictionary_encode()
     read = normalize_values(encoded.dictionary, plan)
     place = places_of(read)
@@ -20,7 +20,8 @@ def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
 
 
 def normalize(table: pa.Table, plan: Plan) -> pa.Table:
-    """The table (schema PARSED) with both parties' numbers read from the raw ones by the source's plan, and places.
+    """Return the table (schema PARSED) with both parties' numbers, read from the raw ones by the source's plan, and
+    places.
 
     Sets calling_number, called_number, and calling_presentation where it is null (what the source declared stays);
     adds calling_prefix, called_prefix, destination (of the called number, never null) and jurisdiction, or replaces
@@ -49,6 +50,6 @@ def _put(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
 
 
 def normalize_records(parsed: pa.Table, workspace: Workspace) -> pa.Table:
-    """One source's parsed records with their numbers read by the source's own plan."""
+    """Return one source's parsed records with their numbers read by the source's own plan."""
     plan = workspace.plan(workspace.settings.source(parsed.schema.metadata[SOURCE].decode()))
     return normalize(parsed, plan).replace_schema_metadata(parsed.schema.metadata)

@@ -63,7 +63,7 @@ def parse(
     tenant_column: str = "",
     lines: pa.Array | None = None,
 ) -> pa.Table:
-    """Records of one file as canonical CDRs: `schemas.cdr.PARSED`, row i is record i.
+    """Return records of one file as canonical CDRs: `schemas.cdr.PARSED`, row i is record i.
 
     `zone` is the IANA zone of stamps that name none; `tenant_column` the source column that a tenant rule looks at;
     `lines` the records' lines (int32), if not 0, 1, 2 ... A record that cannot be read has its `fault`, one that a
@@ -80,7 +80,7 @@ def parse(
 
 
 def _read(found: pa.LargeBinaryArray, declaration: Declaration, shape: Shape, names: set[str]) -> Sheet:
-    """The text columns called `names` of the records `found`, and what is wrong with those that have none."""
+    """Return the text columns called `names` of the records `found`, and what is wrong with those that have none."""
     sheet = Sheet(np.full(len(found), "", object))
     mark_unreadable(sheet, found, declaration.file)
     rows = sheet.readable()
@@ -97,7 +97,7 @@ def _read(found: pa.LargeBinaryArray, declaration: Declaration, shape: Shape, na
 
 
 def _in_order(tables: list[pa.Table], sheet: Sheet, rows: int) -> pa.Table:
-    """One row per record: those read, and the unreadable ones with their fault and nothing else."""
+    """Return one row per record: those read, and the unreadable ones with their fault and nothing else."""
     if len(tables) == 1 and tables[0].num_rows == rows and (np.diff(sheet.parts[0].rows) == 1).all():
         return tables[0]
     unreadable = np.flatnonzero(sheet.faults != "")
@@ -112,7 +112,7 @@ def _unreadable(faults: npt.NDArray[np.object_]) -> pa.Table:
 
 
 def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) -> pa.Table:
-    """Records that were read alike, as canonical rows (without `line` and `raw`)."""
+    """Return records that were read alike, as canonical rows (without `line` and `raw`)."""
     rows, texts = len(part.rows), part.texts
     fields = Fields(texts, rows, zone, declaration)
     fields.read(declaration.fields)
@@ -151,14 +151,14 @@ class _Kinds:
     which: npt.NDArray[np.int64]
 
     def pieces(self) -> pa.Array:
-        """What part of a call each record is (schemas.cdr.PIECES); null where no rule says."""
+        """Return what part of a call each record is (schemas.cdr.PIECES); null where no rule says."""
         if not self.rules:
             return constant("whole", len(self.which))
         words = pa.array([None if rule.kind == "filter" else rule.kind for rule in self.rules], pa.string())
         return few(words.take(pa.array(self.which, mask=self.which < 0)))
 
     def attempts(self) -> npt.NDArray[np.bool_]:
-        """Which records are about an attempt, and so have a disposition."""
+        """Return which records are about an attempt, and so have a disposition."""
         if not self.rules:
             return np.ones(len(self.which), bool)
         return np.array([rule.kind not in ("close", "quality") for rule in self.rules] + [True])[self.which]
@@ -199,7 +199,7 @@ def _holds(text: pa.Array, condition: Condition) -> pa.Array:
 
 
 def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[str, pa.Array]:
-    """The fields of the canonical record."""
+    """Return the fields of the canonical record."""
     columns = {f.name: fields.values[f.name] for f in READ_FIELDS if f.name in fields.values}
     stamps = dict(zip(TIME_FIELDS, (settled.start, settled.ring, settled.answer, settled.end), strict=True))
     columns |= {name: at.cast(TIMESTAMP) for name, at in stamps.items()}
@@ -229,7 +229,7 @@ def _disposition(fields: Fields, settled: Resolved, declaration: Declaration) ->
 
 
 def _presentation(fields: Fields) -> pa.Array:
-    """Whether the caller's number was shown, by the words that stand in its place; null where no source says."""
+    """Return whether the caller's number was shown, by the words that stand in its place; null where no source says."""
     calling = fields.values.get("calling_raw")
     if calling is None:
         return nulls(fields.rows, FEW)
@@ -262,12 +262,12 @@ def _names(texts: Texts, declaration: Declaration) -> dict[str, pa.Array | None]
 
 
 def _groups(texts: Texts, key: Key) -> list[tuple[str, ...]]:
-    """The groups of `key` that the records have the columns of."""
+    """Return the groups of `key` that the records have the columns of."""
     return [group for group in key.any_of or ((),) if all(column in texts for column in (*group, *key.unordered))]
 
 
 def _key(texts: Texts, key: Key) -> pa.Array | None:
-    """What `key` names, joined with \\x1f; null where a column that must not be empty is."""
+    """Return what `key` names, joined with \\x1f; null where a column that must not be empty is."""
     groups = _groups(texts, key) if key.any_of or key.unordered else []
     if not groups:
         return None
@@ -295,7 +295,7 @@ def _sorted_columns(columns: list[pa.Array]) -> list[pa.Array]:
 
 
 def _filters(texts: Texts, rows: int, declaration: Declaration, kinds: _Kinds) -> pa.Array:
-    """The code of the rule that leaves a record out; null for those that stay."""
+    """Return the code of the rule that leaves a record out; null for those that stay."""
     left_out = nulls(rows, pa.string())
     if kinds.rules:
         codes = pa.array([rule.filter.value if rule.filter else None for rule in kinds.rules], pa.string())
@@ -356,7 +356,7 @@ def tenants(table: pa.Table, source: Source) -> pa.Table:
 
 
 def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
-    """Records as Read gives them → schema PARSED with tenant and lineage, one row per record."""
+    """Return records as Read gives them, as schema PARSED with tenant and lineage, one row per record."""
     source = workspace.settings.source(found.schema.metadata[SOURCE].decode())
     shape = Shape.from_json(found.schema.metadata[SHAPE].decode())
     raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)

@@ -31,7 +31,7 @@ class FileChanged(Exception):
 
 
 def read_range(path: Path, first: int, last: int, size: int, modified_ns: int) -> bytes:
-    """Bytes [first, last) of a landing file; raises FileChanged when it is not the file that was registered."""
+    """Return bytes [first, last) of a landing file; raises FileChanged when it is not the file that was registered."""
     try:
         with path.open("rb") as file:
             file.seek(first)
@@ -45,7 +45,7 @@ def read_range(path: Path, first: int, last: int, size: int, modified_ns: int) -
 
 
 def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
-    """One chunk (schema elements.CHUNK: pieces of one source and shape) → its records and what the ledger must know."""
+    """Return the records of a chunk (schema elements.CHUNK, of one source and shape) and what the ledger must know."""
     pieces = chunk.to_pylist()
     if pieces[0]["kind"] == SUSPENDED:
         return _suspended(pieces[0], files), Changes()
@@ -81,7 +81,7 @@ def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:
 def _archived(
     pieces: list[dict[str, Any]], data: list[bytes], files: DataFiles, facts: Changes
 ) -> list[tuple[str, int]]:
-    """Where each piece lies in the archive: (data file, first byte in it). Staged blocks are there already."""
+    """Return where each piece lies in the archive: (data file, first byte in it). Staged blocks are there already."""
     if pieces[0]["kind"] == STAGED:
         facts.files += [files.archived_at(piece["path"]) for piece in pieces]
         return [(file.file_id, 0) for file in facts.files]
@@ -113,7 +113,7 @@ def _table(pieces: list[dict[str, Any]], raw: list[pa.Array]) -> pa.Table:
 
 
 def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
-    """Open records of one source, shape and file from a suspense log file, to be put through again."""
+    """Return open records of one source, shape and file from a suspense log file, to be put through again."""
     log = files.read_log(files.by_id(piece["path"]))
     wanted = open_records(log, json.loads(piece["codes"]), [piece["source"]])
     rows = log.filter(pc.and_(wanted, pc.equal(log["shape"], piece["shape"])))
@@ -123,7 +123,7 @@ def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
 
 
 def read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table, Changes]:
-    """A block of messages → its records, with where each came from; and its sealed archive."""
+    """Return the records of a block of messages, with where each came from, and what the ledger must know."""
     metadata = work.schema.metadata
     source = metadata[SOURCE].decode()
     file_no, block = int(metadata[FILE_NO]), int(metadata[BLOCK])
@@ -156,5 +156,5 @@ def read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.T
 
 
 def archive_tenant(files: DataFiles, source: str) -> str:
-    """Whose archive a source's files belong to: a feed of many tenants is kept under `_shared`."""
+    """Return whose archive a source's files belong to: a feed of many tenants is kept under `_shared`."""
     return files.workspace.settings.source(source).archive_tenant

@@ -45,12 +45,12 @@ class _FilesFn(beam.DoFn):
 
 
 def carried(table: pa.Table) -> pa.Table:
-    """The columns of a batch (schema CDR) that some row has: the others need not travel."""
+    """Return the columns of a batch (schema CDR) that some row has: the others need not travel."""
     return table.select([name for name in table.column_names if not is_absent(table[name])])
 
 
 def whole(table: pa.Table) -> pa.Table:
-    """What `carried` left, as schema CDR again."""
+    """Return what `carried` left, as schema CDR again."""
     columns = [table[f.name] if f.name in table.column_names else nulls(table.num_rows, f.type) for f in CDR]
     return pa.Table.from_arrays(columns, schema=CDR)
 

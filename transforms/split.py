@@ -29,7 +29,7 @@ class Part:
 
 
 def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed: Collection[str] = ()) -> list[Part]:
-    """One tenant's rated calls of one month → parts of both views.
+    """Return the parts of both views of one tenant's rated calls of one month.
 
     `closed` names what the calls' window is past for: "assurance", "billing", "numbers" (the billing rows then have no
     number columns). Its keys are not asked for, as they may be destroyed.
@@ -51,7 +51,7 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
 
 
 def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
-    """The month's secrets of a view by purpose: id, content, and `further` ones (a token's belongs to the numbers)."""
+    """Return the month's secrets of a view by purpose: id, content, `further` ones (a token's is of the numbers)."""
     purposes = ("id", "content", *further)
     domain = {"token": "billing-numbers"}
     names = [KeyName(domain.get(purpose, view), tenant, month, purpose) for purpose in purposes]
@@ -162,7 +162,7 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
-    """A deduplicated, rated group → its rows of each view and call_date."""
+    """Yield the rows of each view and call_date of a deduplicated, rated group."""
     parts: dict[tuple[str, str], list[Part]] = {}
     for first in range(0, group.calls.num_rows, SLAB):
         for call_date, calls in by_date(_slab(group.calls, first)):
@@ -174,6 +174,6 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
 
 
 def _closed(group: Group, call_date: str) -> set[str]:
-    """What the window of a date's calls is past for."""
+    """Return what the window of a date's calls is past for."""
     shut = {"assurance": group.without_assurance, "billing": group.without_billing, "numbers": group.without_numbers}
     return {name for name, days in shut.items() if call_date in days}

@@ -27,7 +27,7 @@ Derived = dict[str, pa.Table]
 
 
 def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
-    """What rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
+    """Return what rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
     if not rows.num_rows:
         return {}
     rows = rows.unify_dictionaries()  # rows of the views as they are written, or as they are stored: text is FEW or not
@@ -35,7 +35,7 @@ def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
 
 
 def negative(derived: Derived) -> Derived:
-    """The same, taken away: for rows that are rewritten."""
+    """Return differences taken away: for rows that are rewritten."""
     result = {}
     for name, table in derived.items():
         for column in sum_columns(_TABLES[name]):
@@ -84,7 +84,7 @@ def _billing(rows: pa.Table, tenant: str, zone: str) -> Derived:
 
 
 def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
-    """Per row what every table of attempts adds up."""
+    """Return what every table of attempts adds up, per row."""
     disposition = rows["disposition"]
     return {
         "attempts": pa.repeat(1, rows.num_rows),
@@ -118,7 +118,7 @@ _CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
 
 
 def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
-    """Rows as one side of the switch counts them."""
+    """Return rows as one side of the switch counts them."""
     trunk = rows["trunk_in"] if side == "ingress" else rows["trunk_out"]
     counted = pc.equal(pc.fill_null(rows["leg"], 0), 0) if side == "ingress" else pc.is_valid(trunk)
     hour = pa.array(words(rows["start"]).view(np.int64) // 3_600_000 * 3_600_000).view(TIMESTAMP)
@@ -137,7 +137,7 @@ def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table],
 
 
 def _known(joined: pa.Table, measure: str, *more: str) -> pa.Table:
-    """The rows that have a measure: their trunk key and the measure (none where no row has it)."""
+    """Return the rows that have a measure: their trunk key and the measure (none where no row has it)."""
     columns = [*_KEY, measure, *(name for name in more if name in joined.column_names)]
     if measure not in joined.column_names:
         return joined.select(_KEY).slice(0, 0)
@@ -194,7 +194,7 @@ def _mos(joined: pa.Table) -> pa.Table:
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
-    """Per account token and day; caller's calls only, so that route attempts do not count against an account.
+    """Return sums per account token and day; of caller's calls only, as route attempts do not count against an account.
 
     A row whose person had the account erased counts against none.
     """

@@ -110,7 +110,7 @@ def _number_occurrences(table: pa.Table) -> pa.Table:
 
 
 def known_suspense(files: DataFiles, tenant: str) -> tuple[list[DataFile], int]:
-    """A tenant's suspense log files as committed, and the version they were read at."""
+    """Return a tenant's suspense log files as committed, and the version they were read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.SUSPENSE])[tenant, ledger.SUSPENSE]
         return ledger.files(connection, view="suspense", tenant=tenant), version

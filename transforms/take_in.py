@@ -76,7 +76,7 @@ def count_faults(work: pa.Table, files: DataFiles) -> Changes:
 
 
 def _validated(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
-    """The records of a work with their faults (None: it has none), and what the ledger must know of them so far."""
+    """Return the records of a work with their faults (None: it has none), and what the ledger must know so far."""
     records, facts = (read_messages if FILE_NO in work.schema.metadata else read)(work, files, archive)
     if records is None or not records.num_rows:
         return None, facts
@@ -88,7 +88,7 @@ def _validated(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Tabl
 
 
 def _limits(table: pa.Table, metadata: Mapping[bytes, bytes], files: DataFiles) -> dict[int, ErrorLimit]:
-    """The limits of the files that are here as a whole."""
+    """Return the limits of the files that are here as a whole."""
     settings = files.workspace.settings
     limit = error_limit(settings, settings.source(table.schema.metadata[SOURCE].decode()))
     return {int(number): limit for number in metadata.get(WHOLE, b"").split()}
@@ -99,7 +99,7 @@ def _once(suspended: list[tuple[str, pa.Table]]) -> list[tuple[str, pa.Table]]:
 
 
 def _blocks(work: pa.Table) -> list[tuple[int, int]]:
-    """(file_no, block) of each block of a work."""
+    """Return (file_no, block) of each block of a work."""
     metadata = work.schema.metadata
     if FILE_NO in metadata:
         return [(int(metadata[FILE_NO]), int(metadata[BLOCK]))]
@@ -107,7 +107,7 @@ def _blocks(work: pa.Table) -> list[tuple[int, int]]:
 
 
 def files_now(reference: WorkspaceRef, run_id: str, files: DataFiles | None = None) -> DataFiles:
-    """Files that seal what is in flight under this month's transit key; `files` themselves while it is theirs.
+    """Return files that seal what is in flight under this month's transit key; `files` themselves while it is theirs.
 
     A stream may run for years. What it gathers lives for minutes, so a month's key is free soon after the month.
     """

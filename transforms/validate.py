@@ -41,7 +41,7 @@ def validate(table: pa.Table, now_ms: int) -> pa.Table:
 
 
 def _checks(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
-    """Each code with the rows it is about (null: not), in the order in which they win."""
+    """Yield each code with the rows it is about (null: not), in the order in which they win."""
     yield Suspense.TIME, _no_time(table)
     yield Suspense.DURATION, _negative(table)  # a wrong length puts stamps that follow from it out of order
     yield Suspense.ORDER, _out_of_order(table)
@@ -52,7 +52,7 @@ def _checks(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.Chunked
 
 
 def _is_part(table: pa.Table) -> pa.BooleanArray:
-    """Whether a record is a piece of a call: it must name the call."""
+    """Return whether a record is a piece of a call: it must name the call."""
     return has_value(table["piece"], "open", "interim", "close", "quality")
 
 
@@ -61,7 +61,7 @@ def _speaks_of_end(table: pa.Table) -> pa.BooleanArray:
 
 
 def _moment(table: pa.Table) -> pa.ChunkedArray:
-    """When a record was: its start, or its end where it is a piece that knows no start."""
+    """Return when a record was: its start, or its end where it is a piece that knows no start."""
     end = pc.if_else(_speaks_of_end(table), table["end_time"], pa.scalar(None, TIMESTAMP))
     return pc.coalesce(table["start_time"], end)
 
@@ -95,7 +95,7 @@ def _true(mask: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _too_long_a_number(table: pa.Table, party: str) -> pa.Array | pa.ChunkedArray:
-    """Whether a party's number is too long to be one; of a URI, only its user part counts."""
+    """Return whether a party's number is too long to be one; of a URI, only its user part counts."""
     number, raw = table[f"{party}_number"], table[f"{party}_raw"]
     octets = pc.coalesce(pc.binary_length(number), pc.binary_length(raw))  # at least as many as characters
     if (pc.max(octets).as_py() or 0) <= LONGEST_NUMBER:
@@ -141,7 +141,7 @@ def separate(table: pa.Table, workspace: Workspace, set_aside: Collection[int] =
 
 
 def faults_of(table: pa.Table) -> Counter[int]:
-    """How many validated records of each file have a fault."""
+    """Return how many validated records of each file have a fault."""
     if table["fault"].null_count == table.num_rows:
         return Counter()
     counts = pc.value_counts(table["file_no"].filter(pc.is_valid(table["fault"])))
@@ -149,7 +149,7 @@ def faults_of(table: pa.Table) -> Counter[int]:
 
 
 def _condemned(table: pa.Table, rows: pa.Array | pa.ChunkedArray | None = None) -> pa.Table:
-    """The table with the fault FILE for the sound ones of those rows (default: all)."""
+    """Return the table with the fault FILE for the sound ones of those rows (default: all)."""
     fault = pc.fill_null(table["fault"], str(Suspense.FILE))
     if rows is not None:
         fault = pc.if_else(rows, fault, table["fault"])

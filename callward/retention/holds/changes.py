@@ -41,7 +41,7 @@ def place(settings: Settings, hold: Hold, today: date, *, unlisted: bool = False
     at_most = today + timedelta(PRESERVATION_DAYS) if hold.kind == "preservation" else None
     if at_most and hold.expires_on and hold.expires_on > at_most:
         raise UsageProblem(f"a preservation order runs {PRESERVATION_DAYS} days at most, and is renewed by as many")
-    made = replace(
+    placed = replace(
         hold,
         hold_id=os.urandom(8).hex(),
         placed_by=audit.who(),
@@ -49,8 +49,8 @@ def place(settings: Settings, hold: Hold, today: date, *, unlisted: bool = False
         expires_on=hold.expires_on or at_most,
         released_on=None,
     )
-    _check(settings, made, today, unlisted)
-    return made if dry_run else sealed.add(settings, made)
+    _check(settings, placed, today, unlisted)
+    return placed if dry_run else sealed.add(settings, placed)
 
 
 def renew(
@@ -71,16 +71,16 @@ def renew(
     row, hold = _found(settings, hold_id, today, role)
     if hold.released_on is not None:
         raise UsageProblem(f"hold {hold_id} was released on {hold.released_on}: place a new one")
-    made = replace(
+    renewed = replace(
         hold,
         expires_on=_later_expiry(hold, today, expires_on, confidential_until is not None),
         confidential_until=confidential_until or hold.confidential_until,
     )
-    if made.confidential_until and hold.confidential_until and made.confidential_until < hold.confidential_until:
+    if renewed.confidential_until and hold.confidential_until and renewed.confidential_until < hold.confidential_until:
         raise UsageProblem("--confidential-until can be put off only: what an order keeps secret is not told earlier")
     if not dry_run:
-        sealed.change(settings, row, made, sealed.RENEW)
-    return made
+        sealed.change(settings, row, renewed, sealed.RENEW)
+    return renewed
 
 
 def release(
@@ -100,11 +100,11 @@ def release(
     row, hold = _found(settings, hold_id, today, role)
     if hold.released_on is not None:
         raise UsageProblem(f"hold {hold_id} was released on {hold.released_on} already")
-    made = replace(hold, released_on=today)
+    released = replace(hold, released_on=today)
     if not dry_run:
         approvers.approve(settings, "hold", row.digest, person, key_file)
-        sealed.change(settings, row, made, sealed.RELEASE, person)
-    return made
+        sealed.change(settings, row, released, sealed.RELEASE, person)
+    return released
 
 
 def list_holds(settings: Settings, role: str, today: date) -> list[HoldSummary]:
@@ -112,8 +112,8 @@ def list_holds(settings: Settings, role: str, today: date) -> list[HoldSummary]:
 
     For anyone but legal the service reads the register: what is confidential is left out, without a trace.
     """
-    found = sealed.read(settings, LEGAL if role == LEGAL else SERVICE)
-    return [summarize(hold, today) for hold in visible([hold for _, hold in found], role, today)]
+    rows_and_holds = sealed.read(settings, LEGAL if role == LEGAL else SERVICE)
+    return [summarize(hold, today) for hold in visible([hold for _, hold in rows_and_holds], role, today)]
 
 
 def read_hold(settings: Settings, hold_id: str, role: str, today: date) -> HoldSummary:
@@ -123,12 +123,12 @@ def read_hold(settings: Settings, hold_id: str, role: str, today: date) -> HoldS
 
 
 def warnings(settings: Settings, today: date, role: str = COMPLIANCE) -> list[str]:
-    """A sentence for each order that expires within 14 days, or has; only of holds that the role may know of."""
+    """Return a sentence for each order that expires within 14 days, or has; only of holds the role may know of."""
     return warned(visible(sealed.opened(settings, today=today), role, today), today)
 
 
 def _found(settings: Settings, hold_id: str, today: date, role: str) -> tuple[Row[Any], Hold]:
-    """A hold by its id. One that may not be known is missing in the same words as one that never was."""
+    """Return a hold by its id. One that may not be known is missing in the same words as one that never was."""
     for row, hold in sealed.read(settings, LEGAL if role == LEGAL else SERVICE):
         if row.hold_id == hold_id and visible([hold], role, today):
             return row, hold
@@ -215,5 +215,5 @@ def _plans(settings: Settings, tenant: str, country: str | None) -> list[Plan]:
         except ValueError:
             raise UsageProblem("--country takes an ISO code such as US") from None
     workspace = Workspace(WorkspaceRef.of(settings, SERVICE, "numbers of a hold"), settings)
-    found = [workspace.plan(s) for s in settings.sources if tenant in {s.tenant, *s.tenants.values()}]
-    return list(dict.fromkeys(found)) or [plan("US")]
+    plans = [workspace.plan(s) for s in settings.sources if tenant in {s.tenant, *s.tenants.values()}]
+    return list(dict.fromkeys(plans)) or [plan("US")]

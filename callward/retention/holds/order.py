@@ -40,29 +40,29 @@ class Hold:
         return f"Hold({self.hold_id})"
 
     def blocks(self, today: date) -> bool:
-        """Whether it keeps rows: until it is released, and through its tail."""
+        """Return whether it keeps rows: until it is released, and through its tail."""
         return self.last_day is None or today <= self.last_day
 
     @property
     def last_day(self) -> date | None:
-        """The last day on which it keeps rows; None while it is not released."""
+        """Return the last day on which it keeps rows; None while it is not released."""
         if self.released_on is None:
             return None
         return self.tail.last_day(self.released_on) if self.tail else self.released_on - timedelta(1)
 
     @property
     def free_at(self) -> datetime | None:
-        """The midnight (UTC) from which it keeps nothing; None while it is not released."""
+        """Return the midnight (UTC) from which it keeps nothing; None while it is not released."""
         if self.last_day is None:
             return None
         return datetime.combine(min(self.last_day, date.max - timedelta(1)) + timedelta(1), time())
 
     def covers(self, first: date, last: date) -> bool:
-        """Whether one of these days is within its dates."""
+        """Return whether one of these days is within its dates."""
         return (self.first or date.min) <= last and first <= (self.last or date.max)
 
     def concerns(self, tenant: str) -> bool:
-        """Whether data filed under `tenant` may be of its tenant."""
+        """Return whether data filed under `tenant` may be of its tenant."""
         return tenant == self.tenant or tenant in _OF_MANY
 
 
@@ -92,14 +92,16 @@ class HoldSummary:
     warning: str | None
 
 
-def visible(found: Iterable[Hold], role: str, today: date) -> list[Hold]:
-    """The holds that a role may know of: all for legal, for others those that are not confidential (any more)."""
-    return [h for h in found if role == LEGAL or h.confidential_until is None or today > h.confidential_until]
+def visible(holds: Iterable[Hold], role: str, today: date) -> list[Hold]:
+    """Return the holds that a role may know of: all for legal, for others those not confidential (any more)."""
+    return [
+        hold for hold in holds if role == LEGAL or hold.confidential_until is None or today > hold.confidential_until
+    ]
 
 
-def warned(found: Iterable[Hold], today: date) -> list[str]:
-    """The same, of holds that were opened."""
-    return [sentence for hold in found if (sentence := _warning(hold, today))]
+def warned(holds: Iterable[Hold], today: date) -> list[str]:
+    """Return the warnings of holds that were opened, a sentence each."""
+    return [sentence for hold in holds if (sentence := _warning(hold, today))]
 
 
 def _warning(hold: Hold, today: date) -> str:

@@ -53,48 +53,48 @@ class MonthSecrets:
 
 
 def secrets(workspace: Workspace, tenant: str, month: str) -> MonthSecrets:
-    """The secrets of a tenant's month (YYYY-MM). No key is minted for it."""
+    """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
     names = (KeyName("billing-numbers", tenant, month, "token"), KeyName("assurance", tenant, month, "account"))
-    found = workspace.keyring.existing(names)
-    return MonthSecrets(*(found[name].secret if name in found else None for name in names))
+    existing = workspace.keyring.existing(names)
+    return MonthSecrets(*(existing[name].secret if name in existing else None for name in names))
 
 
-def covering(found: Iterable[Hold], tenant: str, first: date, last: date) -> list[Hold]:
-    """The holds of a tenant's calls of these days, the last one included; of any tenant for data of several."""
-    return [hold for hold in found if hold.concerns(tenant) and hold.covers(first, last)]
+def covering(holds: Iterable[Hold], tenant: str, first: date, last: date) -> list[Hold]:
+    """Return the holds of a tenant's calls of these days, the last one included; of any tenant for data of several."""
+    return [hold for hold in holds if hold.concerns(tenant) and hold.covers(first, last)]
 
 
-def receiving(found: Iterable[Hold], tenant: str, received_on: date) -> list[Hold]:
-    """The holds that keep what came in on a day and has no call date (suspense, archive).
+def receiving(holds: Iterable[Hold], tenant: str, received_on: date) -> list[Hold]:
+    """Return the holds that keep what came in on a day and has no call date (suspense, archive).
 
     It may speak of any call up to that day, so a hold's last day does not matter.
     """
-    return [hold for hold in found if hold.concerns(tenant) and (hold.first is None or received_on >= hold.first)]
+    return [hold for hold in holds if hold.concerns(tenant) and (hold.first is None or received_on >= hold.first)]
 
 
-def unmatched(view: str, found: Iterable[Hold]) -> list[Hold]:
-    """The holds that keep everything of their tenant and dates in a view: a selector of theirs is not to be seen there.
+def unmatched(view: str, holds: Iterable[Hold]) -> list[Hold]:
+    """Return the holds that keep all of their tenant and dates in a view: a selector of theirs is not to be seen there.
 
     Selectors are alternatives, so one that cannot be looked for is enough.
     """
     columns = _COLUMNS.get(view)
     if columns is None:
-        return list(found)
-    return [hold for hold in found if any(getattr(hold, kind) and kind not in columns for kind in _SELECTORS)]
+        return list(holds)
+    return [hold for hold in holds if any(getattr(hold, kind) and kind not in columns for kind in _SELECTORS)]
 
 
-def named(view: str, found: Sequence[Hold], role: str, today: date) -> list[Hold]:
-    """The holds by which a report for the role may explain rows of a view: what they match is "held".
+def named(view: str, holds: Sequence[Hold], role: str, today: date) -> list[Hold]:
+    """Return the holds by which a report for the role may explain rows of a view: what they match is "held".
 
     Whatever else is kept, for a hold that may not be known or because nothing could be matched, is one figure: OTHER.
     """
-    blind = unmatched(view, found)
-    return [hold for hold in visible(found, role, today) if hold not in blind]
+    blind = unmatched(view, holds)
+    return [hold for hold in visible(holds, role, today) if hold not in blind]
 
 
-def columns(view: str, found: Iterable[Hold]) -> list[str]:
-    """The columns that `matching` reads in a view for these holds."""
-    asked = list(found)
+def columns(view: str, holds: Iterable[Hold]) -> list[str]:
+    """Return the columns that `matching` reads in a view for these holds."""
+    asked = list(holds)
     read = [
         name
         for kind, names in _COLUMNS.get(view, {}).items()
@@ -105,15 +105,15 @@ def columns(view: str, found: Iterable[Hold]) -> list[str]:
 
 
 def matching(
-    view: str, rows: pa.Table, tenant: str, call_date: date | None, found: Iterable[Hold], secrets: MonthSecrets
+    view: str, rows: pa.Table, tenant: str, call_date: date | None, holds: Iterable[Hold], secrets: MonthSecrets
 ) -> pa.BooleanArray:
-    """Which of a tenant's rows a hold keeps (bool, shape [rows]). All rows are of `call_date`; None: see that column.
+    """Return the rows of a tenant that a hold keeps (bool, shape [rows]), all of `call_date`; None: see that column.
 
     A selector that cannot be looked for (a column that is not there, a token key that was destroyed) keeps every row
     of the hold's dates.
     """
     kept: Mask = np.zeros(rows.num_rows, np.bool_)
-    for hold in found:
+    for hold in holds:
         if hold.concerns(tenant):
             kept |= _within(hold, rows, call_date) & _selected(view, hold, rows, secrets)
     return pa.array(kept)

@@ -32,7 +32,7 @@ class HoldUnreadable(Problem):
 
 
 def opened(settings: Settings, role: str = SERVICE, today: date | None = None) -> list[Hold]:
-    """The holds that keep rows: open ones, and released ones within their tail. The day it is unless `today` is given.
+    """Return the holds that keep rows `today` (by default now): open ones, and released ones within their tail.
 
     FAILS CLOSED: raises Problem where the root or a body does not open, a body is not the one in the audit log, or
     register and log do not know the same holds.
@@ -42,7 +42,7 @@ def opened(settings: Settings, role: str = SERVICE, today: date | None = None) -
 
 
 def any_open(connection: Connection) -> bool:
-    """Whether a hold may keep rows now, without opening one; true as well where register and audit log disagree."""
+    """Return whether a hold may keep rows now, opening none; true as well where register and audit log disagree."""
     table = retention.holds
     blocking = or_(table.c.released_at.is_(None), table.c.released_at > database.now())
     if connection.execute(select(table.c.hold_id).where(blocking).limit(1)).first() is not None:
@@ -53,7 +53,7 @@ def any_open(connection: Connection) -> bool:
 
 
 def fingerprint(connection: Connection) -> str:
-    """A digest of all holds as they stand (SHA-256, hex): another one after each change."""
+    """Return a digest of all holds as they stand (SHA-256, hex): another one after each change."""
     table = retention.holds
     rows = connection.execute(select(table.c.hold_id, table.c.version, table.c.digest).order_by(table.c.hold_id))
     return hashlib.sha256("\n".join(f"{r.hold_id} {r.version} {r.digest}" for r in rows).encode()).hexdigest()
@@ -63,7 +63,7 @@ def fingerprint(connection: Connection) -> str:
 
 
 def read(settings: Settings, role: str) -> list[tuple[Row[Any], Hold]]:
-    """Every hold that was ever placed, the oldest first; raises HoldUnreadable unless all are there and whole."""
+    """Return every hold ever placed, the oldest first; raises HoldUnreadable unless all are there and whole."""
     try:
         sealer = sealer_of(settings, role)
         with database.reading(settings) as connection:
@@ -85,15 +85,15 @@ def _logged(connection: Connection) -> dict[str, list[tuple[str, str]]]:
         .where(audit_log.c.event.in_((PLACE, RENEW, RELEASE)))
         .order_by(audit_log.c.seq)
     )
-    found: dict[str, list[tuple[str, str]]] = {}
+    changes: dict[str, list[tuple[str, str]]] = {}
     for event, subject in entries:
         hold_id, _, digest = subject.partition(" ")
-        found.setdefault(hold_id, []).append((event, digest))
-    return found
+        changes.setdefault(hold_id, []).append((event, digest))
+    return changes
 
 
 def _opened(sealer: Sealer, row: Row[Any], logged: list[tuple[str, str]]) -> Hold:
-    """A row's hold. The problems name no hold: whoever reads them may not be one to know of it."""
+    """Return a row's hold. The problems name no hold: whoever reads them may not be one to know of it."""
     if not logged:
         raise Problem("it has a hold that the audit log does not know")
     event, digest = logged[-1]
@@ -111,7 +111,7 @@ def _opened(sealer: Sealer, row: Row[Any], logged: list[tuple[str, str]]) -> Hol
 
 
 def sealer_of(settings: Settings, role: str) -> Sealer:
-    """A keyring of its own each time: a root that was taken away since must not be open still."""
+    """Return a sealer with a keyring of its own: a root that was taken away since must not be open still."""
     return Keyring(settings, role, "hold register").sealer(_REGISTER)
 
 
@@ -138,14 +138,14 @@ def add(settings: Settings, hold: Hold) -> Hold:
 def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: str = "") -> None:
     """Write a hold's next version, if nobody else has; a release only while the person's approval stands."""
     exports.check(settings)
-    table, made = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
+    table, changed = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
     with database.writing(settings) as connection:
         if person and person not in approvers.approved_by(connection, "hold", row.digest):
             raise Problem(f"the approval of {person} is not valid: nothing was released")
         same = (table.c.hold_id == row.hold_id) & (table.c.version == row.version) & (table.c.digest == row.digest)
-        if connection.execute(update(table).where(same).values(**made)).rowcount != 1:
+        if connection.execute(update(table).where(same).values(**changed)).rowcount != 1:
             raise Problem("somebody else has just changed that hold: look again")
-        audit.append(connection, [_entry(event, made, f"approved by {person}" if person else "")])
+        audit.append(connection, [_entry(event, changed, f"approved by {person}" if person else "")])
     exports.write(settings, "registers changed")
 
 

@@ -76,7 +76,7 @@ def load(path: Path, tenant: str) -> Policy:
 
 
 def parse(text: str, tenant: str) -> Policy:
-    """A policy that may be proposed; raises UsageProblem with a line for everything that is refused in it."""
+    """Return a policy that may be proposed; raises UsageProblem with a line for everything that is refused in it."""
     policy = read(text, tenant)
     faults = [*_silence(policy), *_clauses(policy), *_purposes(policy), *_subscribers(policy)]
     sentences = [*_numbers(policy), *(_sentence(text, fault) for fault in faults)]
@@ -87,7 +87,7 @@ def parse(text: str, tenant: str) -> Policy:
 
 @lru_cache(maxsize=256)
 def read(text: str, tenant: str) -> Policy:
-    """The policy that a text says, as to its form alone; raises UsageProblem naming line and key."""
+    """Return the policy that a text says, as to its form alone; raises UsageProblem naming line and key."""
     try:
         file = _File.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -109,7 +109,7 @@ def read(text: str, tenant: str) -> Policy:
 
 
 def lint(policy: Policy) -> list[str]:
-    """What may stand in a policy and should be known: one sentence each."""
+    """Return what may stand in a policy and should be known: one sentence each."""
     return [*_key_lifetimes(policy), *_outlasting(policy), *_audit_too_short(policy)]
 
 
@@ -168,7 +168,7 @@ def _purposes(policy: Policy) -> Iterator[_Fault]:
 
 
 def _subscribers(policy: Policy) -> Iterator[_Fault]:
-    """An account's own window may be shorter than its class's, and no shorter than the floor."""
+    """Yield a fault for an account's own window that is longer than its class's, or shorter than the floor."""
     rule = policy.rules.get(NUMBERS)
     for account, window in policy.subscribers.items():
         where = ("subscribers", account)
@@ -181,7 +181,7 @@ def _subscribers(policy: Policy) -> Iterator[_Fault]:
 
 
 def _numbers(policy: Policy) -> Iterator[str]:
-    """The text is kept in the register, where no number may be, not in a comment either."""
+    """Yield a fault for each number in the text, also in a comment: the register keeps it in the clear."""
     for number, line in enumerate(policy.text.splitlines(), 1):
         for account in policy.subscribers:
             line = line.replace(account, "")
@@ -215,7 +215,7 @@ def _outlasting(policy: Policy) -> Iterator[str]:
 
 
 def _audit_too_short(policy: Policy) -> Iterator[str]:
-    """Who opened a key should be known for two years after the key is gone."""
+    """Yield a sentence where who opened a key is not known for two years after the key is gone."""
     audit = policy.rules.get("audit")
     longest = [r.window for name, r in policy.rules.items() if CLASSES[name].keyed]
     for window in longest if audit else ():
@@ -233,7 +233,7 @@ def _together(*windows: Window) -> float:
 
 
 def _form(error: Any) -> _Fault:
-    """A fault that the model found, in our words."""
+    """Return a fault that the model found, in our words."""
     where, kind = tuple(str(part) for part in error["loc"]), error["type"]
     if kind == "extra_forbidden":
         known = _Clause.model_fields if where[0] == "classes" else _File.model_fields
@@ -250,7 +250,7 @@ def _sentence(text: str, fault: _Fault) -> str:
 
 
 def _line_of(text: str, where: tuple[str, ...]) -> int | None:
-    """The line of a key, or of its table's header."""
+    """Return the line of a key, or of its table's header."""
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
         if header := _HEADER.match(line):

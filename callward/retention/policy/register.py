@@ -65,23 +65,23 @@ class PolicyProblem(Problem):
 def in_force(
     settings: Settings, connection: Connection, candidates: Mapping[str, Policy] | None = None
 ) -> dict[str, Policies]:
-    """The policies of every tenant of the settings and of the register.
+    """Return the policies of every tenant of the settings and of the register.
 
     `candidates`: tenant → a policy to be taken as if it were activated now, to see its effect; its `reference` counts.
     Raises PolicyProblem where the register's versions are not those that were approved.
     """
     proposed = candidates or {}
     registered = _registered(connection)
-    found = {}
+    governed = {}
     for tenant in {**settings.tenants, **registered, **proposed}:
         versions = registered.get(tenant, ())
         if tenant in proposed:
             versions = (*versions, _candidate(proposed[tenant], tenant, versions))
-        found[tenant] = Policies(tenant, versions or (of_settings(settings, tenant),))
+        governed[tenant] = Policies(tenant, versions or (of_settings(settings, tenant),))
     for tenant, left in closing.decided(connection).items():
-        if tenant in found:
-            found[tenant] = Leaving(tenant, found[tenant].versions, left.left_on, left.keep_floors)
-    return found
+        if tenant in governed:
+            governed[tenant] = Leaving(tenant, governed[tenant].versions, left.left_on, left.keep_floors)
+    return governed
 
 
 def check_history(connection: Connection) -> None:
@@ -90,8 +90,8 @@ def check_history(connection: Connection) -> None:
     The digests of `in_force` find what was altered; this finds a version that was taken away or put back. It reads the
     log, so a purge calls it once, and no worker does.
     """
-    told = select(audit_log.c.subject).where(audit_log.c.event == _ACTIVATED).order_by(audit_log.c.seq)
-    logged = list(connection.execute(told).scalars())
+    subjects = select(audit_log.c.subject).where(audit_log.c.event == _ACTIVATED).order_by(audit_log.c.seq)
+    logged = list(connection.execute(subjects).scalars())
     kept = {_subject(row.tenant, row.version, row.digest) for row in _rows(connection, states=(ACTIVE, REPLACED))}
     if kept != set(logged):
         odd = mask(min(kept ^ set(logged)).rpartition(" ")[0])
@@ -99,7 +99,7 @@ def check_history(connection: Connection) -> None:
 
 
 def of_settings(settings: Settings, tenant: str) -> Policy:
-    """What callward.toml says of a tenant: windows alone, with the clocks and actions that classes usually have."""
+    """Return what callward.toml says of a tenant: windows alone, with the clocks and actions usual for classes."""
     windows = settings.tenants[tenant].retention
     rules = {
         name: Rule(
@@ -148,7 +148,7 @@ def propose(
 
 
 def check_proposal(settings: Settings, tenant: str, text: str, reference: str | None) -> tuple[int, str]:
-    """The version and digest that a proposal would have; raises UsageProblem for what would be refused."""
+    """Return the version and digest that a proposal would have; raises UsageProblem for what would be refused."""
     parse(text, tenant)
     _check_reference(reference)
     with database.reading(settings) as connection:
@@ -173,7 +173,7 @@ def activate(settings: Settings, tenant: str, version: int, person: str, key_fil
 
 
 def check_activation(settings: Settings, tenant: str, version: int, person: str) -> str:
-    """The digest that this person would sign; raises UsageProblem or Problem for what `activate` would refuse."""
+    """Return the digest this person would sign; raises UsageProblem or Problem for what `activate` would refuse."""
     with database.reading(settings) as connection:
         row = _waiting(connection, tenant, version, person)
     parse(row.text, tenant)
@@ -252,7 +252,7 @@ def _policy(connection: Connection, row: Row[Any], last: bool) -> Policy:
 
 
 def _two_people(connection: Connection, row: Row[Any]) -> bool:
-    """Whether both signatures hold, as they did when it was activated: what was decided outlasts who decided it."""
+    """Return whether both signatures hold, as when it was activated: what was decided outlasts who decided it."""
     signed = approvers.approved_by(connection, KIND, row.digest, at=row.activated_at)
     return row.proposed_by != row.activated_by and {row.proposed_by, row.activated_by} <= signed
 
@@ -263,14 +263,14 @@ def _candidate(policy: Policy, tenant: str, versions: Sequence[Policy]) -> Polic
 
 
 def _next(connection: Connection, tenant: str, text: str, reference: str | None) -> tuple[int, str]:
-    """The number and digest of a tenant's next version, after the one that is in force now."""
+    """Return the number and digest of a tenant's next version, after the one that is in force now."""
     highest = connection.execute(select(func.max(policies.c.version)).where(policies.c.tenant == tenant)).scalar()
     version = (highest or 0) + 1
     return version, _digest(tenant, version, _before(connection, tenant), reference, text)
 
 
 def _before(connection: Connection, tenant: str) -> str:
-    """The digest of the version in force, "" for none."""
+    """Return the digest of the version in force, "" for none."""
     return next((str(row.digest) for row in _rows(connection, tenant, (ACTIVE,))), "")
 
 
@@ -281,7 +281,7 @@ def _digest(tenant: str, version: int, before: str, reference: str | None, text:
 
 
 def _waiting(connection: Connection, tenant: str, version: int, person: str) -> Row[Any]:
-    """The version to activate, or the one that this person has activated already."""
+    """Return the version to activate, or the one that this person has activated already."""
     row = next((row for row in _rows(connection, tenant) if row.version == version), None)
     if row is None:
         raise UsageProblem(

@@ -55,7 +55,7 @@ class Policy:
     subscribers: Mapping[str, Window] = field(default_factory=dict)  # account → its own window for call_detail
 
     def last_day(self, cls: str, clock: date, own: Window | None = None) -> date:
-        """The last day by this version alone; date.max for a class without a window. `own` may only be shorter."""
+        """Return the last day by this version alone; date.max for a class with no window. `own` may only be shorter."""
         rule = self.rules.get(cls)
         last = rule.window.last_day(clock) if rule else date.max
         return min(last, own.last_day(clock)) if own else last
@@ -70,7 +70,7 @@ class OpenFor(NamedTuple):
 
 
 def call_clock(call_date: date) -> date:
-    """The clock "call_end" of a call date: its longest call has ended, so the whole date expires at once."""
+    """Return the clock "call_end" of a call date: its longest call has ended, so the whole date expires at once."""
     return call_date + timedelta(days=LONGEST_CALL_DAYS)
 
 
@@ -87,12 +87,12 @@ class Policies:
 
     @property
     def two_people(self) -> bool:
-        """Whether two registered persons stand behind what is in force: only then may a purge run unattended."""
+        """Return whether two registered persons stand behind what is in force: only then may a purge run unattended."""
         return self.current.two_people
 
     @property
     def leaving(self) -> bool:
-        """Whether the tenant left, so that nothing of it is kept any longer than the law requires."""
+        """Return whether the tenant left, so that nothing of it is kept any longer than the law requires."""
         return False
 
     @cached_property
@@ -102,7 +102,7 @@ class Policies:
         return hashlib.sha256(json.dumps([self.tenant, facts]).encode()).hexdigest()
 
     def last_day(self, cls: str, clock: date, received: date, *, invoiced: bool = False) -> date:
-        """The last day that data of a class is kept through, date.max where the class has no window.
+        """Return the last day that data of a class is kept through, date.max where the class has no window.
 
         `clock`: the day that the class's clock began, for calls `call_clock(call_date)`. `received`: the day that the
         data came in. Billing rows that are not `invoiced` stay at least `uninvoiced_days` from their call date.
@@ -113,11 +113,11 @@ class Policies:
         return last
 
     def due(self, cls: str, clock: date, received: date, as_of: date, *, invoiced: bool = False) -> bool:
-        """Whether data of a class is past its window on `as_of`."""
+        """Return whether data of a class is past its window on `as_of`."""
         return as_of > self.last_day(cls, clock, received, invoiced=invoiced)
 
     def open_for(self, call_date: date, received: date, as_of: date) -> OpenFor:
-        """Which views still take a call of that date. Numbers never outlast the row that they are in."""
+        """Return the views that still take a call of that date. Numbers never outlast the row that they are in."""
         clock = call_clock(call_date)
         billing = not self.due(BILLING, clock, received, as_of)
         numbers = billing and not self.due(NUMBERS, clock, received, as_of)
@@ -131,14 +131,14 @@ class Policies:
         """Accounts whose own, shorter window is past while that of the class is not: their rows are due one by one."""
         if cls != NUMBERS or self.due(cls, clock, received, as_of):
             return set()
-        found: set[str] = set()
+        due: set[str] = set()
         for windows, accounts in self._own_windows.items():
             if as_of > self._last_day(cls, clock, windows, received):
-                found |= accounts
-        return found
+                due |= accounts
+        return due
 
     def purposes(self, received: date) -> frozenset[str]:
-        """What data may be used for. As with windows, a later purpose reaches it only by a notice or consent."""
+        """Return what data may be used for. As with windows, a later purpose reaches it only by a notice or consent."""
         first, *later = self._reaching(received)
         allowed = first.purposes
         for policy in later:
@@ -159,7 +159,7 @@ class Policies:
         return last
 
     def _reaching(self, received: date) -> tuple[Policy, ...]:
-        """The version in force when data came in, and those after it.
+        """Return the version in force when data came in, and those after it.
 
         Whole days: what came in on the day of an activation may have come before it, so the version before governs it.
         """
@@ -173,10 +173,10 @@ class Policies:
     @cached_property
     def _own_windows(self) -> dict[tuple[Window | None, ...], set[str]]:
         """Accounts by the windows that they had in each version: many accounts, few histories."""
-        found: dict[tuple[Window | None, ...], set[str]] = {}
+        accounts: dict[tuple[Window | None, ...], set[str]] = {}
         for account in {account for policy in self.versions for account in policy.subscribers}:
-            found.setdefault(tuple(p.subscribers.get(account) for p in self.versions), set()).add(account)
-        return found
+            accounts.setdefault(tuple(p.subscribers.get(account) for p in self.versions), set()).add(account)
+        return accounts
 
 
 _OF_TENANT: Final = (
@@ -208,14 +208,14 @@ class Leaving(Policies):
         return True
 
     def last_day(self, cls: str, clock: date, received: date, *, invoiced: bool = False) -> date:
-        """The day before the tenant left, or that of the floor; never later than without its leaving."""
+        """Return the day before the tenant left, or that of the floor; never later than without its leaving."""
         usual = super().last_day(cls, clock, received, invoiced=invoiced)
         if cls not in _OF_TENANT:
             return usual
         return min(usual, max(self.floor(cls, clock) if self.keep_floors else date.min, self.left_on - timedelta(1)))
 
     def floor(self, cls: str, clock: date) -> date:
-        """The last day that the law requires data of a class; date.min for none."""
+        """Return the last day that the law requires data of a class; date.min for none."""
         return floor_of(self, cls, clock)
 
     @cached_property
@@ -226,7 +226,7 @@ class Leaving(Policies):
 
 
 def floor_of(policies: Policies, cls: str, clock: date) -> date:
-    """The last day that a class's floor, by the policy or by law, requires data to be kept; date.min for none."""
+    """Return the last day that a class's floor, by the policy or by law, requires; date.min for none."""
     rule = policies.current.rules.get(cls)
     floors = [floor for floor in (rule.floor if rule else None, CLASSES[cls].floor) if floor is not None]
     return max((floor.last_day(clock) for floor in floors), default=date.min)

@@ -73,7 +73,7 @@ class Governed:
 
 
 def stock(connection: Connection, governed: Governed) -> list[ExpiringRows]:
-    """All that retention governs. Raises Problem for a data file that cannot be judged, as a purge would."""
+    """Return all that retention governs. Raises Problem for a data file that cannot be judged, as a purge would."""
     of_files = (item for file in ledger.files(connection) for item in _of_file(file, governed))
     return [*of_files, *_of_registers(connection, governed.law)]
 
@@ -94,7 +94,7 @@ def _of_file(file: DataFile, governed: Governed) -> Iterator[ExpiringRows]:
 
 
 def _first(file: DataFile, expiry: due_files.Expiry, law: Governance) -> date:
-    """The last day of the rows that go first. A plan looks into a log of pieces earlier than need be, to be safe."""
+    """Return the last day of the rows that go first. A plan looks into a log of pieces early, to be safe."""
     if file.view == "pending":
         return law.last_day(file.tenant, expiry.retention_class, call_clock(about(file)), _received(file))
     return expiry.first
@@ -119,19 +119,19 @@ def _held_class(file: DataFile, law: Governance, as_of: date) -> str:
 
 
 def _keeping(file: DataFile, blocking: Sequence[Hold]) -> bool:
-    """Whether a hold keeps a file that nothing can be matched in, where it lies. Rows of a view are copied apart."""
+    """Return whether a hold keeps a file that nothing can be matched in where it lies (a view's rows are copied)."""
     if file.view in ("suspense", "archive"):
         return bool(holds.receiving(blocking, file.tenant, about(file)))
     return file.view == "pending" and bool(holds.covering(blocking, file.tenant, about(file), about(file)))
 
 
 def about(file: DataFile) -> date:
-    """The day that a data file is about: its partition's; of a log the first that it has rows of."""
+    """Return the day that a data file is about: its partition's; of a log the first that it has rows of."""
     return date.fromisoformat(file.part) if file.part[:1].isdigit() else due_files.log_span(file)[0]
 
 
 def clock_of(file: DataFile) -> date:
-    """The day that a data file's clock began: of calls when the longest of them has ended, else when it came in."""
+    """Return the day that a data file's clock began: of calls when the longest has ended, else when it came in."""
     return about(file) if file.view in ("suspense", "archive") else call_clock(about(file))
 
 
@@ -147,7 +147,7 @@ def _next(last: date) -> date:
 
 
 def _of_registers(connection: Connection, law: Governance) -> Iterator[ExpiringRows]:
-    """Rows of the database that have a class of their own, by the day that their clock began."""
+    """Yield the rows of the database that have a class of their own, by the day that their clock began."""
     r, k = requests.c, keys.c
     answered = select(r.tenant, _day(r.answered_at), func.count()).where(r.answered_at.is_not(None))
     for tenant, day, rows in connection.execute(answered.group_by(r.tenant, _day(r.answered_at))):
@@ -199,7 +199,7 @@ def _governed(settings: Settings, connection: Connection, as_of: date, today: da
     return Governed(Governance(policy_register.in_force(settings, connection)), blocking, as_of, today)
 
 
-def _expired(found: Iterable[ExpiringRows], as_of: date) -> list[dict[str, Any]]:
+def _expired(expiring: Iterable[ExpiringRows], as_of: date) -> list[dict[str, Any]]:
     """Return the rows past their window on `as_of` that are still there: {tenant, class, due, held, kept, overdue}.
 
     due = held + kept + overdue. `held`: copied apart for holds that everybody may know of. `kept`: for other reasons (a
@@ -207,7 +207,7 @@ def _expired(found: Iterable[ExpiringRows], as_of: date) -> list[dict[str, Any]]
     next purge takes, and 0 after one.
     """
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTS, 0))
-    for item in found:
+    for item in expiring:
         if as_of >= item.due:
             of_class = sums[item.tenant, item.retention_class]
             of_class["due"] += item.rows
@@ -237,7 +237,7 @@ _TABLE: Final = pa.schema(
 
 
 def table(settings: Settings, today: date | None) -> pa.Table:
-    """The calendar as a table for SQL, where `window` is a word of its own; empty without a day."""
+    """Return the calendar as a table for SQL, where `window` is a word of its own; empty without a day."""
     lines = calendar(settings, today) if today else []
     rows = [{**vars(line), "class": line.class_, "kept_for": line.window} for line in lines]
     return pa.Table.from_pylist(rows, schema=_TABLE)
@@ -272,11 +272,11 @@ def calendar(settings: Settings, today: date, as_of: date | None = None) -> list
     day = as_of or today
     with database.reading(settings) as connection:
         governed = _governed(settings, connection, day, today)
-        found = stock(connection, governed)
+        expiring = stock(connection, governed)
     policies, known = governed.law.policies, holds.visible(governed.blocking, holds.COMPLIANCE, today)
-    expired = {(row["tenant"], row["class"]): row for row in _expired(found, day)}
+    expired = {(row["tenant"], row["class"]): row for row in _expired(expiring, day)}
     grouped: dict[tuple[str, str], list[ExpiringRows]] = defaultdict(list)
-    for item in found:
+    for item in expiring:
         grouped[item.tenant, item.retention_class].append(item)
     return [
         CalendarLine(
@@ -292,7 +292,7 @@ def calendar(settings: Settings, today: date, as_of: date | None = None) -> list
 
 
 def _lines(policies: Iterable[str], grouped: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Every class of every tenant that is kept by tenant, and what is of no one tenant."""
+    """Return every class of every tenant that is kept by tenant, and what is of no one tenant."""
     of_tenants = {(tenant, cls) for tenant in policies for cls in CLASSES if cls not in _OF_ALL}
     of_all = {(EVERYBODY, cls) for cls in _OF_ALL}
     return sorted(of_tenants | of_all | set(grouped), key=lambda line: (line[0] not in policies, *_order(line)))
@@ -315,7 +315,7 @@ def _ages(known: Iterable[Hold], tenant: str, today: date) -> dict[str, Any]:
 
 
 def _window(tenant: str, cls: str, policies: Mapping[str, Policies], day: date) -> str | None:
-    """The window that governs; where none does, because a tenant is silent or is no one's, None."""
+    """Return the window that governs; where none does, because a tenant is silent or is no one's, None."""
     governing = [policies[tenant]] if tenant in policies else list(policies.values())
     rules = [governed.current.rules.get(cls) for governed in governing]
     windows = [rule.window for rule in rules if rule is not None]

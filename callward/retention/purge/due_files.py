@@ -48,7 +48,7 @@ class Governance:
         self.policies = policies
 
     def of(self, tenant: str) -> list[Policies]:
-        """The policies that govern a tenant's data; raises Problem for a tenant that nobody speaks for."""
+        """Return the policies that govern a tenant's data; raises Problem for a tenant that nobody speaks for."""
         if tenant in self.policies:
             return [self.policies[tenant]]
         if tenant in NO_ONES and self.policies:
@@ -57,26 +57,26 @@ class Governance:
         raise Problem(f"there is data of tenant {tenant!r}, whom no policy and no settings name; nothing was purged")
 
     def last_day(self, tenant: str, cls: str, clock: date, received: date) -> date:
-        """The last day that data of a class is kept through."""
+        """Return the last day that data of a class is kept through."""
         return min(policies.last_day(cls, clock, received) for policies in self.of(tenant))
 
     def due(self, tenant: str, cls: str, clock: date, received: date, as_of: date) -> bool:
-        """Whether data of a class is past its window on `as_of`."""
+        """Return whether data of a class is past its window on `as_of`."""
         return as_of > self.last_day(tenant, cls, clock, received)
 
     def open_for(self, tenant: str, call_date: date, received: date, as_of: date) -> OpenFor:
-        """Which views still keep a call of that date."""
+        """Return the views that still keep a call of that date."""
         opened = [policies.open_for(call_date, received, as_of) for policies in self.of(tenant)]
         return OpenFor(*(all(view) for view in zip(*opened, strict=True)))
 
     def due_accounts(self, file: DataFile, as_of: date) -> tuple[str, ...]:
         """Accounts whose own window for the numbers is past, while that of the tenant is not."""
         clock, received = call_clock(_day(file)), _received(file)
-        found = [policies.due_accounts(NUMBERS, clock, received, as_of) for policies in self.of(file.tenant)]
-        return tuple(sorted(set().union(*found)))
+        accounts = [policies.due_accounts(NUMBERS, clock, received, as_of) for policies in self.of(file.tenant)]
+        return tuple(sorted(set().union(*accounts)))
 
     def keeps_trunks(self, tenant: str) -> bool:
-        """Whether the hourly tables by trunk stay when the rows they were made of go."""
+        """Return whether the hourly tables by trunk stay when the rows they were made of go."""
         rules = [policies.current.rules.get(ASSURANCE) for policies in self.of(tenant)]
         staying = not any(policies.leaving for policies in self.of(tenant))
         return staying and all(rule is not None and rule.at_expiry == "anonymize" for rule in rules)
@@ -101,11 +101,11 @@ class PlanItem:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done: what a hold keeps where it lies is in a plan only to be counted."""
+        """Return whether anything is done: what a hold keeps where it lies is in a plan only to be counted."""
         return self.action != KEEP
 
     def facts(self) -> list[Any]:
-        """What the plan's digest is over."""
+        """Return what the plan's digest is over."""
         file = self.file
         return [
             self.retention_class,
@@ -121,7 +121,7 @@ class PlanItem:
 
 
 def whole(item: PlanItem) -> PlanItem:
-    """The item with all rows of its file due and none held."""
+    """Return the item with all rows of its file due and none held."""
     return replace(item, rows=item.file.rows, look=False)
 
 
@@ -160,10 +160,10 @@ def expiries(file: DataFile, law: Governance) -> list[Expiry]:
 def _of_billing(file: DataFile, law: Governance) -> list[Expiry]:
     clock, received = call_clock(_day(file)), _received(file)
     row = law.last_day(file.tenant, BILLING, clock, received)
-    found = [_one(BILLING, row, file)]
+    rows_and_numbers = [_one(BILLING, row, file)]
     if file.numbers:  # they never outlast the row
-        found.append(_one(NUMBERS, min(row, law.last_day(file.tenant, NUMBERS, clock, received)), file))
-    return found
+        rows_and_numbers.append(_one(NUMBERS, min(row, law.last_day(file.tenant, NUMBERS, clock, received)), file))
+    return rows_and_numbers
 
 
 def _one(cls: str, last: date, file: DataFile) -> Expiry:
@@ -171,7 +171,7 @@ def _one(cls: str, last: date, file: DataFile) -> Expiry:
 
 
 def _log_days(file: DataFile, law: Governance) -> tuple[date, date]:
-    """A row that came earlier never has a longer window, so the span of days bounds that of last days."""
+    """Return the earliest and the latest last day of a log: a row that came earlier never has a longer window."""
     cls, (first, last) = _LOG_CLASS[file.view], log_span(file)
     if file.view == "suspense":
         return law.last_day(file.tenant, cls, first, first), law.last_day(file.tenant, cls, last, last)
@@ -180,7 +180,7 @@ def _log_days(file: DataFile, law: Governance) -> tuple[date, date]:
 
 
 def log_span(file: DataFile) -> tuple[date, date]:
-    """The first and the last day that clocks of a sealed log's rows begin with."""
+    """Return the first and the last day that clocks of a sealed log's rows begin with."""
     known = [moment.date() for moment in (file.first_start, file.last_start) if moment is not None]
     return (min(known), max(known)) if known else (_received(file), _received(file))
 
@@ -209,26 +209,26 @@ def _received(file: DataFile) -> date:
 # -- what is done with each data file ----------------------------------------------------------------------------------
 
 
-def items(files: Iterable[DataFile], law: Governance, found: Sequence[Hold], as_of: date) -> Iterator[PlanItem]:
-    """What is due of the data files that count, in their order; `found` are the holds that block."""
+def items(files: Iterable[DataFile], law: Governance, blocking: Sequence[Hold], as_of: date) -> Iterator[PlanItem]:
+    """Yield what is due of the data files that count, in their order, `blocking` being the holds that keep rows."""
     for file in files:
         check_known(file)
-        item = _item(file, law, found, as_of)
+        item = _item(file, law, blocking, as_of)
         if item is not None:
             yield item
 
 
-def _item(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
+def _item(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
     if file.view in ("billing", "assurance"):
-        return _of_view(file, law, found, as_of)
+        return _of_view(file, law, blocking, as_of)
     if file.view == "archive":
-        return _of_archive(file, law, found, as_of)
+        return _of_archive(file, law, blocking, as_of)
     if file.view in _LOG_CLASS:
         return _of_log(file, law, as_of)
     if file.view == "late":
-        covers = bool(holds.covering(found, file.tenant, *log_span(file)))
+        covers = bool(holds.covering(blocking, file.tenant, *log_span(file)))
         return _looked(PlanItem(file, NUMBERS, RELEASE), covers)
-    covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
+    covered = bool(holds.covering(blocking, file.tenant, _day(file), _day(file)))
     return _looked(PlanItem(file, _HELD_CLASS[file.view], RELEASE), covered)
 
 
@@ -236,10 +236,10 @@ def _looked(item: PlanItem, look: bool) -> PlanItem:
     return replace(item, look=True) if look else whole(item)
 
 
-def _of_view(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
-    """Rows past their class go whole, numbers past theirs out of the rows; held rows are copied before."""
+def _of_view(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
+    """Return a view file's item: rows past their class go whole, numbers past theirs leave; held rows are copied."""
     opened = law.open_for(file.tenant, _day(file), _received(file), as_of)
-    covered = bool(holds.covering(found, file.tenant, _day(file), _day(file)))
+    covered = bool(holds.covering(blocking, file.tenant, _day(file), _day(file)))
     if file.view == "assurance":
         return None if opened.assurance else _looked(PlanItem(file, ASSURANCE, DELETE), covered)
     if not opened.billing:
@@ -252,17 +252,17 @@ def _of_view(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date
     return PlanItem(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
 
 
-def _of_archive(file: DataFile, law: Governance, found: Sequence[Hold], as_of: date) -> PlanItem | None:
+def _of_archive(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
     """Nothing in a sealed block can be matched: a hold keeps all that came in on its first day or later."""
     if not law.due(file.tenant, ARCHIVE, _day(file), _day(file), as_of):
         return None
-    keeping, count = holds.receiving(found, file.tenant, _day(file)), file.rows or 1
+    keeping, count = holds.receiving(blocking, file.tenant, _day(file)), file.rows or 1
     why = {"": count} if keeping else {}
     return PlanItem(file, ARCHIVE, KEEP if keeping else DELETE, rows=count, held=sum(why.values()), why=why)
 
 
 def _of_log(file: DataFile, law: Governance, as_of: date) -> PlanItem | None:
-    """The ledger must know what each row that goes was, so a log of which anything is due is always looked at."""
+    """Return a log's item, always to be looked at: the ledger must know what each row that goes was."""
     first, _ = _log_days(file, law)
     return PlanItem(file, _LOG_CLASS[file.view], DELETE, look=True) if as_of > first else None
 
@@ -309,7 +309,7 @@ def _by_name(key: MonthKey) -> tuple[str, ...]:
 def _class_to_destroy(
     key: MonthKey, used: set[str], left: set[tuple[str, str, str]], law: Governance, as_of: date, today: date
 ) -> str | None:
-    """The class of a key that goes, None for one that stays."""
+    """Return the class of a key that goes, None for one that stays."""
     if key.month == "all" or key.key_id in used:
         return None
     view = key.purpose if key.domain == "lineage" else key.domain
@@ -329,13 +329,13 @@ def _class_to_destroy(
 
 
 def _month_open(view: str, key: MonthKey, law: Governance, as_of: date, today: date) -> bool:
-    """Whether a call of the month's last date, and so of any, could still be written if it came in now."""
+    """Return whether a call of the month's last date, and so of any, could still be written if it came in now."""
     opened = law.open_for(key.tenant, last_of_month(key.month), today, as_of)
     return {"billing": opened.billing, "billing-numbers": opened.numbers, "assurance": opened.assurance}[view]
 
 
 def last_of_month(month: str) -> date:
-    """The last date of a month (YYYY-MM)."""
+    """Return the last date of a month (YYYY-MM)."""
     year, number = map(int, month.split("-"))
     return date(year + number // 12, number % 12 + 1, 1) - timedelta(1)
 
@@ -399,7 +399,7 @@ class Dates:
     today: date
 
     def closed(self, view: str, tenant: str, day: date) -> bool:
-        """Whether no row of a call date is left in a view, and none can come any more."""
+        """Return whether no row of a call date is left in a view, and none can come any more."""
         opened = self.law.open_for(tenant, day, self.today, self.as_of)
         still = opened.billing if view == "billing" else opened.assurance
         return not still and (view, tenant, day.isoformat()) not in self.remaining
@@ -411,7 +411,7 @@ class Dates:
 def derived_rows(
     plan: Iterable[PlanItem], noted: Mapping[tuple[str, str, date], str], dates: Dates
 ) -> Iterator[Derived]:
-    """What becomes of derived rows, in order; `noted` are those that earlier purges froze or left open.
+    """Yield what becomes of derived rows, in order; `noted` are those that earlier purges froze or left open.
 
     Usage is by the local date of the answer, so a day of it closes when every call date that may be in it has.
     """
@@ -436,7 +436,7 @@ def _made_of(file: DataFile) -> Iterator[tuple[str, str, date]]:
 
 def _usage_state(tenant: str, day: date, dates: Dates) -> str:
     span = [day + timedelta(n) for n in range(1, -_LONGEST_BILLED - 1, -1)]  # the newest call date closes last
-    if not all(dates.closed("billing", tenant, one) for one in span):
+    if not all(dates.closed("billing", tenant, call_date) for call_date in span):
         return OPEN
     return FROZEN if dates.held(tenant, span[-1], span[0]) else REMOVED
 

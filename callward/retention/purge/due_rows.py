@@ -40,7 +40,7 @@ class Judged:
 
     @property
     def held(self) -> Mask:
-        """Rows that some hold keeps."""
+        """Return the rows that a hold keeps (bool, shape [rows])."""
         kept = np.zeros(len(self.due), np.bool_)
         for _, mask in self.by_hold:
             kept |= mask
@@ -48,7 +48,7 @@ class Judged:
 
     @property
     def going(self) -> Mask:
-        """Rows that are due and that no hold keeps."""
+        """Return the rows that are due and that no hold keeps (bool, shape [rows])."""
         return self.due & ~self.held
 
     def names(self, rows: Mask) -> tuple[pa.Array, pa.Array]:
@@ -58,8 +58,8 @@ class Judged:
         patterns, which = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
         bits = np.unpackbits(patterns, axis=0, count=len(masks)).astype(bool)
         ids = np.array([hold.hold_id for hold, _ in self.by_hold], object)
-        told = pa.array([" ".join(ids[column]) for column in bits.T], pa.string())
-        return told.take(pa.array(which.ravel())), pa.repeat(asked, masks.shape[1])
+        hold_ids = pa.array([" ".join(ids[column]) for column in bits.T], pa.string())
+        return hold_ids.take(pa.array(which.ravel())), pa.repeat(asked, masks.shape[1])
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Judge:
     today: date
 
     def judged(self, item: PlanItem, rows: pa.Table | None = None) -> Judged:
-        """The rows of an item's data file; opens the file only where a date does not decide.
+        """Return the rows of an item's data file; opens the file only where a date does not decide.
 
         `rows`: all of a view's file, for whoever has read it; else only the columns that holds match by are read.
         """
@@ -119,7 +119,7 @@ class Judge:
             yield hold, np.zeros(file.rows, np.bool_) if matched is None else _mask(matched)
 
     def _numbers_removed_at(self, file: DataFile) -> datetime | None:
-        """When a purge took the numbers out of a file; None for any other file.
+        """Return when a purge took the numbers out of a file; None for any other file.
 
         That purge made held copies of all rows that the holds of its time match by number, so these need no more of
         it. A hold that came later, or a file that never had numbers, cannot be matched by number: all is kept.
@@ -133,15 +133,15 @@ class Judge:
             return connection.execute(query).scalar()
 
     def _of_accounts(self, item: PlanItem, rows: pa.Table | None) -> Mask:
-        """Rows of the accounts whose own window is past, that still have a number."""
+        """Return the rows of the accounts whose own window is past, that still have a number."""
         if rows is None:
             rows = self.files.rows(item.file, ["account", "calling_token", "called_token"])
-        mine = pc.is_in(rows["account"], pa.array(item.accounts, pa.string()))
-        some = pc.or_(rows["calling_token"].is_valid(), rows["called_token"].is_valid())
-        return _mask(pc.and_(mine, some))
+        of_accounts = pc.is_in(rows["account"], pa.array(item.accounts, pa.string()))
+        with_number = pc.or_(rows["calling_token"].is_valid(), rows["called_token"].is_valid())
+        return _mask(pc.and_(of_accounts, with_number))
 
     def _already_held(self, file: DataFile, rows: pa.Table | None) -> Mask:
-        """Rows of which an earlier purge made a held copy: when their numbers went, or before they came again."""
+        """Return the rows that an earlier purge made held copies of: as numbers went, or before they came again."""
         copies = self.files.committed(HELD + file.view, file.tenant, [file.part])
         if not copies:
             return np.zeros(file.rows, np.bool_)
@@ -175,7 +175,7 @@ class Judge:
     # -- sealed logs ------------------------------------------------------------------------------------------------
 
     def of_log(self, file: DataFile, rows: pa.Table) -> Judged:
-        """Rows of suspense, pending or late: each by its own day."""
+        """Return the rows of suspense, pending or late: each by its own day."""
         days = flat(clock_days(file.view, rows))
         if file.view == "late":
             matching, none = holds.matching, holds.MonthSecrets()
@@ -206,39 +206,39 @@ class Judge:
 
 
 def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
-    """An item with its rows counted, and what is then done with its file; None where nothing is due after all."""
-    found = judge.judged(item)
-    due, held = int(found.due.sum()), int(found.held.sum())
+    """Return an item with its rows counted and what is done with its file; None where nothing is due after all."""
+    judged = judge.judged(item)
+    due, held = int(judged.due.sum()), int(judged.held.sum())
     if not due:
         return None
-    made = replace(item, rows=due, held=held, look=False, why=_why(item, found, judge.today))
+    counted = replace(item, rows=due, held=held, look=False, why=_why(item, judged, judge.today))
     if item.file.view in ("billing", "assurance", "late"):  # held rows are copied, then the file goes on as any
-        return made
-    going = int(found.going.sum())
+        return counted
+    going = int(judged.going.sum())
     if not going:
-        return replace(made, action=KEEP)
-    return made if going == len(found.due) else replace(made, action=REWRITE)
+        return replace(counted, action=KEEP)
+    return counted if going == len(judged.due) else replace(counted, action=REWRITE)
 
 
-def _why(item: PlanItem, found: Judged, today: date) -> dict[str, int]:
+def _why(item: PlanItem, judged: Judged, today: date) -> dict[str, int]:
     """Held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
-    may_be_named = holds.named(item.file.view, [hold for hold, _ in found.by_hold], holds.COMPLIANCE, today)
-    named = [(hold, mask) for hold, mask in found.by_hold if hold in may_be_named]
-    left, told = found.held.copy(), {}
+    may_be_named = holds.named(item.file.view, [hold for hold, _ in judged.by_hold], holds.COMPLIANCE, today)
+    named = [(hold, mask) for hold, mask in judged.by_hold if hold in may_be_named]
+    left, kept = judged.held.copy(), {}
     for hold, mask in named:
-        told[hold.hold_id] = int((left & mask).sum())
+        kept[hold.hold_id] = int((left & mask).sum())
         left &= ~mask
-    told[""] = int(left.sum())
-    return {hold_id: rows for hold_id, rows in told.items() if rows}
+    kept[""] = int(left.sum())
+    return {hold_id: rows for hold_id, rows in kept.items() if rows}
 
 
 def _without_numbers(hold: Hold) -> Hold | None:
-    """The hold with its other selectors alone; None when it has no other."""
+    """Return the hold with its other selectors alone; None when it has no other."""
     return replace(hold, numbers=()) if hold.accounts or hold.trunks else None
 
 
 def _days_kept(view: str, hold: Hold, days: pa.Array) -> Mask:
-    """Rows that cannot be matched and may be the hold's: by their call date, or by the day that they came in."""
+    """Return the unmatchable rows that may be the hold's: by their call date, or by the day that they came in."""
     if view == "suspense":
         return _by_day(days, lambda day: hold.first is None or day >= hold.first)
     return _by_day(days, lambda day: hold.covers(day, day))
@@ -247,8 +247,8 @@ def _days_kept(view: str, hold: Hold, days: pa.Array) -> Mask:
 def _by_day(days: pa.Array, judge: Callable[[date], bool]) -> Mask:
     """`judge` of each row's day: asked once per day."""
     encoded = days.dictionary_encode()
-    told = np.array([judge(day) for day in encoded.dictionary.to_pylist()], np.bool_)
-    return np.asarray(told[encoded.indices.to_numpy()], np.bool_)
+    judged = np.array([judge(day) for day in encoded.dictionary.to_pylist()], np.bool_)
+    return np.asarray(judged[encoded.indices.to_numpy()], np.bool_)
 
 
 def _span(days: pa.Array) -> tuple[date, date]:
@@ -257,12 +257,12 @@ def _span(days: pa.Array) -> tuple[date, date]:
 
 
 def _names(column: pa.ChunkedArray, hold_id: str) -> Mask:
-    """Which rows name a hold. Ids have one length and no spaces, so a part of the text is a whole id."""
+    """Return the rows that name a hold. Ids have one length and no spaces, so a part of the text is a whole id."""
     return _mask(pc.match_substring(column, hold_id))
 
 
 def _nothing(rows: int) -> pa.Table:
-    """A table of that many rows without a column that anything is matched by."""
+    """Return a table of that many rows without a column that anything is matched by."""
     return pa.table({"": pa.nulls(rows)})
 
 

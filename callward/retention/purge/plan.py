@@ -101,7 +101,7 @@ class Plan:
         return sorted({item.file.tenant for item in self.doing} | {key.tenant for key, _ in self.keys})
 
     def facts(self) -> dict[str, Any]:
-        """What an approval is about."""
+        """Return what an approval is about."""
         return {
             "as_of": self.as_of.isoformat(),
             "items": [item.facts() for item in self.items],
@@ -182,30 +182,30 @@ def make(
     candidates: Mapping[str, Policy] | None = None,
     only: str | None = None,
 ) -> tuple[Plan, Seen, list[Hold]]:
-    """The plan for a day, what it was made from, and the holds that block. `candidates`: policies to be tried.
+    """Return the plan for a day, what it was made from, and the holds that block. `candidates`: policies to be tried.
 
     `only`: of one tenant alone, with nothing that is shared.
     Raises Problem where the holds cannot be read, and where the lake or the manifest is not as it should be.
     """
     with database.reading(settings) as connection:
         fingerprint = holds.fingerprint(connection)  # before the holds: one placed meanwhile makes it out of date
-    found = holds.opened(settings, today=today)
+    blocking = holds.opened(settings, today=today)
     with database.reading(settings) as connection:
         seen = _seen(settings, connection, candidates, fingerprint)
     if only is not None:
         seen = _of_tenant(seen, only)
-    judge = Judge(files, seen.law, found, as_of, today)
+    judge = Judge(files, seen.law, blocking, as_of, today)
     planned = [
-        made
-        for item in items(seen.files, seen.law, found, as_of)
-        if (made := looked(item, judge) if item.look else item) is not None
+        counted
+        for item in items(seen.files, seen.law, blocking, as_of)
+        if (counted := looked(item, judge) if item.look else item) is not None
     ]
     check_files(settings, [item.file for item in planned])
-    return _plan(settings, planned, seen, found, as_of, today), seen, found
+    return _plan(settings, planned, seen, blocking, as_of, today), seen, blocking
 
 
 def _plan(
-    settings: Settings, planned: Sequence[PlanItem], seen: Seen, found: Sequence[Hold], as_of: date, today: date
+    settings: Settings, planned: Sequence[PlanItem], seen: Seen, blocking: Sequence[Hold], as_of: date, today: date
 ) -> Plan:
     stale = [file for file in seen.replaced if _is_due(file, seen.law, as_of)]
     stale_ids = {file.file_id for file in stale}
@@ -220,7 +220,7 @@ def _plan(
         items=planned,
         keys=[(key, cls) for key, cls in to_destroy if not _never_used(key, under)],
         unused_keys=[key.key_id for key, _ in to_destroy if _never_used(key, under)],
-        derived=list(derived_rows(planned, seen.noted, Dates(parts, seen.law, found, as_of, today))),
+        derived=list(derived_rows(planned, seen.noted, Dates(parts, seen.law, blocking, as_of, today))),
         requests=_due_requests(seen, as_of),
         spilled=sorted(_due_spills(settings, seen.law, as_of)) if seen.tenant is None else [],
         stale=sorted(stale_ids),
@@ -235,8 +235,8 @@ def _never_used(key: MonthKey, under: set[str]) -> bool:
 
 
 def _is_due(file: DataFile, law: Governance, as_of: date) -> bool:
-    """Whether a file that was replaced already holds anything past its window: its readers are not waited for."""
-    return any(as_of > found.first for found in expiries(file, law))
+    """Return whether a file already replaced holds anything past its window: its readers are not waited for."""
+    return any(as_of > expiry.first for expiry in expiries(file, law))
 
 
 def check_files(settings: Settings, files: Iterable[DataFile]) -> None:

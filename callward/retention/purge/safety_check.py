@@ -51,11 +51,11 @@ class Forecast:
 
 
 def counted(files: Iterable[DataFile], law: Governance) -> Counter[Span]:
-    """Rows of data files by class and by the days that they are kept through."""
+    """Return the number of rows of data files by class and by the days that they are kept through."""
     rows: Counter[Span] = Counter()
     for file in files:
-        for found in expiries(file, law):
-            rows[found.retention_class, found.first, found.last] += found.rows
+        for expiry in expiries(file, law):
+            rows[expiry.retention_class, expiry.first, expiry.last] += expiry.rows
     return rows
 
 
@@ -80,7 +80,7 @@ def note_forecast(settings: Settings, today: date) -> None:
 
 
 def forecast(connection: Connection) -> Forecast | None:
-    """The newest forecast; None where none was made."""
+    """Return the newest forecast; None where none was made."""
     row = connection.execute(select(purge_forecasts)).first()
     return Forecast.read(row.made_at, row.until, row.rows) if row is not None else None
 
@@ -93,12 +93,12 @@ def objections(connection: Connection, law: Governance, as_of: date, deviation_p
     if as_of > foreseen.until:
         return [f"what was foreseen reaches until {foreseen.until}"]
     expected = due(_brought_up_to_date(connection, foreseen, law), as_of)
-    found = due(counted(ledger.files(connection), law), as_of)
-    return list(_compared(expected, found, deviation_pct / 100))
+    actual = due(counted(ledger.files(connection), law), as_of)
+    return list(_compared(expected, actual, deviation_pct / 100))
 
 
 def _brought_up_to_date(connection: Connection, foreseen: Forecast, law: Governance) -> Counter[Span]:
-    """The forecast with what was committed since, and without what was replaced since."""
+    """Return the forecast with what was committed since, and without what was replaced since."""
     f = lake_files.c
     rows = Counter(foreseen.rows)
     rows.update(counted(_files(connection, f.committed_at > foreseen.made_at, f.superseded_at.is_(None)), law))
@@ -114,10 +114,10 @@ def _files(connection: Connection, *conditions: Any) -> Iterator[DataFile]:
 
 
 def _compared(
-    expected: Mapping[str, tuple[int, int]], found: Mapping[str, tuple[int, int]], share: float
+    expected: Mapping[str, tuple[int, int]], actual: Mapping[str, tuple[int, int]], share: float
 ) -> Iterator[str]:
-    for cls in sorted(expected.keys() | found.keys()):
-        (least, most), (lowest, highest) = expected.get(cls, (0, 0)), found.get(cls, (0, 0))
+    for cls in sorted(expected.keys() | actual.keys()):
+        (least, most), (lowest, highest) = expected.get(cls, (0, 0)), actual.get(cls, (0, 0))
         if highest > most * (1 + share):
             yield f"{cls}: {highest:,} rows are due, and {most:,} were foreseen"
         elif lowest < least * (1 - share):

@@ -34,7 +34,7 @@ class Hotlines:
 
 
 def read(path: Path) -> Hotlines:
-    """A list from its file (TOML); raises UsageProblem naming the file, never a number in it."""
+    """Return a list from its file (TOML); raises UsageProblem naming the file, never a number in it."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
@@ -46,7 +46,7 @@ def read(path: Path) -> Hotlines:
 
 
 def _wrong(data: dict[str, Any]) -> str:
-    """What is wrong with a list; "" when nothing is."""
+    """Return what is wrong with a list; "" when nothing is."""
     if set(data) != _KEYS or data["format_version"] != 1:
         return f"a list of hotlines has the keys {', '.join(sorted(_KEYS))}, and is of format_version 1"
     if not all(isinstance(data[name], str) and data[name].strip() for name in ("version", "source")):
@@ -61,10 +61,10 @@ def _wrong(data: dict[str, Any]) -> str:
 
 
 def lists(settings: Settings) -> list[Hotlines]:
-    """The lists in force, those that come with callward first."""
+    """Return the lists in force, those that come with callward first."""
     return [read(path) for folder in (_SHIPPED, settings.folder / FOLDER) for path in sorted(folder.glob("*.toml"))]
 
 
-def numbers(found: Iterable[Hotlines]) -> list[str]:
-    """Every hotline of some lists, in order."""
-    return sorted(frozenset().union(*(one.numbers for one in found)))
+def numbers(chosen: Iterable[Hotlines]) -> list[str]:
+    """Return every hotline of some lists, in order."""
+    return sorted(frozenset().union(*(hotlines.numbers for hotlines in chosen)))

@@ -122,12 +122,12 @@ class Request:
 
     @property
     def last_day(self) -> date:
-        """The last day on which it is answered in time."""
+        """Return the last day on which it is answered in time."""
         return self.extended_to or self.due
 
     @property
     def since(self) -> date | None:
-        """The first day that an answer with calls looks back to; None for all that is held."""
+        """Return the first day that an answer with calls looks back to; None for all that is held."""
         looks_back = REGIMES[self.regime].looks_back
         return _months_before(self.received, looks_back.count) if looks_back else None
 
@@ -181,7 +181,7 @@ def received(
     today: date,
     on: date | None = None,
 ) -> Request:
-    """A request as it comes in, not recorded yet; raises UsageProblem for one that cannot be."""
+    """Return a request as it comes in, not recorded yet; raises UsageProblem for one that cannot be."""
     day = on or today
     _check(settings, tenant, kind, day, today)
     _check_words("--identity", identity)
@@ -211,15 +211,15 @@ def _check(settings: Settings, tenant: str, kind: str, day: date, today: date) -
 
 
 def _regime(settings: Settings, tenant: str, asked: str | None) -> str:
-    found = asked or settings.tenants[tenant].requests.regime
-    if found is None:
+    regime = asked or settings.tenants[tenant].requests.regime
+    if regime is None:
         raise UsageProblem(
             f"say under which law the request is: --regime {'|'.join(REGIMES)}, or once and for all regime under "
             f"[tenants.{tenant}.requests]"
         )
-    if found not in REGIMES:
+    if regime not in REGIMES:
         raise UsageProblem(f"--regime is one of {', '.join(REGIMES)}")
-    return found
+    return regime
 
 
 def _check_words(option: str, text: str) -> None:
@@ -229,12 +229,12 @@ def _check_words(option: str, text: str) -> None:
 
 def record(settings: Settings, request: Request, person: str, key_file: Path) -> Request:
     """Put a new request into the register, signed by who handles it."""
-    made = _noted(request, "received", person)
-    row = _signed(settings, made, person, key_file)
+    recorded = _noted(request, "received", person)
+    row = _signed(settings, recorded, person, key_file)
     with database.writing(settings) as connection:
         connection.execute(insert(requests).values(**row))
-        audit.append(connection, [_entry(f"request-{request.kind}", made, row, person)])
-    return made
+        audit.append(connection, [_entry(f"request-{request.kind}", recorded, row, person)])
+    return recorded
 
 
 def extend(
@@ -251,8 +251,8 @@ def extend(
         raise UsageProblem(f"request {request_id} was extended already, to {request.extended_to}")
     if today > request.due:
         raise UsageProblem(f"request {request_id} was due on {request.due}: it can no longer be extended")
-    made = replace(request, extended_to=longer.last_day(request.received))
-    return made if dry_run else change(settings, request, made, "extended", person, key_file, reason)
+    extended = replace(request, extended_to=longer.last_day(request.received))
+    return extended if dry_run else change(settings, request, extended, "extended", person, key_file, reason)
 
 
 def appeal(
@@ -262,18 +262,18 @@ def appeal(
     request = find(settings, request_id)
     if request.status not in (ANSWERED, REFUSED, REFERRED):
         raise UsageProblem(f"request {request_id} is {request.status}: there is no answer to appeal against")
-    made = replace(request, status=APPEALED, due=APPEAL.last_day(today), extended_to=None, answered_at=None)
-    return made if dry_run else change(settings, request, made, "appealed", person, key_file, reason)
+    appealed = replace(request, status=APPEALED, due=APPEAL.last_day(today), extended_to=None, answered_at=None)
+    return appealed if dry_run else change(settings, request, appealed, "appealed", person, key_file, reason)
 
 
 def refused(request: Request, refusal: Refusal) -> Request:
-    """The request with a refusal for its answer."""
+    """Return the request with a refusal for its answer."""
     status = REFERRED if refusal == Refusal.REFERRED else REFUSED
     return replace(request, status=status, refusal=str(refusal), answered_at=database.now())
 
 
 def answered(request: Request, answer: Mapping[str, Any], refusal: Refusal | None = None) -> Request:
-    """The request with its answer; `refusal` says what of it was not granted."""
+    """Return the request with its answer; `refusal` says what of it was not granted."""
     code = str(refusal) if refusal else None
     return replace(request, status=ANSWERED, answer=dict(answer), refusal=code, answered_at=database.now())
 
@@ -289,20 +289,20 @@ def change(
 ) -> Request:
     """Write a request's next state, signed by who handles it, if nobody else has changed it meanwhile."""
     _check_words("what is noted", note)
-    made = _noted(after, event, person, note)
-    row = _signed(settings, made, person, key_file)
+    noted = _noted(after, event, person, note)
+    row = _signed(settings, noted, person, key_file)
     with database.writing(settings) as connection:
         _replace(connection, settings, before, row)
-        audit.append(connection, [_entry(f"request-{event}", made, row, person)])
-    return made
+        audit.append(connection, [_entry(f"request-{event}", noted, row, person)])
+    return noted
 
 
 def put(connection: Connection, settings: Settings, before: Request, after: Request, event: str) -> None:
-    """The same by the service itself, within a transaction that does what the request asks for."""
-    made = _noted(after, event, SERVICE)
-    row = _row(settings, made)
+    """Change a request as the service itself, within a transaction that does what the request asks for."""
+    noted = _noted(after, event, SERVICE)
+    row = _row(settings, noted)
     _replace(connection, settings, before, row)
-    audit.append(connection, [_entry(f"request-{event}", made, row, SERVICE)])
+    audit.append(connection, [_entry(f"request-{event}", noted, row, SERVICE)])
 
 
 def _replace(connection: Connection, settings: Settings, before: Request, row: Mapping[str, Any]) -> None:
@@ -350,7 +350,7 @@ def list_requests(settings: Settings, *, tenant: str | None = None, everything: 
 
 
 def is_repeated(settings: Settings, request: Request) -> bool:
-    """Whether its law lets it be refused, because the same person was answered often enough in twelve months."""
+    """Return whether a request's law lets it be refused: the same person was answered often enough in twelve months."""
     at_most = REGIMES[request.regime].at_most
     if at_most is None or request.kind not in TOLD:
         return False
@@ -368,7 +368,7 @@ def is_repeated(settings: Settings, request: Request) -> bool:
 
 
 def _months_before(day: date, months: int) -> date:
-    """The day of the same number so many months earlier, or that month's last day."""
+    """Return the day of the same number so many months earlier, or that month's last day."""
     year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
     return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
 
@@ -381,7 +381,7 @@ def _sealer(settings: Settings, tenant: str) -> Sealer:
 
 
 def _signed(settings: Settings, request: Request, person: str, key_file: Path) -> dict[str, Any]:
-    """The request's row, after the person signed it: what is signed is the digest of the sealed body."""
+    """Sign the digest of a request's sealed body as the person and return the request's row."""
     row = _row(settings, request)
     approvers.approve(settings, APPROVAL, hashlib.sha256(row["body"]).hexdigest(), person, key_file)
     return row

@@ -45,13 +45,13 @@ def restrict(settings: Settings, request: Request) -> None:
     name = _selector(_workspace(settings), request.tenant, request.selector)
     table = restrictions
     with database.writing(settings) as connection:
-        mine = (table.c.tenant == request.tenant) & (table.c.selector == name)
-        row = connection.execute(select(table).where(mine)).first()
+        same = (table.c.tenant == request.tenant) & (table.c.selector == name)
+        row = connection.execute(select(table).where(same)).first()
         values = {"request_id": request.request_id, "since": database.now(), "until": None, "confidential": False}
         if row is None:
             connection.execute(insert(table).values(tenant=request.tenant, selector=name, **values))
         elif row.until is not None:
-            connection.execute(update(table).where(mine).values(**values))
+            connection.execute(update(table).where(same).values(**values))
         audit.append(connection, [_entry("restrict", request)])
 
 
@@ -59,8 +59,8 @@ def lift(settings: Settings, request: Request) -> bool:
     """End the restriction of whom a request is about; whether there was one."""
     name, table = _selector(_workspace(settings), request.tenant, request.selector), restrictions
     with database.writing(settings) as connection:
-        mine = (table.c.tenant == request.tenant) & (table.c.selector == name)
-        ended = connection.execute(update(table).where(mine, table.c.until.is_(None)).values(until=database.now()))
+        same = (table.c.tenant == request.tenant) & (table.c.selector == name)
+        ended = connection.execute(update(table).where(same, table.c.until.is_(None)).values(until=database.now()))
         if ended.rowcount:
             audit.append(connection, [_entry("restrict-lift", request)])
     return bool(ended.rowcount)
@@ -140,15 +140,15 @@ def _marked_tenants(connection: Connection) -> set[str]:
 
 def _marks(files: DataFiles, tenant: str, whom: Sequence[Selector], since: datetime | None) -> set[str]:
     """Marks of what some persons' rows are found by, in the data files that came since."""
-    found: set[str] = set()
+    marks: set[str] = set()
     for selector in whom:
         if selector.kind == "account":
             name = KeyName("billing", tenant, EVERY_MONTH, "restriction")
             secret = files.workspace.keyring.key(name).secret
-            found.update(_hex(tokens.mac([pa.array([selector.value])], secret)))
+            marks.update(_hex(tokens.mac([pa.array([selector.value])], secret)))
         for day in _dates(files.workspace.settings, tenant, since):
-            found.update(_of_date(files, tenant, day, selector))
-    return found
+            marks.update(_of_date(files, tenant, day, selector))
+    return marks
 
 
 def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]:
@@ -184,16 +184,16 @@ def _hidden_ids(files: DataFiles, view: str, tenant: str, ids: pa.Array) -> list
 
 
 def _hex(ids: pa.Array) -> list[str]:
-    return [one.hex() for one in ids.to_pylist()]
+    return [view_id.hex() for view_id in ids.to_pylist()]
 
 
 def _write(settings: Settings, tenant: str, marks: set[str], *, replace: bool) -> int:
     """Add a tenant's marks, or put them in the place of those that are there; in an order that tells nothing."""
     table = restrictions
-    mine = (table.c.tenant == tenant) & (table.c.request_id == MARK)
+    marked = (table.c.tenant == tenant) & (table.c.request_id == MARK)
     with database.writing(settings) as connection:
         if replace:
-            connection.execute(delete(table).where(mine))
+            connection.execute(delete(table).where(marked))
         known = set(connection.execute(select(table.c.selector).where(table.c.tenant == tenant)).scalars())
         common = {"tenant": tenant, "request_id": MARK, "since": database.now(), "confidential": False}
         rows = [{**common, "selector": selector} for selector in sorted(marks - known)]
@@ -222,7 +222,7 @@ class Hidden:
         return where | pc.coalesce(pc.field("account").isin(pa.array(self.accounts, pa.string())), pc.scalar(False))
 
     def derived(self, table: pa.Table) -> np.ndarray:
-        """Which rows of a derived table are hidden: those of an account that is."""
+        """Return the rows of a derived table that are hidden (bool, shape [rows]): those of an account that is."""
         if "account_token" in table.column_names:
             return np.asarray(pc.is_in(table["account_token"], pa.array(_hex(self.ids), pa.string())))
         if "account" in table.column_names:
@@ -252,8 +252,8 @@ def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]
 
 
 def _marks_of(connection: Connection, tenant: str) -> pa.Array:
-    mine = (restrictions.c.tenant == tenant) & (restrictions.c.request_id == MARK)
-    marks = connection.execute(select(restrictions.c.selector).where(mine)).scalars()
+    marked = (restrictions.c.tenant == tenant) & (restrictions.c.request_id == MARK)
+    marks = connection.execute(select(restrictions.c.selector).where(marked)).scalars()
     return pa.array([bytes.fromhex(mark) for mark in marks], tokens.ID_TYPE)
 
 
@@ -266,7 +266,7 @@ def _committed_since(connection: Connection, tenant: str, since: datetime | None
 
 
 def _accounts(settings: Settings, connection: Connection, tenant: str) -> list[str]:
-    """Every account that a billing row of the tenant may have: each has its sums in the derived table."""
+    """Return every account that a billing row of the tenant may have: each has its sums in the derived table."""
     used: Any = connection.execute(
         select(billing_usage_daily.c.account).where(billing_usage_daily.c.tenant == tenant).distinct()
     ).scalars()

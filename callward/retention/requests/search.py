@@ -64,15 +64,15 @@ class Found:
 
 
 def secrets(workspace: Workspace, tenant: str, month: str) -> Secrets:
-    """The secrets of a tenant's month (YYYY-MM). No key is minted for it."""
+    """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
     names = [
         KeyName("billing-numbers", tenant, month, "token"),
         KeyName("assurance", tenant, month, "account"),
         KeyName("billing", tenant, month, "id"),
         KeyName("assurance", tenant, month, "id"),
     ]
-    found = workspace.keyring.existing(names)
-    return Secrets(*(found[name].secret if name in found else None for name in names))
+    existing = workspace.keyring.existing(names)
+    return Secrets(*(existing[name].secret if name in existing else None for name in names))
 
 
 def search(
@@ -84,7 +84,7 @@ def search(
     before: datetime | None = None,
     known: pa.Array | None = None,
 ) -> Found:
-    """Rows of a tenant's date (ISO) that are of the selector and began before a moment (naive UTC).
+    """Return the rows of a tenant's date (ISO) that are of the selector and began before a moment (naive UTC).
 
     `known`: record ids of which is known already that they are the person's.
     """
@@ -100,7 +100,7 @@ def search(
 
 
 def record_ids(files: DataFiles, hits: Sequence[Hit], id_secret: bytes | None) -> pa.Array:
-    """The record ids behind rows of one view and month, by the view's id secret."""
+    """Return the record ids behind rows of one view and month, by the view's id secret."""
     words = [files.ids(hit.file)[hit.rows] for hit in hits]
     if not words or id_secret is None:
         return pa.array([], tokens.ID_TYPE)
@@ -109,8 +109,8 @@ def record_ids(files: DataFiles, hits: Sequence[Hit], id_secret: bytes | None) -
 
 def _billed(files: DataFiles, file: DataFile, selector: Selector, month: Secrets) -> Hit | None:
     if selector.kind == "account":
-        mine = _true(has_value(files.rows(file, ["account"])["account"], selector.value))
-        return Hit(file, mine, mine)
+        of_account = _true(has_value(files.rows(file, ["account"])["account"], selector.value))
+        return Hit(file, of_account, of_account)
     if month.token is None or not file.numbers:
         return None
     rows = files.rows(file, ["calling_token", "called_token"])
@@ -119,14 +119,14 @@ def _billed(files: DataFiles, file: DataFile, selector: Selector, month: Secrets
 
 
 def _assured(files: DataFiles, file: DataFile, selector: Selector, records: pa.Array, month: Secrets) -> Hit | None:
-    mine: Mask = np.zeros(file.rows, np.bool_)
+    matched: Mask = np.zeros(file.rows, np.bool_)
     if len(records) and month.assurance_id is not None:
         ids = tokens.permute(records, month.assurance_id)
-        mine |= _true(pc.is_in(tokens.from_u64(files.ids(file)), ids))
+        matched |= _true(pc.is_in(tokens.from_u64(files.ids(file)), ids))
     if selector.kind == "account" and month.account is not None:
         token = tokens.mac([pa.array([selector.value])], month.account)[0]
-        mine |= _true(pc.equal(files.rows(file, ["account_token"])["account_token"], token))
-    return Hit(file, mine, mine)
+        matched |= _true(pc.equal(files.rows(file, ["account_token"])["account_token"], token))
+    return Hit(file, matched, matched)
 
 
 def _earlier(files: DataFiles, hit: Hit, before: datetime | None) -> Hit:

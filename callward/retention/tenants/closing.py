@@ -38,7 +38,7 @@ class Left:
 
 
 def decide(settings: Settings, tenant: str, keep_floors: bool, person: str, key_file: Path) -> Left | None:
-    """A person's word that the tenant leaves: the first one's is kept, the second one's puts it in force.
+    """Take a person's word that the tenant leaves: the first one's is kept, the second one's puts it in force.
 
     None while one is missing. The same person's again changes nothing; another `keep_floors` is another proposal,
     which takes the place of one that waits.
@@ -82,12 +82,12 @@ def _propose(settings: Settings, tenant: str, keep_floors: bool, person: str, ke
 
 
 def _put_in_force(settings: Settings, row: Row[Any], person: str) -> None:
-    mine = (policies.c.tenant == row.tenant) & (policies.c.version == row.version) & (policies.c.state == PROPOSED)
+    same = (policies.c.tenant == row.tenant) & (policies.c.version == row.version) & (policies.c.state == PROPOSED)
     with database.writing(settings) as connection:
         if {row.proposed_by, person} - approvers.approved_by(connection, KIND, row.digest):
             raise Problem(f"the closing of {row.tenant} lacks a valid signature; propose it again")
         values = {"state": DECIDED, "activated_by": person, "activated_at": database.now()}
-        if connection.execute(update(policies).where(mine).values(**values)).rowcount:
+        if connection.execute(update(policies).where(same).values(**values)).rowcount:
             audit.append(connection, [_entry("tenant-close", row.tenant, row.digest, person)])
 
 

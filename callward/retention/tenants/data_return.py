@@ -49,18 +49,18 @@ class Envelope:
         return {"recipient": self.recipient, "ephemeral": self.ephemeral, "wrapped": self.wrapped}
 
     def seal(self, name: str, data: bytes | memoryview) -> bytes:
-        """A file's content sealed, bound to its name."""
+        """Return a file's content sealed, bound to its name."""
         nonce = os.urandom(_NONCE_BYTES)
         return _MAGIC + nonce + AESGCM(self.key).encrypt(nonce, data, name.encode())
 
 
 def public_key(text: str) -> bytes:
-    """A recipient's X25519 public key (32 bytes) from PEM or 64 hex digits; raises UsageProblem for anything else."""
+    """Return an X25519 public key (32 bytes) from PEM or 64 hex digits; raises UsageProblem for anything else."""
     try:
         if text.lstrip().startswith("-----BEGIN"):
-            found = serialization.load_pem_public_key(text.encode())
-            if isinstance(found, X25519PublicKey):
-                return found.public_bytes_raw()
+            key = serialization.load_pem_public_key(text.encode())
+            if isinstance(key, X25519PublicKey):
+                return key.public_bytes_raw()
         elif len(text.strip()) == 64:
             return bytes.fromhex(text.strip())
     except ValueError:
@@ -69,50 +69,50 @@ def public_key(text: str) -> bytes:
 
 
 def private_key(path: Path) -> X25519PrivateKey:
-    """A recipient's private key from a PEM file without a passphrase; raises UsageProblem without its content."""
+    """Return a private key from a PEM file without a passphrase; raises UsageProblem, without the file's content."""
     try:
-        found = serialization.load_pem_private_key(path.read_bytes(), None)
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
         raise UsageProblem(f"the key file {path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError):
-        found = None
-    if not isinstance(found, X25519PrivateKey):
+        key = None
+    if not isinstance(key, X25519PrivateKey):
         raise UsageProblem(f"{path} is not an X25519 private key in PEM")
-    return found
+    return key
 
 
 def envelope(recipient: bytes) -> Envelope:
-    """A fresh key, wrapped for a recipient."""
+    """Return a fresh key, wrapped for a recipient; raises UsageProblem for a key that nothing can be wrapped for."""
     key, pair = os.urandom(32), X25519PrivateKey.generate()
-    mine = pair.public_key().public_bytes_raw()
+    ephemeral = pair.public_key().public_bytes_raw()
     try:
         shared = pair.exchange(X25519PublicKey.from_public_bytes(recipient))
     except ValueError:
         raise UsageProblem("the recipient's key is none that a secret can be agreed with") from None
-    wrapped = AESGCM(_wrapping(shared, mine, recipient)).encrypt(bytes(_NONCE_BYTES), key, _WRAP)
-    return Envelope(recipient.hex(), mine.hex(), base64.b64encode(wrapped).decode(), key)
+    wrapped = AESGCM(_wrapping(shared, ephemeral, recipient)).encrypt(bytes(_NONCE_BYTES), key, _WRAP)
+    return Envelope(recipient.hex(), ephemeral.hex(), base64.b64encode(wrapped).decode(), key)
 
 
 def _wrapping(shared: bytes, ephemeral: bytes, recipient: bytes) -> bytes:
-    """The wrapping key. It wraps one key once, so its nonce may be constant."""
+    """Return the wrapping key. It wraps one key once, so its nonce may be constant."""
     return HKDF(hashes.SHA256(), 32, None, _WRAP + ephemeral + recipient).derive(shared)
 
 
 def opened(manifest: dict[str, Any], private: X25519PrivateKey) -> Envelope:
-    """The envelope of a manifest, by the recipient's private key; raises Problem where it is another's."""
-    told = manifest["envelope"]
+    """Return the envelope of a manifest, by the recipient's private key; raises Problem where it is another's."""
+    sealed = manifest["envelope"]
     try:
-        ephemeral, wrapped = bytes.fromhex(told["ephemeral"]), base64.b64decode(told["wrapped"], validate=True)
+        ephemeral, wrapped = bytes.fromhex(sealed["ephemeral"]), base64.b64decode(sealed["wrapped"], validate=True)
         shared = private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
-        mine = private.public_key().public_bytes_raw()
-        key = AESGCM(_wrapping(shared, ephemeral, mine)).decrypt(bytes(_NONCE_BYTES), wrapped, _WRAP)
+        recipient = private.public_key().public_bytes_raw()
+        key = AESGCM(_wrapping(shared, ephemeral, recipient)).decrypt(bytes(_NONCE_BYTES), wrapped, _WRAP)
     except (InvalidTag, ValueError, binascii.Error):
         raise Problem("this private key does not open what was handed over: it is sealed for another one") from None
-    return Envelope(told["recipient"], told["ephemeral"], told["wrapped"], key)
+    return Envelope(sealed["recipient"], sealed["ephemeral"], sealed["wrapped"], key)
 
 
 def unseal(envelope: Envelope, name: str, blob: bytes) -> bytes:
-    """A file's content; raises Problem where it was altered or belongs elsewhere."""
+    """Return a file's content; raises Problem where it was altered or belongs elsewhere."""
     body = blob[len(_MAGIC) :]
     if not blob.startswith(_MAGIC):
         raise Problem(f"{name} is not of a format that this release knows")
@@ -126,7 +126,7 @@ def unseal(envelope: Envelope, name: str, blob: bytes) -> bytes:
 
 
 def canonical(manifest: dict[str, Any]) -> bytes:
-    """The bytes that are signed."""
+    """Return the bytes that are signed."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"), default=str).encode()
 
 
@@ -135,7 +135,7 @@ def to_sign(manifest: bytes) -> bytes:
 
 
 def read(folder: Path, signer: str = "") -> dict[str, Any]:
-    """The manifest of a hand-over, after its signature was checked and every file compared with it.
+    """Return the manifest of a hand-over, after its signature was checked and every file compared with it.
 
     `signer`: the public key (hex) that it must be signed by; without it the manifest's own is taken, which proves that
     nothing was altered since, not who signed. Raises Problem in one sentence.

@@ -54,12 +54,12 @@ class Certificate:
 
     @property
     def key_ids(self) -> list[str]:
-        """The keys whose destruction it certifies."""
+        """Return the keys whose destruction it certifies."""
         return [key["key_id"] for key in self.body["keys"]]
 
 
 def folder(settings: Settings) -> Path:
-    """Where certificates lie as files: the JSON and a page to print."""
+    """Return where certificates lie as files: the JSON and a page to print."""
     return settings.folder / "certificates"
 
 
@@ -74,15 +74,15 @@ def issue(settings: Settings, disposal_id: str, facts: Facts, today: date) -> Ce
     """
     looked_at = checks.of_disposal(settings, disposal_id, [t.key_id for t in facts.tombstones], quick=True)
     with database.writing(settings) as connection:
-        made = _standing(connection, disposal_id, facts, today)
-        made = made or _add(settings, connection, disposal_id, facts, looked_at, today)
+        certificate = _standing(connection, disposal_id, facts, today)
+        certificate = certificate or _add(settings, connection, disposal_id, facts, looked_at, today)
     point("certificate-issued")
-    write_files(settings, made)
-    return made
+    write_files(settings, certificate)
+    return certificate
 
 
 def _standing(connection: Connection, disposal_id: str, facts: Facts, today: date) -> Certificate | None:
-    """The disposal's newest certificate, unless it was pending and is so no more."""
+    """Return the disposal's newest certificate, unless it was pending and is so no more."""
     query = select(certificates).where(certificates.c.disposal_id == disposal_id).order_by(certificates.c.seq.desc())
     row = connection.execute(query.limit(1)).first()
     waits = facts.deletion_pending_until is not None and facts.deletion_pending_until >= today
@@ -94,17 +94,17 @@ def _add(
 ) -> Certificate:
     seq, prev = _head(connection)
     certificate_id = runs.new_id()
-    found = findings.known(settings, connection, disposal_id, facts, looked_at)
-    body = statement.body(settings, certificate_id, facts, found, today)
+    known = findings.known(settings, connection, disposal_id, facts, looked_at)
+    body = statement.body(settings, certificate_id, facts, known, today)
     audit_seq, audit_head = audit.head(connection)
     body["chain"] = {"seq": seq + 1, "previous": prev, "audit_seq": audit_seq, "audit_head": audit_head}
     body["issued_at"] = database.now().isoformat(timespec="seconds") + "Z"
     document = _signed(settings, body)
-    made = Certificate(
+    certificate = Certificate(
         certificate_id, seq + 1, disposal_id, body["status"].lower(), document, _hash(seq + 1, prev, document)
     )
-    _insert(connection, made, prev)
-    return made
+    _insert(connection, certificate, prev)
+    return certificate
 
 
 def _head(connection: Connection) -> tuple[int, str]:
@@ -125,31 +125,36 @@ def _hash(seq: int, prev: str, document: str) -> str:
     return hashlib.sha256(f"{_TAG}|{seq}|{prev}|{document}".encode()).hexdigest()
 
 
-def _insert(connection: Connection, made: Certificate, prev: str) -> None:
+def _insert(connection: Connection, certificate: Certificate, prev: str) -> None:
     connection.execute(
         insert(certificates).values(
-            seq=made.seq,
-            certificate_id=made.certificate_id,
-            disposal_id=made.disposal_id,
-            status=made.status,
-            document=made.document,
+            seq=certificate.seq,
+            certificate_id=certificate.certificate_id,
+            disposal_id=certificate.disposal_id,
+            status=certificate.status,
+            document=certificate.document,
             prev=prev,
-            hash=made.hash,
+            hash=certificate.hash,
             issued_at=database.now(),
         )
     )
-    subject = f"{made.certificate_id} {made.hash}"
-    audit.append(connection, [audit.Entry(ROLE, EVENT, subject, f"disposal {made.disposal_id}, {made.status}")])
+    subject = f"{certificate.certificate_id} {certificate.hash}"
+    audit.append(
+        connection, [audit.Entry(ROLE, EVENT, subject, f"disposal {certificate.disposal_id}, {certificate.status}")]
+    )
 
 
-def write_files(settings: Settings, made: Certificate) -> list[Path]:
+def write_files(settings: Settings, certificate: Certificate) -> list[Path]:
     """Write the certificate as JSON and as a page to print; both are whole on disk when this returns."""
     where = folder(settings)
     where.mkdir(parents=True, exist_ok=True, mode=0o750)
-    contents = {".json": made.document + "\n", ".html": certificate_page.page(made.body, made.hash)}
+    contents = {
+        ".json": certificate.document + "\n",
+        ".html": certificate_page.page(certificate.body, certificate.hash),
+    }
     written = []
     for suffix, text in contents.items():
-        path = where / (made.certificate_id + suffix)
+        path = where / (certificate.certificate_id + suffix)
         with replacing(path) as file:
             file.write(text.encode())
         written.append(path)
@@ -166,7 +171,7 @@ def list_certificates(settings: Settings) -> list[Certificate]:
 
 
 def read(settings: Settings, certificate_id: str) -> Certificate:
-    """A certificate of the register by its id; raises UsageProblem for one that it does not have."""
+    """Return a certificate of the register by its id; raises UsageProblem for one that it does not have."""
     with database.reading(settings) as connection:
         row = _row(connection, certificate_id)
     if row is None:
@@ -188,7 +193,7 @@ def _certificate(row: Row[Any]) -> Certificate:
 
 
 def verify(settings: Settings, reference: str | Path, *, quick: bool = False) -> list[Check]:
-    """Every check of a certificate, given as a file (wherever it was copied to) or by its id.
+    """Make every check of a certificate, given as a file (wherever it was copied to) or by its id.
 
     First the document: its signature, the register's word for it, its place in the chain, its counts. Then the disposal
     that it speaks of, as the disk and the registers are now (checks.py). A document that is none, or whose
@@ -204,10 +209,10 @@ def verify(settings: Settings, reference: str | Path, *, quick: bool = False) ->
         return [signature]
     body = parsed["body"]
     with database.reading(settings) as connection:
-        found = [signature, _registered(connection, body, document), *_chain(connection, body)]
-        found.append(_counts(connection, body))
+        outcomes = [signature, _registered(connection, body, document), *_chain(connection, body)]
+        outcomes.append(_counts(connection, body))
     key_ids = [key["key_id"] for key in body["keys"]]
-    return found + checks.of_disposal(settings, body["identity"]["disposal_id"], key_ids, quick=quick)
+    return outcomes + checks.of_disposal(settings, body["identity"]["disposal_id"], key_ids, quick=quick)
 
 
 def _document(settings: Settings, reference: str | Path) -> bytes:
@@ -220,7 +225,7 @@ def _document(settings: Settings, reference: str | Path) -> bytes:
 
 
 def _parsed(document: bytes) -> dict[str, Any] | None:
-    """A certificate of this version, byte for byte as it would be written; None for anything else."""
+    """Return a certificate of this version, byte for byte as it would be written; None for anything else."""
     try:
         parsed = json.loads(document)
         whole = document == (canonical(parsed) + "\n").encode()
@@ -255,7 +260,7 @@ def _registered(connection: Connection, body: dict[str, Any], document: bytes) -
 
 
 def _chain(connection: Connection, body: dict[str, Any]) -> Iterator[Check]:
-    """The hash, the link to the certificate before, the link from the one after, and the audit log's word for them."""
+    """Check the hash, the links to the certificate before and from the one after, and the audit log's word for them."""
     seq = body["chain"]["seq"]
     near = select(certificates).where(certificates.c.seq.between(seq - 1, seq + 1))
     rows = {row.seq: row for row in connection.execute(near)}
@@ -283,7 +288,7 @@ def _audited(connection: Connection, row: Row[Any] | None, body: dict[str, Any])
 
 
 def _not_audited(connection: Connection, row: Row[Any] | None, chain: dict[str, Any]) -> str:
-    """What the audit log says against a certificate, "" for nothing."""
+    """Return what the audit log says against a certificate, "" for nothing."""
     a = audit_log.c
     head = connection.execute(select(a.hash).where(a.seq == chain["audit_seq"])).scalar() or GENESIS
     if head != chain["audit_head"]:
@@ -302,7 +307,7 @@ def _not_audited(connection: Connection, row: Row[Any] | None, chain: dict[str, 
 
 
 def _counts(connection: Connection, body: dict[str, Any]) -> Check:
-    """The certificate's numbers against the registers: rows by view and end, and what went by class."""
+    """Compare the certificate's numbers with the registers: rows by view and end, and what went by class."""
     disposal_id = body["identity"]["disposal_id"]
     ends, ends_sha256 = findings.row_counts(connection, disposal_id)
     if body["row_counts"] != {"by_end": ends, "sha256": ends_sha256}:

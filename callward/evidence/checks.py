@@ -80,7 +80,7 @@ def removed_files(connection: Connection, disposal_id: str) -> list[Any]:
 
 
 def _named(connection: Connection) -> list[Any]:
-    """Files that the register says are on disk: those that count, and those whose readers may not be through yet."""
+    """Return the files that the register says are on disk: those that count, and those that may still be read."""
     f = lake_files.c
     query = select(f.file_id, f.view, f.path, f.bytes, f.sha256, f.superseded_at).where(f.removed_at.is_(None))
     return list(connection.execute(query))
@@ -94,7 +94,7 @@ def _absent(removed: Sequence[Any], there: Mapping[str, int]) -> Check:
 
 
 def _versionless(store: Store) -> Iterator[Check]:
-    """Whether a removed object is gone, or lives on as an old version of itself; nothing of a folder."""
+    """Check whether a removed object is gone, or lives on as an old version of itself; nothing of a folder."""
     try:
         kept = store.versions()
     except StoreProblem as problem:
@@ -107,7 +107,7 @@ def _versionless(store: Store) -> Iterator[Check]:
 
 
 def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
-    """Each key has its tombstone and no blob, and the root that wrapped it is gone from every place that is known."""
+    """Check that each key has its tombstone and no blob, and that the root that wrapped it is gone wherever known."""
     with database.reading(settings) as connection:
         rows = {row.key_id: row for row in _key_rows(connection, key_ids)}
     unknown = [key_id for key_id in key_ids if key_id not in rows]
@@ -123,8 +123,8 @@ def keys_dead(settings: Settings, key_ids: Sequence[str]) -> Check:
 
 
 def _key_rows(connection: Connection, key_ids: Collection[str]) -> Iterator[Any]:
-    for some in database.batches(key_ids):
-        yield from connection.execute(select(keys).where(keys.c.key_id.in_(some)))
+    for batch in database.batches(key_ids):
+        yield from connection.execute(select(keys).where(keys.c.key_id.in_(batch)))
 
 
 def _unswept(connection: Connection) -> set[str]:
@@ -142,7 +142,7 @@ def _no_orphans(named: Sequence[Any], there: Mapping[str, int], unswept: Collect
 
 
 def _run_of(path: str) -> str:
-    """The run that wrote a file: its name begins with it."""
+    """Return the run that wrote a file: its name begins with it."""
     return Path(path).name.lstrip(".").split("-", 1)[0]
 
 
@@ -170,15 +170,15 @@ def _sha256(store: Store, path: str) -> str:
 
 
 def foots(connection: Connection, disposal_id: str) -> Check:
-    """Promise 1 to the end of life, for every input file of a disposal: accepted = present + what retention took out.
+    """Check every input file of a disposal to the end of life: accepted = present + what retention took out.
 
     And what retention took out to hold it is there, in held copies, unless its hold was released.
     """
     touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id).distinct()
     file_nos = sorted(connection.execute(touched).scalars())
     counts = _Counts()
-    for some in database.batches(file_nos):
-        counts.add(connection, some)
+    for batch in database.batches(file_nos):
+        counts.add(connection, batch)
     wrong = [sentence for n in file_nos if (sentence := counts.trouble(n))]
     if wrong:
         return Check(FOOT, False, f"{wrong[0]} ({len(wrong)} of {_count(file_nos, 'input file')} wrong)")
@@ -207,7 +207,7 @@ class _Counts:
         self.held.subtract(_sums(connection, row_ends, file_nos, _ended("unheld")))
 
     def trouble(self, n: int) -> str:
-        """What is wrong with an input file's counts, "" for nothing."""
+        """Return what is wrong with an input file's counts, "" for nothing."""
         if self.accepted[n] != self.present[n] + self.left[n]:
             where = f"{self.present[n]} are present and {self.left[n]} left"
             return f"input file {n}: {self.accepted[n]} rows were accepted, but {where}"
@@ -226,15 +226,15 @@ def _ended(*ends: str) -> ColumnElement[bool]:
 
 
 def _sums(connection: Connection, table: Any, file_nos: Sequence[int], where: ColumnElement[bool]) -> dict[int, int]:
-    """Rows by input file."""
+    """Sum rows by input file."""
     query = select(table.c.file_no, func.sum(table.c.rows).label("rows")).where(table.c.file_no.in_(file_nos), where)
     return {row.file_no: int(row.rows) for row in connection.execute(query.group_by(table.c.file_no))}
 
 
-def _first(found: Sequence[str], one: str) -> str:
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return f"{one} {found[0]}{more}"
+def _first(names: Sequence[str], noun: str) -> str:
+    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    return f"{noun} {names[0]}{more}"
 
 
-def _count(found: Collection[Any], one: str) -> str:
-    return f"{len(found):,} {one if len(found) == 1 else one + 's'}"
+def _count(items: Collection[Any], noun: str) -> str:
+    return f"{len(items):,} {noun if len(items) == 1 else noun + 's'}"

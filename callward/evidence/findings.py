@@ -128,10 +128,10 @@ def known(settings: Settings, connection: Connection, disposal_id: str, facts: F
 
 
 def _keys(connection: Connection, key_ids: set[str]) -> dict[str, Any]:
-    found = {}
-    for some in database.batches(sorted(key_ids)):
-        found.update({row.key_id: row for row in connection.execute(select(keys).where(keys.c.key_id.in_(some)))})
-    return found
+    rows = {}
+    for batch in database.batches(sorted(key_ids)):
+        rows.update({row.key_id: row for row in connection.execute(select(keys).where(keys.c.key_id.in_(batch)))})
+    return rows
 
 
 def _root_states(connection: Connection, root_ids: Sequence[str]) -> dict[str, str]:
@@ -139,7 +139,7 @@ def _root_states(connection: Connection, root_ids: Sequence[str]) -> dict[str, s
 
 
 def _files_under(connection: Connection, tombstones: Sequence[rotation.Tombstone]) -> Counter[str]:
-    """How many data files, of this disposal or an earlier one, lay under each destroyed key."""
+    """Count the data files, of this disposal or an earlier one, that lay under each destroyed key."""
     wanted, counted = {t.key_id for t in tombstones}, Counter[str]()
     months = sorted(t.name.month for t in tombstones)
     if months:
@@ -151,7 +151,7 @@ def _files_under(connection: Connection, tombstones: Sequence[rotation.Tombstone
 
 
 def row_counts(connection: Connection, disposal_id: str) -> tuple[list[dict[str, Any]], str]:
-    """Rows by view and end, and the SHA-256 of the same by input file: so that each of them can be proved later."""
+    """Count rows by view and end; with the SHA-256 of the same by input file, so that each can be proved later."""
     query = select(row_ends).where(row_ends.c.disposal_id == disposal_id)
     lines = sorted((row.view, row.end, row.file_no, int(row.rows)) for row in connection.execute(query))
     sums = []
@@ -162,11 +162,11 @@ def row_counts(connection: Connection, disposal_id: str) -> tuple[list[dict[str,
 
 
 def _derived(connection: Connection, disposal_id: str) -> list[dict[str, Any]]:
-    """Derived rows that stay after the rows they were made of: sums that name nobody, or that a hold keeps."""
+    """Return derived rows that stay after the rows they were made of: sums that name nobody, or that a hold keeps."""
     f = frozen_derived.c
     query = select(f.table_name, f.tenant, func.sum(f.rows).label("rows")).where(f.disposal_id == disposal_id)
-    found = connection.execute(query.group_by(f.table_name, f.tenant).order_by(f.table_name, f.tenant))
-    return [{"tenant": row.tenant, "table": row.table_name, "rows": int(row.rows)} for row in found if row.rows]
+    rows = connection.execute(query.group_by(f.table_name, f.tenant).order_by(f.table_name, f.tenant))
+    return [{"tenant": row.tenant, "table": row.table_name, "rows": int(row.rows)} for row in rows if row.rows]
 
 
 def _in_landing(connection: Connection, disposal_id: str) -> int:
@@ -194,16 +194,16 @@ def _activated(connection: Connection) -> dict[str, tuple[str, str]]:
 
 
 def tally(removed: Sequence[Any]) -> list[dict[str, Any]]:
-    """What went by tenant, class and view: files, rows, bytes, event time, and a digest that names every file."""
+    """Count what went by tenant, class and view: files, rows, bytes, event time, and a digest that names every file."""
 
     def group(row: Any) -> tuple[str, str, str]:
         return row.tenant, row.retention_class, row.view
 
-    made = []
-    for (tenant, cls, view), found in groupby(sorted(removed, key=group), key=group):
-        rows = list(found)
+    lines = []
+    for (tenant, cls, view), members in groupby(sorted(removed, key=group), key=group):
+        rows = list(members)
         days = sorted(purge_calendar.about(data_file(row)) for row in rows)
-        made.append(
+        lines.append(
             {
                 "tenant": tenant,
                 "retention_class": cls,
@@ -217,9 +217,9 @@ def tally(removed: Sequence[Any]) -> list[dict[str, Any]]:
                 "manifest_sha256": digest(sorted([row.file_id, row.sha256, row.rows, row.bytes] for row in rows)),
             }
         )
-    return made
+    return lines
 
 
 def data_file(row: Any) -> DataFile:
-    """A row of lake_files as the manifest names it."""
+    """Return a row of lake_files as the manifest names it."""
     return DataFile(**{name: getattr(row, name) for name in DataFile.__dataclass_fields__ if name != "inputs"})

@@ -44,7 +44,7 @@ class Published(NamedTuple):
 
 
 def bound(epsilon: float, delta: float, rho: float = math.inf) -> float:
-    """The most that the advantage of any attacker can be against one unit.
+    """Return the most that the advantage of any attacker can be against one unit.
 
     Of (epsilon, delta)-DP: (e^epsilon - 1 + 2 delta) / (e^epsilon + 1) (Kairouz, Oh, Viswanath 2015, theorem 2.1). Of
     rho-zCDP: sqrt(rho / 2), by Pinsker's inequality, as the divergence of two neighbours is at most rho. The least.
@@ -54,7 +54,7 @@ def bound(epsilon: float, delta: float, rho: float = math.inf) -> float:
 
 
 def auc_bound(advantage: float) -> float:
-    """The area under an attacker's curve whose advantage is nowhere more than this."""
+    """Return the area under an attacker's curve whose advantage is nowhere more than this."""
     return 0.5 + advantage - advantage**2 / 2
 
 
@@ -62,7 +62,7 @@ def auc_bound(advantage: float) -> float:
 
 
 def auc(scores: npt.NDArray[Any], hit: Mask) -> float:
-    """The chance that a hit scores above a miss, ties counting half (the area under the ROC curve); 0.5 for none."""
+    """Return the chance that a hit scores above a miss, ties counting half (area under the ROC curve); 0.5 for none."""
     hits = int(hit.sum())
     misses = len(hit) - hits
     if not hits or not misses:
@@ -87,7 +87,7 @@ def _best_cut(without: Floats, with_: Floats) -> float:
 
 
 def _above(scores: Floats, cuts: Floats) -> Floats:
-    """The share of scores that reach each cut."""
+    """Return the share of scores that reach each cut."""
     return np.asarray(1 - np.searchsorted(np.sort(scores), cuts, side="left") / len(scores))
 
 
@@ -116,7 +116,7 @@ class Membership(NamedTuple):
 
 
 def membership(release: Release, without: Ints, with_: Ints, trials: int = 10_000) -> Membership:
-    """The strong attacker, who knows every row of the data but one unit's: can he tell whether that unit was in?
+    """Play the strong attacker, who knows all rows but one unit's: can he tell whether that unit was in?
 
     Args:
         release: publishes each row of exact figures by itself.
@@ -130,19 +130,19 @@ def membership(release: Release, without: Ints, with_: Ints, trials: int = 10_00
     worlds = [release(np.tile(world[differ], (trials, 1))) for world in (without, with_)]
     towards = (with_ - without)[differ].astype(float)
     scored = [_scores(world, towards, without[differ]) for world in worlds]
-    found = [Membership(advantage(low, high), low, high) for low, high in zip(*scored, strict=True)]
-    return max(found, key=lambda one: one.advantage)
+    memberships = [Membership(advantage(low, high), low, high) for low, high in zip(*scored, strict=True)]
+    return max(memberships, key=lambda outcome: outcome.advantage)
 
 
 def _scores(world: Published, towards: Floats, from_: Ints) -> list[Floats]:
-    """What an attacker may look at: how far the figures lie towards the world with the unit, and what is shown."""
+    """Return what an attacker may look at: how far figures lie towards the world with the unit, and what is shown."""
     moved = np.where(world.shown, world.values - from_, 0) @ towards
     shown = world.shown.sum(-1).astype(float)
     return [np.asarray(moved / np.abs(towards).max()), shown, -shown]
 
 
 def lone_key(shown: Mask, delta: float) -> tuple[float, float]:
-    """How often a key shows that is there for one unit alone, and how often it may.
+    """Return how often a key shows that is there for one unit alone, and how often it may.
 
     Without that unit the key never shows, so whoever sees it is certain: delta bounds its share.
 
@@ -169,7 +169,7 @@ class Differencing(NamedTuple):
 
 
 def differencing(before: Published, after: Published, lonely: Mask, quiet: Mask) -> Differencing:
-    """The difference of two tables over the same cells, where it must give nobody away.
+    """Subtract two tables over the same cells, where the difference must give nobody away.
 
     Args:
         lonely: cells to which one unit's late row came; `quiet` cells to which nothing came.
@@ -189,7 +189,7 @@ def differencing(before: Published, after: Published, lonely: Mask, quiet: Mask)
 
 
 def averaging(runs: Ints, truth: Ints, after: Sequence[int]) -> list[float]:
-    """The share of cells whose exact figure is the rounded mean of the first so many runs.
+    """Return the share of cells whose exact figure is the rounded mean of the first so many runs.
 
     Args:
         runs: what was printed, shape [runs, cells]; truth: shape [cells].
@@ -202,7 +202,7 @@ def averaging(runs: Ints, truth: Ints, after: Sequence[int]) -> list[float]:
 
 
 def unicity(person: Ints, point: Ints, points: int, rng: np.random.Generator, trials: int = 2000) -> float:
-    """The share of persons who are alone with so many of their points (times and places), drawn at random; or NaN.
+    """Return the share of persons alone with so many of their points (times and places), drawn at random; or NaN.
 
     After de Montjoye, Hidalgo, Verleysen, Blondel 2013. Candidates and persons are those of at most ELIGIBLE_CALLS: an
     attacker who seeks a person rules out call centres, and would else find fewer alone. NaN: nobody has so many points.
@@ -219,12 +219,15 @@ def unicity(person: Ints, point: Ints, points: int, rng: np.random.Generator, tr
         return math.nan
     postings = _Postings(who, where)
     drawn = rng.choice(enough, min(trials, len(enough)), replace=False)
-    alone = [postings.alone(rng.choice(where[first[one] : first[one + 1]], points, replace=False)) for one in drawn]
+    alone = [
+        postings.alone(rng.choice(where[first[drawn_person] : first[drawn_person + 1]], points, replace=False))
+        for drawn_person in drawn
+    ]
     return float(np.mean(alone))
 
 
 def _distinct(who: Ints, where: Ints) -> tuple[Ints, Ints]:
-    """Each pair once, in order of (who, where)."""
+    """Return each pair once, in order of (who, where)."""
     size = int(where.max(initial=0)) + 1
     pairs = np.unique(who * size + where)
     return pairs // size, pairs % size
@@ -239,7 +242,7 @@ class _Postings:
         self._first = np.searchsorted(where[order], np.arange(int(where.max(initial=0)) + 2))
 
     def alone(self, points: Ints) -> bool:
-        """Whether one person alone was at all of these points."""
+        """Return whether one person alone was at all of these points."""
         sets = sorted((self._who[self._first[p] : self._first[p + 1]] for p in points), key=len)
         left = sets[0]
         for more in sets[1:]:
@@ -270,7 +273,7 @@ def linkage(
     right: Sequence[npt.NDArray[Any]],
     fits: Callable[[Ints, Ints], Mask] | None = None,
 ) -> Linkage:
-    """Rows of `left` joined with rows of `right` on equal columns, and on whatever else must fit.
+    """Join rows of `left` with rows of `right` on equal columns, and on whatever else must fit.
 
     Args:
         left, right: the columns to join on: integers or text, shape [n] each and [m] each.
@@ -280,34 +283,34 @@ def linkage(
     order = np.argsort(keys[count:], kind="stable")
     ordered = keys[count:][order]
     first, past = (np.searchsorted(ordered, keys[:count], side=side) for side in ("left", "right"))
-    found, partner = past - first, np.full(count, -1)
-    single = np.flatnonzero(found == 1)
+    candidates, partner = past - first, np.full(count, -1)
+    single = np.flatnonzero(candidates == 1)
     partner[single] = order[first[single]]
     if fits is not None:
-        found, partner = _fitting(first, past, order, fits)
-        single = np.flatnonzero(found == 1)
-    return Linkage(len(single) / max(count, 1), float(found.mean()) if count else 0.0, single, partner[single])
+        candidates, partner = _fitting(first, past, order, fits)
+        single = np.flatnonzero(candidates == 1)
+    return Linkage(len(single) / max(count, 1), float(candidates.mean()) if count else 0.0, single, partner[single])
 
 
 def _fitting(first: Ints, past: Ints, order: Ints, fits: Callable[[Ints, Ints], Mask]) -> tuple[Ints, Ints]:
-    """By row of left: how many of the rows with equal columns fit, and one of them."""
-    found, partner = np.zeros(len(first), np.int64), np.full(len(first), -1)
+    """Return by row of left how many of the rows with equal columns fit, and one of them."""
+    candidates, partner = np.zeros(len(first), np.int64), np.full(len(first), -1)
     for row, place in _pairs(first, past):
         other = order[place]
         keep = fits(row, other)
-        found += np.bincount(row[keep], minlength=len(first))
+        candidates += np.bincount(row[keep], minlength=len(first))
         partner[row[keep]] = other[keep]
-    return found, partner
+    return candidates, partner
 
 
 _PAIRS: Final = 1 << 22  # at a time: a join on few columns has many
 
 
 def _codes(left: Sequence[npt.NDArray[Any]], right: Sequence[npt.NDArray[Any]]) -> Ints:
-    """One integer per row of left, then of right: equal where all columns are."""
+    """Return one integer per row of left, then of right: equal where all columns are."""
     code = np.zeros(len(left[0]) + len(right[0]), np.int64)
-    for one, other in zip(left, right, strict=True):
-        values, place = np.unique(np.concatenate([one, other]), return_inverse=True)
+    for left_column, right_column in zip(left, right, strict=True):
+        values, place = np.unique(np.concatenate([left_column, right_column]), return_inverse=True)
         code = np.unique(code * len(values) + place, return_inverse=True)[1]
     return code
 
@@ -327,5 +330,5 @@ def _pairs(first: Ints, past: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 
 def owners_named(owner: npt.NDArray[Any], linked: Linkage) -> float:
-    """The share of owners (accounts) of left rows whose name in the other view a single linked row gives away."""
+    """Return the share of owners (accounts) of left rows whose name in the other view one linked row gives away."""
     return len(np.unique(owner[linked.left])) / max(len(np.unique(owner)), 1)

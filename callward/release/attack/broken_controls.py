@@ -19,7 +19,7 @@ K: Final = EXTERNAL_K
 
 
 def noisy(cells: int, rho: float) -> Release:
-    """The sound one, to compare with: noise for a unit that adds 1 to at most `cells` cells."""
+    """Return the sound release, to compare with: noise for a unit that adds 1 to at most `cells` cells."""
 
     def release(exact: Ints) -> Published:
         drawn, _ = mechanisms.gaussian(exact.ravel(), sensitivity(cells, 1), rho)
@@ -53,7 +53,7 @@ def exact(counts: Ints) -> Published:
 
 
 def shown_at_threshold(trials: int, rho: float, delta: float) -> tuple[Mask, float]:
-    """Whether a key of one unit shows, and the delta stated for it, by a threshold given to OpenDP as it comes.
+    """Return whether a key of one unit shows, and the delta stated for it, by a threshold given to OpenDP as it comes.
 
     A value that equals the threshold is let through, which delta leaves out (github.com/opendp/opendp/issues/2922).
     """

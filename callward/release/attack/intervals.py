@@ -29,7 +29,7 @@ class Intervals(NamedTuple):
 
 
 def intervals(values: Ints, shown: Mask, sums: Mask, totals: Ints, ask: Ints) -> Intervals:
-    """What published sums say of hidden cells.
+    """Return what published sums say of hidden cells.
 
     Args:
         values: the cells' figures, shape [cells]; looked at only where `shown`.
@@ -76,7 +76,7 @@ class _Simplex:
         return -1 if least == -np.inf else int(np.floor(-least + 1e-6))
 
     def _drop_artificial(self) -> None:
-        """Those still in the basis are 0: exchanged for a real column, or their row says nothing new."""
+        """Exchange artificial columns still in the basis (all 0) for real ones, or drop rows that say nothing new."""
         for row in np.flatnonzero(self._basis >= self._columns):
             real = np.flatnonzero(np.abs(self._table[row, : self._columns]) > _TOLERANCE)
             if len(real):
@@ -86,7 +86,7 @@ class _Simplex:
         self._basis = self._basis[kept]
 
     def _minimum(self, cost: Floats) -> float:
-        """The least of cost · x; -inf where there is none."""
+        """Return the least of cost · x; -inf where there is none."""
         stalled, best = 0, np.inf
         while True:
             reduced = cost - cost[self._basis] @ self._table[:, :-1]
@@ -102,7 +102,7 @@ class _Simplex:
             self._pivot(row, column)
 
     def _leaving(self, column: int) -> int:
-        """The row that first becomes 0 as the column grows (of several that whose variable comes first); -1: none."""
+        """Return the row that becomes 0 first as the column grows (of several the first variable's); -1: none."""
         rows = np.flatnonzero(self._table[:, column] > _TOLERANCE)
         if not len(rows):
             return -1

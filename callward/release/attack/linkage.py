@@ -97,18 +97,18 @@ _Compared = Callable[[Mapping[str, Column]], Column]
 
 
 def _by(name: str, step: int = 0) -> _Compared:
-    """A column of either view, in whole steps."""
+    """Return a column of either view, in whole steps."""
     return lambda columns: columns[name] // step if step else columns[name]
 
 
 def _linked(
     views: Views, compared: str, by: list[_Compared], fits: Callable[[Ints, Ints], Mask] | None = None
 ) -> Linked:
-    found = linkage([one(views.billing) for one in by], [one(views.assurance) for one in by], fits)
-    right = views.truth[0][found.left] == views.truth[1][found.right]
+    joined = linkage([column(views.billing) for column in by], [column(views.assurance) for column in by], fits)
+    right = views.truth[0][joined.left] == views.truth[1][joined.right]
     linked = float(right.sum()) / max(len(views.owner), 1)
-    true = found._replace(linked=linked, left=found.left[right], right=found.right[right])
-    return Linked(compared, linked, found.linked - linked, found.candidates, owners_named(views.owner, true))
+    true = joined._replace(linked=linked, left=joined.left[right], right=joined.right[right])
+    return Linked(compared, linked, joined.linked - linked, joined.candidates, owners_named(views.owner, true))
 
 
 def _same_wait(views: Views) -> Callable[[Ints, Ints], Mask]:
@@ -137,7 +137,7 @@ def _carriers(trunks: pa.ChunkedArray, carriers: Mapping[str, str]) -> Ints:
     return _hashed(trunks, lambda name: carriers.get(name, ""))
 
 
-def _hashed(column: pa.ChunkedArray, told: Callable[[str], str]) -> Ints:
+def _hashed(column: pa.ChunkedArray, key_of: Callable[[str], str]) -> Ints:
     encoded = column.cast(pa.string()).fill_null("").combine_chunks().dictionary_encode()
-    hashes = np.array([hash(told(word)) for word in encoded.dictionary.to_pylist()], np.int64)
+    hashes = np.array([hash(key_of(word)) for word in encoded.dictionary.to_pylist()], np.int64)
     return np.asarray(hashes[np.asarray(encoded.indices)], np.int64)

@@ -38,7 +38,7 @@ class Privacy:
         return broken_controls.noisy(self.cells, self.rho)
 
     def bound(self, releases: int = 1) -> float:
-        """The attacker's largest advantage over so many releases of one unit's rows."""
+        """Return the attacker's largest advantage over so many releases of one unit's rows."""
         rho = self.rho * releases
         return bound(mechanisms.epsilon_of(rho, self.delta), self.delta, rho)
 
@@ -76,10 +76,10 @@ def bounded_by_area(traffic: Traffic, cells: int) -> Ints:
 def _bounded(unit: Ints, cell: Ints, cells: int, size: int) -> Ints:
     ones = np.ones((len(unit), 1), np.int64)
     kept = bound_l0(unit.astype(np.uint64), cell.astype(np.uint64), ones, cells, np.array([1]), _SECRET)
-    found = np.zeros(size, np.int64)
+    table = np.zeros(size, np.int64)
     where, counts = sums(kept.cell, kept.counts)
-    found[where.astype(np.int64)] = counts[:, 0]
-    return found
+    table[where.astype(np.int64)] = counts[:, 0]
+    return table
 
 
 # -- suppressed --------------------------------------------------------------------------------------------------------
@@ -93,12 +93,12 @@ def suppressed(traffic: Traffic, k: int, within: Partition | None = None) -> Par
 
 
 def cell_by_cell(traffic: Traffic, k: int) -> Published:
-    """What is usually done: each cell of k subscribers or more, by itself."""
+    """Publish as is usually done: each cell of k subscribers or more, by itself."""
     return Published(calls(traffic), subscribers(traffic) >= k)
 
 
 def leaves(partition: Partition) -> Published:
-    """The cells that stand by themselves, with their figures."""
+    """Return the cells that stand by themselves, with their figures."""
     values, shown = np.zeros(len(partition.group), np.int64), np.zeros(len(partition.group), bool)
     alone = np.flatnonzero(~partition.is_other)
     values[partition.cell[alone]] = partition.stats.counts[alone, 0]
@@ -107,7 +107,7 @@ def leaves(partition: Partition) -> Published:
 
 
 def groups(partition: Partition) -> tuple[Mask, Ints]:
-    """Which cells each published group is of, shape [groups, cells], and its figure."""
+    """Return the cells that each published group is of, shape [groups, cells], and its figure, shape [groups]."""
     numbers = np.arange(len(partition.parent))
     return np.asarray(partition.group[None, :] == numbers[:, None]), partition.stats.counts[:, 0]
 
@@ -116,10 +116,10 @@ def groups(partition: Partition) -> tuple[Mask, Ints]:
 
 
 def areas() -> Mask:
-    """Which cells are of each area, shape [areas, cells]."""
+    """Return the cells of each area (bool, shape [areas, cells])."""
     return np.asarray(np.arange(DAY_CELLS)[None, :] // len(DIRECTIONS) == np.arange(AREAS)[:, None])
 
 
 def directions() -> Mask:
-    """Which cells are of each direction, shape [directions, cells]."""
+    """Return the cells of each direction (bool, shape [directions, cells])."""
     return np.asarray(np.arange(DAY_CELLS)[None, :] % len(DIRECTIONS) == np.arange(len(DIRECTIONS))[:, None])

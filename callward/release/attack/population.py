@@ -113,7 +113,7 @@ class Scene(NamedTuple):
 
 
 def scene(seed: int, calls: int, k: int = 15) -> Scene:
-    """About `calls` calls of one day, and victims among them.
+    """Draw about `calls` calls of one day, and victims among them; raises ValueError for too few calls.
 
     Args:
         calls: at least FEWEST_CALLS: fewer leave no room for victims.
@@ -134,19 +134,19 @@ def _crowd(rng: np.random.Generator, calls: int) -> Traffic:
     unit = _callers(rng, calls, subscribers)
     home = _zipf(rng, subscribers)[unit]
     area = np.where(rng.random(calls) < _AT_HOME, home, _zipf(rng, calls))
-    made = _course(rng, calls)
+    course = _course(rng, calls)
     return Traffic(
         unit=unit + 1,
         account=(unit / _SUBSCRIBERS_EACH).astype(np.int64) + 1,
         area=area,
         direction=np.searchsorted([0.40, 0.85], rng.random(calls)),
         late=rng.random(calls) < _LATE,
-        **made,
+        **course,
     )
 
 
 def _callers(rng: np.random.Generator, calls: int, subscribers: int) -> Ints:
-    """Who calls: subscribers by a lognormal law; the first ones are call centres."""
+    """Draw who calls: subscribers by a lognormal law; the first ones are call centres."""
     weight = rng.lognormal(0, 1.1, subscribers)
     weight[:_CALL_CENTRES] = 0
     weight *= (1 - _CENTRES_SHARE) / weight.sum()
@@ -159,7 +159,7 @@ def _zipf(rng: np.random.Generator, count: int) -> Ints:
 
 
 def _course(rng: np.random.Generator, count: int) -> dict[str, Ints]:
-    """When calls start and how they go on: a delay, a ringing time and a talk time, all in ms."""
+    """Draw when calls start and how they go on: a delay, a ringing time and a talk time, all in ms."""
     hour = picked(rng, count, np.array(CALLS_BY_HOUR, float))
     answered = rng.random(count) < _ANSWERED
     talk = np.clip(rng.lognormal(11.2, 1.2, count), 1, 4 * 3_600_000).astype(np.int64)

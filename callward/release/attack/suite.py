@@ -107,7 +107,7 @@ class Control(NamedTuple):
 
 
 def once(draw: Draw, runs: int) -> Ints:
-    """What a write-once ledger prints: one draw, and the same bytes every time."""
+    """Return what a write-once ledger prints: one draw, and the same bytes every time."""
     return np.tile(draw(), (runs, 1))
 
 
@@ -120,7 +120,7 @@ class AttackSuite:
         self.effort = effort or Effort()
 
     def attacks(self) -> Iterator[Attack]:
-        """Every attack on raw, threshold and dp."""
+        """Yield every attack on raw, threshold and dp."""
         yield self.correction()
         yield self.two_grains()
         yield self.totals()
@@ -131,7 +131,7 @@ class AttackSuite:
     # -- differencing --------------------------------------------------------------------------------------------------
 
     def correction(self) -> Attack:
-        """The release minus the one before late rows came."""
+        """Subtract the release before late rows came from the one after."""
         before, after = self._on_time, self._traffic
         kinds = {
             RAW: [Published.all_of(mechanisms_under_test.subscribers(traffic)) for traffic in (before, after)],
@@ -141,11 +141,11 @@ class AttackSuite:
             ],
         }
         lonely, quiet = self._late_cells()
-        found = {kind: differencing(first, second, lonely, quiet) for kind, (first, second) in kinds.items()}
+        differences = {kind: differencing(first, second, lonely, quiet) for kind, (first, second) in kinds.items()}
         exact = [self._bounded(before), self._bounded(after)]
-        pairs = [[self._noise(one) for one in exact] for _ in range(self.effort.draws)]
+        pairs = [[self._noise(figures) for figures in exact] for _ in range(self.effort.draws)]
         draws = [differencing(first, second, lonely, quiet) for first, second in pairs]
-        found[DP] = draws[0]._replace(auc=float(np.mean([one.auc for one in draws])), exposed=0.0)
+        differences[DP] = draws[0]._replace(auc=float(np.mean([difference.auc for difference in draws])), exposed=0.0)
         most = {DP: auc_bound(self.privacy.bound(releases=2))}
         return Attack(
             "correction",
@@ -153,8 +153,14 @@ class AttackSuite:
             "A release, and its correction after late rows: which cells got one more person?",
             "how well the difference tells a cell with one late person from one with none (area under the curve)",
             0.5,
-            tuple(Figure(kind, one.auc, _late_note(kind, one.exposed), most.get(kind)) for kind, one in found.items()),
-            {kind: {"lonely": one.lonely.tolist(), "quiet": one.quiet.tolist()} for kind, one in found.items()},
+            tuple(
+                Figure(kind, difference.auc, _late_note(kind, difference.exposed), most.get(kind))
+                for kind, difference in differences.items()
+            ),
+            {
+                kind: {"lonely": difference.lonely.tolist(), "quiet": difference.quiet.tolist()}
+                for kind, difference in differences.items()
+            },
         )
 
     @property
@@ -169,7 +175,7 @@ class AttackSuite:
         return lonely, (late == 0) & (self._counts > 0)
 
     def two_grains(self) -> Attack:
-        """The table by area minus the shown cells of the table by area and direction."""
+        """Subtract the shown cells of the table by area and direction from the table by area."""
         raw = self._recovered(
             Published.all_of(self._counts),
             mechanisms_under_test.areas(),
@@ -193,8 +199,10 @@ class AttackSuite:
     def _guessed_by_area(self) -> float:
         exact = self._bounded(self._traffic)
         by_area = mechanisms_under_test.bounded_by_area(self._traffic, self.privacy.cells)
-        found = [_differences(self._noise(exact).values, self._noise(by_area).values) for _ in range(self.effort.draws)]
-        return max(0.0, float(np.mean([self._right(one) for one in found])))
+        differences = [
+            _differences(self._noise(exact).values, self._noise(by_area).values) for _ in range(self.effort.draws)
+        ]
+        return max(0.0, float(np.mean([self._right(difference) for difference in differences])))
 
     def _right(self, estimates: Ints) -> float:
         """Of estimates by area: right for the lone, minus the same answer where the cell is empty."""
@@ -206,7 +214,7 @@ class AttackSuite:
     # -- reconstruction ------------------------------------------------------------------------------------------------
 
     def totals(self) -> Attack:
-        """What the totals of a table say of the cells it hides, by linear programming."""
+        """Try what the totals of a table say of the cells it hides, by linear programming."""
         raw = self._recovered(Published.all_of(self._counts), *self._totals)
         ours = self._recovered(self._shown, *mechanisms_under_test.groups(self._partition))
         return Attack(
@@ -226,16 +234,16 @@ class AttackSuite:
     def _guessed(self) -> float:
         exact = self._bounded(self._traffic)
         drawn = [self._noise(exact).values.reshape(AREAS, -1)[:, TRANSIT] for _ in range(self.effort.draws)]
-        return max(0.0, float(np.mean([self._right(one) for one in drawn])))
+        return max(0.0, float(np.mean([self._right(draw) for draw in drawn])))
 
     @cached_property
     def usual_totals(self) -> float:
-        """The same of thresholds on single cells beside true totals: what is usually done."""
+        """Return the same of thresholds on single cells beside true totals: what is usually done."""
         return self._recovered(mechanisms_under_test.cell_by_cell(self._traffic, self.privacy.k), *self._totals)
 
     @cached_property
     def usual_grains(self) -> float:
-        """The same of two tables, each with a threshold of its own."""
+        """Return the same of two tables, each with a threshold of its own."""
         cells = mechanisms_under_test.cell_by_cell(self._traffic, self.privacy.k)
         return self._recovered(cells, mechanisms_under_test.areas(), mechanisms_under_test.calls_by_area(self._traffic))
 
@@ -252,23 +260,23 @@ class AttackSuite:
         return float((table.shown[cells].sum() + exact) / len(cells))
 
     def _recovered_from_both(self) -> float:
-        """Of the table for outside and the finer one within the house, side by side."""
+        """Return what is recovered of the table for outside and the finer one within the house, side by side."""
         inside = mechanisms_under_test.suppressed(self._traffic, INTERNAL_K)
         outside = mechanisms_under_test.suppressed(self._traffic, self.privacy.k, inside)
-        found = [mechanisms_under_test.groups(inside), mechanisms_under_test.groups(outside)]
-        sums_of, totals = (np.concatenate(pair) for pair in zip(*found, strict=True))
+        published = [mechanisms_under_test.groups(inside), mechanisms_under_test.groups(outside)]
+        sums_of, totals = (np.concatenate(pair) for pair in zip(*published, strict=True))
         return self._recovered(mechanisms_under_test.leaves(inside), sums_of, totals)
 
     def _widths(self) -> list[int]:
-        """How far apart the least and the most of each hidden cell with calls are in our threshold table."""
+        """Return how far apart the least and the most of each hidden cell with calls are in our threshold table."""
         cells = np.flatnonzero(~self._shown.shown & (self._counts > 0) & (self._partition.group >= 0))
-        found = intervals(self._shown.values, self._shown.shown, *mechanisms_under_test.groups(self._partition), cells)
-        return [int(width) for width in found.high - found.low]
+        bounds = intervals(self._shown.values, self._shown.shown, *mechanisms_under_test.groups(self._partition), cells)
+        return [int(width) for width in bounds.high - bounds.low]
 
     # -- the same release again ----------------------------------------------------------------------------------------
 
     def repeats(self, ledger: Ledger = once) -> Attack:
-        """The mean of many runs of one release, as a ledger prints them."""
+        """Average many runs of one release, as a ledger prints them."""
         exact, last = self._averaged, REPEATS[-1]
         shares = averaging(ledger(lambda: self._noise(exact).values, last), exact, REPEATS)
         shown = float(self._shown.shown[self._counts > 0].mean())
@@ -288,7 +296,7 @@ class AttackSuite:
 
     @cached_property
     def fresh_runs(self) -> list[float]:
-        """The same where every run draws anew."""
+        """Return the same where every run draws anew."""
         return averaging(self._noise(np.tile(self._averaged, (REPEATS[-1], 1))).values, self._averaged, REPEATS)
 
     @property
@@ -297,16 +305,16 @@ class AttackSuite:
 
     @property
     def _by_chance(self) -> float:
-        """How often one draw of noise is 0."""
+        """Return how often one draw of noise is 0."""
         return float(1 / (self.privacy.sigma * np.sqrt(2 * np.pi)))
 
     # -- membership ----------------------------------------------------------------------------------------------------
 
     def presence(self) -> Attack:
-        """Whether a subscriber is in the data, for an attacker who knows all other rows."""
-        found = {name: self._presence(unit) for name, unit in self._targets.items()}
-        worst = max(found, key=lambda name: found[name].advantage)
-        alarms, hits = roc(found[worst].without, found[worst].with_)
+        """Guess whether a subscriber is in the data, knowing all other rows."""
+        memberships = {name: self._presence(unit) for name, unit in self._targets.items()}
+        worst = max(memberships, key=lambda name: memberships[name].advantage)
+        alarms, hits = roc(memberships[worst].without, memberships[worst].with_)
         note = f"the worst of three planted: the {worst} one"
         return Attack(
             "presence",
@@ -317,12 +325,12 @@ class AttackSuite:
             (
                 Figure(RAW, self._advantage_of_raw(), "the figures differ"),
                 Figure(THRESHOLD, self._exposed_by_threshold(), "subscribers with a row in a figure that is shown"),
-                Figure(DP, found[worst].advantage, note, self.privacy.bound()),
+                Figure(DP, memberships[worst].advantage, note, self.privacy.bound()),
             ),
             {
                 "false_alarms": alarms.tolist(),
                 "hits": hits.tolist(),
-                "victims": {name: one.advantage for name, one in found.items()},
+                "victims": {name: outcome.advantage for name, outcome in memberships.items()},
             },
         )
 
@@ -338,17 +346,17 @@ class AttackSuite:
         return self._bounded(self._without(unit)), self._bounded(self._traffic)
 
     def _advantage_of_raw(self) -> float:
-        """The least advantage that exact figures give against a planted subscriber."""
-        found = [
+        """Return the least advantage that exact figures give against a planted subscriber."""
+        memberships = [
             membership(
                 broken_controls.exact, mechanisms_under_test.calls(self._without(unit)), self._counts, trials=100
             )
             for unit in self._targets.values()
         ]
-        return min(one.advantage for one in found)
+        return min(outcome.advantage for outcome in memberships)
 
     def _exposed_by_threshold(self) -> float:
-        """The share of subscribers without whom a figure that is shown would be another."""
+        """Return the share of subscribers without whom a figure that is shown would be another."""
         touched = self._traffic.unit[self._partition.group[self._traffic.day_cell] >= 0]
         return len(np.unique(touched)) / len(np.unique(self._traffic.unit))
 
@@ -356,11 +364,11 @@ class AttackSuite:
         return self._traffic.where(self._traffic.unit != unit)
 
     def many_days(self) -> Attack:
-        """A person who is in every day's release: what adds up."""
+        """Add up what is learned of a person who is in every day's release."""
         days = self.effort.days
-        found = [self._over(many) for many in days]
+        measured = [self._over(many) for many in days]
         most = [self.privacy.bound(releases=many) for many in days]
-        above = np.array(found) - np.array(most)
+        above = np.array(measured) - np.array(most)
         worst = int(np.argmax(above)) if above.max() > MARGIN else len(days) - 1
         return Attack(
             "many_days",
@@ -371,13 +379,13 @@ class AttackSuite:
             (
                 Figure(RAW, self._advantage_of_raw(), "from the first day"),
                 Figure(THRESHOLD, self._exposed_by_threshold(), "from the first day"),
-                Figure(DP, found[worst], f"after {days[worst]} daily releases", most[worst]),
+                Figure(DP, measured[worst], f"after {days[worst]} daily releases", most[worst]),
             ),
-            {"days": list(days), "measured": found, "most": most},
+            {"days": list(days), "measured": measured, "most": most},
         )
 
     def _over(self, days: int) -> float:
-        """A unit in one cell of each day's table (noise for one cell): the advantage of the sum over days."""
+        """Return the advantage of the sum over days against a unit in one cell of each day (noise for one cell)."""
         noise = broken_controls.noisy(1, self.privacy.rho)
 
         def summed(exact: Ints) -> Published:
@@ -400,7 +408,7 @@ class AttackSuite:
         yield Control("two tables, each with its own thresholds", "two_grains", self.usual_grains, 0.0, 0.0)
 
     def _membership_controls(self) -> Iterator[Control]:
-        """Broken mechanisms that tell whether somebody is in."""
+        """Yield broken mechanisms that tell whether somebody is in."""
         rho, cells, victims = self.privacy.rho, self.privacy.cells, self._victims
         whale = (mechanisms_under_test.calls(self._without(victims.whale)), self._counts)
         edge = (
@@ -418,11 +426,11 @@ class AttackSuite:
             ),
         ]
         for what, release, worlds in tried:
-            found = membership(release, *worlds, trials=self.effort.trials // 2)
-            yield Control(what, "presence", found.advantage, self.privacy.bound())
+            measured = membership(release, *worlds, trials=self.effort.trials // 2)
+            yield Control(what, "presence", measured.advantage, self.privacy.bound())
 
     def _same_noise(self) -> float:
-        """A correction that keeps the noise of the release before it: the difference is exact."""
+        """Attack a correction that keeps the noise of the release before it: the difference is exact."""
         before, after = self._bounded(self._on_time), self._bounded(self._traffic)
         first = self._noise(before)
         second = Published.all_of(first.values - before + after)

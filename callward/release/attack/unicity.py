@@ -23,9 +23,9 @@ class Unicity(NamedTuple):
 
 
 def alone(what: str, person: str, who: Ints, point: Ints, trials: int, rng: np.random.Generator) -> Unicity:
-    """Unicity of rows whose person is `who` and whose time and place is `point`, shape [n] each."""
-    found = [unicity(who, point, many, rng, trials) for many in POINTS]
-    return Unicity(what, person, [None if math.isnan(share) else share for share in found])
+    """Return the unicity of rows whose person is `who` and whose time and place is `point`, shape [n] each."""
+    shares = [unicity(who, point, many, rng, trials) for many in POINTS]
+    return Unicity(what, person, [None if math.isnan(share) else share for share in shares])
 
 
 def unicities(traffic: Traffic, trials: int, rng: np.random.Generator) -> list[Unicity]:

@@ -136,7 +136,10 @@ def add(settings: Settings, hold: Hold) -> Hold:
 
 
 def change(settings: Settings, row: Row[Any], hold: Hold, event: str, person: str = "") -> None:
-    """Write a hold's next version, if nobody else has; a release only while the person's approval stands."""
+    """Write a hold's next version; a release only while the person's approval stands.
+
+    Raises Problem where that approval is not valid, and where somebody else has changed the hold meanwhile.
+    """
     exports.check(settings)
     table, changed = retention.holds, row_of(sealer_of(settings, SERVICE), hold, row.version + 1)
     with database.writing(settings) as connection:

@@ -258,7 +258,7 @@ def extend(
 def appeal(
     settings: Settings, request_id: str, person: str, key_file: Path, today: date, reason: str, *, dry_run: bool = False
 ) -> Request:
-    """Take an appeal against an answer: it is answered within 60 days of its receipt."""
+    """Take an appeal against an answer, due 60 days after its receipt; raises UsageProblem where there is no answer."""
     request = find(settings, request_id)
     if request.status not in (ANSWERED, REFUSED, REFERRED):
         raise UsageProblem(f"request {request_id} is {request.status}: there is no answer to appeal against")

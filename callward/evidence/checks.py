@@ -128,7 +128,7 @@ def _key_rows(connection: Connection, key_ids: Collection[str]) -> Iterator[Any]
 
 
 def _unswept(connection: Connection) -> set[str]:
-    """Runs at work, whose files nothing names yet, and runs that were killed: the next night removes their files."""
+    """Return the runs at work, whose files nothing names yet, and killed runs, whose files the next night removes."""
     query = select(runs.c.run_id).where(runs.c.status != "done", runs.c.swept_at.is_(None))
     return set(connection.execute(query).scalars())
 

@@ -86,12 +86,12 @@ class Known:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
+    """Return the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values are equal bytes."""
+    """Return JSON with sorted keys and no spaces: equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=_plain)
 
 
@@ -170,14 +170,14 @@ def _derived(connection: Connection, disposal_id: str) -> list[dict[str, Any]]:
 
 
 def _in_landing(connection: Connection, disposal_id: str) -> int:
-    """Landing files, in the clear, of rows that this disposal removed."""
+    """Count the landing files, in the clear, of rows that this disposal removed."""
     touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id)
     left = select(func.count()).where(input_files.c.file_no.in_(touched), input_files.c.status != "removed")
     return connection.execute(left.select_from(input_files)).scalar_one()
 
 
 def _archived(connection: Connection, disposal_id: str) -> int:
-    """Sealed blocks that still hold these rows as they came."""
+    """Count the archive files whose sealed blocks still hold these rows as they came."""
     touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id)
     counting = lake_files.c.superseded_at.is_(None) & blocks.c.file_no.in_(touched)
     joined = blocks.join(lake_files, lake_files.c.file_id == blocks.c.archive_file)

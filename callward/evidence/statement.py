@@ -88,7 +88,7 @@ def body(settings: Settings, certificate_id: str, facts: Facts, known: Known, to
 
 
 def _topics(settings: Settings) -> str:
-    """Topics that a stream reads: the broker's own copies, in the clear, which no purge reaches."""
+    """Name the topics that a stream reads: the broker's own copies, in the clear, which no purge reaches."""
     named = ", ".join(mask(topic.name) for topic in settings.kafka.topics)
     return f"not reached, and kept as long as the broker keeps them: {named}" if named else NONE
 
@@ -106,7 +106,7 @@ def partial_because(facts: Facts, known: Known) -> list[str]:
 
 
 def _status(facts: Facts, reasons: Sequence[str], today: date) -> str:
-    """PENDING while a key service's waiting period runs: until its end the keys could still be called back."""
+    """Return PENDING while a key service's waiting period runs: until then the keys could still be called back."""
     if facts.deletion_pending_until is not None and facts.deletion_pending_until >= today:
         return "PENDING"
     return "PARTIAL" if reasons else "COMPLETE"
@@ -277,7 +277,7 @@ def _tool() -> dict[str, str]:
 
 
 def _people(known: Known, today: date) -> dict[str, Any]:
-    """Field 11. The service signs with the retention key; whoever wants a verifier of their own runs the command."""
+    """Return field 11. The service signs with the retention key; who wants a verifier of their own runs the command."""
     common = {"title": "service", "location": audit.who().partition("@")[2], "contact": NONE, "date": today}
     return {
         "performed_by": {

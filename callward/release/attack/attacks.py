@@ -73,7 +73,7 @@ def auc(scores: npt.NDArray[Any], hit: Mask) -> float:
 
 
 def advantage(without: Floats, with_: Floats) -> float:
-    """Hits minus false alarms of the best threshold on a score.
+    """Return the hits minus the false alarms of the best threshold on a score.
 
     The threshold is chosen on every other trial and judged on the rest: the same trials for both would flatter it.
     """
@@ -92,7 +92,7 @@ def _above(scores: Floats, cuts: Floats) -> Floats:
 
 
 def roc(without: Floats, with_: Floats, points: int = 64) -> tuple[Floats, Floats]:
-    """False alarms and hits at thresholds from the strictest to the laxest, shape [points] each."""
+    """Return false alarms and hits at thresholds from the strictest to the laxest, shape [points] each."""
     cuts = np.quantile(np.concatenate([without, with_]), np.linspace(1, 0, points))
     above = (np.array([0.0, *_above(scores, cuts), 1.0]) for scores in (without, with_))
     false_alarms, hits = above
@@ -316,7 +316,7 @@ def _codes(left: Sequence[npt.NDArray[Any]], right: Sequence[npt.NDArray[Any]]) 
 
 
 def _pairs(first: Ints, past: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """(row, place) of every place in each row's range [first, past), some at a time."""
+    """Yield (row, place) of every place in each row's range [first, past), a batch at a time."""
     many = past - first
     ends = np.cumsum(many)
     start = 0

@@ -29,12 +29,12 @@ def noisy(cells: int, rho: float) -> Release:
 
 
 def noise_for_one_cell(rho: float) -> Release:
-    """Noise for a unit in one cell, as if the others that it is in were somebody else's."""
+    """Return a release with noise for a unit in one cell, as if its other cells were somebody else's."""
     return noisy(1, rho)
 
 
 def gated(cells: int, rho: float, k: int = K) -> Release:
-    """Noise, and a cell shown only where its exact count is k or more: whoever sees it knows that much exactly."""
+    """Return one with noise that shows a cell only where its exact count is k or more: so much is known exactly."""
 
     def release(exact: Ints) -> Published:
         return Published(noisy(cells, rho)(exact).values, exact >= k)
@@ -43,12 +43,12 @@ def gated(cells: int, rho: float, k: int = K) -> Release:
 
 
 def keyed_by_data(cells: int, rho: float) -> Release:
-    """Noise on the cells that occur, and no cell where nobody was."""
+    """Return a release with noise on the cells that occur, and no cell where nobody was."""
     return gated(cells, rho, k=1)
 
 
 def exact(counts: Ints) -> Published:
-    """No protection at all."""
+    """Publish without any protection."""
     return Published.all_of(counts)
 
 

@@ -34,7 +34,7 @@ class Privacy:
 
     @property
     def noise(self) -> Release:
-        """Noise on subscribers by cell, bounded so."""
+        """Return a release with noise on subscribers by cell, bounded so."""
         return broken_controls.noisy(self.cells, self.rho)
 
     def bound(self, releases: int = 1) -> float:
@@ -47,7 +47,7 @@ class Privacy:
 
 
 def calls(traffic: Traffic) -> Ints:
-    """Calls by area and direction."""
+    """Count calls by area and direction."""
     return np.bincount(traffic.day_cell, minlength=DAY_CELLS)
 
 
@@ -56,7 +56,7 @@ def calls_by_area(traffic: Traffic) -> Ints:
 
 
 def subscribers(traffic: Traffic) -> Ints:
-    """Distinct subscribers by area and direction."""
+    """Count distinct subscribers by area and direction."""
     pairs = np.unique(traffic.day_cell << 40 | traffic.unit)
     return np.bincount(pairs >> 40, minlength=DAY_CELLS)
 
@@ -65,7 +65,7 @@ def subscribers(traffic: Traffic) -> Ints:
 
 
 def bounded(traffic: Traffic, cells: int) -> Ints:
-    """Subscribers by area and direction, each in at most `cells` of them: what noise is drawn on."""
+    """Count subscribers by area and direction, each in at most `cells` of them: what noise is drawn on."""
     return _bounded(traffic.unit, traffic.day_cell, cells, DAY_CELLS)
 
 
@@ -86,7 +86,7 @@ def _bounded(unit: Ints, cell: Ints, cells: int, size: int) -> Ints:
 
 
 def suppressed(traffic: Traffic, k: int, within: Partition | None = None) -> Partition:
-    """Our threshold table of calls, an area being the parent of its directions."""
+    """Return our threshold table of calls, an area being the parent of its directions."""
     account, unit, cell = (column.astype(np.uint64) for column in (traffic.account, traffic.unit, traffic.day_cell))
     rows = suppression.combine(suppression.Rows(account, unit, cell, np.ones((len(traffic), 1), np.int64)))
     return suppression.table([rows], np.arange(DAY_CELLS) // len(DIRECTIONS), suppression.Rule(k=k), within)

@@ -73,7 +73,7 @@ class Traffic:
 
     @property
     def day_cell(self) -> Ints:
-        """Position in the grid area × direction."""
+        """Return the position in the grid area × direction."""
         return self.area * len(DIRECTIONS) + self.direction
 
     def where(self, rows: Mask) -> "Traffic":
@@ -205,7 +205,7 @@ def _plant(rng: np.random.Generator, crowd: Traffic, k: int) -> Scene:
 
 
 def _quiet_when_late(crowd: Traffic) -> Ints:
-    """Cells that have traffic but nothing late, the busiest first: one late call there is a lonely one."""
+    """Return the cells that have traffic but nothing late, the busiest first: one late call there is a lonely one."""
     calls = np.bincount(crowd.day_cell, minlength=DAY_CELLS)
     late = np.bincount(crowd.day_cell[crowd.late], minlength=DAY_CELLS)
     cells = np.argsort(-np.where(late == 0, calls, 0))
@@ -213,6 +213,6 @@ def _quiet_when_late(crowd: Traffic) -> Ints:
 
 
 def _calls(rng: np.random.Generator, unit: Ints, area: Ints, direction: Ints) -> Traffic:
-    """One call for each row, of a subscriber with an account of its own."""
+    """Return one call for each row, of a subscriber with an account of its own."""
     none = np.zeros(len(unit), bool)
     return Traffic(unit=unit, account=unit, area=area, direction=direction, late=none, **_course(rng, len(unit)))

@@ -168,7 +168,7 @@ class AttackSuite:
         return self._traffic.where(~self._traffic.late)
 
     def _late_cells(self) -> tuple[Mask, Mask]:
-        """Cells with the planted late call alone, and cells with nothing late."""
+        """Return the cells with the planted late call alone, and the cells with nothing late."""
         late = np.bincount(self._traffic.day_cell[self._traffic.late], minlength=DAY_CELLS)
         lonely = np.zeros(DAY_CELLS, bool)
         lonely[self._victims.late_cells] = True
@@ -253,7 +253,7 @@ class AttackSuite:
         return sums_of, sums_of @ self._counts
 
     def _recovered(self, table: Published, sums_of: Mask, totals: Ints) -> float:
-        """Lone cells that are shown, or of which the sums leave one value; one in no sum can be anything."""
+        """Return the share of lone cells shown, or that sums leave one value; a cell in no sum can be anything."""
         cells = self._victims.lone_cells
         asked = cells[~table.shown[cells] & sums_of[:, cells].any(axis=0)]
         exact = intervals(table.values, table.shown, sums_of, totals, asked).exact.sum() if len(asked) else 0
@@ -397,7 +397,7 @@ class AttackSuite:
     # -- controls ------------------------------------------------------------------------------------------------------
 
     def controls(self) -> Iterator[Control]:
-        """Broken mechanisms: the suite is worth something when it catches each of them."""
+        """Yield broken mechanisms: the suite is worth something when it catches each of them."""
         after = auc_bound(self.privacy.bound(releases=2))
         yield Control("noise drawn anew at every run", "repeats", self.fresh_runs[-1], self._by_chance)
         yield Control("the same noise for the correction", "correction", self._same_noise(), after)
@@ -464,6 +464,6 @@ def _late_note(kind: str, exposed: float) -> str:
 
 
 def _differences(cells: Ints, areas: Ints) -> Ints:
-    """By area: its figure minus those of its cells that are no transit."""
+    """Return by area its figure minus those of its cells that are no transit."""
     siblings = cells.reshape(AREAS, -1)
     return np.asarray(areas - siblings.sum(axis=1) + siblings[:, TRANSIT])

@@ -192,7 +192,7 @@ def _later_expiry(hold: Hold, today: date, wanted: date | None, other_change: bo
 
 
 def normalized(settings: Settings, tenant: str, written: Sequence[str], country: str | None = None) -> tuple[str, ...]:
-    """Numbers as people write them → E.164, each once; by the plans of the tenant's sources, or of an ISO country.
+    """Turn numbers as people write them into E.164, each once; by the plans of the tenant's sources, or a country's.
 
     Raises UsageProblem, by the number's position, for one that is not certain, or that two of the tenant's sources
     would read in two ways: a hold on another number than was meant would let the right one go.

@@ -116,7 +116,7 @@ def _warning(hold: Hold, today: date) -> str:
 
 
 def state(hold: Hold, today: date) -> str:
-    """open, expiring, expired, tail or released."""
+    """Return open, expiring, expired, tail or released."""
     if hold.released_on is not None:
         return "tail" if hold.blocks(today) else "released"
     if hold.expires_on is None or today < hold.expires_on - timedelta(WARNING_DAYS):

@@ -146,7 +146,7 @@ def _selected(view: str, hold: Hold, rows: pa.Table, secrets: MonthSecrets) -> M
 
 
 def _as_stored(column: str, values: Sequence[str], secrets: MonthSecrets) -> pa.Array | None:
-    """Selector values as a column holds them; None when the key to their tokens is gone."""
+    """Return selector values as a column holds them; None when the key to their tokens is gone."""
     plain = pa.array(values, pa.string())
     if column == "account_token":
         return None if secrets.account is None else tokens.mac([plain], secrets.account)

@@ -79,7 +79,7 @@ def read(settings: Settings, role: str) -> list[tuple[Row[Any], Hold]]:
 
 
 def _logged(connection: Connection) -> dict[str, list[tuple[str, str]]]:
-    """(event, digest) of each change in the audit log, in its order, by hold."""
+    """Return (event, digest) of each change in the audit log, in its order, by hold."""
     entries = connection.execute(
         select(audit_log.c.event, audit_log.c.subject)
         .where(audit_log.c.event.in_((PLACE, RENEW, RELEASE)))

@@ -62,7 +62,7 @@ _Fault = tuple[tuple[str, ...], str]  # where, and what is wrong there
 
 
 def load(path: Path, tenant: str) -> Policy:
-    """`parse` of a file; raises UsageProblem whose lines begin with the file's name."""
+    """Parse a file; raises UsageProblem whose lines begin with the file's name."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -132,7 +132,7 @@ def _clauses(policy: Policy) -> Iterator[_Fault]:
 
 
 def _words(name: str, rule: Rule) -> Iterator[_Fault]:
-    """Faults in what a clause chooses from lists."""
+    """Yield the faults in what a clause chooses from lists."""
     retention = CLASSES[name]
     if rule.clock not in retention.clocks:
         known = "" if rule.clock in CLOCKS else _nearest(rule.clock, CLOCKS)
@@ -149,7 +149,7 @@ def _words(name: str, rule: Rule) -> Iterator[_Fault]:
 
 
 def _bounds(name: str, rule: Rule) -> Iterator[_Fault]:
-    """Faults in windows: each comparison holds for every day on which the clock may begin."""
+    """Yield the faults in windows: each comparison holds for every day on which the clock may begin."""
     window, floor, ceiling, least = rule.window, rule.floor, rule.ceiling, CLASSES[name].floor
     if floor and window.may_end_before(floor):
         yield ("window",), f"{window} is under the floor of {floor}"
@@ -225,7 +225,7 @@ def _audit_too_short(policy: Policy) -> Iterator[str]:
 
 
 def _together(*windows: Window) -> float:
-    """About how many days: good enough for a note."""
+    """Return about how many days windows last: good enough for a note."""
     return sum(w.count if w.months is None else w.months * 30.44 for w in windows)
 
 
@@ -280,5 +280,5 @@ def _quoted(word: str) -> str:
 
 
 def _hidden(text: str) -> str:
-    """Without the digits of what could be a telephone number."""
+    """Return the text without the digits of what could be a telephone number."""
     return re.sub(r"\d", "#", text) if sum(c.isdigit() for c in text) >= 7 else text

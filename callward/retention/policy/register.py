@@ -217,7 +217,7 @@ def _rows(connection: Connection, tenant: str | None = None, states: Sequence[st
 
 
 def _registered(connection: Connection) -> dict[str, tuple[Policy, ...]]:
-    """Tenant → every version that was ever in force, the oldest first, each checked against its digest."""
+    """Return by tenant every version that was ever in force, the oldest first, each checked against its digest."""
     rows = _rows(connection, states=(ACTIVE, REPLACED))
     return {tenant: _checked(connection, list(own)) for tenant, own in groupby(rows, lambda row: str(row.tenant))}
 
@@ -275,7 +275,7 @@ def _before(connection: Connection, tenant: str) -> str:
 
 
 def _digest(tenant: str, version: int, before: str, reference: str | None, text: str) -> str:
-    """SHA-256 (hex) of what two persons sign."""
+    """Return the SHA-256 (hex) of what two persons sign."""
     said = json.dumps([_TAG, tenant, version, before, reference, text])
     return hashlib.sha256(said.encode()).hexdigest()
 

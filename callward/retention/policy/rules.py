@@ -97,7 +97,7 @@ class Policies:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of every version, its activation and its reference: all that a last day depends on."""
+        """Return the SHA-256 (hex) of every version, its activation and its reference: all a last day depends on."""
         facts = [(p.version, p.digest, str(p.activated_at), p.reference) for p in self.versions]
         return hashlib.sha256(json.dumps([self.tenant, facts]).encode()).hexdigest()
 
@@ -124,11 +124,11 @@ class Policies:
         return OpenFor(billing, numbers, not self.due(ASSURANCE, clock, received, as_of))
 
     def subscribers(self, cls: str = NUMBERS) -> dict[str, Window]:
-        """Accounts with a window of their own for a class, in the policy that is in force now."""
+        """Return the accounts with a window of their own for a class, in the policy that is in force now."""
         return dict(self.current.subscribers) if cls == NUMBERS else {}
 
     def due_accounts(self, cls: str, clock: date, received: date, as_of: date) -> set[str]:
-        """Accounts whose own, shorter window is past while that of the class is not: their rows are due one by one."""
+        """Return the accounts whose own, shorter window is past while the class's is not: their rows are due singly."""
         if cls != NUMBERS or self.due(cls, clock, received, as_of):
             return set()
         due: set[str] = set()
@@ -172,7 +172,7 @@ class Policies:
 
     @cached_property
     def _own_windows(self) -> dict[tuple[Window | None, ...], set[str]]:
-        """Accounts by the windows that they had in each version: many accounts, few histories."""
+        """Return the accounts by the windows that they had in each version: many accounts, few histories."""
         accounts: dict[tuple[Window | None, ...], set[str]] = {}
         for account in {account for policy in self.versions for account in policy.subscribers}:
             accounts.setdefault(tuple(p.subscribers.get(account) for p in self.versions), set()).add(account)
@@ -220,7 +220,7 @@ class Leaving(Policies):
 
     @cached_property
     def digest(self) -> str:
-        """As of the policies, and that the tenant left."""
+        """Return the digest of the policies and of the tenant's leaving (SHA-256, hex)."""
         facts = [Policies(self.tenant, self.versions).digest, self.left_on.isoformat(), self.keep_floors]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

@@ -70,7 +70,7 @@ class Governance:
         return OpenFor(*(all(view) for view in zip(*opened, strict=True)))
 
     def due_accounts(self, file: DataFile, as_of: date) -> tuple[str, ...]:
-        """Accounts whose own window for the numbers is past, while that of the tenant is not."""
+        """Return the accounts whose own window for the numbers is past, while that of the tenant is not."""
         clock, received = call_clock(_day(file)), _received(file)
         accounts = [policies.due_accounts(NUMBERS, clock, received, as_of) for policies in self.of(file.tenant)]
         return tuple(sorted(set().union(*accounts)))
@@ -141,7 +141,7 @@ class Expiry(NamedTuple):
 
 
 def expiries(file: DataFile, law: Governance) -> list[Expiry]:
-    """By the windows in force now: per class that governs a data file the last days that it is kept through.
+    """Return per class that governs a data file the last days that it is kept through, by the windows in force now.
 
     None for copies under a hold, whose window is past. Raises Problem for a view that this release does not know.
     """
@@ -253,7 +253,7 @@ def _of_view(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: d
 
 
 def _of_archive(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
-    """Nothing in a sealed block can be matched: a hold keeps all that came in on its first day or later."""
+    """Return a block's item. Nothing in it can be matched: a hold keeps all that came in on its first day or later."""
     if not law.due(file.tenant, ARCHIVE, _day(file), _day(file), as_of):
         return None
     keeping, count = holds.receiving(blocking, file.tenant, _day(file)), file.rows or 1
@@ -341,7 +341,7 @@ def last_of_month(month: str) -> date:
 
 
 def after(files: Iterable[DataFile], plan: Iterable[PlanItem]) -> list[DataFile]:
-    """Data files as they are after a plan, as far as keys and partitions go.
+    """Return the data files as they are after a plan, as far as keys and partitions go.
 
     A file that loses all its numbers is no longer under their key; a log or held copy that is written anew is under
     keys of the day.
@@ -426,7 +426,7 @@ def derived_rows(
 
 
 def _made_of(file: DataFile) -> Iterator[tuple[str, str, date]]:
-    """Tables, tenant and days that rows of a data file may be in."""
+    """Yield the tables, tenant and days that rows of a data file may be in."""
     day = _day(file)
     if file.view == "billing":
         yield from ((USAGE, file.tenant, day + timedelta(n)) for n in range(-1, _LONGEST_BILLED + 1))

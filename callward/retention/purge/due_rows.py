@@ -52,7 +52,7 @@ class Judged:
         return self.due & ~self.held
 
     def names(self, rows: Mask) -> tuple[pa.Array, pa.Array]:
-        """HELD_FIELDS of those rows: ids of the holds that match each, and of all that were asked."""
+        """Return HELD_FIELDS of those rows: ids of the holds that match each, and of all that were asked."""
         asked = " ".join(hold.hold_id for hold, _ in self.by_hold)
         masks = np.array([mask[rows] for _, mask in self.by_hold])
         patterns, which = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
@@ -104,7 +104,7 @@ class Judge:
     def _matched(
         self, file: DataFile, covering: Sequence[Hold], rows: pa.Table | None = None
     ) -> Iterator[tuple[Hold, Mask]]:
-        """Per hold which rows it keeps. Columns that the file does not have any more match everything."""
+        """Yield per hold the rows that it keeps. Columns that the file does not have any more match everything."""
         removed = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
         columns = [name for name in holds.columns(file.view, covering) if name not in removed]
         if rows is None:
@@ -153,7 +153,7 @@ class Judge:
     # -- held copies ------------------------------------------------------------------------------------------------
 
     def of_held(self, file: DataFile, rows: pa.Table) -> Judged:
-        """Held rows (with HELD_FIELDS): each stays for the holds that it was kept for, and for any that came later.
+        """Judge held rows (with HELD_FIELDS): each stays for the holds it was kept for, and for any that came later.
 
         A file without HELD_FIELDS was held whole, as its purge came to an end half way.
         """
@@ -221,7 +221,7 @@ def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
 
 
 def _why(item: PlanItem, judged: Judged, today: date) -> dict[str, int]:
-    """Held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
+    """Count held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
     may_be_named = holds.named(item.file.view, [hold for hold, _ in judged.by_hold], holds.COMPLIANCE, today)
     named = [(hold, mask) for hold, mask in judged.by_hold if hold in may_be_named]
     left, kept = judged.held.copy(), {}
@@ -245,7 +245,7 @@ def _days_kept(view: str, hold: Hold, days: pa.Array) -> Mask:
 
 
 def _by_day(days: pa.Array, judge: Callable[[date], bool]) -> Mask:
-    """`judge` of each row's day: asked once per day."""
+    """Return what `judge` says of each row's day (bool, shape [rows]); it is asked once per day."""
     encoded = days.dictionary_encode()
     judged = np.array([judge(day) for day in encoded.dictionary.to_pylist()], np.bool_)
     return np.asarray(judged[encoded.indices.to_numpy()], np.bool_)

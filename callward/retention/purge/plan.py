@@ -79,12 +79,12 @@ class Plan:
 
     @property
     def doing(self) -> list[PlanItem]:
-        """Items that are more than counted."""
+        """Return the items that are more than counted."""
         return [item for item in self.items if item.changes]
 
     @property
     def written(self) -> list[PlanItem]:
-        """Items for which something is written: a log that goes must be read for the ledger."""
+        """Return the items for which something is written: a log that goes must be read for the ledger."""
         return [
             item
             for item in self.doing
@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def tenants(self) -> list[str]:
-        """Whose data it touches."""
+        """Return the tenants whose data it touches."""
         return sorted({item.file.tenant for item in self.doing} | {key.tenant for key, _ in self.keys})
 
     def facts(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the facts as canonical JSON."""
+        """Return the SHA-256 (hex) of the facts as canonical JSON."""
         return hashlib.sha256(_canonical(self.facts()).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -284,7 +284,7 @@ def _of_tenant(seen: Seen, tenant: str) -> Seen:
 
 
 def _live_keys(connection: Connection, needed: Collection[str]) -> list[MonthKey]:
-    """Keys that may go. `needed` are those that records wait under, of which no data file knows yet."""
+    """Return the keys that may go. `needed` are those that records wait under, of which no data file knows yet."""
     k = keys.c
     query = select(k.key_id, k.domain, k.tenant, k.month, k.purpose).where(k.state != "destroyed", k.month != "all")
     return [MonthKey(*row) for row in connection.execute(query) if row.key_id not in needed]
@@ -312,7 +312,7 @@ def _due_requests(seen: Seen, as_of: date) -> list[str]:
 
 
 def _due_spills(settings: Settings, law: Governance, as_of: date) -> Iterator[str]:
-    """Batches in flight whose run is over, older than their window."""
+    """Yield the batches in flight whose run is over, older than their window."""
     spilled = (file for file in Store.of(settings).list(TRANSIT) if file.path.endswith(".seal"))
     old = [file.path.removeprefix(f"{TRANSIT}/") for file in spilled if _spill_due(file, law, as_of)]
     if not old:

@@ -60,7 +60,7 @@ def counted(files: Iterable[DataFile], law: Governance) -> Counter[Span]:
 
 
 def due(rows: Mapping[Span, int], as_of: date) -> dict[str, tuple[int, int]]:
-    """Per class how many rows are due at least and at most: of a log only the span of its days is known."""
+    """Return per class how many rows are due at least and at most: of a log only the span of its days is known."""
     least: Counter[str] = Counter()
     most: Counter[str] = Counter()
     for (cls, first, last), count in rows.items():
@@ -86,7 +86,7 @@ def forecast(connection: Connection) -> Forecast | None:
 
 
 def objections(connection: Connection, law: Governance, as_of: date, deviation_pct: float) -> list[str]:
-    """Why what is due on `as_of` is not what was foreseen, one sentence per class; nothing where it agrees."""
+    """Say why what is due on `as_of` is not what was foreseen, one sentence per class; nothing where it agrees."""
     foreseen = forecast(connection)
     if foreseen is None:
         return ["no purge has been foreseen so far: this is the first"]

@@ -80,7 +80,7 @@ def _workspace(settings: Settings) -> Workspace:
 
 
 def active(connection: Connection) -> dict[str, list[str]]:
-    """Tenant → the requests by which its persons are restricted now."""
+    """Return by tenant the requests by which its persons are restricted now."""
     table = restrictions
     rows = connection.execute(
         select(table.c.tenant, table.c.request_id).where(table.c.until.is_(None), table.c.request_id != MARK)
@@ -128,7 +128,7 @@ def _await_turn(settings: Settings) -> None:
 
 
 def last_marked(connection: Connection) -> datetime | None:
-    """Data files committed until then have been looked at."""
+    """Return the time until which committed data files have been looked at; None before the first run."""
     query = select(runs_table.c.started_at).where(runs_table.c.kind == RUN, runs_table.c.status == "done")
     return connection.execute(query.order_by(runs_table.c.started_at.desc()).limit(1)).scalar()
 
@@ -139,7 +139,7 @@ def _marked_tenants(connection: Connection) -> set[str]:
 
 
 def _marks(files: DataFiles, tenant: str, whom: Sequence[Selector], since: datetime | None) -> set[str]:
-    """Marks of what some persons' rows are found by, in the data files that came since."""
+    """Return the marks that some persons' rows are known by, in the data files that came since."""
     marks: set[str] = set()
     for selector in whom:
         if selector.kind == "account":
@@ -161,7 +161,7 @@ def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]
 
 
 def _of_date(files: DataFiles, tenant: str, day: str, whom: Selector) -> Iterator[str]:
-    """Marks of a date's rows: view ids for a number; for an account the month's token of it, in one view."""
+    """Yield the marks of a date's rows: view ids for a number; for an account the month's token of it, in one view."""
     month = secrets(files.workspace, tenant, day[:7])
     if whom.kind == "account":
         if month.account is not None:
@@ -231,7 +231,7 @@ class Hidden:
 
 
 def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]:
-    """Tenant → what a reader of a view does not see; empty, and no key opened, where nobody is restricted."""
+    """Return by tenant what a reader of a view does not see; empty, no key opened, where nobody is restricted."""
     with database.reading(settings) as connection:
         tenants = sorted(active(connection))
         if not tenants:

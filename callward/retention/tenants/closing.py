@@ -92,7 +92,7 @@ def _put_in_force(settings: Settings, row: Row[Any], person: str) -> None:
 
 
 def decided(connection: Connection) -> Mapping[str, Left]:
-    """Tenant → the decision in force; raises Problem for one that two persons did not sign."""
+    """Return by tenant the decision in force; raises Problem for one that two persons did not sign."""
     rows = connection.execute(select(policies).where(policies.c.state == DECIDED)).all()
     return {row.tenant: _checked(connection, row) for row in rows}
 

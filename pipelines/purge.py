@@ -105,7 +105,7 @@ def _approval(approve: str | None, person: str | None, key_file: Path | None) ->
 
 
 def _files(settings: Settings, run_id: str) -> DataFiles:
-    """A workspace of its own for each purge: settings and keys as they are now."""
+    """Open a workspace of its own for each purge: settings and keys as they are now."""
     return open_files(settings, ROLE, f"purge, run {run_id}", run_id)
 
 
@@ -202,7 +202,7 @@ class _Purge:
         remove_orphans(self._settings, over={self._run_id})
 
     def _take_up(self) -> None:
-        """What a killed run left: before its second phase a hold may still win, after that it goes on."""
+        """Take up what a killed run left: before its second phase a hold may still win, after that it goes on."""
         purge_disposal.abandon_unfinished(self._settings)
         with database.reading(self._settings) as connection:
             left = purge_disposal.under_way(connection)
@@ -213,7 +213,7 @@ class _Purge:
         remove_orphans(self._settings)
 
     def _registered(self, made: Plan, law: Governance) -> tuple[str, list[str]]:
-        """The plan's id, and why it must wait for a person."""
+        """Return the plan's id, and why it must wait for a person."""
         purge_id = purge_disposal.plan(self._settings, made, self._run_id)
         with database.reading(self._settings) as connection:
             objections = _objections(self._settings, connection, made, law)
@@ -295,7 +295,7 @@ def _check_keys(settings: Settings, made: Plan) -> None:
 
 
 def waiting(settings: Settings, purge_id: str) -> date:
-    """The day that a plan which waits for a person is for; raises UsageProblem where none of that id waits."""
+    """Return the day that a plan which waits for a person is for; raises UsageProblem where none of that id waits."""
     with database.reading(settings) as connection:
         plan = purge_disposal.find(connection, purge_id)
     if plan is None or plan.status != Status.PLANNED:

@@ -190,7 +190,7 @@ def _policies(settings: Settings, tenant: str) -> Policies:
 
 
 def _check_wants(settings: Settings, tenant: str, kind: str, wants: Mapping[str, Any]) -> None:
-    """What a correction may set: the account and the direction, never a number, a time or an amount."""
+    """Check what a correction sets: the account and the direction, never a number, a time or an amount."""
     if kind != "correct":
         return
     if bool(wants.keys() & {"account", "direction"}) == ("statement" in wants):
@@ -234,7 +234,7 @@ def _files(settings: Settings, request: Request, run_id: str = "request") -> Dat
 
 
 def calls(settings: Settings, request: Request) -> Calls:
-    """A person's records, less what no answer shows; dates that hold none cost their token columns alone."""
+    """Return a person's records, less what no answer shows; dates that hold none cost their token columns alone."""
     files, unseen = _files(settings, request), pa.array(hotlines.numbers(hotlines.lists(settings)), pa.string())
     shown: list[pa.Table] = []
     days: dict[str, list[tuple[str, int]]] = {view: [] for view in _VIEWS}
@@ -256,7 +256,7 @@ def _span(found: Sequence[tuple[str, int]]) -> tuple[int, date | None, date | No
 
 
 def _to_hotlines(files: DataFiles, whose: Found, unseen: pa.Array) -> list[np.ndarray]:
-    """Rows of each billing file that are calls to hotlines: no answer shows or counts them (47 CFR 64.6408)."""
+    """Return the rows of each billing file that call hotlines: no answer shows or counts them (47 CFR 64.6408)."""
     return [
         np.asarray(pc.is_in(flat(files.rows(hit.file, ["called_number"])["called_number"]), unseen))
         if hit.file.numbers
@@ -266,7 +266,7 @@ def _to_hotlines(files: DataFiles, whose: Found, unseen: pa.Array) -> list[np.nd
 
 
 def _assured(files: DataFiles, whose: Found, left_out: Sequence[np.ndarray], month: Secrets) -> int:
-    """How many rows of the service-assurance view are a person's, without those of calls that are left out."""
+    """Count a person's rows of the service-assurance view, without those of calls that are left out."""
     found = sum(int(hit.rows.sum()) for hit in whose.assurance)
     hits = [Hit(hit.file, hit.rows & out, hit.rows & out) for hit, out in zip(whose.billing, left_out, strict=True)]
     records = record_ids(files, [hit for hit in hits if hit.rows.any()], month.billing_id)
@@ -278,7 +278,7 @@ def _assured(files: DataFiles, whose: Found, left_out: Sequence[np.ndarray], mon
 
 
 def _shown(settings: Settings, files: DataFiles, request: Request, hit: Hit, seen: np.ndarray) -> pa.Table:
-    """Rows of a data file as their person may see them."""
+    """Return rows of a data file as their person may see them."""
     columns = [name for name in _READ if hit.file.numbers or name not in BILLING_NUMBERS]
     at = pa.array(np.flatnonzero(seen))
     rows = files.rows(hit.file, columns).take(at)
@@ -303,7 +303,7 @@ def _answers(rows: pa.Table) -> np.ndarray:
 
 
 def _without_withheld(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
-    """The called party is not shown a caller who withheld the number (47 CFR 64.1601(b))."""
+    """Hide a caller who withheld the number from the called party (47 CFR 64.1601(b))."""
     withheld = np.asarray(has_value(rows["calling_presentation"], "restricted"))
     return _hidden(rows, "calling_number", withheld & is_called)
 
@@ -313,7 +313,7 @@ def _without_others(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
 
 
 def _without_charges(rows: pa.Table, calling: np.ndarray, called: np.ndarray) -> pa.Table:
-    """What a call cost, and whom, is shown to who paid for it."""
+    """Show what a call cost, and whom, only to who paid for it."""
     side = rows["charged_side"]
     paid = (np.asarray(has_value(side, "calling")) & calling) | (np.asarray(has_value(side, "called")) & called)
     for name in _CHARGED:
@@ -413,7 +413,7 @@ def elsewhere(governed: Policies, today: date) -> list[Elsewhere]:
 
 
 def _check_target(settings: Settings, kind: str, to: Path | None) -> None:
-    """An answer goes into a new file or folder outside the workspace, where no number ever lies in the clear."""
+    """Check that an answer goes into a new file or folder outside the workspace, where no number lies in the clear."""
     if to is None:
         raise UsageProblem(f"say where the answer goes: --to {'FILE' if kind == 'access' else 'FOLDER'}")
     if to.exists() and not (kind == "export" and to.is_dir() and not any(to.iterdir())):

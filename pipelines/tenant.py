@@ -134,7 +134,7 @@ def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterat
 
 
 def _of_rows(files: DataFiles, file: DataFile) -> Piece:
-    """A data file as plain Parquet: in memory only, until it is sealed."""
+    """Return a data file as plain Parquet: in memory only, until it is sealed."""
     sink = pa.BufferOutputStream()
     rows = files.rows(file)
     pq.write_table(rows, sink, compression="zstd")
@@ -174,7 +174,7 @@ def _only_of(connection: Connection, tenant: str, file_nos: Mapping[int, Any]) -
 
 
 def _ends(connection: Connection, file_nos: set[int]) -> dict[int, dict[str, int]]:
-    """Rows that retention took out. What a hold keeps is not told apart: a hold may be confidential."""
+    """Return the rows that retention took out. What a hold keeps is not listed: a hold may be confidential."""
     e = row_ends.c
     query = select(e.file_no, e.view, e.end, func.sum(e.rows).label("rows")).where(e.file_no.in_(file_nos))
     found: dict[int, dict[str, int]] = {}
@@ -260,7 +260,7 @@ def close(
 
 
 def _check_holds(settings: Settings, tenant: str, today: date) -> None:
-    """Which hold is in the way is said of those that everyone may know of; of others, that the law requires it."""
+    """Refuse while a hold stands: one that everyone may know of is named; of others, that the law requires it."""
     found = holds.covering(holds.opened(settings, today=today), tenant, date.min, date.max)
     shown = holds.visible(found, holds.COMPLIANCE, today)
     if shown:
@@ -297,7 +297,7 @@ def _floors(settings: Settings, tenant: str, governed: Policies, today: date) ->
 
 
 def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
-    """The classes that govern a data file, and the day that the clock of its newest row began."""
+    """Yield the classes that govern a data file, and the day that the clock of its newest row began."""
     if file.view == "billing":
         clock = call_clock(date.fromisoformat(file.part))
         yield "billing_transaction", clock

@@ -52,7 +52,7 @@ class Deduplicated:
 
 
 def number_occurrences(table: pa.Table) -> pa.Table:
-    """Where the id is of a record's content, add its occurrence number within its file, by position.
+    """Add a record's occurrence number within its file, by position, where the id is of its content.
 
     Two equal calls in one file both stay; the same file again gives the same ids again.
     """
@@ -71,7 +71,7 @@ def number_occurrences(table: pa.Table) -> pa.Table:
 
 
 def number_legs(table: pa.Table) -> pa.Table:
-    """Where the source does not say which record is the caller's call: of a call's attempts the last is (leg 0).
+    """Number legs where the source does not say which record is the caller's call: the last attempt is (leg 0).
 
     Route advance writes a record per attempt; the last one's outcome is what the caller met.
     """
@@ -435,7 +435,7 @@ def _committed(
 
 
 def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
-    """The group's calls and amendments by the view that they are compared with: where one is closed, the other."""
+    """Yield a group's calls and amendments by the view that they are compared with: where one is closed, the other."""
     if not group.without_assurance:
         yield "assurance", group.calls, group.amended
         return

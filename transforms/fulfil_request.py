@@ -248,7 +248,7 @@ def _rewrite(
 
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:
-    """The differences of the derived tables."""
+    """Return the differences of the derived tables."""
     zone = work.files.workspace.settings.tenants[work.tenant].zone
     for derived in (negative(summarize(view, before, work.tenant, zone)), summarize(view, after, work.tenant, zone)):
         for name, table in derived.items():

@@ -214,7 +214,7 @@ def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[s
 
 
 def _disposition(fields: Fields, settled: Resolved, declaration: Declaration) -> pa.Array:
-    """Every attempt's one word: answered if it was; else what its cause says, with the ring time where it is known."""
+    """Return every attempt's one word: answered if it was; else what its cause says, with the ring time if known."""
     said = fields.get("disposition")
     if {"ring_time"} & set(fields.timestamps) or "pdd_ms" in fields.values:
         rang = pc.or_(pc.is_valid(settled.ring), pc.is_valid(settled.pdd))

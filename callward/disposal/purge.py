@@ -165,7 +165,7 @@ def _check_as_planned(connection: Connection, made: Plan) -> None:
 
 
 def _same_inputs(connection: Connection, written: Written) -> None:
-    """A file of the same rows in other columns has them from the same input files: its writer did not count them."""
+    """Give a file of the same rows in other columns the input files of the old one: its writer did not count them."""
     i = lake_file_inputs.c
     for old, files in written.files.items():
         for file in files:
@@ -212,7 +212,7 @@ def _kept(item: PlanItem, file: DataFile) -> Mapping[int, int]:
 
 
 def _inputs(connection: Connection, file_ids: Sequence[str]) -> dict[tuple[str, int], int]:
-    """Rows of data files by view and input file."""
+    """Return the rows of data files by view and input file."""
     i = lake_file_inputs.c
     query = (
         select(lake_files.c.view, i.file_no, func.sum(i.rows).label("rows"))
@@ -295,7 +295,7 @@ def rows_digest(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def derived_of(connection: Connection, table: Table, tenant: str, first: date, last: date) -> dict[date, list[Any]]:
-    """Rows of a derived table by day (both ends included): key columns, then sums, as the database gives them."""
+    """Return a derived table's rows by day (both ends included): key columns, then sums, as stored."""
     columns = [table.c[name] for name in key_columns(table) + sum_columns(table)]
     where = _within(table, tenant, first, last)
     rows: dict[date, list[Any]] = defaultdict(list)

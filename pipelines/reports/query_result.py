@@ -47,7 +47,7 @@ def _table(answer: pa.RecordBatchReader) -> None:
 
 
 def _named(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as dictionaries; of columns of one name the last counts, as in JSON."""
+    """Return rows as dictionaries; of columns of one name the last counts, as in JSON."""
     columns = [column.to_pylist() for column in batch.columns]
     return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -238,7 +238,7 @@ def preview_release(settings: Settings, name: str, calls: int | None, units: int
 
 
 def _values(settings: Settings, release: Release, period: str) -> np.ndarray:
-    """The figures that are out of a period; int64 [size, m], 0 where suppressed. They are public: looking is free."""
+    """Return a period's published figures: int64 [size, m], 0 where suppressed. They are public: looking is free."""
     row = _row(settings, release.name, period, None)
     if row.spec_digest != release.spec_digest:
         raise UsageProblem(f"{release.name} of {period} was released under another declaration")

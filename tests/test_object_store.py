@@ -306,8 +306,8 @@ def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
 @pytest.mark.parametrize(
     "where",
     [
-        "purge-file-removed",
-        *(pytest.param(p, marks=pytest.mark.endurance) for p in ("purge-tombstoned", "purge-files-removed")),
+        "disposal-file-removed",
+        *(pytest.param(p, marks=pytest.mark.endurance) for p in ("purge-tombstoned", "disposal-files-removed")),
     ],
 )
 def test_a_purge_killed_on_a_bucket_is_ended_by_the_next(

@@ -304,8 +304,6 @@ def test_a_stream_whose_worker_and_supervisor_are_killed_ends_as_a_night_does(
     stream.comes_to(night)
     stream.stop().check_clean(feed.numbers)
     _check(stream, night)
-    ended = run("verify", "--batch", str(night.folder), "--stream", str(stream.site.folder)).check_clean(feed.numbers)
-    assert ended.code == 0, ended.out
 
 
 @pytest.fixture(scope="module")

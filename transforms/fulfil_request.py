@@ -107,7 +107,7 @@ def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_da
 
     `known`: record ids that an earlier go at the same request has taken out.
     """
-    altered = Fulfilled(law.fingerprint)
+    fulfilled = Fulfilled(law.fingerprint)
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, request.tenant, [call_date])
     month = secrets(files.workspace, request.tenant, call_date[:7])
@@ -115,16 +115,16 @@ def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_da
     whose = search(files, request.tenant, call_date, request.selector, month, request.recorded_at, known)
     if whose.billing or whose.assurance:
         change = _correct if request.kind == "correct" else _erase
-        change(work, whose, altered)
-    if altered.outcome.superseded:
-        altered.outcome.read = read
-    return altered
+        change(work, whose, fulfilled)
+    if fulfilled.outcome.superseded:
+        fulfilled.outcome.read = read
+    return fulfilled
 
 
 # -- erase -------------------------------------------------------------------------------------------------------------
 
 
-def _erase(work: Work, whose: Found, altered: Fulfilled) -> None:
+def _erase(work: Work, whose: Found, fulfilled: Fulfilled) -> None:
     day, requires = work.day, work.law.requires
     numbers_stay, amounts_stay = requires("call_detail", day), requires("billing_transaction", day)
     row_stays = amounts_stay or requires("assurance_metrics", day)
@@ -132,13 +132,13 @@ def _erase(work: Work, whose: Found, altered: Fulfilled) -> None:
     for hit in whose.billing:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
         removed = free & (not amounts_stay)
-        _rewrite(work, hit, removed, free & ~removed, partial(_blanked, work, hit), altered)
+        _rewrite(work, hit, removed, free & ~removed, partial(_blanked, work, hit), fulfilled)
     for hit in whose.assurance:
         free = hit.rows & ~work.held(hit) & (not numbers_stay)
         removed = free & (not row_stays)
         blank = free & ~removed & _payer(work, hit, paid)
         _rewrite(
-            work, hit, removed, blank, lambda rows, at: _null(rows, ["account_token"]), altered, spared=free & ~blank
+            work, hit, removed, blank, lambda rows, at: _null(rows, ["account_token"]), fulfilled, spared=free & ~blank
         )
 
 
@@ -188,17 +188,17 @@ def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -
 # -- correct -----------------------------------------------------------------------------------------------------------
 
 
-def _correct(work: Work, whose: Found, altered: Fulfilled) -> None:
+def _correct(work: Work, whose: Found, fulfilled: Fulfilled) -> None:
     wanted = {name: work.request.wants[name] for name in ("account", "direction") if work.request.wants.get(name)}
     for hit in whose.billing:
         free = hit.rows & ~work.held(hit)
-        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, wanted), altered)
+        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, wanted), fulfilled)
     if "account" not in wanted or work.month.account is None:
         return
     token = tokens.mac([pa.array([wanted["account"]])], work.month.account)[0]
     for hit in whose.assurance:
         free = hit.rows & ~work.held(hit)
-        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, {"account_token": token}), altered)
+        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, {"account_token": token}), fulfilled)
 
 
 def _with(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
@@ -218,7 +218,7 @@ def _rewrite(
     removed: Mask,
     changed: Mask,
     change: Callable[[pa.Table, np.ndarray], pa.Table],
-    altered: Fulfilled,
+    fulfilled: Fulfilled,
     spared: Mask | None = None,
 ) -> None:
     """Write a data file without the rows `removed` and with `changed` ones in their new form; note all that follows.
@@ -227,24 +227,24 @@ def _rewrite(
     """
     view, left = hit.file.view, removed | changed
     kept = hit.rows & ~left & (True if spared is None else ~spared)
-    altered.counts[f"{view} kept"] += int(kept.sum())
+    fulfilled.counts[f"{view} kept"] += int(kept.sum())
     if not left.any():
         return
     verb = "corrected" if work.request.kind == "correct" else "blanked"
-    altered.counts[f"{view} removed"] += int(removed.sum())
-    altered.counts[f"{view} {verb}"] += int(changed.sum())
+    fulfilled.counts[f"{view} removed"] += int(removed.sum())
+    fulfilled.counts[f"{view} {verb}"] += int(changed.sum())
     rows, lineage, at = work.files.rows(hit.file), work.files.lineage(hit.file), np.flatnonzero(changed)
     made = change(rows.take(pa.array(at)), at)
     anew = Rewrite(hit.file, np.flatnonzero(removed), at, made, lineage.take(pa.array(at)))
     written = rewrite(anew, work.files)
-    altered.outcome.files += written.files
-    altered.outcome.superseded |= written.superseded
-    _follow(work, view, rows.filter(pa.array(left)), made, altered.outcome)
+    fulfilled.outcome.files += written.files
+    fulfilled.outcome.superseded |= written.superseded
+    _follow(work, view, rows.filter(pa.array(left)), made, fulfilled.outcome)
     if removed.any():
-        altered.outcome.ends.append(ledger.ends(lineage["file_no"].filter(pa.array(removed)), view, "erased"))
+        fulfilled.outcome.ends.append(ledger.ends(lineage["file_no"].filter(pa.array(removed)), view, "erased"))
     if work.request.kind == "erase":
-        altered.suppressed += _suppressed(work, Hit(hit.file, left, left))
-        altered.items.append(_item(hit.file, removed, left))
+        fulfilled.suppressed += _suppressed(work, Hit(hit.file, left, left))
+        fulfilled.items.append(_item(hit.file, removed, left))
 
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:

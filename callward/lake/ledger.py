@@ -162,7 +162,7 @@ def entries(table: pa.Table, bucket: str, code: pa.Array | pa.ChunkedArray | str
     """Return ledger entries (shape ENTRIES) that put `table`'s records into a bucket, by file.
 
     `table` has the lineage columns. A record that was in another bucket is taken out of it, and talk that became
-    known only now (a mended record) is added to what was read.
+    known only now (a corrected record) is added to what was read.
     """
     code = pa.repeat(code, table.num_rows) if isinstance(code, str) else code
     carried, before = pc.fill_null(table["carried_ms"], 0), pc.fill_null(table["was_ms"], 0)

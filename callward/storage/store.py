@@ -350,7 +350,7 @@ class _Bucket(Store):
                 raise StoreProblem(self._without_bucket())
 
     def _without_bucket(self) -> str:
-        return f"there is no bucket {self._bucket!r} for the lake {self.describe()}; make it, or mend lake.uri"
+        return f"there is no bucket {self._bucket!r} for the lake {self.describe()}; make it, or fix lake.uri"
 
     def problem(self, message: str) -> StoreProblem | None:
         match = _AWS.search(message)
@@ -369,7 +369,7 @@ class _Bucket(Store):
         if _REFUSED.search(name) or status in ("401", "403") or (name, status) == ("UNKNOWN", "400"):
             return f"{where} refuses: look at the credentials in the environment, and at what their owner may do there"
         if status in ("301", "307", "400") and "Redirect" in name:
-            return f"{where} says that the bucket is in another region; mend lake.region"
+            return f"{where} says that the bucket is in another region; fix lake.region"
         if _FULL.search(name) or status == "507":
             return f"no space left in {where}; make room, and run again"
         if name in _BUSY or status.startswith("5"):

@@ -94,7 +94,7 @@ class StreamMetrics:
 def count(connection: Connection, run_id: str, summed: pa.Table) -> None:
     """Count what a commit put into each bucket (`summed`: shape ledger.ENTRIES), within its own transaction.
 
-    Rows that a commit takes out of a bucket again (a piece that waited, a code that was mended) are not taken off:
+    Rows that a commit takes out of a bucket again (a piece that waited, a code that was fixed) are not taken off:
     these are counters of what the stream did, and only grow.
     """
     source_of = _sources_of(connection, summed["file_no"].unique().to_pylist())

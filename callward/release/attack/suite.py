@@ -181,7 +181,7 @@ class AttackSuite:
             mechanisms_under_test.areas(),
             mechanisms_under_test.calls_by_area(self._traffic),
         )
-        note = "the table within the house and the one for outside together"
+        note = "the table inside and the one for outside together"
         return Attack(
             "two_grains",
             "Differencing across two releases",
@@ -260,7 +260,7 @@ class AttackSuite:
         return float((table.shown[cells].sum() + exact) / len(cells))
 
     def _recovered_from_both(self) -> float:
-        """Return what is recovered of the table for outside and the finer one within the house, side by side."""
+        """Return what is recovered of the table for outside and the finer one inside, side by side."""
         inside = mechanisms_under_test.suppressed(self._traffic, INTERNAL_K)
         outside = mechanisms_under_test.suppressed(self._traffic, self.privacy.k, inside)
         published = [mechanisms_under_test.groups(inside), mechanisms_under_test.groups(outside)]

@@ -14,7 +14,7 @@ from pipelines.results import Result
 app = typer.Typer()
 
 
-@command(app, "callward demo /tmp/demo --calls 10000")
+@command(app, "callward demo demo-workspace --calls 10000")
 def demo(
     context: typer.Context,
     options: Printed,

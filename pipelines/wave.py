@@ -44,7 +44,7 @@ def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitR
         engine.run(settings, reference, lambda pipeline: build(pipeline, reference, wave))
     finally:
         DataFiles(open_workspace(reference), wave.attempt.run_id).clear_spilled()
-    return result_of(settings, wave.attempt) or CommitResult("failed", "the wave ended without a verdict")
+    return result_of(settings, wave.attempt) or CommitResult("failed", "the wave ended without a result")
 
 
 def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:

@@ -1,7 +1,8 @@
 """Compaction: which small data files are put together, and how their rows then lie. Pure; nothing here reads or writes.
 
 Files go into one only where nobody could tell from outside that they did: of one (view, tenant, part) and one shard,
-come in on one day, under the same keys, with the same columns. So windows, holds, keys and Settle find the same.
+come in on one day, under the same keys, with the same columns. So windows, holds, keys and Deduplicate find
+the same.
 
 A file is written anew only together with half as much as it is itself: a large file does not move for a few small ones,
 and each row is moved a number of times that grows with the logarithm of the day.

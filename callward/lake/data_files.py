@@ -35,7 +35,7 @@ from schemas.cdr import CDR, plain
 # Who may open which sealed log: the key domain whose month key seals it.
 _LOGS: Mapping[str, pa.Schema] = {"suspense": suspense.SUSPENSE, "pending": suspense.PENDING, "late": plain(CDR)}
 
-HELD = "held-"  # views of rows that a hold keeps past their window begin so: nobody's query and no Settle sees them
+HELD = "held-"  # views of rows that a hold keeps past their window begin so: no query, no Deduplicate sees them
 # What a held row says beside its lineage: ids of the holds that matched it, and of all that were asked, spaces between.
 HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
 HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])

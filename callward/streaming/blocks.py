@@ -1,8 +1,8 @@
 """Blocks of a stream in the ledger: registered before they are emitted, complete when all their slices are committed.
 
-A restart reads registered ranges exactly so again, and what of them is committed already is dropped before Settle: so
-no savepoint of the engine is ever needed. Only a run that is alive may register, so that of two streams on one topic
-the one that lost its lease stops.
+A restart reads registered ranges exactly so again, and what of them is committed already is dropped before
+Deduplicate: so no savepoint of the engine is ever needed. Only a run that is alive may register, so that of two streams
+on one topic the one that lost its lease stops.
 """
 
 from collections.abc import Callable, Sequence

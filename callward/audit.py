@@ -4,22 +4,19 @@
 a cut tail does not, so every run keeps the head that it saw in the runs table and prints it.
 """
 
-import getpass
 import hashlib
 import json
-import os
 import re
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from callward import database
 from callward.errors import Problem
+from callward.identity import who
 from callward.settings import Settings
 from schemas.tables import audit_log, runs
 
@@ -56,16 +53,6 @@ class LoggedEntry:
     def subject_name(self) -> str:
         """The subject, a key by its name alone."""
         return _KEY_ID.sub("", self.subject)
-
-
-@cache
-def who() -> str:
-    """Return the operating system's user on this host: the identity that key files' modes are about."""
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"[:128]
 
 
 def _hash(seq: int, prev: str, body: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import secrets
-import socket
 import string
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from callward import audit, database
+from callward import audit, database, identity
 from callward.errors import Problem
 from callward.settings import Settings
 from schemas.tables import leases, runs
@@ -48,7 +47,7 @@ def process_start(pid: int) -> str:
 
 
 def _alive(row: Row[Any]) -> bool:
-    if row.host == socket.gethostname():
+    if row.host == identity.host():
         return bool(process_start(row.pid)) and process_start(row.pid) == row.process_start
     return bool(row.expires_at > database.now())
 
@@ -56,7 +55,7 @@ def _alive(row: Row[Any]) -> bool:
 def start(settings: Settings, kind: str, resources: Iterable[str]) -> str:
     """Register a run and its leases; raises Problem when a living run holds one of them."""
     run_id = new_id()
-    process = {"host": socket.gethostname(), "pid": os.getpid()}
+    process = {"host": identity.host(), "pid": os.getpid()}
     with database.writing(settings) as connection:
         for name in resources:
             _take(connection, name, run_id)
@@ -68,6 +67,7 @@ def start(settings: Settings, kind: str, resources: Iterable[str]) -> str:
                 started_at=database.now(),
                 code_version=CODE_VERSION,
                 settings_digest=settings.digest,
+                started_by=identity.who(),
                 **process,
             )
         )
@@ -86,7 +86,7 @@ def _take(connection: Connection, name: str, run_id: str) -> None:
         connection.execute(
             update(runs).where(runs.c.run_id == held.run_id, runs.c.status == "running").values(status="dead")
         )
-    values = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": process_start(os.getpid())}
+    values = {"host": identity.host(), "pid": os.getpid(), "process_start": process_start(os.getpid())}
     connection.execute(insert(leases).values(name=name, run_id=run_id, expires_at=database.now() + _LEASE, **values))
 
 

@@ -15,7 +15,7 @@ approvers = Table(
     required("name", 64, primary_key=True),
     required("public_key", 64),  # Ed25519, hex
     Column("registered_at", DateTime, nullable=False),
-    required("registered_by", 128),
+    required("registered_by", 255),
     required("signature", 128),  # of (name, public key) by the custodian's key, hex
     Column("revoked_at", DateTime),
 )
@@ -65,9 +65,9 @@ root_copies = Table(
     required("domain", 32),
     required("place", 255),
     Column("recorded_at", DateTime, nullable=False),
-    required("recorded_by", 128),
+    required("recorded_by", 255),
     Column("destroyed_at", DateTime),
-    Column("confirmed_by", String(128)),
+    Column("confirmed_by", String(255)),
 )
 
 holds = Table(
@@ -93,7 +93,7 @@ disposals = Table(
     required("status", 16),  # planned, approved, tombstoned, removing, done, partial, abandoned
     required("plan_digest", 64),
     Column("plan", Text, nullable=False),  # JSON; names files and keys, never a hold that is confidential
-    required("started_by", 128),
+    required("started_by", 255),
     Column("approved_by", String(64)),
     Column("created_at", DateTime, nullable=False),
     Column("finished_at", DateTime),

@@ -53,6 +53,7 @@ runs = Table(
     required("status"),  # running, done, failed, dead
     Column("started_at", DateTime, nullable=False),
     Column("finished_at", DateTime),
+    required("started_by", 255),
     required("host", 255),
     Column("pid", Integer, nullable=False),
     required("code_version"),
@@ -195,7 +196,7 @@ audit_log = Table(
     METADATA,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("at", DateTime, nullable=False),
-    required("who", 128),
+    required("who", 255),
     required("role", 32),
     required("event", 32),
     required("subject", 255),

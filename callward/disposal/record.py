@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from callward import audit, database
+from callward import database, identity
 from callward.errors import Problem
 from schemas.codes import DisposalReason
 from schemas.retention import disposal_items, disposals
@@ -93,7 +93,7 @@ def enter(connection: Connection, disposal: Disposal, plan: str) -> None:
             status=disposal.status,
             plan_digest=disposal.digest,
             plan=plan,
-            started_by=audit.who(),
+            started_by=identity.who(),
             created_at=database.now(),
         )
     )

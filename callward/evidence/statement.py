@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.backends.openssl import backend
 
-from callward import audit
+from callward import identity
 from callward.evidence.checks import KEYS_DEAD, VERSIONLESS
 from callward.evidence.findings import Facts, Known, data_file, digest, tally
 from callward.redaction import mask
@@ -278,18 +278,18 @@ def _tool() -> dict[str, str]:
 
 def _people(known: Known, today: date) -> dict[str, Any]:
     """Return field 11. The service signs with the retention key; who wants a verifier of their own runs the command."""
-    common = {"title": "service", "location": audit.who().partition("@")[2], "contact": NONE, "date": today}
+    common = {"title": "service", "location": identity.host(), "contact": NONE, "date": today}
     return {
         "performed_by": {
             "name": "retention-run",
-            "os_user": audit.who(),
+            "os_user": identity.who(),
             "started_by": known.disposal.started_by,
             "signature": "Ed25519, signer retention, over this statement",
             **common,
         },
         "verified_by": {
             "name": f"verify step of run {known.disposal.run_id}",
-            "os_user": audit.who(),
+            "os_user": identity.who(),
             "signature": "the same; 'callward purge verify' repeats every check for anybody",
             **common,
         },

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
-from callward import audit, database
+from callward import audit, database, identity
 from callward.errors import Problem, UsageProblem
 from callward.keys import signing
 from callward.keys.keys import KeyDenied
@@ -46,7 +46,7 @@ def register(settings: Settings, name: str, public_hex: str) -> None:
                 name=name,
                 public_key=public_hex,
                 registered_at=database.now(),
-                registered_by=audit.who(),
+                registered_by=identity.who(),
                 signature=signature.hex(),
             )
         )

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from callward import audit, database
+from callward import audit, database, identity
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import exports, roots
@@ -392,7 +392,7 @@ def add_copy(settings: Settings, domain: str, place: str) -> Copy:
                 domain=domain,
                 place=place,
                 recorded_at=database.now(),
-                recorded_by=audit.who(),
+                recorded_by=identity.who(),
             )
         )
         (number,) = inserted.inserted_primary_key or (0,)
@@ -410,7 +410,7 @@ def confirm_copy(settings: Settings, copy_no: int) -> Copy:
             connection.execute(
                 update(root_copies)
                 .where(root_copies.c.copy_no == copy_no)
-                .values(destroyed_at=database.now(), confirmed_by=audit.who())
+                .values(destroyed_at=database.now(), confirmed_by=identity.who())
             )
             subject = f"{copy_no} {row.domain} {row.root_id}"
             audit.append(connection, [audit.Entry("custodian", "root-copy", subject, "confirmed destroyed")])

@@ -523,9 +523,10 @@ def test_entries_of_a_stream_are_folded_and_say_the_same(empty: Any, entries: li
         for table in (ledger_entries, runs_table):
             connection.execute(delete(table))
         for run_id in ("stream-1", "stream-2", "night-1"):
-            about = {"host": "h", "pid": 1, "code_version": "", "settings_digest": "", "started_at": database.now()}
+            about = {"host": "h", "pid": 1, "code_version": "", "settings_digest": "", "started_by": "test"}
             kind = run_id.partition("-")[0].replace("night", "nightly")
-            connection.execute(insert(runs_table).values(run_id=run_id, kind=kind, status="done", **about))
+            times = {"started_at": database.now()}
+            connection.execute(insert(runs_table).values(run_id=run_id, kind=kind, status="done", **times, **about))
         if rows:
             connection.execute(insert(ledger_entries), rows)
     folded = fold_entries(empty.settings)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Row, select
 
-from callward import audit, database
+from callward import database, identity
 from callward.errors import UsageProblem
 from callward.keys import approvers
 from callward.numbering import Plan, normalize_values, plan
@@ -44,7 +44,7 @@ def place(settings: Settings, hold: Hold, today: date, *, unlisted: bool = False
     placed = replace(
         hold,
         hold_id=os.urandom(8).hex(),
-        placed_by=audit.who(),
+        placed_by=identity.who(),
         placed_at=database.now().replace(microsecond=0),
         expires_on=hold.expires_on or at_most,
         released_on=None,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, update
 
-from callward import audit, database
+from callward import audit, database, identity
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
 from callward.keys import approvers, exports, signing, tokens
@@ -111,7 +111,7 @@ def test_a_hold_comes_back_as_it_was_placed(shared: Settings, wanted: Hold) -> N
     kept = {hold.hold_id: hold for hold in holds.opened(shared, today=TODAY)}[made.hold_id]
     assert kept == made
     assert replace(kept, hold_id="", placed_by="", placed_at=None) == wanted
-    assert kept.placed_by == audit.who()
+    assert kept.placed_by == identity.who()
 
 
 def test_nothing_but_id_state_and_times_is_in_the_clear(settings: Settings) -> None:

@@ -114,28 +114,28 @@ def _files(settings: Settings, run_id: str) -> DataFiles:
 
 def _tried(settings: Settings, as_of: date, today: date, candidates: Mapping[str, Policy] | None) -> PurgeReport:
     files = _files(settings, runs.new_id())
-    made, seen, blocking = purge_plan.make(settings, files, as_of, today, candidates)
+    plan, seen, blocking = purge_plan.make(settings, files, as_of, today, candidates)
     with database.reading(settings) as connection:
-        objections = _objections(settings, connection, made, seen.law)
+        objections = _objections(settings, connection, plan, seen.law)
     effect = None
     if candidates:
         now, _, _ = purge_plan.make(settings, files, as_of, today)
-        effect = purge_plan.effect(now, made)
-    report = _report(made, None, _DRY_RUN, blocking, today)
+        effect = purge_plan.effect(now, plan)
+    report = _report(plan, None, _DRY_RUN, blocking, today)
     return replace(report, safety_check=objections, effect=effect)
 
 
-def _report(made: Plan, purge_id: str | None, status: str, blocking: Iterable[Hold], today: date) -> PurgeReport:
+def _report(plan: Plan, purge_id: str | None, status: str, blocking: Iterable[Hold], today: date) -> PurgeReport:
     """Return what a purge says of its plan; holds that are confidential are in no figure of their own."""
     return PurgeReport(
         purge_id=purge_id,
         plan_id=purge_id,
-        plan_digest=made.digest,
-        as_of=made.as_of,
+        plan_digest=plan.digest,
+        as_of=plan.as_of,
         dry_run=status == _DRY_RUN,
         status=status,
-        classes=made.classes(),
-        held=made.held(),
+        classes=plan.classes(),
+        held=plan.held(),
         hold_warnings=holds.warned(holds.visible(blocking, holds.COMPLIANCE, today), today),
     )
 
@@ -143,17 +143,17 @@ def _report(made: Plan, purge_id: str | None, status: str, blocking: Iterable[Ho
 # -- the safety check --------------------------------------------------------------------------------------------------
 
 
-def _objections(settings: Settings, connection: Any, made: Plan, law: Governance) -> list[str]:
+def _objections(settings: Settings, connection: Any, plan: Plan, law: Governance) -> list[str]:
     """Why a person must approve this plan; nothing where it may run by itself."""
     concerned = {
-        policies.tenant: policies for tenant in made.tenants if tenant != "_all" for policies in law.of(tenant)
+        policies.tenant: policies for tenant in plan.tenants if tenant != "_all" for policies in law.of(tenant)
     }
-    found = [
+    objections = [
         f"the policy of tenant {tenant!r} was not activated by two persons"
         for tenant, policies in sorted(concerned.items())
         if not policies.two_people
     ]
-    return found + safety_check.objections(connection, law, made.as_of, settings.thresholds.purge_deviation_pct)
+    return objections + safety_check.objections(connection, law, plan.as_of, settings.thresholds.purge_deviation_pct)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -186,15 +186,15 @@ class _Purge:
 
         Raises CommitConflict when a hold or a night came between: then all is as it was.
         """
-        made, seen, blocking = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
-        if not made.changes:
+        plan, seen, blocking = purge_plan.make(self._settings, self._files, self._as_of, self._today, only=self._only)
+        if not plan.changes:
             safety_check.note_forecast(self._settings, self._today)
-            return _report(made, None, Status.DONE, blocking, self._today)
-        purge_id, objections = self._registered(made, seen.law)
+            return _report(plan, None, Status.DONE, blocking, self._today)
+        purge_id, objections = self._registered(plan, seen.law)
         if objections:
-            return replace(_report(made, purge_id, Status.PLANNED, blocking, self._today), safety_check=objections)
-        self._phases(made, purge_id, attempt)
-        return self._concluded(_report(made, purge_id, Status.DONE, blocking, self._today))
+            return replace(_report(plan, purge_id, Status.PLANNED, blocking, self._today), safety_check=objections)
+        self._phases(plan, purge_id, attempt)
+        return self._concluded(_report(plan, purge_id, Status.DONE, blocking, self._today))
 
     def _clear(self) -> None:
         """Remove what a try left that met a conflict."""
@@ -212,35 +212,35 @@ class _Purge:
                 self._finish(begun.disposal_id)
         remove_orphans(self._settings)
 
-    def _registered(self, made: Plan, law: Governance) -> tuple[str, list[str]]:
+    def _registered(self, plan: Plan, law: Governance) -> tuple[str, list[str]]:
         """Return the plan's id, and why it must wait for a person."""
-        purge_id = purge_disposal.plan(self._settings, made, self._run_id)
+        purge_id = purge_disposal.register_plan(self._settings, plan, self._run_id)
         with database.reading(self._settings) as connection:
-            objections = _objections(self._settings, connection, made, law)
+            objections = _objections(self._settings, connection, plan, law)
         if self._approval is not None:
-            self._approved(made, purge_id, self._approval)
+            self._approved(plan, purge_id, self._approval)
             self._approval = None  # it is for this plan, and for none that takes its place while we are at work
         with database.reading(self._settings) as connection:
-            by = sorted(approvers.approved_by(connection, "purge", made.digest))
+            by = sorted(approvers.approved_by(connection, "purge", plan.digest))
         if objections and not by:
             return purge_id, objections
-        purge_disposal.approve(self._settings, made, self._run_id, purge_id, by[0] if by else None)
+        purge_disposal.approve(self._settings, plan, self._run_id, purge_id, by[0] if by else None)
         return purge_id, []
 
-    def _approved(self, made: Plan, purge_id: str, approval: Approval) -> None:
+    def _approved(self, plan: Plan, purge_id: str, approval: Approval) -> None:
         if purge_id != approval.purge_id:
             raise Problem(
                 f"plan {approval.purge_id} is not what would be done now: something has changed since; "
                 f"look at plan {purge_id} and approve that"
             )
-        approvers.approve(self._settings, "purge", made.digest, approval.person, approval.key_file)
+        approvers.approve(self._settings, "purge", plan.digest, approval.person, approval.key_file)
 
-    def _phases(self, made: Plan, purge_id: str, attempt: int) -> None:
+    def _phases(self, plan: Plan, purge_id: str, attempt: int) -> None:
         """Carry out both phases; raises CommitConflict when something else came first, and all is as it was."""
-        _check_keys(self._settings, made)
-        self._unreleased = before_expiry(self._settings, made.doing, self._progress)
-        written = self._written(made, purge_id, attempt)
-        purge_disposal.tombstone(self._settings, made, self._run_id, purge_id, written)
+        _check_keys(self._settings, plan)
+        self._unreleased = before_expiry(self._settings, plan.doing, self._progress)
+        written = self._written(plan, purge_id, attempt)
+        purge_disposal.tombstone(self._settings, plan, self._run_id, purge_id, written)
         with database.reading(self._settings) as connection:
             tombstoned = purge_disposal.find(connection, purge_id)
         assert tombstoned is not None
@@ -248,15 +248,15 @@ class _Purge:
             raise CommitConflict
         self._finish(purge_id)
 
-    def _written(self, made: Plan, purge_id: str, attempt: int) -> Written:
+    def _written(self, plan: Plan, purge_id: str, attempt: int) -> Written:
         """One Beam batch writes what takes the place of files that do not go whole; none where all do."""
-        if not made.written:
+        if not plan.written:
             return Written()
         from pipelines.purge_batch import write
 
         self._progress("writing what stays of data files anew")
         reference = self._files.workspace.reference
-        return write(self._settings, reference, made, self._run_id, purge_id, attempt, self._today)
+        return write(self._settings, reference, plan, self._run_id, purge_id, attempt, self._today)
 
     # -- from the second phase on: only forward ---------------------------------------------------------------------
 
@@ -286,11 +286,11 @@ class _Purge:
         )
 
 
-def _check_keys(settings: Settings, made: Plan) -> None:
+def _check_keys(settings: Settings, plan: Plan) -> None:
     """Raise Problem, before anything is changed, where keys could not be destroyed or the certificate not signed."""
     completion.check(settings)
     with database.reading(settings) as connection:
-        for domain in sorted({key.domain for key, _ in made.keys}):
+        for domain in sorted({key.domain for key, _ in plan.keys}):
             roots.open_root(settings, domain, roots.active(connection, settings, domain).root_id).close()
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlalchemy import delete, insert, select
 
 from callward import database
-from callward.disposal.purge import rows_digest
+from callward.disposal.derived import rows_digest
 from callward.errors import UsageProblem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict

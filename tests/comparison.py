@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlalchemy import func, select
 
 from callward import database
-from callward.disposal.purge import derived_of
+from callward.disposal.derived import derived_of
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles, open_files

@@ -151,6 +151,7 @@ def test_every_named_point_of_a_purge_is_killed_at() -> None:
     of_a_purge = (
         "callward/disposal/record.py",
         "callward/disposal/completion.py",
+        "callward/disposal/derived.py",
         "callward/disposal/purge.py",
         "pipelines/purge.py",
         "pipelines/purge_batch.py",

@@ -1,6 +1,6 @@
 """Expire: data files of a purge's plan written anew without what is due, and copies of the rows that a hold keeps.
 
-Nothing counts yet: the purge names what was made in one transaction of its own. What only goes is not seen here.
+Nothing counts yet: the purge names what was written in one transaction of its own. What only goes is not seen here.
 """
 
 import json
@@ -37,7 +37,7 @@ PURGED: Final = "purged"
 
 
 @dataclass
-class Made:
+class Outcome:
     """What an item of a plan came to: data files that take its file's place or hold rows, and what the ledger notes."""
 
     file_id: str
@@ -46,7 +46,7 @@ class Made:
     ends: list[dict[str, Any]] = field(default_factory=list)  # rows of ledger.ENDS
 
 
-def expire(item: PlanItem, judge: Judge, purge_id: str) -> Made:
+def expire(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     """Write what takes the place of an item's data file, by the same judgement that its plan counted with."""
     view = item.file.view
     if view in ("billing", "assurance"):
@@ -61,22 +61,22 @@ def expire(item: PlanItem, judge: Judge, purge_id: str) -> Made:
 # -- the views ---------------------------------------------------------------------------------------------------------
 
 
-def _of_view(item: PlanItem, judge: Judge, purge_id: str) -> Made:
-    made, file, files = Made(item.file.file_id), item.file, judge.files
+def _of_view(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
+    outcome, file, files = Outcome(item.file.file_id), item.file, judge.files
     if not (item.held or item.accounts):
-        made.files.append(without_numbers(file, files))
-        return made
+        outcome.files.append(without_numbers(file, files))
+        return outcome
     rows = files.rows(file)
     judged = judge.judged(item, rows)
     if item.held:
-        made.files.append(_copied(file, rows, judged, files, purge_id))
+        outcome.files.append(_copied(file, rows, judged, files, purge_id))
     if item.accounts:
-        made.files.append(files.restate_view(file, _without_some_numbers(rows, judged.due)))
+        outcome.files.append(files.restate_view(file, _without_some_numbers(rows, judged.due)))
         went = files.lineage(file)["file_no"].filter(pa.array(judged.due))
-        made.ends += ledger.ends(went, file.view, "numbers").to_pylist()
+        outcome.ends += ledger.ends(went, file.view, "numbers").to_pylist()
     elif item.action == REWRITE:
-        made.files.append(files.restate_view(file, rows.drop_columns(BILLING_NUMBERS)))
-    return made
+        outcome.files.append(files.restate_view(file, rows.drop_columns(BILLING_NUMBERS)))
+    return outcome
 
 
 def without_numbers(file: DataFile, files: DataFiles) -> DataFile:
@@ -111,51 +111,53 @@ def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
 # -- held copies, and what came too late -------------------------------------------------------------------------------
 
 
-def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Made:
+def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     """Return a held copy of which some rows are needed no longer, under keys of this purge."""
-    made = Made(item.file.file_id)
+    outcome = Outcome(item.file.file_id)
     if item.action != REWRITE:
-        return made
+        return outcome
     file, files = item.file, judge.files
     judged = judge.judged(item)
     stays, view = pa.array(judged.held), file.view.removeprefix(HELD)
     if view == "late":
         rows = _named(files.read_log(file).filter(stays), judged, judged.held)
-        made.files.append(files.write_held_late(file.tenant, file.part, rows, purge_id, file.received_on))
-        return made
+        outcome.files.append(files.write_held_late(file.tenant, file.part, rows, purge_id, file.received_on))
+        return outcome
     rows = files.rows(file).filter(stays)
     lineage = _named(files.lineage(file).filter(stays), judged, judged.held)
-    made.files.append(files.write_held(view, file.tenant, file.part, rows, lineage, purge_id, file.received_on))
-    return made
+    outcome.files.append(files.write_held(view, file.tenant, file.part, rows, lineage, purge_id, file.received_on))
+    return outcome
 
 
-def _of_late(item: PlanItem, judge: Judge, purge_id: str) -> Made:
+def _of_late(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     """Return records that came past their window: those that a hold matches are kept by call date, others are not."""
-    made, file = Made(item.file.file_id), item.file
+    outcome, file = Outcome(item.file.file_id), item.file
     rows = judge.files.read_log(file)
     judged = judge.of_log(file, rows)
     held = _named(rows.filter(pa.array(judged.held)), judged, judged.held).cast(HELD_LATE)
     for day in pc.unique(held["call_date"]).to_pylist():
         of_day = held.filter(pc.equal(held["call_date"], day))
-        made.files.append(judge.files.write_held_late(file.tenant, day.isoformat(), of_day, purge_id, file.received_on))
-    return made
+        outcome.files.append(
+            judge.files.write_held_late(file.tenant, day.isoformat(), of_day, purge_id, file.received_on)
+        )
+    return outcome
 
 
 # -- suspense and pending ----------------------------------------------------------------------------------------------
 
 
-def _of_log(item: PlanItem, judge: Judge) -> Made:
+def _of_log(item: PlanItem, judge: Judge) -> Outcome:
     """Return a sealed log without what is due; the ledger says of what the log still counted that it expired."""
-    made, file = Made(item.file.file_id), item.file
+    outcome, file = Outcome(item.file.file_id), item.file
     rows = judge.files.read_log(file)
     judged = judge.of_log(file, rows)
     counted = _counted(file, rows.append_column("going", pa.array(judged.going)), judge.files)
-    made.entries = ledger.sum_entries(ledger.entries(counted, Bucket.FILTERED, str(Filter.EXPIRED))).to_pylist()
-    made.ends = ledger.ends(counted["file_no"], file.view, PURGED).to_pylist()
+    outcome.entries = ledger.sum_entries(ledger.entries(counted, Bucket.FILTERED, str(Filter.EXPIRED))).to_pylist()
+    outcome.ends = ledger.ends(counted["file_no"], file.view, PURGED).to_pylist()
     stays = rows.filter(pa.array(~judged.going))
     if stays.num_rows:
-        made.files.append(judge.files.write_log(file.view, file.tenant, stays))
-    return made
+        outcome.files.append(judge.files.write_log(file.view, file.tenant, stays))
+    return outcome
 
 
 def _counted(file: DataFile, rows: pa.Table, files: DataFiles) -> pa.Table:
@@ -167,30 +169,30 @@ def _counted(file: DataFile, rows: pa.Table, files: DataFiles) -> pa.Table:
     return rows.filter(pc.and_(rows["going"].fill_null(False), counted_rows(file.view, rows)))
 
 
-# -- what was made, for the purge --------------------------------------------------------------------------------------
+# -- what was written, for the purge -----------------------------------------------------------------------------------
 
 
-def prepared(settings: Settings, run_id: str) -> dict[str, Made]:
-    """Return what a run's batch has made, by the item's file id; empty when it has not ended."""
-    mine = (waves.c.run_id == run_id) & (waves.c.status == PREPARED)
+def prepared(settings: Settings, run_id: str) -> dict[str, Outcome]:
+    """Return what a run's batch has written, by the item's file id; empty when it has not ended."""
+    of_run = (waves.c.run_id == run_id) & (waves.c.status == PREPARED)
     with database.reading(settings) as connection:
-        detail = connection.execute(select(waves.c.detail).where(mine).order_by(waves.c.attempt.desc())).scalar()
-    return {made["file_id"]: _made(made) for made in json.loads(detail)} if detail else {}
+        detail = connection.execute(select(waves.c.detail).where(of_run).order_by(waves.c.attempt.desc())).scalar()
+    return {outcome["file_id"]: _outcome(outcome) for outcome in json.loads(detail)} if detail else {}
 
 
-def _made(told: dict[str, Any]) -> Made:
-    return Made(told["file_id"], [_file(file) for file in told["files"]], told["entries"], told["ends"])
+def _outcome(written: dict[str, Any]) -> Outcome:
+    return Outcome(written["file_id"], [_file(file) for file in written["files"]], written["entries"], written["ends"])
 
 
-def _file(told: dict[str, Any]) -> DataFile:
-    moments = {name: told[name] and datetime.fromisoformat(told[name]) for name in ("first_start", "last_start")}
-    received = told["received_on"] and date.fromisoformat(told["received_on"])
-    inputs = {int(file_no): rows for file_no, rows in told["inputs"].items()}
-    return DataFile(**{**told, **moments, "received_on": received, "inputs": inputs})
+def _file(written: dict[str, Any]) -> DataFile:
+    moments = {name: written[name] and datetime.fromisoformat(written[name]) for name in ("first_start", "last_start")}
+    received = written["received_on"] and date.fromisoformat(written["received_on"])
+    inputs = {int(file_no): rows for file_no, rows in written["inputs"].items()}
+    return DataFile(**{**written, **moments, "received_on": received, "inputs": inputs})
 
 
-def _note(settings: Settings, run_id: str, attempt: int, made: Iterable[Made]) -> None:
-    detail = json.dumps([asdict(one) for one in made], default=lambda value: value.isoformat())
+def _note(settings: Settings, run_id: str, attempt: int, outcomes: Iterable[Outcome]) -> None:
+    detail = json.dumps([asdict(outcome) for outcome in outcomes], default=lambda value: value.isoformat())
     row = {"run_id": run_id, "wave": 0, "attempt": attempt, "status": PREPARED, "detail": detail}
     with database.writing(settings) as connection:
         connection.execute(insert(waves).values(**row, at=database.now()))
@@ -198,7 +200,7 @@ def _note(settings: Settings, run_id: str, attempt: int, made: Iterable[Made]) -
 
 @dataclass(eq=False)
 class Expire(beam.PTransform[PCollection[PlanItem], PCollection[None]]):
-    """PCollection[PlanItem] → what was made of them, noted in the database: a runner hands nothing back.
+    """PCollection[PlanItem] → what was written of them, noted in the database: a runner hands nothing back.
 
     Holds and policies are opened on the worker; none is ever part of an element.
     """
@@ -214,7 +216,7 @@ class Expire(beam.PTransform[PCollection[PlanItem], PCollection[None]]):
         work = _ExpireFn(self.reference, self.run_id, self.purge_id, self.as_of, self.today)
         return (
             items
-            | "WriteAnew" >> beam.ParDo(work).with_output_types(Made)
+            | "WriteAnew" >> beam.ParDo(work).with_output_types(Outcome)
             | "OnePurge" >> beam.WithKeys(0)
             | "Gather" >> beam.GroupByKey()
             | "Note" >> beam.ParDo(_NoteFn(self.reference, self.run_id, self.attempt))
@@ -234,7 +236,7 @@ class _ExpireFn(beam.DoFn):
             held = holds.any_open(connection)
         self._found = holds.opened(settings, today=self._today) if held else []
 
-    def process(self, item: PlanItem) -> Iterator[Made]:
+    def process(self, item: PlanItem) -> Iterator[Outcome]:
         files = DataFiles(self._workspace, self._run_id)
         yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
 
@@ -243,5 +245,5 @@ class _NoteFn(beam.DoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, attempt: int) -> None:
         self._reference, self._run_id, self._attempt = reference, run_id, attempt
 
-    def process(self, element: tuple[int, Iterable[Made]]) -> None:
+    def process(self, element: tuple[int, Iterable[Outcome]]) -> None:
         _note(open_workspace(self._reference).settings, self._run_id, self._attempt, element[1])

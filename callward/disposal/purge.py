@@ -5,19 +5,17 @@ where they lay. A hold that comes before `removing` wins: everything counts agai
 kill falls before it or after it.
 """
 
-import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, delete, func, insert, literal, select, update
 
 from callward import audit, database, runs
-from callward.disposal import record
+from callward.disposal import derived, record
 from callward.disposal.completion import Particulars
 from callward.disposal.record import ROLE, Disposal, Item, Status
 from callward.evidence.certificates import Certificate, Facts, Held, Removed
@@ -28,15 +26,14 @@ from callward.lake.data_files import HELD
 from callward.lake.ledger import ENDS, CommitConflict, DataFile
 from callward.lake.removal import FileOnDisk
 from callward.retention import holds
-from callward.retention.purge.due_files import BY_TRUNK, FROZEN, KEEP, OPEN, REMOVED, USAGE, PlanItem
+from callward.retention.purge.due_files import KEEP, PlanItem
 from callward.retention.purge.plan import Plan
 from callward.settings import Settings
 from callward.storage.store import TRANSIT
 from schemas.codes import DisposalReason
-from schemas.retention import certificates, disposals, frozen_derived, lake_file_inputs, requests, row_ends
-from schemas.tables import DERIVED, key_columns, lake_files, ledger_entries, sum_columns
+from schemas.retention import certificates, disposals, lake_file_inputs, requests, row_ends
+from schemas.tables import lake_files, ledger_entries
 
-TABLES: Final = {table.name: table for table in DERIVED}
 _NOT_PARTITIONS: Final = ("archive",)  # of these nobody reads a version
 
 
@@ -63,40 +60,40 @@ def under_way(connection: Connection) -> list[Disposal]:
 # -- before anything counts --------------------------------------------------------------------------------------------
 
 
-def plan(settings: Settings, made: Plan, run_id: str) -> str:
+def register_plan(settings: Settings, plan: Plan, run_id: str) -> str:
     """Register a plan that waits for a person; the same plan keeps its id. Older plans that wait are abandoned."""
     with database.writing(settings) as connection:
         waiting = record.in_states(connection, DisposalReason.PURGE, [Status.PLANNED])
-        same = [purge.disposal_id for purge in waiting if purge.digest == made.digest]
+        same = [purge.disposal_id for purge in waiting if purge.digest == plan.digest]
         for purge in waiting:
-            if purge.digest != made.digest:
+            if purge.digest != plan.digest:
                 record.move(connection, purge.disposal_id, Status.ABANDONED)
-        return same[0] if same else _enter(connection, made, run_id)
+        return same[0] if same else _enter(connection, plan, run_id)
 
 
-def _enter(connection: Connection, made: Plan, run_id: str) -> str:
+def _enter(connection: Connection, plan: Plan, run_id: str) -> str:
     disposal = Disposal(
         disposal_id=runs.new_id(),
         reason=DisposalReason.PURGE,
         about=None,
         run_id=run_id,
-        as_of=made.as_of,
+        as_of=plan.as_of,
         status=Status.PLANNED,
-        digest=made.digest,
+        digest=plan.digest,
         certificate_id=None,
         facts={},
     )
-    record.enter(connection, disposal, made.to_json())
-    _audit(connection, "purge-planned", disposal.disposal_id, made.digest, f"as of {made.as_of}")
+    record.enter(connection, disposal, plan.to_json())
+    _audit(connection, "purge-planned", disposal.disposal_id, plan.digest, f"as of {plan.as_of}")
     return disposal.disposal_id
 
 
-def approve(settings: Settings, made: Plan, run_id: str, purge_id: str, by: str | None) -> None:
+def approve(settings: Settings, plan: Plan, run_id: str, purge_id: str, by: str | None) -> None:
     """Let a plan go ahead: `by` a person, or None where the policies of two people let it run by itself."""
     with database.writing(settings) as connection:
-        record.move(connection, purge_id, Status.APPROVED, approved_by=by, run_id=run_id, plan=made.to_json())
-        record.list_items(connection, purge_id, [_item(item) for item in made.items])
-        _audit(connection, "purge-begun", purge_id, made.digest, f"as of {made.as_of}, approved by {by or 'policy'}")
+        record.move(connection, purge_id, Status.APPROVED, approved_by=by, run_id=run_id, plan=plan.to_json())
+        record.list_items(connection, purge_id, [_item(item) for item in plan.items])
+        _audit(connection, "purge-begun", purge_id, plan.digest, f"as of {plan.as_of}, approved by {by or 'policy'}")
     point("purge-approved")
 
 
@@ -128,7 +125,7 @@ def _audit(connection: Connection, event: str, purge_id: str, digest: str, reaso
 # -- first phase: tombstones -------------------------------------------------------------------------------------------
 
 
-def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, written: Written) -> None:
+def tombstone(settings: Settings, plan: Plan, run_id: str, purge_id: str, written: Written) -> None:
     """Old data files count no more, and what was written counts: all at once.
 
     Raises CommitConflict when a hold, or a partition of the plan, is not as it was planned with.
@@ -137,30 +134,30 @@ def tombstone(settings: Settings, made: Plan, run_id: str, purge_id: str, writte
     point("purge-prepared")
     with database.writing(settings) as connection:
         runs.renew(connection, run_id)
-        _check_as_planned(connection, made)
-        old = [item.file for item in made.doing]
+        _check_as_planned(connection, plan)
+        old = [item.file for item in plan.doing]
         ledger.supersede_files(connection, run_id, [file.file_id for file in old], at)
         new = [file for files in written.files.values() for file in files]
         ledger.add_files(connection, run_id, new, at)
         _same_inputs(connection, written)
         ledger.raise_versions(connection, {(f.tenant, f.part) for f in [*old, *new] if f.view not in _NOT_PARTITIONS})
         point("purge-half-tombstoned")
-        _count_ends(connection, made, purge_id, written)
+        _count_ends(connection, plan, purge_id, written)
         _note_entries(connection, run_id, written.entries)
         record.move(connection, purge_id, Status.TOMBSTONED)
     point("purge-tombstoned")
 
 
-def _check_as_planned(connection: Connection, made: Plan) -> None:
-    if holds.fingerprint(connection) != made.fingerprint:
+def _check_as_planned(connection: Connection, plan: Plan) -> None:
+    if holds.fingerprint(connection) != plan.fingerprint:
         raise CommitConflict
     by_tenant: dict[str, list[str]] = defaultdict(list)
-    for tenant, part in made.versions:
+    for tenant, part in plan.versions:
         by_tenant[tenant].append(part)
     for tenant, parts in by_tenant.items():
         for some in database.batches(sorted(parts)):
             for key, version in ledger.versions(connection, tenant, some).items():
-                if made.versions[key] != version:
+                if plan.versions[key] != version:
                     raise CommitConflict
 
 
@@ -174,12 +171,12 @@ def _same_inputs(connection: Connection, written: Written) -> None:
                 connection.execute(insert(lake_file_inputs).from_select(["file_id", "file_no", "rows"], same))
 
 
-def _count_ends(connection: Connection, made: Plan, purge_id: str, written: Written) -> None:
+def _count_ends(connection: Connection, plan: Plan, purge_id: str, written: Written) -> None:
     """By view and input file: rows that went, that a hold keeps, whose numbers went, that a hold kept no longer."""
     counts: Counter[tuple[str, int, str]] = Counter()
     for row in written.ends:
         counts[row["view"], row["file_no"], row["end"]] += row["rows"]
-    for end, listed in _by_end(made):
+    for end, listed in _by_end(plan):
         went: Counter[tuple[str, int]] = Counter()
         for some in database.batches(item.file.file_id for item in listed):
             went.update(_inputs(connection, some))
@@ -196,10 +193,10 @@ def _count_ends(connection: Connection, made: Plan, purge_id: str, written: Writ
         ledger.add_ends(connection, purge_id, [pa.Table.from_pylist(rows, schema=ENDS)])
 
 
-def _by_end(made: Plan) -> Iterator[tuple[str, list[PlanItem]]]:
+def _by_end(plan: Plan) -> Iterator[tuple[str, list[PlanItem]]]:
     """Items whose rows are counted from the register alone, by what becomes of these. Sealed logs count their own."""
     ends: dict[str, list[PlanItem]] = defaultdict(list)
-    for item in made.doing:
+    for item in plan.doing:
         if item.file.view.startswith(HELD):
             ends["unheld"].append(item)
         elif item.file.view in ("billing", "assurance", "late") and not item.accounts:
@@ -247,9 +244,9 @@ def begin_removal(settings: Settings, run_id: str, purge: Disposal) -> bool:
         if holds.fingerprint(connection) != purge.facts["fingerprint"]:
             _undo(connection, purge)
             return False
-        removed = _derived(connection, purge)
-        plan = json.dumps({**purge.facts, "removed": removed}, sort_keys=True, separators=(",", ":"))
-        record.move(connection, purge.disposal_id, Status.REMOVING, plan=plan)
+        removed = derived.settle(connection, purge)
+        facts = json.dumps({**purge.facts, "removed": removed}, sort_keys=True, separators=(",", ":"))
+        record.move(connection, purge.disposal_id, Status.REMOVING, plan=facts)
         point("purge-half-begun")
     point("purge-begun")
     return True
@@ -259,13 +256,13 @@ def _undo(connection: Connection, purge: Disposal) -> None:
     """Everything counts as before the tombstones, and what was written instead does not."""
     at, f = database.now(), lake_files.c
     stuck = _changed_since(connection, purge)
-    mine = (f.superseded_by == purge.run_id) & f.removed_at.is_(None) & (f.run_id != purge.run_id)
-    parts = connection.execute(select(f.tenant, f.part, f.view).where(mine)).all()
+    superseded = (f.superseded_by == purge.run_id) & f.removed_at.is_(None) & (f.run_id != purge.run_id)
+    parts = connection.execute(select(f.tenant, f.part, f.view).where(superseded)).all()
     for view in ("billing", "assurance"):
         # A night has rewritten what replaced these: it stays, and the old file is held whole for whoever wants it.
-        held = update(lake_files).where(mine, f.view == view, f.part.in_(stuck))
+        held = update(lake_files).where(superseded, f.view == view, f.part.in_(stuck))
         connection.execute(held.values(view=HELD + view, superseded_at=None, superseded_by=None))
-    connection.execute(update(lake_files).where(mine).values(superseded_at=None, superseded_by=None))
+    connection.execute(update(lake_files).where(superseded).values(superseded_at=None, superseded_by=None))
     connection.execute(
         update(lake_files)
         .where(f.run_id == purge.run_id, f.superseded_at.is_(None))
@@ -283,92 +280,6 @@ def _changed_since(connection: Connection, purge: Disposal) -> list[str]:
     f = lake_files.c
     query = select(f.part).where(f.run_id == purge.run_id, f.superseded_by != purge.run_id).distinct()
     return list(connection.execute(query).scalars())
-
-
-# -- derived rows ------------------------------------------------------------------------------------------------------
-
-
-def rows_digest(rows: Iterable[Sequence[Any]]) -> str:
-    """SHA-256 (hex) of derived rows (key columns, then sums) in the order of their keys, as canonical JSON."""
-    texts = sorted([str(value) for value in row] for row in rows)
-    return hashlib.sha256(json.dumps(texts, separators=(",", ":")).encode()).hexdigest()
-
-
-def derived_of(connection: Connection, table: Table, tenant: str, first: date, last: date) -> dict[date, list[Any]]:
-    """Return a derived table's rows by day (both ends included): key columns, then sums, as stored."""
-    columns = [table.c[name] for name in key_columns(table) + sum_columns(table)]
-    where = _within(table, tenant, first, last)
-    rows: dict[date, list[Any]] = defaultdict(list)
-    for row in connection.execute(select(*columns).where(where)):
-        moment = row._mapping[_day_column(table)]
-        rows[moment.date() if isinstance(moment, datetime) else moment].append(tuple(row))
-    return rows
-
-
-def _day_column(table: Table) -> Any:
-    return (
-        table.c.hour if table.name in BY_TRUNK else table.c.billing_date if table.name == USAGE else table.c.call_date
-    )
-
-
-def _within(table: Table, tenant: str, first: date, last: date) -> ColumnElement[bool]:
-    low: date = first
-    high: date = last + timedelta(1)
-    if table.name in BY_TRUNK:
-        low, high = datetime.combine(low, time()), datetime.combine(high, time())
-    column = _day_column(table)
-    return and_(table.c.tenant == tenant, column >= low, column < high)
-
-
-def _derived(connection: Connection, purge: Disposal) -> list[dict[str, Any]]:
-    """Delete, freeze or leave open the plan's derived rows; returns how many went, by tenant and table."""
-    planned: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for table, tenant, day, state in purge.facts["derived"]:
-        planned[table, tenant][day] = state
-    removed = []
-    for (name, tenant), states in sorted(planned.items()):
-        table, days = TABLES[name], sorted(map(date.fromisoformat, states))
-        rows = derived_of(connection, table, tenant, days[0], days[-1])
-        _forget(connection, name, tenant, list(states))
-        _freeze(connection, purge.disposal_id, name, tenant, {d: s for d, s in states.items() if s != REMOVED}, rows)
-        going = [day for day in days if states[day.isoformat()] == REMOVED]
-        for first, last in _stretches(going):
-            connection.execute(delete(table).where(_within(table, tenant, first, last)))
-        count = sum(len(rows.get(day, ())) for day in going)
-        if count:
-            removed.append({"tenant": tenant, "table": name, "rows": count})
-    return removed
-
-
-def _forget(connection: Connection, table: str, tenant: str, days: Sequence[str]) -> None:
-    f = frozen_derived.c
-    for some in database.batches(days):
-        connection.execute(delete(frozen_derived).where(f.table_name == table, f.tenant == tenant, f.part.in_(some)))
-
-
-def _freeze(
-    connection: Connection, purge_id: str, table: str, tenant: str, states: Mapping[str, str], rows: Mapping[date, Any]
-) -> None:
-    """Note what stays: with its hash where nothing can change it any more, without while it may still grow."""
-    assert set(states.values()) <= {FROZEN, OPEN}
-    common = {"disposal_id": purge_id, "table_name": table, "tenant": tenant}
-    frozen = []
-    for day, state in states.items():
-        of_day = rows.get(date.fromisoformat(day), [])
-        frozen.append(
-            {**common, "part": day, "rows": len(of_day), "sha256": rows_digest(of_day) if state == FROZEN else ""}
-        )
-    if frozen:
-        connection.execute(insert(frozen_derived), frozen)
-
-
-def _stretches(days: Sequence[date]) -> Iterator[tuple[date, date]]:
-    """Days in order as stretches without a gap: few statements delete many days."""
-    for place, day in enumerate(days):
-        if place == 0 or day - days[place - 1] > timedelta(1):
-            first = day
-        if place + 1 == len(days) or days[place + 1] - day > timedelta(1):
-            yield first, day
 
 
 # -- the second phase: what completion.py asks -------------------------------------------------------------------------

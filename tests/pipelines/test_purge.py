@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from callward import database, runs
+from callward.disposal import derived
 from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.evidence import certificates
@@ -254,9 +255,9 @@ def test_hourly_rows_by_trunk_stay_frozen_and_the_others_go(site: Any) -> None:
     frozen = {row.table_name: row for row in site._rows(frozen_derived) if row.sha256}
     assert frozen["assurance_trunk_hourly"].rows == len(hourly)
     with database.reading(site.settings) as connection:
-        table = purge_disposal.TABLES["assurance_trunk_hourly"]
-        rows = purge_disposal.derived_of(connection, table, "default", DAY, DAY)[DAY]
-    assert purge_disposal.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
+        table = derived.TABLES["assurance_trunk_hourly"]
+        rows = derived.derived_of(connection, table, "default", DAY, DAY)[DAY]
+    assert derived.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
 
 
 def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:
@@ -641,7 +642,7 @@ def test_a_hold_placed_after_the_plan_is_planned_anew(
 
 def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {view: site.view(view) for view in ("billing", "assurance")}
-    entries, derived, versions = site.entries(), site.derived(), len(paths(site))
+    entries, derived_rows, versions = site.entries(), site.derived(), len(paths(site))
     begin, placed = purge_disposal.begin_removal, []
 
     def place_first(*arguments: Any) -> bool:
@@ -653,7 +654,7 @@ def test_a_hold_placed_between_the_phases_wins(site: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(purge_disposal, "begin_removal", place_first)
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "planned"
     assert all(site.view(view).equals(rows) for view, rows in before.items())
-    assert (site.entries(), site.derived(), ends(site)) == (entries, derived, {})
+    assert (site.entries(), site.derived(), ends(site)) == (entries, derived_rows, {})
     assert len(paths(site)) > versions
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "partial"
     assert len(held(site, "held-billing")) == 5 and len(held(site, "held-assurance")) == 6

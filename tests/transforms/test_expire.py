@@ -25,7 +25,7 @@ from schemas.cdr import plain
 from schemas.suspense import PENDING
 from schemas.views import BILLING_NUMBERS
 from tests.retention import DAY, NUMBERS_KEPT, OTHER, WINDOWS, call, feed, files, night
-from transforms.expire import Made, _made, _note, expire, prepared, without_numbers
+from transforms.expire import Outcome, _note, _outcome, expire, prepared, without_numbers
 
 AS_OF = NUMBERS_KEPT + timedelta(1)
 
@@ -204,16 +204,19 @@ def test_a_log_that_a_hold_keeps_stays_where_it_lies(workspace: Callable[..., An
 
 def test_what_a_batch_made_comes_back_as_it_was(site: Any) -> None:
     moment = datetime(2026, 3, 5, 1, 2, 3)
-    made = DataFile(
+    file = DataFile(
         "id", "billing", "default", "2026-03-05", "p", 1, 2, "x", moment, moment, received_on=DAY, inputs={7: 1}
     )
     entry = {"file_no": 1, "bucket": "in", "code": "", "rows": 1, "talk_ms": 5}
-    every = [Made("one", [made], [entry], [{"view": "late", "file_no": 1, "end": "purged", "rows": 1}]), Made("two")]
+    every = [
+        Outcome("one", [file], [entry], [{"view": "late", "file_no": 1, "end": "purged", "rows": 1}]),
+        Outcome("two"),
+    ]
     run_id = new_id()
     assert prepared(site.settings, run_id) == {}
-    _note(site.settings, run_id, 1, [Made("before")])
+    _note(site.settings, run_id, 1, [Outcome("before")])
     _note(site.settings, run_id, 2, every)
     found = prepared(site.settings, run_id)
     assert found == {"one": every[0], "two": every[1]}
     assert found["one"].files[0].inputs == {7: 1}
-    assert _made({"file_id": "x", "files": [], "entries": [], "ends": []}) == Made("x")
+    assert _outcome({"file_id": "x", "files": [], "entries": [], "ends": []}) == Outcome("x")

@@ -30,10 +30,14 @@ def new_id() -> str:
 
 
 def process_start(pid: int) -> str:
-    """Return when the process started, in the kernel's words; "" when it is gone. Pids are used again: compare both."""
+    """Return when the process started, in the kernel's words; "" when it is gone. Pids are used again: compare both.
+
+    One that has ended and that its parent never asked for (a zombie, as in a container without an init) is gone.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[19]
+            state, *fields = stat.read().rsplit(")", 1)[1].split()
+            return "" if state in "ZX" else fields[18]
     except OSError:
         if platform.system() == "Linux":
             return ""

@@ -6,7 +6,6 @@ began. A reader that was killed holds nothing back: its lease ends with its proc
 """
 
 import os
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from callward import database, runs
+from callward import database, identity, runs
 from callward.errors import Problem
 from callward.settings import Settings
 from schemas.tables import leases
@@ -53,7 +52,7 @@ class _Reader:
         self._held = False
 
     def take(self) -> None:
-        process = {"host": socket.gethostname(), "pid": os.getpid(), "process_start": runs.process_start(os.getpid())}
+        process = {"host": identity.host(), "pid": os.getpid(), "process_start": runs.process_start(os.getpid())}
         row = {"name": self._name, "run_id": self._id, "expires_at": database.now() + _LEASE, **process}
         with database.writing(self._settings) as connection:
             connection.execute(insert(leases).values(**row))

@@ -1,5 +1,6 @@
 """Runs and leases: nobody works on what another holds, and what the dead held is taken over at once."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,3 +84,11 @@ def test_ids_are_letters_alone_and_differ(count: int) -> None:
     made = [runs.new_id() for _ in range(count)]
     assert len(set(made)) == count
     assert all(name.isalpha() and name.isascii() for name in made)
+
+
+def test_a_process_that_ended_and_that_nobody_waited_for_is_gone() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    assert runs.process_start(ended.pid) == ""
+    ended.wait()
+    assert runs.process_start(os.getpid()) not in ("", "Z")

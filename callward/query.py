@@ -29,7 +29,7 @@ from callward.lake import ledger, readers
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import LakeFile, open_dataset
-from callward.redaction import check_recorded
+from callward.redaction import recorded
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
@@ -113,7 +113,7 @@ def asking(
 ) -> Iterator[pa.RecordBatchReader]:
     """Yield the answer to a question batch by batch: memory does not grow with its rows."""
     _check_role(role)
-    _check_case(role, purpose, case)
+    purpose, case = _checked_case(role, purpose, case)
     _prove(settings, role, bool(case))
     released = _released(settings, role)
     if role == "analytics" and not released:
@@ -153,13 +153,14 @@ def _check_role(role: str) -> None:
         raise UsageProblem(f"no role that queries is called {_DIGITS.sub('#', role)!r}{hint}")
 
 
-def _check_case(role: str, purpose: str, case: str) -> None:
-    if bool(purpose.strip()) != bool(case.strip()):
+def _checked_case(role: str, purpose: str, case: str) -> tuple[str, str]:
+    """Return purpose and case as they are recorded, both empty where no numbers are asked for."""
+    purpose, case = recorded("--purpose", purpose), recorded("--case", case)
+    if bool(purpose) != bool(case):
         raise UsageProblem("numbers are shown for a stated purpose and a case: give both --purpose and --case")
-    check_recorded("--purpose", purpose)
-    check_recorded("--case", case)
     if case and role != "billing":
         raise UsageProblem(f"role {role} sees no numbers, whatever the case")
+    return purpose, case
 
 
 def _prove(settings: Settings, role: str, with_numbers: bool) -> None:

@@ -13,7 +13,7 @@ from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles, open_files
-from callward.redaction import check_recorded
+from callward.redaction import recorded
 from callward.settings import Settings
 from schemas.codes import Suspense
 from schemas.suspense import SUSPENSE
@@ -85,9 +85,8 @@ def open_content(
 
     Raises UsageProblem for a reason that cannot be recorded, Problem where the file has no such record.
     """
-    if not reason.strip():
+    if not (reason := recorded("--reason", reason)):
         raise UsageProblem("say why: --reason is recorded in the audit log")
-    check_recorded("--reason", reason)
     check_codes(list(codes))
     # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])

@@ -89,36 +89,25 @@ def place(order: Order, matches: Matches, options: Changing) -> Result:
 
 
 def _hold(settings: "Settings", order: Order, matches: Matches) -> "Hold":
+    from callward.redaction import recorded
     from callward.retention import holds
 
-    _check_words(order, matches)
     numbers = [*(matches.number or []), *_read(matches.numbers_file)]
     return holds.Hold(
         hold_id="",
         tenant=order.tenant,
         kind=order.kind,
-        authority=order.authority,
-        case=order.case,
+        authority=recorded("--authority", order.authority),
+        case=recorded("--case", order.case),
         first=_day("--from", matches.first),
         last=_day("--to", matches.last),
-        accounts=tuple(matches.account or ()),
+        accounts=tuple(recorded("--account", name) for name in matches.account or ()),
         numbers=holds.normalized(settings, order.tenant, numbers, matches.country),
-        trunks=tuple(matches.trunk or ()),
+        trunks=tuple(recorded("--trunk", name) for name in matches.trunk or ()),
         expires_on=_day("--expires", order.expires),
         tail=_window(order.tail),
         confidential_until=_day("--confidential-until", order.confidential),
     )
-
-
-def _check_words(order: Order, matches: Matches) -> None:
-    """Raise UsageProblem for words that are recorded in the clear and look like a number."""
-    from callward.redaction import check_recorded
-
-    words = {"--authority": [order.authority], "--case": [order.case]}
-    words |= {"--account": matches.account or [], "--trunk": matches.trunk or []}
-    for option, texts in words.items():
-        for text in texts:
-            check_recorded(option, text)
 
 
 @command(app, "callward hold list --released", name="list")

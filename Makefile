@@ -1,4 +1,5 @@
-# make demo | test | bench | lint | endurance | engine | clean. The first one that needs it makes .venv, from setup.py.
+# make demo | test | bench | lint | endurance | engine | lock | audit | clean. The first one that needs it makes .venv,
+# from the hashed files of requirements/.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,11 +8,14 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo-workspace
 TESTERS ?= 3
 MAVEN := mvn --quiet --batch-mode
+PIP := $(RUN) -m pip --quiet --disable-pip-version-check
+# The lock file of the Python that is used.
+LOCK = requirements/py$$($(RUN) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 JOB_SERVER := engine/flink/target/job-server.jar
 KAFKA := engine/kafka/libs/.built
 CLUSTER := engine/cluster/.built
 
-.PHONY: demo test bench lint endurance engine engine-cluster clean
+.PHONY: demo test bench lint endurance engine engine-cluster lock audit clean
 .NOTPARALLEL:
 
 demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, a release, and what each person gets
@@ -40,6 +44,13 @@ lint: $(INSTALLED)
 	$(RUN) -m mypy
 	$(RUN) .ci/licences.py
 
+# Not in lint: a night without network, or with a new finding about old code, is no reason to stop a change.
+audit: $(INSTALLED)  ## known weaknesses of what the lock file names; fails too when a package cannot be looked up
+	$(RUN) -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off --requirement $(LOCK)-dev.txt
+
+lock: $(INSTALLED)  ## requirements/ anew after setup.py changed; the newest versions that fit: make lock UPGRADE=--upgrade
+	$(RUN) .ci/lock.py $(UPGRADE)
+
 engine: $(JOB_SERVER) $(KAFKA)  ## Flink's job server, which the stream needs, and Kafka, for tests and trying it
 
 engine-cluster: $(CLUSTER)  ## Flink itself, for the tests that run a cluster on this machine
@@ -49,13 +60,15 @@ clean:  ## what make made; workspaces of your own are not touched
 	rm -rf engine/flink/target engine/kafka/libs engine/kafka/target engine/cluster
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Beam and pyarrow are resolved together, once: again only when setup.py changes.
-$(INSTALLED): setup.py
+# Nothing but what the lock file names, each with its hash; callward itself is built by what is installed then.
+$(INSTALLED): setup.py $(wildcard requirements/*-dev.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "callward needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || \
 		{ echo "python cannot make a .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@test -f $(LOCK)-dev.txt || { echo "there is no $(LOCK)-dev.txt: make clean, then make PYTHON=python3.11" >&2; exit 1; }
+	$(PIP) install --require-hashes --requirement $(LOCK)-dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Maven fetches them from Maven Central, once: again only when a pom.xml changes.
@@ -76,7 +89,7 @@ $(KAFKA): engine/kafka/pom.xml
 $(CLUSTER): engine/cluster.txt | $(INSTALLED)
 	@rm -rf engine/cluster
 	@mkdir -p engine/cluster
-	$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+	$(PIP) download --require-hashes --no-deps --no-binary :all: \
 		--dest engine/cluster --requirement $<
 	tar --extract --gzip --file engine/cluster/*.tar.gz --directory engine/cluster --strip-components=2 \
 		--wildcards '*/deps/lib' '*/deps/bin' '*/deps/plugins'

@@ -1,4 +1,4 @@
-"""Fails when a run-time dependency, or one of theirs, is under a licence that is not permissive.
+"""Fails when a run-time dependency, an extra's too, or one of theirs, is under a licence that is not permissive.
 
 Reads the metadata of what is installed: the licence expression where there is one (PEP 639), else the licence
 classifiers, else the licence field. Needs nothing but the environment that it looks at.
@@ -7,9 +7,11 @@ classifiers, else the licence field. Needs nothing but the environment that it l
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -25,23 +27,31 @@ COPYLEFT = re.compile(r"\bA?GPL|\bLGPL|affero|general public|\bSSPL|\bBUSL|commo
 
 
 def stated() -> list[str]:
-    """The run-time requirements that setup.py pins."""
+    """Return the requirements that setup.py states for use: RUNTIME, and OPTIONAL of every extra."""
+    values: dict[str, Any] = {}
     for node in ast.parse(SETUP.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "RUNTIME":
-            return list(ast.literal_eval(node.value))
-    raise ValueError("setup.py pins no RUNTIME")
+        if isinstance(node, ast.Assign) and (name := getattr(node.targets[0], "id", "")) in ("RUNTIME", "OPTIONAL"):
+            values[name] = ast.literal_eval(node.value)
+    return [*values["RUNTIME"], *chain.from_iterable(values["OPTIONAL"].values())]
 
 
-def needed(requirements: Iterable[str], seen: set[str]) -> Iterator[str]:
-    """Names of the distributions that the requirements need at run time on this machine, each once."""
+def needed(
+    requirements: Iterable[str], seen: set[tuple[str, frozenset[str]]], extras: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield the distributions that requirements and the extras asked for need at run time on this machine."""
     for text in requirements:
         requirement = Requirement(text)
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         key = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        if wanted and key not in seen:
-            seen.add(key)
+        visit = (key, frozenset(requirement.extras))
+        if visit not in seen and applies(requirement, extras):
+            seen.add(visit)
             yield key
-            yield from needed(requires(key) or [], seen)
+            yield from needed(requires(key) or [], seen, requirement.extras)
+
+
+def applies(requirement: Requirement, extras: Collection[str]) -> bool:
+    """Return whether a requirement is one of this machine and Python, where these extras are asked for."""
+    return requirement.marker is None or any(requirement.marker.evaluate({"extra": name}) for name in ("", *extras))
 
 
 def licence(name: str) -> str:
@@ -66,7 +76,7 @@ def permissive(text: str) -> bool:
 
 def main() -> int:
     try:
-        names = sorted(needed(stated(), set()))
+        names = sorted(set(needed(stated(), set())))
     except PackageNotFoundError as error:
         print(f"licences: {error.name} is not installed", file=sys.stderr)
         return 1
@@ -74,7 +84,7 @@ def main() -> int:
     wrong = [(name, text) for name, text in said.items() if not permissive(text) and EXCEPTIONS.get(name) != text]
     for name, text in wrong:
         print(f"licences: {name} is under {text or 'a licence that it does not state'}", file=sys.stderr)
-    print(f"licences: {len(names)} run-time dependencies, {len(wrong)} not permissive")
+    print(f"licences: {len(names)} run-time dependencies with all extras, {len(wrong)} not permissive")
     return 1 if wrong else 0
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
+from callward import extras
 from callward.errors import Problem
 from callward.settings import Settings
 
@@ -41,6 +42,8 @@ def engine(settings: Settings) -> Engine:
 
 @lru_cache(maxsize=8)
 def _engine(url: str, _pid: int) -> Engine:
+    if url.startswith("postgresql+pg8000:"):
+        extras.require("pg8000")
     patience = {"timeout": _PATIENCE_S} if url.startswith("sqlite") and "timeout=" not in url else {}
     opened = create_engine(url, pool_pre_ping=True, connect_args=patience)
     if opened.dialect.name == "sqlite":

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from callward import initiate, query
+from callward import extras, initiate, query
 from callward.errors import Problem
 from callward.feeds.delivery import write_whole
 from callward.feeds.generate import SOURCES, Feeds, generate
@@ -207,6 +207,7 @@ def demo(
     Yields a step when it is done. Raises UsageProblem for a folder that is not empty, Problem where the nights did
     not come to what the generator knows to be true.
     """
+    extras.require("opendp")  # its last steps release a table
     settings = initiate.init(folder.absolute(), demo_settings(folder.absolute()))
     day = day or _day()
     shell = _Shell(settings.folder, run, as_json, progress)

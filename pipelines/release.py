@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Connection, func, select
 
-from callward import database, runs
+from callward import database, extras, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import exports
@@ -85,6 +85,8 @@ def findings(
 
 
 def _check(settings: Settings, release: Release) -> None:
+    if release.budget is not None:
+        extras.require("opendp")  # before the price is reserved, as what was reserved stays charged
     unsafe = findings(settings, release, declared(settings), preview.expected_volumes(release))
     refused = [finding for finding in unsafe if finding.refuses]
     if refused:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
+from callward import extras
 from callward.error_text import error_text
 from callward.errors import Problem
 from callward.redaction import mask
@@ -112,6 +113,8 @@ class Failure(Result):
     @classmethod
     def of(cls, error: Exception) -> "Failure":
         """Return what is said of an error: never its values, nor a traceback."""
+        if isinstance(error, ModuleNotFoundError):
+            error = extras.missing(error) or error
         if isinstance(error, Problem):
             return cls(str(error), error.code, error.hint or _next_step(str(error)), error.exit_code)
         if isinstance(error, OSError):

@@ -88,10 +88,16 @@ def _start_server() -> None:
 class Running:
     """A command at work."""
 
-    def __init__(self, arguments: Iterable[str], environment: Mapping[str, str], limits: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        arguments: Iterable[str],
+        environment: Mapping[str, str],
+        limits: Mapping[int, int],
+        without: Iterable[str] = (),
+    ) -> None:
         _start_server()
         self._folder = Path(tempfile.mkdtemp(prefix="command-"))
-        work = (list(arguments), dict(environment), dict(limits), str(self._folder))
+        work = (list(arguments), dict(environment), dict(limits), list(without), str(self._folder))
         self._process = _FORKED.Process(target=_serve, args=work, daemon=True)
         self._process.start()
 
@@ -126,9 +132,12 @@ class Running:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, int], folder: str) -> None:
+def _serve(
+    arguments: list[str], environment: dict[str, str], limits: dict[int, int], without: list[str], folder: str
+) -> None:
     """In the new process: the entry point with its arguments, its output into files."""
     os.environ.update(environment)
+    sys.modules.update(dict.fromkeys(without))  # type: ignore[arg-type]  # None: Python finds no such module
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for number, name in ((1, "out"), (2, "err")):
@@ -150,17 +159,23 @@ def _serve(arguments: list[str], environment: dict[str, str], limits: dict[int, 
 
 
 def start(
-    *arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    limits: Mapping[int, int] | None = None,
+    without: Iterable[str] = (),
 ) -> Running:
-    """Start `callward <arguments>`; `limits` are resource limits by their number in `resource`."""
-    return Running(arguments, environment or {}, limits or {})
+    """Start `callward <arguments>`; `limits` by their number in `resource`, `without` modules as if not installed."""
+    return Running(arguments, environment or {}, limits or {}, without)
 
 
 def run(
-    *arguments: str, environment: Mapping[str, str] | None = None, limits: Mapping[int, int] | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    limits: Mapping[int, int] | None = None,
+    without: Iterable[str] = (),
 ) -> Ended:
     """Run `callward <arguments>` to its end."""
-    return start(*arguments, environment=environment, limits=limits).wait()
+    return start(*arguments, environment=environment, limits=limits, without=without).wait()
 
 
 def killed_after(seconds: float, *arguments: str) -> Ended:

@@ -1,5 +1,6 @@
 """What is installed is all there is, works outside the checkout, and stands on permissive licences only."""
 
+import ast
 import email
 import importlib.util
 import os
@@ -7,12 +8,16 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("schemas", "callward", "transforms", "pipelines")
+LOCKS = sorted(ROOT.joinpath("requirements").glob("*.txt"))
 
 
 def _licences():
@@ -86,10 +91,67 @@ def test_versions_agree():
     assert f"## [{said}]" in ROOT.joinpath("CHANGELOG.md").read_text()
 
 
-def test_versions_are_pinned_in_setup_alone():
+def _setup(name: str) -> Any:
+    """A literal of setup.py."""
+    for node in ast.parse(ROOT.joinpath("setup.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"setup.py has no {name}")
+
+
+def _pins(path: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\$", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def _stated(dev: bool) -> list[Requirement]:
+    stated = [*_setup("RUNTIME"), *chain.from_iterable(_setup("OPTIONAL").values()), *(_setup("DEV") if dev else [])]
+    return [Requirement(text) for text in stated]
+
+
+def test_requirements_stand_in_setup_alone():
     tools = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())
     assert "project" not in tools
-    assert not list(ROOT.glob("requirements*"))
+    assert not list(ROOT.glob("requirements*.txt"))
+
+
+def test_beam_is_exact_as_its_job_server_is_tested_with_it():
+    (beam,) = (requirement for requirement in _stated(False) if requirement.name == "apache-beam")
+    assert str(beam.specifier).startswith("==")
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_a_lock_file_has_what_setup_asks_for(path):
+    pins = _pins(path)
+    for requirement in _stated(dev=path.stem.endswith("-dev")):
+        name = requirement.name.lower()
+        assert pins.get(name) and requirement.specifier.contains(pins[name]), f"{name}: make lock"
+    assert "setuptools" in pins, "callward itself is built without fetching anything"
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_a_lock_file_has_hashes_and_names_no_index(path):
+    text = path.read_text(encoding="utf-8")
+    stanzas = re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE), flags=re.MULTILINE)[1:]
+    assert len(stanzas) == len(_pins(path))
+    assert all("--hash=sha256:" in stanza for stanza in stanzas)
+    assert "://" not in text and "--index" not in text and "--find-links" not in text
+
+
+def test_tests_run_with_the_versions_that_are_installed_elsewhere():
+    for path in LOCKS:
+        if not path.stem.endswith("-dev"):
+            assert _pins(path).items() <= _pins(path.with_name(f"{path.stem}-dev.txt")).items()
+
+
+def test_make_and_the_image_install_from_a_lock_file():
+    image = ROOT.joinpath("deploy/kubernetes/Dockerfile.callward").read_text()
+    makefile = ROOT.joinpath("Makefile").read_text()
+    (python,) = re.findall(r"^FROM python:(3\.\d+)", image, re.MULTILINE)
+    assert f"requirements/py{python.replace('.', '')}.txt" in image
+    for text in (image, makefile):
+        installs = re.findall(r"(?:pip|\(PIP\)) install (.*)", text)
+        assert len(installs) == 2
+        assert all("--require-hashes" in line or "--no-deps --no-build-isolation" in line for line in installs)
 
 
 def test_run_time_dependencies_are_permissive():
@@ -117,13 +179,20 @@ def test_a_licence_that_is_not_permissive_is_told(said, allowed):
     assert _licences().permissive(said) is allowed
 
 
+def test_the_licence_gate_covers_the_extras():
+    names = set(_licences().needed(_licences().stated(), set()))
+    assert {"apache-beam", "opendp", "confluent-kafka", "aiohttp", "pg8000"} <= names
+
+
 def test_the_licence_is_apache():
     text = ROOT.joinpath("LICENSE").read_text()
     assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
     assert 'license="Apache-2.0"' in ROOT.joinpath("setup.py").read_text()
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "bench", "lint", "endurance", "engine", "engine-cluster", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "bench", "lint", "endurance", "engine", "engine-cluster", "lock", "audit", "clean"]
+)
 def test_make_knows_its_targets(target):
     done = subprocess.run(["make", "-n", "PYTHON=true", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

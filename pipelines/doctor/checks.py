@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from callward import database
+from callward import database, extras
 from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import strangers
 from callward.initiate import root_file
@@ -541,6 +541,7 @@ def _beam_of_cluster(config: Any, environment: Any) -> Finding:
 def _broker(settings: Settings) -> Iterator[Finding]:
     if not settings.kafka.topics:
         return
+    extras.require("confluent_kafka")
     from callward.ingest import kafka  # the broker's client is loaded for those who have one
 
     workspace = Workspace(WorkspaceRef.of(settings, "ops", "doctor"), settings)

@@ -8,6 +8,7 @@ from typing import Final
 
 from cryptography import x509
 
+from callward import extras
 from callward.errors import UsageProblem
 from callward.ingest.credentials import secret
 from callward.settings import Receive, Sender, Settings
@@ -22,6 +23,8 @@ def receive(settings: Settings) -> Iterator[Finding]:
     """Yield findings about the receiver; none where nothing is declared to be received."""
     if settings.receive.certificate_file is not None:
         yield _certificate(settings, settings.receive)
+    if settings.receive.senders:
+        extras.require("aiohttp")
     for sender in settings.receive.senders:
         yield _sender(settings, sender)
 

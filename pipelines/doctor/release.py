@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Final
 
-from callward import database
+from callward import database, extras
 from callward.errors import Problem, UsageProblem
 from callward.release import budget, declaration, preview
 from callward.release.declaration import Period, Release
@@ -23,7 +23,10 @@ def releases(settings: Settings) -> Iterator[Finding]:
     if wrong:
         yield from wrong
         return
-    for release in releasing.declared(settings):
+    declared = releasing.declared(settings)
+    if any(release.budget for release in declared):
+        extras.require("opendp")
+    for release in declared:
         yield from _looked_at(settings, release)
 
 

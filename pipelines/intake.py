@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from callward import database, runs
 from callward.failpoints import point
 from callward.ingest import segments
-from callward.ingest.landing import Arrival, open_plain, remove, unchanged
+from callward.ingest.landing import Arrival, FileChanged, decompressed, open_landed, remove, unchanged
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
@@ -31,7 +31,7 @@ from callward.streaming import register as stream_register
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files
 from transforms.elements import CHUNK
-from transforms.read import PLAIN, STAGED, FileChanged, archive_tenant
+from transforms.read import PLAIN, STAGED, archive_tenant
 from transforms.take_in import as_work
 
 _HEAD = 64 << 10
@@ -115,11 +115,17 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
 
 
 def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
-    """Return the file's decompressed bytes, as a stream; of a sealed one in memory alone. Raises FileUnreadable."""
+    """Return the file's decompressed bytes, as a stream; of a sealed one in memory alone.
+
+    Raises FileUnreadable, FileChanged.
+    """
+    file = open_landed(arrival)
     if arrival.form != "sealed":
-        return open_plain(arrival.path, arrival.form)
+        return decompressed(file, arrival.form)
     try:
-        return io.BytesIO(segments.read(arrival.path, arrival.source, files.workspace.keyring))
+        with file:
+            blob = file.read()
+        return io.BytesIO(segments.unseal(blob, arrival.path.name, arrival.source, files.workspace.keyring))
     except (SealBroken, KeyGone) as problem:
         raise FileUnreadable(str(problem)) from None
 
@@ -172,7 +178,7 @@ def _cut(arrival: Arrival, source: Source, files: DataFiles, declaration: Declar
 
 def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
     """Return ranges of a plain file of lines: only the bytes around each cut are read."""
-    with arrival.path.open("rb") as file:
+    with open_landed(arrival) as file:
         for _ in range(shape.header_lines):
             file.readline()
         first, number = file.tell(), 0
@@ -264,8 +270,7 @@ def naming(files: DataFiles) -> streaming.Naming:
 def arrival_of(row: Row[Any], files: DataFiles) -> Arrival:
     """Return the landing file that a row of input_files is about."""
     name = files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
-    path = files.workspace.settings.landing_path / name
-    return Arrival(row.source, path, name, row.size, row.modified_ns)
+    return Arrival(row.source, files.workspace.settings.landing_path, name, row.size, row.modified_ns)
 
 
 def _row(connection: Connection, files: DataFiles, arrival: Arrival) -> Any:
@@ -495,13 +500,14 @@ def _piece(intake: Intake, block: Block) -> dict[str, Any]:
         "kind": STAGED if block.staged else PLAIN,
         "source": intake.source.name,
         "shape": intake.shape.to_json(),
-        "path": block.staged or str(intake.arrival.path),
+        "path": block.staged or intake.arrival.name,
         "file_no": intake.file_no,
         "block": block.number,
         "first": block.first,
         "last": block.last,
         "size": intake.arrival.size,
         "modified_ns": intake.arrival.modified_ns,
+        "inode": intake.arrival.inode,
         "codes": None,
         "condemned": intake.condemned,
     }

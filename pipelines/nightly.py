@@ -10,7 +10,7 @@ from sqlalchemy import select
 from callward import database, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import Arrival, LeftAlone, arrivals, remove, strangers
+from callward.ingest.landing import Arrival, FileChanged, LeftAlone, arrivals, remove, strangers
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import open_files
@@ -32,7 +32,6 @@ from schemas.tables import input_files
 from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, CommitAttempt, CommitResult
 from transforms.elements import Sharding
 from transforms.error_limit import error_limit
-from transforms.read import FileChanged
 
 ROLE = "billing-run"
 Progress = Callable[[str], None]

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +174,10 @@ def bad_night(workspace: Callable[..., Any], feed_source: Callable[..., Any]) ->
     (landing / "asterisk" / "link.csv").symlink_to(outside)
     (landing / "asterisk" / "linked").symlink_to(site.folder)
     os.mkfifo(landing / "asterisk" / "pipe.csv")
+    os.link(site.folder / "keys" / "billing.root", landing / "asterisk" / "second.csv")
+    os.mknod(landing / "asterisk" / "socket.csv", stat.S_IFSOCK | 0o600)
+    (landing / "asterisk" / "folder.csv").mkdir()
+    (landing / "asterisk" / "folder.csv" / "inner.csv").write_bytes(calls(1))
     (landing / "asterisk" / os.fsdecode(b"\xff\xfe.csv")).write_bytes(calls(1))
     (landing / "asterisk" / "2125550147.csv").write_bytes(calls(1))
     (landing / "asterisk" / "212-555-0147.csv").write_bytes(calls(1))
@@ -211,6 +216,8 @@ def test_what_cannot_be_unpacked_stays_and_says_why(name: str, bad_night: tuple[
         ("link.csv", "symbolic link"),
         ("linked", "symbolic link"),
         ("pipe.csv", "not a file"),
+        ("socket.csv", "not a file"),
+        ("second.csv", "hard link"),
         ("\\xff\\xfe.csv", "not UTF-8"),
         ("unknown", "no source of that name"),
     ],
@@ -226,7 +233,8 @@ def test_a_bad_night_ends_with_exit_code_3_balanced_and_tidy(bad_night: tuple[An
     assert site.unbalanced() == {}
     assert site.differing() == 0
     assert strays(site) == []
-    kept = {*UNREADABLE, "link.csv", "pipe.csv", os.fsdecode(b"\xff\xfe.csv"), "file.csv", "linked"}
+    no_files = {"link.csv", "pipe.csv", "second.csv", "socket.csv", "linked"}
+    kept = {*UNREADABLE, *no_files, os.fsdecode(b"\xff\xfe.csv"), "file.csv"}
     assert {path.name for path in waiting(site)} | {"linked"} == kept
 
 

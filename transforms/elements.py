@@ -19,13 +19,14 @@ CHUNK: Final = pa.schema(
         pa.field("kind", pa.string()),
         pa.field("source", pa.string()),
         pa.field("shape", pa.string()),
-        pa.field("path", pa.string()),
+        pa.field("path", pa.string()),  # in the lake; of a plain file below the landing folder
         pa.field("file_no", pa.int64()),
         pa.field("block", pa.int32()),
         pa.field("first", pa.int64()),
         pa.field("last", pa.int64()),
         pa.field("size", pa.int64()),  # of the landing file when it was registered; -1 where that does not matter
         pa.field("modified_ns", pa.int64()),
+        pa.field("inode", pa.uint64()),
         pa.field("codes", pa.string()),  # of suspense: which codes are put through again, as a JSON list
         pa.field("condemned", pa.bool_()),  # the file is set aside whole: even sound records go to suspense
     ]

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.ingest.landing import Arrival, FileChanged, read_range
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import BLOCKS, Changes
 from callward.parsing.records import message_records, records
@@ -24,24 +23,6 @@ MESSAGES: Final = pa.schema([pa.field("value", pa.large_binary()), pa.field("mes
 FILE_NO, BLOCK = b"callward.file_no", b"callward.block"
 
 _SNIFFED: Final = 1000  # messages that a block's shape is told from
-
-
-class FileChanged(Exception):
-    """A landing file changed or vanished after it was looked at."""
-
-
-def read_range(path: Path, first: int, last: int, size: int, modified_ns: int) -> bytes:
-    """Return bytes [first, last) of a landing file; raises FileChanged when it is not the file that was registered."""
-    try:
-        with path.open("rb") as file:
-            file.seek(first)
-            data = file.read(last - first)
-            stat = os.fstat(file.fileno())
-    except FileNotFoundError:
-        raise FileChanged from None
-    if (stat.st_size, stat.st_mtime_ns) != (size, modified_ns) or len(data) != last - first:
-        raise FileChanged
-    return data
 
 
 def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
@@ -75,7 +56,9 @@ def _digest(block: bytes, place: tuple[str | None, int | None]) -> str | None:
 def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:
     if piece["kind"] == STAGED:
         return files.read_archive(files.archived_at(piece["path"]))
-    return read_range(Path(piece["path"]), piece["first"], piece["last"], piece["size"], piece["modified_ns"])
+    like = {name: piece[name] for name in ("source", "size", "modified_ns", "inode")}
+    arrival = Arrival(landing=files.workspace.settings.landing_path, name=piece["path"], **like)
+    return read_range(arrival, piece["first"], piece["last"])
 
 
 def _archived(

@@ -4,11 +4,14 @@ A file's name may hold a subscriber's number (Asterisk writes <accountcode>.csv)
 database they lie sealed.
 """
 
+import errno
 import gzip
 import io
 import os
+import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,24 +22,42 @@ from callward.failpoints import point
 from callward.ingest.segments import is_segment
 from callward.redaction import mask
 from callward.settings import Settings, Source
+from callward.storage.beneath import NotRegular, folder_beneath, open_beneath
 
 MARKER = ".done"
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # gone, or a link or socket in its place
+_HARD_LINK = "another name leads to the same file (a hard link), so it can be changed from elsewhere: land a copy"
+
+
+class FileChanged(Exception):
+    """A landing file changed or vanished after it was looked at."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A complete file: its source, path, and how it looked when it was listed."""
+    """A complete file: its source, its name below the landing folder, and how it looked when it was listed."""
 
     source: str
-    path: Path
-    name: str  # below landing/
+    landing: Path
+    name: str
     size: int
     modified_ns: int
+    inode: int | None = None  # None where it is known from the ledger alone
+
+    @property
+    def path(self) -> Path:
+        return self.landing / self.name
 
     @property
     def form(self) -> str:
         """Return plain, gzip, zstd or sealed (callward/ingest/segments.py), by the file's name."""
         return {".gz": "gzip", ".zst": "zstd", ".seal": "sealed"}.get(self.path.suffix.lower(), "plain")
+
+    def is_same(self, found: os.stat_result) -> bool:
+        """Return whether this is the file that was listed: with no other name, and not changed since."""
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or self.inode not in (None, found.st_ino):
+            return False
+        return (found.st_size, found.st_mtime_ns) == (self.size, self.modified_ns)
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,9 @@ class LeftAlone:
 def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone]:
     """Yield files of a source in order of their names; those that are not complete or not allowed say why."""
     root = settings.landing_path / source.name
+    if root.is_symlink():
+        yield LeftAlone(source.name, "a symbolic link: mount the folder there, links are not followed", True)
+        return
     for folder, folders, names in os.walk(root):
         folders.sort()
         linked = [name for name in folders if Path(folder, name).is_symlink()]
@@ -75,20 +99,22 @@ def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: 
     if _printable(str(path)) != str(path):
         return LeftAlone(shown, "its name is not UTF-8", True)
     try:
-        stat = path.stat()
+        found = path.lstat()
     except OSError as error:
         return LeftAlone(shown, error.strerror or "unreadable", True)
-    if not path.is_file():
+    if not stat.S_ISREG(found.st_mode):
         return LeftAlone(shown, "not a file", True)
+    if found.st_nlink > 1:
+        return LeftAlone(shown, _HARD_LINK, True)
     if not os.access(path, os.R_OK):
         return LeftAlone(shown, "no permission to read it", True)
     complete = "rename" if is_segment(path.name) else source.complete
     if complete == "marker" and path.name + MARKER not in siblings:
         return LeftAlone(shown, f"waits for its {MARKER} marker", False)
-    if complete == "stable" and time.time() - max(stat.st_mtime, stat.st_ctime) < settings.landing.stable_seconds:
+    if complete == "stable" and time.time() - max(found.st_mtime, found.st_ctime) < settings.landing.stable_seconds:
         return LeftAlone(shown, f"changed less than {settings.landing.stable_seconds:g} s ago", False)
     name = str(path.relative_to(settings.landing_path))
-    return Arrival(source.name, path, name, stat.st_size, stat.st_mtime_ns)
+    return Arrival(source.name, settings.landing_path, name, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def strangers(settings: Settings) -> list[LeftAlone]:
@@ -104,31 +130,86 @@ def strangers(settings: Settings) -> list[LeftAlone]:
     ]
 
 
-def open_plain(path: Path, form: str) -> BinaryIO:
-    """Return the decompressed bytes of a file that is not sealed, as a stream."""
+def open_landed(arrival: Arrival) -> BinaryIO:
+    """Open the very file that was listed. Raises FileChanged where it is another one now or is gone, and OSError."""
+    try:
+        file = open_beneath(arrival.landing, arrival.name)
+    except NotRegular:
+        raise FileChanged from None
+    except OSError as error:
+        if error.errno in _REPLACED:
+            raise FileChanged from None
+        raise
+    if not arrival.is_same(os.fstat(file.fileno())):
+        file.close()
+        raise FileChanged
+    return file
+
+
+def read_range(arrival: Arrival, first: int, last: int) -> bytes:
+    """Return bytes [first, last) of a landing file. Raises FileChanged when it is not as it was listed till the end."""
+    with open_landed(arrival) as file:
+        file.seek(first)
+        data = file.read(last - first)
+        if not arrival.is_same(os.fstat(file.fileno())) or len(data) != last - first:
+            raise FileChanged
+    return data
+
+
+def decompressed(file: BinaryIO, form: str) -> BinaryIO:
+    """Return the decompressed bytes of a file that is not sealed, as a stream, which closes the file as well."""
     if form == "gzip":
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, _Gzip(file))
     if form == "zstd":
         # Not the zstandard library's reader: it takes a frame that is cut short for one that ended.
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd"), 1 << 16))
-    return path.open("rb")
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"), 1 << 16))
+    return file
+
+
+class _Gzip(gzip.GzipFile):
+    """One that closes the file that it reads."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._beneath = file
+        super().__init__(fileobj=file, mode="rb")
+
+    def close(self) -> None:
+        super().close()
+        self._beneath.close()
 
 
 def unchanged(arrival: Arrival) -> bool:
     """Return whether a file is still as it was when it was listed; True too when it is gone."""
     try:
-        stat = arrival.path.lstat()
+        with folder_beneath(arrival.landing, arrival.name) as (folder, name):
+            return arrival.is_same(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
         return True
-    return (stat.st_size, stat.st_mtime_ns) == (arrival.size, arrival.modified_ns)
+    except OSError:
+        return False
 
 
 def remove(arrival: Arrival, complete: str) -> bool:
     """Take a committed file out of landing, with its marker; False when it has changed since, and it stays."""
-    if not unchanged(arrival):
-        return False
-    arrival.path.unlink(missing_ok=True)
+    try:
+        with folder_beneath(arrival.landing, arrival.name) as (folder, name):
+            return _remove(arrival, folder, name, complete)
+    except FileNotFoundError:  # with its folder
+        return True
+    except OSError as error:
+        if error.errno in _REPLACED:
+            return False
+        raise
+
+
+def _remove(arrival: Arrival, folder: int, name: str, complete: str) -> bool:
+    """Remove a file and its marker from an open folder, so that nothing that takes the folder's place is touched."""
+    with suppress(FileNotFoundError):
+        if not arrival.is_same(os.stat(name, dir_fd=folder, follow_symlinks=False)):
+            return False
+        os.unlink(name, dir_fd=folder)
     point("landing-removed")
     if complete == "marker":
-        arrival.path.with_name(arrival.path.name + MARKER).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(name + MARKER, dir_fd=folder)
     return True

@@ -8,6 +8,7 @@ is on disk.
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from callward.keys.register import KeyName, Keyring
 from callward.keys.seal import SealBroken, key_id_of
 from callward.runs import new_id
 from callward.settings import Settings, Source
+from callward.storage.beneath import open_beneath
 from callward.storage.durable import write_sealed
 
 PURPOSE: Final = "push"
@@ -57,10 +59,12 @@ def write(settings: Settings, source: Source, keyring: Keyring, data: bytes) -> 
     return path
 
 
-def read(path: Path, source: str, keyring: Keyring) -> bytes:
-    """Return what a segment holds. Raises SealBroken for one that was changed or moved, KeyProblem without its key."""
-    blob = path.read_bytes()
-    packed = keyring.sealer_by_id(key_id_of(blob)).open(blob, _binding(source, path.name))
+def unseal(blob: bytes, name: str, source: str, keyring: Keyring) -> bytes:
+    """Return what a segment holds, whose file has that name and these bytes.
+
+    Raises SealBroken for one that was changed or moved, KeyProblem without its key.
+    """
+    packed = keyring.sealer_by_id(key_id_of(blob)).open(blob, _binding(source, name))
     try:
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError:
@@ -74,26 +78,29 @@ def _binding(source: str, name: str) -> bytes:
 def keys_in_use(settings: Settings) -> set[str]:
     """Return ids of the keys that sealed landing files are under: what is not taken in yet must still open."""
     key_ids = set()
-    for path in _sealed_files(settings):
+    for name in _sealed_files(settings):
         try:
-            with path.open("rb") as file:
+            with open_beneath(settings.landing_path, name) as file:
                 key_ids.add(key_id_of(file.read(_HEAD_BYTES)))
         except (OSError, SealBroken):
             continue  # taken in meanwhile, or no segment at all
     return key_ids
 
 
-def _sealed_files(settings: Settings) -> Iterator[Path]:
+def _sealed_files(settings: Settings) -> Iterator[str]:
+    """Yield names below the landing folder."""
     for source in settings.sources:
         for folder, _, names in os.walk(settings.landing_path / source.name):
-            yield from (Path(folder, name) for name in names if name.endswith(_SUFFIX))
+            below = Path(folder).relative_to(settings.landing_path)
+            yield from (str(below / name) for name in names if name.endswith(_SUFFIX))
 
 
 def remove_drafts(settings: Settings, source: Source) -> int:
     """Remove what receivers that were killed had begun to write, and had not acknowledged; returns how many."""
     removed = 0
     for draft in (settings.landing_path / source.name).glob(f".{_PREFIX}*{_SUFFIX}.*.tmp"):
-        if time.time() - draft.stat().st_mtime > _STALE_S:
-            draft.unlink(missing_ok=True)
-            removed += 1
+        with suppress(FileNotFoundError):
+            if time.time() - draft.lstat().st_mtime > _STALE_S:
+                draft.unlink()
+                removed += 1
     return removed

@@ -167,6 +167,13 @@ def _landing(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 f"landing {source.name}", MISSING, f"no folder {folder}", f"callward init --upgrade {settings.folder}"
             )
+        elif folder.is_symlink():
+            yield Finding(
+                f"landing {source.name}",
+                WRONG,
+                f"{folder} is a symbolic link, which is not followed: nothing in it is taken",
+                "mount the folder there (mount --bind), or set landing.folder",
+            )
         elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             yield Finding(
                 f"landing {source.name}",

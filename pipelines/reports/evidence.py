@@ -18,6 +18,7 @@ from callward.evidence.checks import Check
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.purge.calendar import CalendarLine
 from callward.settings import Settings
+from callward.storage.durable import create
 from pipelines import terminal
 from pipelines.results import Part, Result, Rows, Verbatim
 
@@ -238,7 +239,6 @@ def write_page(settings: Settings, certificate_id: str, to: Path | None, *, dry_
 
 def _copy(page: Path, to: Path) -> None:
     try:
-        with to.open("xb") as file:
-            file.write(page.read_bytes())
+        create(to, page.read_bytes(), 0o644)
     except FileExistsError:  # since it was looked for
         raise UsageProblem(f"{to} is there already, and is not overwritten") from None

@@ -4,6 +4,7 @@ Which files are complete, how they are cut, registered and named is the night's 
 handed on and is not committed yet is this reader's mark; the ledger knows the rest.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,18 +19,18 @@ from sqlalchemy import Row
 from callward import database
 from callward.database import DatabaseAway
 from callward.failpoints import point
-from callward.ingest.landing import Arrival, LeftAlone, arrivals, unchanged
+from callward.ingest.landing import Arrival, FileChanged, LeftAlone, arrivals, unchanged
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
+from pipelines.engine import log as stream_log
 from pipelines.intake import FileUnreadable, Intake
 from pipelines.stream.topic_reader import flush_now
 from transforms.cut_slices import SUSPENDED
 from transforms.error_limit import error_limit, over_limit
-from transforms.read import FileChanged
 from transforms.take_in import count_faults
 
 _FILES_AT_ONCE: Final = 2000
@@ -45,6 +46,7 @@ class LandingReader:
         self._settings = files.workspace.settings
         self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
         self._seen: set[Seen] = set()  # as they were when they were last looked at: they need no second look
+        self._reported: set[tuple[str, str]] = set()  # source and reason of what is left alone
         self._ahead: dict[int, int] = dict.fromkeys(ahead, 0)  # file_no: bytes
         self._polled, self._looked_back = 0.0, False
         self._stopping, self._flushed = False, False
@@ -113,6 +115,7 @@ class LandingReader:
         for source in self._sources:
             for arrival in arrivals(self._settings, source):
                 if isinstance(arrival, LeftAlone):
+                    self._report(source, arrival)
                     continue
                 present.add(_as_seen(arrival))
                 if _as_seen(arrival) in self._seen:
@@ -124,6 +127,12 @@ class LandingReader:
                     yield planned
                     size, count = size + planned.bytes, count + 1
         self._seen &= present  # those that were taken out of the folder are forgotten
+
+    def _report(self, source: Source, left: LeftAlone) -> None:
+        """Log once why files of a source are left alone, where a person must look."""
+        if left.wrong and (source.name, left.reason) not in self._reported:
+            self._reported.add((source.name, left.reason))
+            stream_log.say("left-alone", logging.WARNING, source=source.name, reason=left.reason)
 
     def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
         status = intakes.known_status(self._files, arrival)
@@ -137,7 +146,7 @@ class LandingReader:
         except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
             return None
-        except (FileChanged, FileNotFoundError):  # it comes again, as another file
+        except FileChanged:  # it comes again, as another file
             self._seen.discard(_as_seen(arrival))
             return None
         if planned.file_no in self._ahead:

@@ -29,7 +29,7 @@ def written(site, data=LINE, source="freeswitch_json"):
 @pytest.mark.parametrize("data", [b"", LINE, LINE * 5000])
 def test_a_segment_reads_back_and_shows_nothing(site, data):
     path = written(site, data)
-    assert segments.read(path, "freeswitch_json", site.opened.keyring) == data
+    assert segments.unseal(path.read_bytes(), path.name, "freeswitch_json", site.opened.keyring) == data
     assert b"2125550147" not in path.read_bytes()
     assert os.listdir(path.parent) == [path.name] and path.stat().st_mode & 0o007 == 0
 
@@ -42,13 +42,13 @@ def test_a_segment_opens_only_under_its_name_and_source_and_unaltered(site):
     altered = path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])
     for found, source in ((moved, "freeswitch_json"), (path, "other")):
         with pytest.raises(SealBroken):
-            segments.read(found, source, keyring)
+            segments.unseal(found.read_bytes(), found.name, source, keyring)
     path.write_bytes(altered)
     with pytest.raises(SealBroken):
-        segments.read(path, "freeswitch_json", keyring)
+        segments.unseal(path.read_bytes(), path.name, "freeswitch_json", keyring)
     path.write_bytes(b"not sealed at all")
     with pytest.raises(SealBroken):
-        segments.read(path, "freeswitch_json", keyring)
+        segments.unseal(path.read_bytes(), path.name, "freeswitch_json", keyring)
 
 
 @pytest.mark.parametrize("complete", ["rename", "marker", "stable"])
@@ -58,6 +58,16 @@ def test_a_segment_is_complete_however_its_source_says_so(workspace, feed_source
     settings = site.settings
     (found,) = arrivals(settings, settings.source("freeswitch_json"))
     assert isinstance(found, Arrival) and found.form == "sealed" and found.path == path
+
+
+def test_a_pipe_or_a_link_among_segments_does_not_make_a_purge_wait(site, tmp_path):
+    path = written(site)
+    in_use = segments.keys_in_use(site.settings)
+    os.mkfifo(path.with_name("push-pipe.seal"))
+    path.with_name("push-link.seal").symlink_to(path.rename(tmp_path / path.name))
+    path.with_name(".push-gone.seal.x.tmp").symlink_to(tmp_path / "nothing")
+    assert len(in_use) == 1 and segments.keys_in_use(site.settings) == set()
+    assert segments.remove_drafts(site.settings, site.settings.source("freeswitch_json")) == 0
 
 
 def test_drafts_are_left_alone_and_removed_when_they_are_old(site):

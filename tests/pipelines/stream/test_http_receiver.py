@@ -184,7 +184,10 @@ def spool(site: Any) -> list[bytes]:
     settings = site.settings
     found = [a for a in arrivals(settings, settings.source(SOURCE)) if getattr(a, "form", "") == "sealed"]
     return [
-        line for a in found for line in segments.read(a.path, SOURCE, site.opened.keyring).splitlines() if line.strip()
+        line
+        for a in found
+        for line in segments.unseal(a.path.read_bytes(), a.path.name, SOURCE, site.opened.keyring).splitlines()
+        if line.strip()
     ]
 
 

@@ -69,7 +69,8 @@ def head(connection: Connection) -> tuple[int, str]:
 
 
 def append(connection: Connection, entries: Sequence[Entry]) -> str:
-    """Append within a writing transaction; returns the new head."""
+    """Append within a transaction that writes, and return the new head; others wait to append until it ends."""
+    database.lock_audit(connection)
     seq, prev = head(connection)
     at, rows = database.now().replace(microsecond=0), []
     for entry in entries:
@@ -84,10 +85,10 @@ def append(connection: Connection, entries: Sequence[Entry]) -> str:
 
 
 def record(settings: Settings, entries: Iterable[Entry]) -> None:
-    """Append in a transaction of its own."""
+    """Append in a transaction of its own, which waits for no commit on PostgreSQL."""
     listed = list(entries)
     if listed:
-        with database.writing(settings) as connection:
+        with database.appending(settings) as connection:
             append(connection, listed)
 
 

@@ -117,7 +117,7 @@ def everything(settings: Settings) -> Iterator[Path]:
     None twice.
     """
     places = [settings.folder, *([settings.lake_path] if settings.lake.is_local else []), settings.landing_path]
-    if (file := database.sqlite_file(settings)) is not None:
+    if (file := settings.database_file) is not None:
         places += [file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm", "-journal"))]
     places += _temporary()
     given: list[Path] = []

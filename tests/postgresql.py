@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 from callward import database, initiate, runs
+from callward.settings import Database
 from schemas.tables import keys
 
 _OWNER = "callward"
@@ -45,34 +46,80 @@ def _other_user() -> str | None:
     return found
 
 
+class PostgresqlServer:
+    """A server with a folder of its own: stop and start keep what is in it."""
+
+    def __init__(self, folder: Path, user: str | None) -> None:
+        self.folder, self.data, self.port = folder, folder / "data", _free_port()
+        self._run: dict[str, Any] = {
+            "user": user,
+            "cwd": folder,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        initdb = [_binary("initdb"), "-D", self.data, "-U", _OWNER, "--auth=trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, **self._run)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+pg8000://{_OWNER}@127.0.0.1:{self.port}/postgres"
+
+    def start(self, *settings: str) -> None:
+        """Start it with settings such as "ssl=on", and wait until it answers."""
+        options = [
+            word for setting in ("listen_addresses=127.0.0.1", "fsync=off", *settings) for word in ("-c", setting)
+        ]
+        command = [_binary("postgres"), "-D", self.data, "-p", str(self.port), "-k", self.folder, *options]
+        self._process = subprocess.Popen(command, **self._run)
+        _await_port(self.port, self._process)
+        _await_answer(self.url)
+
+    def stop(self) -> None:
+        """End it at once: connections are cut."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for our pooled connections
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def put(self, name: str, content: str) -> None:
+        """Write a file into the data folder, as the server's own."""
+        path = self.data / name
+        path.write_text(content, encoding="utf-8")
+        path.chmod(0o600)
+        if self._run["user"]:
+            shutil.chown(path, self._run["user"])
+
+
 @contextmanager
-def postgresql_server() -> Iterator[str]:
-    """Yield the URL of an empty database on a server of its own; skips where PostgreSQL is not installed."""
-    initdb, postgres = _binary("initdb"), _binary("postgres")
-    if not initdb or not postgres:
+def own_server(*settings: str) -> Iterator[PostgresqlServer]:
+    """Yield a server that started with these settings; skips where PostgreSQL is not installed."""
+    if not _binary("initdb") or not _binary("postgres"):
         pytest.skip("PostgreSQL's server programs (initdb, postgres) are not installed")
     pytest.importorskip("pg8000", reason="the PostgreSQL driver pg8000 is not installed")
-    user, port = _other_user(), _free_port()
+    user = _other_user()
     folder = Path(subprocess.check_output(["mktemp", "-d"], text=True).strip())
     if user:
         shutil.chown(folder, user)
-    run: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    data = str(folder / "data")
-    subprocess.run([initdb, "-D", data, "-U", _OWNER, "--auth=trust", "-E", "UTF8", "--no-sync"], check=True, **run)
-    command = [postgres, "-D", data, "-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1"]
-    with subprocess.Popen([*command, "-c", "fsync=off"], **run) as server:
-        try:
-            _await_port(port, server)
-            url = f"postgresql+pg8000://{_OWNER}@127.0.0.1:{port}/postgres"
-            _await_answer(url)
-            yield url
-        finally:
-            server.send_signal(signal.SIGINT)  # a fast shutdown: SIGTERM would wait for our pooled connections
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-            shutil.rmtree(folder, ignore_errors=True)
+    server = PostgresqlServer(folder, user)
+    try:
+        server.start(*settings)
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Yield the URL of an empty database on a server of its own; skips where PostgreSQL is not installed."""
+    with own_server() as server:
+        yield server.url
 
 
 def _await_port(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -93,6 +140,11 @@ def _await_answer(url: str) -> None:
             return
         time.sleep(0.1)
     pytest.fail("the PostgreSQL server does not start up")
+
+
+def on_loopback(url: str) -> Database:
+    """Return the settings of a database on a server of these tests, which speak to it without TLS."""
+    return Database(url=url, tls="off")
 
 
 def new_database(server_url: str) -> str:

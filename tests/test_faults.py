@@ -418,7 +418,7 @@ def test_a_limit_on_a_files_size_is_one_sentence(workspace: Callable[..., Any]) 
 
 
 def test_a_locked_database_is_one_sentence(workspace: Callable[..., Any]) -> None:
-    site = workspace("asterisk", database={"url": "sqlite:///callward.db?timeout=1"})
+    site = workspace("asterisk", database={"patience_seconds": 1.0})
     site.land("asterisk", "a.csv", calls(3))
     holder = sqlite3.connect(site.folder / "callward.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")

@@ -240,7 +240,7 @@ def test_a_purge_of_a_locked_database_is_one_sentence_and_changes_nothing(
 ) -> None:
     site = copied()
     approval = _approval(site)
-    site.set(database={"url": "sqlite:///callward.db?timeout=1"})
+    site.set(database={"patience_seconds": 1.0})
     holder = sqlite3.connect(site.folder / "callward.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:

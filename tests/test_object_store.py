@@ -15,7 +15,7 @@ from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
 from callward.lake.data_files import DataFiles
-from callward.settings import Database, Lake
+from callward.settings import Lake
 from callward.storage.store import Store
 from pipelines.doctor import checks as doctor
 from pipelines.recycle import recycle
@@ -25,7 +25,7 @@ from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
 from tests.object_stores import CREDENTIALS, ObjectStore, before
-from tests.postgresql import take_keys
+from tests.postgresql import on_loopback, take_keys
 
 DAY = date(2026, 3, 5)
 SOURCES = ("asterisk", "opensips")
@@ -345,7 +345,7 @@ def test_a_night_with_postgresql_and_a_bucket_is_the_same(
     workspace: Callable[..., Any], object_store: ObjectStore, fresh_url: str, both: Both, feeds: Path
 ) -> None:
     """Both shared places are servers."""
-    more = {"database": Database(url=fresh_url), "lake": object_store.lake()}
+    more = {"database": on_loopback(fresh_url), "lake": object_store.lake()}
     site = workspace(*SOURCES, waves=WAVES, thresholds={"file_errors_pct": 100.0}, **more)
     take_keys(site, both.folder)
     for delivery in ("first", "second"):

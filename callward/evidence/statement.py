@@ -150,7 +150,7 @@ def _object_versions(known: Known) -> str | None:
 def _media(settings: Settings, known: Known) -> dict[str, Any]:
     return {
         "store": settings.lake.uri,
-        "database": settings.database_url.partition(":")[0],
+        "database": settings.database.url.partition(":")[0],
         "object_versions": _object_versions(known) or UNKNOWN,
         "partitions": sorted({f"{row.view}/{row.tenant}/{row.part}" for row in known.removed}),
         **dict.fromkeys(_DEVICE, UNKNOWN),

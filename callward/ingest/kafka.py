@@ -14,8 +14,8 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
+from callward.credentials import secret
 from callward.errors import Problem, UsageProblem
-from callward.ingest.credentials import secret
 from callward.settings import Kafka, Settings, Topic, is_loopback, nearest
 from callward.workspace import Workspace
 from schemas.declaration import Declaration

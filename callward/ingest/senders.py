@@ -18,7 +18,7 @@ from typing import Final
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from callward.ingest.credentials import secret
+from callward.credentials import secret
 from callward.settings import Sender, Settings
 
 _MEMORY_KIB: Final = 19 * 1024  # Argon2id's cost, as OWASP's password storage cheat sheet has it: some 40 ms

@@ -71,6 +71,7 @@ def write(settings: Settings, reason: str) -> Path:
     rest on was replaced since: they open nothing any more. Not to be called within a transaction.
     """
     with database.writing(settings) as connection:
+        database.lock_audit(connection)  # the next number stays ours until it is used
         seq = audit.head(connection)[0] + 1
         audit.append(connection, [audit.Entry("custodian", "register-export", f"export-{seq}", reason)])
         body = _body(connection, reason)

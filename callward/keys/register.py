@@ -39,6 +39,10 @@ class KeyName:
         return f"{self.domain}/{self.tenant}/{self.month}/{self.purpose}"
 
 
+class _New(Exception):
+    """A key is to be minted, which only one process does at a time."""
+
+
 class Keyring:
     """Opens keys for one role and reason. Secrets stay in this process; every first opening is audited."""
 
@@ -98,17 +102,32 @@ class Keyring:
             return self._sealers.setdefault(key.key_id, Sealer(key))
 
     def _open(self, names: Sequence[KeyName]) -> None:
-        """Unwrap or mint, and audit, in one transaction: no key is in memory without its entry."""
-        opened, entries = {}, []
-        with database.writing(self._settings) as connection:
-            for name in names:
-                row = connection.execute(select(keys).where(_is(name))).first()
-                key, event = (self._unwrap(name, row), "open") if row else (self._mint(connection, name), "mint")
-                opened[name] = key
-                entries.append(audit.Entry(self._role, event, f"{key.key_id} {name}", self._reason))
-            audit.append(connection, entries)
+        """Open keys, each with its entry in the audit log, and mint those that are new.
+
+        A reader of keys that are there waits for no commit. One by one with commits goes what mints, and what met a
+        root that changed meanwhile.
+        """
+        try:
+            with database.appending(self._settings) as connection:
+                opened = self._opened(connection, names, mint=False)
+        except (_New, KeyProblem):
+            with database.writing(self._settings) as connection:
+                opened = self._opened(connection, names, mint=True)
         self._keys.update(opened)
         self._names.update({key.key_id: name for name, key in opened.items()})
+
+    def _opened(self, connection: Connection, names: Sequence[KeyName], *, mint: bool) -> dict[KeyName, Key]:
+        """Unwrap or mint, and audit, in one transaction: no key is in memory without its entry."""
+        opened, entries = {}, []
+        for name in names:
+            row = connection.execute(select(keys).where(_is(name))).first()
+            if row is None and not mint:
+                raise _New
+            key, event = (self._unwrap(name, row), "open") if row else (self._mint(connection, name), "mint")
+            opened[name] = key
+            entries.append(audit.Entry(self._role, event, f"{key.key_id} {name}", self._reason))
+        audit.append(connection, entries)
+        return opened
 
     def _root(self, domain: str, root_id: str) -> KeySource:
         """Return the root with that id, opened anew when another epoch has begun since."""

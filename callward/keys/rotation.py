@@ -303,22 +303,18 @@ def _mark_destroyed(connection: Connection, domain: str) -> None:
 
 def _scrub(settings: Settings) -> None:
     """Do step 5: take old blobs out of the files of the database, as far as it can be done from here."""
-    engine = database.engine(settings)
-    raw = engine.raw_connection()
     try:
-        (_empty_log if engine.dialect.name == "sqlite" else _vacuum)(raw)
-    except engine.dialect.loaded_dbapi.Error as error:
+        with database.cleared(settings) as raw:
+            (_empty_log if settings.database_file else _vacuum)(raw)
+    except database.DatabaseAway as problem:
         raise Problem(
-            f"the keys are destroyed and their root is gone, but the database was not cleared of old pages ({error}); "
-            "run this again"
+            f"the keys are destroyed and their root is gone, but the database was not cleared of old pages "
+            f"({problem}); run this again"
         ) from None
-    finally:
-        raw.close()
 
 
 def _vacuum(raw: Any) -> None:
     """Remove PostgreSQL's dead rows; its log and base backups still hold them, which the epoch has made useless."""
-    raw.rollback()  # the pool's test of the connection has begun a transaction, and VACUUM runs in none
     raw.driver_connection.autocommit = True
     try:
         raw.cursor().execute("VACUUM keys")

@@ -1,10 +1,11 @@
 """callward.toml: one file of settings, checked as a whole; an unknown key is refused with the nearest right one."""
 
+from callward.settings.database import Database
 from callward.settings.engine import Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Sender, Source, Topic
 from callward.settings.loading import FILE_NAME, find, load
 from callward.settings.settings import FORMAT_VERSION, Settings
-from callward.settings.storage import KEY_DOMAINS, SIGNERS, Database, Keys, Lake, Landing
+from callward.settings.storage import KEY_DOMAINS, SIGNERS, Keys, Lake, Landing
 from callward.settings.tenants import Account, Billing, Release, ReleaseCaps, Requests, Tenant, Trunk
 from callward.settings.values import host_port, is_loopback, local_uri, nearest
 

@@ -6,9 +6,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from callward.errors import UsageProblem
+from callward.settings.database import Database
 from callward.settings.engine import Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Source
-from callward.settings.storage import Database, Keys, Lake, Landing
+from callward.settings.storage import Keys, Lake, Landing
 from callward.settings.tenants import Account, Release, Tenant, Trunk
 from callward.settings.values import Section, local_uri, nearest
 from schemas.retention_classes import REQUIRED
@@ -108,12 +109,9 @@ class Settings(Section):
         return self.below(self.release.output)
 
     @property
-    def database_url(self) -> str:
-        """Return the database's URL, with a relative SQLite file made absolute."""
-        prefix = "sqlite:///"
-        if self.database.url.startswith(prefix) and not self.database.url.startswith(prefix + "/"):
-            return prefix + str(self.below(self.database.url.removeprefix(prefix)))
-        return self.database.url
+    def database_file(self) -> Path | None:
+        """Return the database's file, None for one on a server."""
+        return self.below(self.database.file) if self.database.file is not None else None
 
     @property
     def register_path(self) -> Path:

@@ -107,14 +107,6 @@ class Lake(Section):
         return self.uri.startswith("file:")
 
 
-class Database(Section):
-    url: str = Field(
-        default="sqlite:///callward.db",
-        description="SQLAlchemy URL. SQLite for one machine; "
-        "postgresql+pg8000://user@host/name when several people query.",
-    )
-
-
 class Landing(Section):
     folder: str = Field(default="landing", description="Switches write into FOLDER/<source>/.")
     after_commit: Literal["archive", "delete"] = Field(

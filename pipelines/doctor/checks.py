@@ -92,7 +92,7 @@ def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings)
     try:
         yield from check(settings)
     except Problem as problem:
-        yield Finding(check.__name__.strip("_"), WRONG, str(problem))
+        yield Finding(check.__name__.strip("_"), WRONG, str(problem), problem.hint or "")
     except OSError as error:
         yield Finding(check.__name__.strip("_"), WRONG, f"{error.filename or ''}: {error.strerror}".lstrip(": "))
 
@@ -302,7 +302,7 @@ def _signers(settings: Settings) -> Iterator[Finding]:
 def _places_of_roots(settings: Settings) -> Iterator[Finding]:
     """Check that no folder holds roots and what they open: a copy of it opens itself, and no purge reaches a backup."""
     data = {"the lake": settings.lake_path.resolve()} if settings.lake.is_local else {}
-    if (file := database.sqlite_file(settings)) is not None:
+    if (file := settings.database_file) is not None:
         data["the database"] = file.resolve()
     files = (_root_file(settings, name) for name in KEY_DOMAINS)
     for folder in sorted({file.resolve().parent for file in files if file is not None}):
@@ -377,19 +377,17 @@ def _registered(settings: Settings) -> dict[str, list[Any]]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    where = settings.database_url.split("@")[-1]
-    if (file := database.sqlite_file(settings)) is not None and not file.exists():
-        yield Finding("database", MISSING, f"no file {file}", f"callward init --upgrade {settings.folder}")
-        return
     try:
         database.check_version(settings)
     except Problem as problem:
-        yield Finding("database", WRONG, str(problem), f"callward init --upgrade {settings.folder}")
+        state = MISSING if isinstance(problem, database.DatabaseMissing) else WRONG
+        yield Finding("database", state, str(problem), problem.hint or "")
         return
+    file = settings.database_file
     if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
         yield Finding("database", WRONG, f"{file} can be read by others", f"chmod 0600 {file}*")
     else:
-        yield Finding("database", OK, f"{where}, at this version")
+        yield Finding("database", OK, f"{database.describe(settings)}, at this version")
 
 
 def _lake(settings: Settings) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from typing import Final
 from cryptography import x509
 
 from callward import extras
+from callward.credentials import secret
 from callward.errors import UsageProblem
-from callward.ingest.credentials import secret
 from callward.settings import Receive, Sender, Settings
 from pipelines import terminal
 from pipelines.doctor.finding import NOTE, OK, WARNING, WRONG, Finding

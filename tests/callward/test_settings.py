@@ -108,11 +108,11 @@ def test_an_account_is_never_a_number(number: str) -> None:
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     found = _load(tmp_path, "[lake]\nuri = 'file:deep/lake'\n[database]\nurl = 'sqlite:///x.db'")
     assert found.lake_path == tmp_path / "deep/lake"
-    assert found.database_url == f"sqlite:///{tmp_path / 'x.db'}"
+    assert found.database_file == tmp_path / "x.db"
     assert found.root_uri("billing") == f"local://{tmp_path}/keys/billing.root"
     absolute = _load(tmp_path, "[lake]\nuri = 'file:///srv/lake'\n[database]\nurl = 'sqlite:////srv/x.db'")
     assert str(absolute.lake_path) == "/srv/lake"
-    assert absolute.database_url == "sqlite:////srv/x.db"
+    assert absolute.database_file == Path("/srv/x.db")
 
 
 def test_a_lake_on_an_object_store_is_no_folder(tmp_path: Path) -> None:

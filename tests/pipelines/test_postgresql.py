@@ -15,13 +15,14 @@ from callward.feeds import generate
 from callward.keys import exports, rotation
 from callward.keys.keys import KeyGone
 from callward.keys.register import KeyName, Keyring, keyring
-from callward.settings import Database, ReleaseCaps
+from callward.settings import ReleaseCaps
 from callward.template import render
 from pipelines.compact import compact, fold_entries
 from schemas import tables
 from schemas.tables import keys
 from tests import commands, releases, retention
 from tests.comparison import verify
+from tests.postgresql import on_loopback
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def _land(site: Any, feed: Path) -> None:
 
 def test_night_on_postgresql_equals_night_on_sqlite(workspace: Any, server_url: str, feed: Path) -> None:
     ours, theirs = (
-        workspace("asterisk", "opensips", database=Database(url=server_url)),
+        workspace("asterisk", "opensips", database=on_loopback(server_url)),
         workspace("asterisk", "opensips"),
     )
     initiate.upgrade(ours.settings)
@@ -88,7 +89,7 @@ def _changes_nothing_twice(site: Any, feed: Path) -> None:
 def test_small_files_are_merged_on_postgresql_and_all_is_as_on_sqlite(workspace: Any, fresh_url: str) -> None:
     """Merged under a query that is held open; what a purge then comes to stays what it is on SQLite."""
     waves, lake = {"records": 5, "block_mebibytes": 0.0005}, {"compact_files": 3, "grace_minutes": 0.0}
-    ours = workspace("generic", waves=waves, lake=lake, database=Database(url=fresh_url), retention=retention.WINDOWS)
+    ours = workspace("generic", waves=waves, lake=lake, database=on_loopback(fresh_url), retention=retention.WINDOWS)
     theirs = workspace("generic", retention=retention.WINDOWS)
     initiate.upgrade(ours.settings)
     _copy_keys(theirs, ours)
@@ -119,7 +120,7 @@ def _fold(site: Any) -> None:
 
 
 def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -> None:
-    site = workspace("asterisk", database=Database(url=server_url))
+    site = workspace("asterisk", database=on_loopback(server_url))
     initiate.upgrade(site.settings)
     name = KeyName("assurance", "default", "2031-01", "meta")
     assert keyring(site.settings, "billing-run", "one").key(name) == keyring(site.settings, "billing-run", "two").key(
@@ -130,7 +131,7 @@ def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -
 def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others(
     workspace: Any, server_url: str, tmp_path: Path
 ) -> None:
-    site = workspace("asterisk", database=Database(url=server_url))
+    site = workspace("asterisk", database=on_loopback(server_url))
     settings = site.settings
     initiate.upgrade(settings)
     names = [KeyName("late", "default", f"2040-{month:02d}", "records") for month in range(1, 4)]
@@ -154,7 +155,7 @@ def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others
 
 def test_releases_on_postgresql(workspace: Any, fresh_url: str) -> None:
     """Run, run again for the same bytes, two tables at once that only fit the budget one by one, and the balance."""
-    site = workspace("generic", database=Database(url=fresh_url))
+    site = workspace("generic", database=on_loopback(fresh_url))
     initiate.upgrade(site.settings)
     retention.night(site, retention.feed(*(retention.call(n) for n in range(60))))
     for name in ("calls", "other"):
@@ -181,7 +182,7 @@ def test_releases_on_postgresql(workspace: Any, fresh_url: str) -> None:
 
 def test_retention_on_postgresql(workspace: Any, fresh_url: str) -> None:
     """A policy of two people, a hold, a purge that keeps what is held, its release, and the purge that completes it."""
-    site = workspace("generic", database=Database(url=fresh_url))
+    site = workspace("generic", database=on_loopback(fresh_url))
     initiate.upgrade(site.settings)
     retention.activate(site, retention.policy_text(retention.WINDOWS))
     retention.night(site)

@@ -171,7 +171,7 @@ def _open_folder(site: Any) -> None:
 
 
 def _lose_database(site: Any) -> None:
-    database.sqlite_file(site.settings).unlink()
+    site.settings.database_file.unlink()
 
 
 def _lose_landing(site: Any) -> None:
@@ -217,7 +217,7 @@ def test_doctor_finds_each_harm_and_says_how_to_fix_it(
 def test_doctor_makes_no_database_by_looking(run: Run, fresh: Any) -> None:
     _lose_database(fresh)
     run("doctor")
-    assert not database.sqlite_file(fresh.settings).exists()
+    assert not fresh.settings.database_file.exists()
 
 
 # -- nightly -----------------------------------------------------------------------------------------------------------

@@ -16,12 +16,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from callward.errors import Problem
 from callward.feeds.generate import generate
-from callward.settings import Database
 from pipelines.doctor import checks as doctor
 from pipelines.engine import flink
 from tests.commands import all_that_is, strays
 from tests.object_stores import ObjectStore
-from tests.postgresql import take_keys
+from tests.postgresql import on_loopback, take_keys
 from tests.retention import BILLING_KEPT, FEED, WINDOWS, purged
 from tests.retention import night as retention_night
 
@@ -76,7 +75,7 @@ def test_a_night_on_a_cluster_with_a_bucket_and_postgresql_is_the_same(
     landed: Any, expected: Any, flink_cluster: Any, object_store: ObjectStore, fresh_url: str
 ) -> None:
     """What those have who outgrow one machine."""
-    shared = {"database": Database(url=fresh_url), "lake": object_store.lake()}
+    shared = {"database": on_loopback(fresh_url), "lake": object_store.lake()}
     site = landed(**FLINK | {"flink_master": flink_cluster.address}, more=shared)
     take_keys(site, landed())
     site.night()

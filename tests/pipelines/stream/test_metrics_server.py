@@ -165,7 +165,7 @@ def test_a_broker_that_hangs_delays_no_figure_of_the_database(site):
 
 
 def file_of(site):
-    return database.sqlite_file(site.settings)
+    return site.settings.database_file
 
 
 @contextmanager

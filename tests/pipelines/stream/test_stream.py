@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, text
 
 from callward import database
 from callward.feeds import generate
-from callward.settings import Database, Topic
+from callward.settings import Topic
 from callward.streaming import blocks
 from callward.sweep.scanner import sweep
 from pipelines.engine import flink
@@ -31,6 +31,7 @@ from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
 from tests.comparison import verify
+from tests.postgresql import on_loopback
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.shared_keys import init_with_keys_of, like
@@ -318,7 +319,7 @@ def _kill_a_worker(stream: Stream, chance: random.Random) -> None:
 
 
 def _lock_database(stream: Stream, seconds: float) -> None:
-    file = database.sqlite_file(stream.site.settings)
+    file = stream.site.settings.database_file
     with closing(sqlite3.connect(file, isolation_level=None, timeout=60)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         time.sleep(seconds)
@@ -516,7 +517,7 @@ def test_a_database_server_that_is_away_for_a_while(
     settings = like(tmp_path / "workspace", night.settings)
     settings = settings.model_copy(
         update={
-            "database": Database(url=fresh_url),
+            "database": on_loopback(fresh_url),
             "lake": settings.lake.model_copy(update={"grace_minutes": 0.0}),
         }
     )

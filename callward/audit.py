@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select
 from callward import database
 from callward.errors import Problem
 from callward.identity import who
+from callward.redaction import mask
 from callward.settings import Settings
 from schemas.tables import audit_log, runs
 
@@ -27,7 +28,7 @@ _KEY_ID = re.compile(r"^[0-9a-f]{32} ")
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to record. `subject` names a key or a record by opaque id; nothing here may hold a number."""
+    """One thing to record. `subject` names a key or a record by opaque id; what looks like a number is masked."""
 
     role: str
     event: str
@@ -75,7 +76,8 @@ def append(connection: Connection, entries: Sequence[Entry]) -> str:
     at, rows = database.now().replace(microsecond=0), []
     for entry in entries:
         seq += 1
-        body = {"at": at.isoformat(), "who": who(), **asdict(entry)}
+        said = {name: mask(text) for name, text in asdict(entry).items()}
+        body = {"at": at.isoformat(), "who": mask(who()), **said}
         digest = _hash(seq, prev, body)
         rows.append({"seq": seq, "prev": prev, "hash": digest, **body, "at": at})
         prev = digest

@@ -39,6 +39,7 @@ _TIME: Final = rf"{_HOUR}:{_SIXTY}(?::{_SIXTY}{_FRACTION})?{_ZONE}"
 _OTHER_DATE: Final = rf"(?:{_DAY}([-/.]){_MONTH}\1{_YEAR}|{_MONTH}([-/.]){_DAY}\2{_YEAR})"  # 31.12.2026, 12/31/2026
 _TIMES: Final = re.compile(rf"{_TIME}(?:[\s,;/-]{{1,3}}{_TIME})*|{_OTHER_DATE}(?:[\s,]{{1,2}}{_TIME})?")
 
+_LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _ESCAPED: Final = re.compile(
     r"(?:%[0-9a-f]{2})+|(?:\\x[0-9a-f]{2})+|\\u[0-9a-f]{4}|\\u\{[0-9a-f]{1,6}\}|&#?\w{1,31};", re.IGNORECASE
 )
@@ -62,7 +63,8 @@ def refuse_number(what: str, text: str) -> None:
     """Raise UsageProblem where the text, of which `what` says what it is, holds what looks like a number."""
     if looks_like_number(text):
         raise UsageProblem(
-            f"{what} holds what looks like a telephone number, and it is recorded in the clear: write it without"
+            f"{what} holds what looks like a telephone number, and is stored or shown in the clear: "
+            "write it without a number"
         )
 
 
@@ -76,6 +78,11 @@ def recorded(what: str, text: str) -> str:
     if len(words) > _LONGEST or not words.isprintable():
         raise UsageProblem(f"{what} takes one line of at most {_LONGEST} characters")
     return words
+
+
+def in_letters(digest: bytes) -> str:
+    """Return a digest as letters, two for a byte: an id of ours that cannot look like a number."""
+    return digest.hex().translate(_LETTERS)
 
 
 # -- how text is read --------------------------------------------------------------------------------------------------

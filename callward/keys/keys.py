@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from callward.errors import Problem
+from callward.redaction import in_letters
 from callward.settings import local_uri
 from callward.storage.durable import create
 
@@ -105,7 +106,7 @@ class LocalRoot:
     def __init__(self, path: str | Path) -> None:
         raw = read_secret(Path(path), _ROOT_TAG, "root key file")
         self.path = str(path)
-        self.root_id = "local:" + hashlib.blake2b(raw, digest_size=8, person=b"rootfp").hexdigest()
+        self.root_id = "local:" + in_letters(hashlib.blake2b(raw, digest_size=8, person=b"rootfp").digest())
         self._cipher: AESGCM | None = AESGCM(raw)
 
     def wrap(self, key: bytes, aad: bytes) -> bytes:

@@ -30,14 +30,13 @@ from callward.keys import register as key_register
 from callward.keys.keys import KeyDenied, KeyGone, KeyProblem, KeySource, create_local, open_source
 from callward.keys.register import KeyName, binding, name_of, unwrapped
 from callward.keys.roots import DESTROYED, RETIRED, next_file, open_root
-from callward.redaction import mask
+from callward.redaction import recorded
 from callward.settings import KEY_DOMAINS, Settings, local_uri
 from callward.storage.durable import overwrite, promote
 from schemas.retention import root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import keys
 
-_LONGEST_PLACE: Final = 255
 _READERS_S: Final = 10.0  # how long clearing SQLite's log waits for readers to end
 
 
@@ -378,8 +377,8 @@ def add_copy(settings: Settings, domain: str, place: str) -> Copy:
 
     Raises UsageProblem for a place that is not one line without a telephone number.
     """
-    if not place.isprintable() or not 0 < len(place) <= _LONGEST_PLACE or mask(place) != place:
-        raise UsageProblem(f"a place is named in one line of at most {_LONGEST_PLACE} characters, without a number")
+    if not recorded("--place", place):
+        raise UsageProblem("--place says in one line where the copy lies")
     with database.writing(settings) as connection:
         root_id = str(roots.active(connection, settings, domain).root_id)
         inserted = connection.execute(

@@ -19,6 +19,7 @@ from callward import audit, database, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.lake import ledger
+from callward.redaction import in_letters
 from callward.release.declaration import Period, Release
 from callward.settings import ReleaseCaps, Settings, Tenant
 from schemas.release import (
@@ -289,8 +290,8 @@ def _attempt(
 def _id_of(release: Release, period: Period, snapshot: str, correction_no: int, attempt: int) -> str:
     """Return a hash of what identifies a release, in letters alone: a sweep for numbers never takes it for one."""
     identity = [release.tenants, release.name, str(period), release.spec_digest, release.domains_digest]
-    digest = hashlib.sha256(json.dumps([*identity, snapshot, correction_no, attempt]).encode()).hexdigest()
-    return digest[:32].translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+    digest = hashlib.sha256(json.dumps([*identity, snapshot, correction_no, attempt]).encode()).digest()
+    return in_letters(digest[:16])
 
 
 def _entry(event: str, release_id: str, reason: str) -> audit.Entry:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from callward.errors import UsageProblem
+from callward.redaction import mask
 from callward.settings.settings import Settings
 from callward.settings.values import nearest
 
@@ -47,7 +48,7 @@ def find(config: str | os.PathLike[str] | None = None) -> Path:
         path /= FILE_NAME
     if not path.is_file():
         raise UsageProblem(
-            f"no settings file {path}; make a workspace with 'callward init DIR', or name one with --config"
+            f"no settings file {mask(str(path))}; make a workspace with 'callward init DIR', or name one with --config"
         )
     return path
 
@@ -59,13 +60,13 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
         text = path.read_bytes()
         data = tomllib.loads(text.decode())
     except OSError as error:
-        raise UsageProblem(f"{path}: {error.strerror}") from None
+        raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"{path}: not TOML: {error}") from None
+        raise UsageProblem(mask(f"{path}: not TOML: {error}")) from None
     for name in ("path", "digest"):
         if name in data:
             raise UsageProblem(f"{path}: unknown key {name}")
     try:
         return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
     except ValidationError as error:
-        raise UsageProblem("\n".join(f"{path.name}: {_sentence(e)}" for e in error.errors())) from None
+        raise UsageProblem("\n".join(mask(f"{path.name}: {_sentence(e)}") for e in error.errors())) from None

@@ -87,10 +87,3 @@ class Account(Section):
     tenant: str = Field(default="default", description="Tenant the account belongs to.")
     codes: list[str] = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
     trunks: list[str] = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
-
-    @field_validator("id")
-    @classmethod
-    def _opaque(cls, value: str) -> str:
-        if sum(c.isdigit() for c in value) >= 7 and not any(c.isalpha() for c in value):
-            raise ValueError("an account id of seven or more digits alone looks like a phone number; give it a letter")
-        return value

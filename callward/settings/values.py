@@ -2,13 +2,16 @@
 
 import difflib
 import re
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from callward.redaction import looks_like_number
 
 
 def known_zone(name: str) -> str:
@@ -51,10 +54,61 @@ def secret_place(place: str | None) -> str | None:
     return place
 
 
+# Keys whose values are never taken for names: addresses, places, secrets, and what is compared with records alone.
+_NO_NAMES: Final = frozenset(
+    {
+        *("addresses", "bootstrap", "endpoint", "flink_master", "listen", "metrics", "worker_pool"),
+        *(
+            "ca_file",
+            "certificate_file",
+            "checkpoint_uri",
+            "export_to",
+            "folder",
+            "format",
+            "jar",
+            "key_file",
+            "output",
+        ),
+        *("path", "roots", "signers", "uri", "url", "worker_command"),
+        *("digest", "key_password", "password", "password_hash", "username"),
+        *("codes", "declare", "java_options", "options"),
+    }
+)
+
+
 class Section(BaseModel):
     """A table of callward.toml; every key has a description, which `callward init` writes beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _without_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a name that looks like a number: names from settings are stored and shown."""
+        if info.field_name not in _NO_NAMES and any(map(_is_number, _texts(value))):
+            raise ValueError(
+                "this looks like a phone number, and names are stored and shown in the clear: write another"
+            )
+        return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a key, also those in lists and tables."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for pair in value.items() for part in pair for text in _texts(part))
+    elif isinstance(value, list):
+        yield from (text for item in value for text in _texts(item))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text looks like a number; an internet address is none, as switches name trunks by it."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return looks_like_number(text)
+    return False
 
 
 def nearest(word: str, words: Any) -> str:

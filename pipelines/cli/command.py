@@ -5,18 +5,23 @@ documents too where --json is given: {error, code, hint}.
 """
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
-from typing import Any, Final, get_type_hints
+from copy import copy
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 from typer.core import TyperGroup
+from typer.models import ParameterInfo
 
+from callward.redaction import looks_like_number, mask
 from pipelines import terminal
-from pipelines.cli.options import Printed
+from pipelines.cli.options import AS_GIVEN, Printed, in_words
 from pipelines.results import Failure, Result, is_usage
 
 HEADINGS: Final = {
@@ -91,7 +96,23 @@ def _parameters(
             parameters += _of_group(groups[name])
         else:
             parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    return parameters
+    return [_normalised(parameter) for parameter in parameters]
+
+
+def _normalised(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a parameter whose words the command gets as they are recorded; one that is AS_GIVEN stays as it is."""
+    kind, *notes = get_args(parameter.annotation) or (None,)  # the context has no notes
+    if AS_GIVEN in notes or not _holds_text(kind):
+        return parameter
+    checked = [copy(note) if isinstance(note, ParameterInfo) else note for note in notes]
+    for note in checked:
+        if isinstance(note, ParameterInfo):
+            note.callback = in_words
+    return parameter.replace(annotation=Annotated[kind, *checked])
+
+
+def _holds_text(kind: Any) -> bool:
+    return kind is str or any(map(_holds_text, get_args(kind)))
 
 
 def _of_group(group: Any) -> list[inspect.Parameter]:
@@ -137,14 +158,17 @@ def wants_json(words: Sequence[str]) -> bool:
     return "--json" in options
 
 
-def fail(error: Exception, as_json: bool) -> int:
-    """Print one sentence for an error, and its document with `as_json`; return the exit code. Never a traceback."""
+def fail(error: Exception, as_json: bool, words: Sequence[str] = ()) -> int:
+    """Print one sentence for an error of a command line, and its document with `as_json`; return the exit code.
+
+    Never a traceback, and never a number that stands among the words.
+    """
     if isinstance(error, BrokenPipeError):  # whoever read us has seen enough; Python would complain when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    failure = Failure.of(error)
+    failure = _without_words(Failure.of(error), words)
     if is_usage(error):
-        error.show()  # type: ignore[attr-defined]  # with the usage, and where the help is
+        _show_usage(error)
     else:
         terminal.say(*map(str, failure.render()))
     if as_json:
@@ -152,3 +176,19 @@ def fail(error: Exception, as_json: bool) -> int:
             terminal.document(failure.to_dict())
             sys.stdout.flush()
     return failure.exit_code
+
+
+def _without_words(failure: Failure, words: Sequence[str]) -> Failure:
+    """Return a failure that repeats no number of the words: a file may be named for one."""
+    hidden = {part for word in words if looks_like_number(word) for part in (word, *Path(word).parts)}
+    error, hint = failure.error, failure.hint
+    for part in sorted(filter(looks_like_number, hidden), key=len, reverse=True):
+        error, hint = error.replace(part, mask(part)), hint and hint.replace(part, mask(part))
+    return replace(failure, error=error, hint=hint)
+
+
+def _show_usage(error: Any) -> None:
+    """Print what is wrong with the words of a command line, with the usage, and where the help is."""
+    text = io.StringIO()
+    error.show(file=text)
+    terminal.say(mask(text.getvalue()).removesuffix("\n"))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.command import command
-from pipelines.cli.options import AsOf, Changing, Reading
+from pipelines.cli.options import AS_GIVEN, AsOf, Changing, Reading
 from pipelines.results import Result
 
 app = typer.Typer()
@@ -24,9 +24,9 @@ def calendar(options: Reading, as_of: AsOf = None) -> Result:
     return report.calendar(options.settings(), as_of.date() if as_of else None)
 
 
-@command(app, "callward purge verify 20261122-1")
+@command(app, "callward purge verify kqwmzhxrtbvdfy")
 def verify(
-    certificate: Annotated[str, typer.Argument(metavar="CERT", help="A certificate's file, or its id.")],
+    certificate: Annotated[str, typer.Argument(metavar="CERT", help="A certificate's file, or its id."), AS_GIVEN],
     options: Reading,
     quick: Annotated[bool, typer.Option("--quick", help="Compare sizes of the data files, not their SHA-256.")] = False,
 ) -> Result:
@@ -44,7 +44,7 @@ def list_certificates(options: Reading) -> Result:
     return report.list_certificates(options.settings())
 
 
-@command(certificates_app, "callward purge certificates show 20261122-1 --json")
+@command(certificates_app, "callward purge certificates show kqwmzhxrtbvdfy --json")
 def show(certificate: CertificateId, options: Reading) -> Result:
     """One certificate; with --json the signed document itself, byte for byte."""
     from pipelines.reports import evidence as report
@@ -52,7 +52,7 @@ def show(certificate: CertificateId, options: Reading) -> Result:
     return report.show_certificate(options.settings(), certificate)
 
 
-@command(certificates_app, "callward purge certificates html 20261122-1 --to page.html")
+@command(certificates_app, "callward purge certificates html kqwmzhxrtbvdfy --to page.html")
 def html(
     certificate: CertificateId,
     options: Changing,

@@ -11,7 +11,7 @@ import typer
 from callward import database
 from callward.errors import UsageProblem
 from pipelines.cli.command import command
-from pipelines.cli.options import Approver, Changing, Reading
+from pipelines.cli.options import AS_GIVEN, Approver, Changing, Reading
 from pipelines.results import Result
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Legal holds: orders to keep matching records past their window.")
 
-HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id, as 'hold list' prints it.")]
-Role = Annotated[str, typer.Option("--role", help="compliance, or legal: sees confidential holds as well.")]
+HoldId = Annotated[str, typer.Argument(metavar="HOLD", help="The hold's id, as 'hold list' prints it."), AS_GIVEN]
+Role = Annotated[str, typer.Option("--role", help="compliance, or legal: sees confidential holds as well."), AS_GIVEN]
 Expires = Annotated[
-    str | None, typer.Option("--expires", metavar="DATE", help="When the order ends; 90 days for preservation.")
+    str | None,
+    typer.Option("--expires", metavar="DATE", help="When the order ends; 90 days for preservation."),
+    AS_GIVEN,
 ]
 Confidential = Annotated[
-    str | None, typer.Option("--confidential-until", metavar="DATE", help="Through that day only legal sees it.")
+    str | None,
+    typer.Option("--confidential-until", metavar="DATE", help="Through that day only legal sees it."),
+    AS_GIVEN,
 ]
 Words = list[str] | None
 
@@ -46,7 +50,9 @@ class Order:
     confidential: Confidential = None
     expires: Expires = None
     tail: Annotated[
-        str | None, typer.Option("--tail", metavar="WINDOW", help="How long it blocks after its release: '3 years'.")
+        str | None,
+        typer.Option("--tail", metavar="WINDOW", help="How long it blocks after its release: '3 years'."),
+        AS_GIVEN,
     ] = None
 
 
@@ -55,17 +61,23 @@ class Matches:
     """Options that say what a hold keeps: any of the selectors (none: everything), of calls of some days."""
 
     account: Annotated[Words, typer.Option("--account", help="An account id; may be given again.")] = None
-    number: Annotated[Words, typer.Option("--number", help="A number; it stays in your shell's history.")] = None
+    number: Annotated[Words, typer.Option("--number", help="A number; it stays in your shell's history."), AS_GIVEN] = (
+        None
+    )
     trunk: Annotated[Words, typer.Option("--trunk", help="A trunk; may be given again.")] = None
     numbers_file: Annotated[
-        str | None, typer.Option("--numbers-file", help="One number to a line; - reads standard input.")
+        str | None, typer.Option("--numbers-file", help="One number to a line; - reads standard input."), AS_GIVEN
     ] = None
     country: Annotated[
         str | None,
         typer.Option("--country", help="ISO country that the numbers are written in; default: the sources'."),
     ] = None
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day of the calls (UTC).")] = None
-    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day of the calls (UTC).")] = None
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First day of the calls (UTC)."), AS_GIVEN
+    ] = None
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day of the calls (UTC)."), AS_GIVEN] = (
+        None
+    )
     unlisted: Annotated[
         bool, typer.Option("--unlisted", help="Accounts and trunks need not be in the settings (any more).")
     ] = False
@@ -89,7 +101,6 @@ def place(order: Order, matches: Matches, options: Changing) -> Result:
 
 
 def _hold(settings: "Settings", order: Order, matches: Matches) -> "Hold":
-    from callward.redaction import recorded
     from callward.retention import holds
 
     numbers = [*(matches.number or []), *_read(matches.numbers_file)]
@@ -97,13 +108,13 @@ def _hold(settings: "Settings", order: Order, matches: Matches) -> "Hold":
         hold_id="",
         tenant=order.tenant,
         kind=order.kind,
-        authority=recorded("--authority", order.authority),
-        case=recorded("--case", order.case),
+        authority=order.authority,
+        case=order.case,
         first=_day("--from", matches.first),
         last=_day("--to", matches.last),
-        accounts=tuple(recorded("--account", name) for name in matches.account or ()),
+        accounts=tuple(matches.account or ()),
         numbers=holds.normalized(settings, order.tenant, numbers, matches.country),
-        trunks=tuple(recorded("--trunk", name) for name in matches.trunk or ()),
+        trunks=tuple(matches.trunk or ()),
         expires_on=_day("--expires", order.expires),
         tail=_window(order.tail),
         confidential_until=_day("--confidential-until", order.confidential),
@@ -122,7 +133,7 @@ def list_holds(
     return report.list_holds(options.settings(), _role(role), released=released)
 
 
-@command(app, "callward hold show 5f0c9a1e22b47d60")
+@command(app, "callward hold show kqwmzhxrtbvdfy")
 def show(hold_id: HoldId, options: Reading, role: Role = "compliance") -> Result:
     """Everything about one hold but its numbers, which are only counted."""
     from pipelines.reports import hold as report
@@ -130,7 +141,7 @@ def show(hold_id: HoldId, options: Reading, role: Role = "compliance") -> Result
     return report.show(options.settings(), hold_id, _role(role))
 
 
-@command(app, "callward hold renew 5f0c9a1e22b47d60")
+@command(app, "callward hold renew kqwmzhxrtbvdfy")
 def renew(
     hold_id: HoldId,
     options: Changing,
@@ -154,7 +165,7 @@ def renew(
     return report.renewed(hold, options.dry_run)
 
 
-@command(app, "callward hold release 5f0c9a1e22b47d60 --person ada --key ada.sign")
+@command(app, "callward hold release kqwmzhxrtbvdfy --person ada --key ada.sign")
 def release(hold_id: HoldId, approver: Approver, options: Changing, role: Role = "compliance") -> Result:
     """End a hold: what it keeps is due at the next purge, or after its tail."""
     from callward.retention import holds

@@ -90,7 +90,7 @@ def run() -> int:
         sys.stdout.flush()
         return code
     except Exception as error:
-        return fail(error, wants_json(sys.argv[1:]))
+        return fail(error, wants_json(sys.argv[1:]), sys.argv[1:])
 
 
 def _interrupt(*_: object) -> None:

@@ -7,15 +7,36 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
+from callward.errors import UsageProblem
+from callward.redaction import recorded
 from callward.settings import Settings, load
 from pipelines import terminal
 
+AS_GIVEN: Final = "as given"  # on an option whose text is neither stored nor shown: a number, SQL, a date, an id
+
+
+def in_words(param: typer.CallbackParam, value: Any) -> Any:
+    """Return the words of an option, or each of a list of them, as they are recorded; None where it is not given.
+
+    Raises UsageProblem for what cannot be recorded, and for a blank where something must be said.
+    """
+    name = param.opts[0] if param.opts[0].startswith("-") else param.opts[0].upper()
+    if value is None:
+        return None
+    words = [recorded(name, text) for text in ([value] if isinstance(value, str) else value)]
+    if "" in words and param.default != "":
+        raise UsageProblem(f"{name} is blank: say why or what in one line")
+    return words[0] if isinstance(value, str) else words
+
+
 Config = Annotated[
-    str | None, typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG).")
+    str | None,
+    typer.Option("--config", help="Settings file (default: callward.toml here, or CALLWARD_CONFIG)."),
+    AS_GIVEN,
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]

@@ -11,7 +11,7 @@ from callward.settings import Settings, load
 from pipelines import terminal
 from pipelines.cli import evidence as evidence_commands
 from pipelines.cli.command import finish
-from pipelines.cli.options import AsJson, Config, DryRun
+from pipelines.cli.options import AsJson, Config, DryRun, in_words
 
 app = typer.Typer(help="Delete what is past its window, keep what is held, certify it; or show what is due.")
 app.add_typer(evidence_commands.app)
@@ -26,11 +26,18 @@ def purge(
     policy: Annotated[
         Path | None, typer.Option("--policy", metavar="FILE", help="With --dry-run: as if this policy were in force.")
     ] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="The tenant whose policy --policy would be.")] = None,
-    approve: Annotated[
-        str | None, typer.Option("--approve", metavar="PLAN", help="Run the plan that waits, as a second person.")
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", help="The tenant whose policy --policy would be.", callback=in_words)
     ] = None,
-    person: Annotated[str | None, typer.Option("--person", help="Who approves: one that the custodian knows.")] = None,
+    approve: Annotated[
+        str | None,
+        typer.Option(
+            "--approve", metavar="PLAN", help="Run the plan that waits, as a second person.", callback=in_words
+        ),
+    ] = None,
+    person: Annotated[
+        str | None, typer.Option("--person", help="Who approves: one that the custodian knows.", callback=in_words)
+    ] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="That person's signing key file.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,

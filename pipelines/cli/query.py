@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.command import command
-from pipelines.cli.options import Reading
+from pipelines.cli.options import AS_GIVEN, Reading
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ class Purpose:
 @command(app, "callward sql --role billing --format csv 'SELECT * FROM billing_usage_daily'")
 def sql(
     statement: Annotated[
-        str, typer.Argument(metavar="SELECT", help="One SELECT statement; - reads it from standard input.")
+        str, typer.Argument(metavar="SELECT", help="One SELECT statement; - reads it from standard input."), AS_GIVEN
     ],
     asked_by: Purpose,
     options: Reading,

@@ -7,12 +7,12 @@ import typer
 from callward.errors import UsageProblem
 from pipelines.cli import attack as attack_commands
 from pipelines.cli.command import command
-from pipelines.cli.options import Changing, Printed, Reading
+from pipelines.cli.options import AS_GIVEN, Changing, Printed, Reading
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Aggregates that survive an attack: declare, lint, preview, run, show.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A declared table, as 'release list' prints it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A declared table, as 'release list' prints it."), AS_GIVEN]
 SomeName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.")]
 Span = Annotated[
     str, typer.Option("--period", help="A day (2026-11-21) or a month (2026-11), as the table's grain is.")

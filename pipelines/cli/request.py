@@ -1,6 +1,7 @@
 """`callward request`: requests of persons about their data."""
 
 import sys
+import unicodedata
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,20 +12,36 @@ import typer
 from callward import database
 from callward.errors import UsageProblem
 from pipelines.cli.command import command
-from pipelines.cli.options import Changing, Reading
+from pipelines.cli.options import AS_GIVEN, Changing, Reading
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Requests of persons: access, correct, erase, restrict, export.")
 
+
+def sealed_words(value: str) -> str:
+    """Return words that are kept sealed, and so may hold a number, without space around them."""
+    return unicodedata.normalize("NFKC", value).strip()
+
+
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose records the person asks about.")]
 Identity = Annotated[
-    str, typer.Option("--identity", help="How the identity was verified; without it the request is only recorded.")
+    str,
+    typer.Option(
+        "--identity",
+        callback=sealed_words,
+        help="How the identity was verified; without it the request is only recorded.",
+    ),
+    AS_GIVEN,
 ]
 Person = Annotated[str, typer.Option("--person", help="Who handles it: a registered person.")]
 Key = Annotated[Path, typer.Option("--key", help="That person's key file.")]
-RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id, as 'request list' prints it.")]
+RequestId = Annotated[
+    str, typer.Argument(metavar="REQUEST", help="The request's id, as 'request list' prints it."), AS_GIVEN
+]
 To = Annotated[Path | None, typer.Option("--to", help="Where the answer goes: a new file (export: a new folder).")]
-Note = Annotated[str, typer.Option("--note", help="Why; kept sealed with the request.")]
+Note = Annotated[
+    str, typer.Option("--note", callback=sealed_words, help="Why; kept sealed with the request."), AS_GIVEN
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +49,12 @@ class Whom:
     """Options that say whom a request is about: a number, or an account."""
 
     number: Annotated[
-        str | None, typer.Option("--number", help="The person's number; it stays in your shell's history.")
+        str | None, typer.Option("--number", help="The person's number; it stays in your shell's history."), AS_GIVEN
     ] = None
     number_file: Annotated[
-        str | None, typer.Option("--number-file", help="A file with the number alone; - reads standard input.")
+        str | None,
+        typer.Option("--number-file", help="A file with the number alone; - reads standard input."),
+        AS_GIVEN,
     ] = None
     account: Annotated[str | None, typer.Option("--account", help="The person's account.")] = None
     country: Annotated[
@@ -52,7 +71,7 @@ class Receipt:
         str | None, typer.Option("--regime", help="pipeda, us or gdpr; default: the tenant's setting.")
     ] = None
     received: Annotated[
-        str | None, typer.Option("--received", metavar="DATE", help="When it came in (UTC); default: today.")
+        str | None, typer.Option("--received", metavar="DATE", help="When it came in (UTC); default: today."), AS_GIVEN
     ] = None
 
 
@@ -115,10 +134,16 @@ def correct(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="account=ID or direction=WORD; may be given again.")
     ] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day of the calls (UTC).")] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day of the calls (UTC).")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First day of the calls (UTC)."), AS_GIVEN
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Last day of the calls (UTC)."), AS_GIVEN
+    ] = None,
     statement: Annotated[
-        str | None, typer.Option("--statement-file", help="The person's statement of disagreement; - reads it.")
+        str | None,
+        typer.Option("--statement-file", help="The person's statement of disagreement; - reads it."),
+        AS_GIVEN,
     ] = None,
 ) -> Result:
     """Set the account or the direction of a person's calls; or keep a statement where nothing can be changed."""
@@ -158,11 +183,15 @@ def list_requests(
     return report.list_requests(options.settings(), tenant, _today(), everything=everything)
 
 
-@command(app, "callward request extend 5f0c9a1e22b47d60 --note 'several years of calls' --person ada --key ada.sign")
+@command(app, "callward request extend kqwmzhxrtbvdfy --note 'several years of calls' --person ada --key ada.sign")
 def extend(
     request_id: RequestId,
     handling: Handling,
-    note: Annotated[str, typer.Option("--note", help="Why more time is needed; the person is told.")],
+    note: Annotated[
+        str,
+        typer.Option("--note", callback=sealed_words, help="Why more time is needed; the person is told."),
+        AS_GIVEN,
+    ],
     options: Changing,
 ) -> Result:
     """Put an answer off once, as far as the law allows, before it is due."""
@@ -174,7 +203,7 @@ def extend(
     return report.report(request, today, dry_run=options.dry_run or None)
 
 
-@command(app, "callward request appeal 5f0c9a1e22b47d60 --person ada --key ada.sign")
+@command(app, "callward request appeal kqwmzhxrtbvdfy --person ada --key ada.sign")
 def appeal(request_id: RequestId, handling: Handling, options: Changing, note: Note = "") -> Result:
     """Take an appeal against an answer; it is due 60 days from now."""
     from callward.retention.requests import register as request_register
@@ -185,7 +214,7 @@ def appeal(request_id: RequestId, handling: Handling, options: Changing, note: N
     return report.report(request, today, dry_run=options.dry_run or None)
 
 
-@command(app, "callward request answer 5f0c9a1e22b47d60 --identity 'papers seen' --person ada --key ada.sign")
+@command(app, "callward request answer kqwmzhxrtbvdfy --identity 'papers seen' --person ada --key ada.sign")
 def answer(
     request_id: RequestId,
     handling: Handling,

@@ -8,7 +8,7 @@ import typer
 from callward import database
 from callward.errors import UsageProblem
 from pipelines.cli.command import command
-from pipelines.cli.options import Approver, Changing, DryRun, Printed
+from pipelines.cli.options import AS_GIVEN, Approver, Changing, DryRun, Printed
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Tenants that leave: hand their data back, then destroy it.")
@@ -24,7 +24,9 @@ Name = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant, as call
 def return_data(
     tenant: Name,
     recipient: Annotated[
-        str, typer.Option("--recipient", help="The recipient's X25519 public key: a PEM file, or 64 hex digits.")
+        str,
+        typer.Option("--recipient", help="The recipient's X25519 public key: a PEM file, or 64 hex digits."),
+        AS_GIVEN,
     ],
     to: Annotated[Path, typer.Option("--to", help="A new folder for it.")],
     approver: Approver,

@@ -101,8 +101,51 @@ def test_silence_is_not_a_window() -> None:
 @tries(50)
 @given(st.from_regex(r"\+?[0-9]{7,15}", fullmatch=True))
 def test_an_account_is_never_a_number(number: str) -> None:
-    with pytest.raises(ValueError, match="looks like a phone number"):
-        Account(id=number)
+    for name in (number, f"acct{number}", f"{number[:3]}_{number[3:]}"):
+        with pytest.raises(ValueError, match="looks like a phone number"):
+            Account(id=name)
+
+
+@pytest.mark.parametrize("number", ["17195550178", "case5550178", "719-555-0178", "719_555_0178", "20201231"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[trunks]]\nname = '{}'",
+        "[[trunks]]\nname = 'northwind-1'\ncarrier = '{}'",
+        "[[accounts]]\nid = '{}'",
+        "[[accounts]]\nid = 'acct-1'\ntrunks = ['pbx-7', '{}']",
+        "[[sources]]\nname = '{}'\nformat = 'asterisk'",
+        "[[sources]]\nname = 'a'\nformat = 'asterisk'\ntenant = '{}'",
+        "[[sources]]\nname = 'a'\nformat = 'asterisk'\ntenant_field = 'f'\ntenants = {{ x = '{}' }}",
+        "[[sources]]\nname = 'a'\nformat = 'asterisk'\nzone = '{}'",
+        "[tenants.'{}']\nzone = 'UTC'",
+        "[tenants.'{}']\nzone = 'no zone'",
+        "[tenants.default.retention]\ncall_detail = '{}'",
+        "[tenants.default.retention]\n'{}' = '1 year'",
+        "[[kafka.topics]]\nname = '{}'\nsource = 'a'",
+        "[kafka]\ngroup = '{}'",
+        "[[receive.senders]]\nsource = '{}'",
+        "[stream]\nspread = ['{}']",
+        "[engine]\nrunner = '{}'",
+        "'{}' = 1",
+        "[lake]\n'{}' = 1",
+        "[kafka]\nbootstrap = ['{}']",
+        "[receive]\nlisten = '{}'",
+        "[[receive.senders]]\nsource = 'a'\naddresses = ['{}']",
+    ],
+)
+def test_no_name_in_the_settings_looks_like_a_number_and_no_sentence_repeats_one(
+    tmp_path: Path, text: str, number: str
+) -> None:
+    with pytest.raises(UsageProblem) as wrong:
+        _load(tmp_path, text.format(number))
+    assert number not in str(wrong.value) and "5550178" not in str(wrong.value).replace("-", "").replace("_", "")
+
+
+def test_a_trunk_may_be_an_internet_address_and_an_account_code_a_number(tmp_path: Path) -> None:
+    text = "[[trunks]]\nname = '203.0.113.250'\n[[accounts]]\nid = 'acct-1'\ncodes = ['17195550178']"
+    found = _load(tmp_path, text)
+    assert (found.trunks[0].name, found.accounts[0].codes) == ("203.0.113.250", ["17195550178"])
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:

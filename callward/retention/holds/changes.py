@@ -1,6 +1,5 @@
 """What people do with holds: place, renew, release, list."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -14,6 +13,7 @@ from callward import database, identity
 from callward.errors import UsageProblem
 from callward.keys import approvers
 from callward.numbering import Plan, normalize_values, plan
+from callward.redaction import recorded
 from callward.retention.holds import sealed
 from callward.retention.holds.order import (
     COMPLIANCE,
@@ -27,6 +27,7 @@ from callward.retention.holds.order import (
     visible,
     warned,
 )
+from callward.runs import new_id
 from callward.settings import Settings
 from callward.workspace import Workspace, WorkspaceRef
 from schemas.tables import lake_files
@@ -43,7 +44,7 @@ def place(settings: Settings, hold: Hold, today: date, *, unlisted: bool = False
         raise UsageProblem(f"a preservation order runs {PRESERVATION_DAYS} days at most, and is renewed by as many")
     placed = replace(
         hold,
-        hold_id=os.urandom(8).hex(),
+        hold_id=new_id(),
         placed_by=identity.who(),
         placed_at=database.now().replace(microsecond=0),
         expires_on=hold.expires_on or at_most,
@@ -142,7 +143,7 @@ def _check(settings: Settings, hold: Hold, today: date, unlisted: bool) -> None:
     if hold.kind not in KINDS:
         raise UsageProblem(f"a hold is one of {', '.join(KINDS)}")
     for option, text in (("--authority", hold.authority), ("--case", hold.case)):
-        if not text.strip() or not text.isprintable():
+        if not recorded(option, text):
             raise UsageProblem(f"{option} says in one line on what the hold rests")
     if hold.first and hold.last and hold.first > hold.last:
         raise UsageProblem("--from is after --to")

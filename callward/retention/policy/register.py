@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.keys import approvers
-from callward.redaction import mask
+from callward.redaction import mask, recorded
 from callward.retention.policy.policy_file import lint, load, parse, read
 from callward.retention.policy.rules import Leaving, OpenFor, Policies, Policy, Rule, call_clock
 from callward.retention.tenants import closing
@@ -55,7 +55,6 @@ PROPOSED, ACTIVE, REPLACED = "proposed", "active", "replaced"
 _TAG: Final = "callward/policy/1"
 _ROLE: Final = "compliance"
 _ACTIVATED: Final = "policy-activate"
-_LONGEST_REFERENCE: Final = 255
 
 
 class PolicyProblem(Problem):
@@ -318,10 +317,8 @@ def _put_in_force(connection: Connection, row: Row[Any], person: str) -> None:
 def _check_reference(reference: str | None) -> None:
     if reference is None:
         return
-    if mask(reference) != reference:
-        raise UsageProblem("--reference holds what looks like a telephone number, and it is recorded in the clear")
-    if not reference.strip() or len(reference) > _LONGEST_REFERENCE or not reference.isprintable():
-        raise UsageProblem(f"--reference takes one line of at most {_LONGEST_REFERENCE} characters")
+    if not recorded("--reference", reference):
+        raise UsageProblem("--reference names a notice or a consent in one line")
 
 
 def _called(row: Row[Any]) -> str:

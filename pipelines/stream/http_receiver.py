@@ -10,13 +10,15 @@ repeated in an answer.
 import asyncio
 import errno
 import logging
+import os
 import signal
+import socket
 import ssl
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,8 +41,11 @@ _SEGMENT_BYTES: Final = 16 << 20
 _IDLE_S: Final = 30.0  # of a connection that has sent no whole request; switches connect anew for each call
 _LINGER_S: Final = 2.0
 _HANDSHAKE_S: Final = 10.0
+_BACKLOG: Final = 512  # connections that the kernel keeps until they are accepted
+_NO_FILES_S: Final = 1.0  # of a pause after a connection could not be accepted
 _WRITERS: Final = 4
 _QUIET_S: Final = 60.0  # between two sentences about the same trouble
+_NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as ::1 where there is no IPv6
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _QUIET: Final = logging.getLogger("callward.receive.http")
 
@@ -217,6 +222,7 @@ class _Receiver:
         self._largest = int(settings.receive.body_mebibytes * (1 << 20))
         self._room = max(int(settings.receive.waiting_mebibytes * (1 << 20)), self._largest)
         self._requests = self._reserved = 0
+        self._connections: set[asyncio.Task[None]] = set()
         self._reported_at: dict[str, float] = {}
         self._groups: dict[str, _Group] = {}
 
@@ -273,23 +279,53 @@ class _Receiver:
     @asynccontextmanager
     async def _listening(self, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
         """Listen while the body runs; afterwards requests under way are finished, and new ones find nobody."""
-        host, port = host_port(self._limits.listen)
         server = _Server(self)
         runner = web.ServerRunner(server, shutdown_timeout=self._limits.stop_seconds)
         await runner.setup()
-        patience = _HANDSHAKE_S if tls else None
-        loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
-            server.accept, host, port, ssl=tls, backlog=512, ssl_handshake_timeout=patience
-        )
+        listeners = _listeners(*host_port(self._limits.listen))
+        accepting = [asyncio.create_task(self._accept(listener, server, tls)) for listener in listeners]
         self._progress(
             f"receiving at {'https' if tls else 'http'}://{self._limits.listen}/ for {', '.join(self._sources)}"
         )
         try:
             yield
         finally:
-            listener.close()
+            for task, listener in zip(accepting, listeners, strict=True):
+                task.cancel()
+                listener.close()
             await runner.cleanup()
+            for connection in self._connections:  # those that had sent no request yet
+                connection.cancel()
+
+    async def _accept(self, listener: socket.socket, server: "_Server", tls: ssl.SSLContext | None) -> None:
+        """Take connections for ever, at no time more than allowed: those whose handshake is not done count as well."""
+        while True:
+            try:
+                accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
+            except OSError as error:  # such as too many open files
+                self._say("accept", f"no connection can be taken: {error.strerror}")
+                await asyncio.sleep(_NO_FILES_S)
+                continue
+            if len(self._connections) < self._limits.connections:
+                task = asyncio.create_task(self._speak(accepted, server, tls))
+                self._connections.add(task)
+                task.add_done_callback(self._connections.discard)
+            else:
+                self._figures.refused.labels("", "connections").inc()
+                accepted.close()
+            await asyncio.sleep(0)  # requests go on, however many connect
+
+    async def _speak(self, accepted: socket.socket, server: "_Server", tls: ssl.SSLContext | None) -> None:
+        """Serve one connection to its end."""
+        patience = _HANDSHAKE_S if tls else None
+        connect = asyncio.get_running_loop().connect_accepted_socket
+        try:
+            _, connection = await connect(server.connection, accepted, ssl=tls, ssl_handshake_timeout=patience)
+        except OSError:
+            self._figures.refused.labels("", "handshake").inc()
+            accepted.close()
+        else:
+            await connection.over.wait()
 
     def _reload(self, tls: ssl.SSLContext | None) -> None:
         """Read certificate and passwords anew on SIGHUP; what is wrong with them is reported, and changes nothing."""
@@ -491,8 +527,25 @@ def _load_certificate(settings: Settings, context: ssl.SSLContext) -> None:
         raise UsageProblem(f"{settings.path.name}: receive: {certificate}, {key}: {why}") from None
 
 
+def _listeners(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that listen at every address of a host that this machine has. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[socket.socket] = []
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        try:
+            listeners.append(socket.create_server(address, family=family, backlog=_BACKLOG))
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+    if not listeners:
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    for listener in listeners:
+        listener.setblocking(False)
+    return listeners
+
+
 class _Server(web.Server):
-    """aiohttp's server, which answers what is no HTTP in one word, and takes no more connections than allowed."""
+    """aiohttp's server, which answers what is no HTTP in one word, and says when a connection is over."""
 
     def __init__(self, receiver: _Receiver) -> None:
         super().__init__(
@@ -502,24 +555,28 @@ class _Server(web.Server):
             keepalive_timeout=_IDLE_S,
             lingering_time=_LINGER_S,
             auto_decompress=False,
+            max_line_size=2048,  # what a connection may send before its request is looked at is little
+            max_field_size=4096,
+            max_headers=64,
+            read_bufsize=16 << 10,
         )
         self.receiver = receiver
 
-    def accept(self) -> asyncio.Protocol:
+    def connection(self) -> "_Connection":
         """Return the protocol of a new connection."""
-        receiver = self.receiver
-        if len(self._connections) < receiver._limits.connections:
-            return _Connection(self, loop=self._loop, **self._kwargs)
-        receiver._figures.refused.labels("", "connections").inc()
-        return _Closed()
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_server",)
+    __slots__ = ("_server", "over")
 
     def __init__(self, server: _Server, **given: Any) -> None:
         super().__init__(server, **given)
-        self._server = server
+        self._server, self.over = server, asyncio.Event()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.over.set()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -528,11 +585,3 @@ class _Connection(web.RequestHandler):
         answer = self._server.receiver.refuse("", Refusal(status, "malformed" if status < 500 else "defect"))
         answer.force_close()
         return answer
-
-
-class _Closed(asyncio.Protocol):
-    """A connection that is not taken."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        with suppress(OSError):
-            transport.close()

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -14,6 +15,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -466,17 +468,46 @@ def test_an_address_that_is_not_listed_is_refused(receiving: Callable[..., Recei
     assert receiver.ask(f"/{SOURCE}", X_Forwarded_For="192.0.2.1")[:2] == (403, "address")
 
 
-def test_connections_beyond_the_limit_are_closed(receiving: Callable[..., Receiver]) -> None:
-    receiver = receiving(connections=3)
-    time.sleep(0.2)  # the one that asked whether it listens is gone
-    held = [socket.create_connection(("127.0.0.1", receiver.port), 10) for _ in range(3)]
-    time.sleep(0.2)
-    with socket.create_connection(("127.0.0.1", receiver.port), 10) as one_more:
-        assert one_more.recv(10) == b""
-    for connection in held:
-        connection.close()
-    time.sleep(0.2)
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the other end has closed a connection by now."""
+    try:
+        return connection.recv(10) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_connections_beyond_the_limit_are_closed_also_in_a_burst(
+    receiving: Callable[..., Receiver], tmp_path: Path, encrypted: bool
+) -> None:
+    """Half a request, or nothing of a handshake: what is only begun counts as well."""
+    pem, key = certificate(tmp_path, "burst")
+    more = {"certificate_file": str(pem), "key_file": str(key)} if encrypted else {}
+    receiver = receiving(tls=_trusting(pem) if encrypted else None, connections=100, body_seconds=60.0, **more)
     assert receiver.ask(f"/{SOURCE}")[0] == 200
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(180)]
+        for connection in held:
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", receiver.port))
+        for connection in held:
+            select.select([], [connection], [], 10)
+            with suppress(OSError):  # it may be closed already
+                connection.send(b"" if encrypted else f"POST /{SOURCE} HTTP/1.1\r\nHost: x\r\n".encode())
+        closed: set[int] = set()
+        until = time.monotonic() + 30
+        while len(closed) < 80 and time.monotonic() < until:
+            select.select([held[n] for n in range(180) if n not in closed], [], [], 0.1)
+            closed |= {n for n in range(180) if n not in closed and is_closed(held[n])}
+        assert len(closed) == 80
+    answered = 0
+    while answered != 200 and time.monotonic() < until:  # until it has seen that they are gone
+        with suppress(OSError, http.client.HTTPException):
+            answered = receiver.ask(f"/{SOURCE}")[0]
+    assert answered == 200
+    assert receiver.stop()["refused"]["-: connections"] >= 80
 
 
 # -- TLS ---------------------------------------------------------------------------------------------------------------

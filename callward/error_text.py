@@ -109,10 +109,31 @@ def traceback_lines(error: BaseException | None) -> Iterator[str]:
     yield f"{_last_line(error)}\n"
 
 
+def without_words(error: BaseException) -> BaseException:
+    """Return an error that says as much as may be shown of one: its type, its frames, a sentence of ours.
+
+    So do the errors that it was raised from.
+    """
+    kind, cause = type(error), _cause(error)
+    safe = error
+    if isinstance(error, OSError) and error.errno:
+        safe = OSError(error.errno, os.strerror(error.errno))
+    elif not _is_ours(kind):
+        full = [sign for sign in _NO_SPACE if sign in str(error)]
+        safe = type(kind.__qualname__, (Exception,), {"__module__": kind.__module__})(*full[:1])
+    safe.__cause__ = without_words(cause) if cause else None
+    safe.__context__ = None
+    return safe.with_traceback(error.__traceback__)
+
+
+def _is_ours(kind: type[BaseException]) -> bool:
+    return kind.__module__.partition(".")[0] == "callward"
+
+
 def _last_line(error: BaseException) -> str:
     """Return the error's type, with its message where that is safe."""
     kind = type(error)
-    if kind.__module__.partition(".")[0] == "callward":
+    if _is_ours(kind):
         return f"{kind.__module__}.{kind.__qualname__}: {' '.join(str(error).split())}"
     if isinstance(error, OSError) and error.errno:
         return f"{kind.__qualname__}: [Errno {error.errno}] {os.strerror(error.errno)}"

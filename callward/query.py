@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from sqlalchemy import ColumnElement, Table, select
 
-from callward import audit, database
+from callward import audit, database, query_errors
 from callward.errors import Problem, UsageProblem
 from callward.keys.keys import Key, KeyProblem, open_source
 from callward.keys.register import KeyName, Keyring
@@ -59,6 +59,7 @@ _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
+    "errors_as_json": "true",  # they say where in the question, apart from words that may quote a value
 }
 _BATCH_ROWS = 100_000
 _TRIES = 3  # a night may replace a data file between the manifest's reading and its own
@@ -121,20 +122,33 @@ def asking(
     # Numbers written into the SQL would be found again from a hash of it by trying all: they are masked first.
     digest = hashlib.sha256(_DIGITS.sub("#", sql).encode()).hexdigest()
     audit.record(settings, [audit.Entry(role, "sql", f"sha256:{digest}", f"{purpose or 'reading'} {case}".strip())])
-    with readers.reading(settings), _connected() as connection, _sentences(settings, [*tables_of(role), *released]):
-        yield _answered(connection, settings, role, sql, purpose, case)
+    names = [*tables_of(role), *released]
+    with readers.reading(settings):
+        with _connected() as connection, _sentences(settings, names, sql, rows_read=False):
+            _bound(connection, settings, role, sql, purpose, case)
+        with _connected() as connection, _sentences(settings, names, sql, rows_read=True):
+            _register(connection, settings, role, sql, purpose, case)
+            yield _asked(connection, sql).to_arrow_reader(_BATCH_ROWS)
 
 
-def _answered(
+def _bound(
     connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str
-) -> pa.RecordBatchReader:
+) -> None:
+    """Bind the question to the role's tables without a row in them: what is wrong with it is said before one is read.
+
+    Raises UsageProblem for anything but one SELECT statement.
+    """
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise UsageProblem("one SELECT statement, please")
-    _register(connection, settings, role, sql, purpose, case)
+    _register(connection, settings, role, "", purpose, case)
+    _asked(connection, sql)
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    return connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+    return connection.sql(sql)
 
 
 @contextmanager
@@ -379,7 +393,7 @@ def _arrow_type(column: ColumnElement[Any]) -> pa.DataType:
 
 
 @contextmanager
-def _sentences(settings: Settings, names: list[str]) -> Iterator[None]:
+def _sentences(settings: Settings, names: list[str], sql: str, *, rows_read: bool) -> Iterator[None]:
     """Turn what DuckDB, Arrow and the object store say into one sentence without the values that they quote."""
     try:
         yield
@@ -392,8 +406,6 @@ def _sentences(settings: Settings, names: list[str]) -> Iterator[None]:
         raise KeyboardInterrupt from None
     except duckdb.PermissionException:
         raise UsageProblem("a query reads this role's tables only: no file, no other database, no extension") from None
-    except duckdb.CatalogException as error:
-        raise UsageProblem(f"{_masked(error)} (this role's tables: {', '.join(sorted(names))})") from None
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         if (refused := Store.of(settings).problem(str(error))) is not None:
             raise refused from None
@@ -401,12 +413,11 @@ def _sentences(settings: Settings, names: list[str]) -> Iterator[None]:
             raise
         if "No such file" in str(error):
             raise Problem("a data file was replaced while it was read; ask again") from None
-        raise UsageProblem(_masked(error)) from None
-
-
-def _masked(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return _DIGITS.sub(lambda match: "#" * len(match[0]), lines[0]) if lines else type(error).__name__
+        problem = query_errors.problem(error, sql, rows_read=rows_read)
+        known = (
+            f" (this role's tables: {', '.join(sorted(names))})" if isinstance(error, duckdb.CatalogException) else ""
+        )
+        raise UsageProblem(f"{problem}{known}", hint=problem.hint) from None
 
 
 def _kpis(settings: Settings) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from callward import database, runs
+from callward import csv_cells, database, runs
 from callward.columns import flat, has_value, set_column
 from callward.disposal import completion
 from callward.disposal import erasure as erasure_disposal
@@ -432,10 +432,10 @@ def _written(kind: str, to: Path | None, document: Mapping[str, Any], rows: pa.T
         return [create(to, text.encode())]
     to.mkdir(mode=0o700, exist_ok=True)
     table = to / "calls.csv"
-    lines = io.StringIO(newline="")
+    lines, safe_rows = io.StringIO(newline=""), csv_cells.safe_table(rows)
     writer = csv.writer(lines)
-    writer.writerow(rows.column_names)
-    writer.writerows([_plain(value) for value in row.values()] for row in rows.to_pylist())
+    writer.writerow(safe_rows.column_names)
+    writer.writerows([_plain(value) for value in row.values()] for row in safe_rows.to_pylist())
     create(table, lines.getvalue().encode())
     return [create(to / "answer.json", text.encode()), table]
 

@@ -19,7 +19,7 @@ from pipelines import terminal
 
 _NEXT_STEP: Final = re.compile(r"; ([^;]*\bcallward [a-z][^;]*)$")
 Document = dict[str, Any] | list[Any]
-Part = str | terminal.Table
+Part = str | terminal.Table | terminal.Records | terminal.Published
 
 
 class Result(ABC):
@@ -95,10 +95,13 @@ class Verbatim(Result):
         return document
 
     def print_document(self) -> None:
-        terminal.show(self.text.removesuffix("\n"))
+        terminal.show(self._published())
 
     def render(self) -> Iterator[Part]:
-        yield self.text.removesuffix("\n")
+        yield self._published()
+
+    def _published(self) -> terminal.Published:
+        return terminal.Published(self.text.removesuffix("\n"))
 
 
 @dataclass(frozen=True)

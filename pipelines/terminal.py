@@ -1,4 +1,7 @@
-"""What a person or a script sees: documents and tables on standard output, everything else on standard error."""
+"""What a person or a script sees: documents and tables on standard output, everything else on standard error.
+
+Nothing printed here steers a terminal: control characters and those that turn the direction of writing are replaced.
+"""
 
 import datetime as dt
 import json
@@ -12,16 +15,23 @@ from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 _GAP = "  "
 _USUAL_WIDTH = 100  # where nothing says how wide the terminal is
+_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 _NARROWEST = 16  # columns of words are folded down to this, figures never
 Progress = Callable[[str], None]
 
 
 def say(line: str) -> None:
-    """Write a line to standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Write a line, or several, to standard error."""
+    print(clean(line), file=sys.stderr, flush=True)
+
+
+def clean(text: str) -> str:
+    """Return text from outside as it may be printed: U+FFFD for what does not print, but for line ends and tabs."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else _UNKNOWN for c in text)
 
 
 def document(value: Any) -> None:
@@ -48,7 +58,7 @@ def _has_places(value: Decimal) -> bool:
 def show(*parts: Any) -> None:
     """Write lines and tables to standard output."""
     for part in parts:
-        sys.stdout.write(f"{part}\n")
+        sys.stdout.write(f"{part if isinstance(part, Table | Records | Published) else clean(str(part))}\n")
     sys.stdout.flush()
 
 
@@ -75,8 +85,8 @@ class Table:
     def lines(self, room: int) -> list[str]:
         """Return the table's lines in at most `room` columns, if its figures alone do not take more."""
         widths = self._fitted(room)
-        lines = [_bold(self.title)] if self.title else []
-        lines += self._row(list(self.columns), widths, _dim)
+        lines = [_bold(_printable(self.title))] if self.title else []
+        lines += self._row([_printable(name) for name in self.columns], widths, _dim)
         for row in self.rows:
             lines += self._row([_cell_text(cell) for cell in row], widths)
         return lines
@@ -143,7 +153,17 @@ def _cell_text(cell: Any) -> str:
 
 def _printable(text: str) -> str:
     """Replace control characters of a text from outside: they would reach the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _UNKNOWN for c in text)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A text that was published or signed: byte for byte for a program, on a terminal as it may be printed."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return clean(self.text) if sys.stdout.isatty() else self.text
 
 
 def _bold(text: str) -> str:
@@ -159,17 +179,24 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     return Table(title, columns, rows)
 
 
-def records(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    """Return rows as a table where it fits the terminal, else one line to a value."""
-    whole = Table("", columns, [[row.get(name) for name in columns] for row in rows])
-    if whole.natural_width() <= width() or not rows:
-        return str(whole)
-    size = max(map(len, columns))
-    parts = []
-    for number, row in enumerate(rows, 1):
-        parts.append(_dim(f"-- {number}"))
-        parts += [f"{name.ljust(size)}  {_cell_text(row.get(name))}".rstrip() for name in columns]
-    return "\n".join(parts)
+@dataclass(frozen=True)
+class Records:
+    """Rows as a table where it fits the terminal, else one line to a value."""
+
+    rows: Sequence[dict[str, Any]]
+    columns: Sequence[str]
+
+    def __str__(self) -> str:
+        whole = Table("", self.columns, [[row.get(name) for name in self.columns] for row in self.rows])
+        if whole.natural_width() <= width() or not self.rows:
+            return str(whole)
+        return "\n".join(line for number, row in enumerate(self.rows, 1) for line in self._lines(number, row))
+
+    def _lines(self, number: int, row: dict[str, Any]) -> Iterator[str]:
+        size = max(map(len, self.columns))
+        yield _dim(f"-- {number}")
+        for name in self.columns:
+            yield f"{_printable(name).ljust(size)}  {_cell_text(row.get(name))}".rstrip()
 
 
 def out(rows: Sequence[dict[str, Any]], as_json: bool, title: str = "") -> None:
@@ -212,4 +239,4 @@ def progress(quiet: bool) -> Iterator[Progress]:
         return
     console = Console(stderr=True)
     with console.status("starting") as status:
-        yield lambda line: status.update(line)
+        yield lambda line: status.update(Text(clean(line)))  # words, no markup

@@ -8,7 +8,6 @@ record is (`pieces`, `filters`). Columns that nothing names are never read: numb
 import csv
 import json
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from schemas import toml
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNDECIDED
 from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY
 from schemas.codes import Filter
@@ -335,9 +335,9 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
 def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     """Return the tables of the declaration that a file `extends`, if it does, and the file's own last."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the declaration {path.name} is not TOML: {error}") from None
+        tables = toml.decode(path.read_bytes())
+    except toml.NotToml as error:
+        raise ValueError(f"the declaration {path.name} is {error}") from None
     base = tables.pop("extends", None)
     if base is None:
         return [tables]

@@ -37,6 +37,7 @@ from callward.workspace import WorkspaceRef, open_workspace
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.identify import UNASSIGNED
+from transforms.safe_errors import SafeDoFn
 
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -366,11 +367,12 @@ def _told(pieces: Iterable[Piece]) -> Tally:
     return sum((piece.tally for piece in pieces), Tally())
 
 
-class _WorkFn(beam.DoFn):
+class _WorkFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, release: Release, label: str) -> None:
         self._reference, self._run_id, self._release, self._label = reference, run_id, release, label
 
     def setup(self) -> None:
+        super().setup()
         self._workspace = open_workspace(self._reference)
         self._files = DataFiles(self._workspace, self._run_id)
 

@@ -17,6 +17,7 @@ from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.tables import waves
 from transforms.error_limit import ErrorLimit, over_limit
+from transforms.safe_errors import SafeDoFn
 
 COMMITTED, REFUSED, SET_ASIDE, CHANGED, FAILED = "committed", "refused", "set_aside", "changed", "failed"
 
@@ -104,7 +105,7 @@ class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
         )
 
 
-class _CommitFn(beam.DoFn):
+class _CommitFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, attempt: CommitAttempt, limits: dict[int, ErrorLimit]) -> None:
         self._reference, self._attempt, self._limits = reference, attempt, limits
 

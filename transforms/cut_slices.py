@@ -23,6 +23,7 @@ from callward.streaming import blocks as streaming
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import Workspace, WorkspaceRef
 from transforms.elements import TakenIn
+from transforms.safe_errors import SafeDoFn
 from transforms.shuffle import carried
 from transforms.take_in import files_now
 
@@ -104,11 +105,12 @@ class CutSlices(beam.PTransform[PCollection[TakenIn], PCollection[tuple[int, byt
         return taken | "SpillSlices" >> beam.ParDo(cutting).with_output_types(tuple[int, bytes])
 
 
-class _CutSlicesFn(beam.DoFn):
+class _CutSlicesFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, buckets: int) -> None:
         self._reference, self._run_id, self._buckets = reference, run_id, buckets
 
     def setup(self) -> None:
+        super().setup()
         self._files = files_now(self._reference, self._run_id)
 
     def process(self, taken: TakenIn) -> Iterator[tuple[int, bytes]]:

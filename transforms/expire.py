@@ -31,6 +31,7 @@ from schemas.codes import Bucket, Filter
 from schemas.tables import waves
 from schemas.views import BILLING, BILLING_NUMBERS
 from transforms.assemble import fold
+from transforms.safe_errors import SafeDoFn
 
 PREPARED: Final = "prepared"
 PURGED: Final = "purged"
@@ -223,12 +224,13 @@ class Expire(beam.PTransform[PCollection[PlanItem], PCollection[None]]):
         )
 
 
-class _ExpireFn(beam.DoFn):
+class _ExpireFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, purge_id: str, as_of: date, today: date) -> None:
         self._reference, self._run_id, self._purge_id = reference, run_id, purge_id
         self._as_of, self._today = as_of, today
 
     def setup(self) -> None:
+        super().setup()
         self._workspace = open_workspace(self._reference)
         settings = self._workspace.settings
         with database.reading(settings) as connection:
@@ -241,7 +243,7 @@ class _ExpireFn(beam.DoFn):
         yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
 
 
-class _NoteFn(beam.DoFn):
+class _NoteFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, attempt: int) -> None:
         self._reference, self._run_id, self._attempt = reference, run_id, attempt
 

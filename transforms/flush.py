@@ -36,6 +36,7 @@ from callward.workspace import WorkspaceRef
 from transforms.cut_slices import BucketBatch
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
 from transforms.process_bucket import process_bucket, rewrite_files
+from transforms.safe_errors import SafeDoFn
 from transforms.shuffle import whole
 from transforms.suspend import suspend
 from transforms.take_in import files_now
@@ -255,7 +256,7 @@ class Flush(beam.PTransform[PCollection[tuple[int, bytes]], PCollection[int]]):
         ).with_output_types(int)
 
 
-class _FlushFn(beam.DoFn):
+class _FlushFn(SafeDoFn):
     BATCHES = BagStateSpec("batches", BytesCoder())
     SIZE = ReadModifyWriteStateSpec("size", VarIntCoder())
     DUE = ReadModifyWriteStateSpec("due", BooleanCoder())
@@ -265,6 +266,7 @@ class _FlushFn(beam.DoFn):
         self._reference, self._run_id, self._seconds, self._bytes = reference, run_id, seconds, size
 
     def setup(self) -> None:
+        super().setup()
         self._files = files_now(self._reference, self._run_id)
 
     def process(  # type: ignore[no-untyped-def]

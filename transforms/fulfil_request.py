@@ -41,6 +41,7 @@ from schemas.retention import suppressions
 from schemas.views import BILLING_NUMBERS
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
+from transforms.safe_errors import SafeDoFn
 from transforms.summarize import negative, summarize
 from transforms.write import rewrite
 
@@ -313,11 +314,12 @@ class FulfilRequest(beam.PTransform[PCollection[str], PCollection[None]]):
         )
 
 
-class _FulfilRequestFn(beam.DoFn):
+class _FulfilRequestFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 
     def setup(self) -> None:
+        super().setup()
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
         settings = self._files.workspace.settings
         self._request = find(settings, self._request_id)
@@ -333,7 +335,7 @@ class _FulfilRequestFn(beam.DoFn):
         yield fulfil_request(self._files, self._request, self._law, call_date, self._known) if call_date else nothing
 
 
-class _CommitFn(beam.DoFn):
+class _CommitFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, request_id: str, today: date) -> None:
         self._reference, self._run_id, self._request_id, self._today = reference, run_id, request_id, today
 

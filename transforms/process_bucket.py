@@ -23,6 +23,7 @@ from transforms.deduplicate import GroupDeduplicated, deduplicate_group
 from transforms.drop_expired import drop_expired_of_group
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
 from transforms.rate import rate
+from transforms.safe_errors import SafeDoFn
 from transforms.split import split_group
 from transforms.summarize import differences
 from transforms.write import joined, rewrite, write
@@ -124,7 +125,7 @@ class ProcessBucket(beam.PTransform[PCollection[BucketRows], Any]):
         return ProcessedBuckets((processed.changes, rewritten) | "Changes" >> beam.Flatten(), processed.suspended)
 
 
-class _ProcessBucketFn(beam.DoFn):
+class _ProcessBucketFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, sharding: Sharding, now_ms: int) -> None:
         self._reference, self._run_id, self._sharding, self._now_ms = reference, run_id, sharding, now_ms
 
@@ -138,11 +139,12 @@ class _ProcessBucketFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput("rewrites", (wanted.file.file_id, wanted))
 
 
-class _RewriteFn(beam.DoFn):
+class _RewriteFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 
     def setup(self) -> None:
+        super().setup()
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, element: tuple[str, Iterable[Rewrite]]) -> Iterator[Changes]:

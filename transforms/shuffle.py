@@ -18,6 +18,7 @@ from callward.lake.data_files import DataFiles
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
 from transforms.elements import BucketRows, TakenIn
+from transforms.safe_errors import SafeDoFn
 
 
 @dataclass(eq=False)
@@ -36,11 +37,12 @@ class Shuffle(beam.PTransform[PCollection[TakenIn], PCollection[BucketRows]]):
         )
 
 
-class _FilesFn(beam.DoFn):
+class _FilesFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str) -> None:
         self._reference, self._run_id = reference, run_id
 
     def setup(self) -> None:
+        super().setup()
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
 

@@ -24,6 +24,7 @@ from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.cdr import CDR, plain
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENDED, SUSPENSE
+from transforms.safe_errors import SafeDoFn
 
 
 def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
@@ -208,11 +209,12 @@ class Suspend(beam.PTransform[PCollection[tuple[str, pa.Table]], PCollection[Cha
         return suspended | "ByTenant" >> beam.GroupByKey() | "SuspendRecords" >> beam.ParDo(work)
 
 
-class _SuspendFn(beam.DoFn):
+class _SuspendFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, now_ms: int, recycled: Recycled | None) -> None:
         self._reference, self._run_id, self._now_ms, self._recycled = reference, run_id, now_ms, recycled
 
     def setup(self) -> None:
+        super().setup()
         self._files = DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, element: tuple[str, Iterable[pa.Table]]) -> Iterator[Changes]:

@@ -25,6 +25,7 @@ from transforms.identify import by_bucket
 from transforms.normalize import normalize_records
 from transforms.parse import parse_records
 from transforms.read import BLOCK, FILE_NO, SOURCE, read, read_messages
+from transforms.safe_errors import SafeDoFn
 from transforms.validate import faults_of, separate, validate
 
 # Work is a table: pieces of files (schema elements.CHUNK), or messages (read.MESSAGES). Its metadata say the rest.
@@ -138,20 +139,24 @@ class TakeIn(beam.PTransform[PCollection[pa.Table], PCollection[TakenIn]]):
         return work | "TakeInBlocks" >> taking_in.with_output_types(TakenIn)
 
 
-class _TakeInFn(beam.DoFn):
+class _TakeInFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef, run_id: str, archive: bool) -> None:
         self._reference, self._run_id, self._archive = reference, run_id, archive
 
     def setup(self) -> None:
-        self._files = DataFiles(open_workspace(self._reference), self._run_id)
+        super().setup()
+        self._files = self._opened()
+
+    def _opened(self) -> DataFiles:
+        return DataFiles(open_workspace(self._reference), self._run_id)
 
     def process(self, work: pa.Table) -> Iterator[TakenIn]:
         yield take_in(work, self._files, self._archive)
 
 
 class _StreamTakeInFn(_TakeInFn):
-    def setup(self) -> None:
-        self._files = files_now(self._reference, self._run_id)
+    def _opened(self) -> DataFiles:
+        return files_now(self._reference, self._run_id)
 
     def process(self, work: pa.Table) -> Iterator[TakenIn]:
         self._files = files_now(self._reference, self._run_id, self._files)
@@ -170,11 +175,12 @@ class CountFaults(beam.PTransform[PCollection[pa.Table], PCollection[Changes]]):
         return work | "CountFaultsOfBlocks" >> beam.ParDo(_CountFaultsFn(self.reference)).with_output_types(Changes)
 
 
-class _CountFaultsFn(beam.DoFn):
+class _CountFaultsFn(SafeDoFn):
     def __init__(self, reference: WorkspaceRef) -> None:
         self._reference = reference
 
     def setup(self) -> None:
+        super().setup()
         self._files = DataFiles(open_workspace(self._reference), "")
 
     def process(self, work: pa.Table) -> Iterator[Changes]:

@@ -7,7 +7,6 @@ table and period is published under one declaration only.
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -27,6 +26,7 @@ from callward.release.bounding import sensitivity
 from callward.release.domains import Domain
 from callward.release.mechanisms import sigma_of
 from callward.release.suppression import DOMINANCE, INTERNAL_K, USUAL_K
+from schemas import toml
 from schemas.release import (
     DERIVED_COLUMNS,
     DIMENSION_COLUMNS,
@@ -404,9 +404,9 @@ def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Relea
     Raises UsageProblem, naming `where` and the key, for one that is wrong or too large.
     """
     try:
-        release = Release(**_given(tomllib.loads(text), where), folder=folder)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageProblem(f"{where}: not TOML: {error}") from None
+        release = Release(**_given(toml.parse(text), where), folder=folder)
+    except toml.NotToml as error:
+        raise UsageProblem(f"{where}: {error}") from None
     except ValidationError as error:
         raise UsageProblem("\n".join(f"{where}: {_sentence(problem)}" for problem in error.errors())) from None
     if release.unit not in VIEW_UNITS[release.view]:

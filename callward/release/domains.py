@@ -7,7 +7,6 @@ grid of a release is known before a row is read, and cells of nobody are noised 
 import hashlib
 import json
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 
 from callward.columns import Column, few
 from callward.errors import UsageProblem
+from schemas import toml
 from schemas.release import DIMENSION_COLUMNS
 
 FORMAT_VERSION: Final = 1
@@ -114,9 +114,9 @@ def _own(path: Path) -> Domain:
 
 def _parsed(text: str, where: str) -> Domain:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageProblem(f"{where}: not TOML: {error}") from None
+        data = toml.parse(text)
+    except toml.NotToml as error:
+        raise UsageProblem(f"{where}: {error}") from None
     wrong = _wrong(data)
     if wrong:
         raise UsageProblem(f"{where}: {wrong}")

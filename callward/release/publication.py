@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from callward import csv_cells
 from callward.errors import Problem
 from callward.release.budget import Reservation
 from callward.release.declaration import Grid, Release
@@ -126,7 +127,7 @@ def contents(release: Release, cells: Cells, document: Mapping[str, Any]) -> dic
     cells_table = table(release, cells)
     parquet, text = io.BytesIO(), io.BytesIO()
     pq.write_table(cells_table, parquet, compression="zstd")
-    pa.csv.write_csv(cells_table, text)
+    pa.csv.write_csv(csv_cells.safe_table(cells_table), text)
     return {"cells.parquet": parquet.getvalue(), "cells.csv": text.getvalue(), "sheet.json": written(document).encode()}
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +11,7 @@ from callward.errors import UsageProblem
 from callward.redaction import mask
 from callward.settings.settings import Settings
 from callward.settings.values import nearest
+from schemas import toml
 
 FILE_NAME = "callward.toml"
 
@@ -58,11 +58,11 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
     path = find(config)
     try:
         text = path.read_bytes()
-        data = tomllib.loads(text.decode())
+        data = toml.decode(text)
     except OSError as error:
         raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageProblem(mask(f"{path}: not TOML: {error}")) from None
+    except toml.NotToml as error:
+        raise UsageProblem(f"{mask(str(path))}: {error}") from None
     for name in ("path", "digest"):
         if name in data:
             raise UsageProblem(f"{path}: unknown key {name}")

@@ -13,7 +13,8 @@ from callward.error_text import error_text
 from callward.errors import Problem
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_transit
-from pipelines.engine import flink, process, safe_errors
+from pipelines.engine import flink, process
+from transforms import safe_errors
 from transforms.coders import use_transit
 
 EMBEDDED = "FnApiRunner"

@@ -28,8 +28,9 @@ from google.protobuf import json_format, text_format  # noqa: E402
 
 from callward.error_text import error_text  # noqa: E402
 from callward.errors import Problem  # noqa: E402
-from pipelines.engine import flink, safe_errors  # noqa: E402
+from pipelines.engine import flink  # noqa: E402
 from pipelines.engine import log as stream_log  # noqa: E402
+from transforms import safe_errors  # noqa: E402
 
 _PATIENCE_S: Final = 60
 _ENDPOINTS: Final = ("logging", "control", "status")

@@ -112,7 +112,7 @@ class HoldList(Result):
 
     def render(self) -> Iterator[Part]:
         rows = [{**to_document(hold), "selects": _selects(hold)} for hold in self.holds]
-        yield terminal.records(rows, _COLUMNS) if rows else "holds: none"
+        yield terminal.Records(rows, _COLUMNS) if rows else "holds: none"
 
     def warnings(self) -> Iterator[str]:
         return (hold.warning for hold in self.holds if hold.warning)

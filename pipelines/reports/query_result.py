@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
+from callward import csv_cells
 from callward.errors import UsageProblem
 from pipelines import terminal
 
@@ -39,7 +40,7 @@ def _table(answer: pa.RecordBatchReader) -> None:
         rows += _named(batch.slice(0, _MOST_ROWS + 1 - len(rows)))
         if len(rows) > _MOST_ROWS:
             break
-    terminal.show(terminal.records(rows[:_MOST_ROWS], answer.schema.names))
+    terminal.show(terminal.Records(rows[:_MOST_ROWS], answer.schema.names))
     if not rows:
         terminal.say("no rows")
     if len(rows) > _MOST_ROWS:
@@ -69,19 +70,22 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _csv(answer: pa.RecordBatchReader) -> None:
-    schema = pa.schema([(field.name, _text_type(field.type)) for field in answer.schema])
+    names = csv_cells.safe(pa.array(answer.schema.names, pa.string())).to_pylist()
+    schema = pa.schema(list(zip(names, (_text_type(field.type) for field in answer.schema), strict=True)))
     with pa.BufferOutputStream() as head, pc_csv.CSVWriter(head, schema):
         pass
     sys.stdout.write(head.getvalue().to_pybytes().decode())
     options = pc_csv.WriteOptions(include_header=False)
     for batch in answer:
-        texts = [_as_text(column) for column in batch.columns]
+        texts = [csv_cells.safe(_as_text(column)) for column in batch.columns]
         with pa.BufferOutputStream() as body:
             pc_csv.write_csv(pa.RecordBatch.from_arrays(texts, schema=schema), body, options)
             sys.stdout.write(body.getvalue().to_pybytes().decode())
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
     return pa.string() if _is_bytes(kind) or pa.types.is_nested(kind) else kind
 
 
@@ -90,13 +94,13 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _as_text(column: pa.Array) -> pa.Array:
-    """Bytes in hex, nested values as JSON; the rest as it is."""
+    """Return bytes in hex, nested values as JSON, words of a dictionary as plain ones; the rest as it is."""
     if pa.types.is_nested(column.type):
         return pa.array(
             [None if v is None else json.dumps(v, default=terminal.plain) for v in column.to_pylist()], pa.string()
         )
     if not _is_bytes(column.type):
-        return column
+        return column.cast(_text_type(column.type))
     lengths = pc.multiply(pc.fill_null(pc.binary_length(column), 0), 2)
     joined = b"".join(value for value in column.drop_null().to_pylist()).hex().encode()
     offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy(zero_copy_only=False))]).astype(np.int64)

@@ -91,7 +91,7 @@ class RequestList(Result):
         return [to_document(request) for request in self.requests]
 
     def render(self) -> Iterator[Part]:
-        yield terminal.records(self.to_dict(), _COLUMNS) if self.requests else "requests: none"
+        yield terminal.Records(self.to_dict(), _COLUMNS) if self.requests else "requests: none"
 
 
 def list_requests(settings: Settings, tenant: str | None, today: date, *, everything: bool) -> RequestList:

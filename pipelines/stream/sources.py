@@ -29,6 +29,7 @@ from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.stream.landing_reader import LandingReader
 from pipelines.stream.topic_reader import TopicReader
 from transforms.coders import use_transit
+from transforms.safe_errors import make_beam_safe
 
 _POLL_S: Final = 0.2
 _BLOCKS_A_BUNDLE: Final = 4
@@ -175,6 +176,7 @@ class _BlockSource(UnboundedSource):
         raise NotImplementedError
 
     def create_reader(self, options: Any, checkpoint_mark: CheckpointMark | None) -> _Reader:
+        make_beam_safe()  # the DoFn that reads is Beam's
         return _Reader(self, cast("Mark | None", checkpoint_mark))  # MarkCoder decodes no other
 
     def _files(self) -> DataFiles:

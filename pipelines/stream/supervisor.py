@@ -22,7 +22,7 @@ from callward.ingest import kafka
 from callward.settings import Settings, Source, Topic
 from callward.streaming import blocks, register
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
-from pipelines.engine import flink, flink_jobs, process, safe_errors
+from pipelines.engine import flink, flink_jobs, process
 from pipelines.engine import log as stream_log
 from pipelines.engine.run import EMBEDDED
 from pipelines.results import Part, Result, to_document
@@ -30,6 +30,7 @@ from pipelines.stream import metrics_server, offsets
 from pipelines.stream.maintenance import Maintenance
 from pipelines.stream.sources import LandingSource, PartitionSource, ReadBlocks
 from pipelines.vacuum import remove_orphans
+from transforms import safe_errors
 from transforms.coders import use_transit
 from transforms.cut_slices import CutSlices
 from transforms.elements import Sharding

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -296,6 +297,64 @@ def test_errors_mask_numbers_that_they_quote(site: Any) -> None:
             ask(site, "billing", sql, **CASE)
         assert sum(c.isdigit() for c in str(refused.value)) < 7
         assert refused.value.__cause__ is None
+
+
+# Each fails on a number, and what the engine says of it quotes the number or what the question has made of it.
+FAILING = [
+    r"regexp_replace(n, '(\d\d)', '\1x', 'g')::INT",
+    "reverse(n)::INT",
+    "translate(n, '0123456789', 'abcdefghij')::DATE",
+    "hex(n)::INT",
+    "n::BIGINT::TINYINT",
+    "n::BIGINT * n::BIGINT * n::BIGINT",
+    "n::DATE",
+    "n::INT[]",
+    "n::UUID",
+    "n::DECIMAL(3, 1)",
+    "n::STRUCT(a INT)",
+    "('{' || n)::JSON",
+    "json_extract('{' || n, '$.a')",
+    "json_extract('1', '$$' || n)",
+    "regexp_matches('a', '(' || n)",
+    "error(n)",
+    "error(n || chr(10) || 'LINE 1: ' || n)",
+    """error('{"exception_type": "Parser", "exception_message": "' || n || '", "position": "7"}')""",
+    "strptime(n, '%Y')",
+    "date_part(n, now()::TIMESTAMP)",
+    "now()::TIMESTAMP AT TIME ZONE n",
+    "make_date(n::BIGINT, 1, 1)",
+    "from_base64(n || 'x')",
+    "repeat(n, n::BIGINT)",
+    "printf('%d', n)",
+]
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_an_error_says_the_same_whatever_the_value_is(site: Any, failing: str) -> None:
+    sentences = set()
+    for offset in (0, 7):
+        row = (
+            f"SELECT called_number AS n FROM billing WHERE called_number LIKE '+1%' ORDER BY n LIMIT 1 OFFSET {offset}"
+        )
+        with pytest.raises(UsageProblem) as refused:
+            ask(site, "billing", f"SELECT {failing} FROM ({row})", **CASE)
+        sentences.add(str(refused.value))
+    assert len(sentences) == 1
+
+
+def test_an_error_quotes_the_question_where_it_came_up(site: Any) -> None:
+    sql = "SELECT account,\n       called_number::INT\nFROM billing WHERE called_number LIKE '+1%'"
+    with pytest.raises(UsageProblem, match=re.escape("cannot be converted (line 2, column 21: ::INT)")):
+        ask(site, "billing", sql, **CASE)
+
+
+def test_a_question_that_cannot_be_bound_is_refused_before_a_row_is_read(copied: Any) -> None:
+    shutil.rmtree(copied.settings.lake_path / "billing")
+    for sql in ("SELECT nothing FROM billing", "SELECT * FRM billing", "SELECT * FROM read_csv('/etc/passwd')"):
+        with pytest.raises(UsageProblem, match=r"nothing|syntax error|tables only"):
+            ask(copied, "billing", sql)
+    with pytest.raises(Problem, match="not in the lake"):
+        ask(copied, "billing", "SELECT * FROM billing")
 
 
 # -- the audit log -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ adds notes: what may stand and should be known. Messages repeat no word that cou
 import difflib
 import hashlib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from callward.errors import UsageProblem
 from callward.redaction import mask
 from callward.retention.policy.rules import BILLING, NUMBERS, PURPOSES, UNINVOICED_DAYS, Policy, Rule
+from schemas import toml
 from schemas.retention_classes import ACTIONS, CLASSES, CLOCKS, Window
 
 FORMAT_VERSION: Final = 1
@@ -89,9 +89,9 @@ def parse(text: str, tenant: str) -> Policy:
 def read(text: str, tenant: str) -> Policy:
     """Return the policy that a text says, as to its form alone; raises UsageProblem naming line and key."""
     try:
-        file = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageProblem(f"not TOML: {_hidden(str(error))}") from None
+        file = _File.model_validate(toml.parse(text))
+    except toml.NotToml as error:
+        raise UsageProblem(str(error)) from None
     except ValidationError as error:
         raise UsageProblem("\n".join(_sentence(text, _form(fault)) for fault in error.errors())) from None
     return Policy(

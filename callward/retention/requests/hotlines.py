@@ -6,7 +6,6 @@ same form. All lists together count; calls to a hotline stay in the lake, as the
 """
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from callward.errors import UsageProblem
 from callward.settings import Settings
+from schemas import toml
 
 FOLDER: Final = "hotlines"
 _SHIPPED: Final = Path(__file__).resolve().parents[3] / "schemas" / FOLDER
@@ -36,8 +36,8 @@ class Hotlines:
 def read(path: Path) -> Hotlines:
     """Return a list from its file (TOML); raises UsageProblem naming the file, never a number in it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        data = toml.decode(path.read_bytes())
+    except (OSError, toml.NotToml):
         raise UsageProblem(f"{path.name}: not a list of hotlines that can be read (TOML)") from None
     wrong = _wrong(data)
     if wrong:

@@ -1,5 +1,6 @@
 """The commands as people and scripts meet them: exit codes, one sentence for what is wrong, documents, no number."""
 
+import csv
 import io
 import re
 import shutil
@@ -7,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,20 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from callward import audit, database
+from callward.errors import Problem
 from callward.feeds.generate import generate
 from callward.initiate import root_file
 from callward.sweep import scanner
 from pipelines import terminal
+from pipelines.cli.command import fail
 from schemas.codes import Bucket
 from schemas.tables import audit_log, billing_usage_daily
+from tests.examples import tries
 from tests.typed import Ran, Run, typing
 
 CASE = ("--purpose", "dispute", "--case", "CASE-1")
@@ -536,3 +542,76 @@ def test_night_summary_fits_a_terminal(run: Run, fresh: Any, finished: Any, tmp_
     assert "balanced" in ran.out
     assert "\N{HORIZONTAL ELLIPSIS}" not in ran.out
     assert _columns(ran.out) <= 100
+
+
+# -- what is printed or written steers nothing -------------------------------------------------------------------------
+
+STEERING = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)]))
+STEERING += "".join(map(chr, [*range(0x2066, 0x206A), 0xFEFF]))
+
+
+@given(st.text(st.sampled_from(STEERING) | st.characters(), max_size=40))
+@tries(60)
+def test_no_text_that_is_printed_steers_a_terminal(text: str) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        terminal.say(text)
+        terminal.show(text, terminal.table(text, [text], [[text]]), terminal.Records([{text: text}] * 2, [text]))
+        terminal.show(*terminal.labelled({"name": text, "list": [text]}))
+        fail(Problem(text), as_json=True)
+    assert not set(STEERING) - set("\n\t") & set(out.getvalue() + err.getvalue())
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["nightly"]])
+def test_names_that_steer_a_terminal_are_replaced(
+    run: Run, workspace: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    folder = tmp_path / "here\x1b[31m\u202e"
+    shutil.copytree(workspace("asterisk").folder, folder)
+    (folder / "landing" / "asterisk" / "\x9b31mMaster.csv").write_bytes(b"no record\n")
+    (folder / "landing" / "\x1b]0;stranger\x07").mkdir()
+    monkeypatch.setenv("CALLWARD_CONFIG", str(folder))
+    ran = run(*words)
+    assert not set(STEERING) - set("\n\t") & set(ran.out + ran.err)
+    assert not set(STEERING) - set("\n\t") & set((said := run("sql", "\x1b[31m", "--role", "\x1b[1m")).out + said.err)
+
+
+def test_wrong_words_are_quoted_without_numbers_and_controls(run: Run, site: Any) -> None:
+    for words in (
+        ["+13035550142"],
+        ["nightly", "--\x1b[31m"],
+        ["nightly", "3035550142"],
+        ["audit", "list", "--limit", "3035550142x"],
+    ):
+        ran = run(*words)
+        assert ran.code == 2
+        assert "5550142" not in ran.err and "\x1b" not in ran.err
+
+
+# A spreadsheet takes each of these for a formula; pandas reads what stands there.
+FORMULAS = [
+    "=cmd|' /C calc'!A0",
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1+1",
+    "=1+1\n",
+    "＝1+1",
+    "+a",
+    "=",
+    "-",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_csv_for_a_spreadsheet_has_no_formula(run: Run, site: Any, text: str) -> None:
+    quoted = text.replace("'", "''")
+    ran = run("sql", "--role", "billing", "--format", "csv", f"""SELECT '{quoted}' AS "{text}", -5 AS number""")
+    rows = list(csv.reader(io.StringIO(ran.out)))
+    assert rows == [[f"'{text}", "number"], [f"'{text}", "-5"]]
+
+
+@pytest.mark.parametrize("text", ["+17195550142", "-5", "+1.5", "-1,250.75", "words = none", "1-800", ""])
+def test_csv_keeps_what_is_no_formula(run: Run, site: Any, text: str) -> None:
+    ran = run("sql", "--role", "billing", "--format", "csv", f"SELECT '{text}' AS text, ['=1'] AS list")
+    assert list(csv.reader(io.StringIO(ran.out)))[1] == [text, '["=1"]']

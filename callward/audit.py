@@ -77,7 +77,7 @@ def append(connection: Connection, entries: Sequence[Entry]) -> str:
     for entry in entries:
         seq += 1
         said = {name: mask(text) for name, text in asdict(entry).items()}
-        body = {"at": at.isoformat(), "who": mask(who()), **said}
+        body = {"at": at.isoformat(), "who": who(), **said}
         digest = _hash(seq, prev, body)
         rows.append({"seq": seq, "prev": prev, "hash": digest, **body, "at": at})
         prev = digest

@@ -9,22 +9,33 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from callward import database, runs
+from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest import segments
-from callward.ingest.landing import Arrival, FileChanged, decompressed, open_landed, remove, unchanged
+from callward.ingest.landing import (
+    FILE_ID,
+    Arrival,
+    FileChanged,
+    decompressed,
+    no_id,
+    open_landed,
+    remove,
+    unchanged,
+)
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
 from callward.parsing.records import record_end
-from callward.redaction import mask
+from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
@@ -256,9 +267,28 @@ def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[
 
 
 def name_id(files: DataFiles, name: str) -> str:
-    """Return the keyed hash of a file's name: what the ledger knows it by."""
+    """Return the keyed hash of a file's name, in letters: what the ledger knows it by."""
     secret = files.workspace.keyring.key(_NAMES).secret
-    return bytes(tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py()).hex()
+    return in_letters(tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py())
+
+
+def file_id(files: DataFiles, name: str) -> str:
+    """Return the id by which people name a file."""
+    return name_id(files, name)[:FILE_ID]
+
+
+def known_ids(files: DataFiles) -> Callable[[str], str]:
+    """Return what gives the id of a file's name, without minting its key; "" for each where that does not open."""
+    try:
+        there = bool(files.workspace.keyring.existing([_NAMES]))
+    except Problem:
+        there = False
+    return partial(file_id, files) if there else no_id
+
+
+def name_of(files: DataFiles, row: Row[Any]) -> str:
+    """Return the name, in the clear, of a row of input_files."""
+    return files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
 
 
 def naming(files: DataFiles) -> streaming.Naming:
@@ -269,7 +299,7 @@ def naming(files: DataFiles) -> streaming.Naming:
 
 def arrival_of(row: Row[Any], files: DataFiles) -> Arrival:
     """Return the landing file that a row of input_files is about."""
-    name = files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
+    name = name_of(files, row)
     return Arrival(row.source, files.workspace.settings.landing_path, name, row.size, row.modified_ns)
 
 

@@ -10,7 +10,16 @@ from sqlalchemy import select
 from callward import database, runs
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import Arrival, FileChanged, LeftAlone, arrivals, remove, strangers
+from callward.ingest.landing import (
+    FILE_ID,
+    Arrival,
+    FileChanged,
+    LeftAlone,
+    arrivals,
+    remove,
+    shown_file,
+    strangers,
+)
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import open_files
@@ -43,6 +52,7 @@ class NightFile:
 
     file: str
     file_no: int
+    file_id: str
     source: str
     rows: int
     buckets: dict[str, int]
@@ -50,9 +60,14 @@ class NightFile:
     talk_ms_paired: int
     set_aside: bool
 
+    @property
+    def shown(self) -> str:
+        return shown_file(self.file, self.file_id)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, the buckets side by side with them."""
-        first = {"file": self.file, "file_no": self.file_no, "source": self.source, "rows": self.rows}
+        first = {"file": self.file, "file_no": self.file_no, "file_id": self.file_id, "source": self.source}
+        first |= {"rows": self.rows}
         last = {"talk_ms": self.talk_ms, "talk_ms_paired": self.talk_ms_paired, "set_aside": self.set_aside}
         return {**first, **self.buckets, **last}
 
@@ -91,7 +106,9 @@ class Night:
             "rows_per_second": rate,
             "waves": self.waves,
             "files": [file.to_dict() for file in self.files],
-            "left_alone": [{"file": item.name, "reason": item.reason} for item in self.left_alone],
+            "left_alone": [
+                {"file": item.name, "file_id": item.file_id, "reason": item.reason} for item in self.left_alone
+            ],
             "releases": [vars(release) for release in self.releases],
         }
 
@@ -152,7 +169,7 @@ class _Nightly:
         remove_orphans(self._settings)
         intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):
-            self._night.left_alone += strangers(self._settings)
+            self._night.left_alone += strangers(self._settings, self._file_id)
         for wave in self._packed():
             self._wave(wave)
         self._conclude()
@@ -162,7 +179,7 @@ class _Nightly:
 
     def _planned(self) -> Iterator[Intake]:
         for source in self._sources:
-            for arrival in arrivals(self._settings, source):
+            for arrival in arrivals(self._settings, source, self._file_id):
                 if isinstance(arrival, LeftAlone):
                     if arrival.wrong or arrival.reason != "a marker":
                         self._night.left_alone.append(arrival)
@@ -172,7 +189,6 @@ class _Nightly:
                     yield planned
 
     def _plan(self, arrival: Arrival, source: Source) -> Intake | None:
-        shown = mask(arrival.name)
         status = intakes.known_status(self._files, arrival)
         if status in ("committed", "removed"):
             if remove(arrival, source.complete):
@@ -185,13 +201,13 @@ class _Nightly:
             if not planned.streamed:
                 return planned
             reason = "a stream has begun it: 'callward stream start' goes on with it"
-            self._night.left_alone.append(LeftAlone(shown, reason, True))
+            self._leave(arrival, reason)
         except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._night.run_id)
-            self._night.left_alone.append(LeftAlone(shown, str(problem), True))
+            self._leave(arrival, str(problem))
             self._wasted = True
         except FileChanged:
-            self._night.left_alone.append(LeftAlone(shown, "it changed while it was read", True))
+            self._leave(arrival, "it changed while it was read")
             self._wasted = True
         except OSError as error:
             if error.errno in (28, 122):  # no space, quota: the night cannot go on
@@ -199,8 +215,14 @@ class _Nightly:
                     "no space left on the device; nothing of this wave was committed, "
                     "and running again goes on from there"
                 ) from None
-            self._night.left_alone.append(LeftAlone(shown, error.strerror or "unreadable", True))
+            self._leave(arrival, error.strerror or "unreadable")
         return None
+
+    def _leave(self, arrival: Arrival, reason: str) -> None:
+        self._night.left_alone.append(LeftAlone(mask(arrival.name), reason, True, self._file_id(arrival.name)))
+
+    def _file_id(self, name: str) -> str:
+        return intakes.file_id(self._files, name)
 
     def _packed(self) -> Iterator[list[Intake]]:
         """Yield waves: whole files up to the limits; a larger file has waves of its own, unless ids go by content."""
@@ -246,7 +268,8 @@ class _Nightly:
         planned.blocks = blocks
 
     def _check(self, planned: Intake) -> None:
-        self._progress(f"{mask(planned.arrival.name)}: larger than a wave, read once for its error rate")
+        shown = shown_file(mask(planned.arrival.name), self._file_id(planned.arrival.name))
+        self._progress(f"{shown}: larger than a wave, read once for its error rate")
         result = self._attempt([planned], -1, check=True)
         if result.status != COMMITTED:
             self._without([planned], result)
@@ -335,14 +358,12 @@ class _Nightly:
             complete = intakes.complete(connection, file_nos)
         reason = "it changed after it was read: what is new in it is taken the next time"
         for number in intakes.close_files(self._files, {number: self._begun[number].arrival for number in complete}):
-            self._night.left_alone.append(LeftAlone(mask(self._begun[number].arrival.name), reason, True))
+            self._leave(self._begun[number].arrival, reason)
 
     def _drop_changed(self, wave: list[Intake], changed: list[int]) -> list[Intake]:
         for planned in wave:
             if planned.file_no in changed:
-                self._night.left_alone.append(
-                    LeftAlone(mask(planned.arrival.name), "it changed while it was read", True)
-                )
+                self._leave(planned.arrival, "it changed while it was read")
         with database.writing(self._settings) as connection:
             intakes.set_status(connection, changed, "changed")
         for number in changed:
@@ -373,6 +394,7 @@ class _Nightly:
         return NightFile(
             file=row.name,
             file_no=row.file_no,
+            file_id=row.name_id[:FILE_ID],
             source=row.source,
             rows=amount(ledger.IN, "rows"),
             buckets={str(bucket): amount(bucket, "rows") for bucket in Bucket},

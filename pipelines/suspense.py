@@ -1,7 +1,7 @@
 """suspense: what was set aside, listed without content, and opened one by one to whoever holds the suspense root."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ from sqlalchemy import func, select
 
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
+from callward.ingest.landing import FILE_ID, every_name, shown_file
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles, open_files
 from callward.redaction import recorded
 from callward.settings import Settings
+from pipelines import intake
 from schemas.codes import Suspense
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, input_files
@@ -40,8 +42,13 @@ class OpenRecords:
     source: str
     file_no: int
     file: str
+    file_id: str
     code: str
     records: int
+
+    @property
+    def shown(self) -> str:
+        return shown_file(self.file, self.file_id)
 
 
 @dataclass(frozen=True)
@@ -55,27 +62,64 @@ class OpenRecord:
     content: str | dict[str, str]
 
 
+@dataclass(frozen=True)
+class NamedFile:
+    """A landing file by its name in the clear: what the ledger knows of it, or that it lies in the landing folder."""
+
+    file_id: str
+    file_no: int | None
+    status: str
+    name: str
+
+
+def find_files(settings: Settings, file_id: str, reason: str) -> list[NamedFile]:
+    """Return the files of an id by their names, audited; needs the archive root and a reason.
+
+    Raises UsageProblem for a reason that cannot be recorded, Problem where there is no such file.
+    """
+    reason = recorded("--reason", reason)
+    audit.record(settings, [audit.Entry(ROLE, "suspense file", f"file {file_id}", reason)])
+    files = open_files(settings, ROLE, f"suspense file: {reason}")
+    known = [*_registered(files, file_id)]
+    names = {file.name for file in known}
+    landed = {name for name in every_name(settings) if intake.file_id(files, name) == file_id}
+    known += [NamedFile(file_id, None, "in landing", name) for name in sorted(landed - names)]
+    if not known:
+        raise Problem("there is no file of that id; 'callward nightly --dry-run --files' and 'suspense list' show ids")
+    return known
+
+
+def _registered(files: DataFiles, file_id: str) -> Iterator[NamedFile]:
+    query = select(input_files).where(func.substr(input_files.c.name_id, 1, FILE_ID) == file_id)
+    with database.reading(files.workspace.settings) as connection:
+        rows = connection.execute(query.order_by(input_files.c.file_no)).all()
+    yield from (NamedFile(file_id, row.file_no, row.status, intake.name_of(files, row)) for row in rows)
+
+
 def list_open(settings: Settings, codes: Sequence[str] = (), sources: Sequence[str] = ()) -> list[OpenRecords]:
     """Return the open records by file and code, from the ledger alone: no key is opened.
 
     `codes` and `sources` limit them (empty: all). Raises UsageProblem for a code or a source that is not known.
     """
-    total = func.sum(e.c.rows).label("records")
+    total, f = func.sum(e.c.rows).label("records"), input_files.c
     open_by_code = (
-        select(input_files.c.source, e.c.file_no, input_files.c.name.label("file"), e.c.code, total)
-        .join(input_files, input_files.c.file_no == e.c.file_no)
+        select(f.source, e.c.file_no, f.name, f.name_id, e.c.code, total)
+        .join(input_files, f.file_no == e.c.file_no)
         .where(e.c.bucket == "suspended")
-        .group_by(input_files.c.source, e.c.file_no, input_files.c.name, e.c.code)
+        .group_by(f.source, e.c.file_no, f.name, f.name_id, e.c.code)
         .having(func.sum(e.c.rows) > 0)
-        .order_by(input_files.c.source, e.c.file_no, e.c.code)
+        .order_by(f.source, e.c.file_no, e.c.code)
     )
     if codes:
         open_by_code = open_by_code.where(e.c.code.in_(check_codes(list(codes))))
     if sources:
-        open_by_code = open_by_code.where(input_files.c.source.in_([settings.source(name).name for name in sources]))
+        open_by_code = open_by_code.where(f.source.in_([settings.source(name).name for name in sources]))
     with database.reading(settings) as connection:
         rows = connection.execute(open_by_code).all()
-    return [OpenRecords(row.source, row.file_no, row.file, row.code, int(row.records)) for row in rows]
+    return [
+        OpenRecords(row.source, row.file_no, row.name, row.name_id[:FILE_ID], row.code, int(row.records))
+        for row in rows
+    ]
 
 
 def open_content(

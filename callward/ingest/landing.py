@@ -10,11 +10,11 @@ import io
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from callward.settings import Settings, Source
 from callward.storage.beneath import NotRegular, folder_beneath, open_beneath
 
 MARKER = ".done"
+FILE_ID: Final = 10  # letters of a file's id that people see, of the 32 that the ledger knows it by
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # gone, or a link or socket in its place
 _HARD_LINK = "another name leads to the same file (a hard link), so it can be changed from elsewhere: land a copy"
 
@@ -64,13 +65,31 @@ class Arrival:
 class LeftAlone:
     """A file that is not taken, and why; `wrong` when a person must look."""
 
-    name: str
+    name: str  # masked
     reason: str
     wrong: bool
+    file_id: str = ""
+
+    @property
+    def shown(self) -> str:
+        return shown_file(self.name, self.file_id)
 
 
-def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone]:
-    """Yield files of a source in order of their names; those that are not complete or not allowed say why."""
+def shown_file(name: str, file_id: str) -> str:
+    """Return a masked name as people see it, with the id by which the file is found again, where that is known."""
+    return f"{name} ({file_id})" if file_id else name
+
+
+def no_id(name: str) -> str:
+    """Return no id, where the key of ids is not open."""
+    return ""
+
+
+def arrivals(settings: Settings, source: Source, id_of: Callable[[str], str] = no_id) -> Iterator[Arrival | LeftAlone]:
+    """Yield files of a source in order of their names; those that are not complete or not allowed say why.
+
+    `id_of` gives the short id of a name below the landing folder, for those that are left alone.
+    """
     root = settings.landing_path / source.name
     if root.is_symlink():
         yield LeftAlone(source.name, "a symbolic link: mount the folder there, links are not followed", True)
@@ -80,8 +99,16 @@ def arrivals(settings: Settings, source: Source) -> Iterator[Arrival | LeftAlone
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *linked]):
             path = Path(folder, name)
-            shown = mask(_printable(str(path.relative_to(settings.landing_path))))
-            yield _look(settings, source, path, shown, names)
+            found = _look(settings, source, path, names)
+            name = _printable(str(path.relative_to(settings.landing_path)))
+            yield found if isinstance(found, Arrival) else replace(found, name=mask(name), file_id=id_of(name))
+
+
+def every_name(settings: Settings) -> Iterator[str]:
+    """Yield the name below the landing folder of everything that lies there, in the clear."""
+    for folder, folders, names in os.walk(settings.landing_path):
+        linked = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (_printable(str(Path(folder, name).relative_to(settings.landing_path))) for name in names + linked)
 
 
 def _printable(name: str) -> str:
@@ -89,43 +116,44 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _look(settings: Settings, source: Source, path: Path, shown: str, siblings: list[str]) -> Arrival | LeftAlone:
+def _look(settings: Settings, source: Source, path: Path, siblings: list[str]) -> Arrival | LeftAlone:
+    """Return the file at a path, or why it is left alone, without its name."""
     if path.name.startswith(".") or path.name.endswith(tuple(settings.landing.temporary_suffixes)):
-        return LeftAlone(shown, "still being written", False)
+        return LeftAlone("", "still being written", False)
     if source.complete == "marker" and path.name.endswith(MARKER):
-        return LeftAlone(shown, "a marker", False)
+        return LeftAlone("", "a marker", False)
     if path.is_symlink():
-        return LeftAlone(shown, "a symbolic link: only files are taken", True)
+        return LeftAlone("", "a symbolic link: only files are taken", True)
     if _printable(str(path)) != str(path):
-        return LeftAlone(shown, "its name is not UTF-8", True)
+        return LeftAlone("", "its name is not UTF-8", True)
     try:
         found = path.lstat()
     except OSError as error:
-        return LeftAlone(shown, error.strerror or "unreadable", True)
+        return LeftAlone("", error.strerror or "unreadable", True)
     if not stat.S_ISREG(found.st_mode):
-        return LeftAlone(shown, "not a file", True)
+        return LeftAlone("", "not a file", True)
     if found.st_nlink > 1:
-        return LeftAlone(shown, _HARD_LINK, True)
+        return LeftAlone("", _HARD_LINK, True)
     if not os.access(path, os.R_OK):
-        return LeftAlone(shown, "no permission to read it", True)
+        return LeftAlone("", "no permission to read it", True)
     complete = "rename" if is_segment(path.name) else source.complete
     if complete == "marker" and path.name + MARKER not in siblings:
-        return LeftAlone(shown, f"waits for its {MARKER} marker", False)
+        return LeftAlone("", f"waits for its {MARKER} marker", False)
     if complete == "stable" and time.time() - max(found.st_mtime, found.st_ctime) < settings.landing.stable_seconds:
-        return LeftAlone(shown, f"changed less than {settings.landing.stable_seconds:g} s ago", False)
+        return LeftAlone("", f"changed less than {settings.landing.stable_seconds:g} s ago", False)
     name = str(path.relative_to(settings.landing_path))
     return Arrival(source.name, settings.landing_path, name, found.st_size, found.st_mtime_ns, found.st_ino)
 
 
-def strangers(settings: Settings) -> list[LeftAlone]:
+def strangers(settings: Settings, id_of: Callable[[str], str] = no_id) -> list[LeftAlone]:
     """Return what lies in the landing folder and belongs to no source."""
     known = {source.name for source in settings.sources}
     if not settings.landing_path.is_dir():
         return []
     entries = (entry for entry in sorted(os.listdir(settings.landing_path)) if not entry.startswith("."))
     return [
-        LeftAlone(mask(_printable(entry)), "no source of that name is in the settings", True)
-        for entry in entries
+        LeftAlone(mask(entry), "no source of that name is in the settings", True, id_of(entry))
+        for entry in map(_printable, entries)
         if entry not in known
     ]
 

@@ -36,6 +36,19 @@ def show_suspense(
     return SuspenseContent(open_content(options.settings(), file_no, reason, limit, code or []))
 
 
+@command(app, "callward suspense file kqwmzhxrtb --reason 'it was left alone'", name="file")
+def find_file(
+    file_id: Annotated[str, typer.Argument(metavar="FILE_ID", help="The id beside a masked name.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why you ask; recorded in the audit log.")],
+    options: Reading,
+) -> Result:
+    """The file of an id, by its name in the clear: needs the archive root and a reason."""
+    from pipelines.reports.suspense import FilesFound
+    from pipelines.suspense import find_files
+
+    return FilesFound(find_files(options.settings(), file_id, reason))
+
+
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")
 def recycle(options: Changing, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
     """Put suspended records through again, after what was wrong has been fixed."""

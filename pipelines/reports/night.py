@@ -10,13 +10,14 @@ from sqlalchemy import func, select
 
 from callward import database
 from callward.errors import UsageProblem
-from callward.ingest.landing import LeftAlone, arrivals
+from callward.ingest.landing import LeftAlone, arrivals, shown_file
 from callward.lake import ledger
+from callward.lake.data_files import open_files
 from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
-from pipelines import terminal
-from pipelines.nightly import Night, NightFile
+from pipelines import intake, terminal
+from pipelines.nightly import ROLE, Night, NightFile
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.codes import Bucket
 from schemas.declaration import available, explain
@@ -74,7 +75,7 @@ def _conclusion(night: Night) -> str:
 def _left_alone(items: Sequence[LeftAlone], files: bool) -> terminal.Table:
     """Return the files that were left alone: by source and reason with an example, or each."""
     if files:
-        return terminal.table("Left alone", ["file", "why"], [[item.name, item.reason] for item in items])
+        return terminal.table("Left alone", ["file", "why"], [[item.shown, item.reason] for item in items])
     return terminal.table("Left alone", ["source", "why", "files", "such as"], _grouped(items))
 
 
@@ -83,7 +84,7 @@ def _grouped(items: Sequence[LeftAlone]) -> list[list[Any]]:
     groups: dict[tuple[str, str], list[str]] = {}
     for item in items:
         folder, _, rest = item.name.partition("/")
-        groups.setdefault((folder if rest else "", item.reason), []).append(item.name)
+        groups.setdefault((folder if rest else "", item.reason), []).append(item.shown)
     return [[source, reason, len(names), names[0]] for (source, reason), names in groups.items()]
 
 
@@ -91,13 +92,13 @@ def _set_aside(files: Sequence[NightFile], each: bool) -> Iterator[str]:
     """Yield a sentence per source (or `each` file) with files that were set aside whole, and what to do."""
     fix = "fix the declaration, then 'callward recycle --code FILE'"
     if each:
-        yield from (f"{file.file}: set aside whole, over its error threshold; {fix}" for file in files)
+        yield from (f"{file.shown}: set aside whole, over its error threshold; {fix}" for file in files)
         return
     by_source: dict[str, list[NightFile]] = {}
     for file in files:
         by_source.setdefault(file.source, []).append(file)
     for source, group in by_source.items():
-        others = f" (of {len(group):,} files, first {group[0].file})" if len(group) > 1 else f" ({group[0].file})"
+        others = f" (of {len(group):,} files, first {group[0].shown})" if len(group) > 1 else f" {group[0].shown}"
         yield f"{source}: {terminal.count(len(group), 'file')} set aside whole{others}, over the error threshold; {fix}"
 
 
@@ -105,7 +106,7 @@ def _of_files(night: Night) -> terminal.Table:
     """Return rows by file and bucket; a bucket that stayed empty everywhere is left out, to fit a terminal."""
     counted = _counted([Counter(file.buckets) for file in night.files])
     rows = [
-        [file.file, file.rows, *(file.buckets[name] for name in counted), round(_talk_ms(file) / _HOUR_MS)]
+        [file.shown, file.rows, *(file.buckets[name] for name in counted), round(_talk_ms(file) / _HOUR_MS)]
         for file in night.files
     ]
     return terminal.table("What came in", ["file", "rows", *counted, "talk h"], rows)
@@ -199,8 +200,13 @@ class ArrivedFile:
 
     source: str
     file: str
+    file_id: str
     bytes: int | None
     would: str
+
+    @property
+    def shown(self) -> str:
+        return shown_file(self.file, self.file_id)
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,7 @@ class Arrived(Result):
         for file in self.arrivals:
             groups.setdefault((file.source, file.would), []).append(file)
         rows = [
-            [source, would, len(group), sum(file.bytes or 0 for file in group), group[0].file]
+            [source, would, len(group), sum(file.bytes or 0 for file in group), group[0].shown]
             for (source, would), group in groups.items()
         ]
         yield terminal.table("", ["source", "would", "files", "bytes", "such as"], rows)
@@ -229,12 +235,13 @@ class Arrived(Result):
 
 def arrived(settings: Settings, only: Sequence[str]) -> list[ArrivedFile]:
     """Return every file of the sources' landing folders. Raises UsageProblem where there is no source."""
+    id_of = intake.known_ids(open_files(settings, ROLE, "nightly, as a dry run"))
     return [
-        ArrivedFile(source.name, item.name, None, item.reason)
+        ArrivedFile(source.name, item.name, item.file_id, None, item.reason)
         if isinstance(item, LeftAlone)
-        else ArrivedFile(source.name, mask(item.name), item.size, "be taken in")
+        else ArrivedFile(source.name, mask(item.name), id_of(item.name), item.size, "be taken in")
         for source in _sources(settings, only)
-        for item in arrivals(settings, source)
+        for item in arrivals(settings, source, id_of)
     ]
 
 

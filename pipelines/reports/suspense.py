@@ -7,7 +7,7 @@ from typing import Any
 from pipelines import terminal
 from pipelines.recycle import Recycling
 from pipelines.results import Part, Result, Rows, to_document
-from pipelines.suspense import OpenRecord, OpenRecords
+from pipelines.suspense import NamedFile, OpenRecord, OpenRecords
 
 _TITLE = "In suspense"
 
@@ -48,6 +48,19 @@ class SuspenseContent(Result):
 
 
 @dataclass(frozen=True)
+class FilesFound(Result):
+    """Files by their names in the clear."""
+
+    files: Sequence[NamedFile]
+
+    def to_dict(self) -> list[Any]:
+        return [to_document(file) for file in self.files]
+
+    def render(self) -> Iterator[Part]:
+        yield from Rows(self.files).render()
+
+
+@dataclass(frozen=True)
 class RecycleReport(Result):
     """What was put through again; `files` asks for every file."""
 
@@ -84,7 +97,7 @@ def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.T
     for row in records:
         groups.setdefault((row.source, row.code), []).append(row)
     rows = [
-        [source, code, sum(row.records for row in group), len(group), f"{group[0].file_no}: {group[0].file}"]
+        [source, code, sum(row.records for row in group), len(group), f"{group[0].file_no}: {group[0].shown}"]
         for (source, code), group in groups.items()
     ]
     return terminal.table(title, ["source", "code", "records", "files", "such as"], rows)

@@ -41,6 +41,7 @@ READING = {
     "request list",
     "sql",
     "stream status",
+    "suspense file",
     "suspense list",
     "suspense show",
     "sweep",

@@ -14,9 +14,9 @@ import org.apache.beam.vendor.grpc.v1p60p1.io.grpc.ServerInterceptors;
 import org.apache.beam.vendor.grpc.v1p60p1.io.grpc.netty.NettyServerBuilder;
 
 /**
- * Stands for Beam's own class of this name, with one change: every server listens on loopback only.
+ * Stands for Beam's own class of this name: written for those who call it, and every server listens on loopback only.
  *
- * <p>Beam's listens on all interfaces, whatever host it is told, and asks nobody who they are. Whoever reached its job
+ * <p>Beam's listens on all interfaces, whatever host it is told, and does not authenticate. Whoever reached its job
  * service could have any program run, as the user who opens our keys. Those who talk to these servers are the command
  * that started the job server, and workers beside the TaskManager: both on this host.
  */

@@ -16,6 +16,7 @@ from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.tables import waves
+from transforms.counters import count_records
 from transforms.error_limit import ErrorLimit, over_limit
 from transforms.safe_errors import SafeDoFn
 
@@ -65,8 +66,10 @@ def _commit(
     if faulty or attempt.check:
         return _record(settings, attempt, CommitResult(SET_ASIDE if faulty else COMMITTED, faulty))
     with database.writing(settings) as connection:
-        ledger.commit(connection, attempt.run_id, attempt.wave, merged)
-        return _insert(connection, attempt, CommitResult(COMMITTED))
+        counted = ledger.counted(connection, ledger.commit(connection, attempt.run_id, attempt.wave, merged))
+        result = _insert(connection, attempt, CommitResult(COMMITTED))
+    count_records(counted)
+    return result
 
 
 def _record(settings: Settings, attempt: CommitAttempt, result: CommitResult) -> CommitResult:

@@ -33,6 +33,7 @@ from callward.lake.ledger import Changes, Slice, SliceKey
 from callward.streaming import metrics, register
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef
+from transforms.counters import count_records
 from transforms.cut_slices import BucketBatch
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
 from transforms.process_bucket import process_bucket, rewrite_files
@@ -209,8 +210,10 @@ class _Committing:
         run_id = files.run_id
         with database.writing(files.workspace.settings) as connection:
             entries = ledger.commit(connection, run_id, _WAVE, flushing.changes)
-            metrics.count(connection, run_id, entries)
+            counted = ledger.counted(connection, entries)
+            metrics.count(connection, run_id, counted)
             register.committed(connection, run_id, entries, self._conflicts + attempt - 1)
+        count_records(counted)
 
 
 def _moved_on(flushing: Flushing, files: DataFiles) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -338,6 +338,36 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
     add_ends(connection, run_id, outcome.ends)
     point("commit-ready")
     return summed
+
+
+class Counted(NamedTuple):
+    """What records are counted by."""
+
+    source: str
+    bucket: str
+    code: str
+
+
+def counted(connection: Connection, summed: pa.Table) -> Counter[Counted]:
+    """Return how many records a commit put into each bucket (`summed`: shape ENTRIES).
+
+    Rows that a commit takes out of a bucket again (a piece that waited, a code that was fixed) are not taken off:
+    counters say what was done, and only grow.
+    """
+    source_of = _sources_of(connection, summed["file_no"].unique().to_pylist())
+    counts: Counter[Counted] = Counter()
+    for entry in summed.to_pylist():
+        if entry["rows"] > 0:
+            counts[Counted(source_of[entry["file_no"]], entry["bucket"], entry["code"])] += entry["rows"]
+    return counts
+
+
+def _sources_of(connection: Connection, file_nos: list[int]) -> dict[int, str]:
+    sources: dict[int, str] = {}
+    for numbers in database.batches(file_nos):
+        query = select(input_files.c.file_no, input_files.c.source).where(input_files.c.file_no.in_(numbers))
+        sources.update((row.file_no, row.source) for row in connection.execute(query))
+    return sources
 
 
 def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at: datetime) -> None:

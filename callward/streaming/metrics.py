@@ -6,18 +6,16 @@ Only the broker knows how far a topic reaches; where it is not asked or is away,
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database
-from callward.lake.ledger import IN
+from callward.lake.ledger import IN, Counted
 from callward.runs import living
 from schemas.codes import Bucket
 from schemas.streaming import block_slices, kafka_inputs, stream_counts, streams
@@ -91,17 +89,8 @@ class StreamMetrics:
         return sum(of.blocks for of in self.sources)
 
 
-def count(connection: Connection, run_id: str, summed: pa.Table) -> None:
-    """Count what a commit put into each bucket (`summed`: shape ledger.ENTRIES), within its own transaction.
-
-    Rows that a commit takes out of a bucket again (a piece that waited, a code that was fixed) are not taken off:
-    these are counters of what the stream did, and only grow.
-    """
-    source_of = _sources_of(connection, summed["file_no"].unique().to_pylist())
-    counted: Counter[tuple[str, str, str]] = Counter()
-    for entry in summed.to_pylist():
-        if entry["rows"] > 0:
-            counted[source_of[entry["file_no"]], entry["bucket"], entry["code"]] += entry["rows"]
+def count(connection: Connection, run_id: str, counted: Mapping[Counted, int]) -> None:
+    """Add what a commit put into each bucket to a stream's counters, within the commit's own transaction."""
     if not counted:
         return
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -110,19 +99,8 @@ def count(connection: Connection, run_id: str, summed: pa.Table) -> None:
     key = [column.name for column in stream_counts.primary_key.columns]
     connection.execute(
         statement.on_conflict_do_update(index_elements=key, set_=more),
-        [
-            {"run_id": run_id, "source": source, "bucket": bucket, "code": code, "rows": rows}
-            for (source, bucket, code), rows in sorted(counted.items())
-        ],
+        [{"run_id": run_id, **key._asdict(), "rows": rows} for key, rows in sorted(counted.items())],
     )
-
-
-def _sources_of(connection: Connection, file_nos: list[int]) -> dict[int, str]:
-    sources: dict[int, str] = {}
-    for numbers in database.batches(file_nos):
-        query = select(input_files.c.file_no, input_files.c.source).where(input_files.c.file_no.in_(numbers))
-        sources.update((row.file_no, row.source) for row in connection.execute(query))
-    return sources
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------

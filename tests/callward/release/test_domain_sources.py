@@ -45,7 +45,7 @@ def is_geographic(npa: int, region: str) -> bool:
 
 
 def states() -> Cells:
-    """Return the area codes of every state and territory of the US, of Canada, and of the other countries of the plan."""
+    """Return area codes of each state and territory of the US, of Canada, and of the other countries of the plan."""
     cells: Cells = {}
     for npa, region in regions().items():
         if region == "US":

@@ -207,7 +207,7 @@ def test_counters_add_up_what_commits_put_into_buckets(site, run_id, commits):
                 {"file_no": file_nos[f], "bucket": b, "code": c, "rows": n, "talk_ms": 0} for f, (b, c), n in entries
             ]
             summed = ledger.sum_entries([ledger.pa.Table.from_pylist(rows, schema=ledger.ENTRIES)])
-            watching.count(connection, run_id, summed)
+            watching.count(connection, run_id, ledger.counted(connection, summed))
             made += [{**row, "commit": number} for row in summed.to_pylist()]
         found = watching.figures(connection, run_id, now=NOW)
         change.rollback()
@@ -230,10 +230,12 @@ def test_a_real_commit_is_counted_with_it_and_not_without(site, run_id):
     books = [ledger.read_entries(read), *ledger.entries(read.slice(0, 2), "accepted")]
     books += ledger.entries(read.slice(2), "suspended", ledger.pa.array(["TIME"]))
     with pytest.raises(RuntimeError), database.writing(site.settings) as connection:
-        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Changes(entries=books)))
+        summed = ledger.commit(connection, run_id, 0, Changes(entries=books))
+        watching.count(connection, run_id, ledger.counted(connection, summed))
         raise RuntimeError
     with database.writing(site.settings) as connection:
-        watching.count(connection, run_id, ledger.commit(connection, run_id, 0, Changes(entries=books)))
+        summed = ledger.commit(connection, run_id, 0, Changes(entries=books))
+        watching.count(connection, run_id, ledger.counted(connection, summed))
     with database.reading(site.settings) as connection:
         counted = pd.read_sql(select(stream_counts), connection)
         entries = pd.read_sql(select(ledger_entries), connection)

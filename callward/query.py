@@ -29,7 +29,7 @@ from callward.lake import ledger, readers
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import LakeFile, open_dataset
-from callward.redaction import recorded
+from callward.redaction import mask, recorded
 from callward.retention.purge import calendar as purge_calendar
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
@@ -38,8 +38,6 @@ from callward.storage.store import Store
 from schemas import tables, views
 from schemas.release import PUBLISHED, analytics_cells, release_charges, releases
 
-# A run of five digits or more, also one that separators cut: what an error message may quote of a value or of SQL.
-_DIGITS = re.compile(r"\d(?:[\s().+/_-]{0,3}\d){4,}")
 _HIDDEN = {"blob", "name_sealed", "shape_sealed", "partition"}  # sealed bytes: nothing to read
 _REGISTERS = (
     tables.runs,
@@ -120,7 +118,7 @@ def asking(
     if role == "analytics" and not released:
         raise Problem("analytics sees released cells only, and nothing has been released")
     # Numbers written into the SQL would be found again from a hash of it by trying all: they are masked first.
-    digest = hashlib.sha256(_DIGITS.sub("#", sql).encode()).hexdigest()
+    digest = hashlib.sha256(mask(sql).encode()).hexdigest()
     audit.record(settings, [audit.Entry(role, "sql", f"sha256:{digest}", f"{purpose or 'reading'} {case}".strip())])
     names = [*tables_of(role), *released]
     with readers.reading(settings):
@@ -164,7 +162,7 @@ def _check_role(role: str) -> None:
     if role not in ROLES:
         close = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else f" (those that query: {', '.join(ROLES)})"
-        raise UsageProblem(f"no role that queries is called {_DIGITS.sub('#', role)!r}{hint}")
+        raise UsageProblem(f"no role that queries is called {mask(role)!r}{hint}")
 
 
 def _checked_case(role: str, purpose: str, case: str) -> tuple[str, str]:

@@ -28,7 +28,8 @@ class Window:
         """Return the window written as "18 months". Raises ValueError in words a person can act on."""
         match = _WINDOW.fullmatch(text.strip())
         if not match:
-            raise ValueError(f"a window is written like '18 months', '7 years' or '92 days', not {_safe_word(text)}")
+            shown = re.sub(r"\d", "#", text)  # of what is no window any digit may be a number's
+            raise ValueError(f"a window is written like '18 months', '7 years' or '92 days', not {shown!r}")
         return cls(int(match[1]), match[2])
 
     def __str__(self) -> str:
@@ -69,11 +70,6 @@ def _days(window: Window) -> tuple[int, int]:
     firsts = [date(2000 + n // 12, n % 12 + 1, 1) for n in range(400 * 12)]
     lengths = [window.last_day(first).toordinal() - first.toordinal() for first in firsts]
     return min(lengths), max(lengths)
-
-
-def _safe_word(text: str) -> str:
-    """Return a word as a message may repeat it: digits masked where it could be a telephone number."""
-    return repr(re.sub(r"\d", "#", text) if sum(c.isdigit() for c in text) >= 7 else text)
 
 
 CLOCKS: Final = {

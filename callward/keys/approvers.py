@@ -17,6 +17,7 @@ from callward.errors import Problem, UsageProblem
 from callward.keys import signing
 from callward.keys.keys import KeyDenied
 from callward.keys.signing import PUBLIC_BYTES, SigningKey
+from callward.redaction import looks_like_number
 from callward.settings import Settings
 from schemas.retention import approvals, approvers
 
@@ -24,7 +25,6 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _PUBLIC: Final = re.compile(rf"[0-9a-f]{{{2 * PUBLIC_BYTES}}}")
 _KIND: Final = re.compile(r"[a-z][a-z-]{0,15}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_MANY_DIGITS: Final = 7  # of a name that could be a telephone number
 
 
 def register(settings: Settings, name: str, public_hex: str) -> None:
@@ -194,7 +194,7 @@ def _bytes(text: str) -> bytes:
 
 def check_name(name: str) -> None:
     """Raise UsageProblem for what is no person's name, such as a telephone number."""
-    if not _NAME.fullmatch(name) or sum(c.isdigit() for c in name) >= _MANY_DIGITS:
+    if not _NAME.fullmatch(name) or looks_like_number(name):
         raise UsageProblem(
             "a person's name is written in lower-case letters, digits, dots and dashes, such as first.person"
         )

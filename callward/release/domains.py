@@ -6,7 +6,6 @@ grid of a release is known before a row is read, and cells of nobody are noised 
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from callward.columns import Column, few
 from callward.errors import UsageProblem
+from callward.redaction import looks_like_number
 from schemas import toml
 from schemas.release import DIMENSION_COLUMNS
 
@@ -26,7 +26,6 @@ READS: Final = ("text", "hour", "weekday")
 _SHIPPED: Final = Path(__file__).parents[2] / "schemas" / "domains"
 _KEYS: Final = {"format_version", "name", "version", "source", "columns", "read", "other", "coarser", "cells"}
 _LONGEST: Final = 64  # characters of a label: analytics_cells holds no more
-_NUMBER: Final = re.compile(r"\d{7,}")  # a code of a domain is never a telephone number
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,6 @@ def _wrong_cells(cells: Any, other: Any) -> str | None:
         return f"labels are text of 1 to {_LONGEST} characters"
     if len(set(labels)) < len(labels) or len(set(codes)) < len(codes):
         return "a label or a code is there twice: each row must fall in one cell"
-    if any(_NUMBER.search(text) for text in (*labels, *codes)):
+    if any(map(looks_like_number, (*labels, *codes))):
         return "a label or a code of seven digits looks like a telephone number: a domain holds none"
     return None

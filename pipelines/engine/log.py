@@ -19,12 +19,12 @@ from typing import Any, Final, TextIO
 
 from callward.error_text import error_text
 from callward.errors import Problem
+from callward.redaction import looks_like_number, mask
 from schemas.codes import Filter, Suspense
 
 SUPERVISOR, WORKER = "supervisor", "worker"
 _LOGGER: Final = "callward.stream"
-_DIGITS: Final = 7  # so many could be a subscriber's number
-_NUMBER: Final = re.compile(r"\d{7,}|\d{3}[-. )]{0,2}\d{3}[-. ]?\d{4}", re.ASCII)  # also 202-555-0100
+_LARGE: Final = 1_000_000  # a figure from here on is written with four digits
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _WORD: Final = re.compile(r"[a-z][a-z_-]{0,39}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w.]{0,99}", re.ASCII)
@@ -32,11 +32,11 @@ _PLACE: Final = re.compile(r"[\w./-]{1,99}\.(?:py|pyx|pyi):\d{1,5}", re.ASCII)
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
-    """Return what takes text of a pattern that has too few digits to be a number."""
+    """Return what takes text of a pattern that does not look like a number."""
 
     def check(value: Any) -> str | None:
-        few = isinstance(value, str) and sum(c.isdigit() for c in value) < _DIGITS
-        return str(value) if few and pattern.fullmatch(value) else None
+        named = isinstance(value, str) and pattern.fullmatch(value) and not looks_like_number(value)
+        return str(value) if named else None
 
     return check
 
@@ -55,8 +55,7 @@ def _code(value: Any) -> str | None:
 def _sentence(value: Any) -> str | None:
     """Take what a Problem says, which is a sentence of ours; what may be a number is masked all the same."""
     words = " ".join(str(value).split())
-    plain = "".join(c if " " <= c <= "~" else "?" for c in words)  # an escape would put digits before digits
-    return _NUMBER.sub(lambda run: "#" * len(run[0]), plain) or None
+    return "".join(c if " " <= c <= "~" else "?" for c in mask(words)) or None  # an escape would put digits in line
 
 
 _CODES: Final = frozenset(map(str, (*Suspense, *Filter)))
@@ -158,5 +157,5 @@ def _line(record: logging.LogRecord, logged: _Event) -> str:
 
 
 def _written(value: Any) -> str:
-    large = isinstance(value, int | float) and abs(value) >= 10 ** (_DIGITS - 1)
+    large = isinstance(value, int | float) and abs(value) >= _LARGE
     return f"{value:.3e}" if large else json.dumps(value)

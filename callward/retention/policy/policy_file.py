@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from callward.errors import UsageProblem
-from callward.redaction import mask
+from callward.redaction import looks_like_number, mask
 from callward.retention.policy.rules import BILLING, NUMBERS, PURPOSES, UNINVOICED_DAYS, Policy, Rule
 from schemas import toml
 from schemas.retention_classes import ACTIONS, CLASSES, CLOCKS, Window
@@ -172,8 +172,8 @@ def _subscribers(policy: Policy) -> Iterator[_Fault]:
     rule = policy.rules.get(NUMBERS)
     for account, window in policy.subscribers.items():
         where = ("subscribers", account)
-        if sum(c.isdigit() for c in account) >= 7 and not any(c.isalpha() for c in account):
-            yield where, "an account id of seven or more digits alone looks like a phone number"
+        if looks_like_number(account):
+            yield where, "an account id of seven or more digits looks like a phone number"
         elif rule and rule.window.may_end_before(window):
             yield where, f"{window} is longer than call_detail's {rule.window}: the window of the class is the longest"
         elif rule and rule.floor and window.may_end_before(rule.floor):
@@ -185,7 +185,7 @@ def _numbers(policy: Policy) -> Iterator[str]:
     for number, line in enumerate(policy.text.splitlines(), 1):
         for account in policy.subscribers:
             line = line.replace(account, "")
-        if mask(line) != line:
+        if looks_like_number(line):
             yield f"line {number}: holds what looks like a telephone number, and a policy is kept in the clear"
 
 
@@ -246,7 +246,7 @@ def _form(error: Any) -> _Fault:
 def _sentence(text: str, fault: _Fault) -> str:
     where, message = fault
     line = next((n for size in range(len(where), 0, -1) if (n := _line_of(text, where[:size]))), None)
-    return f"{f'line {line}: ' if line else ''}{_hidden('.'.join(where))}: {message}"
+    return f"{f'line {line}: ' if line else ''}{mask('.'.join(where))}: {message}"
 
 
 def _line_of(text: str, where: tuple[str, ...]) -> int | None:
@@ -276,9 +276,4 @@ def _either(words: tuple[str, ...]) -> str:
 
 
 def _quoted(word: str) -> str:
-    return repr(_hidden(word))
-
-
-def _hidden(text: str) -> str:
-    """Return the text without the digits of what could be a telephone number."""
-    return re.sub(r"\d", "#", text) if sum(c.isdigit() for c in text) >= 7 else text
+    return repr(mask(word))

@@ -93,7 +93,7 @@ def test_what_is_left_out_is_named():
 
 def test_a_problem_says_its_sentence_with_numbers_masked():
     line = line_of("stopped", reason=str(Problem("file 2025550123.csv of 202-555-0123 changed")))
-    assert json.loads(line)["reason"] == "file ##########.csv of ############ changed"
+    assert json.loads(line)["reason"] == "file ##########.csv of ###-###-#### changed"
 
 
 # -- a whole process ---------------------------------------------------------------------------------------------------

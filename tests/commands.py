@@ -74,7 +74,7 @@ def _national(numbers: Iterable[str]) -> set[str]:
 def _start_server() -> None:
     """Start the server that commands are forked from (once). It finds our packages by PYTHONPATH alone."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(_ROOT), before] if before else [str(_ROOT)])
+    os.environ["PYTHONPATH"] = _python_path()
     try:
         _FORKED.set_forkserver_preload(["pipelines.cli.main", "pipelines.nightly", "pipelines.reports.night"])
         forkserver.ensure_running()
@@ -85,8 +85,13 @@ def _start_server() -> None:
             os.environ["PYTHONPATH"] = before
 
 
+def _python_path() -> str:
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(_ROOT), before] if before else [str(_ROOT)])
+
+
 class Running:
-    """A command at work."""
+    """A command at work. Its environment is the test's own of this moment, with `environment` on top."""
 
     def __init__(
         self,
@@ -97,7 +102,8 @@ class Running:
     ) -> None:
         _start_server()
         self._folder = Path(tempfile.mkdtemp(prefix="command-"))
-        work = (list(arguments), dict(environment), dict(limits), list(without), str(self._folder))
+        surroundings = {**os.environ, "PYTHONPATH": _python_path(), **environment}
+        work = (list(arguments), surroundings, dict(limits), list(without), str(self._folder))
         self._process = _FORKED.Process(target=_serve, args=work, daemon=True)
         self._process.start()
 
@@ -136,6 +142,7 @@ def _serve(
     arguments: list[str], environment: dict[str, str], limits: dict[int, int], without: list[str], folder: str
 ) -> None:
     """In the new process: the entry point with its arguments, its output into files."""
+    os.environ.clear()  # it was that of the test which happened to start the server
     os.environ.update(environment)
     sys.modules.update(dict.fromkeys(without))  # type: ignore[arg-type]  # None: Python finds no such module
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,7 +24,7 @@ from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
-from tests.object_stores import CREDENTIALS, ObjectStore, before
+from tests.object_stores import ObjectStore, before
 from tests.postgresql import on_loopback, take_keys
 
 DAY = date(2026, 3, 5)
@@ -120,7 +120,7 @@ def test_sql_answers_the_same(both: Both, role: str, case: str, asked: str) -> N
 def test_a_query_that_stops_early_leaves_nothing_running(both: Both) -> None:
     """In a process of its own, which has to end."""
     asked = ("sql", "--role", "assurance", "--config", str(both.bucket.folder), "SELECT leg FROM assurance LIMIT 1")
-    ended = run(*asked, environment=CREDENTIALS).check_clean()
+    ended = run(*asked).check_clean()
     assert (ended.code, ended.err) == (0, "")
 
 
@@ -245,7 +245,7 @@ def test_a_night_and_a_query_without_their_bucket_are_one_sentence(
     _deliver(site, feeds, "first")
     site.set(lake={"uri": "s3://nobody-made-this"})
     landed = waiting(site)
-    ended = run("nightly", "--config", str(site.folder), environment=CREDENTIALS).check_clean()
+    ended = run("nightly", "--config", str(site.folder)).check_clean()
     assert ended.code == 1 and "there is no bucket 'nobody-made-this'" in ended.sentences[-1]
     assert len([line for line in ended.sentences if line.startswith("callward:")]) == 1 and waiting(site) == landed
     site.set(lake={"uri": lake.uri})
@@ -293,10 +293,10 @@ def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
     _deliver(site, feeds, "first")
     for where in (*points, ""):
         if where == "superseded-removed":
-            ended = run("nightly", "--config", str(site.folder), environment=CREDENTIALS).check_clean()
+            ended = run("nightly", "--config", str(site.folder)).check_clean()
             assert ended.code == 0, ended.err
             _deliver(site, feeds, "second")
-        ended = run("nightly", "--config", str(site.folder), environment={**CREDENTIALS, "CALLWARD_CRASH_AT": where})
+        ended = run("nightly", "--config", str(site.folder), environment={"CALLWARD_CRASH_AT": where})
         ended.check_clean()
         assert ended.code == (-signal.SIGKILL if where else 0), f"{where}: {ended.code}, {ended.err[-300:]}"
     assert (strays(site), waiting(site), site.unbalanced(), site.differing()) == ([], [], {}, 0)
@@ -315,12 +315,12 @@ def test_a_purge_killed_on_a_bucket_is_ended_by_the_next(
 ) -> None:
     site = kept(lake=object_store.lake())
     arguments = ("purge", "--as-of", AS_OF.isoformat(), "--json", "--config", str(site.folder))
-    planned = run(*arguments, environment=CREDENTIALS).check_clean()
+    planned = run(*arguments).check_clean()
     key = retention.person(site)
     approval = ("--approve", planned.document["plan_id"], "--person", "ada", "--key", str(key))
-    ended = run(*arguments, *approval, environment={**CREDENTIALS, "CALLWARD_CRASH_AT": where})
+    ended = run(*arguments, *approval, environment={"CALLWARD_CRASH_AT": where})
     assert ended.code == -signal.SIGKILL, ended.err
-    ended = run(*arguments, environment=CREDENTIALS).check_clean()
+    ended = run(*arguments).check_clean()
     assert ended.code == 0, ended.err
     assert all(_left(site)["checks"].values())
 

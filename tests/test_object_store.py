@@ -124,6 +124,7 @@ def test_a_query_that_stops_early_leaves_nothing_running(both: Both) -> None:
     assert (ended.code, ended.err) == (0, "")
 
 
+@pytest.mark.endurance
 def test_recycling_does_the_same(both: Both) -> None:
     ours, theirs = (recycle(site.settings, [], []) for site in both.sites)
     assert ours.taken == theirs.taken > 0 and ours.buckets == theirs.buckets
@@ -283,15 +284,13 @@ def _requests_of_a_query(both: Both, endpoint: str, answered: int) -> int:
 POINTS = ("archive-written", "rows-written", "view-written:2", "commit-ready", "committed", "superseded-removed")
 
 
-@pytest.mark.parametrize(
-    "points", [("view-written:2", "superseded-removed"), pytest.param(POINTS, marks=pytest.mark.endurance)]
-)
+@pytest.mark.endurance
 def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
-    workspace: Callable[..., Any], object_store: ObjectStore, feeds: Path, both: Both, points: tuple[str, ...]
+    workspace: Callable[..., Any], object_store: ObjectStore, feeds: Path, both: Both
 ) -> None:
     site = workspace(*SOURCES, waves=WAVES, thresholds={"file_errors_pct": 100.0}, lake=object_store.lake())
     _deliver(site, feeds, "first")
-    for where in (*points, ""):
+    for where in (*POINTS, ""):
         if where == "superseded-removed":
             ended = run("nightly", "--config", str(site.folder)).check_clean()
             assert ended.code == 0, ended.err

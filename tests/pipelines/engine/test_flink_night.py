@@ -71,6 +71,7 @@ def test_a_night_on_embedded_flink_is_the_same(landed: Any, expected: Any, flink
     assert not site.unbalanced() and not strays(site)
 
 
+@pytest.mark.endurance
 def test_a_night_on_a_cluster_with_a_bucket_and_postgresql_is_the_same(
     landed: Any, expected: Any, flink_cluster: Any, object_store: ObjectStore, fresh_url: str
 ) -> None:

@@ -68,7 +68,7 @@ $(INSTALLED): setup.py $(wildcard requirements/*-dev.txt)
 		{ echo "python cannot make a .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@test -f $(LOCK)-dev.txt || { echo "there is no $(LOCK)-dev.txt: make clean, then make PYTHON=python3.11" >&2; exit 1; }
 	$(PIP) install --require-hashes --requirement $(LOCK)-dev.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # Maven fetches them from Maven Central, once: again only when a pom.xml changes.

@@ -21,7 +21,7 @@ class _Extra:
 
 _EXTRAS: Final = {  # by the module that is imported
     "opendp": _Extra("release", "a differentially private release"),
-    "confluent_kafka": _Extra("kafka", "a stream, as anything on Kafka,"),
+    "confluent_kafka": _Extra("kafka", "a stream"),
     "aiohttp": _Extra("receive", "receiving by HTTP"),
     "pg8000": _Extra("postgresql", "a database on PostgreSQL"),
 }

@@ -83,6 +83,13 @@ def test_the_wheel_has_a_readme_and_classifiers(built):
     assert not [name for name in classifiers if name.startswith("License ::")], "license is an SPDX expression"
 
 
+def test_the_package_states_its_extras(built):
+    stated = built.joinpath("callward.egg-info", "requires.txt").read_text(encoding="utf-8")
+    always, *extras = re.split(r"^\[(.*)\]$", stated, flags=re.MULTILINE)
+    assert {Requirement(text).name for text in always.split()} == {Requirement(text).name for text in _setup("RUNTIME")}
+    assert set(extras[::2]) == {*_setup("OPTIONAL"), "all", "dev"}
+
+
 def test_versions_agree():
     from callward.runs import CODE_VERSION
 
@@ -188,6 +195,15 @@ def test_the_licence_is_apache():
     text = ROOT.joinpath("LICENSE").read_text()
     assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
     assert 'license="Apache-2.0"' in ROOT.joinpath("setup.py").read_text()
+
+
+def test_an_audit_that_cannot_look_up_fails_and_is_no_part_of_lint():
+    printed = {
+        target: subprocess.run(["make", "-n", "PYTHON=true", target], cwd=ROOT, capture_output=True, text=True).stdout
+        for target in ("audit", "lint")
+    }
+    assert "pip_audit --strict" in printed["audit"] and "--require-hashes" in printed["audit"]
+    assert "pip_audit" not in printed["lint"]
 
 
 @pytest.mark.parametrize(

@@ -563,9 +563,12 @@ def _installation() -> Iterator[Finding]:
         try:
             installed = metadata.version(package)
         except metadata.PackageNotFoundError:
-            yield Finding(package, MISSING, "not installed", "install callward again: pip install .")
+            yield Finding(package, MISSING, "not installed", "install from requirements/")
             continue
         fits = installed == wanted or installed.startswith(f"{wanted}.")
         yield Finding(
-            package, OK if fits else WARNING, installed, "" if fits else f"tested with {wanted}: pip install ."
+            package,
+            OK if fits else WARNING,
+            installed,
+            "" if fits else f"tested with {wanted}: install from requirements/",
         )

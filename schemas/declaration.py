@@ -335,7 +335,7 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
 def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
     """Return the tables of the declaration that a file `extends`, if it does, and the file's own last."""
     try:
-        tables = toml.decode(path.read_bytes())
+        tables = toml.decode(toml.read(path))
     except toml.NotToml as error:
         raise ValueError(f"the declaration {path.name} is {error}") from None
     base = tables.pop("extends", None)

@@ -230,7 +230,7 @@ def _parsed(document: bytes) -> dict[str, Any] | None:
         parsed = json.loads(document)
         whole = document == (canonical(parsed) + "\n").encode()
         version = parsed["body"]["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return dict(parsed) if whole and version == statement.FORMAT_VERSION else None
 

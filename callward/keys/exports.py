@@ -186,7 +186,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
         version = document["body"]["format_version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Problem(f"{path} is not a register export, or is damaged") from None
     if version != FORMAT_VERSION:
         raise Problem(f"{path} is a register export of format {version}, which this release does not know")

@@ -129,7 +129,7 @@ def _object(line: bytes, as_written: bool = True) -> dict[str, Any] | None:
     try:
         document = json.loads(line, parse_int=_number, parse_float=_number) if as_written else json.loads(line)
         json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ArithmeticError):  # such as an exponent of twenty digits
         return None
     return document if isinstance(document, dict) else None
 

@@ -390,11 +390,13 @@ class Period:
 def load(path: Path) -> Release:
     """Read a declaration and its domains; raises UsageProblem in one sentence that names the file and the key."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = toml.read(path).decode()
     except OSError as error:
         raise UsageProblem(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageProblem(f"{path}: not UTF-8") from None
+    except toml.NotToml as error:
+        raise UsageProblem(f"{path}: {error}") from None
     return parse(text, path.parent, path.name)
 
 
@@ -408,7 +410,9 @@ def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Relea
     except toml.NotToml as error:
         raise UsageProblem(f"{where}: {error}") from None
     except ValidationError as error:
-        raise UsageProblem("\n".join(f"{where}: {_sentence(problem)}" for problem in error.errors())) from None
+        raise UsageProblem(
+            "\n".join(f"{where}: {_sentence(problem)}" for problem in error.errors()[: toml.FAULTS])
+        ) from None
     if release.unit not in VIEW_UNITS[release.view]:
         raise UsageProblem(
             f"{where}: view {release.view} does not know its rows' {release.unit}: the unit is the account"

@@ -103,11 +103,13 @@ def _shipped(name: str) -> Domain:
 
 def _own(path: Path) -> Domain:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = toml.read(path).decode()
     except OSError as error:
         raise UsageProblem(f"domain file {path.name}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageProblem(f"domain file {path.name}: not UTF-8") from None
+    except toml.NotToml as error:
+        raise UsageProblem(f"domain file {path.name}: {error}") from None
     return _parsed(text, f"domain file {path.name}")
 
 

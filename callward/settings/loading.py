@@ -57,7 +57,7 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
     """Read and check the settings; raises UsageProblem naming the file, the key and the nearest right one."""
     path = find(config)
     try:
-        text = path.read_bytes()
+        text = toml.read(path)
         data = toml.decode(text)
     except OSError as error:
         raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
@@ -69,4 +69,6 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
     try:
         return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
     except ValidationError as error:
-        raise UsageProblem("\n".join(mask(f"{path.name}: {_sentence(e)}") for e in error.errors())) from None
+        raise UsageProblem(
+            "\n".join(mask(f"{path.name}: {_sentence(e)}") for e in error.errors()[: toml.FAULTS])
+        ) from None

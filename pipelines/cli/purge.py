@@ -87,8 +87,4 @@ def _candidates(file: Path | None, tenant: str | None, dry_run: bool) -> dict[st
         raise UsageProblem("a policy that is not in force is tried with --dry-run; 'callward policy propose' begins it")
     from callward.retention.policy import register as policy_register
 
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageProblem(f"{file} is not text") from None
-    return {tenant: policy_register.parse(text, tenant)}
+    return {tenant: policy_register.load(file, tenant)}

@@ -492,3 +492,12 @@ def test_sample_billing_export_maps_by_a_declaration_of_a_few_lines(name: str, c
     assert len(rows) == count
     negative = [line for line in data.decode().splitlines() if int(line.split(",")[4]) < 0]
     assert [row["fault"] for row in rows if row["fault"]] == ["DURATION"] * len(negative)
+
+
+@pytest.mark.parametrize("value", ["1e99999999999999999999", "-1e-99999999999999999999", "9" * 5000, "[" * 200_000])
+def test_json_that_python_cannot_hold_does_not_keep_the_others_from_being_read(value: str) -> None:
+    good = next(path for path in MUTABLE if path.parent.name == "freeswitch_jsonl").read_bytes().splitlines()[0]
+    bad = b'{"variables":' + value.encode() + b"}"
+    alone, among = _parsed(good, "freeswitch_jsonl"), _parsed(b"\n".join([good, bad, good]), "freeswitch_jsonl")
+    assert among.num_rows == 3
+    assert among.slice(0, 1).to_pylist() == alone.to_pylist()

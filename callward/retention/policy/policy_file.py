@@ -64,11 +64,13 @@ _Fault = tuple[tuple[str, ...], str]  # where, and what is wrong there
 def load(path: Path, tenant: str) -> Policy:
     """Parse a file; raises UsageProblem whose lines begin with the file's name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = toml.read(path).decode()
     except OSError as error:
         raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageProblem(f"{mask(str(path))}: not UTF-8 text") from None
+    except toml.NotToml as error:
+        raise UsageProblem(f"{mask(str(path))}: {error}") from None
     try:
         return parse(text, tenant)
     except UsageProblem as problem:
@@ -93,7 +95,9 @@ def read(text: str, tenant: str) -> Policy:
     except toml.NotToml as error:
         raise UsageProblem(str(error)) from None
     except ValidationError as error:
-        raise UsageProblem("\n".join(_sentence(text, _form(fault)) for fault in error.errors())) from None
+        raise UsageProblem(
+            "\n".join(_sentence(text, _form(fault)) for fault in error.errors()[: toml.FAULTS])
+        ) from None
     return Policy(
         tenant=tenant,
         version=0,

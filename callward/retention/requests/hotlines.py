@@ -36,7 +36,7 @@ class Hotlines:
 def read(path: Path) -> Hotlines:
     """Return a list from its file (TOML); raises UsageProblem naming the file, never a number in it."""
     try:
-        data = toml.decode(path.read_bytes())
+        data = toml.decode(toml.read(path))
     except (OSError, toml.NotToml):
         raise UsageProblem(f"{path.name}: not a list of hotlines that can be read (TOML)") from None
     wrong = _wrong(data)

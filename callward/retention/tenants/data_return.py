@@ -144,7 +144,7 @@ def read(folder: Path, signer: str = "") -> dict[str, Any]:
         text, signature = (folder / MANIFEST).read_bytes(), bytes.fromhex((folder / SIGNATURE).read_text().strip())
         manifest = dict(json.loads(text))
         version, public = manifest["format_version"], bytes.fromhex(signer or manifest["signed_by"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise Problem(f"{folder} holds no complete hand-over: its manifest or signature cannot be read") from None
     if version != FORMAT_VERSION:
         raise Problem("the hand-over is of a format version that this release does not know")

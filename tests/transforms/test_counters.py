@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -11,6 +12,7 @@ from apache_beam.metrics import MetricsFilter
 from sqlalchemy import select
 
 from callward import database
+from pipelines.engine import flink
 from schemas.tables import input_files, ledger_entries
 from tests.retention import call, feed
 from transforms.counters import NAMESPACE
@@ -69,3 +71,12 @@ def test_a_wave_that_is_done_again_is_counted_once(workspace: Callable[..., Any]
     site.land("generic", "a-again.csv", feed(call(1)))
     site.night()
     assert counters(pipelines) == in_ledger(site) == {"in.generic": 2, "accepted.generic": 1, "duplicate.generic": 1}
+
+
+@pytest.mark.endurance
+def test_flink_shows_them(workspace: Callable[..., Any], pipelines: list[Any], flink_jar: Path) -> None:
+    site = workspace("generic", engine={"runner": flink.RUNNER, "workers": 1})
+    site.land("generic", "a.csv", feed(call(1), call(2), call(1)))
+    site.night()
+    assert counters(pipelines) == in_ledger(site) != {}
+    flink.end_lasting()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("schemas", "callward", "transforms", "pipelines")
+_IMPORT = re.compile(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", re.MULTILINE)
 LOCKS = sorted(ROOT.joinpath("requirements").glob("*.txt"))
 
 
@@ -119,6 +121,27 @@ def test_requirements_stand_in_setup_alone():
     tools = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())
     assert "project" not in tools
     assert not list(ROOT.glob("requirements*.txt"))
+
+
+def test_every_library_that_is_imported_is_stated():
+    stated = {requirement.name for requirement in _stated(False)}
+    of_module = packages_distributions()
+    missing = {
+        name: sorted(distributions)
+        for name in _imported() - set(FOLDERS) - sys.stdlib_module_names
+        if not (distributions := {_normal(d) for d in of_module.get(name, [])}) & stated
+    }
+    assert missing == {}, "it comes with another library, until that one does without it"
+
+
+def _imported() -> set[str]:
+    """The top-level modules that our code imports."""
+    texts = (path.read_text(encoding="utf-8") for folder in FOLDERS for path in ROOT.joinpath(folder).rglob("*.py"))
+    return {name for text in texts for pair in _IMPORT.findall(text) for name in pair if name}
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_beam_is_exact_as_its_job_server_is_tested_with_it():

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from callward import core_dumps
 from callward.errors import Problem
 from callward.redaction import in_letters
 from callward.settings import local_uri
@@ -146,6 +147,7 @@ def read_secret(path: Path, tag: bytes, what: str) -> bytes:
     `tag` is the file's first word, `what` names its kind in messages. Raises KeyGone when there is none, KeyDenied
     when others may touch it, KeyProblem for any other content.
     """
+    core_dumps.forbid()
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -4,9 +4,9 @@ Layout of sealed bytes, version 1 (the header is authenticated together with the
 
     CWSEAL | version (1) | key id (16) | salt (16) | nonce (12) | AES-256-GCM ciphertext | tag (16)
 
-The cipher's key is derived by HKDF-SHA256 from the sealing key and the salt. A process draws its salt when it first
-seals and again after a fork, and counts nonces under it: no nonce is used twice, and no number of processes uses up
-one key's budget (NIST SP 800-38D, section 8.3).
+The cipher's key is derived by HKDF-SHA256 from the sealing key and the salt. A process draws its salt when it makes a
+sealer and again after it was forked, and counts nonces under it: no nonce is used twice, and no number of processes
+uses up one key's budget (NIST SP 800-38D, section 8.3).
 """
 
 import functools
@@ -37,6 +37,16 @@ _SEALS_PER_SALT: Final = 1 << 32
 _LARGEST: Final = (1 << 31) - 1 - _TAG_BYTES
 
 Compression = Literal["lz4", "zstd"]
+
+_process: object = object()  # another one in every process; ids are not, where each container counts from 1
+
+
+def _begin_process() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_begin_process)
 
 
 class SealBroken(Problem):
@@ -103,15 +113,15 @@ class Sealer:
     def _head(self, salt: bytes) -> bytes:
         return MAGIC + bytes([FORMAT_VERSION]) + bytes.fromhex(self.key_id) + salt
 
-    def _fresh(self) -> "tuple[int, bytes, AESGCM, itertools.count[int]]":
+    def _fresh(self) -> "tuple[object, bytes, AESGCM, itertools.count[int]]":
         salt = os.urandom(16)
-        return os.getpid(), self._head(salt), self._cipher(salt), itertools.count()
+        return _process, self._head(salt), self._cipher(salt), itertools.count()
 
     def _next(self) -> tuple[bytes, bytes, AESGCM]:
         """Return header, nonce and cipher for one seal. `next` on a count is one step under the interpreter's lock."""
-        pid, head, cipher, counter = self._current
+        process, head, cipher, counter = self._current
         number = next(counter)
-        if pid != os.getpid() or number >= _SEALS_PER_SALT:
+        if process is not _process or number >= _SEALS_PER_SALT:
             self._current = self._fresh()
             return self._next()
         nonce = number.to_bytes(12, "big")

@@ -6,7 +6,6 @@
 import os
 import platform
 import re
-import resource
 import shutil
 import stat
 import subprocess
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from callward import database, extras
+from callward import core_dumps, database, extras
 from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import strangers
 from callward.initiate import root_file
@@ -443,15 +442,15 @@ def _space(settings: Settings) -> Iterator[Finding]:
 
 def _memory(settings: Settings) -> Iterator[Finding]:
     """Check what writes memory to a disk: secrets live in memory."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_CORE)
-    if soft == 0:
+    program = core_dumps.receiver()
+    if program is None:
         yield Finding("core dumps", OK, "off")
     else:
         yield Finding(
             "core dumps",
             WARNING,
-            "on: a crash would write keys to a disk",
-            "ulimit -c 0, or LimitCORE=0 in the service",
+            f"the kernel gives them to {program}, which may write keys to a disk",
+            "sysctl kernel.core_pattern=core",
         )
     plain = _plain_swaps()
     if plain:

@@ -5,6 +5,8 @@ import ctypes
 import gc
 import os
 
+from callward import core_dumps
+
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # malloc.h
 _FEW = 200_000  # new objects between two collections; importing makes many and no garbage: the default took 0.4 s
 
@@ -13,8 +15,10 @@ def prepare() -> None:
     """Let the process keep freed memory for the next batch instead of giving each large array back to the kernel.
 
     Columns of many MiB come and go with every batch, and fetching their pages anew took a third of the processor time.
-    Arrow's own pool always gives large ones back, so glibc's is used for both Arrow and NumPy. Safe to call again.
+    Arrow's own pool always gives large ones back, so glibc's is used for both Arrow and NumPy. A crash writes no memory
+    to a disk. Safe to call again.
     """
+    core_dumps.forbid()
     gc.set_threshold(_FEW, 20, 20)
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here is linear algebra

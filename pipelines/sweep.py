@@ -50,8 +50,8 @@ def sweep(
 ) -> Sweep:
     """Sweep `paths` (or everything a workspace may touch) for the numbers of a file (or of the lake).
 
-    Landing files that wait for their commit are left out, and so are the settings, the key roots and the list of
-    numbers itself. Raises Problem when there is no number to look for, UsageProblem for a path that is not there.
+    Landing files that wait for their commit are left out, and so are the key roots and the list of numbers itself.
+    Raises Problem when there is no number to look for, UsageProblem for a path that is not there.
     """
     for path in paths:
         if not os.path.lexists(path):
@@ -171,8 +171,7 @@ def _unfinished(settings: Settings) -> Iterator[Path]:
 
 
 def _own(settings: Settings) -> Iterator[Path]:
-    """Yield the settings (lists of trunks and account codes) and the key roots: what ops wrote there is no leak."""
-    yield settings.path
+    """Yield the key roots: random bytes in hex."""
     for domain in settings.keys.roots:
         if (file := root_file(settings, domain)) is not None:
             yield file

@@ -6,17 +6,16 @@ from typing import Final
 import numpy as np
 
 from callward.sweep.digits import DigitStream
-from callward.sweep.octets import NOWHERE, TWO_DIGITS, UNPRINTED, Octets, Places, among, dilate, octet_classes, spread
+from callward.sweep.octets import NOWHERE, TWO_DIGITS, UNPRINTED, Octets, Places, among, dilate, spread
 
 _NUMBERING_TYPES: Final = frozenset({0x81, 0x91, 0xA1})  # octet before TBCD: unknown, international, national; E.164
 FRAMED_SHARE: Final = 0.02  # share of random windows that look framed, summed over the cases of framed
 
 
-def packed_octets(octets: Octets) -> Places:
+def packed_octets(octets: Octets, classes: Octets) -> Places:
     """Return octets that BCD of 10 digits may touch: runs of four that are two digits each, and one on either side."""
     if len(octets) < 5:
         return NOWHERE
-    classes = octet_classes(octets)
     digits = among(classes, TWO_DIGITS)
     run = digits[:-3] & digits[1:-2] & digits[2:-1] & digits[3:]
     if np.count_nonzero(run) * 4 > len(run):  # text is BCD too, nearly all of it; but text has no framing
@@ -31,7 +30,8 @@ def packed_digits(octets: Octets, near: Places, swapped: bool) -> DigitStream:
     at = (near[:, None] * 2 + np.arange(2)).ravel()
     keep = nibbles < 10
     at = at[keep]
-    return DigitStream(nibbles[keep], at, np.diff(at) == 1)
+    linked = np.diff(at) == 1
+    return DigitStream(nibbles[keep], at, linked, np.zeros(len(linked), np.bool_))
 
 
 def framed(octets: Octets, first: int, last: int, swapped: bool) -> bool:

@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from callward.sweep.needles import Needles
-from callward.sweep.octets import NOWHERE, SEPARATOR, Mask, Octets, Places, Values, among, octet_classes
+from callward.sweep.needles import ANYWHERE, Needles
+from callward.sweep.octets import NOWHERE, SEPARATOR, WEAK, Mask, Octets, Places, Values, among, octet_classes
 
 _WIDEST_GAP: Final = 8  # from a digit to the next: three separators in UTF-16
 
@@ -19,18 +19,33 @@ class DigitStream:
     digit: Octets
     at: Places
     linked: Mask  # one shorter than digit
+    weak: Mask  # likewise: whether the link is over what parts values more often than it groups digits
 
     def long_runs(self, least: int) -> "DigitStream":
         """Return only the runs of at least this many digits."""
         ends = np.append(np.flatnonzero(~self.linked) + 1, len(self.digit))
         lengths = np.diff(ends, prepend=0)
         keep = np.repeat(lengths >= least, lengths)
-        return DigitStream(self.digit[keep], self.at[keep], self.linked[keep[:-1]][: max(0, int(keep.sum()) - 1)])
+        links = max(0, int(keep.sum()) - 1)
+        return DigitStream(
+            self.digit[keep], self.at[keep], self.linked[keep[:-1]][:links], self.weak[keep[:-1]][:links]
+        )
 
     def left_in_run(self) -> Places:
         """Return for each digit how many the run still has, this one included."""
         ends = np.append(np.flatnonzero(~self.linked) + 1, len(self.digit))
         return np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(len(self.digit))
+
+    def standing_alone(self, starts: Places, length: int) -> Places:
+        """Return those starts of windows that no digit touches; over weak links a window must be the whole run."""
+        touching = np.concatenate([[False], np.diff(self.at) == 1, [False]])
+        linked = np.concatenate([[False], self.linked, [False]])
+        weak = np.concatenate([[0], np.cumsum(self.weak & self.linked)])
+        ends = starts + length
+        whole = ~linked[starts] & ~linked[ends]
+        alone = ~touching[starts] & ~touching[ends] & (whole | (weak[ends - 1] == weak[starts]))
+        kept: Places = starts[alone]
+        return kept
 
 
 class _Windows:
@@ -65,10 +80,16 @@ class Match:
     at: Places
     length: int
     country: int
+    backward: bool = False
 
 
-def matches(stream: DigitStream, needles: Needles, least: int, tally: Callable[[float], None]) -> Iterator[Match]:
-    """Yield every window of the stream that spells a number of `least` digits or more; `tally` gets the chance hits."""
+def matches(
+    stream: DigitStream, needles: Needles, least: int, tally: Callable[[float], None], *, backward: bool = False
+) -> Iterator[Match]:
+    """Yield every window of the stream that spells a number of `least` digits or more; `tally` gets the chance hits.
+
+    With `backward` also one that spells it from its last digit to its first.
+    """
     if len(stream.digit) < least:
         return
     stream = stream.long_runs(least)
@@ -77,11 +98,17 @@ def matches(stream: DigitStream, needles: Needles, least: int, tally: Callable[[
     left, windows = stream.left_in_run(), _Windows(stream.digit)
     for length, table in needles.by_length.items():
         starts = np.flatnonzero(left >= length) if length >= least else NOWHERE
-        if len(starts):
-            tally(len(starts) * len(table.values) / 10.0**length)
-            places, which = table.find(windows.spell(length)[starts])
+        if length < ANYWHERE and len(starts):
+            starts = stream.standing_alone(starts, length)
+        if not len(starts):
+            continue
+        spelled = windows.spell(length)[starts]
+        reverse = needles.backward.get(length) if backward else None
+        for one, turned in ((table, False), *([(reverse, True)] if reverse else [])):
+            tally(len(starts) * len(one.values) / 10.0**length)
+            places, which = one.find(spelled)
             for start, number in zip(starts[places].tolist(), which.tolist(), strict=True):
-                yield Match(stream.at[start : start + length], length, int(table.country[number]))
+                yield Match(stream.at[start : start + length], length, int(one.country[number]), turned)
 
 
 def written_digits(octets: Octets) -> DigitStream:
@@ -94,4 +121,8 @@ def written_digits(octets: Octets) -> DigitStream:
         between = octets[np.minimum(at[wide] + step, len(octets) - 1)]
         wide = wide[(gap[wide] <= step) | among(octet_classes(between), SEPARATOR)]
     linked[wide] = True
-    return DigitStream(octets[at] - np.uint8(48), at, linked)
+    weak = np.zeros(len(gap), np.bool_)
+    for step in range(1, _WIDEST_GAP):
+        longer = wide[gap[wide] > step]
+        weak[longer] |= among(octet_classes(octets[at[longer] + step]), WEAK)
+    return DigitStream(octets[at] - np.uint8(48), at, linked, weak)

@@ -9,16 +9,18 @@ from typing import Final
 import numpy as np
 
 from callward.sweep.bcd import FRAMED_SHARE, framed, packed_digits, packed_octets, with_prefix
-from callward.sweep.digits import Match, matches, written_digits
-from callward.sweep.encodings import base64_layers, url_layer
+from callward.sweep.digits import DigitStream, Match, matches, written_digits
+from callward.sweep.encodings import base32_layers, base64_layers, hex_layers
+from callward.sweep.escapes import ESCAPES, Layer, escape_layers, wide_script_layers
 from callward.sweep.integers import binary_places, six_octet_places
 from callward.sweep.needles import ANYWHERE, Needles
-from callward.sweep.octets import Octets, Places
+from callward.sweep.octets import Octets, Places, octet_classes
 from callward.sweep.report import Hit
 
 HITS_PER_FILE: Final = 1000  # then the file is left: it is a leak, and the report says that it was not read on
 INFLATED_BYTES: Final = 8 << 30  # bytes that the members of one file may inflate to
-_DATE: Final = re.compile(rb"(?<!\d)(?:19|20)\d\d([-./ ])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_DATE: Final = re.compile(rb"(?<!\d)(?:19|20)\d\d([-./ _:])(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_TIME: Final = re.compile(rb"(?<![\d:])(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?![\d:])")
 
 
 @dataclass
@@ -55,28 +57,37 @@ class FileState:
 def find_forms(octets: Octets, file: FileState) -> Iterator[tuple[int, str]]:
     """Yield place and form of every number in these bytes, compressed members aside."""
     needles, least = file.needles, file.needles.shortest
-    for match in matches(written_digits(octets), needles, least, file.tally):
+    classes, written = octet_classes(octets), written_digits(octets)
+    for match in matches(written, needles, least, file.tally, backward=True):
         yield from _written_form(octets, match, None)
-    if (layer := url_layer(octets)) is not None:
-        decoded, origin = layer
-        for match in matches(written_digits(decoded), needles, least, file.tally):
-            yield from _written_form(decoded, match, origin, "url/")
-    for decoded, origin in base64_layers(octets):
-        for match in matches(written_digits(decoded), needles, least, file.tally):
-            yield from _written_form(decoded, match, origin, "base64/")
+    for layer, decoded, origin in _layers(octets, classes, written):
+        for match in matches(written_digits(decoded), needles, least, file.tally, backward=True):
+            yield from _written_form(decoded, match, origin, layer)
     for place in binary_places(octets, needles).tolist():
         yield place, "binary"
     if file.sqlite:
         for place in six_octet_places(octets, needles.six, file.tally).tolist():
             yield place, "binary"
-    yield from _packed_forms(octets, file)
+    yield from _packed_forms(octets, classes, file)
 
 
-def _packed_forms(octets: Octets, file: FileState) -> Iterator[tuple[int, str]]:
+def _layers(octets: Octets, classes: Octets, written: DigitStream) -> Iterator[Layer]:
+    """Yield what may be encoded in these bytes: the layer's name, its bytes, and where each came from."""
+    yield from escape_layers(octets, classes)
+    yield from wide_script_layers(octets)
+    for name, layers in (
+        ("base64/", base64_layers(octets, classes)),
+        ("base32/", base32_layers(octets, classes)),
+        ("hex/", hex_layers(octets, written)),
+    ):
+        yield from ((name, decoded, origin) for decoded, origin in layers)
+
+
+def _packed_forms(octets: Octets, classes: Octets, file: FileState) -> Iterator[tuple[int, str]]:
     least = 15 if file.sealed else ANYWHERE  # 15 digits and more fill eight octets
     if max(file.needles.by_length, default=0) < least:
         return
-    near = packed_octets(octets)
+    near = packed_octets(octets, classes)
     if not len(near):
         return
     for swapped, form in ((False, "bcd"), (True, "bcd-swapped")):
@@ -92,23 +103,25 @@ def _written_form(octets: Octets, match: Match, origin: Places | None, layer: st
     first, last = int(match.at[0]), int(match.at[-1])
     span = octets[first : last + 1].tobytes()
     before, after = octets[max(0, first - 24) : first].tobytes(), octets[last + 1 : last + 24].tobytes()
-    if match.length < ANYWHERE and (before[-1:].isdigit() or after[:1].isdigit()):
-        return
     gaps = re.sub(rb"\d", b"", span)
-    if gaps and _crosses_date(before, span, after):
+    if gaps and _crosses_time(before, span, after):
         return
-    if layer == "url/" and origin is not None and int(origin[last] - origin[first]) == last - first:
+    if layer in ESCAPES and origin is not None and int(origin[last] - origin[first]) == last - first:
         return  # none of its digits or gaps is escaped: found without this layer
     place = first if origin is None else int(origin[first])
-    prefix = before.translate(None, b"\0 -.()/")
+    if match.backward:
+        yield place, layer + _encoding(match.at, gaps) + "reversed"
+        return
+    prefix = before.translate(None, b"\0 -.()/_,:\r\n\t")
     layer = (layer or _escaped_plus(prefix, match.country)) + _encoding(match.at, gaps)
     yield place, layer + _prefix_form(prefix, match.country)
 
 
-def _crosses_date(before: bytes, span: bytes, after: bytes) -> bool:
-    """Return whether part of the span is a date (2026-11-22 06:21 would be ten digits)."""
+def _crosses_time(before: bytes, span: bytes, after: bytes) -> bool:
+    """Return whether part of the span is a date or a time (2026-11-22 06:21 would be ten digits)."""
     text, start, end = before + span + after, len(before), len(before) + len(span)
-    return any(date.start() < end and start < date.end() for date in _DATE.finditer(text))
+    times = (time for form in (_DATE, _TIME) for time in form.finditer(text))
+    return any(time.start() < end and start < time.end() for time in times)
 
 
 def _encoding(at: Places, gaps: bytes) -> str:

@@ -43,6 +43,7 @@ class Needles:
     """The numbers to look for, in each form that is looked up."""
 
     by_length: dict[int, Table]
+    backward: dict[int, Table]  # those of ANYWHERE digits and more, from the last digit to the first
     binary: Table | None  # eight octets, read little-endian, that a binary form takes
     six: Table | None  # integers that SQLite writes in six octets
     short: int  # numbers too short to look for
@@ -65,8 +66,10 @@ def needles_of(numbers: Iterable[str]) -> Needles:
         spelled.update(_spellings(digits, number.lstrip().startswith("+")))
     lengths = {len(digits) for digits in spelled}
     tables = {length: _digit_table(length, spelled) for length in sorted(lengths)}
+    turned = {digits[::-1]: 0 for digits in spelled if len(digits) >= ANYWHERE and digits[::-1] not in spelled}
+    backward = {length: _digit_table(length, turned) for length in sorted({len(digits) for digits in turned})}
     plain = _integers(spelled)
-    return Needles(tables, _binary_table(plain), _six_octet_table(plain), short)
+    return Needles(tables, backward, _binary_table(plain), _six_octet_table(plain), short)
 
 
 def _spellings(digits: str, international: bool) -> Iterator[tuple[str, int]]:

@@ -1,5 +1,6 @@
 """Bytes as arrays: classes of octets, and masks over places."""
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
@@ -12,7 +13,12 @@ Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _SEPARATORS: Final = b" -.()/+\0\xa0\xc2\xe2\x80\x90\x91\x92\x93\x94\x95"  # no-break space, hyphens and dashes in UTF-8
+_WEAK_SEPARATORS: Final = b"_,:\r\n\t"  # they part values more often than they group the digits of one
 NOWHERE: Final = np.zeros(0, np.int64)
+
+
+# Code points of decimal digits of every script (general category Nd), and what each stands for.
+DECIMALS: Final = {code: unicodedata.decimal(chr(code)) for code in range(0x20000) if chr(code).isdecimal()}
 
 
 def _class_table(*classes: Iterable[int]) -> bytes:
@@ -24,14 +30,16 @@ def _class_table(*classes: Iterable[int]) -> bytes:
     return bytes(table)
 
 
-SEPARATOR, TWO_DIGITS, UNPRINTED, LEAD, LINE_END = 1, 2, 4, 8, 16  # bits of octet_classes
+SEPARATOR, TWO_DIGITS, UNPRINTED, LEAD, LINE_END, WEAK, SCRIPT_LEAD = 1, 2, 4, 8, 16, 32, 64  # bits of octet_classes
 _CLASSES: Final = _class_table(
-    _SEPARATORS,
+    _SEPARATORS + _WEAK_SEPARATORS,
     (high << 4 | low for high in range(10) for low in range(10)),
     # What may frame BCD and is not common in text; a line end would be a length octet, but text is full of them.
     (code for code in range(256) if code not in b"\r\n" and (not 32 <= code < 127 or code & 15 == 15)),
     b"AIKLMNO",  # base64 of a group that begins with a digit, separator or NUL begins so
     b"\r\n",
+    _WEAK_SEPARATORS,
+    {digit.encode()[0] for digit in map(chr, DECIMALS) if digit > "\x7f"},
 )
 
 

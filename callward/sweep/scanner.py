@@ -1,22 +1,28 @@
 """Sweeping: read every byte under some paths and find telephone numbers that stand in the clear.
 
 Work grows with the bytes, not with numbers x forms. Bytes become streams of digits (written digits, nibbles, decoded
-base64 or URL escapes), each window of a stream becomes one 64-bit integer, and a window is looked up among the sorted
-numbers of its length, behind a sieve that refuses nearly all of them. Compressed members (gzip, zip, bzip2, xz, zstd,
-lz4 frames: the buffers of Arrow files, pages of Parquet) are decompressed as they pass and swept in their turn.
+base64, hex or escapes), each window of a stream becomes one 64-bit integer, and a window is looked up among the sorted
+numbers of its length, behind a sieve that refuses nearly all of them. Compressed members (the buffers of Arrow files
+and pages of Parquet are such, too) are decompressed as they pass and swept in their turn.
 
 Forms, as a report names them (layers before the form, outermost first: ``gzip/base64/national``):
 
 * ``e164``, ``digits``, ``national``: written with ``+`` and country code, with the code, without it
-* ``separated``, ``utf-16``, ``utf-32``: layers; separators stand between the digits, or NULs do
-* ``url``, ``base64``: layers; base64 of nine digits or more, standard and URL-safe alphabets, wrapped lines too
+* ``reversed``: ten digits or more, from the last to the first
+* ``separated``, ``utf-16``, ``utf-32``: layers; separators stand between the digits (space ``- . ( ) / + _ , :``, line
+  ends, tabs), or NULs do
+* ``url``, ``json``, ``escape``, ``html``: layers; escapes of single characters: ``%31``, ``\\u0031``, ``\\x31``,
+  ``&#49;`` and ``&#x31;``
+* ``script``: a layer; digits of other scripts, fullwidth ones too, in UTF-8 and UTF-16
+* ``base64``, ``base32``: layers; of nine digits or more, either alphabet of base64, wrapped lines too
+* ``hex``: a layer; of digits in ASCII or UTF-16, with and without what stands between the octets
 * ``bcd``, ``bcd-swapped``: two digits an octet, high nibble first, or low first (TBCD, 3GPP TS 29.002)
 * ``binary``: a 64-bit integer or float64, of either byte order, that equals the number; in SQLite files also the six
   octets in which SQLite keeps integers from 2^31 on
-* ``name``: a layer; the number is in the name of the file or folder, not in its bytes
+* ``gzip``, ``zlib``, ``zip``, ``bzip2``, ``xz``, ``lzma``, ``zstd``, ``lz4``: layers; compressed members
+* ``name``, ``link``: layers; the number is in the name of a file, folder or link, or in what a link points to
 
-Not found: numbers in raw snappy or lz4 blocks (pages of plaintext Parquet), bare zlib streams, hex dumps, BCD in
-base64, a local number without its area code, 32-bit integers, and text that a page border of a database cuts.
+What is not found is listed in `callward.sweep.report.NOT_FOUND`, which every report repeats.
 
 A report never holds a number: it has places and forms, and a name that holds a number is masked.
 """
@@ -60,7 +66,9 @@ def sweep(
     remote: Iterable[Remote] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Find `numbers` in every regular file at and under `paths`, and in `remote`. Symbolic links are not followed.
+    """Find `numbers` in every regular file at and under `paths`, in their names, and in `remote`.
+
+    Symbolic links are not followed; of them, and of pipes and devices, the name is looked at, and where a link points.
 
     numbers: E.164 with ``+``, or as dialled. With ``+``, or as a North American number of 10 or 11 digits, or behind
     011 or 00, a number is found with and without its country code; any other is found as it is written. Numbers under
@@ -81,15 +89,15 @@ def sweep(
         ciphertext = {_absolute(p) if isinstance(p, Path) else p: digest for p, digest in ciphertext.items()}
     entries = _entries(paths, lambda lost: report.unreadable.append(names.masked(lost)))
     places: Iterator[tuple[Path | Remote, bool]] = chain(entries, _remote_entries(remote))
-    for place, folder in places:
+    for place, is_file in places:
         path = place.name if isinstance(place, Remote) else place
         if left_out and not left_out.isdisjoint((path, *path.parents)):
-            report.left_out += not folder
+            report.left_out += is_file
             continue
         file = FileState(names.masked(path), needles)
-        for form in names.forms(path.name):
+        for form in (*names.forms(path.name), *names.forms_of_target(path)):
             file.add(0, form)
-        if not folder:
+        if is_file:
             _sweep_file(place, file, ciphertext, report)
         report.include(file.shown, file.hits, file.chance, file.unfinished)
         if progress:
@@ -102,7 +110,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _entries(paths: Iterable[Path], lost: Callable[[Path], None]) -> Iterator[tuple[Path, bool]]:
-    """Yield files and folders (True) at and under the paths, each once, in order of name; no links or devices."""
+    """Yield what is at and under the paths, each once, in order of name, and whether it is a file to read."""
     seen: set[Path] = set()
     waiting = [_absolute(path) for path in paths][::-1]
     while waiting:
@@ -117,19 +125,18 @@ def _entries(paths: Iterable[Path], lost: Callable[[Path], None]) -> Iterator[tu
         except OSError:
             lost(path)
             continue
-        if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-            yield path, stat.S_ISDIR(mode)
+        yield path, stat.S_ISREG(mode)
 
 
 def _remote_entries(remote: Iterable[Remote]) -> Iterator[tuple[Remote, bool]]:
-    """Yield what lies elsewhere, and before it each folder (True) of its name, once."""
+    """Yield what lies elsewhere (True: it is read), and before it each folder of its name, once."""
     folders: set[PurePath] = set()
     for place in remote:
         for folder in reversed(place.name.parents):
             if folder not in folders:
                 folders.add(folder)
-                yield Remote(folder, place.open), True
-        yield place, False
+                yield Remote(folder, place.open), False
+        yield place, True
 
 
 def _sweep_file(place: Path | Remote, file: FileState, ciphertext: Ciphertext | None, report: Report) -> None:
@@ -201,6 +208,16 @@ class _Names:
             places = find_forms(octets, FileState(Path(), self._needles, sealed=True)) if len(name) >= SHORTEST else ()
             self._known[name] = [f"name/{form}" for _, form in places]
         return self._known[name]
+
+    def forms_of_target(self, path: PurePath) -> list[str]:
+        """Return the forms in which a link points to something whose name holds a number."""
+        if not isinstance(path, Path):
+            return []
+        try:
+            target = str(path.readlink())
+        except OSError:  # no link, or it is gone
+            return []
+        return [f"link/{form.removeprefix('name/')}" for form in self.forms(target)]
 
     def masked(self, path: PurePath) -> PurePath:
         """Return the path as a report may show it: letters and digits of a part that holds a number are masked."""

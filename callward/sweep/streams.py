@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from callward.sweep.forms import FileState, find_forms
-from callward.sweep.unpackers import BROKEN, MAGICS, UNPACKERS, Chunk, TooFar, Unpacker
+from callward.sweep.unpackers import BROKEN, MAGICS, TRIAL_BYTES, UNPACKERS, Chunk, TooFar, Unpacker, begins
 
 DEEPEST: Final = 4  # members within members
 _BODY_BYTES: Final = 1 << 19  # bytes swept at once: the arrays of one step then fit the cache
@@ -46,10 +46,16 @@ class StreamScanner:
         for member in self._members:
             member.feed(data)
         for start, kind in self._magics(data):
-            self._open_member(kind, start, data)
+            if begins(kind, self._held_from(start, data)):
+                self._open_member(kind, start, data)
         self._members = [member for member in self._members if not member.over]
         self._tail = (self._tail + data)[-5:]
         self._passed += len(data)
+
+    def _held_from(self, start: int, data: bytes) -> bytes:
+        """Return the first bytes from `start` on, a place in the tail and the data."""
+        past = max(0, start - len(self._tail))
+        return self._tail[start:] + data[past : past + TRIAL_BYTES]
 
     def _open_member(self, kind: str, start: int, data: bytes) -> None:
         """Open a member of this kind that may begin `start` bytes into the tail and the data."""
@@ -72,13 +78,9 @@ class StreamScanner:
         if self._depth == DEEPEST:
             return []
         seam = self._tail + data[:5]
-        places = [
-            (place, kind)
-            for magic, kind in MAGICS
-            for place in _finds(seam, magic)
-            if place < len(self._tail) < place + len(magic)
-        ]
-        places += [(place + len(self._tail), kind) for magic, kind in MAGICS for place in _finds(data, magic)]
+        tail = len(self._tail)
+        places = [(place, kind) for place, magic, kind in _finds(seam) if place < tail < place + len(magic)]
+        places += [(place + tail, kind) for place, _, kind in _finds(data)]
         return sorted(places)
 
     def _sweep_held(self, end: int) -> None:
@@ -94,14 +96,19 @@ class StreamScanner:
         self._own = end - drop
 
 
-def _finds(data: bytes, magic: bytes) -> list[int]:
-    """Return where the magic stands (numpy: bytes.find is slow for so short a word)."""
+_BY_FIRST: Final = {first: [(m, kind) for m, kind in MAGICS if m[0] == first] for first in {m[0] for m, _ in MAGICS}}
+
+
+def _finds(data: bytes) -> Iterator[tuple[int, bytes, str]]:
+    """Yield where each magic stands (numpy: bytes.find is slow for so short a word), the magic, and its kind."""
     octets = np.frombuffer(data, np.uint8)
-    size = max(0, len(octets) - len(magic) + 1)
-    same = octets[:size] == magic[0]
-    for step in range(1, len(magic)):
-        same &= octets[step : size + step] == magic[step]
-    return [int(place) for place in np.flatnonzero(same)]
+    for first, magics in _BY_FIRST.items():
+        begins_so = np.flatnonzero(octets == first)
+        for magic, kind in magics:
+            at = begins_so[begins_so <= len(octets) - len(magic)]
+            for step in range(1, len(magic)):
+                at = at[octets[at + step] == magic[step]]
+            yield from ((int(place), magic, kind) for place in at)
 
 
 class _Member:

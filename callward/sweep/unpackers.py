@@ -1,4 +1,4 @@
-"""Decompression of members as they pass: gzip, zip, bzip2, xz, zstd, lz4 frames. Bounded in memory."""
+"""Decompression of members as they pass: gzip, zlib, zip, bzip2, xz, lzma, zstd, lz4 frames. Bounded in memory."""
 
 import bz2
 import lzma
@@ -12,6 +12,7 @@ import zstandard
 
 HELD_BACK_BYTES: Final = 256 << 20  # bytes of one lz4 frame, which is gathered before it is decompressed
 READ_BYTES: Final = 1 << 20
+TRIAL_BYTES: Final = 256
 Chunk = bytes | memoryview
 
 
@@ -33,7 +34,7 @@ BROKEN: Final = (zlib.error, zstandard.ZstdError, lzma.LZMAError, pa.ArrowExcept
 
 
 class _Deflate:
-    """gzip, and deflate as zip has it."""
+    """gzip, zlib, and deflate as zip has it."""
 
     def __init__(self, window: int = 31) -> None:
         self._inner, self.over = zlib.decompressobj(window), False
@@ -150,9 +151,11 @@ class _Lz4:
 
 UNPACKERS: Final[Mapping[str, Callable[[], Unpacker]]] = {
     "gzip": _Deflate,
+    "zlib": lambda: _Deflate(15),
     "zip": _Zip,
     "bzip2": lambda: _Bounded(bz2.BZ2Decompressor()),
     "xz": lambda: _Bounded(lzma.LZMADecompressor(memlimit=256 << 20)),
+    "lzma": lambda: _Bounded(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=256 << 20)),
     "zstd": _Zstd,
     "lz4": _Lz4,
 }
@@ -163,7 +166,21 @@ MAGICS: Final = (
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
+    # lzma's usual properties, and the dictionary of each preset: 256 KiB to 64 MiB.
+    *((b"\x5d" + (1 << bits).to_bytes(4, "little"), "lzma") for bits in (18, 20, 21, 22, 23, 24, 25, 26)),
+    *((bytes([0x78, level]), "zlib") for level in (0x01, 0x5E, 0x9C, 0xDA)),  # a window of 32 KiB (RFC 1950)
 )
+
+
+def begins(kind: str, data: Chunk) -> bool:
+    """Return whether a member of this kind may begin with these bytes: two bytes of zlib's header are often chance."""
+    if kind != "zlib":
+        return True
+    try:
+        zlib.decompressobj(15).decompress(data[:TRIAL_BYTES])
+    except zlib.error:
+        return False
+    return True
 
 
 class TooFar(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from callward.sweep.report import NOT_FOUND
 from pipelines import terminal
 from pipelines.results import Part, Result
 from pipelines.sweep import Sweep
@@ -33,5 +34,6 @@ class SweepReport(Result):
             yield f"{report.short_numbers:,} of them are too short to look for"
         if report.left_out:
             left = terminal.count(report.left_out, "file")
-            yield f"{left} left out: landing files before their commit, settings, key roots, the list itself"
+            yield f"{left} left out: landing files before their commit, key roots, the list itself"
+        yield "Not found, wherever it stands: " + "; ".join(NOT_FOUND)
         yield f"{terminal.count(len(report.hits), 'hit')}; chance alone would give {report.expected_chance_hits:.2g}"

@@ -9,23 +9,26 @@ import json
 import lzma
 import os
 import random
+import re
 import sqlite3
 import struct
 import urllib.parse
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from callward.sweep import bcd, forms, scanner, streams, unpackers
-from callward.sweep.report import Report
+from callward.sweep.report import NOT_FOUND, Report
 from callward.sweep.scanner import sweep
 from tests.examples import tries
 
@@ -48,6 +51,16 @@ def _bcd(digits: str, *, swapped: bool) -> bytes:
     digits += "F" * (len(digits) % 2)
     pairs = (digits[place : place + 2] for place in range(0, len(digits), 2))
     return b"".join(bytes.fromhex(pair[::-1] if swapped else pair) for pair in pairs)
+
+
+def _each(escape: str) -> bytes:
+    """Each digit as an escape."""
+    return "".join(escape.format(ord(digit)) for digit in NATIONAL).encode()
+
+
+def _in_script(text: str, nought: int) -> str:
+    """The digits of a text in the script whose nought is given."""
+    return "".join(chr(nought + int(c)) if c.isdigit() else c for c in text)
 
 
 FORMS: dict[str, tuple[bytes, int, str]] = {
@@ -75,6 +88,30 @@ FORMS: dict[str, tuple[bytes, int, str]] = {
     "int64 big-endian": (struct.pack(">q", 12125550147), 0, "binary"),
     "float64 big-endian": (struct.pack(">d", 2125550147), 0, "binary"),
     "float64": (struct.pack("<d", 12125550147), 0, "binary"),
+    "underscores": (b"<212_555_0147>", 1, "separated/national"),
+    "commas": (b"<2,1,2,5,5,5,0,1,4,7>", 1, "separated/national"),
+    "colons": (b"<+1:212:555:0147>", 4, "separated/e164"),
+    "lines": (b"<212\r\n555\r\n0147>", 1, "separated/national"),
+    "a digit a line": (("<" + "\n".join(NATIONAL) + ">").encode(), 1, "separated/national"),
+    "tabs": (b"<212\t555\t0147>", 1, "separated/national"),
+    "reversed": (b"<7410555212>", 1, "reversed"),
+    "reversed and separated": (b"<7410-555-212 1+>", 1, "separated/reversed"),
+    "hex": (b"<" + NATIONAL.encode().hex().encode() + b">", 1, "hex/national"),
+    "hex octet by octet": (b"<" + NUMBER.encode().hex(":").encode() + b">", 7, "hex/e164"),
+    "hex with separators": (b"<" + b"(212) 555-0147".hex().encode() + b">", 3, "hex/separated/national"),
+    "hex of utf-16": (b"<" + NATIONAL.encode("utf-16-le").hex().upper().encode() + b">", 1, "hex/utf-16/national"),
+    "json": (_each("\\u{:04x}"), 0, "json/national"),
+    "json of fullwidth": ("".join(f"\\uff1{digit}" for digit in NATIONAL).encode(), 0, "json/national"),
+    "escapes of octets": (_each("\\x{:02x}"), 0, "escape/national"),
+    "html": (_each("&#{};"), 0, "html/national"),
+    "html in hex": (_each("&#x{:X};"), 0, "html/national"),
+    "html with noughts": (_each("&#0{};"), 0, "html/national"),
+    "fullwidth": (_in_script("212-555-0147", 0xFF10).encode(), 0, "script/separated/national"),
+    "arabic-indic": (_in_script(NATIONAL, 0x660).encode(), 0, "script/national"),
+    "devanagari": (_in_script(NATIONAL, 0x966).encode(), 0, "script/national"),
+    "mathematical": (_in_script(NATIONAL, 0x1D7D8).encode(), 0, "script/national"),
+    "fullwidth utf-16le": (_in_script(NATIONAL, 0xFF10).encode("utf-16-le"), 0, "script/utf-16/national"),
+    "thai utf-16be": (_in_script("212-555-0147", 0xE50).encode("utf-16-be"), 0, "script/utf-16/separated/national"),
 }
 
 
@@ -143,6 +180,25 @@ def test_base64_is_found_at_every_alignment(
     data = before + b"|" + encode(lead + b":" + NATIONAL.encode() + b":") + b"|" + after
     place = len(before) + 1 + (len(lead) + 1) * 8 // 6
     assert (place, "base64/national") in _found(_swept(tmp_path, data))
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@given(before=around, lead=st.binary(max_size=7), text=st.sampled_from([NATIONAL, "212-555-0147"]), after=around)
+@quick
+def test_base32_is_found_at_every_alignment(
+    tmp_path: Path, lower: bool, before: bytes, lead: bytes, text: str, after: bytes
+) -> None:
+    encoded = base64.b32encode(lead + b"*" + text.encode() + b"*")
+    data = before + b"|" + (encoded.lower() if lower else encoded) + b"|" + after
+    assert {form.split("/")[0] for _, form in _found(_swept(tmp_path, data))} == {"base32"}
+
+
+@given(st.text("0123456789,:_\n\t", max_size=400))
+@quick
+def test_a_short_number_counts_only_where_nothing_goes_on(tmp_path: Path, text: str) -> None:
+    data = "9" + text + "\n5,5,5,0,1,2,3,9~"
+    assert not _swept(tmp_path, data.encode(), ["5550123"]).hits or "5550123" in re.split(r"\D", data)
+    assert _swept(tmp_path, b"~5,5,5,0,1,2,3~", ["5550123"]).hits
 
 
 @pytest.mark.parametrize("lead", range(80))
@@ -244,12 +300,21 @@ def _zstd_stream(data: bytes) -> bytes:
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
+    "zlib": zlib.compress,
+    "zlib of level 9": lambda data: zlib.compress(data, 9),
+    "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     "zip": _zip,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
     "zstd": _zstd_stream,
     "lz4": lambda data: pa.compress(data, codec="lz4", asbytes=True),
 }
+
+
+def _layer(kind: str) -> str:
+    return f"{kind.split()[0]}/"
+
+
 squeezable = (b"nothing here, " * 700) + b"to=" + NUMBER.encode() + b";" + (b"nor here, " * 900)
 
 
@@ -258,28 +323,28 @@ squeezable = (b"nothing here, " * 700) + b"to=" + NUMBER.encode() + b";" + (b"no
 @quick
 def test_a_compressed_member_is_found_anywhere(tmp_path: Path, kind: str, before: bytes, after: bytes) -> None:
     data = before + PACKERS[kind](squeezable) + after
-    assert (len(before), f"{kind}/e164") in _found(_swept(tmp_path, data))
+    assert (len(before), f"{_layer(kind)}e164") in _found(_swept(tmp_path, data))
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_member_is_found_whose_magic_is_cut_by_a_read(tmp_path: Path, kind: str) -> None:
     for cut in range(8):
         data = b"~" * (2 * BODY - cut) + PACKERS[kind](squeezable)
-        assert (2 * BODY - cut, f"{kind}/e164") in _found(_swept(tmp_path, data))
+        assert (2 * BODY - cut, f"{_layer(kind)}e164") in _found(_swept(tmp_path, data))
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_every_packed_form_is_found_within_a_member(tmp_path: Path, kind: str) -> None:
     for planted, _, form in FORMS.values():
         data = PACKERS[kind](_random_bytes(1, 9000) + b"\x7f~~~\x7f" + planted + b"\x7f~~~\x7f" + bytes(BODY))
-        assert (0, f"{kind}/{form}") in _found(_swept(tmp_path, data))
+        assert (0, f"{_layer(kind)}{form}") in _found(_swept(tmp_path, data))
 
 
 @pytest.mark.parametrize("inner", PACKERS)
 @pytest.mark.parametrize("outer", PACKERS)
 def test_a_member_within_a_member_is_found(tmp_path: Path, outer: str, inner: str) -> None:
     data = b"head" + PACKERS[outer](b"tar" + PACKERS[inner](squeezable))
-    assert (4, f"{outer}/{inner}/e164") in _found(_swept(tmp_path, data))
+    assert (4, f"{_layer(outer)}{_layer(inner)}e164") in _found(_swept(tmp_path, data))
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zip", "zstd", "lz4", "xz"])
@@ -334,12 +399,15 @@ def test_ciphertext_is_what_its_sha256_says(tmp_path: Path) -> None:
     assert not _swept(tmp_path, data, ciphertext=lambda asked, head: asked == path and data.startswith(head)).hits
 
 
-def test_expected_chance_hits_are_those_that_chance_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("separator", ["", ","])
+def test_expected_chance_hits_are_those_that_chance_gives(tmp_path: Path, separator: str) -> None:
     rng = random.Random(5)
     numbers = [f"{rng.randrange(10**10):010d}" for _ in range(200_000)]
-    report = _swept(tmp_path, "".join(rng.choices("0123456789", k=2_000_000)).encode(), numbers)
-    found = sum("/" not in hit.form for hit in report.hits)
-    assert 0.6 * found < report.expected_chance_hits < 1.7 * found  # 40 are expected: Poisson, 3 deviations
+    report = _swept(tmp_path, separator.join(rng.choices("0123456789", k=1_000_000)).encode(), numbers)
+    found = sum(
+        hit.form.removeprefix("separated/") in ("national", "digits", "e164", "reversed") for hit in report.hits
+    )
+    assert 0.6 * found < report.expected_chance_hits < 1.7 * found  # 40 are expected, half of them reversed: Poisson
 
 
 def test_the_share_of_random_windows_that_look_framed_is_as_stated() -> None:
@@ -408,8 +476,65 @@ def test_a_name_that_holds_a_number_is_a_hit_and_is_masked(tmp_path: Path) -> No
     _assert_without_number(report)
 
 
+def test_names_of_links_and_what_they_point_to_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / f"{NATIONAL}.csv").symlink_to("nowhere")
+    (tmp_path / "newest").symlink_to(f"calls/{_in_script(NATIONAL, 0xFF10)}.csv")
+    os.mkfifo(tmp_path / f"pipe {NATIONAL[::-1]}")
+    (tmp_path / f"empty {base64.b32encode(NUMBER.encode()).decode()}").mkdir()
+    report = sweep([tmp_path], [NUMBER])
+    assert {hit.form for hit in report.hits} == {
+        "name/national",
+        "link/script/national",
+        "name/reversed",
+        "name/base32/e164",
+    }
+    _assert_without_number(report)
+
+
+def _parquet(data: bytes) -> bytes:
+    """Parquet whose metadata hold the bytes, as base64 of a schema does and as they are."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"rows": [1]}).replace_schema_metadata({"note": b"~" + data + b"~"}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _sqlite(data: bytes) -> bytes:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE notes (note BLOB)")
+        database.execute("INSERT INTO notes VALUES (?)", (b"~" + data + b"~",))
+        database.commit()
+        return database.serialize()
+
+
+CONTAINERS = {
+    "file": lambda data: data,
+    "gzip": gzip.compress,
+    "zip": lambda data: _zip(data),
+    "parquet": _parquet,
+    "sqlite": _sqlite,
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_form_is_found_in_every_container(tmp_path: Path, container: str) -> None:
+    for name, (planted, _, form) in FORMS.items():
+        data = CONTAINERS[container](
+            _random_bytes(1, 300) + b"\x7f~~~\x7f" + planted + b"\x7f~~~\x7f" + _text_bytes(2, 300)
+        )
+        assert any(found.endswith(form) for _, found in _found(_swept(tmp_path, data))), name
+
+
+def test_what_is_not_found_is_in_the_report_and_in_the_threat_model() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    assert sweep([], [NUMBER]).as_json()["not_found"] == list(NOT_FOUND)
+    for line in NOT_FOUND:
+        assert f"- {line}\n" in page
+
+
 def test_a_report_holds_no_number(tmp_path: Path) -> None:
-    data = b"".join(b"\x7f~\x7f" + planted for planted, _, _ in FORMS.values()) + gzip.compress(squeezable)
+    data = b"".join(b"\x7f~~~~\x7f" + planted + b"\x7f~~~~\x7f" for planted, _, _ in FORMS.values()) + gzip.compress(
+        squeezable
+    )
     report = _swept(tmp_path, data)
     assert len({hit.form for hit in report.hits}) >= len({form for _, _, form in FORMS.values()})
     _assert_without_number(report)

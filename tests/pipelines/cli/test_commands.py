@@ -430,7 +430,7 @@ def test_sweep_finds_nothing_after_a_night_and_a_planted_leak(
         assert clean.json["hits"] == []
         assert clean.json["files"] > 10
         assert clean.json["numbers"] > 500
-        assert clean.json["left_out"] >= 10  # a landing file, settings, roots
+        assert clean.json["left_out"] >= 10  # a landing file, roots
     leak = next(line for line in list_of.read_text().splitlines() if len(line) == 12)
     (folder / "lake" / "forgotten.log").write_text(f"call of {leak[2:5]}-{leak[5:8]}-{leak[8:]}\n")
     for options in (["--numbers", list_of], []):
@@ -439,6 +439,12 @@ def test_sweep_finds_nothing_after_a_night_and_a_planted_leak(
         assert "forgotten.log" in found.out
         assert leak[2:] not in re.sub(r"\D", "", found.out)
         assert "chance alone would give" in found.out
+        assert "Not found, wherever it stands: numbers that are not on the list" in found.out
+    (folder / "lake" / "forgotten.log").unlink()
+    with (folder / "callward.toml").open("a") as settings:
+        settings.write(f"# asked for by {leak}\n")
+    found = run("sweep", "--json")
+    assert (found.code, [Path(hit["file"]).name for hit in found.json["hits"]]) == (1, ["callward.toml"])
 
 
 def test_sweep_reads_the_temporary_folder_and_the_database_by_default(

@@ -1,6 +1,5 @@
 """Writes a settings file in which every key is explained, from the descriptions that stand in callward/settings."""
 
-import json
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
@@ -9,28 +8,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from callward.settings import Settings, Tenant
+from callward.settings.toml import written, written_key
 from schemas.retention_classes import CLASSES, REQUIRED
 
 
 def _comment(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# "))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items()) + " }"
-    return _quoted(value) if isinstance(value, str) else json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    """Return a TOML string: JSON's, whose escapes know no characters beyond U+FFFF as one, and which lets DEL stand."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _key(name: str) -> str:
-    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else _quoted(name)
 
 
 def _is_table(value: Any) -> bool:
@@ -60,22 +43,22 @@ def _plain(model: BaseModel, explain: bool) -> Iterable[str]:
         if explain and field.description:
             yield _comment(field.description)
         if value is None or value == [] or value == {}:
-            yield f"# {name} = {_value(field.examples[0])}" if field.examples else f"# {name} ="
+            yield f"# {name} = {written(field.examples[0])}" if field.examples else f"# {name} ="
         else:
-            yield f"{name} = {_value(value)}"
+            yield f"{name} = {written(value)}"
 
 
 def _tables(model: BaseModel, prefix: str, explain: bool) -> Iterable[str]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if not field.exclude and not _is_table(value):
-            yield from _empty(f"{prefix}{_key(name)}", model, name, field)
+            yield from _empty(f"{prefix}{written_key(name)}", model, name, field)
         if field.exclude or not _is_table(value):
             continue
         yield ""
         if explain and field.description:
             yield _comment(field.description)
-        yield from _table(f"{prefix}{_key(name)}", value, explain)
+        yield from _table(f"{prefix}{written_key(name)}", value, explain)
 
 
 def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable[str]:
@@ -88,7 +71,7 @@ def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable
         yield from ("", _comment(f"{field.description} Written so, as often as there are any:"), f"# [[{path}]]")
         for key, inner in item.model_fields.items():
             given = inner.examples[0] if inner.examples else inner.default
-            line = f"# {key} = {_value(given)}" if given not in (None, [], {}) else f"# # {key} ="
+            line = f"# {key} = {written(given)}" if given not in (None, [], {}) else f"# # {key} ="
             yield f"{line}  # {inner.description}"
 
 
@@ -104,10 +87,10 @@ def _table(path: str, value: Any, explain: bool) -> Iterable[str]:
             yield from _tables(item, path + ".", False)
     elif any(isinstance(item, BaseModel) for item in value.values()):
         for position, (name, item) in enumerate(value.items()):
-            yield from _table(f"{path}.{_key(name)}", item, explain and position == 0)
+            yield from _table(f"{path}.{written_key(name)}", item, explain and position == 0)
     else:
         yield f"[{path}]"
-        yield from (f"{_key(name)} = {_value(item)}" for name, item in value.items())
+        yield from (f"{written_key(name)} = {written(item)}" for name, item in value.items())
 
 
 def render(settings: Settings) -> str:

@@ -79,8 +79,8 @@ class Workspace:
         try:
             return plan(
                 source.country,
-                international_prefix=source.international_prefix or None,
-                national_prefix=source.national_prefix,
+                international_prefix=source.international_prefix,
+                national_prefix=source.national_prefix[0] if source.national_prefix else None,
                 extension_digits=(shortest, longest),
             )
         except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from callward import database, runs
-from callward.errors import Problem, UsageProblem
+from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest.landing import (
     FILE_ID,
@@ -33,6 +33,7 @@ from pipelines import release as releases
 from pipelines.compact import compact_after
 from pipelines.intake import FileUnreadable, Intake
 from pipelines.pending import expire_pending
+from pipelines.readiness.checks import require
 from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
@@ -118,13 +119,12 @@ def nightly(
 ) -> Night:
     """Take in all that has arrived (from the sources named, or all). A killed night is just run again.
 
-    Raises UsageProblem where there is no source, Problem where a wave can be committed in no way.
+    Raises Problem before anything begins where something is not ready (pipelines/readiness), and later where a wave
+    can be committed in no way.
     """
-    database.check_version(settings)
-    settings.require_windows()
-    if not settings.sources:
-        raise UsageProblem(f"{settings.path.name}: there is no [[sources]] yet")
-    sources = [settings.source(name) for name in only] or _not_streamed(settings, progress)
+    named = [settings.source(name) for name in only]
+    require(settings, named or settings.sources)
+    sources = named or _not_streamed(settings, progress)
     started = time.monotonic()
     with runs.running(settings, "nightly", [f"source/{source.name}" for source in sources]) as run_id:
         work = _Nightly(settings, sources, run_id, now_ms or int(time.time() * 1000), progress)
@@ -164,8 +164,6 @@ class _Nightly:
         self._wasted = False  # data files were written that no commit will name
 
     def run(self) -> Night:
-        for source in self._sources:
-            self._workspace.declaration(source)
         remove_orphans(self._settings)
         intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):

@@ -94,7 +94,8 @@ def arrivals(settings: Settings, source: Source, id_of: Callable[[str], str] = n
     if root.is_symlink():
         yield LeftAlone(source.name, "a symbolic link: mount the folder there, links are not followed", True)
         return
-    for folder, folders, names in os.walk(root):
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=closed.append):
         folders.sort()
         linked = [name for name in folders if Path(folder, name).is_symlink()]
         for name in sorted([*names, *linked]):
@@ -102,6 +103,9 @@ def arrivals(settings: Settings, source: Source, id_of: Callable[[str], str] = n
             found = _look(settings, source, path, names)
             name = _printable(str(path.relative_to(settings.landing_path)))
             yield found if isinstance(found, Arrival) else replace(found, name=mask(name), file_id=id_of(name))
+    for error in closed:  # what lies in there may never be read, and a night over it must not be quiet
+        name = _printable(str(Path(error.filename).relative_to(settings.landing_path)))
+        yield LeftAlone(mask(name), error.strerror or "unreadable", True, id_of(name))
 
 
 def every_name(settings: Settings) -> Iterator[str]:

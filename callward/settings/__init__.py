@@ -1,7 +1,7 @@
 """callward.toml: one file of settings, checked as a whole; an unknown key is refused with the nearest right one."""
 
 from callward.settings.database import Database
-from callward.settings.engine import Engine, Stream, Thresholds, Waves
+from callward.settings.engine import EMBEDDED, FLINK, Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Sender, Source, Topic
 from callward.settings.loading import FILE_NAME, find, load
 from callward.settings.settings import FORMAT_VERSION, Settings
@@ -10,7 +10,9 @@ from callward.settings.tenants import Account, Billing, Release, ReleaseCaps, Re
 from callward.settings.values import host_port, is_loopback, local_uri, nearest
 
 __all__ = [
+    "EMBEDDED",
     "FILE_NAME",
+    "FLINK",
     "FORMAT_VERSION",
     "KEY_DOMAINS",
     "SIGNERS",

@@ -1,22 +1,29 @@
 """What runs the work, how much it takes at a time, and when a person must look."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from callward.settings.values import Section, host_port
+from callward.settings.values import Section, Words, host_port
+
+EMBEDDED: Final = "FnApiRunner"
+FLINK: Final = "FlinkRunner"
 
 
 class Engine(Section):
-    runner: str = Field(
+    runner: Literal["FnApiRunner", "FlinkRunner"] = Field(
         default="FnApiRunner",
-        description="What runs nights and purges: FnApiRunner (embedded: nothing to install, nothing downloaded), "
-        "FlinkRunner, or another Beam runner by name. The stream runs on Flink unless another is named here.",
+        description="What runs nights and purges: FnApiRunner (embedded: nothing to install, nothing downloaded) or "
+        "FlinkRunner (see flink_master). The stream always runs on Flink.",
     )
     workers: int = Field(
         default=2, ge=1, le=64, description="Workers of the embedded runner; on Flink worker processes a TaskManager."
     )
-    options: list[str] = Field(default=[], description="Further Beam options, passed on as written.")
+    options: list[str] = Field(
+        default=[],
+        description="Further Beam options, passed on as written.",
+        examples=[["--experiments=NAME"]],
+    )
     flink_master: str = Field(
         default="[local]",
         description="[local] is a Flink inside the job server that callward starts; a cluster is its REST HOST:PORT.",
@@ -84,7 +91,7 @@ class Stream(Section):
     buckets: int = Field(
         default=2, ge=1, le=256, description="Records are deduplicated in so many groups side by side (a power of two)."
     )
-    spread: list[str] = Field(
+    spread: Words = Field(
         default=[],
         description="Tenants so large that their records are spread over all buckets; if there is one tenant, it is.",
     )

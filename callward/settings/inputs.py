@@ -7,7 +7,17 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from callward.errors import UsageProblem
-from callward.settings.values import Section, host_port, is_loopback, known_zone, nearest, secret_place
+from callward.settings.values import (
+    OneOrMore,
+    Section,
+    Words,
+    host_port,
+    is_loopback,
+    known_zone,
+    nearest,
+    repeated,
+    secret_place,
+)
 
 _PASSWORD_HASH = re.compile(
     r"\$argon2id\$v=19\$m=[1-9][0-9]{2,5},t=[1-9][0-9]?,p=[1-9]\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}"
@@ -16,13 +26,23 @@ _PASSWORD_HASH = re.compile(
 
 
 class Topic(Section):
-    name: str = Field(description="The topic.", examples=["cdr-denver"], pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    name: str = Field(
+        description='The topic: letters, digits, ".", "_" and "-".',
+        examples=["cdr-denver"],
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+    )
     source: str = Field(
         description="The source of its messages; with source_header, of those whose header names no other.",
         examples=["denver"],
     )
-    source_header: str = Field(default="", description="A header of each message that names its source.")
-    sources: dict[str, str] = Field(default={}, description="Values of source_header and the source that each means.")
+    source_header: str = Field(
+        default="", description="A header of each message that names its source.", examples=["switch"]
+    )
+    sources: dict[str, str] = Field(
+        default={},
+        description="Values of source_header and the source that each means.",
+        examples=[{"den": "denver"}],
+    )
     message_id: str = Field(
         default="",
         description='What tells one message from another where records have no unique id: "key" or "header:NAME". '
@@ -43,7 +63,7 @@ class Topic(Section):
 
 
 class Kafka(Section):
-    bootstrap: list[str] = Field(
+    bootstrap: Words = Field(
         default=[], description="Brokers to begin with, as HOST:PORT.", examples=[["localhost:9092"]]
     )
     group: str = Field(default="callward", description="Consumer group; its offsets are for lag monitoring only.")
@@ -80,7 +100,7 @@ class Kafka(Section):
 
     @field_validator("bootstrap")
     @classmethod
-    def _addresses(cls, bootstrap: list[str]) -> list[str]:
+    def _addresses(cls, bootstrap: Words) -> list[str]:
         for address in bootstrap:
             host_port(address)
         return bootstrap
@@ -89,10 +109,8 @@ class Kafka(Section):
     def _safe(self) -> "Kafka":
         if self.topics and not self.bootstrap:
             raise ValueError("topics are read from brokers: name some in bootstrap")
-        names = [topic.name for topic in self.topics]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"topic {name!r} is there twice")
+        if (name := repeated([topic.name for topic in self.topics])) is not None:
+            raise ValueError(f"topic {name!r} is there twice")
         far = [address for address in self.bootstrap if not is_loopback(host_port(address)[0])]
         if far and not self.by_tls:
             raise ValueError(
@@ -131,7 +149,7 @@ class Kafka(Section):
 
 class Sender(Section):
     source: str = Field(description="The source that it sends records of, at URL /<source>.", examples=["denver"])
-    addresses: list[str] = Field(
+    addresses: Words = Field(
         default=[], description="Networks that it may send from (CIDR).", examples=[["192.0.2.0/28"]]
     )
     username: str = Field(default="", description="Its user name (HTTP Basic).", examples=["switch-denver"])
@@ -148,7 +166,7 @@ class Sender(Section):
 
     @field_validator("addresses")
     @classmethod
-    def _networks(cls, addresses: list[str]) -> list[str]:
+    def _networks(cls, addresses: Words) -> list[str]:
         for network in addresses:
             try:
                 ip_network(network)
@@ -212,10 +230,8 @@ class Receive(Section):
     def _safe(self) -> "Receive":
         if bool(self.certificate_file) != bool(self.key_file):
             raise ValueError("certificate_file and key_file go together")
-        named = [sender.source for sender in self.senders]
-        for name in named:
-            if named.count(name) > 1:
-                raise ValueError(f"two senders of {name!r}")
+        if (name := repeated([sender.source for sender in self.senders])) is not None:
+            raise ValueError(f"two senders of {name!r}")
         if not is_loopback(host_port(self.listen)[0]):
             self._check_far()
         return self
@@ -234,7 +250,9 @@ class Receive(Section):
 
 class Source(Section):
     name: str = Field(
-        description="Also the folder below landing/.", pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$", examples=["denver"]
+        description="Small letters, digits, - and _, 40 at most; also the folder below landing/.",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
+        examples=["denver"],
     )
     format: str = Field(
         description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.",
@@ -244,11 +262,16 @@ class Source(Section):
     country: str = Field(
         default="US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$"
     )
-    international_prefix: list[str] = Field(
-        default=[], description="What the switch dials before a country code, if not the country's own (011, 00)."
+    international_prefix: OneOrMore | None = Field(
+        default=None,
+        description="What the switch dials before a country code, if not the country's own: one text or a list.",
+        examples=[["011"]],
     )
-    national_prefix: str | None = Field(
-        default=None, description="What it dials before a national number, if not the country's own."
+    national_prefix: OneOrMore | None = Field(
+        default=None,
+        description='What it dials before a national number, if not the country\'s own: one text or a list; "" for '
+        "nothing.",
+        examples=[["1"]],
     )
     extension_digits: list[int] = Field(
         default=[2, 6], min_length=2, max_length=2, description="Shortest and longest extension."
@@ -261,8 +284,14 @@ class Source(Section):
     tenant: str = Field(
         default="default", description="The tenant of all its records, unless tenant_field says otherwise."
     )
-    tenant_field: str | None = Field(default=None, description="Column of the source that names the tenant.")
-    tenants: dict[str, str] = Field(default={}, description="Values of tenant_field and the tenant that each means.")
+    tenant_field: str | None = Field(
+        default=None, description="Column of the source that names the tenant.", examples=["customer"]
+    )
+    tenants: dict[str, str] = Field(
+        default={},
+        description="Values of tenant_field and the tenant that each means.",
+        examples=[{"NW": "default"}],
+    )
     horizon_hours: float | None = Field(
         default=None, gt=0, description="How long a piece of a call waits for the rest, if not as declared."
     )
@@ -272,6 +301,26 @@ class Source(Section):
     )
 
     _check_zone = field_validator("zone")(known_zone)
+
+    @field_validator("international_prefix")
+    @classmethod
+    def _dialled_abroad(cls, prefixes: list[str] | None) -> list[str] | None:
+        if prefixes is not None and not (prefixes and all(re.fullmatch("[0-9]{1,6}", prefix) for prefix in prefixes)):
+            raise ValueError('write one to six digits, such as "011" or ["00", "011"]')
+        return prefixes
+
+    @field_validator("national_prefix")
+    @classmethod
+    def _dialled_at_home(cls, prefixes: list[str] | None) -> list[str] | None:
+        if prefixes is not None and not (len(prefixes) == 1 and re.fullmatch("[0-9]{0,6}", prefixes[0])):
+            raise ValueError('write one prefix of up to six digits, such as "1" or ["1"], or "" for none')
+        return prefixes
+
+    @model_validator(mode="after")
+    def _by_field(self) -> "Source":
+        if self.tenants and not self.tenant_field:
+            raise ValueError("tenants means nothing without tenant_field, the column whose values it lists")
+        return self
 
     @property
     def archive_tenant(self) -> str:

@@ -3,42 +3,15 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from callward.errors import UsageProblem
-from callward.redaction import mask
+from callward.settings.sentences import sentence
 from callward.settings.settings import Settings
-from callward.settings.values import nearest
 from schemas import toml
 
 FILE_NAME = "callward.toml"
-
-
-def _section_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the model that holds the key at `location`, following lists and tables of tables."""
-    model: type[BaseModel] | None = Settings
-    for step in location[:-1]:
-        if isinstance(step, int) or model is None:
-            continue
-        field = model.model_fields.get(str(step))
-        if field is None:
-            continue  # a name chosen by the user, such as a tenant's
-        kinds = [field.annotation, *get_args(field.annotation)]
-        model = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
-    return model
-
-
-def _sentence(error: Any) -> str:
-    location = tuple(error["loc"])
-    where = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        section = _section_at(location)
-        known = [n for n in section.model_fields if n not in ("path", "digest")] if section else []
-        return f"unknown key {where}{nearest(str(location[-1]), known)}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
 
 
 def find(config: str | os.PathLike[str] | None = None) -> Path:
@@ -69,6 +42,5 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
     try:
         return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
     except ValidationError as error:
-        raise UsageProblem(
-            "\n".join(mask(f"{path.name}: {_sentence(e)}") for e in error.errors()[: toml.FAULTS])
-        ) from None
+        faults = error.errors()[: toml.FAULTS]
+        raise UsageProblem("\n".join(f"{path.name}: {sentence(Settings, fault)}" for fault in faults)) from None

@@ -11,7 +11,7 @@ from callward.settings.engine import Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Source
 from callward.settings.storage import Keys, Lake, Landing
 from callward.settings.tenants import Account, Release, Tenant, Trunk
-from callward.settings.values import Section, local_uri, nearest
+from callward.settings.values import Section, local_uri, nearest, repeated
 from schemas.retention_classes import REQUIRED
 
 FORMAT_VERSION = 1
@@ -47,24 +47,38 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        self._check_sources()
+        self._check_once()
+        self._check_tenants()
         self._check_named_sources()
-        for account in self.accounts:
-            if account.tenant not in self.tenants:
-                raise ValueError(f"account {account.id}: no tenant is called {account.tenant!r}")
         return self
 
-    def _check_sources(self) -> None:
-        names = [source.name for source in self.sources]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two sources are called {name!r}")
-        for source in self.sources:
-            for tenant in {source.tenant, *source.tenants.values()}:
-                if tenant not in self.tenants:
-                    raise ValueError(
-                        f"source {source.name}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}"
-                    )
+    def _check_once(self) -> None:
+        """Refuse what may stand in a list once and stands there twice: one of two would not be heard."""
+        for what, names in (
+            ("sources", [source.name for source in self.sources]),
+            ("trunks", [trunk.name for trunk in self.trunks]),
+        ):
+            if (twice := repeated(names)) is not None:
+                raise ValueError(f"two {what} are called {twice!r}; write it once")
+        if (pair := repeated([(account.tenant, account.id) for account in self.accounts])) is not None:
+            raise ValueError(f"two accounts of tenant {pair[0]} have the id {pair[1]!r}; write it once")
+        for what, listed in (
+            ("code", [(account.tenant, code) for account in self.accounts for code in account.codes]),
+            ("trunk", [(account.tenant, trunk) for account in self.accounts for trunk in account.trunks]),
+        ):
+            if (pair := repeated(listed)) is not None:
+                raise ValueError(
+                    f"two accounts of tenant {pair[0]} have the {what} {pair[1]!r}; one account pays for it"
+                )
+
+    def _check_tenants(self) -> None:
+        """Refuse names of tenants that are none."""
+        named = [(f"source {s.name}", tenant) for s in self.sources for tenant in (s.tenant, *s.tenants.values())]
+        named += [(f"account {account.id}", account.tenant) for account in self.accounts]
+        named += [("stream.spread", tenant) for tenant in self.stream.spread]
+        for who, tenant in named:
+            if tenant not in self.tenants:
+                raise ValueError(f"{who}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}")
 
     def _check_named_sources(self) -> None:
         """Refuse topics and senders of a source that is not there."""

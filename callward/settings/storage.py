@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from callward.settings.values import Section, nearest
+from callward.settings.values import Section, Words, nearest
 
 KEY_DOMAINS = (
     "billing",
@@ -72,8 +72,9 @@ class Lake(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_credentials(cls, given: Any) -> Any:
-        credentials = [name for name in given if name not in cls.model_fields and _CREDENTIAL.search(str(name))]
-        if isinstance(given, dict) and credentials:
+        names = given if isinstance(given, dict) else ()
+        credentials = [name for name in names if name not in cls.model_fields and _CREDENTIAL.search(str(name))]
+        if credentials:
             raise ValueError(
                 f"{credentials[0]} does not belong here: credentials come from the environment (AWS_ACCESS_KEY_ID ...) "
                 "or from the machine's own role; take it out, and replace it if others could read this file"
@@ -119,7 +120,7 @@ class Landing(Section):
         description="A source that promises neither rename nor marker is taken "
         "when size and time have not changed for so long.",
     )
-    temporary_suffixes: list[str] = Field(
+    temporary_suffixes: Words = Field(
         default=[".tmp", ".part", ".filepart", ".writing"],
         description="Names that end so, or begin with a dot, are still being written.",
     )

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from callward.settings.values import Section, known_zone, nearest
+from callward.settings.values import Section, Words, known_zone, nearest
 from schemas.retention_classes import CLASSES, Window
 
 
@@ -51,6 +51,7 @@ class Tenant(Section):
     retention: dict[str, str] = Field(
         default={},
         description='Windows per class of data, such as "18 months"; nightly refuses to run while one is missing.',
+        examples=[{"call_detail": "18 months"}],
     )
 
     _check_zone = field_validator("zone")(known_zone)
@@ -85,5 +86,5 @@ class Trunk(Section):
 class Account(Section):
     id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
     tenant: str = Field(default="default", description="Tenant the account belongs to.")
-    codes: list[str] = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
-    trunks: list[str] = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
+    codes: Words = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
+    trunks: Words = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])

@@ -2,16 +2,19 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 from callward.redaction import looks_like_number
+
+Item = TypeVar("Item")
 
 
 def known_zone(name: str) -> str:
@@ -74,12 +77,31 @@ _NO_NAMES: Final = frozenset(
         *("codes", "declare", "java_options", "options"),
     }
 )
+def repeated(items: Iterable[Item]) -> Item | None:
+    """Return the first item that stands in a list twice; None where each stands there once."""
+    return next((item for item, times in Counter(items).items() if times > 1), None)
+
+
+def distinct(words: list[str]) -> list[str]:
+    """Return a list in which each word stands once; raises ValueError for another."""
+    if (word := repeated(words)) is not None:
+        raise ValueError(f"{word!r} is there twice; write it once")
+    return words
+
+
+def _as_list(given: object) -> object:
+    return [given] if isinstance(given, str) else given
+
+
+Words = Annotated[list[str], AfterValidator(distinct)]
+# One text, or a list of them: both forms mean the same.
+OneOrMore = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(distinct)]
 
 
 class Section(BaseModel):
     """A table of callward.toml; every key has a description, which `callward init` writes beside it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod

@@ -209,19 +209,38 @@ class _Folder(Store):
     def describe(self) -> str:
         return str(self._root)
 
+    def _check_root(self) -> None:
+        """Raise StoreProblem where the lake is gone: a new one would be made where a disk is not mounted."""
+        if not self._root.is_dir():
+            raise StoreProblem(f"there is no lake {self._root}; mount it, or fix lake.uri")
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            self._check_root()
+            raise
+
     def read(self, path: str) -> bytes:
-        return (self._root / path).read_bytes()
+        with self.answering():
+            return (self._root / path).read_bytes()
 
     def stream(self, path: str) -> io.BufferedReader:
-        return (self._root / path).open("rb")
+        with self.answering():
+            return (self._root / path).open("rb")
 
     def write(self, path: str, data: Bytes, *, lasting: bool = True) -> None:
         target = self._root / path
-        if lasting:
-            write_sealed(target, data)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        self._check_root()
+        try:
+            if lasting:
+                write_sealed(target, data)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+        except (PermissionError, NotADirectoryError) as error:
+            raise StoreProblem(f"the lake {self._root} cannot be written: {error.strerror}") from None
 
     def size(self, path: str) -> int:
         return (self._root / path).stat().st_size
@@ -244,7 +263,10 @@ class _Folder(Store):
                     yield Stored((below / name).as_posix(), status.st_size, status.st_mtime)
 
     def prepare(self) -> None:
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except OSError as error:
+            raise StoreProblem(f"the lake {self._root} cannot be made: {error.strerror}; fix lake.uri") from None
 
     def versions(self) -> str | None:
         return None

@@ -3,17 +3,14 @@
 (A lake on an object store is tried with an empty object, which is removed again.)
 """
 
-import os
 import platform
-import re
 import shutil
 import stat
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from sqlalchemy import select
@@ -23,25 +20,22 @@ from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import strangers
 from callward.initiate import root_file
 from callward.keys import exports, rotation, signing
-from callward.keys.keys import KeyProblem, KeySource, open_source
-from callward.keys.roots import ACTIVE
+from callward.keys.keys import KeyProblem
 from callward.retention.policy import register as policy_register
 from callward.settings import KEY_DOMAINS, SIGNERS, Settings, load
-from callward.storage.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
-from pipelines.doctor.finding import MISSING, NOTE, OK, WARNING, WRONG, Finding
-from pipelines.engine import flink
+from pipelines.readiness import roots
+from pipelines.readiness.checks import CHECKS, Intake
+from pipelines.readiness.finding import MISSING, NOTE, OK, WARNING, WRONG, Finding, folder_finding, guarded
 from pipelines.reports import keys as keys_report
-from schemas.retention import roots
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys
 
 _SHORT_OF_SPACE: Final = 5 << 30
 _OLDEST_PYTHON: Final = (3, 11)
-_JAVA, _FLINK = "17", "1.19"
 _PACKAGES: Final = {"apache-beam": "2.77", "pyarrow": "25.0", "duckdb": "2.0", "sqlalchemy": "2.1"}
 
 
@@ -61,58 +55,13 @@ def examine(config: str | None) -> list[Finding]:
             ),
             *installation,
         ]
-    checks = (
-        _settings,
-        _windows,
-        _policies,
-        _sources,
-        _landing,
-        _lists,
-        _folders,
-        _roots,
-        _signers,
-        _places_of_roots,
-        _epochs,
-        _exports,
-        _database,
-        _lake,
-        _space,
-        _memory,
-        _engine,
-        _broker,
-        receiver_checks.receive,
-        release_checks.releases,
-    )
-    return [*(finding for check in checks for finding in _guarded(check, settings)), *installation]
-
-
-def _guarded(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> Iterator[Finding]:
-    """Yield the findings of a check; one that fails is a finding, too."""
-    try:
-        yield from check(settings)
-    except Problem as problem:
-        yield Finding(check.__name__.strip("_"), WRONG, str(problem), problem.hint or "")
-    except OSError as error:
-        yield Finding(check.__name__.strip("_"), WRONG, f"{error.filename or ''}: {error.strerror}".lstrip(": "))
+    intake = Intake(settings, settings.sources, streaming=bool(settings.kafka.topics))
+    ready = [finding for check, _ in CHECKS for finding in guarded(check, intake)]
+    looked_at = [finding for check in _CHECKS for finding in guarded(check, settings)]
+    return [Finding("settings", OK, str(settings.path)), *ready, *looked_at, *installation]
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
-
-
-def _settings(settings: Settings) -> Iterator[Finding]:
-    yield Finding("settings", OK, str(settings.path))
-
-
-def _windows(settings: Settings) -> Iterator[Finding]:
-    for name in settings.tenants:
-        missing = [item.split(": ")[1] for item in settings.missing_windows() if item.startswith(f"{name}: ")]
-        if missing:
-            fix = (
-                f'write each under [tenants.{name}.retention], such as {missing[0]} = "18 months"; there is no default'
-            )
-            yield Finding(f"windows of {name}", MISSING, f"none for {', '.join(missing)}", fix)
-        else:
-            yield Finding(f"windows of {name}", OK, "given for every class")
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:
@@ -146,42 +95,7 @@ def _policy(tenant: str, current: policy_register.Policy) -> Finding:
     return Finding(f"policy of {tenant}", OK, f"{seen}, activated by two people")
 
 
-def _sources(settings: Settings) -> Iterator[Finding]:
-    if not settings.sources:
-        fix = "write a [[sources]] table; 'callward nightly --explain' lists the formats"
-        yield Finding("sources", MISSING, "there is none yet", fix)
-    workspace = Workspace(WorkspaceRef.of(settings, "ops", "doctor"), settings)
-    for source in settings.sources:
-        try:
-            workspace.declaration(source)
-            yield Finding(f"source {source.name}", OK, f"declared as {source.format}")
-        except UsageProblem as problem:
-            yield Finding(f"source {source.name}", WRONG, str(problem), "fix 'format' or 'declare' of that source")
-
-
-def _landing(settings: Settings) -> Iterator[Finding]:
-    for source in settings.sources:
-        folder = settings.landing_path / source.name
-        if not folder.is_dir():
-            yield Finding(
-                f"landing {source.name}", MISSING, f"no folder {folder}", f"callward init --upgrade {settings.folder}"
-            )
-        elif folder.is_symlink():
-            yield Finding(
-                f"landing {source.name}",
-                WRONG,
-                f"{folder} is a symbolic link, which is not followed: nothing in it is taken",
-                "mount the folder there (mount --bind), or set landing.folder",
-            )
-        elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            yield Finding(
-                f"landing {source.name}",
-                WRONG,
-                f"{folder} cannot be read and emptied",
-                f"chmod u+rwx {folder}, as its owner",
-            )
-        else:
-            yield Finding(f"landing {source.name}", OK, str(folder))
+def _strangers(settings: Settings) -> Iterator[Finding]:
     for stranger in strangers(settings):
         yield Finding(
             f"landing {stranger.name}", WRONG, stranger.reason, "add the source, or take it away: it is never read"
@@ -204,7 +118,7 @@ def _lists(settings: Settings) -> Iterator[Finding]:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     """Check folders that only the owner should enter; those of the landing files are the switches' too."""
-    folders = {settings.folder, *(file.parent for name in KEY_DOMAINS if (file := _root_file(settings, name)))}
+    folders = {settings.folder, *(file.parent for name in KEY_DOMAINS if (file := root_file(settings, name)))}
     for folder in sorted(folders):
         if not folder.is_dir():
             yield Finding("folder", MISSING, f"no folder {folder}")
@@ -216,72 +130,14 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             yield Finding("folder", OK, f"{folder} has mode {mode:04o}")
 
 
-def _root_file(settings: Settings, domain: str) -> Path | None:
-    return root_file(settings, domain)
-
-
-def _roots(settings: Settings) -> Iterator[Finding]:
-    """Check each root of the settings: can it be read, is it the active one, and does it open what it wrapped?"""
-    registered, active = _registered(settings), _active(settings)
-    for domain in KEY_DOMAINS:
-        what = f"root {domain}"
-        try:
-            source = open_source(settings.root_uri(domain))
-        except KeyProblem as problem:
-            yield _unreadable(settings, what, domain, problem)
-            continue
-        source.close()
-        if active.get(domain, source.root_id) != source.root_id:
-            yield Finding(
-                what,
-                WRONG,
-                f"it is {source.root_id}, and the register calls {active[domain]} active",
-                "put the right root back; where the database is an older copy: callward keys restore",
-            )
-        elif active and domain not in active:
-            yield Finding(what, WRONG, "the register does not know it", f"callward init --upgrade {settings.folder}")
-        else:
-            yield _opening(what, source, registered.get(domain, []))
-
-
-def _unreadable(settings: Settings, what: str, domain: str, problem: KeyProblem) -> Finding:
-    file = _root_file(settings, domain)
-    if file is None:
-        return Finding(what, WRONG, str(problem))
-    if not file.exists():
-        return Finding(
-            what,
-            MISSING,
-            str(problem),
-            "put the root back from its safe copy, or run this as a role that does not need it",
-        )
-    return Finding(what, WRONG, str(problem), f"chmod 0600 {file}, as its owner")
-
-
-def _opening(what: str, source: KeySource, registered: list[Any]) -> Finding:
-    """Compare fingerprints: keys name the root that wrapped them, so none needs to be opened."""
-    if not registered:
-        return Finding(what, OK, "readable; the register has no key of it yet")
-    closed = sum(row.root_id != source.root_id for row in registered)
-    if closed:
-        seen = f"does not open {closed:,} of the register's {len(registered):,} keys"
-        return Finding(what, WRONG, seen, "this is another root: put the right one back")
-    return Finding(what, OK, f"opens {terminal.count(len(registered), 'key')} of the register")
-
-
-def _active(settings: Settings) -> dict[str, str]:
-    """Return the id of the active root, or signing key, by key domain or signer."""
-    try:
-        with database.reading(settings) as connection:
-            rows = connection.execute(select(roots).where(roots.c.state == ACTIVE)).all()
-    except Problem:
-        return {}  # the check of the database says why
-    return {row.domain: row.root_id for row in rows}
+def _other_roots(settings: Settings) -> Iterator[Finding]:
+    """Check the roots that no night needs."""
+    yield from roots.opened(settings, [name for name in KEY_DOMAINS if name not in roots.TAKING_IN])
 
 
 def _signers(settings: Settings) -> Iterator[Finding]:
     """Check the keys that sign; only the custodian and the service that runs purges need theirs."""
-    active = _active(settings)
+    active = roots.active(settings)
     for signer in SIGNERS if active else ():
         what, file = f"signing key {signer}", signing.signer_file(settings, signer)
         try:
@@ -303,7 +159,7 @@ def _places_of_roots(settings: Settings) -> Iterator[Finding]:
     data = {"the lake": settings.lake_path.resolve()} if settings.lake.is_local else {}
     if (file := settings.database_file) is not None:
         data["the database"] = file.resolve()
-    files = (_root_file(settings, name) for name in KEY_DOMAINS)
+    files = (root_file(settings, name) for name in KEY_DOMAINS)
     for folder in sorted({file.resolve().parent for file in files if file is not None}):
         beside = sorted(name for name, path in data.items() if _share_a_folder(folder, path))
         if beside:
@@ -355,68 +211,28 @@ def _exports(settings: Settings) -> Iterator[Finding]:
         yield Finding("register export", WARNING, seen, fix)
     else:
         yield Finding("register export", OK, f"of {body['created_at'][:16]}, with every key")
+
+
+def _second_place(settings: Settings) -> Iterator[Finding]:
+    """Check the second folder of those exports."""
     if settings.export_path is None:
         seen = "keys.export_to names no second place for it"
         yield Finding("register export", NOTE, seen, "name a folder on another disk or host")
-
-
-def _registered(settings: Settings) -> dict[str, list[Any]]:
-    try:
-        with database.reading(settings) as connection:
-            rows = connection.execute(select(keys).where(keys.c.state != "destroyed")).all()
-    except Problem:
-        return {}  # the check of the database says why
-    by_domain: dict[str, list[Any]] = {}
-    for row in rows:
-        by_domain.setdefault(row.domain, []).append(row)
-    return by_domain
+    else:
+        fix = "mount it, make it, or fix keys.export_to"
+        yield folder_finding("keys.export_to", settings.export_path, fix, "cannot be written")
 
 
 # -- where things are kept ---------------------------------------------------------------------------------------------
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
-    try:
-        database.check_version(settings)
-    except Problem as problem:
-        state = MISSING if isinstance(problem, database.DatabaseMissing) else WRONG
-        yield Finding("database", state, str(problem), problem.hint or "")
-        return
+def _database_mode(settings: Settings) -> Iterator[Finding]:
     file = settings.database_file
-    if file is not None and stat.S_IMODE(file.stat().st_mode) & 0o077:
+    if file is not None and file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
         yield Finding("database", WRONG, f"{file} can be read by others", f"chmod 0600 {file}*")
-    else:
-        yield Finding("database", OK, f"{database.describe(settings)}, at this version")
 
 
-def _lake(settings: Settings) -> Iterator[Finding]:
-    """Check that the lake can be written; an object store is tried with an empty object that is removed again."""
-    if not settings.lake.is_local:
-        yield from _bucket(settings)
-        return
-    lake = settings.lake_path
-    if not lake.is_dir():
-        yield Finding("lake", MISSING, f"no folder {lake}", f"callward init --upgrade {settings.folder}")
-    elif not os.access(lake, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding("lake", WRONG, f"{lake} cannot be written", f"chmod u+rwx {lake}, as its owner")
-    else:
-        yield Finding("lake", OK, f"{lake}, writable")
-
-
-def _bucket(settings: Settings) -> Iterator[Finding]:
-    try:
-        store = Store.of(settings)
-        kept = store.versions()
-    except Problem as problem:
-        fix = "docs/storage.md, object store, lists what the bucket and its credentials must be like"
-        yield Finding("lake", WRONG, str(problem), fix)
-        return
-    yield Finding("lake", OK, f"{store.describe()}, writable")
-    if kept == VERSIONS:
-        seen = "the bucket keeps versions of removed objects: until their keys die, nothing that is purged is gone"
-        yield Finding("lake versions", WARNING, seen, "use a bucket without versioning, and without object lock")
-    else:
-        yield Finding("lake versions", OK if kept == NO_VERSIONS else NOTE, str(kept))
+def _endpoint(settings: Settings) -> Iterator[Finding]:
     if settings.lake.endpoint and not _is_private(settings.lake.endpoint):
         seen = "the endpoint is http: anybody on the way sees what is asked for and could hold answers back"
         yield Finding("lake endpoint", WARNING, seen, "write https:// and, for a certificate of your own, lake.ca_file")
@@ -480,68 +296,6 @@ def _is_safe_swap(device: Path) -> bool:
         return False
 
 
-def _engine(settings: Settings) -> Iterator[Finding]:
-    """Check Java and the job server where the settings need them; else only that they are not there."""
-    needed = settings.engine.runner == flink.RUNNER or bool(settings.kafka.topics)
-    absent = MISSING if needed else NOTE
-    why = "" if needed else "; only the stream, and nights on Flink, need it"
-    yield _java(absent, why)
-    try:
-        yield Finding("job server", OK, str(flink.jar(settings)))
-    except Problem as problem:
-        sentence, _, fix = str(problem).partition("; ")
-        yield Finding("job server", absent, f"{sentence}{why}", fix)
-        if shutil.which("mvn") is None:
-            yield Finding("maven", NOTE, "not found; it builds the job server", "install maven")
-    if needed and not flink.is_local(settings):
-        yield from _cluster(settings)
-
-
-def _java(absent: str, why: str) -> Finding:
-    try:
-        program = flink.java()
-    except Problem as problem:
-        sentence, _, fix = str(problem).partition(": ")
-        return Finding("java", absent, f"{sentence}{why}", fix)
-    asked = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-    match = re.search(r'version "([\d._]+)"', asked.stderr + asked.stdout)
-    version = match[1] if match else "of an unknown version"
-    if version.split(".")[0] == _JAVA:
-        return Finding("java", OK, version)
-    return Finding("java", WARNING, version, f"Flink {_FLINK} was tested with Java {_JAVA}")
-
-
-def _cluster(settings: Settings) -> Iterator[Finding]:
-    """Check a Flink cluster by its own report. Workers compare versions when they start, and report differences."""
-    master = settings.engine.flink_master
-    try:
-        seen, config = (flink.ask(settings, path) for path in ("/overview", "/jobmanager/config"))
-        environment = flink.ask(settings, "/jobmanager/environment")
-    except Problem as problem:
-        yield Finding("flink", WRONG, str(problem), "start it, or fix engine.flink_master")
-        return
-    slots, wanted = seen["slots-total"], settings.engine.parallelism or settings.engine.workers
-    cluster = f"{master}: Flink {seen['flink-version']}, {terminal.count(seen['taskmanagers'], 'TaskManager')}"
-    if slots < wanted:
-        fix = f"start TaskManagers: engine.parallelism asks for {wanted}"
-        yield Finding("flink", WRONG, f"{cluster}, {terminal.count(slots, 'task slot')}", fix)
-    elif not seen["flink-version"].startswith(f"{settings.engine.flink_version}."):
-        yield Finding("flink", WARNING, cluster, f"the job server is made for Flink {settings.engine.flink_version}")
-    else:
-        yield Finding("flink", OK, f"{cluster}, {terminal.count(slots, 'task slot')}")
-    yield _beam_of_cluster(config, environment)
-
-
-def _beam_of_cluster(config: Any, environment: Any) -> Finding:
-    """Check where Beam's classes lie: those that each job brings anew are never freed, and fill the memory."""
-    orders = [item["value"] for item in config if item["key"] == "classloader.resolve-order"]
-    there = any("job-server-cluster" in jar for jar in environment["classpath"])
-    if there and orders == ["parent-first"]:
-        return Finding("beam in flink", OK, "in the cluster's lib folder")
-    fix = "put job-server-cluster.jar into the cluster's lib, and set classloader.resolve-order: parent-first"
-    return Finding("beam in flink", WARNING, "each job brings it anew, and TaskManagers do not let go of it", fix)
-
-
 def _broker(settings: Settings) -> Iterator[Finding]:
     if not settings.kafka.topics:
         return
@@ -571,3 +325,25 @@ def _installation() -> Iterator[Finding]:
             installed,
             "" if fits else f"tested with {wanted}: install from requirements/",
         )
+
+
+# Beside what a night needs, which is in pipelines/readiness/checks.py.
+_CHECKS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
+    _policies,
+    _strangers,
+    _lists,
+    _folders,
+    _other_roots,
+    _signers,
+    _places_of_roots,
+    _epochs,
+    _exports,
+    _second_place,
+    _database_mode,
+    _endpoint,
+    _space,
+    _memory,
+    _broker,
+    receiver_checks.receive,
+    release_checks.releases,
+)

@@ -2,27 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pipelines import terminal
+from pipelines.readiness.finding import OK, Finding
 from pipelines.results import Part, Result, to_document
-
-OK, MISSING, WRONG, WARNING, NOTE = "ok", "missing", "wrong", "warning", "note"
-_BAD: Final = (MISSING, WRONG)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, how it is, what was seen, and how to fix it ("" where nothing is to be done)."""
-
-    what: str
-    state: str
-    seen: str
-    fix: str = ""
-
-    @property
-    def bad(self) -> bool:
-        return self.state in _BAD
 
 
 @dataclass(frozen=True)

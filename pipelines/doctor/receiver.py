@@ -13,7 +13,7 @@ from callward.credentials import secret
 from callward.errors import UsageProblem
 from callward.settings import Receive, Sender, Settings
 from pipelines import terminal
-from pipelines.doctor.finding import NOTE, OK, WARNING, WRONG, Finding
+from pipelines.readiness.finding import NOTE, OK, WARNING, WRONG, Finding
 
 _SOON_DAYS: Final = 30
 _AGAIN: Final = "put its successor in place, and send the receiver SIGHUP"

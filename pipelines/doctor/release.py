@@ -11,7 +11,7 @@ from callward.release.declaration import Period, Release
 from callward.settings import Settings
 from pipelines import release as releasing
 from pipelines import terminal
-from pipelines.doctor.finding import NOTE, OK, WARNING, WRONG, Finding
+from pipelines.readiness.finding import NOTE, OK, WARNING, WRONG, Finding
 
 _FIX: Final = "callward release lint; nothing is released under it until it is fixed"
 _SHORT: Final = "raise its cap in [tenants.NAME.release] (who answers for privacy decides), or take tables away"

@@ -26,11 +26,10 @@ from typing import IO, Any, Final
 
 from callward.errors import Problem
 from callward.runs import CODE_VERSION
-from callward.settings import Settings
+from callward.settings import FLINK, Settings
 from callward.storage.durable import replacing
 from pipelines.engine.child_process import die_with_parent
 
-RUNNER: Final = "FlinkRunner"
 LOCAL: Final = "[local]"
 MADE_BY: Final = "made_by="  # before `versions()` in the job's experiments
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -336,7 +335,7 @@ def flags(settings: Settings, *, streaming: bool, endpoint: str) -> list[str]:
     engine = settings.engine
     parallelism = engine.parallelism or engine.workers
     return [
-        f"--runner={RUNNER}",
+        f"--runner={FLINK}",
         f"--job_endpoint={endpoint}",
         f"--flink_version={engine.flink_version}",
         f"--flink_master={engine.flink_master}",

@@ -11,28 +11,26 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from callward.error_text import error_text
 from callward.errors import Problem
-from callward.settings import Settings
+from callward.settings import EMBEDDED, FLINK, Settings
 from callward.workspace import WorkspaceRef, open_transit
 from pipelines.engine import flink, process
 from transforms import safe_errors
 from transforms.coders import use_transit
 
-EMBEDDED = "FnApiRunner"
 _AGAIN = "nothing of this wave was committed, and running again goes on from there"
 
 
 def options(settings: Settings) -> PipelineOptions:
     """Return Beam options of a batch for the settings' engine; where that is Flink, its job server is started."""
     engine = settings.engine
-    if engine.runner == flink.RUNNER:
+    if engine.runner == FLINK:
         endpoint = flink.lasting_job_server(settings)
         return PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
-    flags = [] if engine.runner == EMBEDDED else [f"--runner={engine.runner}"]
-    return PipelineOptions([*flags, f"--direct_num_workers={engine.workers}", *engine.options])
+    return PipelineOptions([f"--direct_num_workers={engine.workers}", *engine.options])
 
 
 def runner(settings: Settings) -> FnApiRunner | None:
-    """Return the embedded runner, each worker a thread; None where the options name another.
+    """Return the embedded runner, each worker a thread; None where the options name Flink.
 
     Made by hand and not by `--direct_running_mode=multi_threading`: that one carries every batch through a gRPC socket
     of this same process, which cost a quarter of a night; and it flushes a worker's output once a second from another
@@ -77,7 +75,7 @@ def _finish(pipeline: beam.Pipeline) -> None:
 
 def _problem(settings: Settings, error: BaseException) -> Problem:
     """Return the error of a batch in one sentence."""
-    engine = flink.failure(settings, str(error)) if settings.engine.runner == flink.RUNNER else None
+    engine = flink.failure(settings, str(error)) if settings.engine.runner == FLINK else None
     if engine is not None:
         return Problem(f"{engine}; {_AGAIN}")
     text = error_text(error)

@@ -18,6 +18,7 @@ from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import intake, terminal
 from pipelines.nightly import ROLE, Night, NightFile
+from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.codes import Bucket
 from schemas.declaration import available, explain
@@ -234,13 +235,15 @@ class Arrived(Result):
 
 
 def arrived(settings: Settings, only: Sequence[str]) -> list[ArrivedFile]:
-    """Return every file of the sources' landing folders. Raises UsageProblem where there is no source."""
+    """Return every file of the sources' landing folders. Raises Problem where a night would not begin."""
+    sources = _sources(settings, only)
+    require(settings, sources)
     id_of = intake.known_ids(open_files(settings, ROLE, "nightly, as a dry run"))
     return [
         ArrivedFile(source.name, item.name, item.file_id, None, item.reason)
         if isinstance(item, LeftAlone)
         else ArrivedFile(source.name, mask(item.name), id_of(item.name), item.size, "be taken in")
-        for source in _sources(settings, only)
+        for source in sources
         for item in arrivals(settings, source, id_of)
     ]
 

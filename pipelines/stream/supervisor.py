@@ -24,7 +24,7 @@ from callward.streaming import blocks, register
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.engine import flink, flink_jobs, process
 from pipelines.engine import log as stream_log
-from pipelines.engine.run import EMBEDDED
+from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, to_document
 from pipelines.stream import metrics_server, offsets
 from pipelines.stream.maintenance import Maintenance
@@ -118,9 +118,9 @@ def start(
     `only`: names of sources or topics. `skip_lost`: go on behind messages that the broker has not kept.
     Raises Problem with the reason when the stream cannot go on.
     """
-    database.check_version(settings)
-    settings.require_windows()
-    feed = _feed(settings, only)
+    sources, topics = _chosen(settings, only)
+    require(settings, sources, streaming=True)
+    feed = _feed(settings, sources, topics)
     if dry_run:
         return StreamPlan(True, feed.leases, feed.partitions)
     with runs.running(settings, register.KIND, feed.leases) as run_id:
@@ -154,19 +154,25 @@ def stop(
     return StopReport([register.stop_of(settings, run_id) for run_id in run_ids], dry_run)
 
 
-def _feed(settings: Settings, only: Sequence[str]) -> Feed:
+def _chosen(settings: Settings, only: Sequence[str]) -> tuple[list[Source], list[Topic]]:
+    """Return the sources and topics of these names, or all. Raises UsageProblem where there is none."""
     known = {source.name for source in settings.sources} | {topic.name for topic in settings.kafka.topics}
     for name in only:
         if name not in known:
             settings.source(name)  # says the nearest right one
     sources = [s for s in settings.sources if not only or s.name in only]
-    chosen = [t for t in settings.kafka.topics if not only or t.name in only or set(t.all_sources) & set(only)]
-    if not sources and not chosen:
+    topics = [t for t in settings.kafka.topics if not only or t.name in only or set(t.all_sources) & set(only)]
+    if not sources and not topics:
         raise UsageProblem(f"{settings.path.name}: there is neither a [[sources]] nor a [[kafka.topics]] yet")
-    if chosen:
+    return sources, topics
+
+
+def _feed(settings: Settings, sources: Sequence[Source], topics: Sequence[Topic]) -> Feed:
+    """Return what is read, with the partitions that the broker has. Raises Problem where it does not answer."""
+    if topics:
         kafka.check(settings, open_workspace(_reference(settings)))
-    partitions = {topic.name: kafka.topic_partitions(settings, topic.name) for topic in chosen}
-    return Feed(tuple(sources), tuple(chosen), partitions)
+    partitions = {topic.name: kafka.topic_partitions(settings, topic.name) for topic in topics}
+    return Feed(tuple(sources), tuple(topics), partitions)
 
 
 def _reference(settings: Settings) -> WorkspaceRef:
@@ -187,9 +193,8 @@ class _Stream:
 
     def run(self) -> str:
         """Serve until the end; return why it ended. Raises Problem where the stream cannot go on."""
-        engine = self._settings.engine.flink_master if self._on_flink else self._settings.engine.runner
         stream_log.prepare(stream_log.SUPERVISOR, self._run_id)
-        register.begin(self._settings, self._run_id, self._feed.leases, f"flink {engine}" if self._on_flink else engine)
+        register.begin(self._settings, self._run_id, self._feed.leases, f"flink {self._settings.engine.flink_master}")
         self._end_left_over()
         remove_orphans(self._settings)
         starts = offsets.starts(self._settings, self._feed.partitions, self._run_id, skip_lost=self._skip_lost)
@@ -212,10 +217,6 @@ class _Stream:
     def _name(self) -> str:
         """Return what the engine knows the job by."""
         return f"callward-stream-{self._run_id}"
-
-    @property
-    def _on_flink(self) -> bool:
-        return self._settings.engine.runner in (EMBEDDED, flink.RUNNER)
 
     def _serve(self, job: Any, watch: metrics_server.Monitor) -> str:
         since: float | None = None
@@ -290,10 +291,6 @@ class _Stream:
 
     @contextmanager
     def _options(self) -> Iterator[PipelineOptions]:
-        if not self._on_flink:
-            engine = self._settings.engine
-            yield PipelineOptions([f"--runner={engine.runner}", "--streaming", *engine.options])
-            return
         with flink.job_server(self._settings) as endpoint:
             flags = flink.flags(self._settings, streaming=True, endpoint=endpoint)
             yield PipelineOptions([*flags, f"--job_name={self._name}"])
@@ -324,7 +321,7 @@ class _Stream:
     def _cancel(self, job: Any) -> None:
         with suppress(Exception):  # it is over, or the job server is: the ledger says what counts
             job.cancel()
-        if self._on_flink and not flink.is_local(self._settings):
+        if not flink.is_local(self._settings):
             flink_jobs.cancel(self._settings, self._name)
 
     def _end_left_over(self) -> None:
@@ -332,7 +329,7 @@ class _Stream:
         with database.reading(self._settings) as connection:
             left = register.unfinished_jobs(connection, self._run_id)
         for run_id, job_id in left:
-            if job_id and self._on_flink and not flink.is_local(self._settings):
+            if job_id and not flink.is_local(self._settings):
                 flink_jobs.cancel(self._settings, job_id)
             register.end(self._settings, run_id, "its supervisor died")
 

@@ -1,10 +1,14 @@
 """callward.toml: what is wrong in it is named, with the nearest right word, and nothing is taken silently."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from callward.errors import UsageProblem
 from callward.settings import KEY_DOMAINS, Account, Settings, Source, Tenant, find, load
@@ -48,7 +52,16 @@ def _load(tmp_path: Path, text: str) -> Settings:
         ("[tenants.default]\nzone = 'America/Denvr'", "no time zone is called 'America/Denvr'"),
         ("[tenants.default.retention]\ncall_detail = 'forever'", "a window is written like '18 months'"),
         ("[tenants.default.retention]\ncall_detail = '0 days'", "a window is written like"),
+        ("[engine]\nrunner = 'FlnkRunner'", 'write "FnApiRunner" or "FlinkRunner"; did you mean \'FlinkRunner\'?'),
+        ("[engine]\nrunner = 'DataflowRunner'", 'engine.runner: write "FnApiRunner" or "FlinkRunner"'),
+        ("[engine]\nworkers = 'two'", "engine.workers: write a whole number of at least 1 and at most 64, such as"),
+        ("[engine]\nworkers = true", "such as workers = 2"),
+        ("[stream]\nspread = ['defalt']", "stream.spread: no tenant is called 'defalt'; did you mean 'default'?"),
+        ("[[sources]]\nname = 'a'\nformat = 'x'\ntenants = {A = 'default'}", "nothing without tenant_field"),
+        ("sources = 5", "sources: write tables that begin with [[sources]]"),
+        ("[sources]\nname = 'a'", "sources: write tables that begin with [[sources]]"),
         ("format_version = 2", "format_version"),
+        ("path = 'x'", "unknown key path"),
         ("digest = 'x'", "unknown key digest"),
         ("[waves]\nrecords = 0", "waves.records"),
         ("[engine", "not TOML"),
@@ -60,6 +73,98 @@ def test_a_wrong_key_is_named_with_the_nearest_right_one(tmp_path: Path, text: s
     assert told in str(wrong.value)
     assert str(wrong.value).count("\n") == 0
     assert "hush" not in str(wrong.value)
+
+
+_TWO = "[[sources]]\nname = 'a'\nformat = 'x'\n"
+_ACCOUNTS = "[[accounts]]\nid = 'a'\n{0}\n[[accounts]]\nid = 'b'\n{0}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (_TWO * 2, "two sources are called 'a'"),
+        ("[[trunks]]\nname = 'a'\ncarrier = 'x'\n[[trunks]]\nname = 'a'\ncarrier = 'y'", "two trunks are called 'a'"),
+        ("[[accounts]]\nid = 'a'\n[[accounts]]\nid = 'a'", "two accounts of tenant default have the id 'a'"),
+        (_ACCOUNTS.format("codes = ['c']"), "two accounts of tenant default have the code 'c'"),
+        (_ACCOUNTS.format("trunks = ['t']"), "two accounts of tenant default have the trunk 't'"),
+        ("[[accounts]]\nid = 'a'\ncodes = ['c', 'c']", "[[accounts]] no. 1, codes: 'c' is there twice"),
+        ("[[accounts]]\nid = 'a'\ntrunks = ['t', 't']", "trunks: 't' is there twice"),
+        ("[landing]\ntemporary_suffixes = ['.a', '.a']", "'.a' is there twice"),
+        ("[kafka]\nbootstrap = ['localhost:1', 'localhost:1']", "'localhost:1' is there twice"),
+        ("[stream]\nspread = ['default', 'default']", "'default' is there twice"),
+        (_TWO + "international_prefix = ['00', '00']", "'00' is there twice"),
+    ],
+)
+def test_what_stands_in_a_list_twice_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(UsageProblem, match=re.escape(told)):
+        _load(tmp_path, text)
+
+
+def test_one_code_may_be_of_accounts_of_two_tenants(tmp_path: Path) -> None:
+    other = "[tenants.default]\n[tenants.b]\n" + _ACCOUNTS.format("codes = ['c']") + "\ntenant = 'b'"
+    assert len(_load(tmp_path, other).accounts) == 2
+
+
+@pytest.mark.parametrize("given", ['"1"', '["1"]'])
+def test_both_prefixes_take_a_text_or_a_list(tmp_path: Path, given: str) -> None:
+    source = _load(tmp_path, f"{_TWO}national_prefix = {given}\ninternational_prefix = {given}").sources[0]
+    assert source.national_prefix == source.international_prefix == ["1"]
+
+
+@pytest.mark.parametrize("key", ["national_prefix", "international_prefix"])
+@pytest.mark.parametrize("given", ["1", "true", '["+1"]', '"x"', "[1]", "[]", '["1", 2]', '"1234567"'])
+def test_a_wrong_prefix_is_answered_with_an_example(tmp_path: Path, key: str, given: str) -> None:
+    with pytest.raises(UsageProblem) as wrong:
+        _load(tmp_path, f"{_TWO}{key} = {given}")
+    assert re.search(rf"no\. 1, {key}: write .*(\[\"|such as \")", str(wrong.value))
+
+
+# -- every key and every wrong type ------------------------------------------------------------------------------------
+
+_JARGON = re.compile(r"Input|valid|type=|pattern|dictionary|instance|pydantic|_", re.IGNORECASE)
+_WRONG = ("1.5", "true", "7", '"no such"', "[]", "[[]]", "[true]", "{}", "{ nosuch = 1 }", "1979-05-27", "nan", "inf")
+
+
+def _keys(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield every key of the settings; of tables with names of their own, of one called \"own\"."""
+    for name, field in model.model_fields.items():
+        if field.exclude:
+            continue
+        yield (*path, name)
+        kinds = [field.annotation, *get_args(field.annotation)]
+        item = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if item is not None:
+            own = ("own",) if get_origin(field.annotation) is dict else ()
+            yield from _keys(item, (*path, name, *own))
+        elif get_origin(field.annotation) is dict:
+            yield (*path, name, "own")
+
+
+_LISTS = ("sources", "trunks", "accounts", "topics", "senders")
+
+
+def _written(key: tuple[str, ...], value: str) -> str:
+    """Return the settings file that gives a key a value, in tables that stand around it."""
+    tables, path = [], ""
+    for step in key[:-1]:
+        path = f"{path}.{step}" if path else step
+        tables.append(f"[[{path}]]" if step in _LISTS else f"[{path}]")
+    return "\n".join([*tables, f"{key[-1]} = {value}"])
+
+
+@pytest.mark.parametrize("key", list(_keys(Settings)), ids=".".join)
+def test_a_wrong_type_is_one_sentence_with_the_key_and_how_to_write_it(tmp_path: Path, key: tuple[str, ...]) -> None:
+    refused = 0
+    for value in _WRONG:
+        try:
+            _load(tmp_path, _written(key, value))
+        except UsageProblem as wrong:
+            lines = [line for line in str(wrong).splitlines() if " is missing: write" not in line]
+            refused += bool(lines)
+            for line in lines:
+                words = line.removeprefix("callward.toml: ")
+                assert not _JARGON.search(re.sub(r"[\w.]*_[\w.]*|'[^']*'|\"[^\"]*\"", "", words)), line
+    assert refused or "declare" in key  # which the declaration checks
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ _WORD = st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True)
 _WINDOW = st.builds("{} {}".format, st.integers(1, 999), st.sampled_from(["days", "months", "years"]))
 _TENANT = st.builds(Tenant, retention=st.dictionaries(st.sampled_from(sorted(CLASSES)), _WINDOW))
 _TRUNK = st.builds(Trunk, name=_TEXT, carrier=st.none() | _TEXT)
-_ACCOUNT = st.builds(Account, id=_WORD, codes=st.lists(_TEXT, max_size=3), trunks=st.lists(_TEXT, max_size=3))
+_TEXTS = st.lists(_TEXT, max_size=3, unique=True)
+_ACCOUNT = st.builds(Account, id=_WORD, codes=_TEXTS, trunks=_TEXTS)
 _DECLARE = st.recursive(
     _TEXT | st.integers(-9, 9) | st.booleans(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_WORD, inner, max_size=2),
@@ -34,11 +35,17 @@ _SOURCE = st.builds(
 )
 
 
+def _apart(accounts: list[Account]) -> bool:
+    """Return whether no code and no trunk is of two accounts."""
+    codes, trunks = ([word for account in accounts for word in getattr(account, kind)] for kind in ("codes", "trunks"))
+    return len(set(codes)) == len(codes) and len(set(trunks)) == len(trunks)
+
+
 @tries(40)
 @given(
     tenants=st.dictionaries(_TEXT, _TENANT, max_size=2),
-    trunks=st.lists(_TRUNK, max_size=3),
-    accounts=st.lists(_ACCOUNT, max_size=3),
+    trunks=st.lists(_TRUNK, max_size=3, unique_by=lambda trunk: trunk.name),
+    accounts=st.lists(_ACCOUNT, max_size=3, unique_by=lambda account: account.id).filter(_apart),
     sources=st.lists(_SOURCE, max_size=3, unique_by=lambda source: source.name),
     unknown=st.floats(0, 100),
 )

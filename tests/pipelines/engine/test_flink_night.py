@@ -26,7 +26,7 @@ from tests.retention import night as retention_night
 
 SOURCES = ("asterisk", "opensips", "cucm")
 DAY = date(2026, 3, 5)
-FLINK = {"runner": flink.RUNNER, "parallelism": 2, "workers": 1}
+FLINK = {"runner": "FlinkRunner", "parallelism": 2, "workers": 1}
 
 
 @pytest.fixture(autouse=True)

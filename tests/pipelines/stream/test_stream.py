@@ -26,7 +26,6 @@ from callward.feeds import generate
 from callward.settings import Topic
 from callward.streaming import blocks
 from callward.sweep.scanner import sweep
-from pipelines.engine import flink
 from schemas.streaming import streams
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
@@ -369,7 +368,7 @@ def test_whatever_is_killed_stopped_or_locked_the_end_is_that_of_the_nights(
 def test_a_stream_on_a_cluster_outlives_a_taskmanager_and_its_supervisor(
     feed: Feed, night: Any, kafka: KafkaBroker, flink_cluster: FlinkCluster, streaming: Callable[..., Stream]
 ) -> None:
-    engine = {"runner": flink.RUNNER, "flink_master": flink_cluster.address, "parallelism": 2, "workers": 1}
+    engine = {"runner": "FlinkRunner", "flink_master": flink_cluster.address, "parallelism": 2, "workers": 1}
     stream = streaming(kafka, engine=engine)
     messages, files = _shuffled(feed, 3)
     half = len(messages) // 2
@@ -544,7 +543,7 @@ def test_a_jobmanager_that_is_killed_and_started_again(
 ) -> None:
     """Without high availability the job dies with it: the stream says so and ends, and goes on when it is started."""
     with own_cluster(taskmanagers=2) as cluster:
-        engine = {"runner": flink.RUNNER, "flink_master": cluster.address, "parallelism": 2, "workers": 1}
+        engine = {"runner": "FlinkRunner", "flink_master": cluster.address, "parallelism": 2, "workers": 1}
         stream = streaming(kafka, engine=engine)
         stream.start()
         half = len(feed.messages) // 2

@@ -161,11 +161,3 @@ class Settings(Section):
         return [
             f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in REQUIRED if cls not in tenant.retention
         ]
-
-    def require_windows(self) -> None:
-        """Raise UsageProblem where records would be taken in for a class that has no explicit window."""
-        if missing := self.missing_windows():
-            raise UsageProblem(
-                f"{self.path.name}: no retention window is given for {', '.join(missing)}; write each under "
-                "[tenants.<tenant>.retention] (there is no default: silence is not a window)"
-            )

@@ -77,6 +77,8 @@ _NO_NAMES: Final = frozenset(
         *("codes", "declare", "java_options", "options"),
     }
 )
+
+
 def repeated(items: Iterable[Item]) -> Item | None:
     """Return the first item that stands in a list twice; None where each stands there once."""
     return next((item for item, times in Counter(items).items() if times > 1), None)

@@ -10,7 +10,7 @@ from typing import Final
 
 from callward import database
 from callward.errors import Problem, UsageProblem
-from callward.settings import EMBEDDED, Settings, Source
+from callward.settings import EMBEDDED, Release, Settings, Source
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines.readiness import engine as engines
@@ -134,10 +134,13 @@ def lake(intake: Intake) -> Iterator[Finding]:
 
 def releases(intake: Intake) -> Iterator[Finding]:
     """Check the folders of releases. They may be missing, unless the settings name others than the usual ones."""
-    usual, given = type(intake.settings.release)(), intake.settings.release
-    for name, path in (("folder", intake.settings.releases_path), ("output", intake.settings.released_path)):
-        if os.path.lexists(path) or (name == "folder" and getattr(given, name) != getattr(usual, name)):
-            yield folder_finding(f"release.{name}", path, f"make it, or fix release.{name}", "cannot be read", name)
+    usual, given, settings = Release(), intake.settings.release, intake.settings
+    if os.path.lexists(settings.releases_path) or given.folder != usual.folder:
+        fix = "make it, or fix release.folder"
+        yield folder_finding("folder of releases", settings.releases_path, fix, "cannot be read", writes=False)
+    if os.path.lexists(settings.released_path):
+        fix = "take it away, or fix release.output"
+        yield folder_finding("folder of released tables", settings.released_path, fix, "cannot be written")
 
 
 # -- services ----------------------------------------------------------------------------------------------------------

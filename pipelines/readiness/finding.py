@@ -42,15 +42,15 @@ def _name(check: Callable[[Subject], Iterator[Finding]]) -> str:
     return check.__name__.strip("_").replace("_", " ")
 
 
-def folder_finding(what: str, path: Path, absent: str, refused: str, use: str = "") -> Finding:
+def folder_finding(what: str, path: Path, absent: str, refused: str, *, writes: bool = True) -> Finding:
     """Return how a folder that a setting names is: there, a folder, and open to who runs this.
 
     Args:
         absent: how to fix it where it is not there.
         refused: what cannot be done with it where it is closed.
-        use: "folder" where it is only read.
+        writes: into it, and does not only read it.
     """
-    access = os.R_OK | os.X_OK | (0 if use == "folder" else os.W_OK)
+    access = os.R_OK | os.X_OK | (os.W_OK if writes else 0)
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

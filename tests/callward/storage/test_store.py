@@ -21,7 +21,9 @@ from tests.object_stores import CREDENTIALS, REGION, ObjectStore, before
 
 
 def _opened(lake: Lake, folder: Path = Path("/nowhere")) -> Store:
-    return Store.of(Settings(path=folder / "callward.toml", lake=lake))
+    opened = Store.of(Settings(path=folder / "callward.toml", lake=lake))
+    opened.prepare()
+    return opened
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -150,7 +150,7 @@ def test_init_makes_what_doctor_then_leads_through(run: Run, tmp_path: Path) -> 
     assert looked.code == 3
     assert {item["what"] for item in looked.json if item["state"] == "missing"} == {"windows of default", "sources"}
     assert all(item["fix"] for item in looked.json if item["state"] in ("missing", "wrong"))
-    _sentence(run("nightly", "--config", folder), 2, "no retention window is given for default: call_detail")
+    _sentence(run("nightly", "--config", folder), 2, "windows of default: no retention window is given for call_detail")
 
 
 def test_demo_workspace_needs_no_mending(run: Run, tmp_path: Path) -> None:

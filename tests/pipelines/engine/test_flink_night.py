@@ -16,8 +16,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from callward.errors import Problem
 from callward.feeds.generate import generate
-from pipelines.doctor import checks as doctor
 from pipelines.engine import flink
+from pipelines.readiness import engine as needs
+from pipelines.readiness.finding import OK, WRONG
 from tests.commands import all_that_is, strays
 from tests.object_stores import ObjectStore
 from tests.postgresql import on_loopback, take_keys
@@ -163,15 +164,15 @@ def counted(done: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 def test_doctor_says_what_a_cluster_has(workspace: Callable[..., Any], flink_cluster: Any) -> None:
     settings = workspace("asterisk", engine={**FLINK, "flink_master": flink_cluster.address}).settings
-    found = {finding.what: finding for finding in doctor._engine(settings)}
-    assert found["flink"].state == doctor.OK and "2 TaskManagers" in found["flink"].seen
-    assert found["beam in flink"].state == doctor.OK
+    found = {finding.what: finding for finding in needs.engine(settings, needed=True)}
+    assert found["flink"].state == OK and "2 TaskManagers" in found["flink"].seen
+    assert found["beam in flink"].state == OK
     many = settings.model_copy(update={"engine": settings.engine.model_copy(update={"parallelism": 999})})
-    (short,) = [finding for finding in doctor._engine(many) if finding.what == "flink"]
-    assert short.state == doctor.WRONG and "999" in short.fix
+    (short,) = [finding for finding in needs.engine(many, needed=True) if finding.what == "flink"]
+    assert short.state == WRONG and "999" in short.fix
 
 
 def test_a_cluster_that_is_not_there_is_one_sentence(workspace: Callable[..., Any]) -> None:
     settings = workspace("asterisk", engine={**FLINK, "flink_master": "localhost:1"}).settings
-    (said,) = [finding for finding in doctor._engine(settings) if finding.what == "flink"]
-    assert said.state == doctor.WRONG and "localhost:1 does not answer" in said.seen
+    (said,) = [finding for finding in needs.engine(settings, needed=True) if finding.what == "flink"]
+    assert said.state == WRONG and "localhost:1 does not answer" in said.seen

@@ -116,7 +116,11 @@ def test_a_closed_folder_within_landing_is_seen(site: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "setting"),
-    [("keys.export_to", "keys"), ("release.folder", "release"), ("release.output", "release")],
+    [
+        ("keys.export_to", "keys.export_to"),
+        ("folder of releases", "release.folder"),
+        ("folder of released tables", "release.output"),
+    ],
 )
 @pytest.mark.parametrize("harm", HARMS)
 def test_doctor_looks_at_the_other_folders_that_settings_name(
@@ -124,12 +128,13 @@ def test_doctor_looks_at_the_other_folders_that_settings_name(
 ) -> None:
     folder = site.folder / "named"
     folder.mkdir()
-    site.set(**{setting: {name.partition(".")[2]: "named"}})
+    section, key = setting.split(".")
+    site.set(**{section: {key: "named"}})
     assert name not in bad(site)
     harm(folder)
     may_be = {("release.output", take_away), ("release.folder", make_read_only)}
     with modes_hold():
-        assert (name in bad(site)) == ((name, harm) not in may_be)
+        assert (name in bad(site)) == ((setting, harm) not in may_be)
 
 
 def test_a_link_on_the_way_that_leads_nowhere_is_named(tmp_path: Path) -> None:

@@ -99,15 +99,14 @@ def beam_options(intake: Intake) -> Iterator[Finding]:
 
 def landing(intake: Intake) -> Iterator[Finding]:
     """Check that each source's folder can be read, and emptied after the commit."""
+    fix = f"callward init --upgrade {intake.settings.folder}, or fix landing.folder"
     for source in intake.sources:
-        folder = intake.settings.landing_path / source.name
-        if folder.is_symlink() and folder.is_dir():
+        what, folder = f"landing {source.name}", intake.settings.landing_path / source.name
+        finding = folder_finding(what, folder, fix, "cannot be read and emptied")
+        if not finding.bad and folder.is_symlink():
             seen = f"{folder} is a symbolic link, which is not followed: nothing in it is taken"
-            fix = "mount the folder there (mount --bind), or set landing.folder"
-            yield Finding(f"landing {source.name}", WRONG, seen, fix)
-            continue
-        fix = f"callward init --upgrade {intake.settings.folder}, or fix landing.folder"
-        yield folder_finding(f"landing {source.name}", folder, fix, "cannot be read and emptied")
+            finding = Finding(what, WRONG, seen, "mount the folder there (mount --bind), or set landing.folder")
+        yield finding
 
 
 def lake(intake: Intake) -> Iterator[Finding]:

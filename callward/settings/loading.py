@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from callward.errors import UsageProblem
+from callward.redaction import mask
 from callward.settings.sentences import sentence
 from callward.settings.settings import Settings
 from schemas import toml
@@ -43,4 +44,4 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
         return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
     except ValidationError as error:
         faults = error.errors()[: toml.FAULTS]
-        raise UsageProblem("\n".join(f"{path.name}: {sentence(Settings, fault)}" for fault in faults)) from None
+        raise UsageProblem("\n".join(f"{mask(path.name)}: {sentence(Settings, fault)}" for fault in faults)) from None

@@ -48,7 +48,7 @@ def sentence(root: type[BaseModel], error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = [name for name, field in place.table.model_fields.items() if not field.exclude] if place.table else []
         return f"unknown key {where}{nearest(str(location[-1]), known)}"
-    example = _example(str(_key(location)), place)
+    example = _example(mask(str(_key(location))), place)
     if error["type"] == "missing":
         return f"{where} is missing: write it such as {example}"
     if error["type"] == "string_pattern_mismatch" and place.field is not None:

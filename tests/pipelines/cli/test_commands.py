@@ -443,7 +443,7 @@ def test_sweep_finds_nothing_after_a_night_and_a_planted_leak(
     (folder / "lake" / "forgotten.log").unlink()
     with (folder / "callward.toml").open("a") as settings:
         settings.write(f"# asked for by {leak}\n")
-    found = run("sweep", "--json")
+    found = run("sweep", folder, "--json")
     assert (found.code, [Path(hit["file"]).name for hit in found.json["hits"]]) == (1, ["callward.toml"])
 
 

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from callward.errors import UsageProblem
@@ -57,6 +57,20 @@ def mask(text: str) -> str:
 def looks_like_number(text: str) -> bool:
     """Return whether something in the text looks like a telephone number."""
     return next(_digit_spans(text), None) is not None
+
+
+def number_at(document: Any, where: str = "") -> str | None:
+    """Return where a parsed file holds a text that looks like a number, as its dotted key, masked; None where none is.
+
+    A key's own name is a text, too.
+    """
+    if isinstance(document, dict):
+        inside = [(f"{where}.{name}".lstrip("."), part) for name, value in document.items() for part in (name, value)]
+    elif isinstance(document, list | tuple):
+        inside = [(where, value) for value in document]
+    else:
+        return mask(where) if isinstance(document, str) and looks_like_number(document) else None
+    return next((place for key, value in inside if (place := number_at(value, key)) is not None), None)
 
 
 def refuse_number(what: str, text: str) -> None:

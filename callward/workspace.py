@@ -15,6 +15,7 @@ from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.keys.seal import Sealer
 from callward.numbering import Plan, plan
+from callward.redaction import mask
 from callward.settings import Settings, Source
 from schemas import declaration as declarations
 from schemas.declaration import Declaration
@@ -70,7 +71,7 @@ class Workspace:
             try:
                 self._declarations[source.name] = declarations.load(name, source.declare)
             except ValueError as error:
-                raise UsageProblem(f"source {source.name}: {error}") from None
+                raise UsageProblem(f"source {source.name}: {mask(str(error))}") from None
         return self._declarations[source.name]
 
     def plan(self, source: Source) -> Plan:

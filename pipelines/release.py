@@ -57,7 +57,7 @@ def declared(settings: Settings) -> list[Release]:
     for path in declarations(settings):
         release = declaration.load(path)
         if release.name in by_name:
-            raise UsageProblem(f"{path.name}: another declaration is called {release.name!r} too")
+            raise UsageProblem(f"{mask(path.name)}: another declaration is called {release.name!r} too")
         by_name[release.name] = release
     return [by_name[name] for name in sorted(by_name)]
 

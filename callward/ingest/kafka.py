@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from callward.credentials import secret
 from callward.errors import Problem, UsageProblem
+from callward.redaction import mask
 from callward.settings import Kafka, Settings, Topic, is_loopback, nearest
 from callward.workspace import Workspace
 from schemas.declaration import Declaration
@@ -141,7 +142,7 @@ def topic_partitions(settings: Settings, topic: str) -> list[int]:
 def _partitions(metadata: Any, topic: str) -> list[int]:
     described = metadata.topics.get(topic)
     if described is None:
-        raise BrokerProblem(f"the broker has no topic {topic!r}{nearest(topic, sorted(metadata.topics))}")
+        raise BrokerProblem(f"the broker has no topic {topic!r}{nearest(topic, sorted(map(mask, metadata.topics)))}")
     if described.error is not None:
         raise BrokerProblem(f"the topic {topic!r}: {reason(described.error)}")
     return sorted(described.partitions)

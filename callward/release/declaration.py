@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from callward.columns import Column
 from callward.errors import UsageProblem
+from callward.redaction import mask, number_at
 from callward.release import domains
 from callward.release.bounding import sensitivity
 from callward.release.domains import Domain
@@ -392,12 +393,12 @@ def load(path: Path) -> Release:
     try:
         text = toml.read(path).decode()
     except OSError as error:
-        raise UsageProblem(f"{path}: {error.strerror}") from None
+        raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageProblem(f"{path}: not UTF-8") from None
+        raise UsageProblem(f"{mask(str(path))}: not UTF-8") from None
     except toml.NotToml as error:
-        raise UsageProblem(f"{path}: {error}") from None
-    return parse(text, path.parent, path.name)
+        raise UsageProblem(f"{mask(str(path))}: {error}") from None
+    return parse(text, path.parent, mask(path.name))
 
 
 def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Release:
@@ -429,6 +430,8 @@ def parse(text: str, folder: Path = Path(), where: str = "declaration") -> Relea
 
 
 def _given(data: dict[str, Any], where: str) -> dict[str, Any]:
+    if (place := number_at(data)) is not None:
+        raise UsageProblem(f"{where}: {place}: this looks like a telephone number, and a declaration is published")
     if "folder" in data:
         raise UsageProblem(f"{where}: folder: is not known")
     return data

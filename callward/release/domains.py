@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from callward.columns import Column, few
 from callward.errors import UsageProblem
-from callward.redaction import looks_like_number
+from callward.redaction import mask, number_at
 from schemas import toml
 from schemas.release import DIMENSION_COLUMNS
 
@@ -92,7 +92,7 @@ def load(name: str, folder: Path | None = None) -> Domain:
     if name.endswith(".toml"):
         return _own((folder or Path()) / name)
     if name not in shipped():
-        raise UsageProblem(f"no public domain is called {name!r} (there are: {', '.join(shipped())})")
+        raise UsageProblem(f"no public domain is called {mask(name)!r} (there are: {', '.join(shipped())})")
     return _shipped(name)
 
 
@@ -105,12 +105,12 @@ def _own(path: Path) -> Domain:
     try:
         text = toml.read(path).decode()
     except OSError as error:
-        raise UsageProblem(f"domain file {path.name}: {error.strerror}") from None
+        raise UsageProblem(f"domain file {mask(path.name)}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageProblem(f"domain file {path.name}: not UTF-8") from None
+        raise UsageProblem(f"domain file {mask(path.name)}: not UTF-8") from None
     except toml.NotToml as error:
-        raise UsageProblem(f"domain file {path.name}: {error}") from None
-    return _parsed(text, f"domain file {path.name}")
+        raise UsageProblem(f"domain file {mask(path.name)}: {error}") from None
+    return _parsed(text, f"domain file {mask(path.name)}")
 
 
 def _parsed(text: str, where: str) -> Domain:
@@ -135,6 +135,8 @@ def _parsed(text: str, where: str) -> Domain:
 
 def _wrong(data: dict[str, Any]) -> str | None:
     """Return what is wrong with a domain's file, None where nothing is."""
+    if (place := number_at(data)) is not None:
+        return f"{place}: this looks like a telephone number, and a domain holds none"
     unknown = sorted(data.keys() - _KEYS)
     if unknown:
         return f"unknown key {unknown[0]} (known: {', '.join(sorted(_KEYS))})"
@@ -167,6 +169,4 @@ def _wrong_cells(cells: Any, other: Any) -> str | None:
         return f"labels are text of 1 to {_LONGEST} characters"
     if len(set(labels)) < len(labels) or len(set(codes)) < len(codes):
         return "a label or a code is there twice: each row must fall in one cell"
-    if any(map(looks_like_number, (*labels, *codes))):
-        return "a label or a code of seven digits looks like a telephone number: a domain holds none"
     return None

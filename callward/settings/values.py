@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
-from callward.redaction import looks_like_number
+from callward.redaction import number_at
 
 Item = TypeVar("Item")
 
@@ -57,26 +57,13 @@ def secret_place(place: str | None) -> str | None:
     return place
 
 
-# Keys whose values are never taken for names: addresses, places, secrets, and what is compared with records alone.
-_NO_NAMES: Final = frozenset(
-    {
-        *("addresses", "bootstrap", "endpoint", "flink_master", "listen", "metrics", "worker_pool"),
-        *(
-            "ca_file",
-            "certificate_file",
-            "checkpoint_uri",
-            "export_to",
-            "folder",
-            "format",
-            "jar",
-            "key_file",
-            "output",
-        ),
-        *("path", "roots", "signers", "uri", "url", "worker_command"),
-        *("digest", "key_password", "password", "password_hash", "username"),
-        *("codes", "declare", "java_options", "options"),
-    }
-)
+# Keys whose values are no names, and are not stored or shown as such.
+_ADDRESSES: Final = {"addresses", "bootstrap", "endpoint", "flink_master", "listen", "metrics", "uri", "url"}
+_FILES: Final = {"ca_file", "certificate_file", "checkpoint_uri", "export_to", "folder", "format", "jar"}
+_PLACES: Final = {"key_file", "output", "path", "roots", "signers", "worker_command", "worker_pool"}
+_SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
+_COMPARED: Final = {"codes", "declare", "java_options", "options"}  # with records alone, or for others to read
+_NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
 
 
 def repeated(items: Iterable[Item]) -> Item | None:
@@ -109,30 +96,21 @@ class Section(BaseModel):
     @classmethod
     def _without_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a name that looks like a number: names from settings are stored and shown."""
-        if info.field_name not in _NO_NAMES and any(map(_is_number, _texts(value))):
+        if info.field_name not in _NO_NAMES and number_at(_without_addresses(value)) is not None:
             raise ValueError(
                 "this looks like a phone number, and names are stored and shown in the clear: write another"
             )
         return value
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of a key, also those in lists and tables."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for pair in value.items() for part in pair for text in _texts(part))
-    elif isinstance(value, list):
-        yield from (text for item in value for text in _texts(item))
-
-
-def _is_number(text: str) -> bool:
-    """Return whether a text looks like a number; an internet address is none, as switches name trunks by it."""
+def _without_addresses(value: Any) -> Any:
+    """Return a value without its internet addresses, which are no numbers: switches name trunks by them."""
+    if isinstance(value, list):
+        return [_without_addresses(item) for item in value]
     try:
-        ip_address(text)
+        return "" if isinstance(value, str) and ip_address(value) else value
     except ValueError:
-        return looks_like_number(text)
-    return False
+        return value
 
 
 def nearest(word: str, words: Any) -> str:

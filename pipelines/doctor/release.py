@@ -6,6 +6,7 @@ from typing import Final
 
 from callward import database, extras
 from callward.errors import Problem, UsageProblem
+from callward.redaction import mask
 from callward.release import budget, declaration, preview
 from callward.release.declaration import Period, Release
 from callward.settings import Settings
@@ -36,7 +37,7 @@ def _wrong(settings: Settings) -> Iterator[Finding]:
         try:
             declaration.load(path)
         except UsageProblem as problem:
-            yield Finding(f"release {path.name}", WRONG, "; ".join(str(problem).splitlines()), _FIX)
+            yield Finding(f"release {mask(path.name)}", WRONG, "; ".join(str(problem).splitlines()), _FIX)
 
 
 def _looked_at(settings: Settings, release: Release) -> Iterator[Finding]:

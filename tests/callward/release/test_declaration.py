@@ -135,6 +135,21 @@ def test_text_that_is_no_declaration_is_refused(body: str) -> None:
         declaration.parse(body)
 
 
+@pytest.mark.parametrize("number", ["17195550178", "case5550178", "719_555_0178", "20201231"])
+def test_a_number_in_a_declaration_or_a_domain_is_refused_and_not_repeated(tmp_path: Path, number: str) -> None:
+    title = text().replace('title = "', f'title = "of {number} ', 1)
+    with pytest.raises(UsageProblem, match="title: this looks like a telephone number") as wrong:
+        declaration.parse(title)
+    assert number not in str(wrong.value)
+    domain = 'format_version = 1\nname = "own"\nversion = "1"\nsource = "a list"\ncolumns = ["codec"]\n[cells]\n'
+    for cells in (f'"{number}" = ["g711"]', f'G = ["{number}"]'):
+        path = tmp_path / "own.toml"
+        path.write_text(domain + cells)
+        with pytest.raises(UsageProblem, match="looks like a telephone number") as wrong:
+            domains.load("own.toml", tmp_path)
+        assert number not in str(wrong.value)
+
+
 def test_a_digest_changes_with_all_that_decides_a_figure_and_with_nothing_else() -> None:
     base = made()
     same = [made(title='"Another title"'), made(more="[expected]\ncalls_per_day = 5\nunits = 2\n")]

@@ -111,8 +111,8 @@ def arrivals(settings: Settings, source: Source, id_of: Callable[[str], str] = n
 def every_name(settings: Settings) -> Iterator[str]:
     """Yield the name below the landing folder of everything that lies there, in the clear."""
     for folder, folders, names in os.walk(settings.landing_path):
-        linked = [name for name in folders if Path(folder, name).is_symlink()]
-        yield from (_printable(str(Path(folder, name).relative_to(settings.landing_path))) for name in names + linked)
+        below = Path(folder).relative_to(settings.landing_path)
+        yield from (_printable(str(below / name)) for name in [*folders, *names])
 
 
 def _printable(name: str) -> str:

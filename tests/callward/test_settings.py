@@ -248,7 +248,8 @@ def test_no_name_in_the_settings_looks_like_a_number_and_no_sentence_repeats_one
 
 
 def test_a_trunk_may_be_an_internet_address_and_an_account_code_a_number(tmp_path: Path) -> None:
-    text = "[[trunks]]\nname = '203.0.113.250'\n[[accounts]]\nid = 'acct-1'\ncodes = ['17195550178']"
+    text = "[[trunks]]\nname = '203.0.113.250'\n[[accounts]]\nid = 'acct-1'\ncodes = ['17195550178']\n"
+    text += "[lake]\nuri = 's3://b-1/lake'\nrole = 'arn:aws:iam::123456789012:role/lake'"
     found = _load(tmp_path, text)
     assert (found.trunks[0].name, found.accounts[0].codes) == ("203.0.113.250", ["17195550178"])
 

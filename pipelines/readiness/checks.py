@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from callward import database
+from callward import database, extras
 from callward.errors import Problem, UsageProblem
 from callward.settings import EMBEDDED, Release, Settings, Source
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
@@ -37,6 +37,8 @@ Check = Callable[[Intake], Iterator[Finding]]
 def require(settings: Settings, sources: Sequence[Source], *, streaming: bool = False) -> None:
     """Raise Problem, UsageProblem for what stands wrong in the settings, with the first thing that is not ready."""
     intake = Intake(settings, sources, streaming)
+    if settings.database_file is None:
+        extras.require("pg8000")  # what is not installed is no fault of the settings
     for check, problem in CHECKS:
         for finding in guarded(check, intake):
             if finding.bad:

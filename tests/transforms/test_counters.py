@@ -12,6 +12,7 @@ from apache_beam.metrics import MetricsFilter
 from sqlalchemy import select
 
 from callward import database
+from callward.settings import FLINK
 from pipelines.engine import flink
 from schemas.tables import input_files, ledger_entries
 from tests.retention import call, feed
@@ -75,7 +76,7 @@ def test_a_wave_that_is_done_again_is_counted_once(workspace: Callable[..., Any]
 
 @pytest.mark.endurance
 def test_flink_shows_them(workspace: Callable[..., Any], pipelines: list[Any], flink_jar: Path) -> None:
-    site = workspace("generic", engine={"runner": flink.RUNNER, "workers": 1})
+    site = workspace("generic", engine={"runner": FLINK, "workers": 1})
     site.land("generic", "a.csv", feed(call(1), call(2), call(1)))
     site.night()
     assert counters(pipelines) == in_ledger(site) != {}

@@ -12,6 +12,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.portable_runner import PortableRunner
 
 from callward.errors import Problem
+from callward.settings import FLINK
 from pipelines import release as releasing
 from pipelines.engine import flink
 from pipelines.stream import supervisor
@@ -89,7 +90,7 @@ def _states(pardos: list[Any]) -> Iterator[str]:
             yield spec.protocol.urn
 
 
-ENGINE = {"runner": flink.RUNNER}
+ENGINE = {"runner": FLINK}
 
 
 def landed(workspace: Callable[..., Any], **changes: Any) -> Any:

@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 from sqlalchemy import ColumnElement, Table, select
 
 from callward import audit, database, query_errors
+from callward.answer_types import portable
 from callward.errors import Problem, UsageProblem
 from callward.keys.keys import Key, KeyProblem, open_source
 from callward.keys.register import KeyName, Keyring
@@ -146,7 +147,7 @@ def _bound(
 def _asked(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyRelation:
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-    return connection.sql(sql)
+    return portable(connection.sql(sql))
 
 
 @contextmanager

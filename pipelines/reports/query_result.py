@@ -29,8 +29,14 @@ def check_form(form: str) -> None:
 
 
 def write(answer: pa.RecordBatchReader, form: str) -> None:
-    """Write an answer to standard output, batch by batch."""
-    FORMS[form](answer)
+    """Write an answer to standard output, batch by batch. Raises UsageProblem for a time that text has no form for."""
+    try:
+        FORMS[form](answer)
+    except OverflowError:
+        raise UsageProblem(
+            "a date or time of the answer is not within the years 1 to 9999: turn it into text, such as "
+            "CAST(start AS VARCHAR)"
+        ) from None
     sys.stdout.flush()
 
 
@@ -57,30 +63,48 @@ def _json(answer: pa.RecordBatchReader) -> None:
     separator = "["
     for batch in answer:
         for row in _named(batch):
-            sys.stdout.write(f"{separator}\n {json.dumps(_finite(row), default=terminal.plain)}")
+            sys.stdout.write(f"{separator}\n {_as_json(row)}")
             separator = ","
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+def _as_json(value: Any) -> str:
+    return json.dumps(_finite(value), default=terminal.plain)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for NaN and infinity, however deep: JSON has neither."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(answer: pa.RecordBatchReader) -> None:
     names = csv_cells.safe(pa.array(answer.schema.names, pa.string())).to_pylist()
     schema = pa.schema(list(zip(names, (_text_type(field.type) for field in answer.schema), strict=True)))
-    with pa.BufferOutputStream() as head, pc_csv.CSVWriter(head, schema):
-        pass
-    sys.stdout.write(head.getvalue().to_pybytes().decode())
-    options = pc_csv.WriteOptions(include_header=False)
+    header = True
     for batch in answer:
+        _check_times(batch)
         texts = [csv_cells.safe(_as_text(column)) for column in batch.columns]
-        with pa.BufferOutputStream() as body:
-            pc_csv.write_csv(pa.RecordBatch.from_arrays(texts, schema=schema), body, options)
-            sys.stdout.write(body.getvalue().to_pybytes().decode())
+        _write_csv(pa.RecordBatch.from_arrays(texts, schema=schema), header=header)
+        header = False
+    if header:
+        _write_csv(schema.empty_table(), header=True)
+
+
+def _write_csv(rows: pa.RecordBatch | pa.Table, *, header: bool) -> None:
+    with pa.BufferOutputStream() as body:
+        pc_csv.write_csv(rows, body, pc_csv.WriteOptions(include_header=header))
+        sys.stdout.write(body.getvalue().to_pybytes().decode())
+
+
+def _check_times(batch: pa.RecordBatch) -> None:
+    """Raise OverflowError for dates and times that Python has none for: Arrow would write others."""
+    for column in batch.columns:
+        if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+            pc.min_max(column).as_py()
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
@@ -96,9 +120,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 def _as_text(column: pa.Array) -> pa.Array:
     """Return bytes in hex, nested values as JSON, words of a dictionary as plain ones; the rest as it is."""
     if pa.types.is_nested(column.type):
-        return pa.array(
-            [None if v is None else json.dumps(v, default=terminal.plain) for v in column.to_pylist()], pa.string()
-        )
+        return pa.array([None if value is None else _as_json(value) for value in column.to_pylist()], pa.string())
     if not _is_bytes(column.type):
         return column.cast(_text_type(column.type))
     lengths = pc.multiply(pc.fill_null(pc.binary_length(column), 0), 2)

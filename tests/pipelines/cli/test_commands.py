@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 import shutil
 import sqlite3
@@ -305,6 +306,49 @@ def test_values_keep_their_exact_form_in_json(run: Run, site: Any) -> None:
     sql = f"SELECT {exact}, 'nan'::DOUBLE AS nan, [1] AS many FROM range(3) t(n)"
     assert run("sql", "--role", "billing", "--json", sql).json == [
         {"money": "0.100000", "total": 3, "nan": None, "many": [1]}
+    ]
+
+
+_FAR = "date, timestamp, timestamp_s, timestamp_ms, timestamp_tz, date_array, timestamp_array, timestamptz_array"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "parquet", "arrow"])
+def test_every_type_of_the_engine_has_an_answer_in_every_format(
+    run: Run, site: Any, printed: Callable[..., bytes], form: str
+) -> None:
+    sql = f"SELECT * EXCLUDE ({_FAR}), '1 day'::INTERVAL AS lasted, union_value(a := 1) AS one FROM test_all_types()"
+    asked = ("--role", "billing", "--format", form, sql)
+    if form in ("parquet", "arrow"):
+        answer = io.BytesIO(printed(*asked))
+        table = pq.read_table(answer) if form == "parquet" else pa.ipc.open_stream(answer).read_all()
+        assert table["lasted"].to_pylist() == ["1 day"] * 3
+        return
+    ran = run("sql", *asked)
+    assert (ran.code, ran.out.count("1 day")) == (0, 3)
+    assert form != "json" or len(json.loads(ran.out, parse_constant=pytest.fail)) == 3
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+@pytest.mark.parametrize("far", ["'infinity'::DATE", "'-infinity'::TIMESTAMP", "['290000-01-01'::TIMESTAMPTZ]"])
+def test_times_beyond_the_calendar_are_said_in_one_sentence(run: Run, site: Any, form: str, far: str) -> None:
+    _sentence(run("sql", "--role", "billing", "--format", form, f"SELECT {far} AS far"), 2, r"CAST\(start AS VARCHAR\)")
+
+
+def test_no_value_loses_its_sign_its_zone_or_its_bits(run: Run, site: Any) -> None:
+    sql = """SELECT 340282366920938463463374607431768211455::UHUGEINT AS large, '12:00:00+02'::TIMETZ AS zoned,
+        '0101'::BIT AS bits, ['nan'::DOUBLE] AS many, {'a': '00:00:00.123456789'::TIME_NS} AS fine,
+        [1, 2]::INT[2] AS two, 1 AS same, 2 AS "a""b" """
+    assert run("sql", "--role", "billing", "--json", sql).json == [
+        {
+            "large": "340282366920938463463374607431768211455",
+            "zoned": "12:00:00+02",
+            "bits": "0101",
+            "many": [None],
+            "fine": {"a": "00:00:00.123456789"},
+            "two": [1, 2],
+            "same": 1,
+            'a"b': 2,
+        }
     ]
 
 

@@ -112,7 +112,7 @@ blocks = Table(
     Column("first", BigInteger, nullable=False),  # byte offsets in the decompressed file
     Column("last", BigInteger, nullable=False),
     Column("records", BigInteger),
-    Column("sha256", String(64)),
+    Column("digest", String(64)),
     required("run_id", 32),
     Column("committed_by", String(32)),
     Column("archive_file", String(96), index=True),

@@ -208,7 +208,7 @@ def all_that_is(site: Any) -> dict[str, Any]:
         "pending": _rows(_without_ways(site.pending()), names),
         "files": sorted((names[row.file_no], row.status, row.set_aside) for row in site._rows(input_files)),
         "blocks": sorted(
-            (names[b.file_no], b.first, b.last, b.records, b.sha256) for b in site._rows(blocks) if b.committed_by
+            (names[b.file_no], b.first, b.last, b.records, b.digest) for b in site._rows(blocks) if b.committed_by
         ),
     }
 

@@ -2,6 +2,8 @@
 
 import configparser
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,27 @@ def test_a_service_names_a_page_that_exists(path):
 def test_a_service_lets_no_memory_reach_a_disk(path):
     service = unit(path)["Service"]
     assert (service["LimitCORE"], service["MemorySwapMax"], service["UMask"]) == ("0", "0", "0077")
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
+def test_a_service_has_no_capability_and_only_the_calls_of_services(path):
+    service = unit(path)["Service"]
+    assert service["CapabilityBoundingSet"] == "" and service["NoNewPrivileges"] == "yes"
+    assert (service["SystemCallFilter"], service["SystemCallArchitectures"]) == ("@system-service", "native")
+
+
+def test_systemd_reads_the_units_without_a_complaint(tmp_path):
+    """As it is where callward is installed: the program and the user are there."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    for path in DEPLOY.glob("systemd/callward-*"):
+        text = path.read_text(encoding="utf-8").replace("/opt/callward/bin/callward", "/bin/true")
+        (tmp_path / path.name).write_text(text.replace("=callward\n", "=daemon\n"), encoding="utf-8")
+    units = sorted(map(str, tmp_path.iterdir()))
+    read = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
+    about_ours = [line for line in read.stderr.splitlines() if "callward" in line]
+    assert about_ours == [], read.stderr
 
 
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)

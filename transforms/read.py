@@ -1,6 +1,5 @@
 """Read: work → records as they came, with where each came from; and the sealed archive of what was read."""
 
-import hashlib
 import json
 from typing import Any, Final
 
@@ -41,16 +40,16 @@ def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | N
     raw = [records(block, declaration) for block in data]
     stored = _archived(pieces, data, files, facts) if archive else [(None, None)] * len(pieces)
     blocks = [
-        (piece["file_no"], piece["block"], len(array), _digest(block, place), *place)
+        (piece["file_no"], piece["block"], len(array), _digest(piece, block, place, files), *place)
         for piece, block, array, place in zip(pieces, data, raw, stored, strict=True)
     ]
     facts.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
     return _table(pieces, raw), facts
 
 
-def _digest(block: bytes, place: tuple[str | None, int | None]) -> str | None:
-    """SHA-256 of a block; none where its archived copy is kept, which the manifest has a hash of."""
-    return None if place[0] else hashlib.sha256(block).hexdigest()
+def _digest(piece: dict[str, Any], block: bytes, place: tuple[str | None, int | None], files: DataFiles) -> str | None:
+    """Return a keyed hash of a block; None where its archived copy is kept, which the manifest has a hash of."""
+    return None if place[0] else files.digest(archive_tenant(files, piece["source"]), block)
 
 
 def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:

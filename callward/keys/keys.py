@@ -7,10 +7,13 @@ name, so a blob that is moved to another row of the register does not open.
 
 import base64
 import binascii
+import grp
 import hashlib
 import os
+import pwd
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
@@ -162,13 +165,35 @@ def read_secret(path: Path, tag: bytes, what: str) -> bytes:
 
 
 def _check_mode(path: Path, found: os.stat_result, what: str) -> None:
+    """Raise KeyDenied for a file that is not ours alone, or that the system did not give to this process alone."""
+    mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode):
         raise KeyDenied(f"the {what} {path} is not a regular file")
-    if found.st_mode & 0o077:
-        mode = stat.S_IMODE(found.st_mode)
+    if _is_mounted_secret(found):
+        return
+    if mode & 0o077:
         raise KeyDenied(f"the {what} {path} has mode {mode:04o}; it must be 0600")
     if found.st_uid != os.geteuid():
         raise KeyDenied(f"the {what} {path} belongs to another user")
+
+
+def _is_mounted_secret(found: os.stat_result) -> bool:
+    """Return whether a file is as Kubernetes gives a Secret to a pod: root's, and for our group alone.
+
+    Its mode is 0440 or 0040 then. A group that other users of this system are in, too, does not count.
+    """
+    ours = found.st_gid in (os.getegid(), *os.getgroups())
+    read_by_group = stat.S_IMODE(found.st_mode) in (0o440, 0o040)
+    return found.st_uid == 0 and read_by_group and ours and not _others_in(found.st_gid)
+
+
+def _others_in(group: int) -> bool:
+    """Return whether users other than this process's are in a group, by the system's lists."""
+    users = {user.pw_name: user for user in pwd.getpwall()}
+    names = {name for name, user in users.items() if user.pw_gid == group}
+    with suppress(KeyError):  # a group that has no name here, such as a pod's
+        names |= set(grp.getgrgid(group).gr_mem)
+    return any(name not in users or users[name].pw_uid not in (0, os.geteuid()) for name in names)
 
 
 def _decode(path: Path, text: bytes, tag: bytes, what: str) -> bytes:

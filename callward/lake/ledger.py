@@ -54,7 +54,7 @@ BLOCKS = pa.schema(
         ("file_no", pa.int64()),
         ("block", pa.int32()),
         ("records", pa.int64()),
-        ("sha256", pa.string()),
+        ("digest", pa.string()),
         ("archive_file", pa.string()),
         ("archive_first", pa.int64()),
     ]
@@ -493,7 +493,7 @@ def _close_blocks(connection: Connection, run_id: str, tables: Sequence[pa.Table
         .values(
             committed_by=run_id,
             records=bindparam("b_records"),
-            sha256=bindparam("b_sha256"),
+            digest=bindparam("b_digest"),
             archive_file=bindparam("b_archive_file"),
             archive_first=bindparam("b_archive_first"),
         )
@@ -510,7 +510,7 @@ def _note_blocks(connection: Connection, tables: Sequence[pa.Table]) -> None:
         .where(blocks.c.file_no == bindparam("b_file_no"), blocks.c.block == bindparam("b_block"))
         .values(
             records=bindparam("b_records"),
-            sha256=bindparam("b_sha256"),
+            digest=bindparam("b_digest"),
             archive_file=bindparam("b_archive_file"),
             archive_first=bindparam("b_archive_first"),
         )

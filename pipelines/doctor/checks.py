@@ -3,6 +3,7 @@
 (A lake on an object store is tried with an empty object, which is removed again.)
 """
 
+import os
 import platform
 import shutil
 import stat
@@ -124,7 +125,9 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             yield Finding("folder", MISSING, f"no folder {folder}")
             continue
         mode = stat.S_IMODE(folder.stat().st_mode)
-        if mode & 0o077:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            yield Finding("folder", OK, f"{folder} is mounted read-only, as a Secret is")
+        elif mode & 0o077:
             yield Finding("folder", WRONG, f"{folder} has mode {mode:04o}", f"chmod 0700 {folder}")
         else:
             yield Finding("folder", OK, f"{folder} has mode {mode:04o}")

@@ -162,7 +162,7 @@ def upgrade() -> None:
         sa.Column("first", sa.BigInteger(), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("records", sa.BigInteger(), nullable=True),
-        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("digest", sa.String(length=64), nullable=True),
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("committed_by", sa.String(length=32), nullable=True),
         sa.Column("archive_file", sa.String(length=96), nullable=True),

@@ -1,7 +1,13 @@
 import copy
+import grp
 import os
 import pickle
+import pwd
+import shutil
 import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -161,3 +167,81 @@ def test_a_fingerprint_is_of_the_secret_alone_and_fits_a_tombstone():
 def test_minted_keys_differ():
     keys = [mint() for _ in range(100)]
     assert len({key.key_id for key in keys}) == len({key.secret for key in keys}) == 100
+
+
+# -- as Kubernetes gives them ------------------------------------------------------------------------------------------
+
+_POD_USER, _POD_GROUP = 61_234, 61_235  # of no user of this system
+
+
+@pytest.fixture
+def secret() -> Iterator[Path]:
+    """A root in a Secret's folder: links to `..data`, itself a link to a folder, in which the file is root's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes a file of another user's")
+    folder = Path(tempfile.mkdtemp())
+    written = folder / "..2026_03_05"
+    written.mkdir(mode=0o755)
+    create_local(written / "billing.root")
+    (folder / "..data").symlink_to(written.name)
+    (folder / "billing.root").symlink_to("..data/billing.root")
+    for place in (folder, written):
+        place.chmod(0o755)
+    yield folder / "billing.root"
+    shutil.rmtree(folder)
+
+
+def _as_user(user: int, group: int, groups: list[int], call: Callable[[], object]) -> str:
+    """Return what a call comes to in a process of another user's: "" or the name of its error."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = "no answer"
+        try:
+            os.setgroups(groups)
+            os.setgid(group)
+            os.setuid(user)
+            call()
+            answer = ""
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        finally:
+            os.write(writing, answer.encode())
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        answer = file.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o040])
+def test_a_secret_that_the_pods_group_alone_reads_is_opened(secret: Path, mode: int) -> None:
+    os.chown(secret.resolve(), 0, _POD_GROUP)
+    secret.resolve().chmod(mode)
+    for group, groups in ((_POD_USER, [_POD_GROUP]), (_POD_GROUP, [])):
+        assert _as_user(_POD_USER, group, groups, lambda: open_source(local_uri(secret))) == ""
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o660, 0o460, 0o441, 0o450])
+def test_a_secret_that_others_touch_too_is_denied(secret: Path, mode: int) -> None:
+    os.chown(secret.resolve(), 0, _POD_GROUP)
+    secret.resolve().chmod(mode)
+    told = _as_user(_POD_USER, _POD_USER, [_POD_GROUP], lambda: open_source(local_uri(secret)))
+    assert told.startswith("KeyDenied") and f"mode {mode:04o}" in told
+
+
+def test_a_secret_of_a_group_with_other_members_is_denied(secret: Path) -> None:
+    """Whoever is in the group reads the file, too."""
+    shared = next(user for user in pwd.getpwall() if user.pw_uid not in (0, _POD_USER))
+    os.chown(secret.resolve(), 0, shared.pw_gid)
+    secret.resolve().chmod(0o440)
+    told = _as_user(_POD_USER, _POD_USER, [shared.pw_gid], lambda: open_source(local_uri(secret)))
+    assert told.startswith("KeyDenied") and grp.getgrgid(shared.pw_gid)
+
+
+def test_a_secret_of_another_users_is_denied(secret: Path) -> None:
+    os.chown(secret.resolve(), _POD_USER + 7, _POD_GROUP)
+    secret.resolve().chmod(0o440)
+    told = _as_user(_POD_USER, _POD_USER, [_POD_GROUP], lambda: open_source(local_uri(secret)))
+    assert told.startswith("KeyDenied")

@@ -26,15 +26,15 @@ def _portable(kind: DuckDBPyType) -> str:
     """Return the type, as SQL writes it, that an answer gives instead of one, or itself."""
     if kind.id in _AS_TEXT:
         return "VARCHAR"
-    if kind.id in ("list", "array"):  # Parquet spoils arrays that have nulls beside them
-        return f"{_portable(kind.children[0][1])}[]"
+    if kind.id not in ("list", "array", "map", "struct"):
+        return str(kind)
+    inner = [(name, _portable(child)) for name, child in kind.children if isinstance(child, DuckDBPyType)]
     if kind.id == "map":
-        return f"MAP({', '.join(_portable(inner) for _, inner in kind.children)})"
+        return f"MAP({', '.join(child for _, child in inner)})"
     if kind.id == "struct":
-        named = all(name for name, _ in kind.children) and kind.children
-        fields = (f"{_quoted(name)} {_portable(inner)}" for name, inner in kind.children)
-        return f"STRUCT({', '.join(fields)})" if named else "VARCHAR"
-    return str(kind)
+        fields = ", ".join(f"{_quoted(name)} {child}" for name, child in inner)
+        return f"STRUCT({fields})" if inner and all(name for name, _ in inner) else "VARCHAR"
+    return f"{inner[0][1]}[]"  # of an array too: Parquet spoils those that have nulls beside them
 
 
 def _quoted(name: str) -> str:

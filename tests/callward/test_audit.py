@@ -90,3 +90,14 @@ def test_a_cut_tail_is_seen_by_the_heads_that_runs_kept(workspace: Callable[...,
 def test_newest_are_in_order_and_limited(logged: Settings) -> None:
     rows = audit.newest(logged, 4)
     assert [row.seq for row in rows] == list(range(_length(logged) - 3, _length(logged) + 1))
+
+
+@pytest.mark.parametrize("number", ["+44 20 7946 0958", "case5550178", "719_555_0178"])
+def test_no_entry_holds_a_number_whoever_writes_it(workspace: Callable[..., Any], number: str) -> None:
+    settings = workspace("asterisk").settings
+    audit.record(settings, [Entry("billing", "sql", f"of {number}", number)])
+    with database.reading(settings) as connection:
+        audit.verify(connection)
+        row = connection.execute(select(audit_log).order_by(audit_log.c.seq.desc())).first()
+    assert row is not None
+    assert not any(character.isdigit() for character in row.subject + row.reason)

@@ -54,6 +54,15 @@ def test_every_option_that_takes_text_is_checked_or_named_here() -> None:
     assert not unchecked & {("sql", "--role"), ("keys approver add", "name"), ("keys approver new", "name")}
 
 
+def test_every_checked_option_refuses_a_number_and_repeats_none(run: Run) -> None:
+    checked = [(path, p.opts[0]) for path, p in TEXTS if getattr(p.callback, "__wrapped__", None) is in_words]
+    for at, (path, option) in enumerate(checked):
+        number = NUMBERS[at % len(NUMBERS)]
+        ran = run(*path.split(), *([option] if option.startswith("-") else []), number)
+        assert (ran.code, ran.out) == (2, ""), (path, option, ran)
+        assert "looks like a telephone number" in ran.err and _digits(number) not in _digits(ran.err), (path, option)
+
+
 def _digits(text: str) -> str:
     return "".join(c for c in text if c.isdecimal())
 

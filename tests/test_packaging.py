@@ -176,7 +176,7 @@ def test_tests_run_with_the_versions_that_are_installed_elsewhere():
 def test_make_and_the_image_install_from_a_lock_file():
     image = ROOT.joinpath("deploy/kubernetes/Dockerfile.callward").read_text()
     makefile = ROOT.joinpath("Makefile").read_text()
-    (python,) = re.findall(r"^FROM python:(3\.\d+)", image, re.MULTILINE)
+    (python,) = re.findall(r"^ARG BASE=python:(3\.\d+)", image, re.MULTILINE)
     assert f"requirements/py{python.replace('.', '')}.txt" in image
     for text in (image, makefile):
         installs = re.findall(r"(?:pip|\(PIP\)) install (.*)", text)

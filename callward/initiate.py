@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from callward import audit, database
+from callward import audit, database, runs, workspace_id
 from callward.errors import UsageProblem
 from callward.keys import roots, signing
 from callward.keys.keys import KeyProblem, create_local, open_source
@@ -32,25 +32,35 @@ def init(folder: Path, settings: Settings, *, dry_run: bool = False) -> Settings
     old = os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        create(folder / FILE_NAME, render(settings).encode())
+        named = settings.model_copy(update={"workspace_id": settings.workspace_id or runs.new_id()})
+        create(folder / FILE_NAME, render(named).encode())
         written = load(folder / FILE_NAME)
-        make_folders(written)
-        database.upgrade(written)
-        _make_keys(written)
+        _make(written)
     finally:
         os.umask(old)
     return written
 
 
-def upgrade(settings: Settings) -> None:
-    """Bring an existing workspace's database to this version, and make the folders, roots and signing keys it lacks."""
+def upgrade(settings: Settings, *, lost: bool = False) -> None:
+    """Bring an existing workspace's database to this version, and make the folders, roots and signing keys it lacks.
+
+    Raises WorkspaceProblem where the database is empty beside a lake or exports, unless it is `lost` for good, and
+    where it is another workspace's.
+    """
     old = os.umask(0o077)
     try:
-        make_folders(settings)
-        database.upgrade(settings)
-        _make_keys(settings)
+        _make(settings, lost=lost)
     finally:
         os.umask(old)
+
+
+def _make(settings: Settings, *, lost: bool = False) -> None:
+    make_folders(settings)
+    if not lost:
+        workspace_id.check_before_upgrade(settings)
+    database.upgrade(settings)
+    workspace_id.claim(settings, lost=lost)
+    _make_keys(settings)
 
 
 def next_steps(settings: Settings) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pyarrow as pa
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from callward import database, runs
+from callward import database, runs, workspace_id
 from callward.disposal import record
 from callward.disposal.record import UNDER_WAY, Status
 from callward.errors import Problem
@@ -74,7 +74,7 @@ def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = l
 
     Raises Problem when another compaction is at work.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     compacted = Compacted(dry_run)
     if dry_run:
         compacted.merged = [merge.summary() for merge in planned(settings, (*_VIEWS, "suspense"))]

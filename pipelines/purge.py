@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from callward import database, runs
+from callward import database, runs, workspace_id
 from callward.disposal import completion, record
 from callward.disposal import purge as purge_disposal
 from callward.disposal.purge import PurgeParticulars, Written
@@ -71,7 +71,7 @@ def purge(
     `candidates` (tenant → policy) are tried in a dry run only. Raises UsageProblem for a day to come, Problem where
     the holds cannot be read or the lake is not as the manifest says: then nothing is purged.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     today = today or database.now().date()
     _check_days(settings, as_of, today)
     if dry_run:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import delete, insert, select
 
-from callward import database
+from callward import database, workspace_id
 from callward.disposal.derived import rows_digest
 from callward.errors import UsageProblem
 from callward.lake import ledger
@@ -101,7 +101,7 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     With `write` the recomputed rows take the place of those that are there. A night that commits meanwhile is waited
     for by computing again. Raises Problem when that does not end.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     return retry_on_conflict(
         lambda attempt: _rebuilt(settings, open_files(settings, ROLE, reason), write),
         sentence="nights commit faster than the derived tables can be computed again; try when none runs",

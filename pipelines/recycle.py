@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from callward import database, runs
+from callward import database, runs, workspace_id
 from callward.errors import Problem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
@@ -71,7 +71,7 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
             "CONFLICT and PARTIAL are not recycled: a later version or the missing piece resolves them by itself"
         )
     sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
-    database.check_version(settings)
+    workspace_id.check(settings)
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
         files = open_files(settings, ROLE, "recycle", run_id, time.strftime("%Y-%m", time.gmtime()))
         records = list_open(settings, wanted, sources)

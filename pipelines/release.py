@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import Connection, func, select
 
-from callward import database, extras, runs
+from callward import database, extras, runs, workspace_id
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import exports
@@ -196,7 +196,7 @@ def plan(settings: Settings, name: str, period: str, *, correct: bool = False) -
 
 def _checked(settings: Settings, name: str, period: str, correct: bool) -> tuple[Release, Period]:
     """Return what is asked for. Raises UsageProblem for what is not declared or may not run."""
-    database.check_version(settings)
+    workspace_id.check(settings)
     release = named(settings, name)
     span = Period.parse(release.grain, period)
     with database.reading(settings) as connection:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
-from callward import csv_cells, database, runs
+from callward import csv_cells, database, runs, workspace_id
 from callward.columns import flat, has_value, set_column
 from callward.disposal import completion
 from callward.disposal import erasure as erasure_disposal
@@ -97,7 +97,7 @@ def ask(
     settings: Settings, asked: NewRequest, whom: Selector, hand: Handler, today: date, *, dry_run: bool
 ) -> RequestReport:
     """Record a request and answer it at once, if the identity was verified; what became of it, without a number."""
-    database.check_version(settings)
+    workspace_id.check(settings)
     wants = dict(asked.wants or {})
     _check_wants(settings, asked.tenant, asked.kind, wants)
     request = request_register.received(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, func, select
 
-from callward import audit, database, runs
+from callward import audit, database, runs, workspace_id
 from callward.disposal import tenant_keys
 from callward.disposal.record import Status
 from callward.errors import Problem, UsageProblem
@@ -71,7 +71,7 @@ def return_data(
 
     A registered person answers for it. Nothing is changed in the lake. Raises Problem where the holds cannot be read.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     _check_tenant(settings, tenant)
     public = data_return.public_key(recipient)
     if dry_run:
@@ -240,7 +240,7 @@ def close(
     Refuses while a hold is open, while floors stand (unless they are to be kept), while requests wait. Killed
     anywhere it is just run again, by either of them.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     closing.check_known(settings, tenant)
     with database.reading(settings) as connection:
         governed = policy_register.in_force(settings, connection)[tenant]

@@ -5,11 +5,12 @@ Nothing printed here steers a terminal: control characters and those that turn t
 
 import datetime as dt
 import json
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -25,8 +26,9 @@ Progress = Callable[[str], None]
 
 
 def say(line: str) -> None:
-    """Write a line, or several, to standard error."""
-    print(clean(line), file=sys.stderr, flush=True)
+    """Write a line, or several, to standard error; what cannot be written stops nothing."""
+    with suppress(OSError):
+        print(clean(line), file=sys.stderr, flush=True)
 
 
 def clean(text: str) -> str:
@@ -34,10 +36,15 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else _UNKNOWN for c in text)
 
 
+def leave_output() -> None:
+    """Let what waits for a standard output that takes nothing go nowhere: Python would complain when it flushes."""
+    with suppress(OSError, ValueError):  # a test's has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def document(value: Any) -> None:
     """Write one JSON document to standard output."""
-    json.dump(value, sys.stdout, indent=1, default=plain)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(value, indent=1, default=plain) + "\n")
 
 
 def plain(value: Any) -> Any:

@@ -45,6 +45,13 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, default=0)
 
 
+workspace = Table(
+    "workspace",
+    METADATA,
+    required("workspace_id", 32, primary_key=True),  # one row: also in settings, lake and exports
+    Column("created_at", DateTime, nullable=False),
+)
+
 runs = Table(
     "runs",
     METADATA,

@@ -24,6 +24,7 @@ from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
+from callward.storage.store import MARK
 from callward.template import render
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from pipelines.nightly import Night, nightly
@@ -215,6 +216,8 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
     def make(*sources: str | Source, **changes: Any) -> Site:
         folder = tmp_path_factory.mktemp("site") / "workspace"
         shutil.copytree(_first_site, folder, copy_function=shutil.copyfile)
+        if "database" in changes:
+            (folder / "lake" / MARK).unlink()  # a new database makes a new workspace
         for root in (folder / "keys").iterdir():
             os.chmod(root, 0o600)
         named = [source(item) if isinstance(item, str) else item for item in sources]

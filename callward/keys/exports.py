@@ -32,7 +32,7 @@ from callward.storage.store import TRANSIT, Store
 from schemas.release import LOST, PUBLISHED, release_charges, releases
 from schemas.retention import certificates, holds, root_copies
 from schemas.retention import roots as epochs
-from schemas.tables import audit_log, keys, lake_files
+from schemas.tables import audit_log, keys, lake_files, workspace
 from schemas.views import with_sidecars
 
 FORMAT_VERSION: Final = 1
@@ -95,6 +95,7 @@ def _body(connection: Connection, reason: str) -> dict[str, Any]:
     seq, head = audit.head(connection)
     return {
         "format_version": FORMAT_VERSION,
+        "workspace_id": connection.execute(select(workspace.c.workspace_id)).scalar(),
         "created_at": database.now().isoformat(),
         "reason": reason,
         "audit": {"seq": seq, "hash": head},
@@ -163,6 +164,15 @@ def newest(settings: Settings) -> dict[str, Any] | None:
     for path in list_exports(settings.register_path):
         body: dict[str, Any] = _parsed(path)["body"]
         return body
+    return None
+
+
+def newest_workspace_id(settings: Settings) -> str | None:
+    """Return the workspace's id in the newest export of both places; None where there is none."""
+    folders = [settings.register_path, *([settings.export_path] if settings.export_path else [])]
+    for path in (path for folder in folders for path in list_exports(folder)):
+        found: str | None = _parsed(path)["body"].get("workspace_id")
+        return found
     return None
 
 
@@ -313,6 +323,9 @@ def _read_back(row: dict[str, Any]) -> dict[str, Any]:
 
 def _check_fits(connection: Connection, body: dict[str, Any]) -> None:
     """Raise Problem for an export that is older than the database, or is not of its history."""
+    ours, theirs = connection.execute(select(workspace.c.workspace_id)).scalar(), body["workspace_id"]
+    if ours != theirs:
+        raise Problem(f"this export is of the workspace {theirs}, and the database of {ours}")
     here = {row.key_id: row for row in connection.execute(select(keys))}
     there = {row["key_id"]: row for row in body["keys"]}
     for key_id, row in here.items():

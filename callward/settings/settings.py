@@ -23,6 +23,12 @@ class Settings(Section):
     path: Path = Field(exclude=True)
     digest: str = Field(default="", exclude=True)
     format_version: Literal[1] = Field(default=1, description="Version of this file's format.")
+    workspace_id: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]{14}$",
+        description="This workspace, as 'callward init' named it. Database, lake and exports have the same id; "
+        "another's are refused.",
+    )
     lake: Lake = Field(default=Lake(), description="The encrypted data files.")
     database: Database = Field(default=Database(), description="Registers and derived tables.")
     landing: Landing = Field(default=Landing(), description="Where files arrive.")

@@ -29,6 +29,7 @@ from callward.errors import Problem
 from callward.settings import Lake, Settings
 from callward.storage.durable import Bytes, sync_folder, write_sealed
 
+MARK: Final = "workspace.id"  # at the lake's root: whose it is; `list` passes it by
 TRANSIT: Final = "transit"  # below the lake's root: batches in flight
 # What an object store does with a file that was removed.
 NO_VERSIONS, VERSIONS, SUSPENDED = "none are kept", "kept", "not kept any more, but those of before may be there"
@@ -149,7 +150,10 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, folder: str = "") -> Iterator[Stored]:
-        """Yield every file at any depth below a folder of the lake, in no order; none where there is no such folder."""
+        """Yield every file at any depth below a folder of the lake, in no order; none where there is no such folder.
+
+        MARK is none of them.
+        """
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
@@ -258,6 +262,8 @@ class _Folder(Store):
         for place, _, names in os.walk(self._root / folder):
             below = Path(place).relative_to(self._root)
             for name in names:
+                if (below / name).as_posix() == MARK:
+                    continue
                 with suppress(FileNotFoundError):  # it went away meanwhile
                     status = Path(place, name).lstat()
                     yield Stored((below / name).as_posix(), status.st_size, status.st_mtime)
@@ -341,7 +347,7 @@ class _Bucket(Store):
             self._check_bucket()
         cut = len(self._base) + 1
         for info in infos:
-            if info.type == pafs.FileType.File:
+            if info.type == pafs.FileType.File and info.path[cut:] != MARK:
                 yield Stored(info.path[cut:], info.size, _seconds(info.mtime))
 
     def prepare(self) -> None:

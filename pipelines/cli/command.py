@@ -6,7 +6,6 @@ documents too where --json is given: {error, code, hint}.
 
 import inspect
 import io
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -74,11 +73,13 @@ def printing(function: Callable[..., Result | None]) -> Callable[..., None]:
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if name != "return" and is_dataclass(hint)}
 
     def run(**given: Any) -> None:
+        changes = given.get("dry_run") is False
         values = {name: given.pop(name) for name in list(given) if name in hints}
         options = {name: group(**{f.name: given[f.name] for f in fields(group)}) for name, group in groups.items()}
         result = function(**values, **options)
         if result is not None:
-            finish(result, any(isinstance(group, Printed) and group.as_json for group in options.values()))
+            as_json = any(isinstance(group, Printed) and group.as_json for group in options.values())
+            finish(result, as_json, committed=changes)
 
     run.__doc__, run.__name__ = function.__doc__, function.__name__
     run.__signature__ = inspect.Signature(_parameters(function, hints, groups))  # type: ignore[attr-defined]
@@ -129,16 +130,43 @@ def _of_group(group: Any) -> list[inspect.Parameter]:
     ]
 
 
-def finish(result: Result, as_json: bool) -> None:
-    """Print a result and raise typer.Exit with its exit code, if it is not 0."""
+def finish(result: Result, as_json: bool, *, committed: bool = False) -> None:
+    """Print a result and raise typer.Exit with its exit code, if it is not 0.
+
+    Whatever fails while what was `committed` is printed changes no exit code: a scheduler would run it again.
+    """
+    try:
+        _print(result, as_json)
+    except Exception as error:
+        if not committed:
+            raise
+        _say_unprinted(error, as_json)
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _print(result: Result, as_json: bool) -> None:
     if as_json:
         result.print_document()
+        sys.stdout.flush()
     else:
         terminal.show(*result.render())
         for sentence in result.warnings():
             terminal.say(sentence)
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
+
+
+def _say_unprinted(error: Exception, as_json: bool) -> None:
+    """Say that what was done is done, and leave nothing in a standard output that takes nothing more."""
+    if isinstance(error, OSError):
+        if not isinstance(error, BrokenPipeError):
+            terminal.say(f"callward: it is done, and could not be printed: {Failure.of(error).error}")
+        terminal.leave_output()
+        return
+    failure = Failure.of(error)
+    failure = replace(failure, error=f"it is done, and could not be printed: {failure.error}")
+    terminal.say(*map(str, failure.render()))
+    if as_json:
+        terminal.document(failure.to_dict())
 
 
 def run_words(app: Callable[..., Any], words: Sequence[str]) -> int:
@@ -164,7 +192,7 @@ def fail(error: Exception, as_json: bool, words: Sequence[str] = ()) -> int:
     Never a traceback, and never a number that stands among the words.
     """
     if isinstance(error, BrokenPipeError):  # whoever read us has seen enough; Python would complain when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.leave_output()
         return 1
     failure = _without_words(Failure.of(error), words)
     if is_usage(error):

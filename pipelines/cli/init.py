@@ -23,6 +23,13 @@ def init(
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Bring an existing workspace's database and folders to this version.")
     ] = False,
+    lost_database: Annotated[
+        bool,
+        typer.Option(
+            "--lost-database",
+            help="With --upgrade: make an empty database beside a lake, as the old one is lost and no backup is left.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
 ) -> Result:
     """Make a workspace: callward.toml, landing folders, key roots, database."""
@@ -32,7 +39,7 @@ def init(
     if upgrade:
         settings = load(folder)
         if not dry_run:
-            initiate.upgrade(settings)
+            initiate.upgrade(settings, lost=lost_database)
         return WorkspaceMade(str(settings.path), dry_run, ["callward doctor"], upgraded=True)
     settings = initiate.init(folder, _wanted(folder, demo), dry_run=dry_run)
     return WorkspaceMade(str(settings.path), dry_run, initiate.next_steps(settings))

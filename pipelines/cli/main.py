@@ -80,6 +80,7 @@ def main() -> None:
 
 def run() -> int:
     """One command, to its exit code: every error is one sentence, never a traceback."""
+    _open_closed()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
     warnings.filterwarnings("ignore")
@@ -91,6 +92,13 @@ def run() -> int:
         return code
     except Exception as error:
         return fail(error, wants_json(sys.argv[1:]), sys.argv[1:])
+
+
+def _open_closed() -> None:
+    """Give standard streams that whoever started us has closed to nobody: a file of ours would take their place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (as long as the process)
 
 
 def _interrupt(*_: object) -> None:

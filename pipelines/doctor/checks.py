@@ -28,8 +28,9 @@ from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
+from pipelines.doctor import who
 from pipelines.readiness import roots
-from pipelines.readiness.checks import CHECKS, Intake
+from pipelines.readiness.checks import CHECKS, Intake, registers, workspace
 from pipelines.readiness.finding import MISSING, NOTE, OK, WARNING, WRONG, Finding, folder_finding, guarded
 from pipelines.reports import keys as keys_report
 from schemas.retention_classes import CLASSES
@@ -56,10 +57,26 @@ def examine(config: str | None) -> list[Finding]:
             ),
             *installation,
         ]
+    first = Finding("settings", OK, str(settings.path))
+    if (role := who.person(settings)) is not None:
+        return [first, *_of_person(settings, role), *installation]
     intake = Intake(settings, settings.sources, streaming=bool(settings.kafka.topics))
     ready = [finding for check, _ in CHECKS for finding in guarded(check, intake)]
     looked_at = [finding for check in _CHECKS for finding in guarded(check, settings)]
-    return [Finding("settings", OK, str(settings.path)), *ready, *looked_at, *installation]
+    return [first, *ready, *looked_at, *installation]
+
+
+def _of_person(settings: Settings, role: str) -> Iterator[Finding]:
+    """Look at what a person needs, and may fix or ask for."""
+    yield Finding("role", OK, f"{role}; what only the services need and may fix is not looked at")
+    yield from roots.opened(settings, who.theirs(settings))
+    intake = Intake(settings, ())
+    for check in (registers, workspace):
+        yield from guarded(check, intake)
+    if settings.lake.is_local:
+        fix = "have its owner let you (docs/access.md), or fix lake.uri"
+        yield folder_finding("lake", settings.lake_path, fix, "cannot be read", writes=False)
+    yield from guarded(_memory, settings)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------

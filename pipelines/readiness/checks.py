@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from callward import database, extras
+from callward import database, extras, workspace_id
 from callward.errors import Problem, UsageProblem
 from callward.settings import EMBEDDED, Release, Settings, Source
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
@@ -158,6 +158,23 @@ def registers(intake: Intake) -> Iterator[Finding]:
     yield Finding("database", OK, f"{database.describe(intake.settings)}, at this version")
 
 
+def workspace(intake: Intake) -> Iterator[Finding]:
+    """Check that settings, database, lake and exports are of one workspace."""
+    settings = intake.settings
+    try:
+        found = workspace_id.check(settings)
+    except workspace_id.WorkspaceProblem as problem:
+        yield Finding("workspace", WRONG, str(problem), problem.hint or "")
+        return
+    except Problem:
+        return  # the check of the database, or of the lake, says why
+    if settings.workspace_id is None:
+        fix = f'write workspace_id = "{found}" at its top, so that no other database is taken for this one'
+        yield Finding("workspace", NOTE, f"{settings.path.name} does not name it", fix)
+    else:
+        yield Finding("workspace", OK, f"{found}, in settings, database, lake and exports")
+
+
 def key_roots(intake: Intake) -> Iterator[Finding]:
     """Check the roots of what a night writes."""
     yield from roots.opened(intake.settings, roots.TAKING_IN)
@@ -174,6 +191,7 @@ CHECKS: Final[Sequence[tuple[Check, type[Problem]]]] = (
     (declarations, UsageProblem),
     (beam_options, UsageProblem),
     (registers, Problem),
+    (workspace, Problem),
     (key_roots, Problem),
     (landing, Problem),
     (lake, Problem),

@@ -25,7 +25,7 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from callward import database
+from callward import workspace_id
 from callward.error_text import error_text
 from callward.errors import Problem, UsageProblem
 from callward.ingest import segments
@@ -96,7 +96,7 @@ def receive(
 
     Raises UsageProblem where the settings name no sender, or one whose source cannot be pushed.
     """
-    database.check_version(settings)
+    workspace_id.check(settings)
     if dry_run:
         receiver = _Receiver(settings, progress)
         return ReceivePlan(True, settings.receive.listen, receiver.sources)

@@ -11,6 +11,12 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_table(
+        "workspace",
+        sa.Column("workspace_id", sa.String(length=32), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("workspace_id", name=op.f("pk_workspace")),
+    )
+    op.create_table(
         "analytics_cells",
         sa.Column("release_id", sa.String(length=32), nullable=False),
         sa.Column("cell", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -646,3 +652,4 @@ def downgrade() -> None:
     op.drop_table("assurance_account_daily")
     op.drop_table("approvals")
     op.drop_table("analytics_cells")
+    op.drop_table("workspace")

@@ -1,6 +1,8 @@
 """Commands of the command line: option groups, printed results, and errors as documents."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from callward.errors import Problem, UsageProblem
-from pipelines.cli.command import GroupedHelp, command, fail, wants_json
+from pipelines.cli.command import GroupedHelp, command, fail, finish, wants_json
 from pipelines.cli.options import Approver, Changing, Printed
 from pipelines.results import Part, Result, Rows
 from tests.typed import Run, typing
@@ -120,3 +122,48 @@ def test_wrong_usage_is_a_document_too(run: Run, tmp_path: Path) -> None:
     assert (ran.code, ran.json["code"], ran.json["hint"]) == (2, "usage", "callward doctor --help")
     ran = run("sql", "SELECT 1", "--role", "billing", "--json", "--config", tmp_path / "none.toml")
     assert (ran.code, ran.json["code"]) == (2, "usage") and ran.json["error"] in ran.err
+
+
+@dataclass(frozen=True)
+class Unprintable(Result):
+    """What a run committed, with a value that nothing can print."""
+
+    rows: Any
+
+    @property
+    def exit_code(self) -> int:
+        return 3
+
+    def render(self) -> Iterator[str]:
+        yield f"{self.rows:,d}"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_fails_while_printing_changes_no_exit_code_of_what_was_committed(
+    capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """For a program it is a document all the same; what changed nothing has failed when it could not be shown."""
+    result = Unprintable({("not", "a key"): 1})
+    with pytest.raises(typer.Exit) as ended:
+        finish(result, as_json, committed=True)
+    assert ended.value.exit_code == 3
+    printed = capsys.readouterr()
+    assert printed.err.startswith("callward: it is done, and could not be printed: a defect (TypeError")
+    assert bool(printed.out) == as_json
+    if as_json:
+        assert json.loads(printed.out)["error"] in printed.err
+    with pytest.raises(TypeError):
+        finish(result, as_json)
+
+
+@pytest.mark.parametrize(("words", "code"), [(("compact",), 0), (("compact", "--dry-run"), 1), (("audit", "list"), 1)])
+def test_a_full_disk_behind_the_output_is_no_failure_of_what_was_committed(
+    words: tuple[str, ...], code: int, workspace: Any
+) -> None:
+    """The command in a process of its own: Python flushes once more at its end."""
+    site = workspace("generic")
+    program = [sys.executable, "-m", "pipelines.cli.main", *words, "--config", str(site.folder)]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.count("\n") == 1 and "No space left on device" in ended.stderr

@@ -207,8 +207,9 @@ def fail(error: Exception, as_json: bool, words: Sequence[str] = ()) -> int:
 
 
 def _without_words(failure: Failure, words: Sequence[str]) -> Failure:
-    """Return a failure that repeats no number of the words: a file may be named for one."""
-    hidden = {part for word in words if looks_like_number(word) for part in (word, *Path(word).parts)}
+    """Return a failure that repeats no number of the words: a file may be named for one, or an integer be one."""
+    numbers = [word for word in words if looks_like_number(word)]
+    hidden = {part for word in numbers for part in (word, *Path(word).parts, "".join(filter(str.isdecimal, word)))}
     error, hint = failure.error, failure.hint
     for part in sorted(filter(looks_like_number, hidden), key=len, reverse=True):
         error, hint = error.replace(part, mask(part)), hint and hint.replace(part, mask(part))

@@ -13,6 +13,7 @@ from callward.errors import UsageProblem
 from callward.keys import approvers, exports, rotation, signing
 from callward.keys.exports import Restored
 from callward.keys.roots import ACTIVE, DESTROYED, registered
+from callward.redaction import mask
 from callward.settings import KEY_DOMAINS, Settings, nearest
 from pipelines import terminal
 from pipelines.results import Part, Result, Rows
@@ -342,7 +343,7 @@ class KeyFileMade(Result):
         yield self.public
 
     def warnings(self) -> Iterator[str]:
-        yield f"{self.file} is made; the custodian: callward keys approver add {self.name} --public {self.public}"
+        yield f"{mask(self.file)} is made; the custodian: callward keys approver add {self.name} --public {self.public}"
 
 
 @dataclass(frozen=True)
@@ -371,7 +372,7 @@ def make_key_file(name: str, file: Path, *, dry_run: bool) -> KeyFileMade | Trie
     """Make a person's key file, which must be new. Raises UsageProblem for what is no name, FileExistsError."""
     approvers.check_name(name)
     if dry_run:
-        return Tried(f"{file} would be made")
+        return Tried(f"{mask(str(file))} would be made")
     return KeyFileMade(name, str(file), signing.create(file).hex())
 
 

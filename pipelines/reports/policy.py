@@ -8,6 +8,7 @@ from typing import Any
 
 from callward import database
 from callward.errors import UsageProblem
+from callward.redaction import mask
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policy, PolicyVersion
 from callward.retention.purge import safety_check
@@ -34,7 +35,7 @@ class Linted(Result):
     notes: Sequence[str]
 
     def render(self) -> Iterator[Part]:
-        yield f"{self.file}: {self.name} is sound; {terminal.count(self.classes, 'class', 'classes')}"
+        yield f"{mask(str(self.file))}: {self.name} is sound; {terminal.count(self.classes, 'class', 'classes')}"
         yield from (f"note: {note}" for note in self.notes)
 
 
@@ -216,7 +217,7 @@ class Proposed(Result):
         yield f"{self.tenant}: {self.name} {how} as version {self.version}, digest {self.digest}"
         yield from (f"note: {note}" for note in self.notes)
         if not self.dry_run:
-            yield f"its effect: callward purge --as-of DATE --policy {self.file} --dry-run"
+            yield f"its effect: callward purge --as-of DATE --policy {mask(str(self.file))} --dry-run"
             activate = f"callward policy activate --tenant {self.tenant} --version {self.version} ..."
             yield f"then another person: {activate}"
 

@@ -17,6 +17,7 @@ from callward.feeds import generate
 from callward.feeds.generate import SOURCE_NAMES
 from callward.sweep.scanner import sweep
 from tests.commands import all_that_is, killed_after, run, strays, waiting
+from tests.raw_search import a_few, search
 
 KILLS = 50
 DAY = date(2026, 3, 5)
@@ -52,6 +53,7 @@ def test_fifty_random_kills_end_as_one_clean_run(workspace: Callable[..., Any], 
             killed += killed_after(chance.uniform(0.1, longest), *again).check_clean().code < 0
         left = waiting(broken)
         assert sweep([broken.folder], numbers, leave_out=left).hits == []
+        assert search([broken.folder], a_few(numbers), leave_out=left) == []
         _night(broken)
         assert (strays(broken), waiting(broken), broken.unbalanced(), broken.differing()) == ([], [], {}, 0)
     assert killed == KILLS

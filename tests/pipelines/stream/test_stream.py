@@ -31,6 +31,7 @@ from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
 from tests.comparison import verify
 from tests.postgresql import on_loopback
+from tests.raw_search import a_few, search
 from tests.servers import FlinkCluster, KafkaBroker, kafka_broker, until
 from tests.servers import flink_cluster as own_cluster
 from tests.shared_keys import init_with_keys_of, like
@@ -300,6 +301,7 @@ def test_a_stream_whose_worker_and_supervisor_are_killed_ends_as_a_night_does(
     stream.start()
     found = sweep([stream.site.folder, stream.temporary], feed.numbers, leave_out=waiting(stream.site))
     assert found.hits == []
+    assert search([stream.site.folder, stream.temporary], a_few(feed.numbers), leave_out=waiting(stream.site)) == []
     assert list((stream.site.folder / "engine").rglob("*")), "Flink's state and logs were looked through"
     stream.comes_to(night)
     stream.stop().check_clean(feed.numbers)

@@ -27,7 +27,7 @@ import pyarrow.fs as pafs
 
 from callward.errors import Problem
 from callward.settings import Lake, Settings
-from callward.storage.durable import Bytes, sync_folder, write_sealed
+from callward.storage.durable import Bytes, replacing, sync_folder, view_of, write_sealed
 
 MARK: Final = "workspace.id"  # at the lake's root: whose it is; `list` passes it by
 TRANSIT: Final = "transit"  # below the lake's root: batches in flight
@@ -238,11 +238,8 @@ class _Folder(Store):
         target = self._root / path
         self._check_root()
         try:
-            if lasting:
-                write_sealed(target, data)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+            with replacing(target, lasting=lasting) as file:
+                file.write(view_of(data))
         except (PermissionError, NotADirectoryError) as error:
             raise StoreProblem(f"the lake {self._root} cannot be written: {error.strerror}") from None
 

@@ -101,6 +101,20 @@ def test_a_new_file_touches_none_that_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "key").read_bytes() == b"first"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_written_follows_no_link_that_lies_there(tmp_path: Path, there: bool) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "file"
+    if there:
+        elsewhere.write_bytes(b"somebody's")
+    link.symlink_to(elsewhere)
+    with pytest.raises(FileExistsError):
+        create(link, b"key")
+    with replacing(link) as file:
+        file.write(b"data")
+    assert (link.read_bytes(), link.is_symlink()) == (b"data", False)
+    assert elsewhere.exists() == there and (not there or elsewhere.read_bytes() == b"somebody's")
+
+
 def test_a_new_folder_appears_whole_and_takes_nothing_from_a_killed_try(tmp_path: Path, steps: list[str]) -> None:
     draft = tmp_path / "release.tmp"
     draft.mkdir()

@@ -52,6 +52,15 @@ def test_what_is_written_is_read(store: Store, size: int, lasting: bool) -> None
         assert source.read() == data
 
 
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path, lasting: bool) -> None:
+    store, elsewhere = _opened(Lake(), tmp_path), tmp_path / "elsewhere"
+    store.write("a/other", b"x")
+    store.named("a/file").symlink_to(elsewhere)
+    store.write("a/file", b"sealed", lasting=lasting)
+    assert store.read("a/file") == b"sealed" and not elsewhere.exists()
+
+
 def test_a_file_that_is_not_there_is_not_found(store: Store) -> None:
     store.write("a/file", b"x")
     assert store.exists("a/file")

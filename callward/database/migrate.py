@@ -1,10 +1,24 @@
 """Making the tables, and bringing them to this version."""
 
+import itertools
+from typing import Final
+
+from sqlalchemy import Connection, text
+
 from callward.database.engines import describe, engine
 from callward.database.schema import MIGRATIONS, newest, refuse_newer, version
 from callward.database.transactions import lock_commits, reading
 from callward.errors import Problem
 from callward.settings import Settings
+
+_IN_A_LANGUAGE: Final = text("""
+    SELECT c.relname AS table_name, a.attname AS column_name, format_type(a.atttypid, a.atttypmod) AS type
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_collation o ON o.oid = a.attcollation
+    CROSS JOIN pg_database d
+    WHERE d.datname = current_database() AND NOT (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8'))
+      AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND o.collname <> 'C'
+    ORDER BY c.relname, a.attnum
+""")
 
 
 def upgrade(settings: Settings) -> None:
@@ -22,6 +36,15 @@ def upgrade(settings: Settings) -> None:
         refuse_newer(connection, describe(settings))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if connection.dialect.name == "postgresql":
+            _order_by_characters(connection)
+
+
+def _order_by_characters(connection: Connection) -> None:
+    """Give text columns that have none a collation as SQLite's: a language's orders otherwise, and changes with it."""
+    for table, columns in itertools.groupby(connection.execute(_IN_A_LANGUAGE), lambda row: row.table_name):
+        changes = ", ".join(f'ALTER COLUMN "{row.column_name}" TYPE {row.type} COLLATE "C"' for row in columns)
+        connection.execute(text(f'ALTER TABLE "{table}" {changes}'))
 
 
 def check_version(settings: Settings) -> None:

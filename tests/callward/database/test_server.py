@@ -287,3 +287,18 @@ def test_the_entry_of_a_reader_does_not_wait_for_a_commit(workspace: Any, fresh_
         with pytest.raises(database.DatabaseAway, match="writing for longer"), database.writing(site.settings):
             pass
     assert audit.checked(site.settings)[0] > 2
+
+
+def test_text_is_ordered_by_its_characters_whatever_language_the_database_speaks(
+    own: PostgresqlServer, tmp_path: Path
+) -> None:
+    _run(own, "CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'")
+    settings = _settings(tmp_path, own.url.replace("/postgres", "/english"), tls="off")
+    database.upgrade(settings)
+    database.upgrade(settings)
+    with database.appending(settings) as connection:
+        for name in ("b", "_c", "A", "a", "B"):
+            connection.execute(text("INSERT INTO partitions VALUES (:name, 'x', 1)"), {"name": name})
+    with database.reading(settings) as connection:
+        names = connection.execute(text("SELECT tenant FROM partitions ORDER BY tenant")).scalars().all()
+    assert names == ["A", "B", "_c", "a", "b"]

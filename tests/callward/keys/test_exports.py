@@ -182,7 +182,7 @@ def test_without_any_database_the_export_gives_the_keys_back(settings: Settings)
     database.engine(settings).dispose()
     for file in settings.folder.glob("callward.db*"):
         file.unlink()
-    initiate.upgrade(settings)
+    initiate.upgrade(settings, lost=True)
     exports.restore(settings, newest(settings))
     assert opens(settings, found) == set(NAMES[1:])
     assert signing.public_key(settings, "custodian") == persons_before

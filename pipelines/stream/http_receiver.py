@@ -2,9 +2,8 @@
 
 What is posted to /<source> within some milliseconds becomes one segment (callward/ingest/segments.py) in the landing
 folder of that source; every request of it is answered 200 when the segment is there to last, and not before. From
-there on it is
-a landing file: nights and streams take it in. All else is refused and counted. Nothing of a request is ever logged or
-repeated in an answer.
+there on it is a landing file: nights and streams take it in. All else is refused and counted. Nothing of a request is
+ever logged or repeated in an answer.
 """
 
 import asyncio
@@ -42,10 +41,11 @@ _IDLE_S: Final = 30.0  # of a connection that has sent no whole request; switche
 _LINGER_S: Final = 2.0
 _HANDSHAKE_S: Final = 10.0
 _BACKLOG: Final = 512  # connections that the kernel keeps until they are accepted
-_NO_FILES_S: Final = 1.0  # of a pause after a connection could not be accepted
+_NO_ROOM_S: Final = 1.0  # of a pause after a connection could not be accepted
 _WRITERS: Final = 4
 _QUIET_S: Final = 60.0  # between two sentences about the same trouble
 _NOT_HERE: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as ::1 where there is no IPv6
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _QUIET: Final = logging.getLogger("callward.receive.http")
 
@@ -302,9 +302,10 @@ class _Receiver:
         while True:
             try:
                 accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError as error:  # such as too many open files
-                self._say("accept", f"no connection can be taken: {error.strerror}")
-                await asyncio.sleep(_NO_FILES_S)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    self._say("accept", f"no connection can be taken: {error.strerror}")
+                    await asyncio.sleep(_NO_ROOM_S)
                 continue
             if len(self._connections) < self._limits.connections:
                 task = asyncio.create_task(self._speak(accepted, server, tls))

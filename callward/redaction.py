@@ -5,7 +5,7 @@ case5550178 are numbers. Digits are those of every script, also full-width, circ
 that print nothing do not count. UUIDs, hashes in hex, and dates and times written with separators or a T are none;
 eight bare digits are one, also where they read as a date.
 
-It decides about text from outside. Counts of ours are typed, and our own ids do not pass through it.
+It decides about text from outside. Counts of ours are typed; our own ids are letters, or hex as long as a hash.
 """
 
 import html
@@ -33,7 +33,7 @@ _FRACTION, _ZONE = "(?:[.,][0-9]{1,9})?", "(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
 _DATED: Final = re.compile(  # 2026-03-05, also with a time; 20260305T140000Z
     rf"(?<![0-9+])(?:{_YEAR}([-/._]){_MONTH}\1{_DAY}"
     rf"(?:[T _-]{_HOUR}[:.-]?{_SIXTY}(?:[:.-]?{_SIXTY}{_FRACTION})?{_ZONE})?"
-    rf"|{_YEAR}{_MONTH}{_DAY}T{_HOUR}{_SIXTY}(?:{_SIXTY}{_FRACTION})?{_ZONE})(?![0-9])"
+    rf"|{_YEAR}{_MONTH}{_DAY}T{_HOUR}(?::?{_SIXTY}(?::?{_SIXTY}{_FRACTION})?)?{_ZONE})(?![0-9])"
 )
 _TIME: Final = rf"{_HOUR}:{_SIXTY}(?::{_SIXTY}{_FRACTION})?{_ZONE}"
 _OTHER_DATE: Final = rf"(?:{_DAY}([-/.]){_MONTH}\1{_YEAR}|{_MONTH}([-/.]){_DAY}\2{_YEAR})"  # 31.12.2026, 12/31/2026

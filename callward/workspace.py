@@ -4,6 +4,7 @@ Only the reference is ever pickled into a pipeline: it names the settings file, 
 where they are used.
 """
 
+import json
 import os
 import threading
 from dataclasses import dataclass, field
@@ -29,14 +30,15 @@ class WorkspaceRef:
     role: str
     reason: str
     transit_month: str = EVERY_MONTH
+    variables: str = ""  # settings of the environment, as JSON: a worker elsewhere has another; "" for its own
 
     def __str__(self) -> str:
-        return "\n".join((self.config, self.role, self.reason, self.transit_month))
+        return "\n".join((self.config, self.role, self.reason, self.transit_month, self.variables))
 
     @classmethod
     def of(cls, settings: Settings, role: str, reason: str, transit_month: str = EVERY_MONTH) -> "WorkspaceRef":
         """Return the reference by which others open the workspace of these settings."""
-        return cls(str(settings.path), role, reason, transit_month)
+        return cls(str(settings.path), role, reason, transit_month, json.dumps(settings.variables, sort_keys=True))
 
     @classmethod
     def parse(cls, text: str) -> "WorkspaceRef":
@@ -116,8 +118,12 @@ def open_workspace(reference: WorkspaceRef) -> Workspace:
     name = (str(reference), os.getpid())
     with _LOCK:
         if name not in _OPEN:
-            _OPEN[name] = Workspace(reference, settings_module.load(reference.config))
+            _OPEN[name] = Workspace(reference, _settings(reference))
         return _OPEN[name]
+
+
+def _settings(reference: WorkspaceRef) -> Settings:
+    return settings_module.load(reference.config, json.loads(reference.variables) if reference.variables else None)
 
 
 def open_transit(reference: str) -> Sealer:

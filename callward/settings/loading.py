@@ -1,13 +1,16 @@
 """Find, read and check the settings file; each fault is one sentence that names the key."""
 
 import hashlib
+import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from callward.errors import UsageProblem
 from callward.redaction import mask
+from callward.settings import environment
 from callward.settings.sentences import sentence
 from callward.settings.settings import Settings
 from schemas import toml
@@ -27,9 +30,13 @@ def find(config: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
-def load(config: str | os.PathLike[str] | None = None) -> Settings:
-    """Read and check the settings; raises UsageProblem naming the file, the key and the nearest right one."""
+def load(config: str | os.PathLike[str] | None = None, variables: Mapping[str, str] | None = None) -> Settings:
+    """Read and check the settings: the file's, and over them those of the environment (or of `variables`).
+
+    Raises UsageProblem naming the file or the variable, the key and the nearest right one.
+    """
     path = find(config)
+    given = environment.variables(os.environ if variables is None else variables)
     try:
         text = toml.read(path)
         data = toml.decode(text)
@@ -37,11 +44,26 @@ def load(config: str | os.PathLike[str] | None = None) -> Settings:
         raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
     except toml.NotToml as error:
         raise UsageProblem(f"{mask(str(path))}: {error}") from None
-    for name in ("path", "digest"):
+    for name in ("path", "digest", "variables"):
         if name in data:
-            raise UsageProblem(f"{path}: unknown key {name}")
+            raise UsageProblem(f"{mask(str(path))}: unknown key {name}")
+    if given:
+        from callward.settings.variable import tables  # its library takes long to load
+
+        data = environment.overlaid(data, tables(Settings, given))
     try:
-        return Settings(**data, path=path, digest=hashlib.sha256(text).hexdigest())
+        return Settings(**data, path=path, digest=_digest(text, given), variables=given)
     except ValidationError as error:
-        faults = error.errors()[: toml.FAULTS]
-        raise UsageProblem("\n".join(f"{mask(path.name)}: {sentence(Settings, fault)}" for fault in faults)) from None
+        raise UsageProblem("\n".join(_faults(path, error, given))) from None
+
+
+def _digest(text: bytes, given: Mapping[str, str]) -> str:
+    """Return a hash (SHA-256, hex) that changes with the file, and with what stands over it."""
+    return hashlib.sha256(text + (json.dumps(given, sort_keys=True).encode() if given else b"")).hexdigest()
+
+
+def _faults(path: Path, error: ValidationError, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence to each fault, that begins with the variable or the file which it is in."""
+    for fault in error.errors()[: toml.FAULTS]:
+        variable = environment.variable_of(fault["loc"], given)
+        yield f"{mask(variable or path.name)}: {sentence(Settings, fault)}"

@@ -56,14 +56,18 @@ def sentence(root: type[BaseModel], error: Mapping[str, Any]) -> str:
     return f"{where}: write {_described(place, location)}{example and f', such as {example}'}{_close(place, error)}"
 
 
+def type_at(root: type[BaseModel], location: tuple[Any, ...]) -> Any:
+    """Return the type of the setting at a location; Any where there is none."""
+    return _place(root, location).wanted
+
+
 def _place(root: type[BaseModel], location: tuple[Any, ...]) -> _Place:
     """Return what stands at a location: names of keys, places in lists, and names that a user has chosen."""
     table: type[BaseModel] | None = root
     place = _Place(root, None, root, False)
     for step in location:
         if table is None:  # an item of a list, or a value of a table
-            wanted: Any = (get_args(place.wanted) or (Any,))[-1]
-            place = _Place(place.table, place.field, wanted, True)
+            place = _Place(place.table, place.field, (get_args(place.wanted) or (Any,))[-1], True)
         else:
             field = table.model_fields.get(str(step))
             place = _Place(table, field, _required(field.annotation) if field else Any, False)

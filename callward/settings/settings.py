@@ -22,6 +22,7 @@ class Settings(Section):
 
     path: Path = Field(exclude=True)
     digest: str = Field(default="", exclude=True)
+    variables: dict[str, str] = Field(default={}, exclude=True)  # of the environment, which stood over the file
     format_version: Literal[1] = Field(default=1, description="Version of this file's format.")
     workspace_id: str | None = Field(
         default=None,

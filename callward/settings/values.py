@@ -60,7 +60,7 @@ def secret_place(place: str | None) -> str | None:
 # Keys whose values are no names, and are not stored or shown as such.
 _ADDRESSES: Final = {"addresses", "bootstrap", "endpoint", "flink_master", "listen", "metrics", "role", "uri", "url"}
 _FILES: Final = {"ca_file", "certificate_file", "checkpoint_uri", "export_to", "folder", "format", "jar"}
-_PLACES: Final = {"key_file", "output", "path", "roots", "signers", "worker_command", "worker_pool"}
+_PLACES: Final = {"key_file", "output", "path", "variables", "roots", "signers", "worker_command", "worker_pool"}
 _SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
 _COMPARED: Final = {"codes", "declare", "java_options", "options"}  # with records alone, or for others to read
 _NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED

@@ -57,13 +57,13 @@ def examine(config: str | None) -> list[Finding]:
             ),
             *installation,
         ]
-    first = Finding("settings", OK, str(settings.path))
+    first = list(_settings(settings))
     if (role := who.person(settings)) is not None:
-        return [first, *_of_person(settings, role), *installation]
+        return [*first, *_of_person(settings, role), *installation]
     intake = Intake(settings, settings.sources, streaming=bool(settings.kafka.topics))
     ready = [finding for check, _ in CHECKS for finding in guarded(check, intake)]
     looked_at = [finding for check in _CHECKS for finding in guarded(check, settings)]
-    return [first, *ready, *looked_at, *installation]
+    return [*first, *ready, *looked_at, *installation]
 
 
 def _of_person(settings: Settings, role: str) -> Iterator[Finding]:
@@ -80,6 +80,12 @@ def _of_person(settings: Settings, role: str) -> Iterator[Finding]:
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    yield Finding("settings", OK, str(settings.path))
+    if settings.variables:
+        yield Finding("settings", NOTE, f"set by the environment: {', '.join(settings.variables)}")
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:

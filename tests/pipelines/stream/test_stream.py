@@ -23,6 +23,7 @@ from sqlalchemy import create_engine, text
 
 from callward import database
 from callward.feeds import generate
+from callward.runs import new_id
 from callward.settings import Topic
 from callward.streaming import blocks
 from callward.sweep.scanner import sweep
@@ -249,7 +250,7 @@ def streaming(
     made: list[Stream] = []
 
     def make(broker: KafkaBroker, site: Any = None, **more: Any) -> Stream:
-        topic = f"cdr-{time.time_ns()}"
+        topic = f"cdr-{new_id()}"
         broker.create(topic, 2)
         declared = {"name": topic, "source": "asterisk", "source_header": "switch", "sources": {"opensips": "opensips"}}
         site = site or _make(workspace, feed_source, **more)

@@ -1,7 +1,6 @@
 """Topics read from a real broker: each range exactly as it was registered, whatever lies in the topic."""
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from callward import audit, database
 from callward.errors import Problem
 from callward.feeds import asterisk_files
 from callward.ingest import kafka as broker
+from callward.runs import new_id
 from callward.streaming import blocks, register
 from pipelines.stream import offsets, supervisor, topic_reader
 from pipelines.stream.topic_reader import TopicReader
@@ -90,7 +90,7 @@ def topic(kafka: KafkaBroker, workspace: Callable[..., Any], feed_source: Any) -
     made: list[Topic] = []
 
     def make(partitions: int = 1, config: dict[str, str] | None = None, stream: Any = None, **more: Any) -> Topic:
-        name = f"cdr-{secrets.token_hex(4)}"
+        name = f"cdr-{new_id()}"
         kafka.create(name, partitions, **(config or {}))
         sources = [
             "asterisk",

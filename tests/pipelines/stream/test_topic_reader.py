@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -455,9 +456,10 @@ def test_a_start_reads_the_partitions_that_a_topic_has_by_then(
     topic: Callable[..., Topic], lines: list[bytes], kafka: KafkaBroker
 ) -> None:
     here = topic()
-    assert supervisor._feed(here.settings, ()).partitions == {here.name: [0]}
+    feed = partial(supervisor._feed, here.settings, (), here.settings.kafka.topics)
+    assert feed().partitions == {here.name: [0]}
     kafka.grow(here.name, 3)
-    until(lambda: supervisor._feed(here.settings, ()).partitions == {here.name: [0, 1, 2]}, "three partitions")
+    until(lambda: feed().partitions == {here.name: [0, 1, 2]}, "three partitions")
     here.send(lines[:10], 2)
     take_all(here.stream(), here.name, 10, 2)
     assert here.site.entries()["in", ""][0] == 10

@@ -216,13 +216,13 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
     def make(*sources: str | Source, **changes: Any) -> Site:
         folder = tmp_path_factory.mktemp("site") / "workspace"
         shutil.copytree(_first_site, folder, copy_function=shutil.copyfile)
-        if "database" in changes:
-            (folder / "lake" / MARK).unlink()  # a new database makes a new workspace
         for root in (folder / "keys").iterdir():
             os.chmod(root, 0o600)
         named = [source(item) if isinstance(item, str) else item for item in sources]
         settings = demo_settings(named, **changes).model_copy(update={"path": folder / "callward.toml"})
         settings.path.write_text(render(settings), encoding="utf-8")
+        if "database" in changes or not settings.lake.is_local:
+            (folder / "lake" / MARK).unlink()  # a new database makes a new workspace, and the lake is elsewhere
         make_folders(load(folder))
         return Site(folder)
 

@@ -25,6 +25,7 @@ from pipelines.cli import (  # noqa: E402
     init,
     keys,
     lake,
+    library_log,
     nightly,
     policy,
     purge,
@@ -81,8 +82,7 @@ def main() -> None:
 def run() -> int:
     """One command, to its exit code: every error is one sentence, never a traceback."""
     _open_closed()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
-    logging.getLogger().addFilter(lambda record: "apitools" not in record.getMessage())
+    library_log.prepare()
     warnings.filterwarnings("ignore")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -119,11 +119,17 @@ def without_words(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno:
         safe = OSError(error.errno, os.strerror(error.errno))
     elif not _is_ours(kind):
-        full = [sign for sign in _NO_SPACE if sign in str(error)]
-        safe = type(kind.__qualname__, (Exception,), {"__module__": kind.__module__})(*full[:1])
+        safe = type(kind.__qualname__, (Exception,), {"__module__": kind.__module__})(*_signs(error))
     safe.__cause__ = without_words(cause) if cause else None
     safe.__context__ = None
     return safe.with_traceback(error.__traceback__)
+
+
+def _signs(error: BaseException) -> list[str]:
+    """Return what may be shown of a foreign message, if anything: a full disk, or words of the system's in it."""
+    full = [sign for sign in _NO_SPACE if sign in str(error)]
+    numbers = _ERRNO.findall(f"{type(error).__name__}: {error}")
+    return full[:1] or [f"[Errno {number}] {os.strerror(int(number))}" for number in numbers[-1:]]
 
 
 def _is_ours(kind: type[BaseException]) -> bool:

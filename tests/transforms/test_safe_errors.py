@@ -16,6 +16,7 @@ from apache_beam.transforms.environments import EmbeddedPythonEnvironment, Subpr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callward.error_text import error_text, without_words
 from callward.errors import Problem
 from transforms import safe_errors
 from transforms.safe_errors import SafeDoFn
@@ -129,6 +130,22 @@ def test_a_dofn_of_ours_keeps_values_out_of_what_any_worker_says(environment, ca
     said = all_that_is_said(Safe(), environment, capfd) + caplog.text
     assert NUMBER not in said
     assert "ValueError" in said and "test_safe_errors.py" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(27, "File too large", f"/in/{NUMBER}"), "File too large (OSError)"),
+        (RuntimeError(f"OSError: [Errno 27] File too large: {NUMBER}"), "File too large (RuntimeError)"),
+        (RuntimeError(f"(13) database or disk is full: {NUMBER}"), "RuntimeError"),
+        (Problem("the lake is full"), "the lake is full"),
+        (ValueError(NUMBER), "ValueError"),
+    ],
+)
+def test_an_error_without_words_says_what_it_said_of_the_system(error, line):
+    before, after = error_text(error), error_text(without_words(error))
+    assert before == after
+    assert after.line == line and NUMBER not in str(without_words(error))
 
 
 def of_ours() -> list[type[beam.DoFn]]:

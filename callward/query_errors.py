@@ -71,5 +71,5 @@ def _place(detail: Mapping[str, Any], sql: str) -> str:
     except (KeyError, ValueError, TypeError):
         return ""
     words = " ".join(sql.encode()[int(start) : int(start) + int(size)].decode(errors="replace").split())
-    quoted = f": {mask(words[:_LONGEST])}" if words else ""
+    quoted = f": {mask(words)[:_LONGEST]}" if words else ""
     return f" (line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}{quoted})"

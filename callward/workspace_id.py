@@ -4,6 +4,8 @@ A register that is empty, or another workspace's, would take old records in agai
 compares the ids first, and nothing makes an empty register beside a lake or exports that are there.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,8 +69,8 @@ def claim(settings: Settings, *, lost: bool = False) -> None:
     with database.writing(settings) as connection:
         ids = _ids(settings, _registered(connection))
         if ids.database is None:
-            if not lost:
-                _refuse_beside_data(settings, ids)
+            if not lost and _is_beside_data(settings, ids):
+                raise _empty(settings, ids)
             known = next(iter(ids.elsewhere.values()), None) or runs.new_id()
             ids = Ids(ids.settings, known, ids.lake, ids.exports)
             connection.execute(insert(workspace).values(workspace_id=known, created_at=database.now()))
@@ -80,18 +82,18 @@ def claim(settings: Settings, *, lost: bool = False) -> None:
 
 def check_before_upgrade(settings: Settings) -> None:
     """Raise WorkspaceProblem where an upgrade would make an empty register beside a lake or exports."""
-    file = settings.database_file
-    there = None
-    if file is None or file.exists():
-        with database.reading(settings) as connection:
-            there = _registered(connection)
-    if there is None:
-        _refuse_beside_data(settings, _ids(settings, None))
+    if _found(settings, database.reading) is None:
+        ids = _ids(settings, None)
+        # Asked once more behind whoever commits: another upgrade may have made both just now.
+        if _is_beside_data(settings, ids) and _found(settings, database.writing) is None:
+            raise _empty(settings, ids)
 
 
-def registered(settings: Settings) -> str | None:
-    """Return the id in the database, None where it has none."""
-    with database.reading(settings) as connection:
+def _found(settings: Settings, opened: Callable[[Settings], AbstractContextManager[Connection]]) -> str | None:
+    """Return the id in the database; None where it has none, or is a file that is not there."""
+    if settings.database_file is not None and not settings.database_file.exists():
+        return None
+    with opened(settings) as connection:
         return _registered(connection)
 
 
@@ -137,9 +139,8 @@ def _empty(settings: Settings, ids: Ids) -> WorkspaceProblem:
     return WorkspaceProblem(f"database {database.describe(settings)} belongs to no workspace yet", hint=hint)
 
 
-def _refuse_beside_data(settings: Settings, ids: Ids) -> None:
-    if ids.lake is not None or ids.exports is not None or _is_used(settings):
-        raise _empty(settings, ids)
+def _is_beside_data(settings: Settings, ids: Ids) -> bool:
+    return ids.lake is not None or ids.exports is not None or _is_used(settings)
 
 
 def _is_used(settings: Settings) -> bool:

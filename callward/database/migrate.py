@@ -16,7 +16,8 @@ _IN_A_LANGUAGE: Final = text("""
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_collation o ON o.oid = a.attcollation
     CROSS JOIN pg_database d
     WHERE d.datname = current_database() AND NOT (d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX', 'C.UTF-8'))
-      AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND o.collname <> 'C'
+      AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND a.attnum > 0
+      AND NOT a.attisdropped AND o.collname <> 'C'
     ORDER BY c.relname, a.attnum
 """)
 

@@ -114,7 +114,8 @@ class Kafka(Section):
         far = [address for address in self.bootstrap if not is_loopback(host_port(address)[0])]
         if far and not self.by_tls:
             raise ValueError(
-                f"{far[0]} is beyond this machine: there only ssl or sasl_ssl is spoken, as messages hold numbers"
+                "bootstrap names a broker beyond this machine: there only ssl or sasl_ssl is spoken, as messages hold "
+                "numbers"
             )
         self._check_sasl()
         return self

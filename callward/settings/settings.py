@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 class Settings(Section):
     """All of callward.toml. `path` is the file it was read from; relative paths in it are relative to its folder."""
 
-    path: Path = Field(exclude=True)
+    path: Path = Field(exclude=True, strict=False)
     digest: str = Field(default="", exclude=True)
     variables: dict[str, str] = Field(default={}, exclude=True)  # of the environment, which stood over the file
     format_version: Literal[1] = Field(default=1, description="Version of this file's format.")

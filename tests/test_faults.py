@@ -456,8 +456,13 @@ def test_an_empty_night_is_done(workspace: Callable[..., Any]) -> None:
     ended = nightly(site, "--json")
     assert ended.code == 0
     assert (ended.document["rows"], ended.document["files"]) == (0, [])
+
+
+def test_a_night_without_its_landing_folder_is_no_empty_one(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk")
     shutil.rmtree(site.settings.landing_path)
-    assert nightly(site).code == 0
+    ended = nightly(site).check_clean()
+    assert (ended.code, "there is no folder" in ended.err) == (1, True)
 
 
 # -- settings, keys and arguments --------------------
@@ -514,14 +519,14 @@ def _no_source_format(site: Any) -> None:
 @pytest.mark.parametrize(
     ("spoil", "code", "words"),
     [
-        (_without_windows, 2, ("retention window", "default: call_detail")),
+        (_without_windows, 2, ("windows of default", "retention window is given for call_detail")),
         (_unknown_key, 2, ("waves.record", "did you mean 'records'")),
         (_broken_toml, 2, ("not TOML",)),
         (_no_root, 1, ("archive.root",)),
         (_open_root, 1, ("archive.root", "600")),
         (_cut_root, 1, ("archive.root",)),
         (_other_root, 1, ("ids",)),
-        (_no_database, 1, ("callward init",)),
+        (_no_database, 1, ("there is no database", "restore it")),
         (_no_settings, 2, ("no settings file",)),
         (_no_source_format, 2, ("asterix",)),
     ],

@@ -221,7 +221,7 @@ def test_doctor_names_copies_that_outlived_their_root(site: Any) -> None:
 
 
 def test_doctor_asks_for_exports_that_have_every_key(site: Any) -> None:
-    assert [state for state, _ in findings(site, "register export")] == ["warning"]
+    assert [state for state, _ in findings(site, "register export")] == ["warning", "note"]
     exports.write(site.settings, "test")
     assert [state for state, _ in findings(site, "register export")] == ["ok", "note"]
     key(site)

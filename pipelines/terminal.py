@@ -21,7 +21,7 @@ from rich.text import Text
 _GAP = "  "
 _USUAL_WIDTH = 100  # where nothing says how wide the terminal is
 _UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-_NARROWEST = 16  # columns of words are folded down to this, figures never
+_NARROWEST = 12  # columns of words are folded down to this, figures never
 Progress = Callable[[str], None]
 
 

@@ -15,6 +15,7 @@ import pytest
 from callward import audit, database
 from callward.evidence import certificates
 from callward.lake.data_files import DataFiles
+from callward.storage.store import Store
 from schemas.retention import disposals, frozen_derived, row_ends
 from schemas.tables import keys, lake_files
 from tests import retention
@@ -106,9 +107,8 @@ def _left(site: Any) -> dict[str, Any]:
     with database.reading(site.settings) as connection:
         audit.verify(connection)
     named = {row.path for row in site._rows(lake_files) if row.removed_at is None}
-    lake = site.settings.lake_path
-    there = {str(path.relative_to(lake)) for path in lake.rglob("*") if path.is_file()}
-    assert {re.sub(r"\.(ids|lin)$", "", path) for path in there} == named
+    there = {re.sub(r"\.(ids|lin)$", "", file.path) for file in Store.of(site.settings).list()}
+    assert there == named
     ends = {(r.view, r.end, r.file_no): r.rows for r in site._rows(row_ends)}
     return {
         **rows,

@@ -302,13 +302,8 @@ def test_a_night_killed_on_a_bucket_ends_as_one_clean_run(
     _equal(site, both.nights)
 
 
-@pytest.mark.parametrize(
-    "where",
-    [
-        "disposal-file-removed",
-        *(pytest.param(p, marks=pytest.mark.endurance) for p in ("purge-tombstoned", "disposal-files-removed")),
-    ],
-)
+@pytest.mark.endurance
+@pytest.mark.parametrize("where", ["purge-tombstoned", "disposal-file-removed", "disposal-files-removed"])
 def test_a_purge_killed_on_a_bucket_is_ended_by_the_next(
     kept: Callable[..., Any], object_store: ObjectStore, where: str
 ) -> None:

@@ -119,8 +119,8 @@ def _fold(site: Any) -> None:
     assert site.balances() == before
 
 
-def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -> None:
-    site = workspace("asterisk", database=on_loopback(server_url))
+def test_two_roles_mint_one_key_on_postgresql(workspace: Any, fresh_url: str) -> None:
+    site = workspace("asterisk", database=on_loopback(fresh_url))
     initiate.upgrade(site.settings)
     name = KeyName("assurance", "default", "2031-01", "meta")
     assert keyring(site.settings, "billing-run", "one").key(name) == keyring(site.settings, "billing-run", "two").key(
@@ -129,9 +129,9 @@ def test_two_roles_mint_one_key_on_postgresql(workspace: Any, server_url: str) -
 
 
 def test_a_destroyed_key_is_dead_on_postgresql_and_an_export_restores_the_others(
-    workspace: Any, server_url: str, tmp_path: Path
+    workspace: Any, fresh_url: str, tmp_path: Path
 ) -> None:
-    site = workspace("asterisk", database=on_loopback(server_url))
+    site = workspace("asterisk", database=on_loopback(fresh_url))
     settings = site.settings
     initiate.upgrade(settings)
     names = [KeyName("late", "default", f"2040-{month:02d}", "records") for month in range(1, 4)]

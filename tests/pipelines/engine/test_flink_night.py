@@ -98,6 +98,7 @@ def test_a_worker_that_is_killed_ends_the_night_with_a_sentence_and_the_next_one
     assert all_that_is(site) == expected
 
 
+@pytest.mark.endurance
 def test_an_error_of_a_worker_is_one_sentence_without_a_value(landed: Any, flink_jar: Path) -> None:
     site = landed(**FLINK)
     lake = site.settings.lake_path

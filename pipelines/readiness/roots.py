@@ -26,6 +26,7 @@ TAKING_IN: Final = (
     "archive",
     "ids",
     "transit",
+    "late",  # records that come past their window
 )
 
 

@@ -17,6 +17,7 @@ _KAFKA: Final = (
 )
 _LONGEST: Final = (
     *_KAFKA,
+    "pipelines/test_purge.py",
     "pipelines/engine/test_flink_night.py",
     "test_object_store.py",
     "test_promises.py",
@@ -26,7 +27,6 @@ _LONGEST: Final = (
     "test_night_scenes.py",
     "callward/release/attack/test_suite.py",
     "pipelines/test_release.py",
-    "test_verify.py",
     "test_faults.py",
     "pipelines/stream/test_http_receiver.py",
     "test_night_truth.py",
@@ -38,7 +38,6 @@ _LONGEST: Final = (
     "test_packaging.py",
     "test_night_order.py",
     "test_kills_purge.py",
-    "pipelines/test_purge.py",
     "callward/keys/test_exports.py",
     "pipelines/test_request.py",
 )

@@ -111,7 +111,9 @@ def test_the_one_night_has_something_of_everything(one_night):
     assert one_night["entries"]["suspended", "CONFLICT"][0] > 30 and "TIME" in codes
 
 
-@pytest.mark.parametrize(("seed", "waves"), [(1, {}), (2, {"bucket_records": 100, "records": 400})])
+@pytest.mark.parametrize(
+    ("seed", "waves"), [pytest.param(1, {}, marks=pytest.mark.endurance), (2, {"bucket_records": 100, "records": 400})]
+)
 def test_any_files_and_nights_end_in_the_same_state(workspace, records, one_night, seed, waves):
     """Also spread over many shards, and where a night takes many waves."""
     shuffle, nights = random.Random(seed), 2 if waves else 3

@@ -35,6 +35,9 @@ SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 NEXT = DAY + timedelta(1)
 NUMBERS = [CALLER, OTHER, CALLED]
 
+# A tool of the tests, which changes seldom.
+pytestmark = pytest.mark.endurance
+
 
 def _lines() -> list[str]:
     """Calls of two days, a version that wins over another, repetitions, and records that are set aside."""

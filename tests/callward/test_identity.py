@@ -64,8 +64,8 @@ def test_a_certificate_names_the_kernels_user_and_the_person_who_signed(claimed:
 def test_who_acts_is_written_as_name_and_id(claimed: Any) -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     assert identity.who() == f"{user} (uid-{os.getuid()})@{os.uname().nodename}"
-    listed = run("audit", "list", "--config", str(claimed.folder)).check_clean()
-    assert identity.who() in listed.out
+    listed = run("audit", "list", "--json", "--config", str(claimed.folder)).check_clean()
+    assert identity.who() in {entry["who"] for entry in listed.document}
 
 
 def whoever(real: int, effective: int) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from callward import template
+from callward.redaction import looks_like_number
 from callward.settings import Account, Settings, Source, Tenant, Thresholds, Trunk, load
 from schemas.retention_classes import CLASSES
 from tests.examples import tries
@@ -18,7 +19,8 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 _WORD = st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True)
 _WINDOW = st.builds("{} {}".format, st.integers(1, 999), st.sampled_from(["days", "months", "years"]))
 _TENANT = st.builds(Tenant, retention=st.dictionaries(st.sampled_from(sorted(CLASSES)), _WINDOW))
-_TRUNK = st.builds(Trunk, name=_TEXT, carrier=st.none() | _TEXT)
+_NAME = _TEXT.filter(lambda text: not looks_like_number(text))  # others are refused
+_TRUNK = st.builds(Trunk, name=_NAME, carrier=st.none() | _NAME)
 _TEXTS = st.lists(_TEXT, max_size=3, unique=True)
 _ACCOUNT = st.builds(Account, id=_WORD, codes=_TEXTS, trunks=_TEXTS)
 _DECLARE = st.recursive(

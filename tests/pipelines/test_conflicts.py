@@ -101,7 +101,11 @@ def test_work_that_another_commit_came_before_is_done_again_and_once(
     check_whole(site)
 
 
-@each_work
+@pytest.mark.parametrize(
+    "work",
+    [pytest.param(work, marks=() if name == "night" else pytest.mark.endurance) for name, work in WORKS.items()],
+    ids=WORKS,
+)
 def test_work_that_another_commit_always_comes_before_says_so_and_changes_nothing(
     work: Work, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

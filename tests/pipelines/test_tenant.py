@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,13 @@ from schemas.retention_classes import CLASSES, example
 from schemas.tables import keys
 from tests.retention import call, feed
 
-TODAY = database.now().date()
-LAST_WEEK = TODAY - timedelta(7)
+LAST_WEEK = database.now().date() - timedelta(7)
 CALLER = "+13035550101"
+
+
+def today() -> date:
+    """Return the day that it is now: tests may run across midnight."""
+    return database.now().date()
 
 
 def _pem(folder: Path) -> tuple[Path, str]:
@@ -66,11 +70,11 @@ class Leaver:
 
     def return_data(self, to: Path, recipient: str) -> dict[str, Any]:
         who = "first.person", self.folder / "first.person"
-        return tenant.return_data(self.settings, "west", recipient, to, *who, TODAY, dry_run=False).to_dict()
+        return tenant.return_data(self.settings, "west", recipient, to, *who, today(), dry_run=False).to_dict()
 
     def close(self, person: str, **said: Any) -> dict[str, Any]:
         options = {"keep_floors": False, "dry_run": False, **said}
-        return tenant.close(self.settings, "west", person, self.folder / person, TODAY, **options).to_dict()
+        return tenant.close(self.settings, "west", person, self.folder / person, today(), **options).to_dict()
 
     def rows(self, view: str, whose: str) -> int:
         return sum(file.rows for file in self.site.data_files(view) if file.tenant == whose)
@@ -87,7 +91,7 @@ class Leaver:
         policy_register.activate(self.settings, "west", version, "second.person", self.folder / "second.person")
 
     def hold(self, **selected: Any) -> Hold:
-        return holds.place(self.settings, Hold("", "west", "litigation", "a court", "case 7", **selected), TODAY)
+        return holds.place(self.settings, Hold("", "west", "litigation", "a court", "case 7", **selected), today())
 
 
 @pytest.fixture
@@ -173,7 +177,7 @@ def test_a_dry_run_of_opening_checks_every_file_and_writes_none(leaver, tmp_path
 def test_confidential_holds_are_not_handed_back(leaver, tmp_path):
     private, public = _pem(tmp_path)
     shown = leaver.hold()
-    hidden = leaver.hold(confidential_until=TODAY + timedelta(30))
+    hidden = leaver.hold(confidential_until=today() + timedelta(30))
     leaver.return_data(tmp_path / "out", public)
     tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "")
     listed = (tmp_path / "clear" / "holds.json").read_text()
@@ -253,7 +257,7 @@ def test_a_hold_stops_a_closing(leaver):
 
 def test_a_confidential_hold_stops_it_without_being_named(leaver):
     leaver.without_source()
-    placed = leaver.hold(confidential_until=TODAY + timedelta(30))
+    placed = leaver.hold(confidential_until=today() + timedelta(30))
     with pytest.raises(Problem, match="LEGAL_OBLIGATION") as told:
         leaver.close("first.person")
     assert placed.hold_id not in str(told.value) and "hold" not in str(told.value)

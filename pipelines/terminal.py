@@ -31,9 +31,9 @@ def say(line: str) -> None:
         print(clean(line), file=sys.stderr, flush=True)
 
 
-def clean(text: str) -> str:
-    """Return text from outside as it may be printed: U+FFFD for what does not print, but for line ends and tabs."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c in "\n\t" else _UNKNOWN for c in text)
+def clean(text: str, kept: str = "\n\t") -> str:
+    """Return text from outside as it may be printed: U+FFFD for what does not print, but for what is `kept`."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c in kept else _UNKNOWN for c in text)
 
 
 def leave_output() -> None:
@@ -160,7 +160,7 @@ def _cell_text(cell: Any) -> str:
 
 def _printable(text: str) -> str:
     """Replace control characters of a text from outside: they would reach the terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _UNKNOWN for c in text)
+    return clean(text, kept="")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ _REGISTERS = (
     releases,
     release_charges,
 )
-_ASSURANCE_TABLES = tuple(table for table in tables.DERIVED if table.name.startswith("assurance"))
 _CONFIG: dict[str, Any] = {
     "temp_directory": "",
     "autoinstall_known_extensions": "false",
@@ -80,8 +79,8 @@ class Role:
 
 
 ROLES = {
-    "billing": Role("billing", (tables.billing_usage_daily,)),
-    "assurance": Role("assurance", _ASSURANCE_TABLES),
+    "billing": Role("billing", tables.of_view("billing")),
+    "assurance": Role("assurance", tables.of_view("assurance")),
     "compliance": Role(None, _REGISTERS, ("retention_due",)),
     "analytics": Role(None, (analytics_cells,)),
 }

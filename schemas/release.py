@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from schemas.cdr import DISPOSITIONS
-from schemas.tables import METADATA, required
+from schemas.tables import METADATA, derived, required
 
 NANO: Final = 1_000_000_000  # nano-rho in one rho
 _EXAMPLES: Final = Path(__file__).parent / "releases"
@@ -171,9 +171,9 @@ release_budgets = Table(
 )
 
 # What a role may read of all this: cells that are out. One row per cell and measure.
-analytics_cells = Table(
+analytics_cells = derived(
+    "analytics",
     "analytics_cells",
-    METADATA,
     required("release_id", 32, primary_key=True),
     Column("cell", BigInteger, primary_key=True, autoincrement=False),
     required("measure", 32, primary_key=True),

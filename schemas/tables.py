@@ -1,7 +1,9 @@
 """The database: registers and derived tables. No number ever enters it; file names are stored masked and sealed.
 
 Derived tables are additive: sums, counts, numerators and denominators, with histograms, causes and scores as child
-rows, so that SQL may add them over any period. Ratios are computed when read.
+rows, so that SQL may add them over any period. Ratios are computed when read. On PostgreSQL those of a view lie in a
+schema of the view's name, so that a login has rights to one view alone; registers lie in `public`. SQLite has no
+schemas, and every table lies in its file.
 """
 
 from typing import Any, Final
@@ -29,6 +31,15 @@ METADATA: Final = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     }
 )
+
+# Schemas of PostgreSQL, one for each view that has derived tables, or will have.
+SCHEMAS: Final = ("billing", "assurance", "sla", "analytics")
+
+
+def derived(view: str, name: str, *columns: Column[Any]) -> Table:
+    """Return a new table in the schema of its view."""
+    assert view in SCHEMAS, f"no schema for the derived tables of {view}"
+    return Table(name, METADATA, *columns, schema=view)
 
 
 def serial() -> Any:
@@ -212,9 +223,9 @@ audit_log = Table(
     required("hash", 64, unique=True),
 )
 
-billing_usage_daily = Table(
+billing_usage_daily = derived(
+    "billing",
     "billing_usage_daily",
-    METADATA,
     required("tenant", primary_key=True),
     required("account", primary_key=True),
     Column("billing_date", Date, primary_key=True),
@@ -239,9 +250,9 @@ def _trunk_key() -> list[Column[Any]]:
     ]
 
 
-assurance_trunk_hourly = Table(
+assurance_trunk_hourly = derived(
+    "assurance",
     "assurance_trunk_hourly",
-    METADATA,
     *_trunk_key(),
     _count("attempts"),
     _count("unknown"),  # attempts whose disposition is not known: in no numerator and no denominator
@@ -252,32 +263,32 @@ assurance_trunk_hourly = Table(
     _count("pdd_ms"),
     _count("pdd_count"),
 )
-assurance_trunk_hourly_pdd = Table(
+assurance_trunk_hourly_pdd = derived(
+    "assurance",
     "assurance_trunk_hourly_pdd",
-    METADATA,
     *_trunk_key(),
     Column("bucket", Integer, primary_key=True, autoincrement=False),
     _count("count"),
 )
-assurance_trunk_hourly_cause = Table(
+assurance_trunk_hourly_cause = derived(
+    "assurance",
     "assurance_trunk_hourly_cause",
-    METADATA,
     *_trunk_key(),
     required("kind", 8, primary_key=True),  # q850 or sip
     Column("cause", Integer, primary_key=True, autoincrement=False),
     _count("count"),
 )
-assurance_trunk_hourly_mos = Table(
+assurance_trunk_hourly_mos = derived(
+    "assurance",
     "assurance_trunk_hourly_mos",
-    METADATA,
     *_trunk_key(),
     required("method", 32, primary_key=True),
     _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
     _count("count"),
 )
-assurance_account_daily = Table(
+assurance_account_daily = derived(
+    "assurance",
     "assurance_account_daily",
-    METADATA,
     required("tenant", primary_key=True),
     required("account_token", 32, primary_key=True),  # monthly, of the assurance view
     Column("call_date", Date, primary_key=True),
@@ -290,6 +301,7 @@ assurance_account_daily = Table(
     _count("pdd_count"),
 )
 
+# Every table that Summarize writes: one that is listed here is rebuilt, purged, and granted to its view's role.
 DERIVED: Final = (
     billing_usage_daily,
     assurance_trunk_hourly,
@@ -298,6 +310,11 @@ DERIVED: Final = (
     assurance_trunk_hourly_mos,
     assurance_account_daily,
 )
+
+
+def of_view(view: str) -> tuple[Table, ...]:
+    """Return the derived tables of a view."""
+    return tuple(table for table in DERIVED if table.schema == view)
 
 
 def key_columns(table: Table) -> list[str]:

@@ -7,7 +7,16 @@ sentence (DatabaseAway) that quotes no statement, no value and no driver.
 from callward.database.driver_errors import DatabaseAway
 from callward.database.engines import cleared, describe, engine
 from callward.database.migrate import check_version, upgrade
-from callward.database.transactions import DatabaseMissing, appending, batches, lock_audit, now, reading, writing
+from callward.database.transactions import (
+    DatabaseMissing,
+    appending,
+    batches,
+    is_server,
+    lock_audit,
+    now,
+    reading,
+    writing,
+)
 
 __all__ = [
     "DatabaseAway",
@@ -18,6 +27,7 @@ __all__ = [
     "cleared",
     "describe",
     "engine",
+    "is_server",
     "lock_audit",
     "now",
     "reading",

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DisconnectionError
 from callward import extras
 from callward.database import driver_errors, server
 from callward.settings import Database, Settings
+from schemas.tables import SCHEMAS
 
 READS = "callward_read"  # the option of a connection that only reads
 
@@ -35,7 +36,11 @@ def _engine(path: Path, database: Database, _pid: int) -> Engine:
     settings = Settings(path=path, database=database)
     if settings.database_file is not None:
         url = URL.create("sqlite", database=str(settings.database_file))
-        opened = create_engine(url, connect_args={"timeout": database.patience_seconds})
+        opened = create_engine(
+            url,
+            connect_args={"timeout": database.patience_seconds},
+            execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},  # a file has no schemas
+        )
         event.listen(opened, "connect", _prepare_sqlite)
         event.listen(opened, "begin", _begin_immediate)
     else:

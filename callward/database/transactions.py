@@ -40,7 +40,7 @@ def reading(settings: Settings) -> Iterator[Connection]:
     """Open a consistent snapshot to read from; never waits for a writer."""
     _check(settings)
     with engine(settings).connect().execution_options(**{READS: True}) as connection, connection.begin():
-        if _is_server(connection):
+        if is_server(connection):
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         yield connection
 
@@ -73,11 +73,12 @@ def lock_audit(connection: Connection) -> None:
 
 
 def _lock(connection: Connection, key: int) -> None:
-    if _is_server(connection):
+    if is_server(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-def _is_server(connection: Connection) -> bool:
+def is_server(connection: Connection) -> bool:
+    """Return whether the database is on a PostgreSQL server; a file of SQLite is not."""
     return connection.dialect.name == "postgresql"
 
 

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("error", sa.BigInteger(), nullable=False),
         sa.Column("suppressed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("release_id", "cell", "measure", name=op.f("pk_analytics_cells")),
+        schema="analytics",
     )
     op.create_table(
         "approvals",
@@ -61,6 +62,7 @@ def upgrade() -> None:
         sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
         sa.Column("pdd_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "account_token", "call_date", name=op.f("pk_assurance_account_daily")),
+        schema="assurance",
     )
     op.create_table(
         "assurance_trunk_hourly",
@@ -77,6 +79,7 @@ def upgrade() -> None:
         sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
         sa.Column("pdd_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "hour", "side", "trunk", name=op.f("pk_assurance_trunk_hourly")),
+        schema="assurance",
     )
     op.create_table(
         "assurance_trunk_hourly_cause",
@@ -90,6 +93,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "tenant", "hour", "side", "trunk", "kind", "cause", name=op.f("pk_assurance_trunk_hourly_cause")
         ),
+        schema="assurance",
     )
     op.create_table(
         "assurance_trunk_hourly_mos",
@@ -103,6 +107,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "tenant", "hour", "side", "trunk", "method", name=op.f("pk_assurance_trunk_hourly_mos")
         ),
+        schema="assurance",
     )
     op.create_table(
         "assurance_trunk_hourly_pdd",
@@ -115,6 +120,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "tenant", "hour", "side", "trunk", "bucket", name=op.f("pk_assurance_trunk_hourly_pdd")
         ),
+        schema="assurance",
     )
     op.create_table(
         "audit_log",
@@ -147,6 +153,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint(
             "tenant", "account", "billing_date", "direction", "destination", name=op.f("pk_billing_usage_daily")
         ),
+        schema="billing",
     )
     op.create_table(
         "block_slices",
@@ -643,13 +650,13 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_block_slices_committed_at"))
 
     op.drop_table("block_slices")
-    op.drop_table("billing_usage_daily")
+    op.drop_table("billing_usage_daily", schema="billing")
     op.drop_table("audit_log")
-    op.drop_table("assurance_trunk_hourly_pdd")
-    op.drop_table("assurance_trunk_hourly_mos")
-    op.drop_table("assurance_trunk_hourly_cause")
-    op.drop_table("assurance_trunk_hourly")
-    op.drop_table("assurance_account_daily")
+    op.drop_table("assurance_trunk_hourly_pdd", schema="assurance")
+    op.drop_table("assurance_trunk_hourly_mos", schema="assurance")
+    op.drop_table("assurance_trunk_hourly_cause", schema="assurance")
+    op.drop_table("assurance_trunk_hourly", schema="assurance")
+    op.drop_table("assurance_account_daily", schema="assurance")
     op.drop_table("approvals")
-    op.drop_table("analytics_cells")
+    op.drop_table("analytics_cells", schema="analytics")
     op.drop_table("workspace")

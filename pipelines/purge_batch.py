@@ -12,6 +12,7 @@ from callward.settings import Settings
 from callward.workspace import WorkspaceRef
 from pipelines.engine import run as engine
 from transforms.expire import Expire, prepared
+from transforms.spread import Spread
 
 
 def write(
@@ -22,8 +23,7 @@ def write(
     def build(pipeline: beam.Pipeline) -> None:
         (
             pipeline
-            | "Plan" >> beam.Create(plan.written).with_output_types(PlanItem)
-            | "Spread" >> beam.Reshuffle()
+            | "Plan" >> Spread(plan.written, PlanItem)
             | "Expire" >> Expire(reference, run_id, purge_id, attempt, plan.as_of, today)
         )
 

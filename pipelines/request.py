@@ -46,6 +46,7 @@ from schemas.retention_classes import CLASSES
 from schemas.tables import lake_files
 from schemas.views import BILLING_NUMBERS
 from transforms.fulfil_request import FulfilRequest
+from transforms.spread import Spread
 
 LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same partitions anew
 FORMAT_VERSION: Final = 1
@@ -468,8 +469,8 @@ def _write_anew(settings: Settings, request: Request, run_id: str, dates: Sequen
     reference, before = _files(settings, request).workspace.reference, len(request.history)
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | "Dates" >> beam.Create(["", *dates]) | "Spread" >> beam.Reshuffle()
-        found | "FulfilRequest" >> FulfilRequest(reference, run_id, request.request_id, today)
+        fulfil = FulfilRequest(reference, run_id, request.request_id, today)
+        pipeline | "Dates" >> Spread(["", *dates], str) | "FulfilRequest" >> fulfil
 
     def work(attempt: int) -> None:
         engine.run(settings, reference, build)

@@ -19,6 +19,7 @@ from transforms.elements import Sharding, TakenIn
 from transforms.error_limit import ErrorLimit
 from transforms.process_bucket import ProcessBucket
 from transforms.shuffle import Shuffle
+from transforms.spread import Spread
 from transforms.suspend import Recycled, Suspend
 from transforms.take_in import CountFaults, TakeIn
 
@@ -50,7 +51,8 @@ def run_wave(settings: Settings, reference: WorkspaceRef, wave: Wave) -> CommitR
 def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
     """Add the steps of a wave: records → views, derived tables, suspense, pending and archive, in one commit."""
     run_id, now_ms = wave.attempt.run_id, wave.now_ms
-    taken = _work(pipeline, wave) | "TakeIn" >> TakeIn(reference, run_id, wave.archive)  # TakenIn
+    chunks = pipeline | "Chunks" >> Spread(wave.chunks, pa.Table)
+    taken = chunks | "TakeIn" >> TakeIn(reference, run_id, wave.archive)  # TakenIn
     processed = (
         taken
         | "Shuffle" >> Shuffle(reference, run_id)  # BucketRows: the CDR tables of a bucket
@@ -70,12 +72,8 @@ def night(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
 
 def check(pipeline: beam.Pipeline, reference: WorkspaceRef, wave: Wave) -> None:
     """Count faults only, for the error rate of a file that is larger than a wave: nothing is written or committed."""
-    _commit((_work(pipeline, wave) | "CountFaults" >> CountFaults(reference),), reference, wave)
-
-
-def _work(pipeline: beam.Pipeline, wave: Wave) -> Any:
-    chunks = pipeline | "Chunks" >> beam.Create(wave.chunks).with_output_types(pa.Table)
-    return chunks | "Spread" >> beam.Reshuffle()
+    faults = pipeline | "Chunks" >> Spread(wave.chunks, pa.Table) | "CountFaults" >> CountFaults(reference)
+    _commit((faults,), reference, wave)
 
 
 def _each(parts: Callable[[TakenIn], Iterable[Any]], kind: Any) -> Any:

@@ -36,9 +36,11 @@ from schemas.views import ID_COLUMN, VIEWS
 from tests import balance, servers
 from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server
+from tests.signatures import remember_signatures
 from transforms.assemble import fold
 
 register_profiles()
+remember_signatures()
 
 ROLE = "billing-run"
 DAY = date(2026, 3, 5)

@@ -38,6 +38,7 @@ from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.identify import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
+from transforms.spread import Spread
 
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
@@ -353,8 +354,7 @@ class Aggregate(beam.PTransform[PBegin, PCollection[None]]):
         reduce = _ReduceFn(self.reference, self.run_id, self.task.release, self.task.label)
         return (
             begin
-            | "DataFiles" >> beam.Create(self.task.batches() or [()]).with_output_types(tuple[DataFile, ...])
-            | "Spread" >> beam.Reshuffle()
+            | "DataFiles" >> Spread(self.task.batches() or [()], tuple[DataFile, ...])
             | "Contribute" >> beam.ParDo(contribute).with_output_types(tuple[int, Piece])
             | "ByShard" >> beam.GroupByKey()
             | "Reduce" >> beam.ParDo(reduce).with_output_types(tuple[int, Piece])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,9 +40,18 @@ def load(config: str | os.PathLike[str] | None = None, variables: Mapping[str, s
     given = environment.variables(os.environ if variables is None else variables)
     try:
         text = toml.read(path)
-        data = toml.decode(text)
     except OSError as error:
         raise UsageProblem(f"{mask(str(path))}: {error.strerror}") from None
+    except toml.NotToml as error:
+        raise UsageProblem(f"{mask(str(path))}: {error}") from None
+    return _checked(path, text, tuple(given.items()))
+
+
+@lru_cache(maxsize=8)  # every role that a process opens the workspace for reads them, and they are frozen
+def _checked(path: Path, text: bytes, variables: tuple[tuple[str, str], ...]) -> Settings:
+    given = dict(variables)
+    try:
+        data = toml.decode(text)
     except toml.NotToml as error:
         raise UsageProblem(f"{mask(str(path))}: {error}") from None
     for name in ("path", "digest", "variables"):

@@ -1,12 +1,14 @@
-"""engine.options: read once as Beam reads them, so that a wrong one is a sentence about a setting."""
+"""Beam's options: those of the settings are read once, so that a wrong one is a sentence about a setting."""
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
 from callward.settings import nearest
+
+View = TypeVar("View", bound=PipelineOptions)
 
 # What settings of [engine] and [stream] decide, and how they are called.
 _DECIDED: Final[Mapping[str, str]] = {
@@ -26,6 +28,19 @@ _DECIDED: Final[Mapping[str, str]] = {
     "job_endpoint": "engine.jar",
     "streaming": "the command",
 }
+
+
+class Options(PipelineOptions):
+    """Options of Beam that keep their views: the making of a graph asks for hundreds, and each is parsed anew."""
+
+    def view_as(self, cls: type[View]) -> View:
+        views = vars(self).setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_views"}
 
 
 class _Refused(Exception):

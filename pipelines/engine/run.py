@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from callward.error_text import error_text
@@ -14,19 +13,20 @@ from callward.errors import Problem
 from callward.settings import EMBEDDED, FLINK, Settings
 from callward.workspace import WorkspaceRef, open_transit
 from pipelines.engine import flink, process
+from pipelines.engine.options import Options
 from transforms import safe_errors
 from transforms.coders import use_transit
 
 _AGAIN = "nothing of this wave was committed, and running again goes on from there"
 
 
-def options(settings: Settings) -> PipelineOptions:
+def options(settings: Settings) -> Options:
     """Return Beam options of a batch for the settings' engine; where that is Flink, its job server is started."""
     engine = settings.engine
     if engine.runner == FLINK:
         endpoint = flink.lasting_job_server(settings)
-        return PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
-    return PipelineOptions([f"--direct_num_workers={engine.workers}", *engine.options])
+        return Options(flink.flags(settings, streaming=False, endpoint=endpoint))
+    return Options([f"--direct_num_workers={engine.workers}", *engine.options])
 
 
 def runner(settings: Settings) -> FnApiRunner | None:

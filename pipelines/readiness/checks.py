@@ -40,6 +40,8 @@ def require(settings: Settings, sources: Sequence[Source], *, streaming: bool = 
     if settings.database_file is None:
         extras.require("pg8000")  # what is not installed is no fault of the settings
     for check, problem in CHECKS:
+        if check is engine and not intake.on_flink:
+            continue  # nothing of it can be wrong, and to ask Java takes long
         for finding in guarded(check, intake):
             if finding.bad:
                 raise problem(f"{finding.what}: {finding.seen}", hint=finding.fix or "callward doctor looks at all")

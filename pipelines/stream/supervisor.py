@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from callward import database, runs
@@ -24,6 +23,7 @@ from callward.streaming import blocks, register
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from pipelines.engine import flink, flink_jobs, process
 from pipelines.engine import log as stream_log
+from pipelines.engine.options import Options
 from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, to_document
 from pipelines.stream import metrics_server, offsets
@@ -290,10 +290,10 @@ class _Stream:
             yield job
 
     @contextmanager
-    def _options(self) -> Iterator[PipelineOptions]:
+    def _options(self) -> Iterator[Options]:
         with flink.job_server(self._settings) as endpoint:
             flags = flink.flags(self._settings, streaming=True, endpoint=endpoint)
-            yield PipelineOptions([*flags, f"--job_name={self._name}"])
+            yield Options([*flags, f"--job_name={self._name}"])
 
     def _build(self, pipeline: beam.Pipeline, starts: dict[tuple[str, int], int]) -> None:
         """Add the steps: blocks → what was taken in → sealed batches by bucket → commits."""

@@ -292,3 +292,8 @@ def test_a_missing_source_is_answered_with_the_nearest() -> None:
     found = Settings(path=Path("callward.toml"), sources=[Source(name="denver", format="asterisk")])
     with pytest.raises(UsageProblem, match="did you mean 'denver'"):
         found.source("dever")
+
+
+def test_settings_that_change_are_read_anew(tmp_path: Path) -> None:
+    sizes = [_load(tmp_path, f"[waves]\nrecords = {size}\n").waves.records for size in (1000, 2000, 1000)]
+    assert sizes == [1000, 2000, 1000]

@@ -232,3 +232,13 @@ def test_flink_without_its_job_server_stops_a_night(site: Any) -> None:
     with pytest.raises(Problem, match="no Flink job server"):
         site.night()
     assert run_rows(site) == 0 and "job server" in bad(site)
+
+
+def test_a_night_on_this_machine_starts_no_java(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java, started = tmp_path / "bin" / "java", tmp_path / "started"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\ntouch {started}\n", encoding="utf-8")
+    java.chmod(0o700)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    site.night()
+    assert not started.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from callward import audit, database, runs, workspace_id
+from callward.access import grants
 from callward.errors import UsageProblem
 from callward.keys import roots, signing
 from callward.keys.keys import KeyProblem, create_local, open_source
@@ -60,6 +61,7 @@ def _make(settings: Settings, *, lost: bool = False) -> None:
         workspace_id.check_before_upgrade(settings)
     database.upgrade(settings)
     workspace_id.claim(settings, lost=lost)
+    grants.prepare(settings)
     _make_keys(settings)
 
 

@@ -1,8 +1,9 @@
 """SQL for people: DuckDB over encrypted data files and derived tables, by role.
 
-A role sees the tables listed for it here and nothing else, and only when its key roots open: its name alone opens
-nothing. Numbers are among the columns only for a stated purpose and case. DuckDB spills numbers in the clear, reads
-any file it is asked for and looks into Python's variables, so all three are off, and its configuration is locked.
+A role sees the tables listed for it (access/roles.py) and nothing else, and only when its key roots open: its name
+alone opens nothing. Numbers are among the columns only for a stated purpose and case. DuckDB spills numbers in the
+clear, reads any file it is asked for and looks into Python's variables, so all three are off, and its configuration is
+locked.
 """
 
 import difflib
@@ -11,7 +12,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 from sqlalchemy import ColumnElement, Table, select
 
 from callward import audit, database, query_errors
+from callward.access.roles import ROLES, unsealed
 from callward.answer_types import portable
 from callward.errors import Problem, UsageProblem
 from callward.keys.keys import Key, KeyProblem, open_source
@@ -37,21 +38,8 @@ from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
 from callward.storage.store import Store
 from schemas import tables, views
-from schemas.release import PUBLISHED, analytics_cells, release_charges, releases
+from schemas.release import PUBLISHED, analytics_cells, releases
 
-_HIDDEN = {"blob", "name_sealed", "shape_sealed", "partition"}  # sealed bytes: nothing to read
-_REGISTERS = (
-    tables.runs,
-    tables.waves,
-    tables.input_files,
-    tables.blocks,
-    tables.ledger_entries,
-    tables.lake_files,
-    tables.keys,
-    tables.audit_log,
-    releases,
-    release_charges,
-)
 _CONFIG: dict[str, Any] = {
     "temp_directory": "",
     "autoinstall_known_extensions": "false",
@@ -61,29 +49,6 @@ _CONFIG: dict[str, Any] = {
 }
 _BATCH_ROWS = 100_000
 _TRIES = 3  # a night may replace a data file between the manifest's reading and its own
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a role may ask: a view of the lake, tables of the database, and the roots it must hold to ask at all."""
-
-    view: str | None
-    tables: tuple[Table, ...]
-    computed: tuple[str, ...] = ()  # tables that are made when they are asked for
-
-    def roots(self, with_numbers: bool) -> list[str]:
-        """Return key domains whose roots must open."""
-        if self.view is None:
-            return []
-        return [self.view, f"{self.view}-numbers"] if with_numbers else [self.view]
-
-
-ROLES = {
-    "billing": Role("billing", tables.of_view("billing")),
-    "assurance": Role("assurance", tables.of_view("assurance")),
-    "compliance": Role(None, _REGISTERS, ("retention_due",)),
-    "analytics": Role(None, (analytics_cells,)),
-}
 
 
 def query(
@@ -367,7 +332,7 @@ def _was_destroyed(settings: Settings, name: KeyName) -> bool:
 
 
 def _database_table(settings: Settings, table: Table, wanted: bool) -> pa.Table:
-    columns = [column for column in table.columns if column.name not in _HIDDEN]
+    columns = [table.c[name] for name in unsealed(table)]
     schema = pa.schema([(column.name, _arrow_type(column)) for column in columns])
     if not wanted:
         return schema.empty_table()

@@ -8,6 +8,7 @@ from callward.database.driver_errors import DatabaseAway
 from callward.database.engines import cleared, describe, engine
 from callward.database.migrate import check_version, upgrade
 from callward.database.transactions import (
+    AUDIT_LOCK,
     DatabaseMissing,
     appending,
     batches,
@@ -19,6 +20,7 @@ from callward.database.transactions import (
 )
 
 __all__ = [
+    "AUDIT_LOCK",
     "DatabaseAway",
     "DatabaseMissing",
     "appending",

@@ -20,7 +20,7 @@ _AGAIN: Final = "run the command again"
 _LOCKED: Final = "it is locked: another process has been writing for longer than database.patience_seconds"
 _START: Final = "start the server, or wait until it has started, and run the command again"
 _REPORT: Final = "please report it"
-_GRANT: Final = "let the user of database.url own the database (docs/storage.md, Database)"
+_GRANT: Final = "services: let the user of database.url own the database; persons: callward grant (docs/access.md)"
 # By SQLSTATE: a whole code, else its class (the first two characters).
 _POSTGRESQL: Final[Mapping[str, tuple[str, str]]] = {
     "08": ("the connection to the server was lost", _AGAIN),

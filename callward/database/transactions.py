@@ -16,7 +16,7 @@ from callward.errors import Problem
 from callward.settings import Settings
 
 _IN: Final = 1000
-_COMMITS, _AUDIT = 7_201_964, 7_201_965  # any constants: PostgreSQL's advisory locks
+_COMMITS, AUDIT_LOCK = 7_201_964, 7_201_965  # any constants: PostgreSQL's advisory locks
 Value = TypeVar("Value")
 
 
@@ -69,7 +69,7 @@ def lock_commits(connection: Connection) -> None:
 
 def lock_audit(connection: Connection) -> None:
     """Wait until no other transaction appends to the audit log; to be taken after the lock of commits."""
-    _lock(connection, _AUDIT)
+    _lock(connection, AUDIT_LOCK)
 
 
 def _lock(connection: Connection, key: int) -> None:

@@ -19,7 +19,7 @@ from callward.errors import Problem
 from callward.settings import Settings
 from schemas.tables import leases
 
-_PREFIX: Final = "reader/"
+PREFIX: Final = "reader/"
 _LEASE: Final = timedelta(minutes=5)
 _RENEWAL_S: Final = 60.0
 _LONG_S: Final = 30.0  # a query that is over by then writes nothing
@@ -48,7 +48,7 @@ class _Reader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._id = settings, runs.new_id()
-        self._name = f"{_PREFIX}{database.now().isoformat()}/{self._id}"
+        self._name = f"{PREFIX}{database.now().isoformat()}/{self._id}"
         self._held = False
 
     def take(self) -> None:
@@ -95,7 +95,7 @@ def forget_dead(connection: Connection) -> None:
 
 
 def _held(connection: Connection) -> Sequence[Row[Any]]:
-    return connection.execute(select(leases).where(leases.c.name.startswith(_PREFIX))).all()
+    return connection.execute(select(leases).where(leases.c.name.startswith(PREFIX))).all()
 
 
 def _began(name: str) -> datetime:

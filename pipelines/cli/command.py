@@ -29,7 +29,7 @@ HEADINGS: Final = {
     "Ask": ("sql",),
     "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep"),
     "Publish": ("release",),
-    "Keys": ("keys",),
+    "Keys": ("keys", "grant"),
 }
 
 

@@ -21,6 +21,7 @@ from pipelines import terminal  # noqa: E402
 from pipelines.cli import (  # noqa: E402
     audit,
     demo,
+    grant,
     hold,
     init,
     keys,
@@ -50,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (init, demo, nightly, receive, lake, query, sweep):
+for commands in (init, demo, nightly, receive, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
 for group in (stream, suspense, policy, hold, purge, request, tenant, audit, release, keys):

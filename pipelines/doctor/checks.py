@@ -28,6 +28,7 @@ from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
+from pipelines.doctor import rights as rights_checks
 from pipelines.doctor import who
 from pipelines.readiness import roots
 from pipelines.readiness.checks import CHECKS, Intake, registers, workspace
@@ -366,6 +367,7 @@ _CHECKS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
     _exports,
     _second_place,
     _database_mode,
+    rights_checks.rights,
     _endpoint,
     _space,
     _memory,

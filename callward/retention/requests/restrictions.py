@@ -239,14 +239,15 @@ def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]
         since = last_marked(connection)
         marks = {tenant: _marks_of(connection, tenant) for tenant in tenants}
         unseen = {tenant: _committed_since(connection, tenant, since) for tenant in tenants}
-        accounts = {tenant: _accounts(settings, connection, tenant) for tenant in tenants}
+        named_in = tenants if view == "billing" else []
+        accounts = {tenant: _accounts(settings, connection, tenant) for tenant in named_in}
     names = {tenant: KeyName(view, tenant, EVERY_MONTH, "restriction") for tenant in tenants}
     opened = keyring.existing(names.values())
     result = {}
     for tenant, name in names.items():
         secret = opened[name].secret if name in opened else None
         ids = tokens.unpermute(marks[tenant], secret) if secret else pa.array([], tokens.ID_TYPE)
-        named = _restricted(accounts[tenant], marks[tenant], secret) if secret and view == "billing" else ()
+        named = _restricted(accounts[tenant], marks[tenant], secret) if secret and tenant in accounts else ()
         result[tenant] = Hidden(view, ids, named, unseen[tenant])
     return result
 

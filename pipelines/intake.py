@@ -21,6 +21,7 @@ from callward.failpoints import point
 from callward.ingest import segments
 from callward.ingest.landing import (
     FILE_ID,
+    PACKED,
     Arrival,
     FileChanged,
     decompressed,
@@ -34,7 +35,10 @@ from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
+from callward.parsing.looks import packed_or_foreign
+from callward.parsing.misfits import misfit
 from callward.parsing.records import record_end
+from callward.parsing.text import TextForm, rewritten, text_form
 from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
@@ -84,6 +88,7 @@ class Intake:
     begun: bool = False  # its blocks were registered for good by a run before: by a stream, or as some are committed
     touched: bool = False  # some of its blocks are committed
     by_content: bool = False
+    text: TextForm = TextForm()
     checked: bool = False  # its error rate is known as a whole: a part of it is not checked again
 
     @property
@@ -107,22 +112,83 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
     Raises FileUnreadable, FileChanged, OSError.
     """
     declaration = files.workspace.declaration(source)
-    with _opened(arrival, files) as stream:
-        head = _unpacked(stream, _HEAD)
+    file_no, condemned, text, registered = _registered(files, arrival)
+    touched = any(block.committed for block in registered)
+    begun = touched or any(block.sharding for block in registered)
+    head, text = _head(arrival, files, declaration, text if begun else None)
     shape = sniff(head, declaration)
-    intake = Intake(arrival, source, shape, 0)
+    intake = Intake(
+        arrival, source, shape, 0, file_no=file_no, condemned=condemned, begun=begun, touched=touched, text=text
+    )
     intake.by_content = declaration.identity.content or not _has_identity(declaration, shape)
-    intake.file_no, intake.condemned, registered = _registered(files, arrival)
-    intake.touched = any(block.committed for block in registered)
-    intake.begun = intake.touched or any(block.sharding for block in registered)
-    if intake.begun:
-        intake.blocks = _again(arrival, source, files, registered)
+    content = _Content(arrival, source, files, text)
+    if begun:
+        intake.blocks = _again(content, registered)
     else:
-        intake.blocks = list(_cut(arrival, source, files, declaration, shape))
+        _require_fit(arrival, source, declaration, head, shape)
+        intake.blocks = list(_cut(content, declaration, shape))
     if not unchanged(arrival):
         raise FileChanged
     intake.records = _estimate(head, intake.bytes, declaration)
     return intake
+
+
+def _head(
+    arrival: Arrival, files: DataFiles, declaration: Declaration, known: TextForm | None
+) -> tuple[bytes, TextForm]:
+    """Return the first bytes of a file's text, and how that is written: as `known` from before, or as it looks.
+
+    Raises FileUnreadable, FileChanged.
+    """
+    if arrival.form in PACKED and arrival.size:
+        with open_landed(arrival) as file:
+            if not file.read(len(PACKED[arrival.form])).startswith(PACKED[arrival.form]):
+                raise FileUnreadable(f"this file is not packed by {arrival.form}, as its name says: rename it")
+    with _opened(arrival, files) as stream:
+        head = _unpacked(stream, _HEAD)
+    foreign = packed_or_foreign(head) if known is None else None
+    if foreign:
+        raise FileUnreadable(f"this file {foreign}")
+    text = text_form(head, declaration.file) if known is None else known
+    return rewritten(io.BytesIO(head), text).read() if text else head, text
+
+
+def _require_fit(arrival: Arrival, source: Source, declaration: Declaration, head: bytes, shape: Shape) -> None:
+    """Raise FileUnreadable for a file of which nothing can be read as declared. What the receiver sealed holds posts of
+    many callers: each is a record by itself."""
+    unlike = None if arrival.form == "sealed" else misfit(head, declaration, shape)
+    if unlike:
+        reads = f"source {source.name} reads {declaration.title}"
+        raise FileUnreadable(f"{reads}, but this file {unlike} (docs/sources.md)")
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The text of a landing file, as it is read and cut."""
+
+    arrival: Arrival
+    source: Source
+    files: DataFiles
+    text: TextForm
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether the file's own bytes are read, and not what they unpack or are rewritten to."""
+        return self.arrival.form == "plain" and not self.text
+
+    def open(self) -> BinaryIO:
+        """Open the text as a stream. Raises FileUnreadable, FileChanged."""
+        stream = _opened(self.arrival, self.files)
+        return rewritten(stream, self.text) if self.text else stream
+
+    def block(self, number: int, first: int, data: bytes) -> Block:
+        """Return a range as a block; its bytes are sealed into the archive where the file does not hold them so."""
+        last = first + len(data)
+        if self.is_plain:
+            return Block(number, first, last)
+        return Block(
+            number, first, last, self.files.write_archive(archive_tenant(self.files, self.source.name), data).path
+        )
 
 
 def _opened(arrival: Arrival, files: DataFiles) -> BinaryIO:
@@ -177,14 +243,13 @@ def _guarded(read: Callable[[], bytes]) -> bytes:
 # -- cutting -----------------------------------------------------------------------------------------------------------
 
 
-def _cut(arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape) -> Iterator[Block]:
-    size = int(files.workspace.settings.waves.block_mebibytes * (1 << 20))
-    limit = int(files.workspace.settings.waves.file_gibibytes * (1 << 30))
+def _cut(content: _Content, declaration: Declaration, shape: Shape) -> Iterator[Block]:
+    size = int(content.files.workspace.settings.waves.block_mebibytes * (1 << 20))
     by_lines = declaration.file.records == "lines" and not declaration.file.multiline
-    if arrival.form == "plain" and by_lines:
-        yield from _cut_lines(arrival, size, shape)
+    if content.is_plain and by_lines:
+        yield from _cut_lines(content.arrival, size, shape)
     else:
-        yield from _cut_stream(arrival, source, files, declaration, shape, size, limit)
+        yield from _cut_stream(content, declaration, shape, size)
 
 
 def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
@@ -202,11 +267,10 @@ def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
             first, number = last, number + 1
 
 
-def _cut_stream(
-    arrival: Arrival, source: Source, files: DataFiles, declaration: Declaration, shape: Shape, size: int, limit: int
-) -> Iterator[Block]:
-    """Yield blocks of a file that must be read to be cut; those of a packed file are sealed into the archive."""
-    with _opened(arrival, files) as stream:
+def _cut_stream(content: _Content, declaration: Declaration, shape: Shape, size: int) -> Iterator[Block]:
+    """Yield blocks of a file that must be read to be cut."""
+    limit = int(content.files.workspace.settings.waves.file_gibibytes * (1 << 30))
+    with content.open() as stream:
         first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
         while True:
             more = _unpacked(stream, size)
@@ -220,7 +284,7 @@ def _cut_stream(
                 continue
             end = end if end > 0 else len(held)
             if end:
-                yield _block(number, first, held[:end], arrival, source, files)
+                yield content.block(number, first, held[:end])
                 first, number, held = first + end, number + 1, held[end:]
             if not more:
                 return
@@ -240,26 +304,20 @@ def _line_piece(stream: BinaryIO) -> bytes:
     return _guarded(lambda: stream.readline(_HEAD))
 
 
-def _block(number: int, first: int, data: bytes, arrival: Arrival, source: Source, files: DataFiles) -> Block:
-    staged = "" if arrival.form == "plain" else files.write_archive(archive_tenant(files, source.name), data).path
-    return Block(number, first, first + len(data), staged)
-
-
-def _again(arrival: Arrival, source: Source, files: DataFiles, registered: list[Block]) -> list[Block]:
-    """Return the registered ranges that are not committed yet; those of a packed file are staged anew."""
+def _again(content: _Content, registered: list[Block]) -> list[Block]:
+    """Return the registered ranges that are not committed yet; those of a file that is unpacked are staged anew."""
     left = [block for block in registered if not block.committed]
-    if arrival.form == "plain":
+    if content.is_plain:
         return left
     staged_anew = []
-    with _opened(arrival, files) as stream:
+    with content.open() as stream:
         at = 0
         for block in left:
             while at < block.first:
                 at += len(_unpacked(stream, min(block.first - at, 1 << 20)))
             data = _unpacked(stream, block.last - block.first)
             at += len(data)
-            staged = _block(block.number, block.first, data, arrival, source, files).staged
-            staged_anew.append(replace(block, staged=staged))
+            staged_anew.append(replace(block, staged=content.block(block.number, block.first, data).staged))
     return staged_anew
 
 
@@ -344,18 +402,16 @@ def note_gone(files: DataFiles, sources: Collection[str]) -> None:
         set_status(connection, removed, "removed")
 
 
-def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, list[Block]]:
-    """Return the ledger number (0: new) of a file, whether it was set aside, and its blocks that a run before began."""
+def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, TextForm, list[Block]]:
+    """Return the ledger number (0: new) of a file, whether it was set aside, how its text is written, and its blocks
+    that a run before began."""
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
-        if row is None or row.status != "reading":
-            return 0, False, []
+        if row is None or row.status not in ("reading", "unreadable"):
+            return 0, False, TextForm(), []
         rows = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
-        return (
-            row.file_no,
-            row.set_aside,
-            [_known_block(row) for row in rows],
-        )
+        text = TextForm.from_words(row.path_form.split()[1:])
+        return row.file_no, row.set_aside, text, [_known_block(row) for row in rows]
 
 
 def _known_block(row: Row[Any]) -> Block:
@@ -383,6 +439,8 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
                 intake.file_no = _insert_file(
                     connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id
                 )
+            elif not intake.begun:
+                _note_reading(connection, intake, run_id)
             fresh = [block for block in intake.blocks if not block.committed and not block.sharding]
             open_ones = blocks.c.committed_by.is_(None) & blocks.c.registered_at.is_(None)
             connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, open_ones))
@@ -417,7 +475,7 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
             size=arrival.size,
             modified_ns=arrival.modified_ns,
             status="reading",
-            path_form=arrival.form,
+            path_form=_path_form(intake),
             run_id=run_id,
             seen_at=database.now(),
         )
@@ -427,18 +485,31 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
     return int(key[0])
 
 
+def _note_reading(connection: Connection, intake: Intake, run_id: str) -> None:
+    """Note how a file is read that a run before has not begun, or not been able to read: settings may have changed."""
+    f = input_files.c
+    row = update(input_files).where(f.file_no == intake.file_no, f.status.in_(("reading", "unreadable")))
+    connection.execute(row.values(status="reading", reason=None, path_form=_path_form(intake), run_id=run_id))
+
+
+def _path_form(intake: Intake) -> str:
+    return " ".join((intake.arrival.form, *intake.text.words()))
+
+
 def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id: str) -> None:
-    """Note a file that cannot be read, once: it stays where it is until someone sends it again."""
+    """Note a file that cannot be read: it stays where it is until it is sent again or its source is corrected."""
     identity, key = name_id(files, arrival.name), files.workspace.keyring.sealer(_NAMES)
     with database.writing(files.workspace.settings) as connection:
-        if _row(connection, files, arrival) is None:
+        row = _row(connection, files, arrival)
+        if row is None:
             intake = Intake(arrival, files.workspace.settings.source(arrival.source), Shape(), 0)
             number = _insert_file(connection, intake, identity, key.seal(arrival.name.encode(), b"name"), run_id)
-            connection.execute(
-                update(input_files)
-                .where(input_files.c.file_no == number)
-                .values(status="unreadable", reason=reason[:255])
-            )
+        elif row.status == "unreadable":
+            number = row.file_no
+        else:
+            return
+        noted = update(input_files).where(input_files.c.file_no == number)
+        connection.execute(noted.values(status="unreadable", reason=reason[:255]))
 
 
 def complete(connection: Connection, file_nos: list[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """nightly: every complete file in the landing folder, taken in by waves, each committed by itself."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,12 +90,23 @@ class Night:
 
     @property
     def must_look(self) -> bool:
-        """Return whether a person must look: a file is set aside, unreadable or not allowed; a release failed."""
+        """Return whether a person must look: a file is set aside, unreadable or not allowed, nothing of a source could
+        be read, or a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)
+            or bool(self.unread)
             or (any(release.status != "published" for release in self.releases))
         )
+
+    @property
+    def unread(self) -> list[str]:
+        """Return the sources of which records came and every one of them is suspended, however few."""
+        rows, suspended = Counter[str](), Counter[str]()
+        for file in self.files:
+            rows[file.source] += file.rows
+            suspended[file.source] += file.buckets[Bucket.SUSPENDED]
+        return [source for source, count in rows.items() if count and suspended[source] == count]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document of `callward nightly --json`."""
@@ -110,6 +122,7 @@ class Night:
             "left_alone": [
                 {"file": item.name, "file_id": item.file_id, "reason": item.reason} for item in self.left_alone
             ],
+            "unread": self.unread,
             "releases": [vars(release) for release in self.releases],
         }
 
@@ -193,8 +206,6 @@ class _Nightly:
                 intakes.note_removed(arrival, self._files)
             return None
         try:
-            if status == "unreadable":
-                raise FileUnreadable("it could not be read before and has not changed")
             planned = intakes.plan(arrival, source, self._files)
             if not planned.streamed:
                 return planned

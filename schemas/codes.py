@@ -8,6 +8,7 @@ class Suspense(StrEnum):
 
     COLUMNS = "COLUMNS"  # the number of columns fits no declared shape
     QUOTING = "QUOTING"  # quotes are torn
+    TORN = "TORN"  # the last line of a file, without a line end, that does not fit the file's other lines
     ENCODING = "ENCODING"  # bytes that the declared encoding does not have, or NUL
     JSON = "JSON"  # not a JSON object
     TOO_LONG = "TOO_LONG"  # a record longer than the limit (1 MiB)

@@ -9,8 +9,8 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -65,7 +65,7 @@ def _encoding(name: str) -> str:
             return name
     except LookupError:
         pass
-    raise ValueError(f"{name!r} is no encoding of lines of text")
+    raise ValueError(f"{name!r} is no encoding of lines of text; a file in UTF-16 or UTF-32 is known by its mark")
 
 
 def _listed(value: Any) -> Any:
@@ -130,6 +130,9 @@ class Layout(_Strict):
         for column in self.match:
             if column not in self.columns:
                 raise ValueError(f"`match` looks at {column!r}, which is no column of {self.name!r}")
+        twice = repeated(column for column in self.columns if column)
+        if twice:
+            raise ValueError(f"two columns of {self.name!r} are called {twice!r}")
         return self
 
     def fits(self, count: int) -> bool:
@@ -139,6 +142,11 @@ class Layout(_Strict):
     def laid(self, count: int) -> tuple[str, ...]:
         """Return the names of exactly `count` columns; those beyond the declared ones have the empty name."""
         return self.columns[:count] + ("",) * (count - len(self.columns))
+
+
+def repeated(names: Iterable[str]) -> str:
+    """Return a name that is there twice, "" where none is."""
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 class Value(_Strict):
@@ -411,11 +419,15 @@ def _key_text(key: Key) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """What one file looks like: the layout's name, its columns in order, how many leading lines are no records."""
+    """What one file looks like: the layout's name, its columns in order, how many leading lines are no records.
+
+    `encoding` is that of a file whose mark says another one than its declaration, else "".
+    """
 
     variant: str = ""
     columns: tuple[str, ...] = ()
     header_lines: int = 0
+    encoding: str = ""
 
     def to_json(self) -> str:
         """Return the shape as a JSON object; a header may come from anywhere, so it is kept sealed."""
@@ -425,38 +437,58 @@ class Shape:
     def from_json(cls, text: str) -> "Shape":
         """Return the shape that `to_json` wrote."""
         fields = json.loads(text)
-        return cls(fields["variant"], tuple(fields["columns"]), fields["header_lines"])
+        return cls(**{**fields, "columns": tuple(fields["columns"])})
+
+    def file(self, declared: File) -> File:
+        """Return how the bytes of this file become records."""
+        return declared.model_copy(update={"encoding": self.encoding}) if self.encoding else declared
 
 
 def sniff(head: bytes, declaration: Declaration) -> Shape:
     """Return the shape of a file by its first bytes (whole lines are looked at; 64 KiB is plenty). Never raises."""
     if declaration.file.kind == "json":
         return Shape(variant="json")
-    lines = _head_lines(head, declaration.file)
-    names, data = _header(lines, declaration.file)
+    shape = Shape(encoding="utf-8" if head.startswith(_BOM) and not is_utf8(declaration.file) else "")
+    file = shape.file(declaration.file)
+    lines = head_lines(head, file)
+    names, data = header(lines, file)
     if names is not None:
-        return Shape("header", _known_names(split_line(lines[names], declaration.file), declaration), data)
-    rows = [split_line(line, declaration.file) for line in lines[data : data + _SNIFFED_LINES] if line]
+        columns = _known_names(split_line(lines[names], file), declaration)
+        return replace(shape, variant="header", columns=columns, header_lines=data)
+    rows = [split_line(line, file) for line in lines[data : data + _SNIFFED_LINES] if line]
     layout, count = _likeliest(rows, declaration.shapes)
-    return Shape(layout.name, layout.laid(count), data) if layout else Shape(header_lines=data)
+    shape = replace(shape, header_lines=data)
+    return replace(shape, variant=layout.name, columns=layout.laid(count)) if layout else shape
 
 
-def _head_lines(head: bytes, file: File) -> list[str]:
+def is_utf8(file: File) -> bool:
+    """Return whether the text is declared as UTF-8, or as what UTF-8 reads the same."""
+    return file.encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "ascii", "usascii")
+
+
+def head_lines(head: bytes, file: File) -> list[str]:
+    """Return the lines of a file's first bytes, but for one that the end cuts off, unless it is the only one."""
     lines = bytes(head).removeprefix(_BOM).split(b"\n")
     if len(lines) > 1:
         lines.pop()  # empty after the last line end, or a line that the head cuts off
     return [line.rstrip(b"\r").decode(file.encoding, "replace") for line in lines]
 
 
-def _header(lines: Sequence[str], file: File) -> tuple[int | None, int]:
+def header(lines: Sequence[str], file: File) -> tuple[int | None, int]:
     """Return the index of the row of names (or None), and of the first line of data."""
-    at = next((i for i, line in enumerate(lines) if line.strip()), len(lines))
+    at = _first_filled(lines, 0)
+    if at < len(lines) and lines[at].strip(' "').casefold() == f"sep={file.delimiter}":  # as Excel writes it
+        at = _first_filled(lines, at + 1)
     names = None
     if at < len(lines) and (file.header == "names" or (file.names and _starts(lines[at], file.names, file))):
         names, at = at, at + 1
     while file.skip and at < len(lines) and _starts(lines[at], file.skip, file):
         at += 1
     return names, at if names is not None or at < len(lines) else 0
+
+
+def _first_filled(lines: Sequence[str], first: int) -> int:
+    return next((at for at in range(first, len(lines)) if lines[at].strip()), len(lines))
 
 
 def _starts(line: str, pattern: str, file: File) -> bool:

@@ -115,7 +115,7 @@ input_files = Table(
     Column("modified_ns", BigInteger, nullable=False),
     required("status", index=True),  # reading, committed, removed (the landing file is gone), changed, unreadable
     Column("reason", String(255)),
-    required("path_form", 16),  # plain, gzip, zstd, sealed or kafka
+    required("path_form", 32),  # plain, gzip, zstd, sealed or kafka; and how its text is rewritten
     Column("shape_sealed", LargeBinary),
     required("run_id", 32),
     Column("seen_at", DateTime, nullable=False),

@@ -39,7 +39,7 @@ from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
 from schemas.codes import Suspense
 from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape
-from transforms.read import SHAPE, SOURCE
+from transforms.read import SHAPE, SOURCE, UNENDED
 
 UNKNOWN_TENANT: Final = "_unknown"
 _JOINT: Final = "\x1f"
@@ -62,16 +62,19 @@ def parse(
     *,
     tenant_column: str = "",
     lines: pa.Array | None = None,
+    unended: npt.NDArray[np.bool_] | None = None,
 ) -> pa.Table:
     """Return records of one file as canonical CDRs: `schemas.cdr.PARSED`, row i is record i.
 
     `zone` is the IANA zone of stamps that name none; `tenant_column` the source column that a tenant rule looks at;
-    `lines` the records' lines (int32), if not 0, 1, 2 ... A record that cannot be read has its `fault`, one that a
-    rule leaves out its `filter`. Numbers are as the switch wrote them: Normalize makes E.164 of them.
+    `lines` the records' lines (int32), if not 0, 1, 2 ...; `unended` the records that end with their file, without a
+    line end (bool [n]). A record that cannot be read has its `fault`, one that a rule leaves out its `filter`. Numbers
+    are as the switch wrote them: Normalize makes E.164 of them.
     """
     found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
     found = pa.concat_arrays([found, found[:0]]) if found.offset else found
-    sheet = _read(found, declaration, shape, declaration.columns(tenant_column))
+    unended = np.zeros(len(found), bool) if unended is None else unended
+    sheet = _read(found, declaration, shape, declaration.columns(tenant_column), unended)
     tables = [_batch(part, declaration, zone, tenant_column or declaration.tenant_column) for part in sheet.parts]
     table = _in_order(tables, sheet, len(found))
     numbered = lines if lines is not None else pa.array(np.arange(len(found), dtype=np.int32))
@@ -79,20 +82,26 @@ def parse(
     return table.set_column(PARSED.get_field_index("raw"), PARSED.field("raw"), found)
 
 
-def _read(found: pa.LargeBinaryArray, declaration: Declaration, shape: Shape, names: set[str]) -> Sheet:
+def _read(
+    found: pa.LargeBinaryArray,
+    declaration: Declaration,
+    shape: Shape,
+    names: set[str],
+    unended: npt.NDArray[np.bool_],
+) -> Sheet:
     """Return the text columns called `names` of the records `found`, and what is wrong with those that have none."""
-    sheet = Sheet(np.full(len(found), "", object))
-    mark_unreadable(sheet, found, declaration.file)
+    sheet, file = Sheet(np.full(len(found), "", object), unended), shape.file(declaration.file)
+    mark_unreadable(sheet, found, file)
     rows = sheet.readable()
     if not len(rows):
         return sheet
     lines = found if len(rows) == len(found) else found.take(pa.array(rows))
-    lines = one_line_each(in_utf8(lines, declaration.file))
-    if declaration.file.kind == "json":
-        read_json(sheet, rows, lines, declaration.file, sorted(names))
+    lines = one_line_each(in_utf8(lines, file))
+    if file.kind == "json":
+        read_json(sheet, rows, lines, file, sorted(names))
     else:
         names = names | {column for layout in declaration.shapes for column in layout.match}
-        CsvLines(sheet, rows, lines, declaration.file, names).read(shape, declaration.shapes)
+        CsvLines(sheet, rows, lines, file, names).read(shape, declaration.shapes)
     return sheet
 
 
@@ -355,16 +364,25 @@ def tenants(table: pa.Table, source: Source) -> pa.Table:
     return table.append_column("tenant", filled(found, UNKNOWN_TENANT))
 
 
+def _unended(was: pa.Array, metadata: Mapping[bytes, bytes]) -> npt.NDArray[np.bool_]:
+    """Return which records end with their file, without a line end; those that were suspended as such stay so."""
+    unended = as_mask(has_value(was, str(Suspense.TORN))).copy()
+    unended[[int(row) for row in metadata.get(UNENDED, b"").split()]] = True
+    return unended
+
+
 def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
     """Return records as Read gives them, as schema PARSED with tenant and lineage, one row per record."""
     source = workspace.settings.source(found.schema.metadata[SOURCE].decode())
     shape = Shape.from_json(found.schema.metadata[SHAPE].decode())
     raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)
     declaration, tenant_column = workspace.declaration(source), source.tenant_field or ""
-    parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column)
+    was = few(found["was"])
+    unended = _unended(was, found.schema.metadata)
+    parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column, unended=unended)
     for name in ("file_no", "block", "was_ms"):
         parsed = parsed.append_column(name, found[name])
-    parsed = parsed.append_column("was", few(found["was"]))
+    parsed = parsed.append_column("was", was)
     parsed = parsed.set_column(parsed.schema.get_field_index("line"), "line", found["line"])
     parsed = parsed.append_column("carried_ms", parsed["talk_ms"])
     if "message_id" in found.column_names:

@@ -4,19 +4,24 @@ import json
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.columns import flat, set_column
 from callward.ingest.landing import Arrival, FileChanged, read_range
+from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import BLOCKS, Changes
-from callward.parsing.records import message_records, records
-from schemas.declaration import sniff
+from callward.parsing.records import is_unended, message_records, records
+from schemas.codes import Bucket
+from schemas.declaration import Declaration, sniff
 from transforms.suspend import open_records
 
 PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
 # Records as they came: LINEAGE_FIELDS and `raw`. Source and shape are in the schema's metadata.
 SOURCE, SHAPE, CONDEMNED = b"callward.source", b"callward.shape", b"callward.condemned"
+UNENDED: Final = b"callward.unended"  # positions of the records that end with their file, without a line end
 # A block of messages of one source; its metadata say which, and where it stands in the ledger.
 MESSAGES: Final = pa.schema([pa.field("value", pa.large_binary()), pa.field("message_id", pa.binary())])
 FILE_NO, BLOCK = b"callward.file_no", b"callward.block"
@@ -27,9 +32,9 @@ _SNIFFED: Final = 1000  # messages that a block's shape is told from
 def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
     """Return the records of a chunk (schema elements.CHUNK, of one source and shape) and what the ledger must know."""
     pieces = chunk.to_pylist()
-    if pieces[0]["kind"] == SUSPENDED:
-        return _suspended(pieces[0], files), Changes()
     declaration = files.workspace.declaration(files.workspace.settings.source(pieces[0]["source"]))
+    if pieces[0]["kind"] == SUSPENDED:
+        return _suspended(pieces[0], files, declaration)
     facts, blocks, data = Changes(), [], []
     for piece in pieces:
         try:
@@ -44,7 +49,13 @@ def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | N
         for piece, block, array, place in zip(pieces, data, raw, stored, strict=True)
     ]
     facts.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
-    return _table(pieces, raw), facts
+    unended = [position for position, block in zip(_lasts(raw), data, strict=True) if is_unended(block, declaration)]
+    return _table(pieces, raw, unended), facts
+
+
+def _lasts(raw: list[pa.Array]) -> list[int]:
+    """Return the position of each array's last record among all."""
+    return [int(end) - 1 for end in np.cumsum([len(array) for array in raw])]
 
 
 def _digest(piece: dict[str, Any], block: bytes, place: tuple[str | None, int | None], files: DataFiles) -> str | None:
@@ -74,13 +85,14 @@ def _archived(
     return [(archived.file_id, int(start)) for start in starts]
 
 
-def _table(pieces: list[dict[str, Any]], raw: list[pa.Array]) -> pa.Table:
+def _table(pieces: list[dict[str, Any]], raw: list[pa.Array], unended: list[int]) -> pa.Table:
     counts = [len(array) for array in raw]
     n = sum(counts)
     metadata = {
         SOURCE: pieces[0]["source"],
         SHAPE: pieces[0]["shape"],
         CONDEMNED: "1" if pieces[0]["condemned"] else "",
+        UNENDED: " ".join(map(str, unended)),
     }
     return pa.table(
         {
@@ -94,14 +106,52 @@ def _table(pieces: list[dict[str, Any]], raw: list[pa.Array]) -> pa.Table:
     ).replace_schema_metadata(metadata)
 
 
-def _suspended(piece: dict[str, Any], files: DataFiles) -> pa.Table:
-    """Return open records of one source, shape and file from a suspense log file, to be put through again."""
+def _suspended(piece: dict[str, Any], files: DataFiles, declaration: Declaration) -> tuple[pa.Table, Changes]:
+    """Return open records of one source, shape and file from a suspense log file, to be put through again.
+
+    Lines that are one record, now that quoted values may hold line ends, come as one; the ledger counts the others of
+    its lines as merged.
+    """
     log = files.read_log(files.by_id(piece["path"]))
     wanted = open_records(log, json.loads(piece["codes"]), [piece["source"]])
     rows = log.filter(pc.and_(wanted, pc.equal(log["shape"], piece["shape"])))
+    facts = Changes()
+    if declaration.file.multiline:
+        rows, merged = one_record_each(rows)
+        facts.entries += ledger.entries(merged, Bucket.MERGED)
     metadata = {SOURCE: piece["source"], SHAPE: piece["shape"], CONDEMNED: ""}
     columns = {name: rows[name] for name in ("file_no", "block", "line", "was", "was_ms")}
-    return pa.table({**columns, "raw": rows["payload"]}).replace_schema_metadata(metadata)
+    return pa.table({**columns, "raw": rows["payload"]}).replace_schema_metadata(metadata), facts
+
+
+def one_record_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return suspended lines (schema SUSPENSE) with each line within quotes added to the one before, and those added.
+
+    Only lines that follow each other in their block are put together, and only where the last one closes the quotes.
+    """
+    rows = rows.sort_by([(name, "ascending") for name in ("file_no", "block", "line")]).combine_chunks()
+    starts = _record_starts(rows)
+    bounds = np.append(np.flatnonzero(starts), rows.num_rows)
+    lines = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), flat(rows["payload"]))
+    joined = pc.binary_join(lines, pa.scalar(b"\n", pa.large_binary()))
+    kept = rows.filter(pa.array(starts))
+    return set_column(kept, "payload", joined), rows.filter(pa.array(~starts))
+
+
+def _record_starts(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Return which lines begin a record: those with even quotes before them, among lines that follow each other."""
+    places = np.column_stack([rows[name].to_numpy() for name in ("file_no", "block", "line")])
+    follows = np.zeros(rows.num_rows, bool)
+    follows[1:] = (np.diff(places, axis=0) == (0, 0, 1)).all(axis=1)
+    quotes = np.cumsum(pc.count_substring(rows["payload"], pattern=b'"').to_numpy())
+    before = np.append(0, quotes[:-1])
+    run = np.maximum.accumulate(np.where(follows, 0, np.arange(rows.num_rows)))
+    starts = ~follows | ((before - before[run]) % 2 == 0)
+    last = np.append(np.flatnonzero(~follows)[1:], rows.num_rows) - 1  # of each run
+    open_at_the_end = (quotes[last] - before[run[last]]) % 2 == 1
+    for end in last[open_at_the_end]:  # its last record never closes its quotes
+        starts[np.flatnonzero(starts[: end + 1])[-1] : end + 1] = True
+    return starts
 
 
 def read_messages(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table, Changes]:

@@ -144,16 +144,16 @@ def log_after_recycling(
     """
     rest, put_through = log.filter(pc.invert(was_taken)), log.filter(was_taken)
     raw = pc.equal(back["kind"], "raw")
-    codes = {_place(row): row["code"] for row in back.filter(raw).select([*_PLACE, "code"]).to_pylist()}
-    now = [codes.get(_place(row)) for row in put_through.select(_PLACE).to_pylist()]
-    code = pa.array(now, pa.string())
+    came = back.filter(raw)
+    at = {_place(row): position for position, row in enumerate(came.select(_PLACE).to_pylist())}
+    now = pa.array([at.get(_place(row)) for row in put_through.select(_PLACE).to_pylist()], pa.int64())
+    code = flat(came["code"]).take(now)
     still = pc.is_valid(code)
     put_through = set_column(put_through, "code", pc.coalesce(code, put_through["code"]))
     put_through = set_column(put_through, "was", put_through["code"])
     put_through = set_column(put_through, "open", still)
-    payload = pc.if_else(still, put_through["payload"], pa.scalar(None, pa.large_binary()))
-    put_through = set_column(put_through, "payload", payload)
-    entries = ledger.entries(back.filter(raw), Bucket.SUSPENDED, back.filter(raw)["code"])
+    put_through = set_column(put_through, "payload", flat(came["payload"]).take(now))  # several lines may be one now
+    entries = ledger.entries(came, Bucket.SUSPENDED, came["code"])
     fresh, more = add_to_log(back.filter(pc.invert(raw)), pa.concat_tables([rest, put_through]), now_ms)
     return pa.concat_tables([rest, put_through, fresh]), entries + more
 

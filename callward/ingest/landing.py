@@ -26,6 +26,7 @@ from callward.storage.beneath import NotRegular, folder_beneath, open_beneath
 
 MARKER = ".done"
 FILE_ID: Final = 10  # letters of a file's id that people see, of the 32 that the ledger knows it by
+PACKED: Final = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}  # what a packed file of a form begins with
 _REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # gone, or a link or socket in its place
 _HARD_LINK = "another name leads to the same file (a hard link), so it can be changed from elsewhere: land a copy"
 

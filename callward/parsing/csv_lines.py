@@ -68,12 +68,19 @@ class CsvLines:
     names: set[str]
 
     def read(self, shape: Shape, layouts: Sequence[Layout]) -> None:
-        """Read the lines in the file's shape; what it refuses, in another declared layout of as many columns."""
+        """Read the lines in the file's shape; what it refuses, in another declared layout of as many columns.
+
+        A line without its end is read in the file's own shape alone: what is left of a torn one may fit another.
+        """
         first = Layout(name="file", columns=shape.columns) if shape.columns else next(iter(layouts), None)
         left, counts = np.arange(len(self.lines)), np.full(len(self.lines), -1)
         if first is not None:
             left, counts = self._take(left, first, len(first.columns), _READERS[self.file.quoting])
             left, counts = self._take_unescaped(left, counts, first)
+        if shape.columns and self.sheet.unended.any():
+            torn = self.sheet.unended[self.rows[left]]
+            self.sheet.mark(self.rows[left[torn]], Suspense.TORN)
+            left, counts = left[~torn], counts[~torn]
         for count in np.unique(counts[counts > 0]):
             these = left[counts == count]
             for layout in (layout for layout in layouts if layout.fits(int(count))):

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from callward.parsing.records import NEWLINE, has, large_binary
 from schemas.codes import Suspense
-from schemas.declaration import File
+from schemas.declaration import File, is_utf8
 
 LONGEST_RECORD: Final = 1 << 20  # bytes
 # Bytes that pyarrow reads at once: small stays in the cache, which is worth half the time; the longest record must fit.
@@ -40,6 +40,7 @@ class Sheet:
     """Records on the way to columns: the fault of each (a Suspense code or ""), and the parts read so far."""
 
     faults: npt.NDArray[np.object_]
+    unended: npt.NDArray[np.bool_]  # the lines that end with their file, without a line end
     parts: list[Part] = field(default_factory=list)
 
     def mark(self, rows: npt.NDArray[Any], code: Suspense) -> None:
@@ -96,7 +97,7 @@ def is_ascii(data: memoryview) -> bool:
 
 def in_utf8(lines: pa.LargeBinaryArray, file: File) -> pa.LargeBinaryArray:
     """Return `lines` in UTF-8, from the encoding of the file."""
-    if file.encoding.lower().replace("-", "") in ("utf8", "ascii") or is_ascii(_bytes(lines)):
+    if is_utf8(file) or is_ascii(_bytes(lines)):
         return lines
     block = pa.py_buffer(joined(one_line_each(lines)).to_pybytes().decode(file.encoding).encode())
     ends = np.flatnonzero(np.frombuffer(block, np.uint8) == NEWLINE) + 1

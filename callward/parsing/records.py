@@ -13,6 +13,7 @@ from schemas.declaration import Declaration, File
 
 _BOM: Final = b"\xef\xbb\xbf"
 NEWLINE: Final = 10
+_RETURN: Final = 13
 
 
 def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
@@ -24,7 +25,7 @@ def record_end(data: bytes | memoryview, declaration: Declaration) -> int:
         return -1
     if not declaration.file.multiline:
         return bytes(data).rfind(b"\n") + 1 or -1
-    ends = _line_ends(np.frombuffer(data, np.uint8), declaration.file)
+    ends = _line_ends(np.frombuffer(data, np.uint8), declaration.file, has(data, b"\r"))
     return int(ends[-1]) + 1 if len(ends) else -1
 
 
@@ -64,18 +65,19 @@ def message_records(
 
 
 # What tells that a message may hold more than one record: a line end in it, an array of documents or two in a row.
-_SEVERAL: Final = {"lines": r"\n", "file": r"^\s*\[|\}\s*\{"}
+_SEVERAL: Final = {"lines": r"[\r\n]", "file": r"^\s*\[|\}\s*\{"}
 
 
 def _lines(block: pa.Buffer, data: bytes | memoryview, file: File) -> pa.LargeBinaryArray:
     if not block.size:
         return pa.array([], pa.large_binary())
-    ends = _line_ends(np.frombuffer(block, np.uint8), file) + 1
+    returns = has(data, b"\r")
+    ends = _line_ends(np.frombuffer(block, np.uint8), file, returns) + 1
     complete = len(ends) > 0 and ends[-1] == block.size
     starts = np.concatenate([[0], ends if complete else np.append(ends, block.size)]).astype(np.int64)
     whole = large_binary(starts, block)
     lines = pc.binary_slice(whole, 0, -1) if complete else trimmed(whole, b"\n")
-    if has(data, b"\r"):
+    if returns:
         lines = trimmed(lines, b"\r")
     if has(data, _BOM):
         marked = pc.starts_with(lines, pattern=_BOM)
@@ -84,14 +86,48 @@ def _lines(block: pa.Buffer, data: bytes | memoryview, file: File) -> pa.LargeBi
     return lines if pc.min(lengths).as_py() else lines.filter(pc.greater(lengths, 0))
 
 
-def _line_ends(text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.int64]:
+def _line_ends(text: npt.NDArray[np.uint8], file: File, has_returns: bool) -> npt.NDArray[np.int64]:
     """Return the line ends that end a record: where quotes may hold line ends, those with even quotes before them."""
     ends = np.flatnonzero(text == NEWLINE)
-    if not file.multiline:
-        return ends
+    if file.multiline:
+        quotes = np.flatnonzero(text == ord('"'))
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    returns = record_returns(text, file) if has_returns else ends[:0]
+    return np.sort(np.append(ends, returns)) if len(returns) else ends
+
+
+def record_returns(text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.int64]:
+    """Return where a CR alone ends a record: one that is not in quotes, or that stands between two JSON objects.
+
+    The last byte ends none, as its LF may follow.
+    """
+    if file.records == "file":
+        return np.array([], np.int64)
+    returns: npt.NDArray[np.int64] = np.flatnonzero(text[:-1] == _RETURN)
+    ends = text[returns + 1] != NEWLINE
+    if ends.any():
+        if file.kind == "json":
+            ends &= (returns > 0) & (text[returns - 1] == ord("}")) & (text[returns + 1] == ord("{"))
+        elif file.quoting != "none":
+            ends &= ~_in_quotes(returns, text, file)
+    alone: npt.NDArray[np.int64] = returns[ends]
+    return alone
+
+
+def _in_quotes(at: npt.NDArray[np.int64], text: npt.NDArray[np.uint8], file: File) -> npt.NDArray[np.bool_]:
+    """Return which places have odd quotes before them, in their line, or in the block where quotes hold lines."""
     quotes = np.flatnonzero(text == ord('"'))
-    outside: npt.NDArray[np.int64] = ends[np.searchsorted(quotes, ends) % 2 == 0]
-    return outside
+    before = np.searchsorted(quotes, at)
+    if not file.multiline:
+        ends = np.append(-1, np.flatnonzero(text == NEWLINE))
+        before = before - np.searchsorted(quotes, ends[np.searchsorted(ends, at) - 1])
+    odd: npt.NDArray[np.bool_] = before % 2 == 1
+    return odd
+
+
+def is_unended(data: bytes | memoryview, declaration: Declaration) -> bool:
+    """Return whether a block of lines ends within one: its file does, as blocks are cut at record ends."""
+    return declaration.file.records == "lines" and len(data) > 0 and bytes(data[-1:]) not in (b"\n", b"\r")
 
 
 def large_binary(offsets: npt.NDArray[np.int64], values: pa.Buffer) -> pa.LargeBinaryArray:

@@ -59,6 +59,8 @@ class NightReport(Result):
         if kpis:
             yield from _trunks(kpis)
         yield from _set_aside([file for file in self.night.files if file.set_aside], self.files)
+        for source in self.night.unread:
+            yield f"{source}: none of its records could be read: see 'callward suspense list', correct the declaration"
         if self.night.releases:
             rows = [[row.name, row.period, row.status, row.reason] for row in self.night.releases]
             yield terminal.table("Released", ["table", "period", "status", "why"], rows)

@@ -23,6 +23,7 @@ from callward.ingest.landing import Arrival, FileChanged, LeftAlone, arrivals, u
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
+from callward.redaction import mask
 from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
@@ -139,12 +140,13 @@ class LandingReader:
         if self._stopping and status != "reading":
             return None
         self._seen.add(_as_seen(arrival))
-        if status in ("committed", "removed", "unreadable"):
+        if status in ("committed", "removed"):
             return None
         try:
             planned = intakes.plan(arrival, source, self._files)
         except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
+            self._report(source, LeftAlone(mask(arrival.name), str(problem), True))
             return None
         except FileChanged:  # it comes again, as another file
             self._seen.discard(_as_seen(arrival))

@@ -161,3 +161,28 @@ def test_a_dry_run_changes_nothing(two_tenants: Callable[..., Any]) -> None:
 def test_conflicts_are_not_recycled(two_tenants: Callable[..., Any]) -> None:
     with pytest.raises(Problem, match="CONFLICT"):
         recycle(two_tenants(alpha="default").settings, ["CONFLICT"], [])
+
+
+def test_a_record_of_several_lines_is_one_once_quotes_may_hold_them(
+    workspace: Callable[..., Any], feed_source: Callable[..., Any]
+) -> None:
+    broken = '"id-1","13035550101","17205550102","2026-03-05T10:00:00Z","2026-03-05T10:00:50Z",50000,"a\nb, ""c\nd"\n'
+    torn = '"id-2","13035550101","17205550102","2026-03-05T10:00:00Z","2026-03-05T10:00:50Z",50000,"e\nf\n'
+    names = "call_id,calling_number,called_number,start_time,end_time,talk_ms,note\n"
+    sites = [workspace(feed_source("generic"), thresholds={"file_errors_pct": 100.0}) for _ in range(2)]
+    multiline = feed_source("generic", declare={"file": {"multiline": True}})
+    for site, source in zip(sites, ("as declared", multiline), strict=True):
+        if source is multiline:
+            _set_source(site, multiline)
+        site.land("generic", "calls.csv", (names + broken + torn).encode())
+        site.night()
+    recycled, right = sites
+    _set_source(recycled, multiline)
+    assert recycle(recycled.settings, [], []).buckets == {"accepted": 1, "merged": 2, "suspended": -3}
+    assert [row["talk_ms"] for row in _calls_of(recycled)] == [row["talk_ms"] for row in _calls_of(right)] == [50_000]
+    assert recycle(recycled.settings, [], []).buckets == {}
+    assert not recycled.unbalanced()
+
+
+def _set_source(site: Any, source: Any) -> None:
+    site.settings.path.write_text(render(site.settings.model_copy(update={"sources": [source]})), encoding="utf-8")

@@ -276,7 +276,7 @@ def upgrade() -> None:
         sa.Column("modified_ns", sa.BigInteger(), nullable=False),
         sa.Column("status", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.String(length=255), nullable=True),
-        sa.Column("path_form", sa.String(length=16), nullable=False),
+        sa.Column("path_form", sa.String(length=32), nullable=False),
         sa.Column("shape_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("seen_at", sa.DateTime(), nullable=False),

@@ -1,0 +1,120 @@
+"""What Misfits promises: a file of the format is none, and of no other file a record vanishes without a word."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+
+from callward.parsing.looks import packed_or_foreign
+from callward.parsing.misfits import misfit
+from callward.parsing.records import records
+from callward.parsing.text import rewritten, text_form
+from schemas.declaration import Declaration, available, load, sniff
+from tests.examples import tries
+from transforms.parse import parse
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+FILES = sorted(
+    path.with_name(path.name.removesuffix(".rows.jsonl"))
+    for name in available()
+    for path in (GOLDEN / name).glob("*.rows.jsonl")
+)
+FEEDS = [path for path in FILES if path.stat().st_size]
+_SEPARATORS = (b",", b";", b"\t", b"|", b"^", b"~", b" ", b"\x1f", b'","', b'";"')
+_LINE_ENDS = (b"\n", b"\r\n", b"\r", b"\r\r\n", b"\n\r", b"\x0b", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"")
+_ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "cp500", "utf-7")
+
+
+def _rows(data: bytes, declaration: Declaration) -> int | None:
+    """Return how many rows a file becomes, as a night reads it; None where it is left alone."""
+    form = text_form(data, declaration.file)
+    text = rewritten(io.BytesIO(data), form).read() if form else data
+    shape = sniff(text, declaration)
+    if packed_or_foreign(data) or misfit(text, declaration, shape):
+        return None
+    body = text
+    for _ in range(shape.header_lines):
+        body = body.partition(b"\n")[2]
+    cut = records(body, declaration)
+    table = parse(cut, declaration, shape, "UTC")
+    assert table["raw"].to_pylist() == cut.to_pylist()
+    return table.num_rows
+
+
+def _recoded(data: bytes, encoding: str) -> bytes:
+    return data.decode("utf-8", "replace").encode(encoding, "replace")
+
+
+@st.composite
+def _mutated(draw: st.DrawFn) -> tuple[Path, bytes]:
+    """A golden file cut, joined, in another encoding, with columns swapped or renamed, or other separators or ends."""
+    path = draw(st.sampled_from(FEEDS))
+    data = path.read_bytes()
+    for _ in range(draw(st.integers(1, 2))):
+        other = draw(st.sampled_from(FEEDS)).read_bytes()
+        lines = data.split(b"\n")
+        at = draw(st.integers(0, len(data)))
+        data = draw(
+            st.sampled_from(
+                [
+                    lambda: data[:at],
+                    lambda: data[at:],
+                    lambda: data + other,
+                    lambda: other + data,
+                    lambda: b"\n".join(lines[1:]),
+                    lambda: data.replace(b",", draw(st.sampled_from(_SEPARATORS))),
+                    lambda: data.replace(b"\n", draw(st.sampled_from(_LINE_ENDS))),
+                    lambda: _recoded(data, draw(st.sampled_from(_ENCODINGS))),
+                    lambda: b"\n".join(b",".join(line.split(b",")[::-1]) for line in lines),
+                    lambda: data.replace(b"start", b"beginning"),
+                ]
+            )
+        )()
+    return path, data
+
+
+@tries(60, suppress_health_check=list(HealthCheck))
+@given(_mutated())
+def test_a_file_that_is_taken_gives_a_row_or_is_but_names_and_line_ends(mutated: tuple[Path, bytes]) -> None:
+    path, data = mutated
+    declaration = load(path.parent.name)
+    if _rows(data, declaration) == 0:
+        text = data.decode("utf-16" if data[:2] == b"\xff\xfe" else "utf-8", "replace").strip("\ufeff\r\n")
+        filled = [line for line in text.splitlines() if line.strip()]
+        assert len(filled) <= 2 and not any(" 2026" in line or ",2026" in line for line in filled)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_file_of_its_own_format_is_no_misfit(path: Path) -> None:
+    declaration, data = load(path.parent.name), path.read_bytes()
+    assert misfit(data, declaration, sniff(data, declaration)) is None
+
+
+@pytest.mark.parametrize("format_name", sorted(set(available()) - {"acc_flatstore"}))
+def test_a_file_of_another_format_says_what_it_holds(format_name: str) -> None:
+    declaration = load(format_name)
+    kind = (declaration.file.kind, declaration.file.records)
+    alien = [path for path in FEEDS if path.parent.name != format_name]
+    for path in alien:
+        other = load(path.parent.name).file
+        if "json" in (other.kind, declaration.file.kind) and other.kind != kind[0]:
+            data = path.read_bytes()
+            assert misfit(data, declaration, sniff(data, declaration)), path.name
+
+
+def test_nothing_of_the_content_is_quoted() -> None:
+    secret = "3035550101"
+    declaration = load("generic_csv")
+    for data in (f"{secret},x\n1,2\n", f"{secret};x\n{secret};y\n", f"start;to\n{secret};x\n", f'{{"{secret}": 1}}\n'):
+        found = misfit(data.encode(), declaration, sniff(data.encode(), declaration))
+        assert found and secret not in found
+
+
+def test_lines_of_json_may_be_wrong_one_by_one() -> None:
+    declaration = load("generic_jsonl")
+    data = b'{"a": \n' + json.dumps({"id": "1"}).encode() + b"\n"
+    assert misfit(data, declaration, sniff(data, declaration)) is None
+    assert misfit(b'{\n"id": 1\n}\n', declaration, sniff(data, declaration))

@@ -38,7 +38,7 @@ from callward.lake.data_files import DataFiles
 from callward.parsing.looks import packed_or_foreign
 from callward.parsing.misfits import misfit
 from callward.parsing.records import record_end
-from callward.parsing.text import TextForm, rewritten, text_form
+from callward.parsing.text import AS_DECLARED, TextForm, rewritten, text_form
 from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
@@ -88,7 +88,7 @@ class Intake:
     begun: bool = False  # its blocks were registered for good by a run before: by a stream, or as some are committed
     touched: bool = False  # some of its blocks are committed
     by_content: bool = False
-    text: TextForm = TextForm()
+    text: TextForm = AS_DECLARED
     checked: bool = False  # its error rate is known as a whole: a part of it is not checked again
 
     @property
@@ -408,7 +408,7 @@ def _registered(files: DataFiles, arrival: Arrival) -> tuple[int, bool, TextForm
     with database.reading(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
         if row is None or row.status not in ("reading", "unreadable"):
-            return 0, False, TextForm(), []
+            return 0, False, AS_DECLARED, []
         rows = connection.execute(select(blocks).where(blocks.c.file_no == row.file_no).order_by(blocks.c.block))
         text = TextForm.from_words(row.path_form.split()[1:])
         return row.file_no, row.set_aside, text, [_known_block(row) for row in rows]

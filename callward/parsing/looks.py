@@ -112,7 +112,7 @@ def _is_ebcdic(start: bytes) -> bool:
 
 
 def _is_baf(start: bytes) -> bool:
-    """Return whether a record begins as GR-1100 says: a descriptor word of two bytes length and two of zero, then AA."""
+    """Return whether a record begins as GR-1100 says: a length of two bytes, two zeros, then AA or AB."""
     return any(start[at : at + 3] in (b"\0\0\xaa", b"\0\0\xab") for at in (2, 6))
 
 

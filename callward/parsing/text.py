@@ -64,11 +64,14 @@ class TextForm:
         return cls("".join(word for word in words if word != _RETURNS), _RETURNS in words)
 
 
+AS_DECLARED: Final = TextForm()
+
+
 def text_form(head: bytes, file: File) -> TextForm:
     """Return how a file's text is written, by its first bytes."""
     encoding = _marked(head) or _by_nuls(head)
     if not encoding and as_binary(head):
-        return TextForm()
+        return AS_DECLARED
     text = _decoder(encoding).decode(head).encode("utf-8", _UNREADABLE) if encoding else head
     return TextForm(encoding, bool(len(record_returns(np.frombuffer(text, np.uint8), file))))
 

@@ -44,36 +44,32 @@ def _rows(data: bytes, declaration: Declaration) -> int | None:
     return table.num_rows
 
 
-def _recoded(data: bytes, encoding: str) -> bytes:
-    return data.decode("utf-8", "replace").encode(encoding, "replace")
-
-
 @st.composite
 def _mutated(draw: st.DrawFn) -> tuple[Path, bytes]:
     """A golden file cut, joined, in another encoding, with columns swapped or renamed, or other separators or ends."""
     path = draw(st.sampled_from(FEEDS))
     data = path.read_bytes()
     for _ in range(draw(st.integers(1, 2))):
-        other = draw(st.sampled_from(FEEDS)).read_bytes()
-        lines = data.split(b"\n")
-        at = draw(st.integers(0, len(data)))
-        data = draw(
-            st.sampled_from(
-                [
-                    lambda: data[:at],
-                    lambda: data[at:],
-                    lambda: data + other,
-                    lambda: other + data,
-                    lambda: b"\n".join(lines[1:]),
-                    lambda: data.replace(b",", draw(st.sampled_from(_SEPARATORS))),
-                    lambda: data.replace(b"\n", draw(st.sampled_from(_LINE_ENDS))),
-                    lambda: _recoded(data, draw(st.sampled_from(_ENCODINGS))),
-                    lambda: b"\n".join(b",".join(line.split(b",")[::-1]) for line in lines),
-                    lambda: data.replace(b"start", b"beginning"),
-                ]
-            )
-        )()
+        data = _changed(draw, data)
     return path, data
+
+
+def _changed(draw: st.DrawFn, data: bytes) -> bytes:
+    at, other = draw(st.integers(0, len(data))), draw(st.sampled_from(FEEDS)).read_bytes()
+    lines = data.split(b"\n")
+    changes = (
+        data[:at],
+        data[at:],
+        data + other,
+        other + data,
+        b"\n".join(lines[1:]),
+        data.replace(b",", draw(st.sampled_from(_SEPARATORS))),
+        data.replace(b"\n", draw(st.sampled_from(_LINE_ENDS))),
+        data.decode("utf-8", "replace").encode(draw(st.sampled_from(_ENCODINGS)), "replace"),
+        b"\n".join(b",".join(line.split(b",")[::-1]) for line in lines),
+        data.replace(b"start", b"beginning"),
+    )
+    return draw(st.sampled_from(changes))
 
 
 @tries(60, suppress_health_check=list(HealthCheck))
@@ -96,11 +92,10 @@ def test_a_file_of_its_own_format_is_no_misfit(path: Path) -> None:
 @pytest.mark.parametrize("format_name", sorted(set(available()) - {"acc_flatstore"}))
 def test_a_file_of_another_format_says_what_it_holds(format_name: str) -> None:
     declaration = load(format_name)
-    kind = (declaration.file.kind, declaration.file.records)
     alien = [path for path in FEEDS if path.parent.name != format_name]
     for path in alien:
         other = load(path.parent.name).file
-        if "json" in (other.kind, declaration.file.kind) and other.kind != kind[0]:
+        if other.kind != declaration.file.kind:
             data = path.read_bytes()
             assert misfit(data, declaration, sniff(data, declaration)), path.name
 

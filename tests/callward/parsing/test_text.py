@@ -1,4 +1,4 @@
-"""Texts in other encodings, or with other line ends, become UTF-8 lines; what cannot be decoded spoils its line alone."""
+"""Texts in other encodings, or with other line ends, become UTF-8 lines; what is no text spoils its line alone."""
 
 import io
 

@@ -6,6 +6,7 @@ server enforces it: it may call the role's function to append to the audit log. 
 policy of the table (row-level security). SQLite has no users, so there is nothing to give.
 """
 
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
@@ -23,8 +24,6 @@ _PUBLIC: Final = "public"
 _SCHEMAS: Final[BindParameter[Any]] = bindparam("schemas", (_PUBLIC, *SCHEMAS), expanding=True)
 _FUNCTIONS: Final = {audit.function_of(role): role for role in ROLES}
 _CUSTODIAN: Final = "custodian"
-# Every read of the database begins with the version of its tables.
-_VERSION: Final = f"{_PUBLIC}.alembic_version"
 
 _USER: Final = text("""
     SELECT pg_has_role(oid, current_user, 'MEMBER') AS is_owner FROM pg_roles WHERE rolname = :user
@@ -169,7 +168,7 @@ def _check_one_view(connection: Connection, role: str, user: str) -> None:
     if other is not None:
         raise UsageProblem(
             f"the database user {mask(user)} has the role {other}: no user reads both views",
-            hint=f"give {role} to another user, or take the other away: callward grant {other} {mask(user)} --revoke",
+            hint=f"give {role} to another user, or first: callward grant {other} {shlex.quote(mask(user))} --revoke",
         )
 
 
@@ -186,7 +185,7 @@ def _give_exactly(connection: Connection, user: str, roles: Collection[str]) -> 
     name = _quoted(connection, user)
     _run(connection, _taken(name, connection))
     if roles:
-        _run(connection, (f"GRANT CONNECT ON DATABASE {_database(connection)} TO {name}", *_given_to_all(name)))
+        _run(connection, (f"GRANT CONNECT ON DATABASE {_database(connection)} TO {name}",))
     for role in sorted(roles):
         _run(connection, (f"GRANT EXECUTE ON FUNCTION {_signature(role)} TO {name}",))
         for access in ROLES[role].access():
@@ -210,16 +209,10 @@ def _made(connection: Connection) -> list[str]:
     return sorted(_FUNCTIONS[name] for name in set(there) & _FUNCTIONS.keys())
 
 
-def _given_to_all(name: str) -> Iterator[str]:
-    yield f"GRANT USAGE ON SCHEMA {_PUBLIC} TO {name}"
-    yield f"GRANT SELECT ON {_VERSION} TO {name}"
-
-
 def _given(access: Access, name: str) -> Iterator[str]:
     rights = "SELECT, INSERT, UPDATE, DELETE" if access.writes else "SELECT"
     columns = ", ".join(f'"{column}"' for column in access.columns)
-    if access.table.schema:
-        yield f"GRANT USAGE ON SCHEMA {access.table.schema} TO {name}"
+    yield f"GRANT USAGE ON SCHEMA {access.schema} TO {name}"
     yield f"GRANT {rights}{f' ({columns})' if columns else ''} ON {access.name} TO {name}"
 
 

@@ -7,7 +7,7 @@ listed in `schemas.tables.DERIVED` belongs to its view's role without a word her
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import LargeBinary, Table
+from sqlalchemy import Column, LargeBinary, MetaData, String, Table
 
 from callward.lake.readers import PREFIX
 from schemas import retention, streaming, tables
@@ -30,9 +30,14 @@ class Access:
     writes: bool = False
 
     @property
+    def schema(self) -> str:
+        """The schema that the table lies in."""
+        return self.table.schema or "public"
+
+    @property
     def name(self) -> str:
         """The table's name with its schema."""
-        return f"{self.table.schema or 'public'}.{self.table.name}"
+        return f"{self.schema}.{self.table.name}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,10 @@ def _unsealed(table: Table) -> Access:
     return Access(table, () if len(names) == len(table.columns) else names)
 
 
+# Alembic's own, with the version of all other tables: every reading begins with it.
+_VERSION: Final = Table("alembic_version", MetaData(), Column("version_num", String(32)))
 _EVERYBODY: Final = (
+    Access(_VERSION),
     Access(tables.workspace),
     Access(tables.leases, rows=f"starts_with(name, '{PREFIX}')", writes=True),  # a long query keeps its files so
 )

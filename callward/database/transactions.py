@@ -17,6 +17,9 @@ from callward.settings import Settings
 
 _IN: Final = 1000
 _COMMITS, AUDIT_LOCK = 7_201_964, 7_201_965  # any constants: PostgreSQL's advisory locks
+_HALF_SEEN: Final = text("""
+    SELECT has_table_privilege('public.runs', 'INSERT') AND row_security_active('public.lake_files')
+""")
 Value = TypeVar("Value")
 
 
@@ -93,7 +96,21 @@ def _check(settings: Settings) -> None:
 @lru_cache(maxsize=8)
 def _check_once(opened: Engine, where: str) -> None:
     with opened.connect().execution_options(**{READS: True}) as connection:
-        refuse_newer(connection, where)
+        if refuse_newer(connection, where) is not None and is_server(connection):
+            _refuse_half_seen(connection, where)
+
+
+def _refuse_half_seen(connection: Connection, where: str) -> None:
+    """Raise Problem for a user who writes registers and does not own them: the server shows it a role's rows alone.
+
+    A service would take what it does not see for what is not there.
+    """
+    if connection.execute(_HALF_SEEN).scalar():
+        raise Problem(
+            f"database {where}: the user of database.url may write the registers but does not own them, and would see "
+            "some of their rows only",
+            hint="services: let that user own the database (docs/storage.md); persons: callward grant (docs/access.md)",
+        )
 
 
 def batches(values: Iterable[Value]) -> Iterator[list[Value]]:

@@ -9,7 +9,7 @@ from callward.access.roles import ROLES, Access
 from callward.redaction import mask
 from callward.settings import Settings
 from pipelines import terminal
-from pipelines.results import Part, Result, to_document
+from pipelines.results import Part, Result
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,13 @@ class RightsChanged(Result):
     def render(self) -> Iterator[Part]:
         verb = ("would lose" if self.dry_run else "lost") if self.revoked else ("would have" if self.dry_run else "has")
         yield f"{self.user} {verb} what the role {self.role} needs in the database:"
-        yield terminal.table("", ("on", "may", "columns", "rows"), [list(to_document(r).values()) for r in self.rights])
+        rows = [[right.on, right.may, _only(right)] for right in self.rights]
+        yield terminal.table("", ("on", "may", "only"), rows)
+
+
+def _only(right: Right) -> str:
+    parts = {"columns": right.columns, "rows where": right.rows}
+    return "; ".join(f"{what} {which}" for what, which in parts.items() if which)
 
 
 def change(settings: Settings, role: str, user: str, *, revoke: bool, dry_run: bool) -> RightsChanged:

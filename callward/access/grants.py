@@ -33,9 +33,12 @@ _GRANTED: Final = text("""
     WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN :functions AND r.oid <> p.proowner
     ORDER BY r.rolname, p.proname
 """).bindparams(bindparam("functions", tuple(_FUNCTIONS), expanding=True))
-_INHERITED: Final = text("""
-    SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN :functions
-      AND has_function_privilege(:user, p.oid, 'EXECUTE')
+# Also what a user has by a group that it may change to, and what members of a group have.
+_HAS: Final = text("""
+    SELECT p.proname FROM pg_proc p JOIN pg_roles r
+      ON pg_has_role(:user, r.oid, 'MEMBER') OR (pg_has_role(r.oid, :user, 'MEMBER') AND NOT r.rolsuper)
+    WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN :functions
+      AND NOT pg_has_role(r.oid, p.proowner, 'MEMBER') AND has_function_privilege(r.oid, p.oid, 'EXECUTE')
 """).bindparams(bindparam("functions", tuple(_FUNCTIONS), expanding=True))
 _TABLES: Final = text("""
     SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -46,12 +49,11 @@ _POLICIES: Final = text("""
     WHERE schemaname IN :schemas
 """).bindparams(_SCHEMAS)
 _READERS: Final = text("""
-    SELECT DISTINCT r.rolname, n.nspname
-    FROM pg_roles r CROSS JOIN pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname IN :schemas AND c.relkind IN ('r', 'v', 'm') AND r.rolname NOT LIKE 'pg\\_%'
-      AND NOT pg_has_role(r.oid, c.relowner, 'MEMBER') AND has_schema_privilege(r.oid, n.oid, 'USAGE')
-      AND has_any_column_privilege(r.oid, c.oid, 'SELECT')
-    ORDER BY r.rolname, n.nspname
+    SELECT DISTINCT u.rolname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_roles r ON has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_any_column_privilege(r.oid, c.oid, 'SELECT')
+    JOIN pg_roles u ON pg_has_role(u.oid, r.oid, 'MEMBER') AND NOT pg_has_role(u.oid, c.relowner, 'MEMBER')
+    WHERE n.nspname IN :schemas AND c.relkind IN ('r', 'v', 'm') AND NOT starts_with(u.rolname, 'pg_')
+    ORDER BY u.rolname, n.nspname
 """).bindparams(bindparam("schemas", tuple(role.view for role in ROLES.values() if role.view), expanding=True))
 
 
@@ -121,7 +123,7 @@ def roles_of(connection: Connection, user: str) -> set[str]:
 
 
 def readers_of_views(connection: Connection) -> dict[str, list[str]]:
-    """Return the views whose derived tables each database user can read, by grants of any kind.
+    """Return the views whose derived tables each database user can read, by grants of any kind, its groups' too.
 
     Owners of the tables and superusers are not listed: nothing limits them.
     """
@@ -163,11 +165,11 @@ def _check_user(connection: Connection, user: str) -> None:
 
 def _check_one_view(connection: Connection, role: str, user: str) -> None:
     view = ROLES[role].view
-    has = (_FUNCTIONS[name] for name in connection.execute(_INHERITED, {"user": user}).scalars())
+    has = (_FUNCTIONS[name] for name in connection.execute(_HAS, {"user": user}).scalars())
     other = next((name for name in sorted(has) if view and ROLES[name].view not in (None, view)), None)
     if other is not None:
         raise UsageProblem(
-            f"the database user {mask(user)} has the role {other}: no user reads both views",
+            f"the database user {mask(user)}, or a group of it, has the role {other}: no user reads both views",
             hint=f"give {role} to another user, or first: callward grant {other} {shlex.quote(mask(user))} --revoke",
         )
 

@@ -83,8 +83,12 @@ class Workspace:
             return plan(
                 source.country,
                 international_prefix=source.international_prefix,
-                national_prefix=source.national_prefix[0] if source.national_prefix else None,
+                national_prefix=source.national_prefix,
                 extension_digits=(shortest, longest),
+                e164_without_plus=source.e164_without_plus,
+                area_code=source.area_code,
+                outside_prefix=source.outside_prefix,
+                operators=source.operators,
             )
         except ValueError as error:
             raise UsageProblem(f"source {source.name}: {error}") from None

@@ -12,13 +12,13 @@ class Suspense(StrEnum):
     ENCODING = "ENCODING"  # bytes that the declared encoding does not have, or NUL
     JSON = "JSON"  # not a JSON object
     TOO_LONG = "TOO_LONG"  # a record longer than the limit (1 MiB)
-    IDENTITY = "IDENTITY"  # a field of the record's identity is empty
+    IDENTITY = "IDENTITY"  # a field of the record's identity is empty, or rounded by a spreadsheet
     FIELD = "FIELD"  # a number or a word that the declaration does not know
     TIME = "TIME"  # no start time, or an impossible date
     ORDER = "ORDER"  # ends before it starts, or is answered before it starts
     DURATION = "DURATION"  # a negative duration, or talk longer than the call or than 31 days
     FUTURE = "FUTURE"  # starts more than a day after it was read
-    NUMBER = "NUMBER"  # a party's number longer than 32 characters
+    NUMBER = "NUMBER"  # a party's number longer than 32 characters, or rounded by a spreadsheet
     TENANT = "TENANT"  # the tenant rule knows no such tenant
     PARTIAL = "PARTIAL"  # a piece of a call whose other pieces did not come within the horizon
     CONFLICT = "CONFLICT"  # same identity as another record, other content; the later version is the row

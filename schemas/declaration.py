@@ -8,6 +8,7 @@ record is (`pieces`, `filters`). Columns that nothing names are never read: numb
 import csv
 import json
 import re
+import zoneinfo
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from schemas.codes import Filter
 
 FORMAT_VERSION: Final = 1
 _SOURCES: Final = Path(__file__).parent / "sources"
+_OFFSET: Final = r"^[+-]\d\d:\d\d$"
 _SNIFFED_LINES: Final = 20
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -70,6 +72,10 @@ def _encoding(name: str) -> str:
 
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _listed_unless_empty(value: Any) -> Any:
+    return () if value == "" else _listed(value)
 
 
 def _value(value: Any) -> Any:
@@ -164,10 +170,15 @@ class Value(_Strict):
     decode: str = ""  # a decoder of schemas.causes
     map: dict[str, str] = {}  # words to canonical words; "*" is any other
     const: str = ""  # this, wherever there is a value
-    time: Literal["local", "utc", "offset", "any", "epoch_s", "epoch_ms", "epoch_us"] | None = None
-    format: str = ""  # strptime's, where a time is not ISO 8601 (%f for fractions of a second)
+    time: Literal["local", "utc", "offset", "any", "epoch_s", "epoch_ms", "epoch_us", "excel"] | None = None
+    # strptime's, where a time is not ISO 8601 (%f for fractions of a second): the first that fits.
+    format: Annotated[tuple[str, ...], BeforeValidator(_listed_unless_empty)] = ()
     rewrite: tuple[Regex, str] | None = None  # RE2 pattern and replacement, before `format`
-    unit: Literal["s", "ms", "us", "min", "ds"] = "s"  # of a duration; ds is tenths of a second
+    zone: str = ""  # of a local time that is in another zone than the source
+    zones: dict[str, Annotated[str, Field(pattern=_OFFSET)]] = {}  # names of zones in a time, and their "+hh:mm"
+    # Of a duration; ds is tenths of a second, clock is [hours:]minutes:seconds.
+    unit: Literal["s", "ms", "us", "min", "ds", "clock"] = "s"
+    decimal: Literal["", ".", ","] = ""  # what stands before a fraction, where digits may be in groups of three
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -175,6 +186,10 @@ class Value(_Strict):
             raise ValueError("a value needs a column")
         if self.pattern and "value" not in re.compile(self.pattern).groupindex:
             raise ValueError("a pattern keeps its group called `value`: (?P<value>...)")
+        if self.zone and self.zone not in zoneinfo.available_timezones():
+            raise ValueError(f"there is no zone {self.zone!r}")
+        if self.zones and self.time != "offset":
+            raise ValueError('`zones` are for time = "offset"')
         if self.decode and self.decode not in CAUSE_DECODERS | DISPOSITION_DECODERS:
             raise ValueError(f"no decoder is called {self.decode!r}")
         return self

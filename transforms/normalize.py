@@ -1,12 +1,22 @@
 """Normalize: both parties' numbers in E.164 or as dialled, and where they belong."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from callward.columns import either, filled, flat, set_column
+from callward.columns import either, filled, flat, has_value, set_column
 from callward.numbering import Plan, jurisdiction, normalize_values, places_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR
+from schemas.codes import Suspense
 from transforms.read import SOURCE
+
+
+def _both(calling: pa.Array, called: pa.Array, plan: Plan) -> tuple[pa.Table, pa.Table]:
+    """Return what the numbers of both parties are; read together, unless they are written in ways of their own."""
+    if plan != plan.of_callers:
+        return _parties(calling, plan.of_callers), _parties(called, plan)
+    both = _parties(pa.concat_arrays([calling, called]), plan)
+    return both.slice(0, len(calling)), both.slice(len(calling))
 
 
 def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
@@ -15,7 +25,7 @@ def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
     read = normalize_values(encoded.dictionary, plan)
     place = places_of(read)
     told = {"number": read.number, "presentation": read.presentation}
-    told |= {"prefix": place.prefix, "destination": place.destination, "zone": place.zone}
+    told |= {"prefix": place.prefix, "destination": place.destination, "zone": place.zone, "kind": read.kind}
     return pa.table(told).take(encoded.indices)
 
 
@@ -25,10 +35,9 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
 
     Sets calling_number, called_number, and calling_presentation where it is null (what the source declared stays);
     adds calling_prefix, called_prefix, destination (of the called number, never null) and jurisdiction, or replaces
-    them.
+    them. A number whose digits a spreadsheet has rounded away is a fault (NUMBER).
     """
-    both = _parties(pa.concat_arrays([flat(table["calling_raw"]), flat(table["called_raw"])]), plan)
-    calling, called = both.slice(0, table.num_rows), both.slice(table.num_rows)
+    calling, called = _both(flat(table["calling_raw"]), flat(table["called_raw"]), plan)
     columns = {
         "calling_number": calling["number"],
         "called_number": called["number"],
@@ -40,7 +49,15 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
     }
     for name, column in columns.items():
         table = _put(table, name, column)
-    return table
+    return _without_damaged(table, calling["kind"], called["kind"])
+
+
+def _without_damaged(table: pa.Table, calling: pa.ChunkedArray, called: pa.ChunkedArray) -> pa.Table:
+    damaged = pc.or_(has_value(calling, "damaged"), has_value(called, "damaged"))
+    if not pc.any(damaged, min_count=0).as_py():
+        return table
+    wrong = pc.and_(damaged, pc.and_(pc.is_null(table["fault"]), pc.is_null(table["filter"])))
+    return set_column(table, "fault", pc.if_else(wrong, str(Suspense.NUMBER), table["fault"]))
 
 
 def _put(table: pa.Table, name: str, column: pa.Array) -> pa.Table:

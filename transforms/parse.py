@@ -43,6 +43,7 @@ from transforms.read import SHAPE, SOURCE, UNENDED
 
 UNKNOWN_TENANT: Final = "_unknown"
 _JOINT: Final = "\x1f"
+_ROUNDED: Final = r"(?:^|\x1f)[0-9](?:[.,][0-9]+)?E\+[0-9]+(?:$|\x1f)"  # by a spreadsheet: many records share it
 _OF_ATTEMPTS: Final = ("talk_ms", "pdd_ms", "disposition", "calling_presentation")  # said of no other piece of a call
 
 
@@ -323,15 +324,18 @@ def _faults(
     """Why a record that was read cannot be taken; the first fault wins, and one left out has none."""
     nothing = pa.scalar(None, pa.string())
     fault = nulls(fields.rows, pa.string())
-    unnamed = None
-    if not declaration.identity.content and columns["identity"] is not None:
-        unnamed = pc.is_null(columns["identity"])
+    identity, unnamed, rounded = columns["identity"], None, None
+    if not declaration.identity.content and identity is not None:
+        unnamed = pc.is_null(identity)
+        if any_true(pc.match_substring(identity, "E+")):
+            rounded = pc.match_substring_regex(identity, _ROUNDED)
     unruled = pa.array(kinds.which < 0) if kinds.rules else None
     faults = (
         (Suspense.FIELD, unruled),
         (Suspense.TIME, fields.bad_time),
         (Suspense.FIELD, fields.bad_field),
         (Suspense.IDENTITY, unnamed),
+        (Suspense.IDENTITY, rounded),
     )
     for code, wrong in faults:
         if wrong is not None and any_true(wrong):

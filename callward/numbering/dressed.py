@@ -10,10 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.numbering.arrays import changed, matches, replaced
-from callward.numbering.possible import PREMIUM_CODE, TOLL_FREE_CODES
+from callward.numbering.possible import PREMIUM_CODE, TOLL_FREE_CODES, in_context
 
 _HIDDEN_NAME: Final = r"""(?i)^["' ]*(?:anonymous|restricted|private|withheld)["' ]*<"""
 _SEPARATED_DIGITS: Final = r"^[0-9+*#().\-/ ]*[0-9][0-9+*#().\-/ ]*$"
+# As a spreadsheet keeps digits from being rounded: '… or ="…".
+_GUARDED: Final = r"""^ *"?(?:'|= *"*)([0-9+*#().\-/ ]+)['"]* *$"""
+_ESCAPED_PLUS: Final = r"^ *(?:\\+\+|&#43;|&plus;|%25(?i:2b))"
+_ENDED: Final = r"^\+?[0-9]+#$"  # by the key that ends dialling
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _INTERNET_ADDRESS: Final = rf"^{_OCTET}(?:\.{_OCTET}){{3}}$"  # its dots are no separators
 _WITH_EXTENSION: Final = r"(?i)^([0-9+().\-/ ]{7,}?) *(?:ext(?:n|ension)?\.?|x\.?) *[0-9]{1,7}$"
@@ -22,6 +26,10 @@ _SPELLING: Final = rf"^\+?(?:1[-. ]*)?\(?(?:{_SPELLING_CODES})\)?[-. ]*(?:[0-9A-
 _THREE_LETTERS: Final = r"[A-Za-z].*[A-Za-z].*[A-Za-z]"
 _KEYPAD: Final = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"22233344455566677778889999")
 
+# RFC 3966, section 5.1.5: a local number, and the global digits that it is to be dialled behind.
+_CONTEXT: Final = (
+    r"(?i)^[^@]*?(?:sips?:|tel:|^|<)(?P<local>[0-9().\- ]+);(?:[^@]*;)?phone-context=(?:\+|%2b)(?P<context>[0-9().\-]+)"
+)
 _URI_SIGNS: Final = r"""[@:;<>"%\pZ\pC]"""
 _SIP_WITHOUT_USER: Final = r"(?i)^ *(?:sips?: *)+[^@]*$"
 _SIP_DIGITS_ONLY: Final = r"(?i)^ *(?:sips?: *)+\+?[0-9*#]+ *(?:;.*)?$"
@@ -59,9 +67,12 @@ def undress(text: pa.Array) -> pa.Array:
     Nothing dialled is left out: digits that are no number keep their count, a user's name stays as it is. Where a URI
     names a host and no user, the text is empty.
     """
+    text = changed(text, matches(text, _GUARDED), lambda rows: replaced(rows, _GUARDED, r"\1"))
+    text = changed(text, matches(text, _ESCAPED_PLUS), lambda rows: replaced(rows, _ESCAPED_PLUS, "+"))
     text = changed(text, ~matches(text, _SEPARATED_DIGITS), _unlettered)
     separated = matches(text, _SEPARATED_DIGITS) & ~matches(text, _INTERNET_ADDRESS)
-    return changed(text, separated, _without_separators)
+    text = changed(text, separated, _without_separators)
+    return changed(text, matches(text, _ENDED), lambda rows: replaced(rows, "#$", ""))
 
 
 def is_hidden(text: pa.Array) -> np.ndarray:
@@ -81,6 +92,7 @@ def _unlettered(text: pa.Array) -> pa.Array:
 
 
 def _user_part(text: pa.Array) -> pa.Array:
+    text = changed(text, matches(text, _CONTEXT), _in_context)
     for step in _TO_URI:
         text = _stepped(text, step)
     host_only = matches(text, _SIP_WITHOUT_USER)
@@ -88,6 +100,16 @@ def _user_part(text: pa.Array) -> pa.Array:
     for step in _TO_USER:
         text = _stepped(text, step)
     return changed(text, host_only, lambda rows: pa.array([""] * len(rows), pa.string()))
+
+
+def _in_context(text: pa.Array) -> pa.Array:
+    """Return local numbers with what their phone-context says before them, where that makes a number."""
+    found = pc.extract_regex(text, pattern=_CONTEXT)
+    names = ("local", "context")
+    local, context = (replaced(pc.struct_field(found, name), "[^0-9]", "").to_pylist() for name in names)
+    numbers = [in_context(*pair) for pair in zip(local, context, strict=True)]
+    written = pa.array([f"+{number}" if number else None for number in numbers], pa.string())
+    return pc.coalesce(written, text)
 
 
 def _stepped(text: pa.Array, step: _Step) -> pa.Array:

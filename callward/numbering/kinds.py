@@ -14,8 +14,18 @@ from callward.numbering.dressed import spelled
 from callward.numbering.plans import Plan
 from callward.numbering.possible import REMEMBERED, number_of
 
-KINDS: Final = ("e164", "extension", "feature_code", "emergency", "short_code", "sip_user", "special", "absent")
-E164, EXTENSION, FEATURE_CODE, EMERGENCY, SHORT_CODE, SIP_USER, SPECIAL, ABSENT = range(len(KINDS))
+KINDS: Final = (
+    "e164",
+    "extension",
+    "feature_code",
+    "emergency",
+    "short_code",
+    "sip_user",
+    "special",
+    "absent",
+    "damaged",
+)
+E164, EXTENSION, FEATURE_CODE, EMERGENCY, SHORT_CODE, SIP_USER, SPECIAL, ABSENT, DAMAGED = range(len(KINDS))
 
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
 ALLOWED, RESTRICTED, UNAVAILABLE, UNSAID = range(len(PRESENTATIONS) + 1)
@@ -38,6 +48,7 @@ _KEYPAD_WORDS: Final = {
     "unavailable": UNAVAILABLE,
     "unknown": UNAVAILABLE,
 }
+_ROUNDED: Final = r"^\+?[0-9](?:[.,][0-9]*[eE]\+?|[eE]\+)[0-9]{1,2}$"  # as a spreadsheet shows long numbers
 _SERVICE_DIGITS: Final = 6  # no short code is longer
 _PERHAPS_SHORT: Final = -1
 
@@ -64,6 +75,7 @@ def say(text: pa.Array, plan: Plan) -> Saying:
         (mask(pc.is_in(plainly, pa.array(_UNAVAILABLE_WORDS))), SPECIAL, UNAVAILABLE),
         (matches(text, "^[^0-9]$"), SPECIAL, UNSAID),  # a PBX's own s, i, h, t; "&": no party, nothing said of one
         (matches(text, _feature_pattern(plan)), FEATURE_CODE, ALLOWED),
+        (matches(text, _ROUNDED), DAMAGED, ALLOWED),
         (matches(text, r"\pL"), SIP_USER, ALLOWED),
     )
     where, kinds, presentations = zip(*meanings, strict=True)
@@ -77,7 +89,7 @@ def _feature_pattern(plan: Plan) -> str:
 
 
 def name_short(runs: Runs, plan: Plan, kind: np.ndarray) -> None:
-    """Set the kind of emergency and service codes, then of extensions by their length, then of other short codes."""
+    """Set the kind of extensions by their length, of emergency numbers, operators and other short codes."""
     least, most = plan.extension_digits
     dialled = runs.plain & ~runs.plus
     rows = np.flatnonzero(dialled & (runs.length <= _SERVICE_DIGITS))
@@ -86,6 +98,8 @@ def name_short(runs: Runs, plan: Plan, kind: np.ndarray) -> None:
     kind[dialled & (runs.length >= least) & (runs.length <= most)] = EXTENSION
     certain = (service == EMERGENCY) | (service == SHORT_CODE)
     kind[rows[certain]] = service[certain]
+    for operator in plan.operators:
+        kind[dialled & (runs.length == len(operator)) & (runs.value == int(operator))] = SHORT_CODE
 
 
 def name_nobody(runs: Runs, kind: np.ndarray, presentation: np.ndarray, nobody: np.ndarray) -> None:
@@ -97,6 +111,13 @@ def name_nobody(runs: Runs, kind: np.ndarray, presentation: np.ndarray, nobody: 
         words.append(((runs.value == spelled(word)) & (runs.plus | bare_too), meaning))
     for rows, meaning in words:
         kind[rows], presentation[rows], nobody[rows] = SPECIAL, meaning, True
+
+
+def is_service(runs: Runs, plan: Plan) -> np.ndarray:
+    """Return which runs are an emergency number, a service code or an operator; bool [n]."""
+    kind = np.full(len(runs.plain), SPECIAL, np.int8)
+    name_short(runs, plan, kind)
+    return np.asarray((kind == EMERGENCY) | (kind == SHORT_CODE))
 
 
 def _services(value: np.ndarray, length: np.ndarray, plan: Plan) -> np.ndarray:

@@ -14,6 +14,7 @@ from callward.numbering.arrays import POWER, head, integers, is_one_of, replaced
 from callward.numbering.plans import NANP, carrier_pattern, metadata_of
 
 MOST_E164_DIGITS: Final = 15
+_NANP_LOCAL: Final = 7  # digits
 REMEMBERED: Final = 1 << 16  # answers of the library kept per process and question
 PREMIUM_CODE: Final = "900"
 TOLL_FREE_CODES: Final = ("800", "822", "833", "844", "855", "866", "877", *(str(code) for code in range(880, 890)))
@@ -122,6 +123,23 @@ def _code(code: int) -> _Code:
 def parsed_abroad(number: int) -> int:
     """Return E.164, by phonenumbers, of digits after "+", 0 where impossible: +44 (0)20 loses its 0."""
     return parsed(f"+{number}", None)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def in_context(local: str, context: str) -> int:
+    """Return E.164 of a local number within a context (RFC 3966, 5.1.5), both digits; 0 where they make none.
+
+    A context may be a country, an area, or, as in the RFC's example, more digits than stand before the local number.
+    """
+    code = int(CODE_OF_HEAD[int(context[:3].ljust(3, "0"))])
+    whole = [context + local]
+    if code == NANP and len(local) == _NANP_LOCAL:
+        whole.append(context[: 1 + 3] + local)
+    if code and context == str(code):
+        region = phonenumbers.region_code_for_country_code(code)
+        whole.insert(0, str(parsed(local, region)))
+    possible = (number for number in map(parsed_abroad, map(int, whole)) if number)
+    return next(possible, 0)
 
 
 def parsed(dialled: str, country: str | None) -> int:

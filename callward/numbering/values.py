@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from callward.columns import few_of
 from callward.numbering.arrays import Runs, integers, mask, runs_of
-from callward.numbering.dialled import international
+from callward.numbering.dialled import international, without_outside_line
 from callward.numbering.dressed import is_hidden, undress
 from callward.numbering.kinds import (
     ABSENT,
@@ -43,12 +43,15 @@ def normalize_values(raw: pa.Array, plan: Plan) -> Normalized:
 
     Certain numbers become E.164. Everything else stays as dialled (a URI is reduced to its user part, separators
     between digits go), with its kind. Words that name no party ("anonymous", "s", "0") give null with kind `special`;
-    null and empty give null with kind `absent`. Normalizing a result again gives the same number and kind.
+    null and empty give null with kind `absent`. What a spreadsheet rounded has kind `damaged`. Normalizing a result
+    again gives the same number and kind.
 
     Presentation is `allowed` where a party is named, unless a display name says otherwise; null where nothing is said.
     A SIP user keeps its case: RFC 3261 section 19.1.4 compares user parts case by case.
     """
     text, runs, saying = _read(raw, plan)
+    if plan.outside_prefix:
+        text, runs = without_outside_line(text, runs, plan)
     kind, presentation, nobody = saying
     number = international(text, runs, plan)
     kind[number > 0] = E164

@@ -188,14 +188,14 @@ def _codec(name: str) -> str:
 def _typed(name: str, text: pa.Array, value: Value) -> pa.Array:
     """Return `text` as the field `name` has it; null where it cannot be."""
     if name in DURATION_FIELDS:
-        return _of_values(text, lambda distinct: durations(distinct, value.unit))
+        return _of_values(text, lambda distinct: durations(distinct, value.unit, value.decimal))
     if name == "codec":
         return map_few(text, _codec)
     kind = pa.float64() if name in WORKING_FIELDS else PARSED.field(name).type
     if kind == FEW:
         return few(text)
     if pa.types.is_floating(kind):
-        return _of_values(text, decimals)
+        return _of_values(text, lambda distinct: decimals(distinct, value.decimal))
     return _of_values(text, lambda distinct: integers(distinct, kind)) if pa.types.is_integer(kind) else plain(text)
 
 

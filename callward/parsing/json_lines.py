@@ -27,6 +27,7 @@ from schemas.declaration import File
 
 _GROUP: Final = 1024  # JSON records that are tried together after a block was refused
 _SAMPLE: Final = 16
+_TWICE: Final = str(b"two values of one name", "ascii")  # known by being this very object
 
 
 def read_json(sheet: Sheet, rows: Rows, lines: pa.LargeBinaryArray, file: File, paths: list[str]) -> None:
@@ -36,11 +37,12 @@ def read_json(sheet: Sheet, rows: Rows, lines: pa.LargeBinaryArray, file: File, 
     parts, refused = _json_parts(lines, np.flatnonzero(alike), paths)
     singly = np.concatenate([np.flatnonzero(~alike), *refused])
     objects = [_object(lines[int(at)].as_py()) for at in singly]
-    good = np.array([document is not None for document in objects], bool)
+    values = [None if document is None else [_at(document, path) for path in paths] for document in objects]
+    good = np.array([row is not None and not any(value is _TWICE for value in row) for row in values], bool)
     sheet.mark(rows[singly[~good]], Suspense.JSON)
     if good.any():
-        kept = [document for document in objects if document is not None]
-        parts.append((singly[good], {path: _looked_up(kept, path) for path in paths}))
+        kept = zip(*(values[at] or () for at in np.flatnonzero(good)), strict=True)
+        parts.append((singly[good], {path: _texts(column) for path, column in zip(paths, kept, strict=True)}))
     if parts:
         texts = {path: finished(pa.concat_arrays([texts[path] for _, texts in parts]), file) for path in paths}
         sheet.parts.append(Part(rows[np.concatenate([at for at, _ in parts])], texts))
@@ -110,6 +112,8 @@ def _leaf(table: pa.Table, path: list[str]) -> pa.Array:
     values = table[path[0]].combine_chunks()
     for name in path[1:]:
         values = _element(values, int(name)) if name.isdecimal() else pc.struct_field(values, name)
+    if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), min_count=0).as_py():
+        values = pc.if_else(pc.is_finite(values), values, None)
     text = values.cast(pa.string())
     exponents = pa.types.is_floating(values.type) and any_true(pc.match_substring(text, "e"))
     return by_distinct(text, _number) if exponents else text
@@ -127,11 +131,19 @@ def _element(lists: pa.Array, index: int) -> pa.Array:
 def _object(line: bytes, as_written: bool = True) -> dict[str, Any] | None:
     """Return the JSON object of a record, its numbers as text; None where it is none."""
     try:
-        document = json.loads(line, parse_int=_number, parse_float=_number) if as_written else json.loads(line)
+        document = json.loads(line, **_AS_WRITTEN) if as_written else json.loads(line)
         json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError, ArithmeticError):  # such as an exponent of twenty digits
         return None
     return document if isinstance(document, dict) else None
+
+
+def _named_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, with _TWICE where a name has two different values."""
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        named |= {name: _TWICE for name, value in pairs if named[name] != value}
+    return named
 
 
 def _number(text: str) -> str:
@@ -142,8 +154,18 @@ def _number(text: str) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+_AS_WRITTEN: Final[dict[str, Any]] = {
+    "parse_int": _number,
+    "parse_float": _number,
+    "parse_constant": lambda name: None,  # NaN and infinities say that there is no number
+    "object_pairs_hook": _named_once,
+}
+
+
 def _at(document: Any, path: str) -> Any:
     for name in path.split("."):
+        if document is _TWICE:
+            return document
         if name.isdecimal() and isinstance(document, list):
             document = document[int(name)] if int(name) < len(document) else None
         elif not (name == "0" and isinstance(document, dict) and "0" not in document):  # a lone object, not in a list
@@ -151,7 +173,6 @@ def _at(document: Any, path: str) -> Any:
     return document
 
 
-def _looked_up(objects: Sequence[dict[str, Any]], path: str) -> pa.Array:
-    values = [_at(document, path) for document in objects]
+def _texts(values: Sequence[Any]) -> pa.Array:
     words = [str(value).lower() if isinstance(value, bool) else value for value in values]
     return pa.array([word if isinstance(word, str) else None for word in words], pa.string())

@@ -6,6 +6,7 @@ that is not there by whoever asks (`read` is null where `text` is not). No excep
 
 import contextlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.columns import map_few
 from schemas.cdr import TIMESTAMP
 from schemas.declaration import Time, Value
 
@@ -22,6 +24,20 @@ _TIMESTAMP_FORM: Final = r"^\s*\d{4}-\d\d-\d\d"
 _ZONED: Final = r"[ T].*(Z|[+-]\d\d(:?\d\d)?)$"
 _INTEGER: Final = r"^-?\d{1,19}$"
 _DECIMAL: Final = r"^-?(\d{1,18}(\.\d{0,15})?|\.\d{1,15})$"
+_CLOCK: Final = r"^(?:(?P<hours>\d{1,6}):)?(?P<minutes>\d{1,6}):(?P<seconds>[0-5]\d(?:\.\d{1,9})?)$"
+_WHOLE_CLOCK: Final = r"^(?P<hours>\d{1,6}):(?P<minutes>[0-5]\d):(?P<seconds>[0-5]\d(?:\.\d{1,9})?)$"
+_GROUPED: Final = {
+    ".": r"^-?(\d+|\d{1,3}([, '’\x{a0}]\d{3})+)(\.\d*)?$",
+    ",": r"^-?(\d+|\d{1,3}([. '’\x{a0}]\d{3})+)(,\d*)?$",
+}
+_ZONE_AT_THE_END: Final = r"^(?P<rest>.*?)\s*(?P<zone>Z|z|UTC|GMT|UT|[+-]\d\d:?\d\d)(?:\s*\([^)]*\))?$"
+_UTC_NAMES: Final = ("Z", "z", "UTC", "GMT", "UT")
+_EXCEL_DAY_0: Final = -2_209_161_600_000  # 1899-12-30, in ms since 1970
+_DAY_MS: Final = 86_400_000
+_MS_SINCE: Final = 1e11  # an epoch with more is in ms (in seconds it would be the year 5138)
+_US_SINCE: Final = 1e14
+_COMPACT_PARTS: Final = r"^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$"
+_COMPACT: Final = r"^(19|20)\d{2}(0[1-9]|1[0-2])([0-2]\d|3[01])([01]\d|2[0-3])[0-5]\d[0-5]\d$"  # YYYYMMDDhhmmss
 _LONGEST_MS: Final = 1e15  # some 30,000 years
 _EPOCH_MS: Final = {"epoch_s": 1000.0, "epoch_ms": 1.0, "epoch_us": 0.001}
 _UNIT_MS: Final = {"s": 1000.0, "ms": 1.0, "us": 0.001, "min": 60_000.0, "ds": 100.0}
@@ -64,14 +80,38 @@ def integers(text: pa.Array, kind: pa.DataType) -> pa.Array:
     return pc.if_else(fits, wide, None).cast(kind)
 
 
-def decimals(text: pa.Array) -> pa.Array:
-    """Return numbers of `text` as float64; null where a text is none."""
-    return _cast(text, pa.float64(), _DECIMAL)
+def decimals(text: pa.Array, decimal: str = "") -> pa.Array:
+    """Return numbers of `text` as float64; null where a text is none. `decimal`: see Value.decimal."""
+    return _cast(_ungrouped(text, decimal), pa.float64(), _DECIMAL)
 
 
-def durations(text: pa.Array, unit: str) -> pa.Array:
-    """Return durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64)."""
-    return _milliseconds(text, _UNIT_MS[unit])
+def durations(text: pa.Array, unit: str, decimal: str = "") -> pa.Array:
+    """Return durations of `text`, written in `unit` (see Value.unit), as whole milliseconds (int64).
+
+    Hours, minutes and seconds with colons between are read in every unit, as they can mean nothing else.
+    """
+    if unit == "clock":
+        return _clock(text, _CLOCK)
+    read = _milliseconds(_ungrouped(text, decimal), _UNIT_MS[unit])
+    return read if read.null_count == text.null_count else pc.coalesce(read, _clock(text, _WHOLE_CLOCK))
+
+
+def _clock(text: pa.Array, pattern: str) -> pa.Array:
+    """Return durations of text such as 1:02:03 or 02:03.5 as milliseconds; null where a text is none."""
+    parts = pc.extract_regex(text, pattern)
+    hours, minutes = (_cast(pc.struct_field(parts, name), pa.int64(), _INTEGER) for name in ("hours", "minutes"))
+    seconds = _milliseconds(pc.struct_field(parts, "seconds"), 1000.0)
+    whole = pc.add(pc.multiply(pc.fill_null(hours, 0), 60), minutes)
+    return pc.add(pc.multiply(whole, 60_000), seconds)
+
+
+def _ungrouped(text: pa.Array, decimal: str) -> pa.Array:
+    """Return numbers without what groups their digits, and with a point; null where one is not written so."""
+    if not decimal:
+        return text
+    well = pc.match_substring_regex(text, _GROUPED[decimal])
+    plain = pc.replace_substring_regex(pc.if_else(well, text, pa.scalar(None, text.type)), f"[^-0-9{decimal}]", "")
+    return pc.replace_substring(plain, ",", ".")
 
 
 def _milliseconds(text: pa.Array, factor: float) -> pa.Array:
@@ -99,14 +139,50 @@ def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Timestamp
     if value.rewrite:
         text = pc.replace_substring_regex(text, pattern=value.rewrite[0], replacement=value.rewrite[1])
     if value.time == "offset":
-        return Timestamps(_with_offset(text), local=False)
+        return Timestamps(_offset_time(text, value), local=False)
     if value.time == "any":
-        return Timestamps(_any_time(text, zone, time), local=False)
-    return Timestamps(_written(text, value.format), local=value.time == "local")
+        return Timestamps(_any_time(text, value.zone or zone, time), local=False)
+    read = _excel(text) if value.time == "excel" else _written(text, value.format)
+    written = Timestamps(read, local=value.time != "utc")
+    return in_utc(written, value.zone, time) if value.zone else written
 
 
-def _written(text: pa.Array, pattern: str) -> pa.Array:
-    return _by_format(text, pattern) if pattern else _iso(text)
+def _written(text: pa.Array, patterns: Sequence[str]) -> pa.Array:
+    return pc.coalesce(*(_by_format(text, pattern) for pattern in patterns)) if patterns else _iso(text)
+
+
+def _excel(text: pa.Array) -> pa.Array:
+    """Return times that a spreadsheet wrote as days since 1899-12-30; no day before 1990 is one of a call."""
+    at = pc.add(pc.round(pc.multiply(decimals(text), float(_DAY_MS))), _EXCEL_DAY_0)
+    return pc.if_else(pc.less(pc.abs(at), _LONGEST_MS), at, None).cast(pa.int64()).cast(_NAIVE)
+
+
+def _offset_time(text: pa.Array, value: Value) -> pa.Array:
+    """Return times that name their zone, by an offset or by one of the value's `zones`."""
+    if not value.format and not value.zones:
+        return _with_offset(text)
+    at = pa.nulls(len(text), _NAIVE)
+    names = "|".join(re.escape(name) for name in sorted(value.zones, key=len, reverse=True))
+    patterns = [_ZONE_AT_THE_END, *([rf"^(?P<rest>.*?)\b(?P<zone>{names})\b(?P<after>.*)$"] if names else [])]
+    for pattern in patterns:
+        found = pc.extract_regex(text, pattern)
+        rest = [pc.struct_field(found, name) for name in ("rest", "after") if f"<{name}>" in pattern]
+        rest = rest[0] if len(rest) == 1 else pc.binary_join_element_wise(*rest, "")
+        rest = pc.utf8_trim_whitespace(pc.replace_substring_regex(rest, r"\s+", " "))
+        apart = map_few(pc.struct_field(found, "zone"), lambda name: _offset_ms(value.zones.get(name, name)))
+        ahead = apart.cast(pa.string()).cast(pa.int64()).cast(pa.duration("ms"))
+        at = pc.coalesce(at, pc.subtract(_written(rest, value.format), ahead))
+    return at
+
+
+def _offset_ms(offset: str) -> str | None:
+    """Return how far a zone is ahead of UTC, in ms as text; None where its name is none."""
+    if offset in _UTC_NAMES:
+        return "0"
+    if not re.fullmatch(r"[+-]\d\d:?\d\d", offset):
+        return None
+    ms = (int(offset[1:3]) * 60 + int(offset[-2:])) * 60_000
+    return str(-ms if offset[0] == "-" else ms)
 
 
 def _iso(text: pa.Array) -> pa.Array:
@@ -130,7 +206,8 @@ def _with_offset(text: pa.Array) -> pa.Array:
 
 def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     """Return epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
-    if _digits(text) is not None:
+    whole = _digits(text)
+    if whole is not None and (pc.max(whole).as_py() or 0) < _MS_SINCE:
         return _milliseconds(text, 1000.0).cast(_NAIVE)
     with contextlib.suppress(pa.ArrowInvalid):
         return pc.cast(text, pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
@@ -139,19 +216,32 @@ def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
 
 def _each_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     nothing = pa.scalar(None, text.type)
+    compact = pc.match_substring_regex(text, _COMPACT)
+    text = pc.if_else(compact, pc.replace_substring_regex(text, _COMPACT_PARTS, r"\1-\2-\3 \4:\5:\6"), text)
+    text = pc.replace_substring_regex(text, r"^(\d{4})/(\d\d)/(\d\d)", r"\1-\2-\3")
     number, zoned = pc.match_substring_regex(text, _DECIMAL), pc.match_substring_regex(text, _ZONED)
-    epochs = _milliseconds(pc.if_else(number, text, nothing), 1000.0).cast(_NAIVE)
+    epochs = _epochs(pc.if_else(number, text, nothing))
     absolute = _with_offset(pc.if_else(zoned, text, nothing))
     local = _iso(pc.if_else(pc.or_(number, zoned), nothing, text))
     return pc.coalesce(epochs, absolute, _to_utc(local, zone, time.ambiguous, time.nonexistent))
 
 
+def _epochs(text: pa.Array) -> pa.Array:
+    """Return times since 1970, in seconds, ms or us by their size."""
+    number = decimals(text)
+    factor = pc.if_else(pc.less(number, _MS_SINCE), 1000.0, pc.if_else(pc.less(number, _US_SINCE), 1.0, 0.001))
+    scaled = pc.floor(pc.add(pc.multiply(number, factor), _HALF_PRECISION_MS))
+    return pc.if_else(pc.less(pc.abs(scaled), _LONGEST_MS), scaled, None).cast(pa.int64()).cast(_NAIVE)
+
+
 def _by_format(text: pa.Array, pattern: str) -> pa.Array:
     """Return times in strptime's words. strptime takes 30 February for 2 March, so the day is read a second time."""
     whole, fraction = text, None
-    if pattern.endswith(".%f"):
-        pattern, whole = pattern.removesuffix(".%f"), pc.replace_substring_regex(text, r"\.\d+$", "")
-        decimal = pc.struct_field(pc.extract_regex(text, r"(?P<decimal>\.\d+)$"), "decimal")
+    if ".%f" in pattern:
+        place = "$" if pattern.endswith(".%f") else r"\b"
+        before, pattern = ("" if place == "$" else r":\d\d"), pattern.replace(".%f", "", 1)
+        whole = pc.replace_substring_regex(text, rf"({before})\.\d+{place}", r"\1")
+        decimal = pc.struct_field(pc.extract_regex(text, rf"{before}(?P<decimal>\.\d+){place}"), "decimal")
         fraction = decimals(pc.binary_join_element_wise("0", pc.coalesce(decimal, ""), ""))
     read = pc.strptime(whole, format=pattern, unit="ms", error_is_null=True)
     read = _no_overflow(read, whole, pattern)

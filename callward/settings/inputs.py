@@ -274,6 +274,24 @@ class Source(Section):
         "nothing.",
         examples=[["1"]],
     )
+    e164_without_plus: bool = Field(
+        default=False, description='Digits that can be a country code and number are one: 442079460123 is "+44…".'
+    )
+    area_code: str = Field(
+        default="",
+        pattern="^[0-9]{0,6}$",
+        description="What leads a local number: 303 makes +1 303 555 0102 of 5550102.",
+        examples=["303"],
+    )
+    outside_prefix: str = Field(
+        default="",
+        pattern="^[0-9]{0,6}$",
+        description="What is dialled for an outside line, if the records have it before called numbers.",
+        examples=["9"],
+    )
+    operators: OneOrMore = Field(
+        default=[], description="Dialled digits that call an operator: one text or a list.", examples=[["0"]]
+    )
     extension_digits: list[int] = Field(
         default=[2, 6], min_length=2, max_length=2, description="Shortest and longest extension."
     )
@@ -313,9 +331,16 @@ class Source(Section):
     @field_validator("national_prefix")
     @classmethod
     def _dialled_at_home(cls, prefixes: list[str] | None) -> list[str] | None:
-        if prefixes is not None and not (len(prefixes) == 1 and re.fullmatch("[0-9]{0,6}", prefixes[0])):
-            raise ValueError('write one prefix of up to six digits, such as "1" or ["1"], or "" for none')
+        if prefixes is not None and not (prefixes and all(re.fullmatch("[0-9]{0,6}", prefix) for prefix in prefixes)):
+            raise ValueError('write up to six digits, such as "1" or ["1", "0"], or "" for none')
         return prefixes
+
+    @field_validator("operators")
+    @classmethod
+    def _operators(cls, operators: list[str]) -> list[str]:
+        if not all(re.fullmatch("[0-9]{1,6}", operator) for operator in operators):
+            raise ValueError('write one to six digits, such as "0" or ["0", "00"]')
+        return operators
 
     @model_validator(mode="after")
     def _by_field(self) -> "Source":

@@ -259,6 +259,18 @@ def test_stamps_that_no_duration_vouches_for_keep_their_own_hour() -> None:
         ("nan", "epoch_s", "", None),
         ("inf", "any", "", None),
         ("0000-00-00 00:00:00", "any", "", None),
+        ("1772460005999", "any", "", "2026-03-02T14:00:05.999"),
+        ("1772460005999999", "any", "", "2026-03-02T14:00:05.999"),
+        ("20260302140005", "any", "", "2026-03-02T14:00:05.000"),
+        ("2026/03/02 14:00:05", "any", "", "2026-03-02T14:00:05.000"),
+        ("03/02/2026 02:00:05 PM", "local", "%m/%d/%Y %I:%M:%S %p", "2026-03-02T14:00:05.000"),
+        ("03/02/2026 12:00:05 am", "local", "%m/%d/%Y %I:%M:%S %p", "2026-03-02T00:00:05.000"),
+        ("03/02/2026 14:00:05 PM", "local", "%m/%d/%Y %I:%M:%S %p", None),
+        ("Mon, 02 Mar 2026 14:00:05 +0200", "offset", "%a, %d %b %Y %H:%M:%S", "2026-03-02T12:00:05.000"),
+        ("Mon, 02 Mar 2026 14:00:05 -0700 (MST)", "offset", "%a, %d %b %Y %H:%M:%S", "2026-03-02T21:00:05.000"),
+        ("2 Mar 2026 14:00:05 GMT", "offset", "%d %b %Y %H:%M:%S", "2026-03-02T14:00:05.000"),
+        ("2 Mar 2026 14:00:05", "offset", "%d %b %Y %H:%M:%S", None),
+        ("46083.583391203705", "excel", "", "2026-03-02T14:00:05.000"),
     ],
 )
 def test_stamps_as_switches_write_them(written: str, kind: str, pattern: str, expected: str | None) -> None:
@@ -268,6 +280,77 @@ def test_stamps_as_switches_write_them(written: str, kind: str, pattern: str, ex
         at = row["start_time"]
         assert (at and at.replace(tzinfo=None).isoformat(timespec="milliseconds")) == expected
         assert row["fault"] == (None if expected else "TIME")
+
+
+def test_a_stamp_may_name_its_zone_or_have_one_of_its_own() -> None:
+    radius = {"time": "offset", "format": "%H:%M:%S.%f %a %b %d %Y", "zones": {"EET": "+02:00", "EEST": "+03:00"}}
+    fields = {
+        "start_time": [{"column": "start", **radius}],
+        "answer_time": [{"column": "answer", "time": "local", "zone": "America/Denver"}],
+        "end_time": [{"column": "end", "time": "local", "format": ["%d/%m/%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S"]}],
+    }
+    text = (
+        "id,start,answer,end\n"
+        "1,15:59:47.250 EET Sun Dec 25 2005,2005-12-25 06:59:50,25/12/2005 14:00:00\n"
+        "2,15:59:47.000 EEST Mon Jul 25 2005,2005-07-25 06:59:50,2005-07-25 14:00:00\n"
+    )
+    rows = _parsed(text.encode(), "generic_csv", "UTC", fields=fields).to_pylist()
+    assert [row["fault"] for row in rows] == [None, None]
+    stamps = [[row[name].isoformat()[11:22] for name in ("start_time", "answer_time", "end_time")] for row in rows]
+    assert stamps == [["13:59:47.25", "13:59:50+00", "14:00:00+00"], ["12:59:47+00", "12:59:50+00", "14:00:00+00"]]
+
+
+@pytest.mark.parametrize(
+    ("written", "unit", "decimal", "expected"),
+    [
+        ("00:00:30", "s", "", 30_000),
+        ("1:02:03", "s", "", 3_723_000),
+        ("1:02:03.5", "min", "", 3_723_500),
+        ("02:03", "clock", "", 123_000),
+        ("1:02:03", "clock", "", 3_723_000),
+        ("90:00", "clock", "", 5_400_000),
+        ("02:03", "s", "", None),
+        ("1:99:03", "s", "", None),
+        ("62,4", "s", ",", 62_400),
+        ("1.830,5", "s", ",", 1_830_500),
+        ("62.4", "s", ",", None),
+        ("1,830", "s", ".", 1_830_000),
+        ("1 830", "s", ".", 1_830_000),
+        ("1,83", "s", ".", None),
+        ("1,830", "s", "", None),
+        ("62,4", "s", "", None),
+        ("1.5", "min", "", 90_000),
+        ("1,5", "min", ",", 90_000),
+    ],
+)
+def test_durations_as_switches_write_them(written: str, unit: str, decimal: str, expected: int | None) -> None:
+    talk = {"column": "talk", "unit": unit, "decimal": decimal}
+    data = f'id,start,talk\n1,2026-03-02 14:00:05,"{written}"\n2,2026-03-02 14:00:05,\n'.encode()
+    first, second = _parsed(data, "generic_csv", fields={"talk_ms": [talk]}).to_pylist()
+    assert (first["talk_ms"], first["fault"]) == ((expected, None) if expected else (0, "FIELD"))
+    assert second["fault"] is None
+
+
+def test_an_identity_that_a_spreadsheet_rounded_is_none() -> None:
+    data = b"id,start\n1.795E+09,2026-03-02 14:00:05\n1.795E+09,2026-03-02 14:00:06\n1E+x,2026-03-02 14:00:06\n"
+    assert [row["fault"] for row in _parsed(data, "generic_csv").to_pylist()] == ["IDENTITY", "IDENTITY", None]
+
+
+def test_json_may_say_nan_or_write_numbers_as_text() -> None:
+    lines = [
+        '{"id": "1", "start": 1772460005, "talk_s": 30, "mos": NaN, "from": 3035550101}',
+        '{"id": "2", "start": "1772460005", "talk_s": "30", "mos": "4.5", "from": "3035550101"}',
+        '{"id": "3", "start": 1772460005, "talk_s": 30, "mos": -Infinity, "from": 3035550101}',
+    ]
+    for chosen in (lines, lines[:1], lines[1:2], [lines[0], lines[2]]):
+        rows = _parsed("\n".join(chosen).encode(), "generic_jsonl").to_pylist()
+        assert {(row["fault"], row["talk_ms"], row["calling_raw"]) for row in rows} == {(None, 30_000, "3035550101")}
+        assert {row["mos"] for row in rows} <= {None, 4.5}
+
+
+def test_an_object_with_two_values_of_one_read_name_is_suspended() -> None:
+    data = b'{"id": "1", "start": 1772460005, "start": 1772460006}\n{"id": "2", "start": 1772460005, "x": 1, "x": 2}\n'
+    assert [row["fault"] for row in _parsed(data, "generic_jsonl").to_pylist()] == ["JSON", None]
 
 
 def test_talk_that_the_source_does_not_carry_is_from_the_answer_to_the_end() -> None:

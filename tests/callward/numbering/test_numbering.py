@@ -76,7 +76,7 @@ def test_every_e164_equals_the_library(country: str, values: list[str]) -> None:
 def test_every_e164_of_a_region_equals_the_library(region: str) -> None:
     # Also countries with carrier codes, changing prefixes, leading zeros and shared country codes.
     national = [phonenumbers.national_significant_number(number) for number in examples(region)]
-    trunk = plan(region).national_prefix
+    (trunk,) = plan(region).national_prefixes or ("",)
     values = [before + number for number in national for before in ("", trunk, f"{trunk}15", "+", "00")]
     result = read(values, region)
     for value, number, kind in zip(values, result.number.to_pylist(), result.kind.to_pylist(), strict=True):
@@ -331,6 +331,57 @@ def test_a_plan_can_be_told_its_prefixes() -> None:
         pa.array(["00442079460123", "011442079460123"]), plan("US", international_prefix=["00", "011"])
     )
     assert several.number.to_pylist() == ["+442079460123"] * 2
+
+
+def test_a_plan_can_be_told_how_its_switch_writes_numbers() -> None:
+    e164 = plan("US", e164_without_plus=True)
+    dialled = plan("US", area_code="303", outside_prefix="9", operators=["0", "00"], national_prefix=["1", "0"])
+    cases = {
+        e164: {"442079460123": "+442079460123", "13035550101": "+13035550101", "1001": "1001", "911": "911"},
+        dialled: {
+            "5550101": "+13035550101",
+            "95550101": "+13035550101",
+            "03035550101": "+13035550101",
+            "913035550101": "+13035550101",
+            "9011442079460123": "+442079460123",
+            "9195550123": "+19195550123",
+            "9911": "911",
+            "911": "911",
+            "91001": "1001",
+            "0": "0",
+            "00": "00",
+        },
+    }
+    for made, numbers in cases.items():
+        result = normalize_values(pa.array(list(numbers)), made)
+        assert dict(zip(numbers, result.number.to_pylist(), strict=True)) == numbers
+    assert normalize_values(pa.array(["0"]), dialled.of_callers).number.to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [
+        *((value, "+13035550101") for value in ("3035550101#", '="13035550101"', "'13035550101", '"=""3035550101"""')),
+        *(
+            (value, "+13035550101")
+            for value in ("\\+13035550101", "&#43;13035550101", "%2B13035550101", "%252b13035550101")
+        ),
+        ("tel:5550101;phone-context=+1303", "+13035550101"),
+        ("tel:555-0101;phone-context=+1-303-555", "+13035550101"),
+        ("<sip:5550101;phone-context=%2B1303@gw.example;user=phone>", "+13035550101"),
+        ("tel:02079460123;phone-context=+44", "+442079460123"),
+        ("tel:7042;phone-context=pbx.example.com", "7042"),
+        ("*72#", "*72#"),
+        ("911#", "911"),
+    ],
+)
+def test_what_spreadsheets_and_uris_put_around_a_number_is_no_part_of_it(written: str, number: str) -> None:
+    assert read([written]).number.to_pylist() == [number]
+
+
+@pytest.mark.parametrize("written", ["1.30356E+10", "1,30356E+10", "1.3e+10", "1.3E10", "+1.3E+10"])
+def test_a_number_that_a_spreadsheet_rounded_is_damaged(written: str) -> None:
+    assert read([written]).kind.to_pylist() == ["damaged"]
 
 
 def test_a_plan_can_be_told_its_extensions_and_features() -> None:

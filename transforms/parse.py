@@ -32,6 +32,7 @@ from callward.parsing.csv_lines import CsvLines
 from callward.parsing.fields import Fields, blank
 from callward.parsing.json_lines import read_json
 from callward.parsing.raw_columns import Part, Sheet, Texts, any_true, as_mask, in_utf8, mark_unreadable, one_line_each
+from callward.parsing.records import has
 from callward.parsing.times import Resolved
 from callward.settings import Source
 from callward.workspace import Workspace
@@ -327,7 +328,7 @@ def _faults(
     identity, unnamed, rounded = columns["identity"], None, None
     if not declaration.identity.content and identity is not None:
         unnamed = pc.is_null(identity)
-        if any_true(pc.match_substring(identity, "E+")):
+        if has(memoryview(identity.buffers()[2] or b""), b"E+"):
             rounded = pc.match_substring_regex(identity, _ROUNDED)
     unruled = pa.array(kinds.which < 0) if kinds.rules else None
     faults = (

@@ -92,8 +92,9 @@ def _night(bench: Bench, rows: int, workspace: Path | None = None, day: date = _
         night = run_night(workspace or bench.workspace(), bench.files(rows, day))
     except NightError as error:
         return {"failed": str(error)}
-    figures = _figures(rows, night.cost)
-    return figures | {"inner_s": night.report.get("seconds"), "rows_reported": night.report.get("rows")}
+    if night.report["rows"] != rows:
+        return {"failed": f"the night read {night.report['rows']} records of {rows}"}
+    return _figures(rows, night.cost) | {"inner_s": night.report.get("seconds")}
 
 
 def pairs(bench: Bench, rows: int, count: int) -> Result:

@@ -1,7 +1,6 @@
 """A night through its real entry point, in a workspace made for it: the one place that knows settings and commands."""
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -48,27 +47,24 @@ def make_workspace(folder: Path) -> Path:
         }
     )
     changed.path.write_text(template.render(changed))
+    _run("init", "--upgrade", str(folder))  # makes the source's landing folder
     return folder
 
 
 def run_night(workspace: Path, files: Sequence[Path]) -> Night:
-    """Lands the files (links, so that the originals stay) and runs one night over them; raises NightError."""
+    """Land copies of files and run one night over them; raises NightError, also when it takes nothing in."""
     landing = workspace / "landing" / SOURCE
     landing.mkdir(parents=True, exist_ok=True)
     for file in files:
-        _land(file, landing / file.name)
+        shutil.copyfile(file, landing / file.name)
     cost = _run("nightly", "--json", "--config", str(workspace / "callward.toml"))
     try:
-        return Night(json.loads(cost.out), cost)
+        report = json.loads(cost.out)
     except json.JSONDecodeError:
         raise NightError("callward nightly printed no JSON document") from None
-
-
-def _land(file: Path, target: Path) -> None:
-    try:
-        os.link(file, target)
-    except OSError:  # another file system
-        shutil.copyfile(file, target)
+    if not report.get("rows"):
+        raise NightError(f"callward nightly took nothing in: {(cost.err.strip().splitlines() or ['no message'])[-1]}")
+    return Night(report, cost)
 
 
 def _run(*arguments: str) -> Cost:

@@ -103,6 +103,9 @@ def _streaming(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         yield process
+        if process.poll() is not None:
+            last = (settings.folder / "stream.log").read_text().strip().splitlines()[-1:]
+            raise NightError(f"the stream ended by itself: {''.join(last) or 'no message'}")
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(300)

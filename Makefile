@@ -26,6 +26,8 @@ demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, a release, an
 SERVERS = @if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 
 # TESTERS processes share the files of tests (tests/balance.py); one more than two cores have, as many tests wait.
+# Servers of tests live too short for Java's second compiler and its threads to pay.
+test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: $(INSTALLED)
 	$(SERVERS)
 	$(RUN) -m pytest -m "not endurance" --numprocesses $(TESTERS) --durations=30

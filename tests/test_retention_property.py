@@ -21,7 +21,7 @@ from callward.sweep.scanner import sweep
 from tests.examples import tries
 from tests.retention import DAY, HEADER, files, hold, night, purged, release
 
-EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 3)
+EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 2)
 CALLED = "+13035550190"
 WINDOWS = {"10 days": {"days": 10}, "25 days": {"days": 25}, "1 month": {"months": 1}, "3 months": {"months": 3}}
 

@@ -19,6 +19,7 @@ from callward.feeds.generate import generate
 from pipelines.engine import flink
 from pipelines.readiness import engine as needs
 from pipelines.readiness.finding import OK, WRONG
+from tests import servers
 from tests.commands import all_that_is, strays
 from tests.object_stores import ObjectStore
 from tests.postgresql import on_loopback, take_keys
@@ -163,13 +164,14 @@ def counted(done: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [(row["class"], row["due"], row["held"], row["deleted"], row["keys_destroyed"]) for row in done["classes"]]
 
 
-def test_doctor_says_what_a_cluster_has(workspace: Callable[..., Any], flink_cluster: Any) -> None:
-    settings = workspace("asterisk", engine={**FLINK, "flink_master": flink_cluster.address}).settings
-    found = {finding.what: finding for finding in needs.engine(settings, needed=True)}
-    assert found["flink"].state == OK and "2 TaskManagers" in found["flink"].seen
+def test_doctor_says_what_a_cluster_has(workspace: Callable[..., Any], flink_jar: Path) -> None:
+    with servers.flink_cluster(taskmanagers=1) as cluster:
+        settings = workspace("asterisk", engine={**FLINK, "flink_master": cluster.address}).settings
+        found = {finding.what: finding for finding in needs.engine(settings, needed=True)}
+        many = settings.model_copy(update={"engine": settings.engine.model_copy(update={"parallelism": 999})})
+        (short,) = [finding for finding in needs.engine(many, needed=True) if finding.what == "flink"]
+    assert found["flink"].state == OK and "1 TaskManager, 2 task slots" in found["flink"].seen
     assert found["beam in flink"].state == OK
-    many = settings.model_copy(update={"engine": settings.engine.model_copy(update={"parallelism": 999})})
-    (short,) = [finding for finding in needs.engine(many, needed=True) if finding.what == "flink"]
     assert short.state == WRONG and "999" in short.fix
 
 

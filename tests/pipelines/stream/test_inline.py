@@ -47,7 +47,7 @@ from tests.meanwhile import ALWAYS, comes_between, without_pauses
 from tests.streams import Bags, Crash, Engine, inline
 from tests.test_night_order import call_of, cut
 
-EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 3)
+EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 2)
 SOURCES = ("asterisk", "opensips", "generic", "plain")
 NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon

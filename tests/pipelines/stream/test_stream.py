@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, func, select, text
 
 from callward import database
 from callward.feeds import generate
@@ -28,6 +28,7 @@ from callward.settings import Topic
 from callward.streaming import blocks
 from callward.sweep.scanner import sweep
 from schemas.streaming import streams
+from schemas.tables import ledger_entries
 from tests import streams as by_hand
 from tests.commands import Ended, Running, run, start, strays, waiting
 from tests.comparison import verify
@@ -46,7 +47,7 @@ QUICK = {
     "flush_seconds": 1.0,
     "block_seconds": 0.5,
     "poll_seconds": 0.3,
-    "maintenance_minutes": 0.05,
+    "maintenance_minutes": 0.1,
     "metrics": "",
     "block_mebibytes": 0.02,
 }
@@ -161,18 +162,19 @@ class Stream:
 
         def done() -> bool:
             self._alive()
-            read = self.site.entries().get(("in", ""), (0, 0))[0]
-            return read >= wanted and not self.blocks_waiting() and not waiting(self.site)
+            return self.rows() >= wanted and not self.blocks_waiting() and not waiting(self.site)
 
         until(done, f"{wanted} records are committed", PATIENCE_S)
 
-    def comes_on(self, rows: int = 1) -> None:
-        """Wait until so many more records are committed."""
-        before = self.rows()
+    def comes_on(self, rows: int = 1, since: int | None = None) -> None:
+        """Wait until so many more records are committed than there were (now, unless it is given)."""
+        before = self.rows() if since is None else since
         until(lambda: self._alive() and self.rows() >= before + rows, f"{rows} more records", PATIENCE_S)
 
     def rows(self) -> int:
-        return int(self.site.entries().get(("in", ""), (0, 0))[0])
+        read = select(func.sum(ledger_entries.c.rows)).where(ledger_entries.c.bucket == "in")
+        with database.reading(self.site.settings) as connection:
+            return connection.scalar(read) or 0
 
     def blocks_waiting(self) -> int:
         with database.reading(self.site.settings) as connection:
@@ -293,7 +295,7 @@ def test_a_stream_whose_worker_and_supervisor_are_killed_ends_as_a_night_does(
     stream.send(messages[:half])
     stream.site.deliver(files[: len(files) // 3])
     stream.start()
-    stream.comes_on(100)
+    stream.comes_on(100, since=0)
     _kill_a_worker(stream, random.Random(1))
     stream.send(messages[half:])
     stream.site.deliver(files[len(files) // 3 :])

@@ -410,6 +410,19 @@ def test_what_was_left_alone_is_read_once_its_source_is_corrected(
     assert waiting(site) == [] and site.unbalanced() == {}
 
 
+def test_a_rewritten_file_of_several_waves_goes_on_after_a_kill(workspace: Callable[..., Any]) -> None:
+    site = workspace("asterisk", waves={"records": 100, "block_mebibytes": 0.02})
+    site.land("asterisk", "long.csv", calls(200).decode().replace("\n", "\r").encode("utf-16"))
+    running = start("nightly", "--config", str(site.folder))
+    _when(running, lambda: bool(site.data_files("assurance")))
+    running.signal(signal.SIGKILL)
+    running.wait()
+    assert nightly(site).code == 0
+    assert codes_of(site) == {"long.csv": {"accepted": 200}}
+    assert len(all_that_is(site)["billing"]) == 200
+    assert site.unbalanced() == {} and strays(site) == [] and waiting(site) == []
+
+
 # -- files that change --------------------
 
 

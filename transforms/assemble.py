@@ -194,13 +194,19 @@ def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table
     starts, call = _runs(pieces)
     last = np.r_[starts[1:], len(call)] - 1
     opening, closing = pieces.take(starts), pieces.take(last)
-    row = set_column(opening, "end_time", closing["end_time"])
+    row = set_column(opening, "end_time", _ends(opening, closing))
     for name in ("released_by", "cause_q850", "cause_sip", *_QUALITY, "mos_method", "codec"):
         row = set_column(row, name, pc.coalesce(closing[name], opening[name]))
     row = set_column(row, "talk_ms", _talk(pieces, row, closing, starts, talk_rules))
     mixed = np.bitwise_xor.reduceat(tokens.as_u64(pieces["content"]), starts, axis=0)
     row = set_column(row, "content", tokens.from_u64(mixed))
     return set_column(row, "piece", pa.repeat("whole", len(starts))), pieces
+
+
+def _ends(opening: pa.Table, closing: pa.Table) -> pa.ChunkedArray:
+    """Return when each call ended: not before it was answered or began, as two clocks may differ."""
+    answer = pc.coalesce(opening["answer_time"], opening["start_time"])
+    return pc.if_else(pc.fill_null(pc.less(closing["end_time"], answer), False), answer, closing["end_time"])
 
 
 def _talk(

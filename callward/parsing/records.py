@@ -153,12 +153,15 @@ def lowest(data: memoryview) -> int:
 
 
 def _documents(data: bytes) -> list[bytes]:
-    """Return documents of a JSON file: its objects one after another, or the elements of its arrays."""
+    """Return documents of a JSON file: its objects one after another, or the elements of its arrays.
+
+    From what is no JSON on, all that is left is one record.
+    """
     try:
         text = data.decode("utf-8")
-        return [part.encode() for part in _objects(text)]
-    except (ValueError, RecursionError):  # what is no UTF-8, no JSON, or a bomb of brackets
-        return [data] if data.strip() else []
+    except ValueError:
+        return [data]
+    return [part.encode() for part in _objects(text)]
 
 
 def _objects(text: str) -> list[str]:
@@ -167,7 +170,10 @@ def _objects(text: str) -> list[str]:
         if text[at] in "[], \t\r\n":
             at += 1
             continue
-        _, end = decoder.raw_decode(text, at)
+        try:
+            _, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):  # torn, or a bomb of brackets
+            end = len(text)
         documents.append(text[at:end])
         at = end
     return documents

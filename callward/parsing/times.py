@@ -337,11 +337,18 @@ def _resolved(times: Times, zone: str, time: Time) -> Times:
     start = times.start
     if start is None or not start.local:
         given = {name: getattr(times, name) for name in ("ring", "answer", "end")}
-        return replace(times, **{name: in_utc(s, zone, time) for name, s in given.items() if s is not None})
+        return replace(times, **{name: _after(s, start, zone, time) for name, s in given.items() if s is not None})
     utc = _to_utc(start.at, zone, time.ambiguous, time.nonexistent)
     lengths = {"ring": times.pdd, "answer": _minus(times.duration, times.talk), "end": times.duration}
     moved = {name: _moved(getattr(times, name), start, utc, length, zone, time) for name, length in lengths.items()}
     return replace(times, start=Timestamps(utc, local=False), **moved)
+
+
+def _after(given: Timestamps, start: Timestamps | None, zone: str, time: Time) -> Timestamps:
+    """Return times in UTC: of a local hour that comes twice the first pass that is not before the start, if known."""
+    if start is None or not given.local:
+        return in_utc(given, zone, time)
+    return Timestamps(_by_own_clock(given.at, start.at, zone, time), local=False)
 
 
 def in_utc(given: Timestamps, zone: str, time: Time) -> Timestamps:

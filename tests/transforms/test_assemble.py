@@ -173,6 +173,15 @@ def test_computed_talk_begins_with_the_answer_not_with_the_start(cdr_table):
     assert row["talk_ms"] == amounts["paired", "talk"] == 41_000
 
 
+def test_a_call_never_ends_before_its_answer_whatever_the_clocks(cdr_table):
+    calls = [open_piece(1, at=5000), close_piece(1, 4000), open_piece(2, at=5000), close_piece(2, 9000)]
+    rows = nights(cdr_table, [calls])[0]
+    assert sorted((row["end_time"].timestamp() * 1000 - T0, row["talk_ms"]) for row in rows.values()) == [
+        (5000, 0),
+        (9000, 4000),
+    ]
+
+
 def test_computed_talk_begins_with_the_start_where_no_answer_is_known(cdr_table):
     rows, _, _ = nights(cdr_table, [[open_piece(1, answer_time=None), close_piece(1, 42_000)]])
     assert [row["talk_ms"] for row in rows.values()] == [42_000]

@@ -331,6 +331,30 @@ def test_durations_as_switches_write_them(written: str, unit: str, decimal: str,
     assert second["fault"] is None
 
 
+def test_a_local_end_after_an_absolute_start_is_the_first_such_moment() -> None:
+    fields = {
+        "start_time": [{"column": "start", "time": "epoch_s"}],
+        "end_time": [{"column": "end", "time": "local"}],
+        "answer_time": [{"column": "none", "time": "local"}],
+    }
+    second_pass = int(datetime(2026, 11, 1, 6, 5, tzinfo=UTC).timestamp())  # 01:05 for the second time
+    data = f"id,start,end\n1,{second_pass},2026-11-01 01:10:00\n2,{second_pass - 3600},2026-11-01 01:10:00\n".encode()
+    rows = _parsed(data, "generic_csv", NEW_YORK, fields=fields).to_pylist()
+    assert [row["end_time"] - row["start_time"] for row in rows] == [timedelta(minutes=5)] * 2
+
+
+def test_an_answered_call_of_no_length_is_answered() -> None:
+    data = b"id,start,answer,end,billsec\n1,2026-03-02 14:00:05,2026-03-02 14:00:09,2026-03-02 14:00:09,0\n"
+    (row,) = _parsed(data, "generic_csv").to_pylist()
+    assert (row["fault"], row["disposition"], row["talk_ms"]) == (None, "answered", 0)
+
+
+def test_documents_before_a_torn_one_are_read() -> None:
+    declaration = load("freeswitch_json")
+    found = records(b'{"a": 1} {"a": 2}\n[{"a": 3}, {"a":', declaration).to_pylist()
+    assert found == [b'{"a": 1}', b'{"a": 2}', b'{"a": 3}', b'{"a":']
+
+
 def test_an_identity_that_a_spreadsheet_rounded_is_none() -> None:
     data = b"id,start\n1.795E+09,2026-03-02 14:00:05\n1.795E+09,2026-03-02 14:00:06\n1E+x,2026-03-02 14:00:06\n"
     assert [row["fault"] for row in _parsed(data, "generic_csv").to_pylist()] == ["IDENTITY", "IDENTITY", None]

@@ -519,17 +519,17 @@ def _known_names(names: Sequence[str], declaration: Declaration) -> tuple[str, .
 def split_line(line: str, file: File) -> list[str]:
     """Return the values of one line, for the few that are read one by one. Torn quotes are read as far as they go."""
     if file.quoting == "loose":
-        return loose_values(line)
+        return loose_values(line, file.delimiter)
     try:
         return next(csv.reader([line], **dialect(file)), [])
     except csv.Error:
         return []
 
 
-def loose_values(line: str) -> list[str]:
+def loose_values(line: str, delimiter: str) -> list[str]:
     """Return the values of a line in which every value is quoted and none is escaped; [] where it is not so."""
     body = line.removesuffix(";")
-    return body[1:-1].split('","') if len(body) > 1 and body[0] == body[-1] == '"' else []
+    return body[1:-1].split(f'"{delimiter}"') if len(body) > 1 and body[0] == body[-1] == '"' else []
 
 
 def dialect(file: File) -> dict[str, Any]:

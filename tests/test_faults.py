@@ -129,6 +129,11 @@ RECORDS: dict[str, tuple[bytes, dict[str, int]]] = {
         call(start="2025-11-02 01:59:50", answer="2025-11-02 01:59:55", end="2025-11-02 01:00:55"),
         {"accepted": 1},
     ),
+    # What a spreadsheet makes of numbers and durations.
+    "rounded.csv": (_misfit(dst="1.71956E+10"), {"accepted": 2, "NUMBER": 1}),
+    "rounded-id.csv": (_misfit(uniqueid="1.79E+09"), {"accepted": 2, "IDENTITY": 1}),
+    "guarded.csv": (_misfit(dst="'2125550147", src="2125550147#", billsec="00:01:00"), {"accepted": 3}),
+    "comma.csv": (_misfit(billsec="1,830"), {"accepted": 2, "FIELD": 1}),
     # Line ends and encodings other than the declared ones.
     "cr.csv": (calls(3).replace(b"\n", b"\r"), {"accepted": 3}),
     "cr-and-no-last-end.csv": (calls(3).replace(b"\n", b"\r")[:-1], {"accepted": 3}),
@@ -183,6 +188,7 @@ UNNAMED: dict[str, tuple[bytes, str]] = {
     "names-tabs.csv": ((NAMES + usage(3)).replace(b",", b"\t"), "columns separated by tabs"),
     "names-other.csv": (b"a,b,c\n1,2,3\n", "3 names and none that is declared"),
     "names-twice.csv": (NAMES.replace(b"end_time", b"Start_Time") + usage(3), "two columns called start_time"),
+    "names-below.csv": (b"Calls of March\n\n" + NAMES + usage(3), "2 lines above its row of names"),
     "names-fewer.csv": (NAMES + b"1;2026-03-05\n" * 3, "7 names and 1 columns"),
     "no-called.csv": (NAMES.replace(b"called_number", b"destination") + usage(3), "no column for called_raw"),
     "names-no-start.csv": (NAMES.replace(b"start_time", b"setup") + usage(3), "no column for start_time"),

@@ -119,6 +119,9 @@ def _without_names(head: bytes, names: Sequence[str], declaration: Declaration, 
     known = looks(head)
     if known:
         return known
+    above = _lines_above_names(head_lines(head, file), declaration, file)
+    if above:
+        return f"has {above} lines above its row of names: have the feed leave them out"
     first = next((name.strip() for name in names if name.strip()), "")
     if _DATA.match(first):
         kind = "date" if _DATE.match(first) else "number"
@@ -136,13 +139,22 @@ def _without_names(head: bytes, names: Sequence[str], declaration: Declaration, 
 
 def _naming_delimiter(head: bytes, declaration: Declaration, file: File) -> str:
     """Return the delimiter by which the first line has names that are declared; "" where none does."""
-    known = {column.casefold() for column in declaration.columns()}
     for line in [line for line in head_lines(head, file) if line.strip()][:2]:  # Excel's sep= may stand above
         for delimiter in _others(file):
-            names = {name.strip().casefold() for name in split_line(line, _with(file, delimiter))}
-            if len(names & known) > 1:
+            if _has_names(line, declaration, _with(file, delimiter)):
                 return delimiter
     return ""
+
+
+def _lines_above_names(lines: Sequence[str], declaration: Declaration, file: File) -> int:
+    """Return how many lines stand above one with names that are declared; 0 where there is none."""
+    return next((at for at, line in enumerate(lines[:_LINES]) if _has_names(line, declaration, file)), 0)
+
+
+def _has_names(line: str, declaration: Declaration, file: File) -> bool:
+    """Return whether several values of a line are names that the declaration reads."""
+    known = {column.casefold() for column in declaration.columns()}
+    return len({name.strip().casefold() for name in split_line(line, file)} & known) > 1
 
 
 def _uneven(rows: Sequence[str], count: int, file: File) -> str | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import strategies as st
 
 from callward.parsing.looks import packed_or_foreign
 from callward.parsing.misfits import misfit
@@ -14,18 +13,8 @@ from callward.parsing.records import records
 from callward.parsing.text import rewritten, text_form
 from schemas.declaration import Declaration, available, load, sniff
 from tests.examples import tries
+from tests.mutations import FEEDS, FILES, mutated_files
 from transforms.parse import parse
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-FILES = sorted(
-    path.with_name(path.name.removesuffix(".rows.jsonl"))
-    for name in available()
-    for path in (GOLDEN / name).glob("*.rows.jsonl")
-)
-FEEDS = [path for path in FILES if path.stat().st_size]
-_SEPARATORS = (b",", b";", b"\t", b"|", b"^", b"~", b" ", b"\x1f", b'","', b'";"')
-_LINE_ENDS = (b"\n", b"\r\n", b"\r", b"\r\r\n", b"\n\r", b"\x0b", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"")
-_ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "cp500", "utf-7")
 
 
 def _rows(data: bytes, declaration: Declaration) -> int | None:
@@ -44,36 +33,8 @@ def _rows(data: bytes, declaration: Declaration) -> int | None:
     return table.num_rows
 
 
-@st.composite
-def _mutated(draw: st.DrawFn) -> tuple[Path, bytes]:
-    """A golden file cut, joined, in another encoding, with columns swapped or renamed, or other separators or ends."""
-    path = draw(st.sampled_from(FEEDS))
-    data = path.read_bytes()
-    for _ in range(draw(st.integers(1, 2))):
-        data = _changed(draw, data)
-    return path, data
-
-
-def _changed(draw: st.DrawFn, data: bytes) -> bytes:
-    at, other = draw(st.integers(0, len(data))), draw(st.sampled_from(FEEDS)).read_bytes()
-    lines = data.split(b"\n")
-    changes = (
-        data[:at],
-        data[at:],
-        data + other,
-        other + data,
-        b"\n".join(lines[1:]),
-        data.replace(b",", draw(st.sampled_from(_SEPARATORS))),
-        data.replace(b"\n", draw(st.sampled_from(_LINE_ENDS))),
-        data.decode("utf-8", "replace").encode(draw(st.sampled_from(_ENCODINGS)), "replace"),
-        b"\n".join(b",".join(line.split(b",")[::-1]) for line in lines),
-        data.replace(b"start", b"beginning"),
-    )
-    return draw(st.sampled_from(changes))
-
-
 @tries(60, suppress_health_check=list(HealthCheck))
-@given(_mutated())
+@given(mutated_files())
 def test_a_file_that_is_taken_gives_a_row_or_is_but_names_and_line_ends(mutated: tuple[Path, bytes]) -> None:
     path, data = mutated
     declaration = load(path.parent.name)

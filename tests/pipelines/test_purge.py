@@ -68,11 +68,17 @@ SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 ALL_ASSURANCE, ALL_NUMBERS, ALL_BILLING = date(2026, 5, 12), date(2026, 6, 2), date(2026, 9, 2)
 
 
-@pytest.fixture
-def site(workspace: Callable[..., Any]) -> Any:
+@pytest.fixture(scope="module")
+def taken_in(workspace: Callable[..., Any]) -> Any:
+    """A site after a night over FEED. It is only copied."""
     made = workspace("generic", retention=WINDOWS)
     night(made)
     return made
+
+
+@pytest.fixture
+def site(taken_in: Any, tmp_path: Path) -> Any:
+    return copied(taken_in, tmp_path / "own")
 
 
 def numbers(site: Any) -> list[Any]:

@@ -1,8 +1,10 @@
 """Requests of persons over real nights: what is shown, what goes, what stays, and what comes in again."""
 
+import copy
 import csv
 import json
 import random
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -100,6 +102,15 @@ class Office:
     def settings(self) -> Any:
         return self.site.settings
 
+    def copied(self, folder: Path) -> "Office":
+        """A copy of the workspace and of the persons' key files, in a folder that is not there yet."""
+        database.engine(self.settings).dispose()  # the last connection closed writes the log back into the file
+        office = copy.copy(self)
+        office.site, office.keys = type(self.site)(folder / "workspace"), folder / "persons"
+        shutil.copytree(self.site.folder, office.site.folder)
+        shutil.copytree(self.keys, office.keys)
+        return office
+
     def hand(self, to: Path | None = None, person: str = "first.person") -> requests.Handler:
         return requests.Handler(person, self.keys / person, to)
 
@@ -147,9 +158,15 @@ def _office(workspace: Callable[..., Any], feed_source: Callable[..., Any], keys
     return Office(workspace(feed_source("generic", country="US"), **changes), keys)
 
 
+@pytest.fixture(scope="module")
+def unasked(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path_factory: Any) -> Office:
+    """One that nobody has asked. It is only copied."""
+    return _office(workspace, feed_source, tmp_path_factory.mktemp("persons"))
+
+
 @pytest.fixture
-def office(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path: Path) -> Office:
-    return _office(workspace, feed_source, _folder(tmp_path / "persons"))
+def office(unasked: Office, tmp_path: Path) -> Office:
+    return unasked.copied(tmp_path / "office")
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from tests.typed import Run, typing
 
 NUMBERS = ["+44 20 7946 0958", "case5550178", "719_555_0178", "719/555/0178", "01 23 45 67 89", "７１９５５５０１７８"]
 SELECT = "SELECT count(*) FROM billing"
-# Text that is not recorded as it is given: numbers themselves, SQL, dates, names of files and folders, sealed notes.
+# Text that is not recorded as it is given: numbers themselves, SQL, dates, names of files and folders, sealed notes;
+# and a login of the database, which is compared with those that are there.
 AS_GIVEN = {
     *("--config", "statement", "--number", "--number-file", "--numbers-file", "--statement-file", "--recipient"),
-    *("certificate", "name", "hold_id", "request_id", "--role", "--tail", "--identity", "--note"),
+    *("certificate", "name", "hold_id", "request_id", "--role", "--tail", "--identity", "--note", "user"),
     *("--from", "--to", "--expires", "--confidential-until", "--received"),
 }
 

@@ -133,6 +133,21 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
     return intake
 
 
+def unreadable(arrival: Arrival, source: Source, files: DataFiles) -> str | None:
+    """Return why a file that is new could not be read, as far as its first bytes say; None where nothing does."""
+    declaration = files.workspace.declaration(source)
+    try:
+        head, _ = _head(arrival, files, declaration, None)
+        _require_fit(arrival, source, declaration, head, sniff(head, declaration))
+    except FileUnreadable as problem:
+        return str(problem)
+    except FileChanged:
+        return "it changed while it was read"
+    except OSError as error:
+        return error.strerror or "unreadable"
+    return None
+
+
 def _head(
     arrival: Arrival, files: DataFiles, declaration: Declaration, known: TextForm | None
 ) -> tuple[bytes, TextForm]:

@@ -404,6 +404,8 @@ def test_what_was_left_alone_is_read_once_its_source_is_corrected(
     site = workspace(feed_source("plain", format="generic_csv"), feed_source("asterisk"))
     site.land("plain", "tabs.csv", (NAMES + usage(3)).replace(b",", b"\t"))
     site.land("asterisk", "torn.csv", call()[:-1].replace(b'"2026-03-05 10:00:00"', b'"2026-03-05 25:00:00"') + b"\n")
+    planned = {item["source"]: item["would"] for item in nightly(site, "--dry-run", "--json").document}
+    assert planned["asterisk"] == "be taken in" and "separated by tabs" in planned["plain"]
     ended = nightly(site, "--json")
     assert ended.code == 3
     assert ended.document["unread"] == ["asterisk"]

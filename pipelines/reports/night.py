@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 
 from callward import database
 from callward.errors import UsageProblem
-from callward.ingest.landing import LeftAlone, arrivals, shown_file
+from callward.ingest.landing import Arrival, LeftAlone, arrivals, shown_file
 from callward.lake import ledger
-from callward.lake.data_files import open_files
+from callward.lake.data_files import DataFiles, open_files
 from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
@@ -240,14 +240,20 @@ def arrived(settings: Settings, only: Sequence[str]) -> list[ArrivedFile]:
     """Return every file of the sources' landing folders. Raises Problem where a night would not begin."""
     sources = _sources(settings, only)
     require(settings, sources)
-    id_of = intake.known_ids(open_files(settings, ROLE, "nightly, as a dry run"))
+    files = open_files(settings, ROLE, "nightly, as a dry run")
+    id_of = intake.known_ids(files)
     return [
         ArrivedFile(source.name, item.name, item.file_id, None, item.reason)
         if isinstance(item, LeftAlone)
-        else ArrivedFile(source.name, mask(item.name), id_of(item.name), item.size, "be taken in")
+        else ArrivedFile(source.name, mask(item.name), id_of(item.name), item.size, _would(item, source, files))
         for source in sources
         for item in arrivals(settings, source, id_of)
     ]
+
+
+def _would(arrival: Arrival, source: Source, files: DataFiles) -> str:
+    reason = intake.unreadable(arrival, source, files)
+    return f"be left alone: {reason}" if reason else "be taken in"
 
 
 def explained(settings: Settings, only: Sequence[str]) -> Rows:

@@ -174,6 +174,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "columns-25.csv": (calls(3).replace(b"\n", b",1,2,3,4\n"), "25 columns"),
     "fixed.csv": (b"".join(b"3035550101 2125550102 20260305 %06d\n" % n for n in range(3)), "fixed width"),
     "noise.csv": (_NOISE, "binary"),
+    "ama.csv": (b"\0\x54\0\0\xaa\0\x50\x0c" + bytes(range(80)), "BAF (AMA records)"),
     "nul-only.csv": (b"\0" * 5000, "only NUL"),
     "next-line.csv": (calls(3).replace(b"\n", b"\xc2\x85"), "no line ends"),
     "bomb.csv.gz": (gzip.compress(b"\n" * (24 << 20)), "unpacks to more than"),

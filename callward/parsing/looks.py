@@ -23,7 +23,6 @@ _SIGNATURES: Final = {
     b"ARROW1": "is Arrow IPC: export it as text",
     b"SQLite format 3\x00": "is an SQLite database: export it as text",
     b"%PDF": "is PDF: export it as text",
-    b"{\\rtf": "is RTF: export it as text",
     b"\xd0\xcf\x11\xe0": "is an old Office file, such as .xls: export it as text",
     b"\xd4\xc3\xb2\xa1": "is a packet capture: export its records as text",
     b"\xa1\xb2\xc3\xd4": "is a packet capture: export its records as text",
@@ -34,11 +33,16 @@ _SIGNATURES: Final = {
     b"\x7fELF": "is a program",
     b"RIFF": "is a recording",
     b"Salted__": "is encrypted by openssl: decrypt it",
-    b"-----BEGIN ": "is encrypted, or a key or a certificate (PEM)",
     b"\xfb\xee\x28": "is text in BOCU-1: convert it to UTF-8",
     b"\x0e\xfe\xff": "is text in SCSU: convert it to UTF-8",
     b"\xf7\x64\x4c": "is text in UTF-1: convert it to UTF-8",
     b"\xdd\x73\x66\x73": "is text in UTF-EBCDIC: convert it to UTF-8",
+}
+# Those of formats that may be text throughout: the others are not, and a value of a text may begin like one of them.
+_TEXT_SIGNATURES: Final = {
+    b"%PDF-": "is PDF: export it as text",
+    b"{\\rtf": "is RTF: export it as text",
+    b"-----BEGIN ": "is encrypted, or a key or a certificate (PEM)",
 }
 _IN_ZIP: Final = {
     rb"xl/|\[Content_Types\]\.xml": "is an Excel workbook (.xlsx): export it as text",
@@ -72,9 +76,11 @@ def packed_or_foreign(head: bytes) -> str | None:
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         named = (kind for pattern, kind in _IN_ZIP.items() if re.search(pattern, head))
         return next(named, "is a zip archive: unpack it, or pack it by gzip")
-    if head[257:262] == b"ustar":
+    binary = bool(_controls(head[:_LOOKED_AT]))
+    if binary and head[257:262] == b"ustar":
         return "is a tar archive: unpack it"
-    return next((kind for signature, kind in _SIGNATURES.items() if head.startswith(signature)), None)
+    known = _SIGNATURES.items() if binary else _TEXT_SIGNATURES.items()
+    return next((kind for signature, kind in known if head.startswith(signature)), None)
 
 
 def looks(head: bytes) -> str | None:
@@ -94,7 +100,7 @@ def as_binary(head: bytes) -> str | None:
     start = head[:_LOOKED_AT]
     if not start.strip(b"\0"):
         return "holds only NUL bytes"
-    controls = len(start.translate(None, delete=_TEXTUAL))
+    controls = len(_controls(start))
     if _is_ebcdic(start):
         return "looks like EBCDIC: convert it to UTF-8"
     if controls <= _BINARY_SHARE * len(start) and not _is_ber(head):
@@ -102,6 +108,11 @@ def as_binary(head: bytes) -> str | None:
     if _is_baf(start):
         return "looks like BAF (AMA records): convert it"
     return "looks like BER (ASN.1): convert it" if _is_ber(head) else "is binary"
+
+
+def _controls(data: bytes) -> bytes:
+    """Return the bytes that no text has, in any encoding that ASCII is part of."""
+    return data.translate(None, delete=_TEXTUAL)
 
 
 def _is_ebcdic(start: bytes) -> bool:
@@ -118,7 +129,7 @@ def _is_baf(start: bytes) -> bool:
 
 def _is_ber(head: bytes) -> bool:
     """Return whether a constructed value begins the bytes, and values within fill it, as far as they are there."""
-    if not head[:1] or not head[0] & _CONSTRUCTED or head[:_LOOKED_AT].translate(None, delete=_TEXTUAL) == b"":
+    if not head[:1] or not head[0] & _CONSTRUCTED or not _controls(head[:_LOOKED_AT]):
         return False
     place = _content(head, 0)
     if place is None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from callward.parsing.looks import looks
+from callward.parsing.looks import as_binary, looks
 from schemas.declaration import Declaration, File, Shape, head_lines, header, matches, repeated, split_line
 
 _DELIMITERS: Final = {
@@ -44,7 +44,7 @@ def misfit(head: bytes, declaration: Declaration, shape: Shape) -> str | None:
         return _json_misfit(head, declaration.file)
     file = shape.file(declaration.file)
     lines = head_lines(head, file)
-    ends = _foreign_ends(lines)
+    ends = "" if as_binary(head) else _foreign_ends(lines)
     if ends:
         return f"has no line ends: its lines seem to end in {ends}"
     names, data = header(lines, file)

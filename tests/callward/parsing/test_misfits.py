@@ -69,6 +69,14 @@ def test_nothing_of_the_content_is_quoted() -> None:
         assert found and secret not in found
 
 
+@pytest.mark.parametrize("begin", ["ORCHID", "PARENT", "PAR1", "BZhou", "RIFF", "Rar!", "GIF8", "7z", "PK"])
+def test_a_text_may_begin_as_a_binary_format_does(begin: str) -> None:
+    data = f"{begin},start,from,to,talk_s\n1,2026-03-05 10:00:00,3035550101,2125550102,30\n".encode()
+    declaration = load("generic_csv")
+    assert packed_or_foreign(data) is None
+    assert misfit(data, declaration, sniff(data, declaration)) is None
+
+
 def test_lines_of_json_may_be_wrong_one_by_one() -> None:
     declaration = load("generic_jsonl")
     data = b'{"a": \n' + json.dumps({"id": "1"}).encode() + b"\n"

@@ -15,23 +15,28 @@ from callward.template import render
 from schemas.release import LOST, PUBLISHED
 from tests.commands import run, start
 from tests.releases import cells, charged, declare, register, text
-from tests.retention import DAY, call, feed, night
+from tests.retention import DAY, call, copied, feed, night
 
 RHO = 1_000_000
 # Where a kill leaves a reservation that is lost: what its noise was may lie on the disk.
 BEFORE = ["release-reserved", "release-summed", "release-drawn", "release-written", "release-cells"]
 
 
-@pytest.fixture
-def site(workspace: Callable[..., Any]) -> Any:
+@pytest.fixture(scope="module")
+def taken_in(workspace: Callable[..., Any]) -> Any:
+    """A workspace with calls and a declared table. It is only copied."""
     made = workspace("generic")
     now = made.settings
     tenant = now.tenants["default"].model_copy(update={"release": ReleaseCaps(rho_month=0.05, rho_all=0.5)})
     now.path.write_text(render(now.model_copy(update={"tenants": {"default": tenant}})), encoding="utf-8")
     night(made, feed(*(call(n, caller=f"+130355501{n % 40:02d}") for n in range(80))))
     declare(made, text(rho="0.001"))
-    database.engine(made.settings).dispose()
     return made
+
+
+@pytest.fixture
+def site(taken_in: Any, tmp_path: Path) -> Any:
+    return copied(taken_in, tmp_path / "own")
 
 
 def release(site: Any, *words: str, crash: str = "", name: str = "calls") -> Any:

@@ -4,6 +4,7 @@ Once, the work ends as if the other had not been there; each time, it says so in
 Streams are in tests/pipelines/stream/test_inline.py, merges, rebuilding and requests in the files of their own.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from tests.commands import strays
 from tests.comparison import verify
 from tests.conftest import HOUR_MS, MORNING
 from tests.meanwhile import ALWAYS, comes_between, commit_another, without_pauses
-from tests.retention import DAY, FEED, NUMBERS_KEPT, WINDOWS, call, feed, night, person, purged
+from tests.retention import DAY, FEED, NUMBERS_KEPT, WINDOWS, call, copied, feed, night, purged
 
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 MORE = feed(*(call(n, talk=90) for n in range(2)), *(call(n) for n in range(2, 9)), SPOILT.format(91))
@@ -56,18 +57,20 @@ WORKS = {
 each_work = pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
 
 
+@pytest.fixture(scope="module")
+def taken_in(workspace: Callable[..., Any]) -> Any:
+    """A workspace with some calls and records in suspense. It is only copied."""
+    windows = {**WINDOWS, "suspense": "2 years"}
+    site = workspace("generic", retention=windows, thresholds={"file_errors_pct": 100.0})
+    night(site, FEED + SPOILT.format(90).encode())
+    return site
+
+
 @pytest.fixture
-def make(workspace: Callable[..., Any]) -> Callable[[], Any]:
-    """make() → a workspace with some calls and records in suspense."""
-
-    def made() -> Any:
-        windows = {**WINDOWS, "suspense": "2 years"}
-        site = workspace("generic", retention=windows, thresholds={"file_errors_pct": 100.0})
-        person(site)
-        night(site, FEED + SPOILT.format(90).encode())
-        return site
-
-    return made
+def make(taken_in: Any, tmp_path: Path) -> Callable[[], Any]:
+    """make() → a copy of that workspace."""
+    numbers = itertools.count()
+    return lambda: copied(taken_in, tmp_path / f"own-{next(numbers)}")
 
 
 def state(site: Any) -> dict[str, Any]:

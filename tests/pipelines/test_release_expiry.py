@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.retention import (
     WINDOWS,
     activate,
     call,
+    copied,
     feed,
     files,
     night,
@@ -36,13 +38,18 @@ QUALITY = text(
 )
 
 
-@pytest.fixture
-def site(workspace: Callable[..., Any]) -> Any:
+@pytest.fixture(scope="module")
+def taken_in(workspace: Callable[..., Any]) -> Any:
+    """A workspace with calls and a declared table. It is only copied."""
     made = workspace("generic", retention=WINDOWS)
-    person(made)
     night(made, feed(*(call(n, account=f"ac-{n % 40:04d}") for n in range(80))))
     declare(made, QUALITY, "quality")
     return made
+
+
+@pytest.fixture
+def site(taken_in: Any, tmp_path: Path) -> Any:
+    return copied(taken_in, tmp_path / "own")
 
 
 def test_due_rows_are_released_before_they_go_and_their_keys_die(site: Any) -> None:

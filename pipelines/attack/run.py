@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from callward.errors import UsageProblem
 from callward.release.attack import population, suite
-from callward.release.attack.linkage import Views, linkages
 from callward.release.attack.mechanisms_under_test import Privacy
 from callward.release.attack.suite import RAW, AttackSuite, Effort
+from callward.release.attack.two_views import Views, linkages
 from callward.release.attack.unicity import unicities
 from callward.settings import Settings
 from pipelines.attack.views import attack_views

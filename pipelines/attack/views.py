@@ -1,4 +1,4 @@
-"""What the workspace's own views of a day still reveal: who stands alone, and which rows of one find the other's.
+"""What the workspace's own views of a day still reveal: who stands alone, and what content links the two.
 
 Opens billing with its numbers, assurance and lineage, as only services may; lineage is the truth that linkage is
 counted by. What comes out is shares of rows and persons, and no row. Rows of persons who restricted the use of their
@@ -6,19 +6,21 @@ data are not looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import select
 
+from callward import database
 from callward.errors import Problem, UsageProblem
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import declaration
 from callward.release.attack.attacks import Ints
-from callward.release.attack.linkage import ASSURANCE_COLUMNS, BILLING_COLUMNS, Views, linkages
+from callward.release.attack.two_views import ASSURANCE_COLUMNS, BILLING_COLUMNS, Views, linkages, measured
 from callward.release.attack.unicity import Unicity, alone
 from callward.release.declaration import Release
 from callward.retention.requests import restrictions
@@ -26,6 +28,7 @@ from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
 from pipelines.release import ROLE, declared
 from schemas import release as schema
+from schemas.tables import lake_files
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.aggregate import contributions, needed, owners
 
@@ -35,10 +38,11 @@ _COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURA
 
 
 class _Read(NamedTuple):
-    """Rows of a view, and where each came from: file_no, block, line; shape [n, 3]."""
+    """Rows of a view, where each came from (file_no, block, line; shape [n, 3]), and when it was committed (in µs)."""
 
     rows: pa.Table
     origin: Ints
+    commit: Ints
 
 
 def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -49,11 +53,14 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     files = open_files(settings, ROLE, f"attack on the views of {day}")
     releases = declared(settings) or [declaration.parse(schema.example(name)) for name in schema.examples()]
     read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
+    views = _views(files, read)
+    links = measured(views)
     return {
         "tenant": tenant,
         "day": day.isoformat(),
         "rows": {view: part.rows.num_rows for view, part in read.items()},
-        "linkage": [linkage._asdict() for linkage in linkages(_views(files, read))],
+        "linkage": [linkage._asdict() for linkage in linkages(views)],
+        "links": {name: [figure._asdict() for figure in figures] for name, figures in links._asdict().items()},
         "unicity": [unicity._asdict() for unicity in _unicities(read, releases, trials, rng)],
     }
 
@@ -68,20 +75,37 @@ def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequenc
         (*_COLUMNS[view], *(name for release in releases if release.view == view for name in needed(release)))
     )
     hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
-    parts = [_file(files, file, list(columns), hidden) for file in committed]
-    return _Read(pa.concat_tables([part.rows for part in parts]), np.concatenate([part.origin for part in parts]))
+    times = _commits(files, [file.file_id for file in committed])
+    parts = [_file(files, file, list(columns), hidden, times[file.file_id]) for file in committed]
+    return _Read(
+        pa.concat_tables([part.rows for part in parts]),
+        np.concatenate([part.origin for part in parts]),
+        np.concatenate([part.commit for part in parts]),
+    )
 
 
-def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None) -> _Read:
+def _commits(files: DataFiles, file_ids: Sequence[str]) -> dict[str, int]:
+    """Return when each data file was committed, in µs since 1970: files of one commit have one time."""
+    f = lake_files.c
+    query = select(f.file_id, f.committed_at).where(f.file_id.in_(file_ids))
+    with database.reading(files.workspace.settings) as connection:
+        return {row.file_id: _microseconds(row.committed_at) for row in connection.execute(query)}
+
+
+def _microseconds(at: datetime) -> int:
+    return int(np.datetime64(at, "us").astype(np.int64))
+
+
+def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, commit: int) -> _Read:
     lineage = files.lineage(file)
     origin = np.column_stack([np.asarray(lineage[name], np.int64) for name in ("file_no", "block", "line")])
     if hidden is None:
-        return _Read(files.rows(file, columns), origin)
+        return _Read(files.rows(file, columns), origin, np.full(len(origin), commit))
     if file.file_id in hidden.files:
         raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
     rows = files.rows(file, list(dict.fromkeys((*columns, ID_COLUMN[file.view]))))
     kept = rows.append_column("at", pa.array(np.arange(rows.num_rows))).filter(~hidden.rows())
-    return _Read(kept.select(list(columns)), origin[np.asarray(kept["at"])])
+    return _Read(kept.select(list(columns)), origin[np.asarray(kept["at"])], np.full(kept.num_rows, commit))
 
 
 # -- linkage -----------------------------------------------------------------------------------------------------------
@@ -90,8 +114,9 @@ def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidd
 def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
     billing, assurance = read["billing"], read["assurance"]
     number = np.unique(np.concatenate([billing.origin, assurance.origin]), axis=0, return_inverse=True)[1].ravel()
-    truth = (number[: len(billing.origin)], number[len(billing.origin) :])
-    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, truth)
+    call = (number[: len(billing.origin)], number[len(billing.origin) :])
+    commit = (billing.commit, assurance.commit)
+    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, commit)
 
 
 # -- unicity -----------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class AttackReport(Attacked, Result):
         yield from _tables("made-up traffic", vars(self))
         if self.views:
             yield from _tables(f"views of {self.views['tenant']}, {self.views['day']}", self.views)
+            yield from _links(self.views["links"])
         yield f"a person counts for unicity who makes at most {ELIGIBLE_CALLS} calls a day"
 
     def warnings(self) -> Iterator[str]:
@@ -58,6 +59,21 @@ def _tables(whose: str, document: Document) -> Iterator[Part]:
     head = ["compared", "rows linked", "rows that fit", "accounts named"]
     yield terminal.table(f"Billing rows found in assurance: {whose}", head, linked)
     yield ""
+
+
+def _links(links: Document) -> Iterator[Part]:
+    rows = [
+        [alone["compared"], *_figures(alone), *_figures(joint), f"{joint['accounts']:.3f}"]
+        for alone, joint in zip(links["alone"], links["jointly"], strict=True)
+    ]
+    head = ["table", "linked", "paired", "of it luck", "linked jointly", "paired", "of it luck", "accounts"]
+    yield terminal.table("What content links of billing", head, rows)
+    yield from map(attack_page.sentence, links["verdicts"])
+    yield ""
+
+
+def _figures(link: Document) -> list[str]:
+    return [f"{link[key]:.3f}" for key in ("linked", "matched", "chance")]
 
 
 def _share(share: float | None) -> str:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from callward.pages.page import render
 from callward.release.attack.attacks import ELIGIBLE_CALLS, MARGIN
+from callward.release.attack.linkage import ACCOUNTS_BOUND, ROWS_BOUND
 from callward.release.attack.suite import DP, RAW, THRESHOLD
 from callward.release.attack.unicity import POINTS
 from pipelines.reports import plots
@@ -36,6 +37,7 @@ def page(document: Document) -> str:
         titles={attack["name"]: attack["title"] for attack in document["attacks"]},
         linkage_plot=_linkage(document["linkage"]),
         own_linkage_plot=_linkage(document["views"]["linkage"]) if document["views"] else None,
+        verdict=sentence,
         points=POINTS,
         margin=MARGIN,
         eligible_calls=ELIGIBLE_CALLS,
@@ -80,6 +82,14 @@ def _shade(value: float | None, chance: float = 0.0) -> dict[str, str]:
 def small(value: float) -> str:
     """Return a share, finer where it is below one in a hundred."""
     return f"{100 * value:.2f} %" if 0 < value < 0.01 else share(value)
+
+
+def sentence(verdict: Document) -> str:
+    """Return what billing and another role link together, beside what they may."""
+    rows, accounts = (f"{share(verdict[key])} of {key}" for key in ("rows", "accounts"))
+    most = f"at most {share(ROWS_BOUND)} of rows and {share(ACCOUNTS_BOUND)} of accounts"
+    within = "within the bound" if verdict["holds"] else "above the bound"
+    return f"billing and {verdict['role']} together link {rows} and {accounts}: {within}, {most}"
 
 
 def _in_order(attacks: Sequence[Document]) -> list[Document]:

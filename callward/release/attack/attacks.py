@@ -8,7 +8,7 @@ where guessing is as good, 1 where nothing is hidden. What (epsilon, delta) and 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -248,87 +248,3 @@ class _Postings:
         for more in sets[1:]:
             left = left[more[np.minimum(np.searchsorted(more, left), len(more) - 1)] == left]
         return len(left) == 1
-
-
-# -- linkage: two views of the same calls ------------------------------------------------------------------------------
-
-
-class Linkage(NamedTuple):
-    """How the rows of one view find those of another.
-
-    Attributes:
-        linked: share of rows with exactly one row that fits, which then is theirs.
-        candidates: rows that fit, on average.
-        left, right: positions of the rows so linked, shape [m] each.
-    """
-
-    linked: float
-    candidates: float
-    left: Ints
-    right: Ints
-
-
-def linkage(
-    left: Sequence[npt.NDArray[Any]],
-    right: Sequence[npt.NDArray[Any]],
-    fits: Callable[[Ints, Ints], Mask] | None = None,
-) -> Linkage:
-    """Join rows of `left` with rows of `right` on equal columns, and on whatever else must fit.
-
-    Args:
-        left, right: the columns to join on: integers or text, shape [n] each and [m] each.
-        fits: given positions in left and right, shape [pairs] each: which pairs can be the same call.
-    """
-    count, keys = len(left[0]), _codes(left, right)
-    order = np.argsort(keys[count:], kind="stable")
-    ordered = keys[count:][order]
-    first, past = (np.searchsorted(ordered, keys[:count], side=side) for side in ("left", "right"))
-    candidates, partner = past - first, np.full(count, -1)
-    single = np.flatnonzero(candidates == 1)
-    partner[single] = order[first[single]]
-    if fits is not None:
-        candidates, partner = _fitting(first, past, order, fits)
-        single = np.flatnonzero(candidates == 1)
-    return Linkage(len(single) / max(count, 1), float(candidates.mean()) if count else 0.0, single, partner[single])
-
-
-def _fitting(first: Ints, past: Ints, order: Ints, fits: Callable[[Ints, Ints], Mask]) -> tuple[Ints, Ints]:
-    """Return by row of left how many of the rows with equal columns fit, and one of them."""
-    candidates, partner = np.zeros(len(first), np.int64), np.full(len(first), -1)
-    for row, place in _pairs(first, past):
-        other = order[place]
-        keep = fits(row, other)
-        candidates += np.bincount(row[keep], minlength=len(first))
-        partner[row[keep]] = other[keep]
-    return candidates, partner
-
-
-_PAIRS: Final = 1 << 22  # at a time: a join on few columns has many
-
-
-def _codes(left: Sequence[npt.NDArray[Any]], right: Sequence[npt.NDArray[Any]]) -> Ints:
-    """Return one integer per row of left, then of right: equal where all columns are."""
-    code = np.zeros(len(left[0]) + len(right[0]), np.int64)
-    for left_column, right_column in zip(left, right, strict=True):
-        values, place = np.unique(np.concatenate([left_column, right_column]), return_inverse=True)
-        code = np.unique(code * len(values) + place, return_inverse=True)[1]
-    return code
-
-
-def _pairs(first: Ints, past: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Yield (row, place) of every place in each row's range [first, past), a batch at a time."""
-    many = past - first
-    ends = np.cumsum(many)
-    start = 0
-    while start < len(first):
-        stop = max(int(np.searchsorted(ends, (ends[start - 1] if start else 0) + _PAIRS, side="right")), start + 1)
-        rows = np.arange(start, stop)
-        row = np.repeat(rows, many[rows])
-        within = np.arange(len(row)) - np.repeat(np.cumsum(many[rows]) - many[rows], many[rows])
-        yield row, first[row] + within
-        start = stop
-
-
-def owners_named(owner: npt.NDArray[Any], linked: Linkage) -> float:
-    """Return the share of owners (accounts) of left rows whose name in the other view one linked row gives away."""
-    return len(np.unique(owner[linked.left])) / max(len(np.unique(owner)), 1)

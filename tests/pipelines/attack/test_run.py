@@ -20,6 +20,7 @@ from pipelines.attack import run as attacks
 from pipelines.attack.views import attack_views
 from pipelines.cli.main import app
 from pipelines.reports import attack_page, plots
+from pipelines.reports.attack import AttackReport
 
 EFFORT = Effort(trials=5000, draws=4, days=(1, 3), days_draws=15_000)
 
@@ -194,6 +195,26 @@ def test_views_of_the_lake_are_unique_and_linkable(own):
     assert any(what.startswith("release ") for what in by_what)
 
 
+def test_the_verdict_on_todays_views_is_that_content_joins_them(own):
+    """The promise is a bound; today's views are above it, and the result says so."""
+    found, _ = own
+    links = found["links"]
+    (verdict,) = links["verdicts"]
+    assert verdict["role"] == "assurance" and not verdict["holds"]
+    rows = {one["compared"]: one for one in links["jointly"]}
+    assert verdict["rows"] >= rows["rows: minute, talk, ringing, source, carriers"]["linked"] > 0.8
+    assert rows["accounts: answered in an hour"]["accounts"] > 0.9
+    assert rows["counters: trunk in × hour"]["linked"] < 0.05
+
+
+def test_the_verdict_stands_on_the_page_and_in_the_tables(document, own):
+    attacked = {**document, "views": own[0]}
+    (sentence,) = map(attack_page.sentence, own[0]["links"]["verdicts"])
+    assert "above the bound" in sentence
+    assert sentence in " ".join(_Reader(attack_page.page(attacked)).text)
+    assert sentence in "".join(map(str, AttackReport(**attacked).render()))
+
+
 def test_what_is_told_of_the_lake_holds_no_number_and_no_account(own):
     found, numbers = own
     told = json.dumps(found)
@@ -261,3 +282,19 @@ def test_what_still_links_is_said_as_it_was_measured(printed):
 def test_the_page_in_the_documents_is_of_its_figures(printed):
     assert (DOCS / "attacks" / "demo.html").read_text(encoding="utf-8") == attack_page.page(printed)
     assert printed["broken"] == [] and printed["views"]
+
+
+def test_what_content_links_is_said_as_it_was_measured(printed):
+    links, small = printed["views"]["links"], attack_page.small
+    measured = {
+        alone["compared"]: [
+            small(alone["linked"]),
+            small(joint["linked"]),
+            f"{small(joint['matched'])} ({small(joint['chance'])})",
+            small(joint["accounts"]),
+        ]
+        for alone, joint in zip(links["alone"], links["jointly"], strict=True)
+    }
+    assert rows_of("What content links, table by table") == measured
+    text = re.sub(r"\s+", " ", (DOCS / "attack.md").read_text(encoding="utf-8"))
+    assert all(attack_page.sentence(verdict) in text for verdict in links["verdicts"])

@@ -177,31 +177,3 @@ def test_unicity_lies_between_what_enumeration_says(rows, points):
         return
     low, high = (sum(map(test, alone)) / len(eligible) for test in (all, any))
     assert low - 1e-9 <= found <= high + 1e-9
-
-
-# -- linkage -----------------------------------------------------------------------------------------------------------
-
-_KEYS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=25)
-
-
-@given(_KEYS, _KEYS, st.booleans())
-def test_linkage_is_the_join_that_a_loop_makes(left, right, refine):
-    def fits(one, other):
-        return (np.asarray(one) + np.asarray(other)) % 3 != 0
-
-    found = attacks.linkage(np.array(left).T, np.array(right).T, fits if refine else None)
-    partners = [
-        [b for b, other in enumerate(right) if one == other and (not refine or bool(fits(a, b)))]
-        for a, one in enumerate(left)
-    ]
-    single = {a: found[0] for a, found in enumerate(partners) if len(found) == 1}
-    assert dict(zip(found.left.tolist(), found.right.tolist(), strict=True)) == single
-    assert found.linked == pytest.approx(len(single) / len(left))
-    assert found.candidates == pytest.approx(np.mean([len(one) for one in partners]))
-
-
-def test_pairs_are_made_a_few_at_a_time(monkeypatch):
-    monkeypatch.setattr(attacks, "_PAIRS", 5)
-    left, right = np.repeat(np.arange(4), 3), np.repeat(np.arange(4), 4)
-    found = attacks.linkage([left], [right], lambda one, other: other % 4 == one % 3)
-    assert found.linked == 1

@@ -31,12 +31,12 @@ from schemas.retention import disposal_items, disposals
 from schemas.suspense import SUSPENSE
 from schemas.tables import blocks, keys, lake_files, ledger_entries
 from schemas.tables import runs as runs_table
-from schemas.views import ID_COLUMN, VIEWS
+from schemas.views import STORED
 
 ROLE: Final = "billing-run"
 STREAM: Final = "stream"  # the kind of run that writes ledger entries with each flush
 _ARCHIVE_BYTES: Final = 8 << 20  # sealed, at most: to read one block of it, all of it is unpacked
-_VIEWS: Final = (*ID_COLUMN, "archive")
+_VIEWS: Final = (*STORED, "archive")
 _UNDER_WAY: Final = (Status.APPROVED, *UNDER_WAY)
 _FILE_ID: Final = 5  # its place in an item of a plan: due_files.PlanItem.facts
 _FOLDED: Final = 200  # input files whose entries are folded in one transaction
@@ -210,17 +210,12 @@ def _merge_view(files: DataFiles, merge: Merge) -> None:
 def _written(files: DataFiles, merge: Merge) -> DataFile:
     first = merge.first
     rows = pa.concat_tables([files.rows(file) for file in merge.files], promote_options="default")
-    lineage = pa.concat_tables([files.lineage(file) for file in merge.files], promote_options="default")
-    rows = rows.select([name for name in VIEWS[first.view].names if name in rows.column_names])
-    return files.write_view(
-        first.view,
-        first.tenant,
-        first.part,
-        *ordered(first.view, rows, lineage),
-        first.shard_bits,
-        first.shard,
-        first.received_on,
-    )
+    rows = rows.select([name for name in STORED[first.view].names if name in rows.column_names])
+    with database.reading(files.workspace.settings) as connection:
+        inputs = ledger.inputs(connection, [file.file_id for file in merge.files])
+    place = first.view, first.tenant, first.part
+    ordered_rows = ordered(first.view, rows)
+    return files.write_view(*place, ordered_rows, inputs, first.shard_bits, first.shard, first.received_on)
 
 
 def _swap(
@@ -310,7 +305,7 @@ def _merge_suspense(files: DataFiles, merge: Merge) -> None:
 
 
 _WAYS: Final[Mapping[str, Callable[[DataFiles, Merge], None]]] = {
-    **dict.fromkeys(ID_COLUMN, _merge_view),
+    **dict.fromkeys(STORED, _merge_view),
     "archive": _merge_archive,
     "suspense": _merge_suspense,
 }

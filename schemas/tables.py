@@ -184,6 +184,7 @@ lake_files = Table(
     Column("received_on", Date, nullable=False),  # when its rows came in: a longer window does not reach older ones
     Column("key_ids", Text, nullable=False),  # of the month keys it is under, with spaces between
     Column("numbers", Boolean, nullable=False),  # whether it still has its number columns
+    Column("parts", Integer, nullable=False, default=0),  # of the row index: the views that it still says anything of
     required("run_id", 32),
     Column("committed_at", DateTime, nullable=False),
     Column("superseded_at", DateTime, index=True),

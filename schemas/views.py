@@ -66,39 +66,60 @@ ASSURANCE: Final = pa.schema(
     ]
 )
 
-# Sidecar files of a data file: the filter of its ids, and its lineage.
-IDS_SUFFIX: Final = ".ids"
-LINEAGE_SUFFIX: Final = ".lin"
-SIDECARS: Final = (IDS_SUFFIX, LINEAGE_SUFFIX)
+# Beside a held copy: which holds each of its rows is kept for, sealed. No other data file has anything beside it.
+HOLDS_SUFFIX: Final = ".holds"
 
 
-def with_sidecars(path: str) -> tuple[str, ...]:
-    """Return the path of a data file and those of its sidecar files."""
-    return (path, *(path + suffix for suffix in SIDECARS))
+def with_sidecar(path: str) -> tuple[str, str]:
+    """Return the path of a data file and that of what may lie beside it."""
+    return path, path + HOLDS_SUFFIX
 
 
-# Beside each data file, in its row order, sealed under the view's lineage key: for Deduplicate, explain, reload.
-# `end_ms` and `talk_ms` order the versions of a record; `content` is keyed per view.
-LINEAGE: Final = pa.schema(
+# The row index: where every record of a (tenant, call_date, shard) is and what it was, so that no view need say it.
+# In order of record_id, the accepted one first. `end_time`, `talk_ms` and `content` order the versions of a record.
+ROW_INDEX: Final = pa.schema(
     [
+        pa.field("record_id", ID),
+        pa.field("call_id", ID),  # null: the record's own id
+        pa.field("state", pa.string()),  # the ledger's bucket: accepted ones have rows in views, others have none
+        pa.field("kind", pa.string()),  # call, leg, failed or piece
+        pa.field("leg", pa.int16()),
         pa.field("content", ID),
-        pa.field("end_ms", pa.int64()),
+        pa.field("start_time", TIMESTAMP),
+        pa.field("end_time", TIMESTAMP),
         pa.field("talk_ms", pa.int64()),
         pa.field("carried_ms", pa.int64()),
+        pa.field("account", pa.string()),
+        pa.field("trunk_in", pa.string()),
+        pa.field("trunk_out", pa.string()),
+        pa.field("parts", pa.int16()),  # sum of PART_BITS: the views that hold a row of it
         pa.field("file_no", pa.int64()),
         pa.field("block", pa.int32()),
         pa.field("line", pa.int32()),
+        # Tokens under a key of the index itself: they leave with the numbers, and under a key of their own.
+        pa.field("calling_token", ID),
+        pa.field("called_token", ID),
     ]
 )
+INDEX: Final = "index"
+PART_BITS: Final = {"billing": 1, "assurance": 2}
+# Columns of the index that leave with the rows of a view; all others stay while any view has a row of the record.
+INDEX_COLUMNS_OF: Final = {"billing": ("account",), "assurance": ("trunk_in", "trunk_out")}
 
 VIEWS: Final = {"billing": BILLING, "assurance": ASSURANCE}
 ID_COLUMN: Final = {"billing": "billing_id", "assurance": "assurance_id"}
-NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {"billing": BILLING_NUMBERS, "assurance": ()}
+# What is stored as data files of calls: the views, and the index, which is none. Numbers stand last in each.
+STORED: Final = {**VIEWS, INDEX: ROW_INDEX}
+NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
+    "billing": BILLING_NUMBERS,
+    "assurance": (),
+    INDEX: ("calling_token", "called_token"),
+}
 
-# The views on their way to the data files: all their text is FEW (see schemas.cdr), save the numbers.
+# What is stored, on its way to the data files: all their text is FEW (see schemas.cdr), save the numbers.
 IN_FLIGHT: Final = {
     view: pa.schema(
         [f.with_type(FEW) if f.type == pa.string() and f.name not in NUMBER_COLUMNS[view] else f for f in schema]
     )
-    for view, schema in VIEWS.items()
+    for view, schema in STORED.items()
 }

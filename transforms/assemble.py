@@ -34,12 +34,21 @@ _FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "c
 
 @dataclass
 class Assembled:
-    """Whole calls (schema CDR), what the pending log gains, ledger entries, and quality for rows already committed."""
+    """Whole calls (schema CDR), what the pending log gains, ledger entries, quality for rows already committed, and
+    pieces that were repeated or are part of a call: (ledger bucket, table of schema CDR)."""
 
     calls: pa.Table
     pending: pa.Table = field(default_factory=PENDING.empty_table)
     entries: list[pa.Table] = field(default_factory=list)
     amended: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    others: list[tuple[str, pa.Table]] = field(default_factory=list)
+
+    def set_apart(self, pieces: pa.Table, bucket: Bucket) -> None:
+        """Count pieces that come to no row of their own, and keep them for the index."""
+        if pieces.num_rows:
+            records = _cdr(pieces)
+            self.entries += ledger.entries(records, bucket)
+            self.others.append((str(bucket), records))
 
 
 def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], now_ms: int) -> Assembled:
@@ -51,7 +60,7 @@ def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], no
     assembled = Assembled(new.filter(alone))
     pieces = _with_state(new.filter(pc.invert(alone)), now_ms)
     pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
-    assembled.entries += ledger.entries(repeated, Bucket.DUPLICATE)
+    assembled.set_apart(repeated, Bucket.DUPLICATE)
     calls, quality = (
         pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])),
         pc.equal(pieces["piece"], "quality"),
@@ -115,7 +124,18 @@ def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
     known_first = pc.cast(pc.is_null(pieces["state"]), pa.int64())
     ordered = pieces.take(_piece_order(pieces, known_first))
     first = pa.array(_first_of_run(ordered))
-    return ordered.filter(first), ordered.filter(pc.invert(first))
+    return ordered.filter(first), _on_date_of_call(ordered).filter(pc.invert(first))
+
+
+def _on_date_of_call(pieces: pa.Table) -> pa.Table:
+    """Return pieces in order of call with the call_date of each call's first, as its row has it.
+
+    In the index they stand beside that row, and go when it does.
+    """
+    if not pieces.num_rows:
+        return pieces
+    starts, call = _runs(pieces)
+    return set_column(pieces, "call_date", flat(pieces["call_date"]).take(pa.array(starts[call])))
 
 
 def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +163,7 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled
         _combine(pieces.filter(pa.array(closing)), talk_rules, assembled)
     if late.any():
         _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, assembled)
-    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(late))), Bucket.MERGED)
+    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(late)), Bucket.MERGED)
     assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
     _log(assembled, pieces.filter(pa.array(late)), CLOSED)
     _log(assembled, pieces.filter(pa.array(waits)), WAITING)
@@ -156,7 +176,7 @@ def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembl
     assembled.entries.append(_computed(row, talk_rules))
     merged = np.ones(pieces.num_rows, bool)
     merged[_runs(pieces)[0]] = False
-    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(merged))), Bucket.MERGED)
+    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
     _log(assembled, pieces, CLOSED)
 
 
@@ -233,15 +253,17 @@ def _join_quality(wholes: pa.Table, quality: pa.Table, assembled: Assembled) -> 
         [assembled.calls, _cdr(_worst(wholes, quality, pairs)).filter(pa.array(new_whole))]
     )
     _log(assembled, wholes.filter(pa.array(new_whole)), CLOSED)
-    matched = np.zeros(quality.num_rows, bool)
-    matched[pairs["quality"]] = True
+    whole = np.full(quality.num_rows, -1)
+    whole[pairs["quality"]] = pairs["whole"]
+    matched = whole >= 0
     late = pairs[~new_whole[pairs["whole"]] & new_quality[pairs["quality"]]]
     if len(late):
         worst = _worst(wholes, quality, pairs).take(pa.array(np.unique(late["whole"]), pa.int64()))
         assembled.amended = pa.concat_tables([assembled.amended, _cdr(worst)])
     open_before = flat(pc.fill_null(pc.less(quality["state"], CLOSED), False)).to_numpy(zero_copy_only=False)
     merged = matched & (new_quality | open_before)
-    assembled.entries += ledger.entries(_cdr(quality.filter(pa.array(merged))), Bucket.MERGED)
+    of_call = flat(wholes["call_date"]).take(pa.array(whole, mask=~matched))
+    assembled.set_apart(set_column(quality, "call_date", of_call).filter(pa.array(merged)), Bucket.MERGED)
     _log(assembled, quality.filter(pa.array(merged)), CLOSED)
     waits = quality.filter(pa.array(~matched & new_quality))
     assembled.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
@@ -341,4 +363,4 @@ def assemble_bucket(
         changes = Changes(entries=assembled.entries, read={(tenant, ledger.PENDING): version})
         if assembled.pending.num_rows:
             changes.files.append(files.write_log("pending", tenant, assembled.pending))
-        yield Group(tenant, bits, shard, assembled.calls, assembled.amended), changes
+        yield Group(tenant, bits, shard, assembled.calls, assembled.amended, assembled.others), changes

@@ -4,8 +4,8 @@ Of two versions of a record the one with the later (end, talk, content hash) is 
 order is the same in the group and against the lake, so the end state never depends on order.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -17,38 +17,54 @@ import pyarrow.compute as pc
 from callward import database
 from callward.columns import flat, ranks, repeated, set_column, words
 from callward.keys import tokens
-from callward.keys.register import KeyName
-from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake import ledger, row_index
+from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
+from callward.lake.row_index import Located
 from schemas.cdr import CDR
 from schemas.codes import Bucket
+from schemas.views import INDEX, PART_BITS
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.split import talk_steps
 from transforms.suspend import conflicting_versions
 
 
-@dataclass(frozen=True)
-class Found:
-    """A committed row: the data file, its position there, and which incoming row asked for it."""
+@dataclass
+class Gone:
+    """Rows of a data file that go: their positions, and how many came from each input file."""
 
-    file: DataFile
-    position: np.ndarray
-    asked: np.ndarray
+    positions: list[np.ndarray] = field(default_factory=list)
+    inputs: Counter[int] = field(default_factory=Counter)
+
+    def add(self, positions: np.ndarray, file_no: pa.ChunkedArray) -> None:
+        self.positions.append(positions)
+        self.inputs.update(inputs_of(file_no))
+
+    @property
+    def rows(self) -> np.ndarray:
+        return np.concatenate([np.zeros(0, np.int64), *self.positions])
 
 
 @dataclass
 class Deduplicated:
-    """Rows to write (schema CDR), conflicting versions (schema CDR), committed rows that go or change, and entries."""
+    """Rows to write (schema CDR), repeated ones, versions that lost, committed rows that go or change, and entries."""
 
     rows: pa.Table
+    duplicates: list[pa.Table] = field(default_factory=list)
     conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
-    removed: dict[str, dict[DataFile, np.ndarray]] = field(default_factory=lambda: {"assurance": {}, "billing": {}})
-    removed_rows: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    # Positions, rows and lineage of the rows that change in a data file.
-    amended: dict[DataFile, tuple[np.ndarray, pa.Table, pa.Table]] = field(default_factory=dict)
+    gone: dict[DataFile, Gone] = field(default_factory=lambda: defaultdict(Gone))
+    # Committed rows of each view that go or change: they leave the derived tables.
+    left: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    # Positions and new form of the rows that change in a data file.
+    amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
     entries: list[pa.Table] = field(default_factory=list)
+
+    def repeat(self, records: pa.Table) -> None:
+        """Count records that are there already."""
+        if records.num_rows:
+            self.entries += ledger.entries(records, Bucket.DUPLICATE)
+            self.duplicates.append(records)
 
 
 def number_occurrences(table: pa.Table) -> pa.Table:
@@ -89,54 +105,21 @@ def number_legs(table: pa.Table) -> pa.Table:
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
 
-def deduplicate(
-    calls: pa.Table, amended: pa.Table, files: DataFiles, committed: Sequence[DataFile], view: str = "assurance"
-) -> Deduplicated:
-    """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` data files of a view.
-
-    The assurance view has every attempt. Where its window is past, the billing view is what is left to compare with.
-    """
+def deduplicate(calls: pa.Table, amended: pa.Table, files: DataFiles, committed: Sequence[DataFile]) -> Deduplicated:
+    """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` files of the index."""
     calls = number_occurrences(calls)
-    content = _version_content(calls, files, view)
+    content = tokens.as_u64(flat(calls["content"]))
     keep, duplicate, conflict = _among(calls, content)
     deduplicated = Deduplicated(calls)
     if not keep.all():
-        deduplicated.entries += ledger.entries(calls.filter(pa.array(duplicate)), Bucket.DUPLICATE)
+        deduplicated.repeat(calls.filter(pa.array(duplicate)))
         deduplicated.conflicts = calls.filter(pa.array(conflict))
-        calls, content = calls.filter(pa.array(keep)), content[keep]
+        calls = calls.filter(pa.array(keep))
     # Legs are counted over rows that stay: a repeated record is no further attempt.
-    deduplicated.rows = _against_lake(number_legs(calls), content, deduplicated, files, committed, view)
+    deduplicated.rows = _against_lake(number_legs(calls), deduplicated, files, committed)
     if amended.num_rows:
         _amend(amended, deduplicated, files, committed)
     return deduplicated
-
-
-def months_of(table: pa.Table) -> list[tuple[str, np.ndarray]]:
-    """(YYYY-MM, row numbers) of a table's call_date column."""
-    dates = flat(table["call_date"]).dictionary_encode()
-    months = np.array([day.strftime("%Y-%m") for day in dates.dictionary.to_pylist()])
-    if len(set(months)) == 1:
-        return [(str(months[0]), np.arange(table.num_rows))]
-    of_row = months[dates.indices.to_numpy()] if len(months) else months
-    return [(str(month), np.flatnonzero(of_row == month)) for month in np.unique(months)]
-
-
-def view_ids(table: pa.Table, column: str, files: DataFiles, tenant: str, view: str, purpose: str) -> np.ndarray:
-    """Return a CDR column of ids under the view's month keys, as words (shape [n, 2])."""
-    ids, months = flat(table[column]), months_of(table)
-    secrets = [files.workspace.keyring.key(KeyName(view, tenant, month, purpose)).secret for month, _ in months]
-    if len(months) == 1:
-        return tokens.as_u64(tokens.permute(ids, secrets[0]))
-    result = np.empty((table.num_rows, 2), np.uint64)
-    for (_, rows), secret in zip(months, secrets, strict=True):
-        result[rows] = tokens.as_u64(tokens.permute(ids.take(pa.array(rows)), secret))
-    return result
-
-
-def _version_content(calls: pa.Table, files: DataFiles, view: str) -> np.ndarray:
-    if not calls.num_rows:
-        return np.zeros((0, 2), np.uint64)
-    return view_ids(calls, "content", files, calls["tenant"][0].as_py(), view, "content")
 
 
 def _order_words(content: np.ndarray) -> np.ndarray:
@@ -187,95 +170,67 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return keep, duplicate, conflict
 
 
-def find(calls: pa.Table, view: str, files: DataFiles, committed: Sequence[DataFile]) -> list[Found]:
-    """Return where rows of the calls' record ids lie in a view's data files: filters first, then ids of the few hit."""
-    if not calls.num_rows or not committed:
-        return []
-    ids = view_ids(calls, "record_id", files, calls["tenant"][0].as_py(), view, "id")
-    dates = flat(calls["call_date"]).cast(pa.int32()).to_numpy()
-    found = []
-    for file in committed:
-        asked = np.flatnonzero(dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days)
-        if not len(asked):
-            continue
-        asked = asked[files.id_filter(file).might_have(tokens.from_u64(ids[asked]))]
-        if len(asked):
-            position = _positions(files.ids(file), ids[asked])
-            if (position >= 0).any():
-                found.append(Found(file, position[position >= 0], asked[position >= 0]))
-    return found
-
-
-def _positions(stored: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return where each id stands among the stored ones (both shape [n, 2]), or -1."""
-    order = np.argsort(stored[:, 0])
-    at = np.searchsorted(stored[order, 0], ids[:, 0])
-    hit = np.minimum(at, len(order) - 1)
-    position = order[hit]
-    # Two ids equal in their first half differ in the second once in 2^64: such a pair would only be taken as new.
-    return np.where((stored[position] == ids).all(axis=1), position, -1)
+_VERSION = ("content", "end_time", "talk_ms")
 
 
 def _against_lake(
-    calls: pa.Table,
-    content: np.ndarray,
-    deduplicated: Deduplicated,
-    files: DataFiles,
-    committed: Sequence[DataFile],
-    view: str,
+    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]
 ) -> pa.Table:
-    keep = np.ones(calls.num_rows, bool)
-    legs = flat(calls["leg"]).to_numpy()
-    for found in find(calls, view, files, committed):
-        lineage = files.lineage(found.file).take(pa.array(found.position))
-        stored_content = tokens.as_u64(lineage["content"])
-        incoming = calls.take(pa.array(found.asked))
-        same = (stored_content == content[found.asked]).all(axis=1)
-        wins = ~same & _later(_versions(incoming, content[found.asked]), _stored_versions(lineage, stored_content))
-        deduplicated.entries += ledger.entries(incoming.filter(pa.array(same)), Bucket.DUPLICATE)
+    """Return the calls that the lake does not have yet, or has in a version that loses; those rows go."""
+    keep, lost, winners = np.ones(calls.num_rows, bool), [], [np.zeros(0, np.int64)]
+    for located in row_index.locate(files, committed, calls["record_id"], calls["call_date"]):
+        stored = files.columns(located.file, _VERSION).take(pa.array(located.position))
+        incoming = calls.take(pa.array(located.asked))
+        content, theirs = (tokens.as_u64(flat(table["content"])) for table in (incoming, stored))
+        same = (content == theirs).all(axis=1)
+        wins = ~same & _later(_versions(incoming, content), _versions(stored, theirs))
+        deduplicated.repeat(incoming.filter(pa.array(same)))
         deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, incoming.filter(pa.array(~same & ~wins))])
-        keep[found.asked[~wins]] = False
+        keep[located.asked[~wins]] = False
         if wins.any():
-            gone = _remove(incoming.filter(pa.array(wins)), found.file, found.position[wins], deduplicated, files)
-            if "leg" in gone.column_names:  # the other attempts of its call may be there already
-                legs = legs.copy()
-                legs[found.asked[wins]] = flat(gone["leg"]).to_numpy()
-                calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
+            lost.append(_leave_index(located.file, located.position[wins], deduplicated, files))
+            winners.append(located.asked[wins])
+    if lost:
+        rows, at = pa.concat_tables(lost, promote_options="default"), np.concatenate(winners)
+        _replace(calls.take(pa.array(at)), rows, deduplicated, files)
+        legs = flat(calls["leg"]).to_numpy().copy()
+        legs[at] = flat(rows["leg"]).to_numpy()  # the other attempts of its call may be there already
+        calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
     return calls if keep.all() else calls.filter(pa.array(keep))
 
 
-def _stored_versions(lineage: pa.Table, content: np.ndarray) -> np.ndarray:
-    columns = [flat(pc.fill_null(lineage[name], -1)).to_numpy() for name in ("end_ms", "talk_ms")]
-    return np.column_stack([*columns, _order_words(content)])
+def _leave_index(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
+    """Return rows of the index that go."""
+    rows = files.rows(file).take(pa.array(position))
+    deduplicated.gone[file].add(position, rows["file_no"])
+    return rows
 
 
-def _remove(
-    winners: pa.Table, file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles
-) -> pa.Table:
-    """Take committed rows out of their views; they go to suspense as CONFLICT against the file they came in."""
-    gone = _take_out(file, position, deduplicated, files)
-    lineage = files.lineage(file).take(pa.array(position))
-    secret = files.workspace.keyring.key(KeyName(file.view, file.tenant, file.part[:7], "content")).secret
-    lineage = set_column(lineage, "content", tokens.unpermute(lineage["content"], secret))
-    if file.view == "billing":  # the assurance row is gone already
-        rows: list[dict[str, Any]] = [{} for _ in range(gone.num_rows)]
-        billed = {i: gone.slice(i, 1) for i in range(gone.num_rows)}
-    else:
-        rows, billed = gone.to_pylist(), {}
-        for found in find(winners, "billing", files, files.committed("billing", file.tenant, [file.part])):
-            taken = _take_out(found.file, found.position, deduplicated, files)
-            billed.update({int(asked): taken.slice(i, 1) for i, asked in enumerate(found.asked)})
-    deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, _as_calls(winners, rows, lineage, billed)])
-    return gone
+def _replace(winners: pa.Table, lost: pa.Table, deduplicated: Deduplicated, files: DataFiles) -> None:
+    """Take the rows of versions that lost (schema ROW_INDEX) out of the views.
+
+    They go to suspense as CONFLICT, against the file they came in.
+    """
+    of_view: dict[str, dict[int, dict[str, Any]]] = {view: {} for view in PART_BITS}
+    for located in _in_views(winners, files):
+        rows = files.rows(located.file).take(pa.array(located.position))
+        deduplicated.gone[located.file].add(located.position, lost["file_no"].take(pa.array(located.asked)))
+        deduplicated.left[located.file.view].append(rows)
+        of_view[located.file.view] |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
+    deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, _as_calls(winners, lost, of_view)])
 
 
-def _take_out(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
-    """Mark rows of a data file as removed; returns them."""
-    before = deduplicated.removed[file.view].get(file, np.zeros(0, np.int64))
-    deduplicated.removed[file.view][file] = np.r_[before, position]
-    gone = files.rows(file).take(pa.array(position))
-    deduplicated.removed_rows[file.view].append(gone)
-    return gone
+def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = PART_BITS) -> Iterator[Located]:
+    """Yield where rows of one tenant's calls lie in the views' data files."""
+    tenant, days = calls["tenant"][0].as_py(), flat(calls["call_date"])
+    for day in pc.unique(days).to_pylist():
+        of_day = np.flatnonzero(pc.equal(days, day).to_numpy(zero_copy_only=False))
+        for file in (file for view in parts for file in files.committed(view, tenant, [day.isoformat()])):
+            asked = of_day[(tokens.shard_bits(calls["call_id"], file.shard_bits) == file.shard)[of_day]]
+            of_row = row_index.places(files, file, flat(calls["record_id"]).take(pa.array(asked)))
+            position = np.flatnonzero(of_row >= 0)
+            if len(position):
+                yield Located(file, position, asked[of_row[position]])
 
 
 _FROM_BILLING = {
@@ -303,52 +258,59 @@ _FROM_ASSURANCE = (
 )
 
 
-def _as_calls(
-    winners: pa.Table, rows: Sequence[dict[str, Any]], lineage: pa.Table, billed: dict[int, pa.Table]
-) -> pa.Table:
-    """Return the rows that lost, as CDRs again, from what the views keep of them (few: a loop over rows is fine)."""
+_FROM_INDEX = ("content", "file_no", "block", "line", "carried_ms", "end_time", "leg")
+
+
+def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[int, dict[str, Any]]]) -> pa.Table:
+    """Return the rows that lost, as CDRs again, from what index and views keep (few: a loop over rows is fine)."""
     calls = []
-    for i, (row, origin) in enumerate(zip(rows, lineage.to_pylist(), strict=True)):
+    for i, origin in enumerate(lost.to_pylist()):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
-        call = {**winner, **{name: row.get(name) for name in _FROM_ASSURANCE}}
-        call |= {"start_time": row.get("start"), "end_time": origin["end_ms"]}
-        if i in billed:
-            paid = billed[i].to_pylist()[0]
+        row, paid = (of_view[view].get(i, {}) for view in ("assurance", "billing"))
+        call = {**winner, **{name: row.get(name) for name in _FROM_ASSURANCE}, "start_time": row.get("start")}
+        if paid:
             call |= {ours: paid.get(theirs) for ours, theirs in _FROM_BILLING.items()}
-        call |= {name: origin[name] for name in ("content", "file_no", "block", "line", "carried_ms")}
+        call |= {name: origin[name] for name in _FROM_INDEX}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
     return pa.Table.from_pylist(calls, schema=CDR)
 
 
 def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
-    """Committed rows that a late quality record describes, or that a late closing piece makes longer."""
-    for found in find(amended, "assurance", files, committed):
-        _amend_file(amended, found, deduplicated, files)
+    """Change committed rows that a late quality record describes, or that a late closing piece makes longer."""
+    known = np.zeros(amended.num_rows, bool)
+    for located in row_index.locate(files, committed, amended["record_id"], amended["call_date"]):
+        known[located.asked] = True
+        _amend_file(amended, located, deduplicated, files)
+    amended = amended.filter(pa.array(known))
+    if not amended.num_rows:
+        return
+    for located in _in_views(amended, files, ["assurance"]):
+        _amend_file(amended, located, deduplicated, files)
     longer = amended.filter(pc.equal(amended["piece"], "close"))
     if longer.num_rows:
-        parts = [day.isoformat() for day in longer["call_date"].unique().to_pylist()]
-        for found in find(longer, "billing", files, files.committed("billing", longer["tenant"][0].as_py(), parts)):
-            _amend_file(longer, found, deduplicated, files)
+        for located in _in_views(longer, files, ["billing"]):
+            _amend_file(longer, located, deduplicated, files)
 
 
-def _amend_file(amended: pa.Table, found: Found, deduplicated: Deduplicated, files: DataFiles) -> None:
+def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated, files: DataFiles) -> None:
     """Amend rows of one data file."""
     # A row that has just lost to a later version goes: that version has the quality.
-    view = found.file.view
-    stays = ~np.isin(found.position, deduplicated.removed[view].get(found.file, found.position[:0]))
+    gone = deduplicated.gone.get(located.file, Gone())
+    stays = ~np.isin(located.position, gone.rows)
     if not stays.any():
         return
     # Two versions of a call have the same quality: its row changes once.
-    position, first = np.unique(found.position[stays], return_index=True)
-    at = pa.array(position)
-    old, lineage = files.rows(found.file).take(at), files.lineage(found.file).take(at)
-    late = amended.take(pa.array(found.asked[stays][first]))
+    view = located.file.view
+    position, first = np.unique(located.position[stays], return_index=True)
+    old = files.rows(located.file).take(pa.array(position))
+    late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(pc.equal(late["piece"], "close"))
     new = _worse(old, late) if view == "assurance" else old
     for name, value in _LENGTHENED[view](late).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
-    deduplicated.amended[found.file] = (position, new, _lengthened(lineage, late, longer, view, files))
-    deduplicated.removed_rows[view].append(old)
+    deduplicated.amended[located.file] = (position, new)
+    if view != INDEX:
+        deduplicated.left[view].append(old)
 
 
 def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
@@ -371,16 +333,8 @@ _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
         "talk_ms": flat(late["talk_ms"]),
         "billable_s": flat(billable_seconds(late["talk_ms"])),
     },
+    INDEX: lambda late: {name: flat(late[name]) for name in _VERSION},
 }
-
-
-def _lengthened(lineage: pa.Table, late: pa.Table, longer: pa.Array, view: str, files: DataFiles) -> pa.Table:
-    content = view_ids(late, "content", files, late["tenant"][0].as_py(), view, "content")
-    end_ms = flat(late["end_time"]).view(pa.int64())
-    made = {"content": tokens.from_u64(content), "end_ms": end_ms, "talk_ms": flat(late["talk_ms"])}
-    for name, value in made.items():
-        lineage = set_column(lineage, name, pc.if_else(longer, value, flat(lineage[name])))
-    return lineage
 
 
 @dataclass
@@ -398,62 +352,50 @@ class GroupDeduplicated:
 
 def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     """Deduplicate one tenant's records of one bucket among themselves and against the lake."""
-    result, rows = GroupDeduplicated(group), []
-    for view, calls, amended in _by_view(group):
-        committed, read = _committed(group, calls, amended, view, files)
-        deduplicated = deduplicate(calls, amended, files, committed, view)
-        rows.append(deduplicated.rows)
-        result.compared |= {file.file_id for file in committed}
-        result.changes.append(_changes(deduplicated, read, view))
-        if deduplicated.conflicts.num_rows:
-            versions = conflicting_versions(deduplicated.conflicts, group.tenant, files.workspace)
-            result.suspended.append((group.tenant, versions))
-        result.taken += _taken(deduplicated, group)
-        result.rewrites += _rewrites(deduplicated)
-    result.group = replace(group, calls=pa.concat_tables(rows))
+    committed, read = _committed(group, files)
+    deduplicated = deduplicate(group.calls, group.amended, files, committed)
+    others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
+    result = GroupDeduplicated(group, compared={file.file_id for file in committed})
+    result.changes.append(_changes(deduplicated, read, group))
+    if deduplicated.conflicts.num_rows:
+        others.append((str(Bucket.SUSPENDED), deduplicated.conflicts))
+        versions = conflicting_versions(deduplicated.conflicts, group.tenant, files.workspace)
+        result.suspended.append((group.tenant, versions))
+    result.taken = list(_taken(deduplicated, group))
+    result.rewrites = list(_rewrites(deduplicated))
+    result.group = replace(group, calls=deduplicated.rows, others=others)
     return result
 
 
-def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], view: str) -> Changes:
+def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], group: Group) -> Changes:
     rows = deduplicated.rows
     changes = Changes(entries=[*deduplicated.entries, *ledger.entries(rows, Bucket.ACCEPTED)], read=read)
-    if view == "billing" and rows.num_rows:
-        changes.ends.append(ledger.ends(rows["file_no"], "assurance", ledger.NEVER_WRITTEN))
+    closed = pa.array([date.fromisoformat(day) for day in group.without_assurance], pa.date32())
+    unwritten = rows["file_no"].filter(pc.is_in(rows["call_date"], closed))
+    if len(unwritten):
+        changes.ends.append(ledger.ends(unwritten, "assurance", ledger.NEVER_WRITTEN))
     return changes
 
 
-def _committed(
-    group: Group, calls: pa.Table, amended: pa.Table, view: str, files: DataFiles
-) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
-    """Return files of a view that may hold these rows, and the versions of their partitions."""
-    dates = pa.chunked_array([*calls["call_date"].chunks, *amended["call_date"].chunks], pa.date32())
+def _committed(group: Group, files: DataFiles) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
+    """Return files of the index that may have these records, and the versions of their partitions."""
+    dates = pa.chunked_array([*group.calls["call_date"].chunks, *group.amended["call_date"].chunks], pa.date32())
     parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, group.tenant, parts)
-        committed = ledger.files(connection, view=view, tenant=group.tenant, parts=parts)
+        committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
     return [file for file in committed if file.overlaps(group.bits, group.shard)], read
-
-
-def _by_view(group: Group) -> Iterator[tuple[str, pa.Table, pa.Table]]:
-    """Yield a group's calls and amendments by the view that they are compared with: where one is closed, the other."""
-    if not group.without_assurance:
-        yield "assurance", group.calls, group.amended
-        return
-    days = pa.array([date.fromisoformat(day) for day in group.without_assurance], pa.date32())
-    closed = pc.is_in(group.calls["call_date"], days)
-    yield "assurance", group.calls.filter(pc.invert(closed)), group.amended
-    yield "billing", group.calls.filter(closed), group.amended.slice(0, 0)
 
 
 def _taken(deduplicated: Deduplicated, group: Group) -> Iterator[ViewRows]:
     """Yield committed rows that go or change, and what changed ones become: only for the derived tables."""
-    for view, tables in deduplicated.removed_rows.items():
+    for view, tables in deduplicated.left.items():
         for rows in tables:
-            yield ViewRows(view, group.tenant, "", group.bits, group.shard, rows, None, taken=True)
+            yield ViewRows(view, group.tenant, "", group.bits, group.shard, rows, taken=True)
 
 
 def _rewrites(deduplicated: Deduplicated) -> Iterator[Rewrite]:
     none = np.zeros(0, np.int64)
-    for file in {**deduplicated.removed["billing"], **deduplicated.removed["assurance"], **deduplicated.amended}:
-        change = deduplicated.amended.get(file, (none, None, None))
-        yield Rewrite(file, deduplicated.removed[file.view].get(file, none), *change)
+    for file in {**deduplicated.gone, **deduplicated.amended}:
+        gone = deduplicated.gone.get(file, Gone())
+        yield Rewrite(file, gone.rows, gone.inputs, *deduplicated.amended.get(file, (none, None)))

@@ -5,8 +5,10 @@ hold is open, calls of which anything would be left out are sealed in a log of t
 knows what is held.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -93,14 +95,18 @@ def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:
     return pc.is_in(calls["call_date"], pa.array(days, pa.date32()))
 
 
-def erased(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Array | None:
-    """Return which calls are not to come in again, as their person had them erased; None where a tenant has no such."""
+def erased(records: pa.Table, tenant: str, workspace: Workspace, by: Sequence[str] = ("record_id",)) -> pa.Array | None:
+    """Return which records are not to come in again, as their person had them erased; None where a tenant has no such.
+
+    `by`: the columns of ids of which one is enough; with call_id, what is of a call that was erased.
+    """
     with database.reading(workspace.settings) as connection:
         found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
     if not found:
         return None
     known = pa.array([bytes.fromhex(record) for record in found], tokens.ID_TYPE)
-    return pc.is_in(suppression_ids(calls["record_id"], tenant, workspace), known)
+    masks = (pc.is_in(suppression_ids(records[name], tenant, workspace), known) for name in by)
+    return reduce(pc.or_, masks)
 
 
 def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
@@ -125,7 +131,21 @@ def drop_expired_of_group(group: Group, files: DataFiles, today: date) -> tuple[
         changes.entries += ledger.entries(within.expired, Bucket.FILTERED, Filter.EXPIRED)
     if held and within.late.num_rows:
         changes.files.append(files.write_log("late", group.tenant, within.late))
-    closed = [date.fromisoformat(day) for day in within.without_assurance]
-    amended = group.amended.filter(pc.invert(_on(group.amended, closed)))
+    amended = _still_kept(group.amended, policies, today)
     shut = {name: getattr(within, name) for name in ("without_assurance", "without_billing", "without_numbers")}
-    return replace(group, calls=within.calls, amended=amended, **shut), changes
+    others = [(bucket, _still_kept(records, policies, today)) for bucket, records in group.others]
+    if unwanted is not None:
+        others = [(bucket, _without_erased(records, group.tenant, files.workspace)) for bucket, records in others]
+    return replace(group, calls=within.calls, amended=amended, others=others, **shut), changes
+
+
+def _still_kept(records: pa.Table, policies: Policies, today: date) -> pa.Table:
+    """Return the records of dates of which anything is kept still."""
+    dates = [day for day in pc.unique(records["call_date"]).to_pylist() if day is not None]
+    return records.filter(_on(records, [day for day in dates if any(policies.open_for(day, today, today))]))
+
+
+def _without_erased(records: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+    """Return records that come to no row without those of erased calls: the index is not to name these again."""
+    unwanted = erased(records, tenant, workspace, ("record_id", "call_id"))
+    return records if unwanted is None else records.filter(pc.invert(unwanted))

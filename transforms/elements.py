@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -74,13 +75,17 @@ class BucketRows:
 
 @dataclass
 class Group:
-    """One tenant's records of one bucket: whole calls (schema CDR), and quality for rows committed before."""
+    """One tenant's records of one bucket: whole calls (schema CDR), and quality for rows committed before.
+
+    `others` are records that come to no row of their own: (ledger bucket, table of schema CDR).
+    """
 
     tenant: str
     bits: int
     shard: int
     calls: pa.Table
     amended: pa.Table
+    others: list[tuple[str, pa.Table]] = field(default_factory=list)
     # Dates (ISO) that a view, or the numbers, are closed for: their window was past when the calls came.
     without_assurance: tuple[str, ...] = ()
     without_billing: tuple[str, ...] = ()
@@ -89,7 +94,10 @@ class Group:
 
 @dataclass
 class ViewRows:
-    """Rows of one (view, tenant, call_date) to write, with lineage; `taken` ones only leave the derived tables."""
+    """Rows of one (view or index, tenant, call_date) to write; `taken` ones only leave the derived tables.
+
+    `inputs`: how many of them came from each input file.
+    """
 
     view: str
     tenant: str
@@ -97,19 +105,22 @@ class ViewRows:
     bits: int
     shard: int
     rows: pa.Table
-    lineage: pa.Table | None
+    inputs: Counter[int] = field(default_factory=Counter)
     taken: bool = False
 
 
 @dataclass
 class Rewrite:
-    """A committed data file to write anew: without the rows at `drop`, and with those at `change` replaced."""
+    """A committed data file to write anew: without the rows at `drop`, and with those at `change` replaced.
+
+    `dropped`: how many of those that go came from each input file.
+    """
 
     file: DataFile
     drop: np.ndarray
+    dropped: Counter[int]
     change: np.ndarray
     changed: pa.Table | None
-    lineage: pa.Table | None = None  # of the changed rows
 
 
 ROW_BYTES: Final = 200  # about what a row takes: to add up the buffers of every column costs more than it tells

@@ -33,6 +33,7 @@ from callward.lake.ledger import Changes, Slice, SliceKey
 from callward.streaming import metrics, register
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef
+from schemas.views import INDEX
 from transforms.counters import count_records
 from transforms.cut_slices import BucketBatch
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
@@ -224,12 +225,11 @@ def _moved_on(flushing: Flushing, files: DataFiles) -> bool:
     for (tenant, part), version in list(read.items()):
         with database.reading(settings) as connection:
             now = ledger.versions(connection, tenant, [part])[tenant, part]
-            there = ledger.files(connection, view="assurance", tenant=tenant, parts=[part])
+            there = ledger.files(connection, view=INDEX, tenant=tenant, parts=[part])
         if now == version:
             continue
         mine = [group for group in flushing.groups if group.tenant == tenant]
-        late = any(part in group.without_assurance for group in mine)  # those are compared with billing files
-        met = late or any(
+        met = any(
             file.overlaps(group.bits, group.shard)
             for group in mine
             for file in there

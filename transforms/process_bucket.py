@@ -1,4 +1,5 @@
-"""ProcessBucket: a bucket's records → assemble, drop expired, deduplicate, rate, split, summarize, write.
+"""ProcessBucket: a bucket's records → assemble, drop expired, deduplicate, rate, split, index, summarize,
+write.
 
 What it wants committed and what it suspends are for its caller: a night merges all buckets of a wave and commits them
 at once, a stream commits each flush of a bucket.
@@ -22,6 +23,7 @@ from transforms.assemble import assemble_bucket, talk_rules
 from transforms.deduplicate import GroupDeduplicated, deduplicate_group
 from transforms.drop_expired import drop_expired_of_group
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
+from transforms.index import index_group
 from transforms.rate import rate
 from transforms.safe_errors import SafeDoFn
 from transforms.split import split_group
@@ -59,13 +61,13 @@ def process_bucket(rows: BucketRows, sharding: Sharding, files: DataFiles, now_m
 def _process_group(group: Group, files: DataFiles, today: date, processed: Processed) -> None:
     group, changes = drop_expired_of_group(group, files, today)
     processed.changes.append(changes)
-    if not group.calls.num_rows and not group.amended.num_rows:
+    if not group.calls.num_rows and not group.amended.num_rows and not group.others:
         return
     deduplicated = deduplicate_group(group, files)
     processed.changes += [*deduplicated.changes, *_written(deduplicated, files)]
     processed.suspended += deduplicated.suspended
     processed.rewrites += deduplicated.rewrites
-    processed.groups.append(replace(group, calls=CDR.empty_table(), amended=CDR.empty_table()))
+    processed.groups.append(replace(group, calls=CDR.empty_table(), amended=CDR.empty_table(), others=[]))
     processed.compared |= deduplicated.compared
 
 
@@ -76,6 +78,8 @@ def _written(deduplicated: GroupDeduplicated, files: DataFiles) -> Iterator[Chan
         for view_rows in split_group(replace(group, calls=rate(group.calls)), files.workspace):
             yield write(view_rows, files)
             yield differences(view_rows, tenants)
+    for index_rows in index_group(group, files.workspace):
+        yield write(index_rows, files)
 
 
 def rewrite_file(rewrites: Iterable[Rewrite], files: DataFiles) -> list[Changes]:

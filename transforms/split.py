@@ -1,5 +1,6 @@
 """Split: rated calls → the billing view and the assurance view, under ids and keys that do not meet."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.keys.register import KeyName
+from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
-from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT, LINEAGE
+from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT
 from transforms.elements import Group, ViewRows
 
 TALK_STEP_S = 6
@@ -21,11 +23,11 @@ SLAB = 1 << 16  # rows worked on at a time: their columns stay in the processor'
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one view and month, with their lineage in the same order."""
+    """Rows of one view and month, and how many of them came from each input file."""
 
     view: str
     rows: pa.Table
-    lineage: pa.Table
+    inputs: Counter[int]
 
 
 def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed: Collection[str] = ()) -> list[Part]:
@@ -41,50 +43,58 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
         parts.append(_assurance(calls, _opened(workspace, "assurance", tenant, month, "account")))
     if "billing" in closed:
         return parts
-    billed = np.arange(calls.num_rows)
-    if workspace.settings.tenants[tenant].billing.rows == "answered":
-        billed = np.flatnonzero(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
+    billed = np.flatnonzero(is_billed(calls, tenant, workspace))
     if len(billed):
         keys = _opened(workspace, "billing", tenant, month, *([] if "numbers" in closed else ["token"]))
         parts.append(_billing(calls, billed, keys, workspace))
     return parts
 
 
+def is_billed(calls: pa.Table, tenant: str, workspace: Workspace) -> np.ndarray:
+    """Return which calls have a row in the billing view (bool, shape [rows])."""
+    if workspace.settings.tenants[tenant].billing.rows == "attempts":
+        return np.ones(calls.num_rows, bool)
+    return np.asarray(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
+
+
 def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
-    """Return the month's secrets of a view by purpose: id, content, `further` ones (a token's is of the numbers)."""
-    purposes = ("id", "content", *further)
+    """Return the month's secrets of a view by purpose: id, and `further` ones (a token's is of the numbers)."""
+    purposes = ("id", *further)
     domain = {"token": "billing-numbers"}
     names = [KeyName(domain.get(purpose, view), tenant, month, purpose) for purpose in purposes]
     return dict(zip(purposes, (key.secret for key in workspace.keyring.keys(names)), strict=True))
 
 
-_FOR_LINEAGE = ("content", "end_time", *LINEAGE.names[2:])
 _FOR_BILLING = (
     *(name for name in BILLING.names if name in CDR.names),
-    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "billable_s"),
+    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s"),
 )
 _FOR_ASSURANCE = (
     *(name for name in ASSURANCE.names if name in CDR.names),
-    *("record_id", "account", "ingress_trunk", "egress_trunk", "start_time", "ring_time", "answer_time", "talk_ms"),
+    *(
+        "record_id",
+        "account",
+        "ingress_trunk",
+        "egress_trunk",
+        "start_time",
+        "ring_time",
+        "answer_time",
+        "end_time",
+        "talk_ms",
+    ),
 )
 
 
 def _in_order(calls: pa.Table, columns: tuple[str, ...], order: np.ndarray) -> pa.Table:
     """Only the columns that a view is made of, in its order: each is moved once."""
-    return moved(calls.select(list(dict.fromkeys((*columns, *_FOR_LINEAGE)))), order)
+    return moved(calls.select(list(dict.fromkeys((*columns, "file_no")))), order)
 
 
 def _slab(calls: pa.Table, first: int) -> pa.Table:
     """SLAB rows of a group, each column of the views in one piece."""
-    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *_FOR_LINEAGE, "call_date"))
+    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, "file_no", "call_date"))
     columns = {name: calls[name].slice(first, SLAB) for name in names}
     return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})
-
-
-def _lineage(calls: pa.Table, content_secret: bytes) -> pa.Table:
-    end = flat(calls["end_time"]).view(pa.int64())
-    content = tokens.permute(calls["content"], content_secret)
-    return pa.table([content, end, *(calls[name] for name in LINEAGE.names[2:])], schema=LINEAGE)
 
 
 def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], workspace: Workspace) -> Part:
@@ -108,7 +118,7 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
         made["calling_token"] = tokens.number_token(calls["calling_number"], keys["token"])
         made["called_token"] = tokens.number_token(calls["called_number"], keys["token"])
     rows = _view("billing", made, calls, without=() if "token" in keys else BILLING_NUMBERS)
-    return Part("billing", rows, _lineage(calls, keys["content"]))
+    return Part("billing", rows, Counter(inputs_of(calls["file_no"])))
 
 
 def _assurance(calls: pa.Table, keys: dict[str, bytes]) -> Part:
@@ -124,7 +134,7 @@ def _assurance(calls: pa.Table, keys: dict[str, bytes]) -> Part:
         "ring_s": _ring_seconds(calls),
         "talk_s": talk_steps(calls["talk_ms"]),
     }
-    return Part("assurance", _view("assurance", made, calls), _lineage(calls, keys["content"]))
+    return Part("assurance", _view("assurance", made, calls), Counter(inputs_of(calls["file_no"])))
 
 
 def _view(view: str, made: dict[str, pa.Array], calls: pa.Table, without: Collection[str] = ()) -> pa.Table:
@@ -166,14 +176,14 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     parts: dict[tuple[str, str], list[Part]] = {}
     for first in range(0, group.calls.num_rows, SLAB):
         for call_date, calls in by_date(_slab(group.calls, first)):
-            for part in split(calls, group.tenant, call_date[:7], workspace, _closed(group, call_date)):
+            for part in split(calls, group.tenant, call_date[:7], workspace, closed_views(group, call_date)):
                 parts.setdefault((part.view, call_date), []).append(part)
-    for (view, call_date), found in sorted(parts.items()):
-        rows, lineage = (pa.concat_tables(tables) for tables in zip(*((p.rows, p.lineage) for p in found), strict=True))
-        yield ViewRows(view, group.tenant, call_date, group.bits, group.shard, rows, lineage)
+    for (view, call_date), slabs in sorted(parts.items()):
+        rows, inputs = pa.concat_tables([part.rows for part in slabs]), sum((part.inputs for part in slabs), Counter())
+        yield ViewRows(view, group.tenant, call_date, group.bits, group.shard, rows, inputs)
 
 
-def _closed(group: Group, call_date: str) -> set[str]:
+def closed_views(group: Group, call_date: str) -> set[str]:
     """Return what the window of a date's calls is past for."""
     shut = {"assurance": group.without_assurance, "billing": group.without_billing, "numbers": group.without_numbers}
     return {name for name, days in shut.items() if call_date in days}

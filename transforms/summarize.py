@@ -16,6 +16,7 @@ from callward.lake.ledger import Changes
 from callward.settings import Tenant
 from schemas.cdr import FEW, TIMESTAMP
 from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.views import INDEX
 from transforms.elements import Rewrite, ViewRows
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
@@ -28,7 +29,7 @@ Derived = dict[str, pa.Table]
 
 def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
     """Return what rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
-    if not rows.num_rows:
+    if not rows.num_rows or view == INDEX:
         return {}
     rows = rows.unify_dictionaries()  # rows of the views as they are written, or as they are stored: text is FEW or not
     return _billing(rows, tenant, zone) if view == "billing" else _assurance(rows, tenant)

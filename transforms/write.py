@@ -1,5 +1,6 @@
-"""Write: rows of the views → encrypted data files. They count only once a commit names them."""
+"""Write: rows of the views and of the index → encrypted data files. They count only once a commit names them."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,41 +12,29 @@ from transforms.elements import Rewrite, ViewRows
 
 
 def write(part: ViewRows, files: DataFiles) -> Changes:
-    """Write rows of a view as a data file with its sidecar files; of rows that were taken out there is nothing to
-    write."""
+    """Write rows of a view as a data file; of rows that were taken out there is nothing to write."""
     if part.taken or not part.rows.num_rows:
         return Changes()
-    file = files.write_view(part.view, part.tenant, part.call_date, part.rows, part.lineage, part.bits, part.shard)
+    file = files.write_view(part.view, part.tenant, part.call_date, part.rows, part.inputs, part.bits, part.shard)
     return Changes(files=[file])
 
 
 def rewrite(wanted: Rewrite, files: DataFiles) -> Changes:
     """Write a committed data file anew without some rows, or with others in their place."""
-    old = wanted.file
-    rows, lineage = files.rows(old), files.lineage(old)
+    old, rows = wanted.file, files.rows(wanted.file)
     if wanted.changed is not None and len(wanted.change):
-        assert wanted.lineage is not None, "changed rows come with their lineage"
         index = np.arange(rows.num_rows)
         index[wanted.change] = rows.num_rows + np.arange(len(wanted.change))
         rows = pa.concat_tables([rows, wanted.changed.cast(rows.schema)]).take(pa.array(index))
-        lineage = pa.concat_tables([lineage, wanted.lineage.cast(lineage.schema)]).take(pa.array(index))
     keep = np.ones(rows.num_rows, bool)
     keep[wanted.drop] = False
     changes = Changes(superseded={old.file_id: (old.tenant, old.part)})
     if keep.any():
-        kept = pa.array(keep)
-        changes.files.append(
-            files.write_view(
-                old.view,
-                old.tenant,
-                old.part,
-                rows.filter(kept),
-                lineage.filter(kept),
-                old.shard_bits,
-                old.shard,
-                old.received_on,
-            )
-        )
+        inputs = Counter(files.inputs(old))
+        inputs.subtract(wanted.dropped)
+        place = old.view, old.tenant, old.part
+        kept = rows.filter(pa.array(keep))
+        changes.files.append(files.write_view(*place, kept, +inputs, old.shard_bits, old.shard, old.received_on))
     return changes
 
 
@@ -54,6 +43,5 @@ def joined(rewrites: Iterable[Rewrite]) -> Rewrite:
     rewrites = list(rewrites)
     drop, change = (np.concatenate([getattr(wanted, name) for wanted in rewrites]) for name in ("drop", "change"))
     changed = [wanted.changed for wanted in rewrites if wanted.changed is not None]
-    lineage = [wanted.lineage for wanted in rewrites if wanted.lineage is not None]
-    tables = (pa.concat_tables(parts) if parts else None for parts in (changed, lineage))
-    return Rewrite(rewrites[0].file, drop, change, *tables)
+    dropped: Counter[int] = sum((wanted.dropped for wanted in rewrites), Counter())
+    return Rewrite(rewrites[0].file, drop, dropped, change, pa.concat_tables(changed) if changed else None)

@@ -33,7 +33,7 @@ from schemas.release import LOST, PUBLISHED, release_charges, releases
 from schemas.retention import certificates, holds, root_copies
 from schemas.retention import roots as epochs
 from schemas.tables import audit_log, keys, lake_files, workspace
-from schemas.views import with_sidecars
+from schemas.views import with_sidecar
 
 FORMAT_VERSION: Final = 1
 SIGNER: Final = "retention"
@@ -481,7 +481,7 @@ def _lake_lacks(settings: Settings, connection: Connection, body: dict[str, Any]
     usable -= {row["key_id"] for row in body["keys"] if row["state"] == DESTROYED}
     files = connection.execute(select(lake_files).where(lake_files.c.removed_at.is_(None))).all()
     there = {file.path for file in Store.of(settings).list() if not file.path.startswith(f"{TRANSIT}/")}
-    known = {name for row in files for name in with_sidecars(row.path)}
+    known = {name for row in files for name in with_sidecar(row.path)}
     current = [row for row in files if row.superseded_at is None]
     return {
         "files_without_key": sorted(row.path for row in current if not usable.issuperset(row.key_ids.split())),

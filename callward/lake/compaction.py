@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from callward.columns import flat, moved, words
 from callward.keys import tokens
+from callward.lake import row_index
 from callward.lake.ledger import DataFile
-from schemas.views import ID_COLUMN
+from schemas.views import ID_COLUMN, INDEX
 
 MOST_ROWS: Final = 1_000_000  # of a merged file: they are in memory together, and once more while they are ordered
 MOST_FILES: Final = 1_000  # that one merged file takes the place of, in one transaction
@@ -88,7 +89,8 @@ def _kind(file: DataFile) -> tuple[Any, ...]:
     """
     received = None if file.view == "suspense" else file.received_on
     shard = file.shard_bits, file.shard
-    return file.view, file.tenant, file.part, shard, received, file.key_ids, file.numbers, file.format_version
+    has = file.key_ids, file.numbers, file.parts, file.format_version
+    return file.view, file.tenant, file.part, shard, received, *has
 
 
 def _small(files: Sequence[DataFile], least: int) -> Sequence[DataFile]:
@@ -118,12 +120,13 @@ def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFil
         yield part
 
 
-def ordered(view: str, rows: pa.Table, lineage: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return rows of a view by (start, id), with their lineage in the same order.
+def ordered(view: str, rows: pa.Table) -> pa.Table:
+    """Return rows of a view by (start, id), of the index by record.
 
     The assurance view's start is the whole minute. That is the order in which Split writes each slab: what had come in
     side by side does not lie side by side, so nobody can lay the two views next to each other and count.
     """
+    if view == INDEX:
+        return moved(rows, row_index.index_order(rows["record_id"], rows["state"]))
     ids = tokens.as_u64(flat(rows[ID_COLUMN[view]]))
-    order = np.lexsort((ids[:, 1], ids[:, 0], words(rows["start"]).view(np.int64)))
-    return moved(rows, order), moved(lineage, order)
+    return moved(rows, np.lexsort((ids[:, 1], ids[:, 0], words(rows["start"]).view(np.int64))))

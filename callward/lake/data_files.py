@@ -1,7 +1,6 @@
-"""Data files of one run: the views' Parquet with their sealed sidecars, and the sealed logs, all under the manifest.
+"""Data files of one run: Parquet of the views and the row index, and the sealed logs, all under the manifest.
 
-Each file has a name of its own that begins with the run's id, so what a killed run left is known by its name. Beside
-a data file lie its id filter (`.ids`) and its lineage (`.lin`), sealed under the lineage root.
+Each file has a name of its own that begins with the run's id, so what a killed run left is known by its name.
 """
 
 import hashlib
@@ -17,7 +16,6 @@ import pyarrow.compute as pc
 import zstandard
 
 from callward import database
-from callward.columns import flat
 from callward.failpoints import point
 from callward.keys import tokens
 from callward.keys.keys import Key
@@ -25,7 +23,7 @@ from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import key_id_of
 from callward.lake import ledger
 from callward.lake.ledger import DataFile
-from callward.lake.parquet import IdFilter, Written, read_parquet, write_parquet
+from callward.lake.parquet import Written, read_parquet, write_parquet
 from callward.runs import new_id
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store
@@ -37,23 +35,23 @@ from schemas.cdr import CDR, plain
 _LOGS: Mapping[str, pa.Schema] = {"suspense": suspense.SUSPENSE, "pending": suspense.PENDING, "late": plain(CDR)}
 
 HELD = "held-"  # views of rows that a hold keeps past their window begin so: no query, no Deduplicate sees them
-# What a held row says beside its lineage: ids of the holds that matched it, and of all that were asked, spaces between.
+# What is known of a held row: ids of the holds that matched it, and of all that were asked, spaces between.
 HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
+HELD_BESIDE = pa.schema([*HELD_FIELDS, pa.field("file_no", pa.int64())])
 HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
+_UNIQUE = (*views.ID_COLUMN.values(), "record_id", "content")
 _WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
 
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 
 
 class DataFiles:
-    """Reads and writes data files for one role; filters and lineage that were read stay for the life of this object."""
+    """Reads and writes data files for one role; ids that were read last stay until others are."""
 
     def __init__(self, workspace: Workspace, run_id: str) -> None:
         self.workspace = workspace
         self.run_id = run_id
         self.store = Store.of(workspace.settings)
-        self._filters: dict[str, IdFilter] = {}
-        self._lineage: dict[str, pa.Table] = {}
         self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
 
     # -- the manifest ---------------------------------------------------------------------------------------------
@@ -76,7 +74,7 @@ class DataFiles:
         """Return an id no other file ever has, that says which run wrote it."""
         return f"{self.run_id}-{new_id()}"
 
-    # -- the views ------------------------------------------------------------------------------------------------
+    # -- the views and the row index --------------------------------------------------------------------------------
 
     def write_view(
         self,
@@ -84,12 +82,12 @@ class DataFiles:
         tenant: str,
         call_date: str,
         rows: pa.Table,
-        lineage: pa.Table,
+        inputs: Mapping[int, int],
         bits: int = 0,
         shard: int = 0,
         received_on: date | None = None,
     ) -> DataFile:
-        """Write rows of one (view, tenant, call_date) with their filter and lineage; not committed yet.
+        """Write rows of one (view or index, tenant, call_date); not committed yet. `inputs`: rows by input file.
 
         Rows without the number columns need no numbers key: it may be destroyed already.
         """
@@ -97,14 +95,8 @@ class DataFiles:
         path = f"{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
         meta, numbers = self._view_keys(view, tenant, call_date[:7], rows.column_names)
         written = self._write_rows(view, path, file_id, rows, meta, numbers)
-        point("rows-written")
-        lineage_name = _lineage_key(view, tenant, call_date[:7])
-        sealer = self.workspace.keyring.sealer(lineage_name)
-        ids = IdFilter.build(flat(rows[views.ID_COLUMN[view]]))
-        self.store.write(path + views.IDS_SUFFIX, sealer.seal(ids.to_bytes(), f"ids|{file_id}".encode()))
-        self.store.write(path + views.LINEAGE_SUFFIX, sealer.seal_table(lineage, f"lin|{file_id}".encode()))
         point("view-written")
-        span = pc.min_max(rows["start"].cast(pa.int64()))
+        span = pc.min_max(rows["start_time" if view == views.INDEX else "start"].cast(pa.int64()))
         return DataFile(
             file_id=file_id,
             view=view,
@@ -119,34 +111,28 @@ class DataFiles:
             shard_bits=bits,
             shard=shard,
             received_on=received_on,
-            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(lineage_name)),
+            key_ids=_ids_of(meta, numbers),
             numbers=numbers is not None,
-            inputs=_counted(lineage["file_no"]),
+            parts=views_of(rows) if view == views.INDEX else 0,
+            inputs=inputs,
         )
 
     def restate_view(self, old: DataFile, rows: pa.Table) -> DataFile:
-        """Write the rows of a data file anew with other columns: the same rows in the same order; not committed yet.
-
-        Its filter and lineage are sealed anew as they are, so what they hold is neither read nor made again.
-        """
+        """Write the rows of a data file anew with other columns: the same rows in the same order; not committed yet."""
         file_id = self.new_file_id()
         path = f"{old.view}/tenant={old.tenant}/call_date={old.part}/{file_id}.parquet"
         meta, numbers = self._view_keys(old.view, old.tenant, old.part[:7], rows.column_names)
         written = self._write_rows(old.view, path, file_id, rows, meta, numbers)
         point("rows-restated")
-        name = _lineage_key(old.view, old.tenant, old.part[:7])
-        sealer = self.workspace.keyring.sealer(name)
-        for suffix, what in ((views.IDS_SUFFIX, "ids"), (views.LINEAGE_SUFFIX, "lin")):
-            body = sealer.open(self.store.read(old.path + suffix), f"{what}|{old.file_id}".encode())
-            self.store.write(path + suffix, sealer.seal(body, f"{what}|{file_id}".encode()))
         return replace(
             old,
             file_id=file_id,
             path=path,
             bytes=written.bytes,
             sha256=written.sha256,
-            key_ids=_ids_of(meta, numbers, self.workspace.keyring.key(name)),
+            key_ids=_ids_of(meta, numbers),
             numbers=numbers is not None,
+            parts=views_of(rows) if old.view == views.INDEX else 0,
         )
 
     def _write_rows(
@@ -162,6 +148,7 @@ class DataFiles:
                 numbers=numbers,
                 number_columns=views.NUMBER_COLUMNS[view],
                 without_dictionary=_WITHOUT_DICTIONARY,
+                unique=_UNIQUE,
                 filesystem=self.store.filesystem,
             )
 
@@ -172,14 +159,14 @@ class DataFiles:
                 file_id=file.file_id,
                 keys=keys,
                 columns=columns,
-                sha256=file.sha256,
+                sha256=file.sha256 or None,
                 filesystem=self.store.filesystem,
             )
 
     def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]) -> tuple[Key, Key | None]:
         names = [KeyName(view, tenant, month, "meta")]
         if not set(views.NUMBER_COLUMNS[view]).isdisjoint(columns):
-            names.append(KeyName(f"{view}-numbers", tenant, month, "numbers"))
+            names.append(numbers_key(view, tenant, month))
         meta, *numbers = self.workspace.keyring.keys(names)
         return meta, numbers[0] if numbers else None
 
@@ -193,31 +180,28 @@ class DataFiles:
         return self._read_rows(file, keys, columns)
 
     def ids(self, file: DataFile) -> np.ndarray:
-        """Return a data file's view ids as words, shape [rows, 2]."""
+        """Return the ids of a data file's rows as words, shape [rows, 2]: of a view its own, of the index record ids.
+
+        Only their column is read: each piece of it is authenticated as part of this very file.
+        """
         if self._ids[0] != file.file_id:
-            column = views.ID_COLUMN[file.view]
-            self._ids = file.file_id, tokens.as_u64(self.rows(file, [column])[column])
+            column = views.ID_COLUMN.get(file.view, "record_id")
+            self._ids = file.file_id, tokens.as_u64(self.columns(file, [column])[column])
         return self._ids[1]
 
-    def id_filter(self, file: DataFile) -> IdFilter:
-        """Return the filter that says which ids are certainly not in a data file."""
-        if file.file_id not in self._filters:
-            blob = self.store.read(file.path + views.IDS_SUFFIX)
-            sealer = self.workspace.keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
-            self._filters[file.file_id] = IdFilter.from_bytes(sealer.open(blob, f"ids|{file.file_id}".encode()))
-        return self._filters[file.file_id]
+    def columns(self, file: DataFile, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a data file without reading the rest of it, so that its hash is not compared.
 
-    def lineage(self, file: DataFile) -> pa.Table:
-        """Return where each row of a data file came from (schema views.LINEAGE)."""
-        if file.file_id not in self._lineage:
-            blob = self.store.read(file.path + views.LINEAGE_SUFFIX)
-            keyring = self.workspace.keyring
-            if file.view.startswith(HELD):
-                sealer = keyring.sealer_by_id(file.key_ids.split()[-1])
-            else:
-                sealer = keyring.sealer(_lineage_key(file.view, file.tenant, file.part[:7]))
-            self._lineage[file.file_id] = sealer.open_table(blob, f"lin|{file.file_id}".encode())
-        return self._lineage[file.file_id]
+        Each page is authenticated, with the file and the place that it is of.
+        """
+        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], columns)
+        keys = {key.key_id: key for key in (meta, numbers) if key is not None}
+        return self._read_rows(replace(file, sha256=""), keys, columns)
+
+    def inputs(self, file: DataFile) -> dict[int, int]:
+        """Return how many rows of a committed data file came from each input file."""
+        with database.reading(self.workspace.settings) as connection:
+            return ledger.inputs(connection, [file.file_id])
 
     # -- held rows: copies under keys of their own, so that a month key can be destroyed ----------------------------
 
@@ -227,23 +211,23 @@ class DataFiles:
         tenant: str,
         call_date: str,
         rows: pa.Table,
-        lineage: pa.Table,
+        kept_for: pa.Table,
         purge_id: str,
         received_on: date | None,
     ) -> DataFile:
         """Write rows of one (view, tenant, call_date) that a hold keeps, under keys of this purge; not committed yet.
 
-        `lineage` has HELD_FIELDS beside the columns of views.LINEAGE.
+        `kept_for` (schema HELD_BESIDE): for which holds each row is kept, and of which input file it is.
         """
         file_id = self.new_file_id()
         path = f"{HELD}{view}/tenant={tenant}/call_date={call_date}/{file_id}.parquet"
         numbered = not set(views.NUMBER_COLUMNS[view]).isdisjoint(rows.column_names)
-        purposes = [view, *([f"{view}-numbers"] if numbered else []), f"lin-{view}"]
+        purposes = [view, *([f"{view}-numbers"] if numbered else []), f"holds-{view}"]
         names = [KeyName("hold", tenant, call_date[:7], f"{purpose}.{purge_id}") for purpose in purposes]
         keys = self.workspace.keyring.keys(names)
         written = self._write_rows(view, path, file_id, rows, keys[0], keys[1] if numbered else None)
         sealer = self.workspace.keyring.sealer(names[-1])
-        self.store.write(path + views.LINEAGE_SUFFIX, sealer.seal_table(lineage, f"lin|{file_id}".encode()))
+        self.store.write(path + views.HOLDS_SUFFIX, sealer.seal_table(kept_for, f"holds|{file_id}".encode()))
         point("held-written")
         return DataFile(
             file_id=file_id,
@@ -257,8 +241,17 @@ class DataFiles:
             received_on=received_on,
             key_ids=_ids_of(*keys),
             numbers=numbered,
-            inputs=_counted(lineage["file_no"]),
+            inputs=inputs_of(kept_for["file_no"]),
         )
+
+    def held_for(self, file: DataFile) -> pa.Table | None:
+        """Return for which holds each row of a held copy is kept (schema HELD_BESIDE); None where it was held whole."""
+        try:
+            blob = self.store.read(file.path + views.HOLDS_SUFFIX)
+        except FileNotFoundError:
+            return None
+        sealer = self.workspace.keyring.sealer_by_id(file.key_ids.split()[-1])
+        return sealer.open_table(blob, f"holds|{file.file_id}".encode())
 
     def _held_rows(self, file: DataFile, columns: Sequence[str] | None) -> pa.Table:
         """Return rows of a held data file.
@@ -282,7 +275,7 @@ class DataFiles:
         self.store.write(path, blob)
         point("held-written")
         sealed = _sealed(file_id, f"{HELD}late", tenant, call_date, path, blob)
-        return replace(sealed, rows=rows.num_rows, received_on=received_on, inputs=_counted(rows["file_no"]))
+        return replace(sealed, rows=rows.num_rows, received_on=received_on, inputs=inputs_of(rows["file_no"]))
 
     # -- sealed logs: suspense, pending, late -----------------------------------------------------------------------
 
@@ -309,7 +302,7 @@ class DataFiles:
             first_start=_midnight(span["min"].as_py()),
             last_start=_midnight(span["max"].as_py()),
             received_on=pc.max(seen_days(table)).as_py() if "seen" in table.column_names else None,
-            inputs=_counted(table["file_no"].filter(counted_rows(kind, table))),
+            inputs=inputs_of(table["file_no"].filter(counted_rows(kind, table))),
         )
 
     def read_log(self, file: DataFile) -> pa.Table:
@@ -434,11 +427,21 @@ def _ids_of(*keys: Key | None) -> str:
     return " ".join(key.key_id for key in keys if key is not None)
 
 
-def _counted(file_no: pa.ChunkedArray) -> dict[int, int]:
+def inputs_of(file_no: pa.ChunkedArray) -> dict[int, int]:
     """Return how many rows came from each input file."""
     counts = pc.value_counts(file_no)
     return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
-def _lineage_key(view: str, tenant: str, month: str) -> KeyName:
-    return KeyName("lineage", tenant, month, view)
+def views_of(rows: pa.Table) -> int:
+    """Return the sum of PART_BITS of the views that rows of the index say anything of: a bit, or a column of theirs."""
+    said = int(np.bitwise_or.reduce(rows["parts"].to_numpy(), initial=0))
+    for view, columns in views.INDEX_COLUMNS_OF.items():
+        if any(rows[name].null_count < rows.num_rows for name in columns):
+            said |= views.PART_BITS[view]
+    return said
+
+
+def numbers_key(view: str, tenant: str, month: str) -> KeyName:
+    """Return the name of the key that the number columns of a view, or of the index, are under."""
+    return KeyName(view if view == views.INDEX else f"{view}-numbers", tenant, month, "numbers")

@@ -95,6 +95,7 @@ class DataFile:
     received_on: date | None = None  # when its rows came in; a file written anew keeps it
     key_ids: str = ""  # of the month keys it is under, with spaces between
     numbers: bool = False  # whether it still has its number columns
+    parts: int = 0  # of the row index: sum of PART_BITS of the views that it still says anything of
     inputs: Mapping[int, int] = field(
         default_factory=dict, compare=False
     )  # rows by input file; only where the file is made
@@ -392,6 +393,15 @@ def add_files(connection: Connection, run_id: str, made: Sequence[DataFile], at:
         connection.execute(insert(lake_file_inputs), inputs)
 
 
+def inputs(connection: Connection, file_ids: Iterable[str]) -> Counter[int]:
+    """Return how many rows of some data files, together, came from each input file."""
+    i, counts = lake_file_inputs.c, Counter[int]()
+    for batch in database.batches(file_ids):
+        for row in connection.execute(select(i.file_no, i.rows).where(i.file_id.in_(batch))):
+            counts[row.file_no] += int(row.rows)
+    return counts
+
+
 def swap_files(connection: Connection, run_id: str, outcome: Changes) -> None:
     """Name an outcome's data files and let those that they supersede count no more; no version is raised.
 
@@ -616,6 +626,6 @@ class Suspended:
     rows: int
 
 
-def to_datetime(milliseconds: int) -> datetime:
-    """Return milliseconds since 1970 as the naive UTC that the database stores."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
+def to_datetime(milliseconds: int | None) -> datetime | None:
+    """Return milliseconds since 1970 as the naive UTC that the database stores; None for none."""
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Encrypted Parquet data files, and the id filter beside each.
+"""Encrypted Parquet data files.
 
 A file is written with Parquet modular encryption: AES-256-GCM, encrypted footer, every column encrypted. The *meta*
 key opens the footer and all columns but the numbers; number columns come last and have a key of their own, so that
@@ -22,8 +22,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -36,7 +34,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from callward.columns import flat, only_used
 from callward.keys.keys import Key, KeyDenied
 from callward.keys.seal import SealBroken
-from callward.keys.tokens import Column, as_u64
 from callward.storage.durable import write_sealed
 from callward.storage.store import is_refusal
 
@@ -147,20 +144,22 @@ def write_parquet(
     numbers: Key | None = None,
     number_columns: Sequence[str] = (),
     without_dictionary: Sequence[str] = (),
+    unique: Sequence[str] = (),
     filesystem: pafs.FileSystem | None = None,
 ) -> Written:
     """Write `table` as one encrypted data file, whole or not at all, on disk when this returns.
 
     `number_columns` that the table has must come last and go under `numbers`; `without_dictionary` names columns
-    whose values hardly repeat, beside those whose type says so. Raises ValueError for number columns without a key of
-    their own, or not last: they would be readable by, or make the file unreadable for, who may not see numbers.
+    whose values hardly repeat, beside those whose type says so, and `unique` ids, which nothing makes smaller. Raises
+    ValueError for number columns without a key of their own, or not last: they would be readable by, or make the file
+    unreadable for, who may not see numbers.
     """
     numbers_at = _numbers_at(table.schema, meta, numbers, number_columns)
     hidden = table.schema.names[numbers_at:]
     properties = _encryption(table.schema, numbers_at, meta, numbers if hidden else None)
     note = {"key": numbers.key_id, "columns": hidden} if numbers is not None and hidden else None
     metadata = {_FILE: file_id, _FORMAT: str(FORMAT_VERSION), _NUMBERS: json.dumps(note)}
-    blob = _parquet(table, metadata, properties, without_dictionary)
+    blob = _parquet(table, metadata, properties, without_dictionary, unique)
     write_sealed(path, blob, filesystem)
     return Written(path, blob.size, hashlib.sha256(memoryview(blob)).hexdigest(), table.num_rows)
 
@@ -179,15 +178,19 @@ def _numbers_at(schema: pa.Schema, meta: Key, numbers: Key | None, number_column
 
 
 def _parquet(
-    table: pa.Table, metadata: Mapping[str, str], properties: Any, without_dictionary: Sequence[str]
+    table: pa.Table,
+    metadata: Mapping[str, str],
+    properties: Any,
+    without_dictionary: Sequence[str],
+    unique: Sequence[str],
 ) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     table = _own_values(table)
     writer = pq.ParquetWriter(
         sink,
         table.schema,
-        compression="zstd",
-        compression_level=1,
+        compression={name: "NONE" if name in unique else "zstd" for name in table.schema.names},
+        compression_level={name: 1 for name in table.schema.names if name not in unique},
         use_dictionary=[f.name for f in table.schema if _repeats(f.type) and f.name not in without_dictionary],
         write_statistics=[f.name for f in table.schema if _is_measure(f.type)],
         encryption_properties=properties,
@@ -489,71 +492,3 @@ def _ahead(work: Iterator[Callable[[], pa.Table]]) -> Iterator[pa.Table]:
             yield table
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-# -- id filters --------------------------------------------------------------------------------------------------------
-
-
-class IdFilter:
-    """A Bloom filter over 16-byte ids: "certainly not in this file", or "look".
-
-    10 bits a row give about 1 in 100 wrong hits. Each id sets 7 bits within one block of 512, so that a query
-    touches one cache line. Ids are keyed and thus uniform: their own bits are the hash values. The filter tells
-    whoever holds an id whether the file has it, so it is stored sealed.
-    """
-
-    _MAGIC: Final = b"CWIDF\x01"
-    _BITS_PER_ROW: Final = 10
-    _BLOCK_BITS: Final = 512
-    _PROBES: Final = 7
-
-    def __init__(self, bits: npt.NDArray[np.uint8]) -> None:
-        self._bits = bits
-        self._blocks = np.uint64(len(bits) * 8 // self._BLOCK_BITS)
-
-    @classmethod
-    def build(cls, ids: Column) -> "IdFilter":
-        """Return the filter of a column of ids (nulls are left out)."""
-        words = as_u64(ids.drop_null())
-        blocks = max(1, -(-len(words) * cls._BITS_PER_ROW // cls._BLOCK_BITS))
-        flags = np.zeros(blocks * cls._BLOCK_BITS, np.bool_)
-        id_filter = cls(np.empty(len(flags) // 8, np.uint8))
-        base = id_filter._base(words)
-        for probe in range(cls._PROBES):
-            flags[base + id_filter._offset(words, probe)] = True
-        id_filter._bits = np.packbits(flags, bitorder="little")
-        return id_filter
-
-    def might_have(self, ids: Column) -> npt.NDArray[np.bool_]:
-        """Return for each id whether it may be in the file; false is certain. Nulls are in no file."""
-        words = as_u64(ids)
-        hits = np.zeros(len(words), np.bool_)
-        left = np.arange(len(words)) if not ids.null_count else np.flatnonzero(ids.is_valid())
-        base = self._base(words[left])
-        for probe in range(self._PROBES):
-            at = base + self._offset(words[left], probe)
-            hit = (self._bits[at >> np.uint64(3)] >> (at & np.uint64(7)).astype(np.uint8)) & np.uint8(1)
-            keep = np.flatnonzero(hit)
-            left, base = left[keep], base[keep]
-        hits[left] = True
-        return hits
-
-    def to_bytes(self) -> bytes:
-        """Return magic with version, then the bits. Seal them before they are stored."""
-        return self._MAGIC + self._bits.tobytes()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "IdFilter":
-        """Read a filter; raises SealBroken for bytes that are no filter of a known version."""
-        body = memoryview(data)[len(cls._MAGIC) :]
-        if bytes(data[: len(cls._MAGIC)]) != cls._MAGIC or not len(body) or len(body) % (cls._BLOCK_BITS // 8):
-            raise SealBroken("these bytes are not an id filter of a version that this release knows")
-        return cls(np.frombuffer(body, np.uint8))
-
-    def _base(self, words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """Return the first bit of each id's block, from the first word's upper half: the low bytes are the shard's."""
-        upper = words[:, 0] >> np.uint64(32)
-        return ((upper * self._blocks) >> np.uint64(32)) * np.uint64(self._BLOCK_BITS)
-
-    def _offset(self, words: npt.NDArray[np.uint64], probe: int) -> npt.NDArray[np.uint64]:
-        return (words[:, 1] >> np.uint64(9 * probe)) & np.uint64(self._BLOCK_BITS - 1)

@@ -12,7 +12,7 @@ KEY_DOMAINS = (
     "billing",
     "billing-numbers",
     "assurance",
-    "lineage",
+    "index",
     "suspense",
     "pending",
     "archive",

@@ -11,7 +11,7 @@ from callward.initiate import root_file
 from callward.keys.keys import KeyDenied, KeyProblem, open_source
 from callward.settings import KEY_DOMAINS, Settings
 
-_OF_SERVICES: Final = frozenset({"ids", "lineage"})  # no person has them (docs/access.md)
+_OF_SERVICES: Final = frozenset({"ids", "index"})  # no person has them (docs/access.md)
 _PERSONS: Final = {
     frozenset({"billing"}): "billing",
     frozenset({"billing", "billing-numbers"}): "billing, with a case",

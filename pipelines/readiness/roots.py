@@ -20,7 +20,7 @@ TAKING_IN: Final = (
     "billing",
     "billing-numbers",
     "assurance",
-    "lineage",
+    "index",
     "suspense",
     "pending",
     "archive",

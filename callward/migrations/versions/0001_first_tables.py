@@ -344,6 +344,7 @@ def upgrade() -> None:
         sa.Column("received_on", sa.Date(), nullable=False),
         sa.Column("key_ids", sa.Text(), nullable=False),
         sa.Column("numbers", sa.Boolean(), nullable=False),
+        sa.Column("parts", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("committed_at", sa.DateTime(), nullable=False),
         sa.Column("superseded_at", sa.DateTime(), nullable=True),

@@ -1,0 +1,194 @@
+"""The row index: where each record of a (tenant, call_date, shard) is, and what it was. Services alone open it.
+
+Whoever must look at a row again (deduplicate, holds, erasure, restriction, requests, purge) finds it here, and then by
+its ids in the data files of the views: no view is read to find a row. Ids are compared exactly: a data file of the
+index has its record ids in order, the row of a record before what else came in under the same id.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from callward import database
+from callward.columns import flat, has_value
+from callward.errors import Problem
+from callward.keys import tokens
+from callward.keys.register import KeyName
+from callward.keys.seal import SealBroken
+from callward.lake import ledger
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import DataFile
+from callward.workspace import Workspace
+from schemas.codes import Bucket
+from schemas.views import INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, ROW_INDEX
+
+_NEXT: Final = "put it back from a backup and run this again"
+NUMBERS: Final = NUMBER_COLUMNS[INDEX]
+_NO_PARTS: Final = np.zeros(0, np.int16)
+_VIEW_OF: Final = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Positions: TypeAlias = npt.NDArray[np.int64]
+Words: TypeAlias = npt.NDArray[np.uint64]
+
+
+class Located(NamedTuple):
+    """Rows of a data file: where they are in it, and which of the records asked for each is of."""
+
+    file: DataFile
+    position: Positions
+    asked: Positions
+
+
+@contextmanager
+def reading(file: DataFile) -> Iterator[None]:
+    """Turn what a data file of the index cannot be read for into one sentence that names it. Raises Problem."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise Problem(f"row index file {file.file_id} of {file.part} is not in the lake; {_NEXT}") from None
+    except SealBroken:
+        raise Problem(f"row index file {file.file_id} of {file.part} was altered or cut short; {_NEXT}") from None
+
+
+def has(file: DataFile, name: str) -> bool:
+    """Return whether a data file of the index still has a column that leaves before its rows do."""
+    if name in NUMBERS:
+        return file.numbers
+    view = _VIEW_OF.get(name)
+    return view is None or bool(file.parts & PART_BITS[view])
+
+
+# -- records → rows of the index -------------------------------------------------------------------------------------
+
+
+def locate(
+    files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
+) -> Iterator[Located]:
+    """Yield where the rows of records lie in data files of the index; `days` (date32) are their call dates."""
+    ids = tokens.as_u64(flat(record_ids))
+    order = np.argsort(ids[:, 0])  # looked for in order, ids are found several times as fast
+    ids, dates = ids[order], flat(days).cast(pa.int32()).to_numpy()[order]
+    for file in committed:
+        asked = np.flatnonzero(dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days)
+        if not len(asked):
+            continue
+        position = _first(files.ids(file), ids[asked])
+        asked, position = asked[position >= 0], position[position >= 0]
+        if len(asked):
+            rows = _is_accepted(files.columns(file, ["state"]))[position]
+            if rows.any():
+                yield Located(file, position[rows], order[asked[rows]])
+
+
+def _first(stored: Words, ids: Words) -> Positions:
+    """Return where each id first stands among the stored ones, which are in order (both shape [n, 2]), or -1."""
+    at, position = np.searchsorted(stored[:, 0], ids[:, 0]), np.full(len(ids), -1)
+    left = np.arange(len(ids))
+    while len(left):  # once, save for ids that are equal in their first half
+        left = left[at[left] < len(stored)]
+        left = left[stored[at[left], 0] == ids[left, 0]]
+        hit = stored[at[left], 1] == ids[left, 1]
+        position[left[hit]] = at[left[hit]]
+        left = left[~hit]
+        at[left] += 1
+    return position
+
+
+def index_order(record_ids: pa.Array | pa.ChunkedArray, states: pa.Array | pa.ChunkedArray) -> Positions:
+    """Return the order of rows in a data file of the index: by id, the accepted record first."""
+    ids = tokens.as_u64(flat(record_ids))
+    order = np.argsort(ids[:, 0])
+    alike = np.flatnonzero(ids[order[1:], 0] == ids[order[:-1], 0])
+    if len(alike):  # repeated records: the few rows that share their first half with another are ordered by all
+        rows = np.unique(np.concatenate([alike, alike + 1]))
+        behind = ~_is_accepted(pa.table({"state": flat(states).take(pa.array(order[rows]))}))
+        few = ids[order[rows]]
+        order[rows] = order[rows][np.lexsort((behind, few[:, 1], few[:, 0]))]
+    return order
+
+
+def _is_accepted(table: pa.Table) -> Mask:
+    return np.asarray(has_value(table["state"], Bucket.ACCEPTED).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def rows(files: DataFiles, tenant: str, call_date: str, columns: Sequence[str]) -> pa.Table:
+    """Return columns of the index, of each record of a tenant's date (ISO) that has a row in a view.
+
+    A column that a data file does not have any more (numbers past their window) is null.
+    """
+    tables = [_rows_of(files, file, columns) for file in files.committed(INDEX, tenant, [call_date])]
+    nothing = pa.schema([ROW_INDEX.field(name) for name in columns]).empty_table()
+    return pa.concat_tables([nothing, *tables], promote_options="default")
+
+
+def _rows_of(files: DataFiles, file: DataFile, columns: Sequence[str]) -> pa.Table:
+    wanted = [name for name in dict.fromkeys(("state", *columns)) if file.numbers or name not in NUMBERS]
+    with reading(file):
+        table = files.columns(file, wanted)
+    table = table.filter(has_value(table["state"], Bucket.ACCEPTED))
+    for name in columns:
+        if name not in wanted:
+            table = table.append_column(name, pa.nulls(table.num_rows, tokens.ID_TYPE))
+    return table.select(list(columns))
+
+
+# -- records → rows of the views -------------------------------------------------------------------------------------
+
+
+def id_secret(workspace: Workspace, view: str, tenant: str, month: str) -> bytes | None:
+    """Return what a view's ids of a month (YYYY-MM) are made with; None for a key that is no more. None is minted."""
+    name = KeyName(view, tenant, month, "id")
+    existing = workspace.keyring.existing([name])
+    return existing[name].secret if name in existing else None
+
+
+def places(files: DataFiles, file: DataFile, record_ids: pa.Array | pa.ChunkedArray) -> Positions:
+    """Return for each row of a view's data file which of the records it is of, or -1 (shape [rows])."""
+    secret = id_secret(files.workspace, file.view, file.tenant, file.part[:7])
+    if secret is None or not len(record_ids):
+        return np.full(file.rows, -1)
+    return match(files.ids(file), tokens.as_u64(tokens.permute(flat(record_ids), secret)))
+
+
+def match(stored: Words, asked: Words) -> Positions:
+    """Return for each stored id which of those asked for it is, or -1 (shape [stored])."""
+    if not len(asked):
+        return np.full(len(stored), -1)
+    ordered = np.lexsort((asked[:, 1], asked[:, 0]))
+    found = _first(asked[ordered], stored)
+    return np.where(found >= 0, ordered[found], -1)
+
+
+def complete(files: DataFiles, tenant: str, call_date: str) -> list[DataFile]:
+    """Return the data files of the index of a tenant's date (ISO).
+
+    Raises Problem where views have more rows than these know: some cannot be found.
+    """
+    with database.reading(files.workspace.settings) as connection:  # all as of one moment
+        committed = ledger.files(connection, tenant=tenant, parts=[call_date])
+    index = [file for file in committed if file.view == INDEX]
+    parts = np.concatenate([_NO_PARTS, *(_rows_of(files, file, ["parts"])["parts"].to_numpy() for file in index)])
+    for view, bit in PART_BITS.items():
+        if sum(file.rows for file in committed if file.view == view) > np.count_nonzero(parts & bit):
+            raise Problem(
+                f"view {view} has rows that the row index of {call_date} does not know; put the index files of that "
+                "date back from a backup and run this again"
+            )
+    return index
+
+
+def in_view(
+    files: DataFiles, view: str, tenant: str, call_date: str, record_ids: pa.Array | pa.ChunkedArray
+) -> Iterator[Located]:
+    """Yield where rows of records of a tenant's date (ISO) lie in a view's data files."""
+    for file in files.committed(view, tenant, [call_date]) if len(record_ids) else ():
+        of_row = places(files, file, record_ids)
+        position = np.flatnonzero(of_row >= 0)
+        if len(position):
+            yield Located(file, position, of_row[position])

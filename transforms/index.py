@@ -1,0 +1,107 @@
+"""Index: what became of a group's records → rows of the row index, so that no view need say where a record is.
+
+The row of a record says what it was and which views hold it; a duplicate, a version that lost, and a piece that went
+into a call have an entry of their own, so that it is known of which file they were.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.columns import constant, few_of, flat, has_value, moved, nulls
+from callward.keys import tokens
+from callward.keys.register import KeyName
+from callward.lake import row_index
+from callward.lake.data_files import inputs_of
+from callward.workspace import Workspace
+from schemas.cdr import FEW
+from schemas.codes import Bucket
+from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS
+from transforms.elements import Group, ViewRows
+from transforms.split import by_date, closed_views, is_billed
+
+_KINDS: Final = ("call", "leg", "failed", "piece")
+_AS_THEY_ARE: Final = ("record_id", "leg", "content", "start_time", "end_time", "talk_ms", "carried_ms")
+_PLACE: Final = ("file_no", "block", "line")
+
+
+def index_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
+    """Yield the index rows of each call_date of a deduplicated group, of its calls and of its other records."""
+    by_day: dict[str, list[pa.Table]] = {}
+    for state, records in ((str(Bucket.ACCEPTED), group.calls), *group.others):
+        for call_date, of_day in by_date(records) if records.num_rows else ():
+            rows = index(of_day, state, group.tenant, workspace, closed_views(group, call_date))
+            by_day.setdefault(call_date, []).append(rows)
+    for call_date, tables in sorted(by_day.items()):
+        rows = tables[0]
+        if len(tables) > 1:
+            rows = pa.concat_tables(tables, promote_options="default").unify_dictionaries()
+        rows = moved(rows, row_index.index_order(rows["record_id"], rows["state"]))
+        inputs = Counter(inputs_of(rows["file_no"]))
+        yield ViewRows(INDEX, group.tenant, call_date, group.bits, group.shard, rows, inputs)
+
+
+def index(records: pa.Table, state: str, tenant: str, workspace: Workspace, closed: set[str]) -> pa.Table:
+    """Return index rows (schema ROW_INDEX) of one tenant's records (schema CDR) of one date, in their order.
+
+    `closed` names what the date's window is past for, as Split has it: rows get no bit of a view that is closed and no
+    column that leaves with it, and where the numbers are, no tokens; the key to those may be destroyed. Only accepted
+    records have these at all.
+    """
+    columns = {
+        **{name: records[name] for name in (*_AS_THEY_ARE, *_PLACE)},
+        "call_id": _own_call(records),
+        "state": constant(state, records.num_rows),
+        "kind": _kind(records, state),
+        **_of_open_views(records, state, closed),
+        "parts": _parts(records, state, tenant, workspace, closed),
+    }
+    schema = IN_FLIGHT[INDEX]
+    if "numbers" in closed or state != Bucket.ACCEPTED:
+        schema = pa.schema([field for field in schema if field.name not in NUMBER_COLUMNS[INDEX]])
+    else:
+        name = KeyName(INDEX, tenant, str(records["call_date"][0])[:7], "token")
+        secret = workspace.keyring.key(name).secret
+        for side in ("calling", "called"):
+            columns[f"{side}_token"] = tokens.number_token(records[f"{side}_number"], secret)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _of_open_views(records: pa.Table, state: str, closed: set[str]) -> dict[str, Any]:
+    """Return the columns that leave with a view, null where it is closed and for records that have no row in any."""
+    columns = {"account": "account", "trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}
+    of_view = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
+    return {
+        name: records[given]
+        if state == Bucket.ACCEPTED and of_view[name] not in closed
+        else nulls(records.num_rows, FEW)
+        for name, given in columns.items()
+    }
+
+
+def _own_call(records: pa.Table) -> pa.Array:
+    """Return the ids of calls; null where a call is one record, which most are: its own id says it."""
+    calls = tokens.as_u64(flat(records["call_id"]))
+    return tokens.from_u64(calls, (calls != tokens.as_u64(flat(records["record_id"]))).any(axis=1))
+
+
+def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
+    if state == Bucket.MERGED:
+        return constant("piece", records.num_rows)
+    failed = ~np.asarray(has_value(records["disposition"], "answered").to_numpy(zero_copy_only=False))
+    leg = np.asarray(flat(pc.fill_null(records["leg"], 0))) > 0
+    return few_of(np.where(failed, 2, np.where(leg, 1, 0)).astype(np.int32), _KINDS)
+
+
+def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, closed: set[str]) -> pa.Array:
+    """Return the sum of PART_BITS of the views that get a row of each record."""
+    held = {"billing": is_billed(records, tenant, workspace), "assurance": np.ones(records.num_rows, bool)}
+    bits = np.zeros(records.num_rows, np.int16)
+    for view, rows in held.items():
+        if state == Bucket.ACCEPTED and view not in closed:
+            bits[rows] += PART_BITS[view]
+    return pa.array(bits)

@@ -4,7 +4,7 @@ Nothing counts yet: the purge names what was written in one transaction of its o
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
@@ -17,19 +17,19 @@ from apache_beam.pvalue import PCollection
 from sqlalchemy import insert, select
 
 from callward import database
-from callward.columns import flat
-from callward.lake import ledger
-from callward.lake.data_files import HELD, HELD_FIELDS, HELD_LATE, DataFiles, counted_rows
+from callward.columns import flat, has_value, nulls, set_column
+from callward.lake import ledger, row_index
+from callward.lake.data_files import HELD, HELD_BESIDE, HELD_FIELDS, HELD_LATE, DataFiles, counted_rows, inputs_of
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
-from callward.retention.purge.due_files import REWRITE, Governance, PlanItem
+from callward.retention.purge.due_files import REWRITE, Governance, PlanItem, still_open
 from callward.retention.purge.due_rows import Judge, Judged
 from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Bucket, Filter
 from schemas.tables import waves
-from schemas.views import BILLING, BILLING_NUMBERS
+from schemas.views import BILLING, BILLING_NUMBERS, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, ROW_INDEX
 from transforms.assemble import fold
 from transforms.safe_errors import SafeDoFn
 
@@ -50,8 +50,10 @@ class Outcome:
 def expire(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     """Write what takes the place of an item's data file, by the same judgement that its plan counted with."""
     view = item.file.view
-    if view in ("billing", "assurance"):
+    if view in PART_BITS:
         return _of_view(item, judge, purge_id)
+    if view == INDEX:
+        return _of_index(item, judge)
     if view == "late":
         return _of_late(item, judge, purge_id)
     if view.startswith(HELD):
@@ -67,13 +69,12 @@ def _of_view(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     if not (item.held or item.accounts):
         outcome.files.append(without_numbers(file, files))
         return outcome
-    rows = files.rows(file)
-    judged = judge.judged(item, rows)
+    rows, judged = files.rows(file), judge.judged(item)
     if item.held:
-        outcome.files.append(_copied(file, rows, judged, files, purge_id))
+        outcome.files.append(_copied(file, rows, judged, judge, purge_id))
     if item.accounts:
-        outcome.files.append(files.restate_view(file, _without_some_numbers(rows, judged.due)))
-        went = files.lineage(file)["file_no"].filter(pa.array(judged.due))
+        outcome.files.append(files.restate_view(file, _without_some_numbers(rows, judged.due, BILLING_NUMBERS)))
+        went = pa.chunked_array([judge.file_no(file).filter(pa.array(judged.due))])
         outcome.ends += ledger.ends(went, file.view, "numbers").to_pylist()
     elif item.action == REWRITE:
         outcome.files.append(files.restate_view(file, rows.drop_columns(BILLING_NUMBERS)))
@@ -85,20 +86,25 @@ def without_numbers(file: DataFile, files: DataFiles) -> DataFile:
     return files.restate_view(file, files.rows(file, [name for name in BILLING.names if name not in BILLING_NUMBERS]))
 
 
-def _without_some_numbers(rows: pa.Table, due: np.ndarray) -> pa.Table:
+def _without_some_numbers(rows: pa.Table, due: np.ndarray, names: Sequence[str]) -> pa.Table:
     """Return the same rows, with null for the numbers of those that are due."""
-    for name in BILLING_NUMBERS:
+    for name in names:
         kind = rows.schema.field(name)
         column = pc.if_else(pa.array(due), pa.scalar(None, kind.type), flat(rows[name]))
         rows = rows.set_column(rows.schema.get_field_index(name), kind, column)
     return rows
 
 
-def _copied(file: DataFile, rows: pa.Table, judged: Judged, files: DataFiles, purge_id: str) -> DataFile:
+def _copied(file: DataFile, rows: pa.Table, judged: Judged, judge: Judge, purge_id: str) -> DataFile:
     """Return the rows that a hold keeps, with all that the file still has of them, under keys of the hold."""
     held = pa.array(judged.held)
-    lineage = _named(files.lineage(file).filter(held), judged, judged.held)
-    return files.write_held(file.view, file.tenant, file.part, rows.filter(held), lineage, purge_id, file.received_on)
+    file_no = pa.table({"file_no": judge.file_no(file)}).filter(held)
+    return _kept_apart(file.view, file, rows.filter(held), _named(file_no, judged, judged.held), judge, purge_id)
+
+
+def _kept_apart(view: str, file: DataFile, rows: pa.Table, kept_for: pa.Table, judge: Judge, purge_id: str) -> DataFile:
+    kept_for = kept_for.select(HELD_BESIDE.names).cast(HELD_BESIDE)
+    return judge.files.write_held(view, file.tenant, file.part, rows, kept_for, purge_id, file.received_on)
 
 
 def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
@@ -107,6 +113,41 @@ def _named(table: pa.Table, judged: Judged, rows: np.ndarray) -> pa.Table:
     for added, column in zip(HELD_FIELDS, judged.names(rows), strict=True):
         plain = plain.append_column(added, column)
     return plain
+
+
+# -- the row index -----------------------------------------------------------------------------------------------------
+
+
+def _of_index(item: PlanItem, judge: Judge) -> Outcome:
+    """Return what the index still has to say once views and numbers are closed; no file where that is nothing.
+
+    Records that have a row in no view any more leave it. Those that never had one stay while any view is open.
+    """
+    outcome, file, files = Outcome(item.file.file_id), item.file, judge.files
+    opened = judge.law.open_for(file.tenant, date.fromisoformat(file.part), file.received_on or date.min, judge.as_of)
+    numbers = NUMBER_COLUMNS[INDEX] if file.numbers and opened.numbers else ()
+    with row_index.reading(file):
+        rows = files.rows(file, [*(name for name in ROW_INDEX.names if name not in NUMBER_COLUMNS[INDEX]), *numbers])
+    rows = _of_open_views(rows, [view for view in PART_BITS if still_open(opened, view)])
+    if item.accounts:
+        due = pc.is_in(rows["account"], pa.array(item.accounts, pa.string())).to_numpy()
+        rows = _without_some_numbers(rows, due, numbers)
+    if rows.num_rows:
+        place = INDEX, file.tenant, file.part
+        inputs = inputs_of(rows["file_no"])
+        outcome.files.append(files.write_view(*place, rows, inputs, file.shard_bits, file.shard, file.received_on))
+    return outcome
+
+
+def _of_open_views(rows: pa.Table, views: Sequence[str]) -> pa.Table:
+    """Return rows of the index without what they say of other views than these."""
+    open_bits = sum(PART_BITS[view] for view in views)
+    parts = pc.bit_wise_and(rows["parts"], pa.scalar(open_bits, pa.int16()))
+    rows = set_column(rows, "parts", parts)
+    for view, names in INDEX_COLUMNS_OF.items():
+        for name in names if view not in views else ():
+            rows = set_column(rows, name, nulls(rows.num_rows, rows.schema.field(name).type))
+    return rows.filter(pc.or_(pc.invert(has_value(rows["state"], Bucket.ACCEPTED)), pc.greater(parts, 0)))
 
 
 # -- held copies, and what came too late -------------------------------------------------------------------------------
@@ -124,9 +165,10 @@ def _of_held(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
         rows = _named(files.read_log(file).filter(stays), judged, judged.held)
         outcome.files.append(files.write_held_late(file.tenant, file.part, rows, purge_id, file.received_on))
         return outcome
-    rows = files.rows(file).filter(stays)
-    lineage = _named(files.lineage(file).filter(stays), judged, judged.held)
-    outcome.files.append(files.write_held(view, file.tenant, file.part, rows, lineage, purge_id, file.received_on))
+    kept_for = files.held_for(file)
+    assert kept_for is not None, "a copy that was held whole goes whole"
+    rows, kept_for = files.rows(file).filter(stays), _named(kept_for.filter(stays), judged, judged.held)
+    outcome.files.append(_kept_apart(view, file, rows, kept_for, judge, purge_id))
     return outcome
 
 
@@ -231,16 +273,17 @@ class _ExpireFn(SafeDoFn):
 
     def setup(self) -> None:
         super().setup()
-        self._workspace = open_workspace(self._reference)
-        settings = self._workspace.settings
+        workspace = open_workspace(self._reference)
+        settings = workspace.settings
         with database.reading(settings) as connection:
-            self._law = Governance(policy_register.in_force(settings, connection))
+            law = Governance(policy_register.in_force(settings, connection))
             held = holds.any_open(connection)
-        self._found = holds.opened(settings, today=self._today) if held else []
+        found = holds.opened(settings, today=self._today) if held else []
+        # One for all items: a date has several files, and what was read of its index stays.
+        self._judge = Judge(DataFiles(workspace, self._run_id), law, found, self._as_of, self._today)
 
     def process(self, item: PlanItem) -> Iterator[Outcome]:
-        files = DataFiles(self._workspace, self._run_id)
-        yield expire(item, Judge(files, self._law, self._found, self._as_of, self._today), self._purge_id)
+        yield expire(item, self._judge, self._purge_id)
 
 
 class _NoteFn(SafeDoFn):

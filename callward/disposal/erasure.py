@@ -32,6 +32,7 @@ from callward.settings import Settings
 from schemas.codes import DisposalReason
 from schemas.retention import disposal_items, disposals, suppressions
 from schemas.tables import lake_files
+from schemas.views import STORED
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _replaced_before(disposal_id: str) -> ColumnElement[bool]:
     """Select data files of the same dates that were replaced earlier, as by a compaction: the rows are there, too."""
     i, f = disposal_items.c, lake_files.c
     about = select(i.file_id).where(i.disposal_id == disposal_id, i.tenant == f.tenant, i.part == f.part).exists()
-    return f.superseded_at.is_not(None) & f.view.in_(("billing", "assurance")) & about
+    return f.superseded_at.is_not(None) & f.view.in_(STORED) & about
 
 
 def _partial_before(settings: Settings, disposal: Disposal) -> list[str]:

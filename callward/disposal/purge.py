@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Connection, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal, or_, select, update
 
 from callward import audit, database, runs
 from callward.disposal import derived, record
@@ -33,6 +33,7 @@ from callward.storage.store import TRANSIT
 from schemas.codes import DisposalReason
 from schemas.retention import certificates, disposals, lake_file_inputs, requests, row_ends
 from schemas.tables import lake_files, ledger_entries
+from schemas.views import INDEX, PART_BITS, STORED
 
 _NOT_PARTITIONS: Final = ("archive",)  # of these nobody reads a version
 
@@ -188,6 +189,11 @@ def _count_ends(connection: Connection, plan: Plan, purge_id: str, written: Writ
                 if not item.file.view.startswith(HELD):
                     counts.update({(view, file_no, "held"): rows for (view, file_no), rows in kept.items()})
         counts.update({(view.removeprefix(HELD), file_no, end): rows for (view, file_no), rows in went.items()})
+    _add_ends(connection, purge_id, counts)
+
+
+def _add_ends(connection: Connection, purge_id: str, counts: Mapping[tuple[str, int, str], int]) -> None:
+    """Note how many rows of each view and input file came to which end."""
     rows = [{"view": v, "file_no": n, "end": e, "rows": r} for (v, n, e), r in sorted(counts.items()) if r]
     if rows:
         ledger.add_ends(connection, purge_id, [pa.Table.from_pylist(rows, schema=ENDS)])
@@ -199,7 +205,7 @@ def _by_end(plan: Plan) -> Iterator[tuple[str, list[PlanItem]]]:
     for item in plan.doing:
         if item.file.view.startswith(HELD):
             ends["unheld"].append(item)
-        elif item.file.view in ("billing", "assurance", "late") and not item.accounts:
+        elif item.file.view in (*PART_BITS, "late") and not item.accounts:
             ends["numbers" if item.action == "rewrite" else "purged"].append(item)
     yield from sorted(ends.items())
 
@@ -253,26 +259,37 @@ def begin_removal(settings: Settings, run_id: str, purge: Disposal) -> bool:
 
 
 def _undo(connection: Connection, purge: Disposal) -> None:
-    """Everything counts as before the tombstones, and what was written instead does not."""
+    """Everything counts as before the tombstones, and what was written instead does not.
+
+    In a partition of which a night has written a file anew since, it stays as the purge left it, and is held whole.
+    """
     at, f = database.now(), lake_files.c
-    stuck = _changed_since(connection, purge)
+    stuck = f.part.in_(_changed_since(connection, purge))
     superseded = (f.superseded_by == purge.run_id) & f.removed_at.is_(None) & (f.run_id != purge.run_id)
     parts = connection.execute(select(f.tenant, f.part, f.view).where(superseded)).all()
-    for view in ("billing", "assurance"):
-        # A night has rewritten what replaced these: it stays, and the old file is held whole for whoever wants it.
-        held = update(lake_files).where(superseded, f.view == view, f.part.in_(stuck))
-        connection.execute(held.values(view=HELD + view, superseded_at=None, superseded_by=None))
-    connection.execute(update(lake_files).where(superseded).values(superseded_at=None, superseded_by=None))
-    connection.execute(
-        update(lake_files)
-        .where(f.run_id == purge.run_id, f.superseded_at.is_(None))
-        .values(superseded_at=at, superseded_by=purge.run_id)
-    )
-    ledger.raise_versions(connection, {(row.tenant, row.part) for row in parts if row.view not in _NOT_PARTITIONS})
     connection.execute(delete(row_ends).where(row_ends.c.disposal_id == purge.disposal_id))
+    _hold_whole(connection, purge, and_(superseded, stuck))
+    counting = {"superseded_at": None, "superseded_by": None}
+    connection.execute(update(lake_files).where(superseded, or_(f.view != INDEX, ~stuck)).values(counting))
+    written = and_(f.run_id == purge.run_id, f.superseded_at.is_(None), or_(f.view.not_in(STORED), ~stuck))
+    connection.execute(update(lake_files).where(written).values(superseded_at=at, superseded_by=purge.run_id))
+    ledger.raise_versions(connection, {(row.tenant, row.part) for row in parts if row.view not in _NOT_PARTITIONS})
     connection.execute(delete(ledger_entries).where(ledger_entries.c.run_id == purge.run_id))
     record.move(connection, purge.disposal_id, Status.ABANDONED)
     _audit(connection, "purge-undone", purge.disposal_id, purge.digest, "a hold was placed or changed")
+
+
+def _hold_whole(connection: Connection, purge: Disposal, where: ColumnElement[bool]) -> None:
+    """Keep data files of views as held ones, with all their rows, for the holds that cover their dates."""
+    f = lake_files.c
+    query = select(f.file_id).where(where, f.view.in_(PART_BITS))
+    counts: Counter[tuple[str, int, str]] = Counter()
+    for some in database.batches(connection.execute(query).scalars().all()):
+        held = _inputs(connection, some)
+        counts.update({(view, file_no, "held"): rows for (view, file_no), rows in held.items()})
+        values = {"view": literal(HELD) + f.view, "superseded_at": None, "superseded_by": None}
+        connection.execute(update(lake_files).where(f.file_id.in_(some)).values(values))
+    _add_ends(connection, purge.disposal_id, counts)
 
 
 def _changed_since(connection: Connection, purge: Disposal) -> list[str]:

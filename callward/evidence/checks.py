@@ -22,14 +22,8 @@ from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import disposal_items, lake_file_inputs, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
-from schemas.views import LINEAGE_SUFFIX, SIDECARS, with_sidecars
+from schemas.views import PART_BITS, with_sidecar
 
-_SIDECARS_OF: Final = {  # by view; a sealed log has none
-    "billing": SIDECARS,
-    "assurance": SIDECARS,
-    f"{HELD}billing": (LINEAGE_SUFFIX,),
-    f"{HELD}assurance": (LINEAGE_SUFFIX,),
-}
 KEYS_DEAD: Final = "keys dead"
 FOOT: Final = "counts foot"
 VERSIONLESS: Final = "object versions"
@@ -87,7 +81,7 @@ def _named(connection: Connection) -> list[Any]:
 
 
 def _absent(removed: Sequence[Any], there: Mapping[str, int]) -> Check:
-    back = sorted({row.file_id for row in removed if not there.keys().isdisjoint(with_sidecars(row.path))})
+    back = sorted({row.file_id for row in removed if not there.keys().isdisjoint(with_sidecar(row.path))})
     if back:
         return Check("files absent", False, f"{_first(back, 'file')} of this disposal lies in the lake again")
     return Check("files absent", True, f"none of {_count(removed, 'removed file')} is in the lake")
@@ -134,7 +128,7 @@ def _unswept(connection: Connection) -> set[str]:
 
 
 def _no_orphans(named: Sequence[Any], there: Mapping[str, int], unswept: Collection[str]) -> Check:
-    known = {path for row in named for path in with_sidecars(row.path)}
+    known = {path for row in named for path in with_sidecar(row.path)}
     orphans = sorted(path for path in there.keys() - known if _run_of(path) not in unswept)
     if orphans:
         return Check("no orphans", False, f"{_first(orphans, 'file')} in the lake is named by no register")
@@ -157,11 +151,20 @@ def _survivors(store: Store, named: Sequence[Any], there: Mapping[str, int], qui
 
 
 def _trouble(store: Store, row: Any, there: Mapping[str, int], quick: bool) -> str:
-    if any(row.path + suffix not in there for suffix in ("", *_SIDECARS_OF.get(row.view, ()))):
+    if not there.keys() >= _needed(row):
         return "is missing"
     if there[row.path] != row.bytes or not (quick or _sha256(store, row.path) == row.sha256):
         return "was altered"
     return ""
+
+
+def _needed(row: Any) -> set[str]:
+    """Return the paths of a data file and of what must lie beside it: beside a held copy for which holds it is kept.
+
+    Where a purge was undone half way, a view's own file is held whole, and nothing is beside it.
+    """
+    copied = row.path.startswith(HELD) and row.view.removeprefix(HELD) in PART_BITS
+    return set(with_sidecar(row.path) if copied else [row.path])
 
 
 def _sha256(store: Store, path: str) -> str:

@@ -27,6 +27,7 @@ from callward.runs import CODE_VERSION
 from callward.settings import Settings
 from schemas.codes import DisposalReason
 from schemas.retention_classes import CLASSES
+from schemas.views import INDEX
 
 FORMAT_VERSION: Final = 1
 UNKNOWN: Final = "provider-managed, unknown"
@@ -41,8 +42,11 @@ _WHY: Final = {
     "rewrite": "part of it was past its window",
     "release": "past its window, and no hold keeps it any more",
 }
-# Where only some columns of a view are past their window, the keys of these are the ones that must die.
-_KEYS_OF: Final = {("call_detail", "billing"): "billing-numbers"}
+# Where only some columns are past their window, the keys of these (domain, purpose) are the ones that must die.
+_KEYS_OF: Final = {
+    ("call_detail", "billing"): ("billing-numbers", "numbers"),
+    ("call_detail", INDEX): (INDEX, "numbers"),
+}
 
 
 def body(settings: Settings, certificate_id: str, facts: Facts, known: Known, today: date) -> dict[str, Any]:
@@ -213,12 +217,12 @@ def _due(cls: str, rows: Sequence[Any], known: Known) -> list[date]:
     return [min(e.first for e in expiries) + timedelta(1), last + timedelta(1)]
 
 
-def _preconditions(domain: str | None, rows: Sequence[Any], known: Known) -> list[dict[str, Any]]:
+def _preconditions(of: tuple[str, str] | None, rows: Sequence[Any], known: Known) -> list[dict[str, Any]]:
     """Check what must hold before the death of keys may be called cryptographic erase (NIST SP 800-88 section 2.6).
 
-    `domain`: only keys of this one are about what went; None: all that the rows were under.
+    `of`: only keys of this domain and purpose are about what went; None: all that the rows were under.
     """
-    key_ids = sorted({i for row in rows for i in row.key_ids.split() if _concerns(domain, known.keys.get(i))})
+    key_ids = sorted({i for row in rows for i in row.key_ids.split() if _concerns(of, known.keys.get(i))})
     alive = [i for i in key_ids if i not in known.keys or known.keys[i].blob is not None]
     roots_of = {known.keys[i].root_id for i in key_ids if i in known.keys}
     living = sorted(r for r in roots_of if known.roots.get(r, "destroyed") != "destroyed")
@@ -241,8 +245,8 @@ def _preconditions(domain: str | None, rows: Sequence[Any], known: Known) -> lis
     ]
 
 
-def _concerns(domain: str | None, key: Any) -> bool:
-    return domain is None or (key is not None and key.domain == domain)
+def _concerns(of: tuple[str, str] | None, key: Any) -> bool:
+    return of is None or (key is not None and (key.domain, key.purpose) == of)
 
 
 def _condition(name: str, passed: bool, otherwise: str, detail: str = "") -> dict[str, Any]:

@@ -17,23 +17,28 @@ from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold, visible
 from callward.workspace import Workspace
 from schemas import retention
+from schemas.views import INDEX, PART_BITS
 
 OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
 
 Mask = npt.NDArray[np.bool_]
 
+_INDEXED: Final = {
+    "accounts": ("account",),
+    "numbers": ("calling_token", "called_token"),
+    "trunks": ("trunk_in", "trunk_out"),
+}
 _SERVED: Final = {"accounts": ("account_token",), "trunks": ("trunk_in", "trunk_out")}
 _CALLS: Final = {
     "accounts": ("account",),
     "numbers": ("calling_number", "called_number"),
     "trunks": ("ingress_trunk", "egress_trunk"),
 }
-# The columns that each kind of selector is looked for in. A view that is not here is matched by tenant and dates alone.
-# Held copies outlive their month's token key, and have the numbers themselves.
+# The columns that each kind of selector is looked for in: of the rows of views, those of the row index. What is not
+# here is matched by tenant and dates alone. Held copies outlive index and token key, and have the numbers themselves.
 _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    "billing": {"accounts": ("account",), "numbers": ("calling_token", "called_token")},
+    **dict.fromkeys((INDEX, *PART_BITS), _INDEXED),
     "held-billing": {"accounts": ("account",), "numbers": ("calling_number", "called_number")},
-    "assurance": _SERVED,
     "held-assurance": _SERVED,
     "late": _CALLS,
     "held-late": _CALLS,
@@ -43,7 +48,10 @@ _SELECTORS: Final = ("accounts", "numbers", "trunks")
 
 @dataclass(frozen=True)
 class MonthSecrets:
-    """What a tenant's numbers and accounts become tokens by in one month; None for a key that is no more."""
+    """What a tenant's numbers become tokens by in the row index of a month, and its accounts in held copies.
+
+    None for a key that is no more.
+    """
 
     token: bytes | None = field(default=None, repr=False)
     account: bytes | None = field(default=None, repr=False)
@@ -54,7 +62,7 @@ class MonthSecrets:
 
 def secrets(workspace: Workspace, tenant: str, month: str) -> MonthSecrets:
     """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
-    names = (KeyName("billing-numbers", tenant, month, "token"), KeyName("assurance", tenant, month, "account"))
+    names = (KeyName(INDEX, tenant, month, "token"), KeyName("assurance", tenant, month, "account"))
     existing = workspace.keyring.existing(names)
     return MonthSecrets(*(existing[name].secret if name in existing else None for name in names))
 
@@ -93,7 +101,7 @@ def named(view: str, holds: Sequence[Hold], role: str, today: date) -> list[Hold
 
 
 def columns(view: str, holds: Iterable[Hold]) -> list[str]:
-    """Return the columns that `matching` reads in a view for these holds."""
+    """Return the columns that `matching` reads for these holds, of the row index where rows of a view are asked for."""
     asked = list(holds)
     read = [
         name
@@ -109,6 +117,7 @@ def matching(
 ) -> pa.BooleanArray:
     """Return the rows of a tenant that a hold keeps (bool, shape [rows]), all of `call_date`; None: see that column.
 
+    `rows` are those of the index, of held copies, or sealed records; a view's own columns are not searched.
     A selector that cannot be looked for (a column that is not there, a token key that was destroyed) keeps every row
     of the hold's dates.
     """

@@ -1,8 +1,8 @@
 """What is past its window, what will be, and what is there all the same: from the manifest alone, reading no row.
 
-Until when each data file is kept is said in one place (purges.py), for the purge and for whoever asks. So the
-answer costs the same whether a partition has a thousand rows or a billion. A sealed log has rows of several days and
-counts whole from the day that its first row is due.
+Until when each data file is kept is said in one place (due_files.py), for the purge and for whoever asks; the row index
+follows the views, and no row of it is counted. So the answer costs the same whether a partition has a thousand rows or
+a billion. A sealed log has rows of several days and counts whole from the day that its first row is due.
 """
 
 from collections import defaultdict
@@ -112,7 +112,7 @@ def _held(file: DataFile, governed: Governed) -> ExpiringRows:
 
 def _held_class(file: DataFile, law: Governance, as_of: date) -> str:
     """Of a held billing row first the numbers are past their window, later the row."""
-    if file.view == f"{HELD}assurance":
+    if file.view not in (f"{HELD}billing", f"{HELD}late"):
         return ASSURANCE
     past = law.due(file.tenant, BILLING, call_clock(about(file)), _received(file), as_of)
     return BILLING if file.view == f"{HELD}billing" and past else NUMBERS

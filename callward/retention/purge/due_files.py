@@ -1,7 +1,8 @@
 """What is due: the plan of a purge, made from the manifest, the policies and the holds, without reading a row.
 
 A data file of the views has one call date and one day that its rows came in, so it is due as a whole; a sealed log has
-rows of several days and says their span. Where a hold covers, or single rows of a file are due, the plan says "look",
+rows of several days and says their span. The row index follows the views: what leaves with them leaves it too, and no
+row of it is counted. Where a hold covers, or single rows of a file are due, the plan says "look",
 and callward/retention/purge/due_rows.py counts the rows. Everything else is arithmetic over dates.
 """
 
@@ -16,6 +17,7 @@ from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
+from schemas.views import INDEX, PART_BITS
 
 SUSPENSE: Final = "suspense"
 ARCHIVE: Final = "archive"
@@ -25,19 +27,19 @@ DELETE, REWRITE, RELEASE, KEEP = "delete", "rewrite", "release", "keep"
 
 # A feed of many tenants is archived under the first; what no rule gives to a tenant is suspended under the second.
 NO_ONES: Final = ("_shared", "_unknown")
+_CLASS_OF: Final = {view: BILLING if view == "billing" else ASSURANCE for view in PART_BITS}
 VIEWS: Final = (
-    "billing",
-    "assurance",
+    *PART_BITS,
+    INDEX,
     "suspense",
     "pending",
     "late",
     "archive",
-    f"{HELD}billing",
-    f"{HELD}assurance",
+    *(HELD + view for view in PART_BITS),
     f"{HELD}late",
 )
 _LOG_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS}
-_HELD_CLASS: Final = {f"{HELD}billing": BILLING, f"{HELD}assurance": ASSURANCE, f"{HELD}late": NUMBERS}
+_HELD_CLASS: Final = {HELD + view: cls for view, cls in {**_CLASS_OF, "late": NUMBERS}.items()}
 _LONGEST_BILLED: Final = 32  # days from a call's date to the last local date that its answer can be billed on
 
 
@@ -86,8 +88,9 @@ class Governance:
 class PlanItem:
     """One data file of a plan and what is done with it.
 
-    `rows` are due, of which a hold keeps `held`. `look`: the rows must be looked at to know how many. `accounts`: of
-    these alone the numbers go. `why`: held rows by the ids of holds that everyone may know of, "" for other reasons.
+    `rows` are due, of which a hold keeps `held`; of the row index none is counted. `look`: the rows must be looked at
+    to know how many. `accounts`: of these alone the numbers go. `why`: held rows by the ids of holds that everyone may
+    know of, "" for other reasons.
     """
 
     file: DataFile
@@ -143,18 +146,27 @@ class Expiry(NamedTuple):
 def expiries(file: DataFile, law: Governance) -> list[Expiry]:
     """Return per class that governs a data file the last days that it is kept through, by the windows in force now.
 
-    None for copies under a hold, whose window is past. Raises Problem for a view that this release does not know.
+    None for copies under a hold, whose window is past, and for the row index, which follows the views. Raises Problem
+    for a view that this release does not know.
     """
     check_known(file)
     if file.view == "billing":
         return _of_billing(file, law)
-    if file.view == "assurance":
+    if file.view in PART_BITS:
         return [_one(ASSURANCE, law.last_day(file.tenant, ASSURANCE, call_clock(_day(file)), _received(file)), file)]
     if file.view == "archive":
         return [_one(ARCHIVE, law.last_day(file.tenant, ARCHIVE, _day(file), _day(file)), file)]
     if file.view in _LOG_CLASS:
         return [Expiry(_LOG_CLASS[file.view], *_log_days(file, law), file.rows)]
     return []
+
+
+def is_due(file: DataFile, law: Governance, as_of: date) -> bool:
+    """Return whether a data file, or a log's first row, is past a window, that of its numbers included."""
+    if file.view == INDEX:
+        item = _of_index(file, law, as_of)
+        return item is not None and not item.look
+    return any(as_of > expiry.first for expiry in expiries(file, law))
 
 
 def _of_billing(file: DataFile, law: Governance) -> list[Expiry]:
@@ -219,8 +231,10 @@ def items(files: Iterable[DataFile], law: Governance, blocking: Sequence[Hold], 
 
 
 def _item(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
-    if file.view in ("billing", "assurance"):
+    if file.view in PART_BITS:
         return _of_view(file, law, blocking, as_of)
+    if file.view == INDEX:
+        return _of_index(file, law, as_of)
     if file.view == "archive":
         return _of_archive(file, law, blocking, as_of)
     if file.view in _LOG_CLASS:
@@ -240,16 +254,41 @@ def _of_view(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: d
     """Return a view file's item: rows past their class go whole, numbers past theirs leave; held rows are copied."""
     opened = law.open_for(file.tenant, _day(file), _received(file), as_of)
     covered = bool(holds.covering(blocking, file.tenant, _day(file), _day(file)))
-    if file.view == "assurance":
-        return None if opened.assurance else _looked(PlanItem(file, ASSURANCE, DELETE), covered)
-    if not opened.billing:
-        return _looked(PlanItem(file, BILLING, DELETE), covered)
+    if not still_open(opened, file.view):
+        return _looked(PlanItem(file, _CLASS_OF[file.view], DELETE), covered)
     if not file.numbers:
         return None
     if not opened.numbers:
         return _looked(PlanItem(file, NUMBERS, REWRITE), covered)
     accounts = law.due_accounts(file, as_of)
     return PlanItem(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
+
+
+def still_open(opened: OpenFor, view: str) -> bool:
+    """Return whether a view still keeps its rows."""
+    return opened.billing if view == "billing" else opened.assurance
+
+
+def _of_index(file: DataFile, law: Governance, as_of: date) -> PlanItem | None:
+    """Return an index file's item: it goes with the last view, and before loses what it says of views and numbers.
+
+    Holds keep nothing of it: what they match is copied out of the views with all that these have.
+    """
+    opened = law.open_for(file.tenant, _day(file), _received(file), as_of)
+    if not any(opened):
+        return PlanItem(file, _last_class(law, file.tenant, _day(file), _received(file)), DELETE)
+    accounts = law.due_accounts(file, as_of) if file.numbers else ()
+    if file.numbers and not opened.numbers:
+        return PlanItem(file, NUMBERS, REWRITE)
+    for view, bit in PART_BITS.items():
+        if file.parts & bit and not still_open(opened, view):
+            return PlanItem(file, _CLASS_OF[view], REWRITE, accounts=accounts)
+    return PlanItem(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
+
+
+def _last_class(law: Governance, tenant: str, call_date: date, received: date) -> str:
+    """Return the class of the views that is kept longest: a call's entry in the index goes with it."""
+    return max((BILLING, ASSURANCE), key=lambda cls: law.last_day(tenant, cls, call_clock(call_date), received))
 
 
 def _of_archive(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
@@ -280,7 +319,8 @@ class MonthKey(NamedTuple):
     purpose: str
 
 
-_VIEW_CLASS: Final = {"billing": BILLING, "billing-numbers": NUMBERS, "assurance": ASSURANCE}
+_INDEX_NUMBERS: Final = f"{INDEX}-numbers"  # the index's keys of numbers and tokens: its root is one with that of meta
+_VIEW_CLASS: Final = {**_CLASS_OF, "billing-numbers": NUMBERS, _INDEX_NUMBERS: NUMBERS}
 _SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBERS, "archive": ARCHIVE, "hold": NUMBERS}
 
 
@@ -296,7 +336,9 @@ def keys_to_destroy(
     used = {key_id for file in remaining for key_id in file.key_ids.split()}
     left = {(file.view, file.tenant, file.part[:7]) for file in remaining}
     left |= {
-        ("billing-numbers", file.tenant, file.part[:7]) for file in remaining if file.view == "billing" and file.numbers
+        (f"{file.view}-numbers", file.tenant, file.part[:7])
+        for file in remaining
+        if file.view in ("billing", INDEX) and file.numbers
     }
     classes = ((key, _class_to_destroy(key, used, left, law, as_of, today)) for key in sorted(known, key=_by_name))
     return [(key, cls) for key, cls in classes if cls]
@@ -312,12 +354,13 @@ def _class_to_destroy(
     """Return the class of a key that goes, None for one that stays."""
     if key.month == "all" or key.key_id in used:
         return None
-    view = key.purpose if key.domain == "lineage" else key.domain
-    if view in _VIEW_CLASS:
-        stays = (view, key.tenant, key.month) in left or _month_open(view, key, law, as_of, today)
-        return None if stays else _VIEW_CLASS[view]
+    view = _INDEX_NUMBERS if key.domain == INDEX and key.purpose in ("numbers", "token") else key.domain
+    if view in _VIEW_CLASS or view == INDEX:
+        if (view, key.tenant, key.month) in left or _month_open(view, key, law, as_of, today):
+            return None
+        return _VIEW_CLASS.get(view) or _last_class(law, key.tenant, last_of_month(key.month), today)
     if key.domain == "hold":  # minted for a purge, with a file or, when that purge was abandoned, without
-        return _HELD_CLASS[HELD + key.purpose.partition(".")[0].removeprefix("lin-").removesuffix("-numbers")]
+        return _HELD_CLASS[HELD + key.purpose.partition(".")[0].removeprefix("holds-").removesuffix("-numbers")]
     over = key.month < min(as_of, today).isoformat()[:7]
     if key.domain in _SEALED_CLASS and over:
         return _SEALED_CLASS[key.domain]
@@ -331,7 +374,9 @@ def _class_to_destroy(
 def _month_open(view: str, key: MonthKey, law: Governance, as_of: date, today: date) -> bool:
     """Return whether a call of the month's last date, and so of any, could still be written if it came in now."""
     opened = law.open_for(key.tenant, last_of_month(key.month), today, as_of)
-    return {"billing": opened.billing, "billing-numbers": opened.numbers, "assurance": opened.assurance}[view]
+    if view in ("billing-numbers", _INDEX_NUMBERS):
+        return opened.numbers
+    return any(opened) if view == INDEX else still_open(opened, view)
 
 
 def last_of_month(month: str) -> date:
@@ -344,19 +389,23 @@ def after(files: Iterable[DataFile], plan: Iterable[PlanItem]) -> list[DataFile]
     """Return the data files as they are after a plan, as far as keys and partitions go.
 
     A file that loses all its numbers is no longer under their key; a log or held copy that is written anew is under
-    keys of the day.
+    keys of the day. One of the index whose rows may all go is taken to stay.
     """
     doing = {item.file.file_id: item for item in plan if item.changes}
     remaining = []
     for file in files:
         item = doing.get(file.file_id)
-        if item is None or (item.action == REWRITE and item.accounts):
+        if item is None or (item.action == REWRITE and _keeps_numbers(item)):
             remaining.append(file)
         elif item.action == REWRITE:
-            meta, *others = file.key_ids.split()
-            stays = [meta, others[-1]] if file.view == "billing" else []
-            remaining.append(replace(file, numbers=False, key_ids=" ".join(stays)))
+            stays = file.key_ids.split()[0] if file.view in ("billing", INDEX) else ""
+            remaining.append(replace(file, numbers=False, key_ids=stays))
     return remaining
+
+
+def _keeps_numbers(item: PlanItem) -> bool:
+    """Return whether a file that is written anew still has the number columns that it had."""
+    return bool(item.accounts) or (item.file.view == INDEX and item.retention_class != NUMBERS)
 
 
 # -- derived rows ------------------------------------------------------------------------------------------------------
@@ -401,8 +450,7 @@ class Dates:
     def closed(self, view: str, tenant: str, day: date) -> bool:
         """Return whether no row of a call date is left in a view, and none can come any more."""
         opened = self.law.open_for(tenant, day, self.today, self.as_of)
-        still = opened.billing if view == "billing" else opened.assurance
-        return not still and (view, tenant, day.isoformat()) not in self.remaining
+        return not still_open(opened, view) and (view, tenant, day.isoformat()) not in self.remaining
 
     def held(self, tenant: str, first: date, last: date) -> bool:
         return bool(holds.covering(self.found, tenant, first, last))
@@ -417,7 +465,7 @@ def derived_rows(
     """
     touched = set(noted)
     for item in plan:
-        if item.action == DELETE and item.file.view in ("billing", "assurance"):
+        if item.action == DELETE and item.file.view in PART_BITS:
             touched |= set(_made_of(item.file))
     for table, tenant, day in sorted(touched):
         state = _usage_state(tenant, day, dates) if table == USAGE else _state(table, tenant, day, dates)

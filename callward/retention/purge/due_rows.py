@@ -1,12 +1,13 @@
 """Which rows of a data file are due, and which of these a hold keeps: for the files that dates alone do not judge.
 
-Planning counts with it and the run writes by it, so that a dry run and a run agree. Only the columns that holds match
-by are read; no row is looked at in a loop.
+Planning counts with it and the run writes by it, so that a dry run and a run agree. Holds are matched in the row
+index, and what they match is found by its ids in every view alike; no row is looked at in a loop.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -24,8 +25,9 @@ from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import NUMBERS, call_clock
 from callward.retention.purge.due_files import KEEP, REWRITE, Governance, PlanItem
+from callward.retention.purge.index_rows import Indexed, IndexRows
 from schemas.tables import lake_files, runs
-from schemas.views import ID_COLUMN, NUMBER_COLUMNS
+from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, PART_BITS
 
 Mask = npt.NDArray[np.bool_]
 _SECOND: Final = timedelta(seconds=1)  # when a hold was placed is known to the second
@@ -33,10 +35,14 @@ _SECOND: Final = timedelta(seconds=1)  # when a hold was placed is known to the 
 
 @dataclass
 class Judged:
-    """Rows of one data file, in its order: which are due, and per hold which it keeps of those."""
+    """Rows of one data file, in its order: which are due, and per hold which it keeps of those.
+
+    `blind`: ids of holds that could not be matched there, and so keep all of their dates.
+    """
 
     due: Mask
     by_hold: list[tuple[Hold, Mask]] = field(default_factory=list)
+    blind: frozenset[str] = frozenset()
 
     @property
     def held(self) -> Mask:
@@ -72,10 +78,14 @@ class Judge:
     as_of: date
     today: date
 
-    def judged(self, item: PlanItem, rows: pa.Table | None = None) -> Judged:
+    @cached_property
+    def _index(self) -> IndexRows:
+        return IndexRows(self.files)
+
+    def judged(self, item: PlanItem) -> Judged:
         """Return the rows of an item's data file; opens the file only where a date does not decide.
 
-        `rows`: all of a view's file, for whoever has read it; else only the columns that holds match by are read.
+        Raises Problem where the row index cannot be read, or does not know the rows of a view that holds cover.
         """
         view = item.file.view
         if view in ("suspense", "pending", "late"):
@@ -83,40 +93,37 @@ class Judge:
         if view == f"{HELD}late":
             return self.of_held(item.file, self.files.read_log(item.file))
         if view.startswith(HELD):
-            return self.of_held(item.file, self.files.lineage(item.file))
-        return self._of_view(item, rows)
+            return self.of_held(item.file, self.files.held_for(item.file))
+        return Judged(self._of_accounts(item)) if view == INDEX else self._of_view(item)
+
+    def file_no(self, file: DataFile) -> pa.Array:
+        """Return the input file that each row of a view's data file came in, as the index has it."""
+        return self._index.of(file, self._covering(file)).file_no()
 
     # -- the views ------------------------------------------------------------------------------------------------
 
-    def _of_view(self, item: PlanItem, rows: pa.Table | None) -> Judged:
+    def _of_view(self, item: PlanItem) -> Judged:
         file = item.file
         covering = self._covering(file)
-        due = self._of_accounts(item, rows) if item.accounts else np.ones(file.rows, np.bool_)
+        due = self._of_accounts(item) if item.accounts else np.ones(file.rows, np.bool_)
         if not covering:
             return Judged(due)
-        wanted = due & ~self._already_held(file, rows)
-        return Judged(due, [(hold, mask & wanted) for hold, mask in self._matched(file, covering, rows)])
+        wanted, indexed = due & ~self._already_held(file), self._index.of(file, covering)
+        kept = [(hold, mask & wanted) for hold, mask in self._matched(file, covering, indexed)]
+        return Judged(due, kept, frozenset(hold.hold_id for hold in covering if indexed.is_blind(hold)))
 
     def _covering(self, file: DataFile) -> list[Hold]:
         day = date.fromisoformat(file.part)
         return holds.covering(self.found, file.tenant, day, day)
 
-    def _matched(
-        self, file: DataFile, covering: Sequence[Hold], rows: pa.Table | None = None
-    ) -> Iterator[tuple[Hold, Mask]]:
-        """Yield per hold the rows that it keeps. Columns that the file does not have any more match everything."""
-        removed = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
-        columns = [name for name in holds.columns(file.view, covering) if name not in removed]
-        if rows is None:
-            rows = self.files.rows(file, columns) if columns else _nothing(file.rows)
-        secrets = holds.secrets(self.files.workspace, file.tenant, file.part[:7])
-        day, removed_at = date.fromisoformat(file.part), self._numbers_removed_at(file)
+    def _matched(self, file: DataFile, covering: Sequence[Hold], indexed: Indexed) -> Iterator[tuple[Hold, Mask]]:
+        """Yield per hold the rows that it keeps. What the index has no more to be matched by matches everything."""
+        removed_at, secrets = self._numbers_removed_at(file), self._secrets(file)
         for hold in covering:
             asked: Hold | None = hold
             if hold.numbers and removed_at and hold.placed_at and hold.placed_at + _SECOND <= removed_at:
                 asked = _without_numbers(hold)
-            matched = asked and holds.matching(file.view, rows, file.tenant, day, [asked], secrets)
-            yield hold, np.zeros(file.rows, np.bool_) if matched is None else _mask(matched)
+            yield hold, indexed.matched(asked, secrets) if asked else np.zeros(file.rows, np.bool_)
 
     def _numbers_removed_at(self, file: DataFile) -> datetime | None:
         """Return when a purge took the numbers out of a file; None for any other file.
@@ -124,7 +131,7 @@ class Judge:
         That purge made held copies of all rows that the holds of its time match by number, so these need no more of
         it. A hold that came later, or a file that never had numbers, cannot be matched by number: all is kept.
         """
-        if file.view != "billing" or file.numbers:
+        if not NUMBER_COLUMNS[file.view] or file.numbers:
             return None
         f = lake_files.c
         query = select(f.committed_at).join(runs, runs.c.run_id == f.run_id)
@@ -132,45 +139,50 @@ class Judge:
         with database.reading(self.files.workspace.settings) as connection:
             return connection.execute(query).scalar()
 
-    def _of_accounts(self, item: PlanItem, rows: pa.Table | None) -> Mask:
+    def _of_accounts(self, item: PlanItem) -> Mask:
         """Return the rows of the accounts whose own window is past, that still have a number."""
-        if rows is None:
-            rows = self.files.rows(item.file, ["account", "calling_token", "called_token"])
+        rows = self.files.columns(item.file, ["account", "calling_token", "called_token"])
         of_accounts = pc.is_in(rows["account"], pa.array(item.accounts, pa.string()))
         with_number = pc.or_(rows["calling_token"].is_valid(), rows["called_token"].is_valid())
         return _mask(pc.and_(of_accounts, with_number))
 
-    def _already_held(self, file: DataFile, rows: pa.Table | None) -> Mask:
+    def _already_held(self, file: DataFile) -> Mask:
         """Return the rows that an earlier purge made held copies of: as numbers went, or before they came again."""
         copies = self.files.committed(HELD + file.view, file.tenant, [file.part])
         if not copies:
             return np.zeros(file.rows, np.bool_)
         column = ID_COLUMN[file.view]
         held = np.concatenate([tokens.as_u64(self.files.rows(copy, [column])[column]) for copy in copies])
-        ids = flat((self.files.rows(file, [column]) if rows is None else rows)[column])
-        return _mask(pc.is_in(ids, tokens.from_u64(held)))
+        return _mask(pc.is_in(tokens.from_u64(self.files.ids(file)), tokens.from_u64(held)))
 
     # -- held copies ------------------------------------------------------------------------------------------------
 
-    def of_held(self, file: DataFile, rows: pa.Table) -> Judged:
+    def of_held(self, file: DataFile, kept_for: pa.Table | None) -> Judged:
         """Judge held rows (with HELD_FIELDS): each stays for the holds it was kept for, and for any that came later.
 
-        A file without HELD_FIELDS was held whole, as its purge came to an end half way.
+        None: the file was held whole, as its purge came to an end half way.
         """
         due, covering = np.ones(file.rows, np.bool_), self._covering(file)
-        if not set(rows.column_names) >= {"holds", "asked"}:
+        if kept_for is None:
             return Judged(due, [(hold, due) for hold in covering])
-        asked = set(" ".join(pc.unique(rows["asked"]).to_pylist()).split())
+        asked = set(" ".join(pc.unique(kept_for["asked"]).to_pylist()).split())
         later = [hold for hold in covering if hold.hold_id not in asked]
-        kept = [(hold, _names(rows["holds"], hold.hold_id)) for hold in covering if hold.hold_id in asked]
-        return Judged(due, kept + (list(self._held_matched(file, rows, later)) if later else []))
+        kept = [(hold, _names(kept_for["holds"], hold.hold_id)) for hold in covering if hold.hold_id in asked]
+        return Judged(due, kept + (list(self._held_matched(file, kept_for, later)) if later else []))
 
-    def _held_matched(self, file: DataFile, rows: pa.Table, later: Sequence[Hold]) -> Iterator[tuple[Hold, Mask]]:
+    def _held_matched(self, file: DataFile, kept_for: pa.Table, later: Sequence[Hold]) -> Iterator[tuple[Hold, Mask]]:
+        """Yield per hold the rows of a held copy that it matches, by the columns of the copy itself."""
+        rows, day, secrets = kept_for, None, holds.MonthSecrets()
         if file.view != f"{HELD}late":
-            yield from self._matched(file, later)
-            return
+            gone = () if file.numbers else NUMBER_COLUMNS[file.view.removeprefix(HELD)]
+            columns = [name for name in holds.columns(file.view, later) if name not in gone]
+            rows = self.files.rows(file, columns) if columns else _nothing(file.rows)
+            day, secrets = date.fromisoformat(file.part), self._secrets(file)
         for hold in later:
-            yield hold, _mask(holds.matching(file.view, rows, file.tenant, None, [hold], holds.MonthSecrets()))
+            yield hold, _mask(holds.matching(file.view, rows, file.tenant, day, [hold], secrets))
+
+    def _secrets(self, file: DataFile) -> holds.MonthSecrets:
+        return holds.secrets(self.files.workspace, file.tenant, file.part[:7])
 
     # -- sealed logs ------------------------------------------------------------------------------------------------
 
@@ -211,8 +223,10 @@ def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
     due, held = int(judged.due.sum()), int(judged.held.sum())
     if not due:
         return None
+    if item.file.view == INDEX:
+        return replace(item, look=False)
     counted = replace(item, rows=due, held=held, look=False, why=_why(item, judged, judge.today))
-    if item.file.view in ("billing", "assurance", "late"):  # held rows are copied, then the file goes on as any
+    if item.file.view in (*PART_BITS, "late"):  # held rows are copied, then the file goes on as any
         return counted
     going = int(judged.going.sum())
     if not going:
@@ -223,7 +237,8 @@ def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
 def _why(item: PlanItem, judged: Judged, today: date) -> dict[str, int]:
     """Count held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
     may_be_named = holds.named(item.file.view, [hold for hold, _ in judged.by_hold], holds.COMPLIANCE, today)
-    named = [(hold, mask) for hold, mask in judged.by_hold if hold in may_be_named]
+    by_hold = [(hold, mask) for hold, mask in judged.by_hold if hold.hold_id not in judged.blind]
+    named = [(hold, mask) for hold, mask in by_hold if hold in may_be_named]
     left, kept = judged.held.copy(), {}
     for hold, mask in named:
         kept[hold.hold_id] = int((left & mask).sum())

@@ -35,7 +35,7 @@ from callward.retention.purge.due_files import (
     PlanItem,
     after,
     derived_rows,
-    expiries,
+    is_due,
     items,
     keys_to_destroy,
 )
@@ -44,6 +44,7 @@ from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store, Stored
 from schemas.retention import frozen_derived, requests
 from schemas.tables import keys, lake_files, partitions
+from schemas.views import INDEX
 
 
 @dataclass(frozen=True)
@@ -195,19 +196,16 @@ def make(
     if only is not None:
         seen = _of_tenant(seen, only)
     judge = Judge(files, seen.law, blocking, as_of, today)
-    planned = [
-        counted
-        for item in items(seen.files, seen.law, blocking, as_of)
-        if (counted := looked(item, judge) if item.look else item) is not None
-    ]
-    check_files(settings, [item.file for item in planned])
+    due = list(items(seen.files, seen.law, blocking, as_of))
+    check_files(settings, _needed(seen.files, due))
+    planned = [item for one in due if (item := looked(one, judge) if one.look else one) is not None]
     return _plan(settings, planned, seen, blocking, as_of, today), seen, blocking
 
 
 def _plan(
     settings: Settings, planned: Sequence[PlanItem], seen: Seen, blocking: Sequence[Hold], as_of: date, today: date
 ) -> Plan:
-    stale = [file for file in seen.replaced if _is_due(file, seen.law, as_of)]
+    stale = [file for file in seen.replaced if is_due(file, seen.law, as_of)]  # their readers are not waited for
     stale_ids = {file.file_id for file in stale}
     remaining = after(seen.files, planned)
     readable = remaining + [file for file in seen.replaced if file.file_id not in stale_ids]
@@ -234,21 +232,25 @@ def _never_used(key: MonthKey, under: set[str]) -> bool:
     return key.domain == "hold" and key.key_id not in under
 
 
-def _is_due(file: DataFile, law: Governance, as_of: date) -> bool:
-    """Return whether a file already replaced holds anything past its window: its readers are not waited for."""
-    return any(as_of > expiry.first for expiry in expiries(file, law))
+def _needed(files: Iterable[DataFile], due: Sequence[PlanItem]) -> list[DataFile]:
+    """Return the data files of a plan, and what the row index has of the dates of those."""
+    dates = {(item.file.tenant, item.file.part) for item in due}
+    of_plan = {item.file.file_id for item in due}
+    beside = [f for f in files if f.view == INDEX and (f.tenant, f.part) in dates and f.file_id not in of_plan]
+    return [item.file for item in due] + beside
 
 
 def check_files(settings: Settings, files: Iterable[DataFile]) -> None:
     """Raise Problem unless each lies in the lake as it was written: what is lost or altered is for a person."""
     store = Store.of(settings)
     for file in files:
+        name = f"{'row index' if file.view == INDEX else 'data'} file {file.file_id}, which is due,"
         try:
             size = store.size(file.path)
         except FileNotFoundError:
-            raise Problem(f"data file {file.file_id}, which is due, is not in the lake; nothing was purged") from None
+            raise Problem(f"{name} is not in the lake; nothing was purged") from None
         if size != file.bytes:
-            raise Problem(f"data file {file.file_id}, which is due, was altered or cut short; nothing was purged")
+            raise Problem(f"{name} was altered or cut short; nothing was purged")
 
 
 # -- the snapshot ------------------------------------------------------------------------------------------------------
@@ -343,13 +345,17 @@ class PolicyEffect:
 
 def effect(now: Plan, then: Plan) -> list[PolicyEffect]:
     """Return what would newly go under other policies, and what would stay, by tenant and class."""
-    before, behind = ({(i.retention_class, i.file.file_id): i for i in plan.items} for plan in (now, then))
+    before, behind = (_counted_items(plan) for plan in (now, then))
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for key, item in (before | behind).items():
         old, new = (_going(plan.get(key)) for plan in (before, behind))
         counts = sums[item.file.tenant, item.retention_class]
         counts.update(goes=new, newly_goes=max(0, new - old), stays=max(0, old - new))
     return [PolicyEffect(tenant, cls, **counts) for (tenant, cls), counts in sorted(sums.items())]
+
+
+def _counted_items(plan: Plan) -> dict[tuple[str, str], PlanItem]:
+    return {(i.retention_class, i.file.file_id): i for i in plan.items if i.file.view != INDEX}
 
 
 def _going(item: PlanItem | None) -> int:

@@ -23,9 +23,11 @@ from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.keys import tokens
+from callward.lake import row_index
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict
+from callward.lake.row_index import Located
 from callward.redaction import mask
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -33,7 +35,7 @@ from callward.retention.policy.register import Policies
 from callward.retention.requests import hotlines, restrictions
 from callward.retention.requests import register as request_register
 from callward.retention.requests.register import SERVICE, TOLD, WAITING, Refusal, Request, Selector
-from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.retention.requests.search import Found, Hit, search, token_secret
 from callward.settings import Settings
 from callward.storage.durable import create
 from pipelines import terminal
@@ -44,14 +46,13 @@ from pipelines.vacuum import remove_orphans
 from schemas.cdr import DIRECTIONS
 from schemas.retention_classes import CLASSES
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS
+from schemas.views import BILLING_NUMBERS, PART_BITS, STORED
 from transforms.fulfil_request import FulfilRequest
 from transforms.spread import Spread
 
 LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same partitions anew
 FORMAT_VERSION: Final = 1
 _CONFLICTS: Final = "other runs commit faster than the rows can be written anew; nothing was changed: answer it later"
-_VIEWS: Final = ("billing", "assurance")
 # What an answer shows of a call. Ids, tokens, trunks and carriers are the network's; the account only to whose it is.
 _SHOWN: Final = ("start", "answer", "end", "talk_ms", "direction", "calling_number", "called_number", "destination")
 _CHARGED: Final = ("account", "billable_s", "rate", "charge", "currency")
@@ -217,7 +218,7 @@ class Calls:
 def _dates(settings: Settings, request: Request) -> list[str]:
     """Dates (ISO) that a request is about and that have data."""
     f = lake_files.c
-    query = select(f.part).where(f.tenant == request.tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None)).distinct()
+    query = select(f.part).where(f.tenant == request.tenant, f.view.in_(STORED), f.superseded_at.is_(None)).distinct()
     first = request.since if request.kind in TOLD else _day(request.wants.get("from"))
     last = _day(request.wants.get("to"))
     with database.reading(settings) as connection:
@@ -235,57 +236,49 @@ def _files(settings: Settings, request: Request, run_id: str = "request") -> Dat
 
 
 def calls(settings: Settings, request: Request) -> Calls:
-    """Return a person's records, less what no answer shows; dates that hold none cost their token columns alone."""
+    """Return a person's records, less what no answer shows; dates that hold none cost a column or two of the index."""
     files, unseen = _files(settings, request), pa.array(hotlines.numbers(hotlines.lists(settings)), pa.string())
     shown: list[pa.Table] = []
-    days: dict[str, list[tuple[str, int]]] = {view: [] for view in _VIEWS}
+    days: dict[str, list[tuple[str, int]]] = {view: [] for view in PART_BITS}
     for day in _dates(settings, request):
-        month = secrets(files.workspace, request.tenant, day[:7])
-        whose = search(files, request.tenant, day, request.selector, month, request.recorded_at)
-        left_out = _to_hotlines(files, whose, unseen)
-        for hit, without in zip(whose.billing, left_out, strict=True):
-            seen = hit.rows & ~without
-            days["billing"].append((day, int(seen.sum())))
-            shown.append(_shown(settings, files, request, hit, seen))
-        days["assurance"].append((day, _assured(files, whose, left_out, month)))
-    return Calls(_joined(shown), {view: _span(found) for view, found in days.items()})
+        found = search(files, request.tenant, day, request.selector, request.recorded_at)
+        found = _without_hotlines(files, request.tenant, day, found, unseen)
+        for view in PART_BITS:
+            located = list(row_index.in_view(files, view, request.tenant, day, found.record_ids))
+            days[view].append((day, sum(len(part.position) for part in located)))
+            if view == "billing":
+                shown += [_shown(settings, files, request, found, part) for part in located]
+    return Calls(_joined(shown), {view: _span(counted) for view, counted in days.items()})
 
 
-def _span(found: Sequence[tuple[str, int]]) -> tuple[int, date | None, date | None]:
-    days = [date.fromisoformat(day) for day, rows in found if rows]
-    return sum(rows for _, rows in found), min(days, default=None), max(days, default=None)
+def _span(counted: Sequence[tuple[str, int]]) -> tuple[int, date | None, date | None]:
+    days = [date.fromisoformat(day) for day, rows in counted if rows]
+    return sum(rows for _, rows in counted), min(days, default=None), max(days, default=None)
 
 
-def _to_hotlines(files: DataFiles, whose: Found, unseen: pa.Array) -> list[np.ndarray]:
-    """Return the rows of each billing file that call hotlines: no answer shows or counts them (47 CFR 64.6408)."""
-    return [
-        np.asarray(pc.is_in(flat(files.rows(hit.file, ["called_number"])["called_number"]), unseen))
-        if hit.file.numbers
-        else np.zeros(hit.file.rows, np.bool_)
-        for hit in whose.billing
-    ]
-
-
-def _assured(files: DataFiles, whose: Found, left_out: Sequence[np.ndarray], month: Secrets) -> int:
-    """Count a person's rows of the service-assurance view, without those of calls that are left out."""
-    found = sum(int(hit.rows.sum()) for hit in whose.assurance)
-    hits = [Hit(hit.file, hit.rows & out, hit.rows & out) for hit, out in zip(whose.billing, left_out, strict=True)]
-    records = record_ids(files, [hit for hit in hits if hit.rows.any()], month.billing_id)
-    if not len(records) or month.assurance_id is None:
+def _without_hotlines(files: DataFiles, tenant: str, day: str, found: Found, unseen: pa.Array) -> Found:
+    """Return the records that do not call hotlines: no answer shows or counts those that do (47 CFR 64.6408)."""
+    secret = token_secret(files.workspace, tenant, day[:7])
+    if secret is None:
         return found
-    ids = tokens.permute(records, month.assurance_id)
-    mine = (pc.is_in(tokens.from_u64(files.ids(hit.file)[hit.rows]), ids) for hit in whose.assurance)
-    return found - sum(int(pc.sum(one).as_py() or 0) for one in mine)
+    named = tokens.number_token(unseen, secret)
+    return Found([_without(hit, named) for hit in found.hits])
 
 
-def _shown(settings: Settings, files: DataFiles, request: Request, hit: Hit, seen: np.ndarray) -> pa.Table:
-    """Return rows of a data file as their person may see them."""
-    columns = [name for name in _READ if hit.file.numbers or name not in BILLING_NUMBERS]
-    at = pa.array(np.flatnonzero(seen))
-    rows = files.rows(hit.file, columns).take(at)
+def _without(hit: Hit, called: pa.Array) -> Hit:
+    if "called_token" not in hit.rows.column_names:
+        return hit
+    return hit.only(~np.asarray(pc.is_in(flat(hit.rows["called_token"]), called)))
+
+
+def _shown(settings: Settings, files: DataFiles, request: Request, found: Found, located: Located) -> pa.Table:
+    """Return rows of a billing data file as their person may see them."""
+    columns = [name for name in _READ if located.file.numbers or name not in BILLING_NUMBERS]
+    rows = files.rows(located.file, columns).take(pa.array(located.position))
     for name in set(_READ) - set(columns):
         rows = rows.append_column(name, pa.nulls(rows.num_rows, pa.string()))
-    is_called = hit.called[seen] & ~hit.calling[seen]
+    calling, called = found.calling[located.asked], found.called[located.asked]
+    is_called = called & ~calling
     by_number = request.selector.kind == "number"
     if not by_number:
         is_called = _answers(rows)
@@ -293,7 +286,7 @@ def _shown(settings: Settings, files: DataFiles, request: Request, hit: Hit, see
     if settings.tenants[request.tenant].requests.other_numbers == "hidden":
         rows = _without_others(rows, is_called)
     if by_number:
-        rows = _without_charges(rows, hit.calling[seen], hit.called[seen])
+        rows = _without_charges(rows, calling, called)
     return rows.select(list(COLUMNS))
 
 

@@ -1,8 +1,9 @@
 """Alter: a person's rows of one date written anew, as a request asks: erased, or corrected.
 
 What a legal hold matches stays as it is, and so do numbers while the law requires them. Where the law requires amounts
-alone, a billing row stays without the person's side of it. Everything else leaves both views, and its record ids are
-noted, so that the same records do not come in again. Derived tables follow by differences, in the same commit.
+alone, a billing row stays without the person's side of it. Everything else leaves the views, and its record ids are
+noted, so that the same records do not come in again. The row index, which says what is the person's, and the derived
+tables, by differences, follow in the same commit.
 """
 
 from collections import Counter
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -26,19 +27,21 @@ from callward.disposal import erasure as erasure_disposal
 from callward.disposal.erasure import RequestChanges
 from callward.disposal.record import Item
 from callward.keys import tokens
-from callward.lake import ledger
-from callward.lake.data_files import DataFiles
-from callward.lake.ledger import Changes, CommitConflict, DataFile
+from callward.lake import ledger, row_index
+from callward.lake.data_files import DataFiles, inputs_of
+from callward.lake.ledger import Changes, CommitConflict
+from callward.lake.row_index import Located, Positions
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies, call_clock
 from callward.retention.policy.rules import floor_of
 from callward.retention.requests.register import Request, find
-from callward.retention.requests.search import Found, Hit, Secrets, record_ids, search, secrets
+from callward.retention.requests.search import Found, account_tokens, search
 from callward.workspace import WorkspaceRef, open_workspace
+from schemas.codes import Bucket
 from schemas.retention import suppressions
-from schemas.views import BILLING_NUMBERS
+from schemas.views import INDEX, PART_BITS, STORED, VIEWS
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
 from transforms.safe_errors import SafeDoFn
@@ -78,29 +81,50 @@ class TenantRules:
 
 @dataclass(frozen=True)
 class Work:
-    """One date of a request at work."""
+    """One date of a request at work; masks are over the person's records of it (shape [records])."""
 
     files: DataFiles
     request: Request
     law: TenantRules
     day: date
-    month: Secrets
+    found: Found
 
     @property
     def tenant(self) -> str:
         return self.request.tenant
 
-    def held(self, hit: Hit) -> Mask:
-        """Return which of a data file's rows a hold keeps."""
+    @property
+    def by_account(self) -> bool:
+        return self.request.selector.kind == "account"
+
+    @property
+    def theirs(self) -> Mask:
+        """Return which records name the person: not those that an earlier go took the person out of."""
+        return self.found.calling | self.found.called
+
+    def free(self) -> Mask:
+        """Return which records no hold keeps."""
         asked = holds.covering(self.law.found, self.tenant, self.day, self.day)
-        if not asked:
-            return np.zeros(hit.file.rows, np.bool_)
-        view, names = hit.file.view, holds.columns(hit.file.view, asked)
-        rows = self.files.rows(hit.file, [name for name in names if hit.file.numbers or name not in BILLING_NUMBERS])
-        if not names:
-            rows = self.files.rows(hit.file, ["start"])
         opened = holds.secrets(self.files.workspace, self.tenant, self.day.isoformat()[:7])
-        return np.asarray(holds.matching(view, rows, self.tenant, self.day, asked, opened), np.bool_)
+        held = [holds.matching(INDEX, hit.rows, self.tenant, self.day, asked, opened) for hit in self.found.hits]
+        return ~np.concatenate([np.zeros(0, np.bool_), *held])
+
+    def located(self, view: str) -> Iterator[Located]:
+        """Yield where rows of the records lie in a view's data files."""
+        return row_index.in_view(self.files, view, self.tenant, self.day.isoformat(), self.found.record_ids)
+
+
+# Rows of a data file, and which record each is of, → the rows as they are to be.
+Rewriting: TypeAlias = Callable[[pa.Table, Positions], pa.Table]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to become of the person's records in one view: which go, which change and how (masks over records)."""
+
+    removed: Mask
+    changed: Mask
+    change: Rewriting
 
 
 def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_date: str, known: pa.Array) -> Fulfilled:
@@ -111,12 +135,10 @@ def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_da
     fulfilled = Fulfilled(law.fingerprint)
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, request.tenant, [call_date])
-    month = secrets(files.workspace, request.tenant, call_date[:7])
-    work = Work(files, request, law, date.fromisoformat(call_date), month)
-    whose = search(files, request.tenant, call_date, request.selector, month, request.recorded_at, known)
-    if whose.billing or whose.assurance:
+    found = search(files, request.tenant, call_date, request.selector, request.recorded_at, known)
+    if len(found.record_ids):
         change = _correct if request.kind == "correct" else _erase
-        change(work, whose, fulfilled)
+        change(Work(files, request, law, date.fromisoformat(call_date), found), fulfilled)
     if fulfilled.outcome.superseded:
         fulfilled.outcome.read = read
     return fulfilled
@@ -125,55 +147,63 @@ def fulfil_request(files: DataFiles, request: Request, law: TenantRules, call_da
 # -- erase -------------------------------------------------------------------------------------------------------------
 
 
-def _erase(work: Work, whose: Found, fulfilled: Fulfilled) -> None:
+def _erase(work: Work, fulfilled: Fulfilled) -> None:
     day, requires = work.day, work.law.requires
-    numbers_stay, amounts_stay = requires("call_detail", day), requires("billing_transaction", day)
+    amounts_stay = requires("billing_transaction", day)
     row_stays = amounts_stay or requires("assurance_metrics", day)
-    paid = _ids_of_payer(work, whose)
-    for hit in whose.billing:
-        free = hit.rows & ~work.held(hit) & (not numbers_stay)
-        removed = free & (not amounts_stay)
-        _rewrite(work, hit, removed, free & ~removed, partial(_blanked, work, hit), fulfilled)
-    for hit in whose.assurance:
-        free = hit.rows & ~work.held(hit) & (not numbers_stay)
-        removed = free & (not row_stays)
-        blank = free & ~removed & _payer(work, hit, paid)
-        _rewrite(
-            work, hit, removed, blank, lambda rows, at: _null(rows, ["account_token"]), fulfilled, spared=free & ~blank
-        )
+    free = work.free() & (not requires("call_detail", day))
+    parts, left = np.zeros(len(free), np.int16), free & False
+    for view, bit in PART_BITS.items():
+        billing = view == "billing"
+        removed = free & (not (amounts_stay if billing else row_stays))
+        changed = free & ~removed & (work.theirs if billing else _bears_account(work, view))
+        wanted = Wanted(removed, changed, partial(_blanked, work) if billing else _without_account)
+        present = _rewrite(work, view, free, wanted, fulfilled)
+        parts[present & ~removed] += bit
+        left |= present & (removed | changed)
+    gone = free & (parts == 0)
+    blank = free & ~gone & (work.theirs | left)
+    fulfilled.counts[f"{INDEX} blanked"] += int((blank & ~left).sum())
+    _rewrite_index(work, Wanted(gone, blank, partial(_blanked_in_index, work, parts)), fulfilled)
 
 
-def _ids_of_payer(work: Work, whose: Found) -> pa.Array | None:
-    """Record ids of the calls that the person paid for; None for all: the request is about an account."""
-    if work.request.selector.kind == "account":
-        return None
-    paid = [hit for hit in (_of_payer(work, hit) for hit in whose.billing) if hit.rows.any()]
-    return record_ids(work.files, paid, work.month.billing_id)
+def _bears_account(work: Work, view: str) -> Mask:
+    """Return which records have a row in a view that bears the person's own account."""
+    bears = np.zeros(len(work.found.record_ids), np.bool_)
+    if "account_token" in VIEWS[view].names:
+        for file, position, asked in work.located(view):
+            token = work.files.rows(file, ["account_token"])["account_token"].take(pa.array(position))
+            bears[asked] = np.asarray(pc.is_valid(flat(token)))
+    return bears & (work.theirs if work.by_account else _pays(work))
 
 
-def _of_payer(work: Work, hit: Hit) -> Hit:
-    side = work.files.rows(hit.file, ["charged_side"])["charged_side"]
-    calling, called = (np.asarray(has_value(side, name)) for name in _SIDES)
-    return Hit(hit.file, hit.calling & calling, hit.called & called)
+def _pays(work: Work) -> Mask:
+    """Return which records the person pays for, who is known by a number; what was not billed is the caller's."""
+    by_called = np.zeros(len(work.found.record_ids), np.bool_)
+    for file, position, asked in work.located("billing"):
+        side = work.files.rows(file, ["charged_side"])["charged_side"].take(pa.array(position))
+        by_called[asked] = np.asarray(has_value(side, "called"))
+    return np.where(by_called, work.found.called, work.found.calling)
 
 
-def _payer(work: Work, hit: Hit, paid: pa.Array | None) -> Mask:
-    """Return which rows of the assurance view bear the person's own account."""
-    bears = np.asarray(pc.is_valid(flat(work.files.rows(hit.file, ["account_token"])["account_token"])), np.bool_)
-    if paid is None or work.month.assurance_id is None:
-        return bears & (paid is None)
-    ids = tokens.permute(paid, work.month.assurance_id)
-    return bears & np.asarray(pc.is_in(tokens.from_u64(work.files.ids(hit.file)), ids), np.bool_)
-
-
-def _blanked(work: Work, hit: Hit, rows: pa.Table, at: np.ndarray) -> pa.Table:
-    """Billing rows without the person's side: its number and token; for an account its name and all numbers."""
-    if work.request.selector.kind == "account":
-        account = pa.repeat(ERASED_ACCOUNT, rows.num_rows).cast(rows.schema.field("account").type)
-        return set_column(_null(rows, BILLING_NUMBERS), "account", account)
-    for mask, names in ((hit.calling, _SIDES["calling"]), (hit.called, _SIDES["called"])):
-        rows = _null(rows, names, pa.array(mask[at]))
+def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
+    """Rows without the person's side: its number and token; for an account its name and all numbers."""
+    if work.by_account:
+        names = [name for side in _SIDES.values() for name in side]
+        return _with(_null(rows, names), {"account": ERASED_ACCOUNT})
+    for side, mask in (("calling", work.found.calling), ("called", work.found.called)):
+        rows = _null(rows, _SIDES[side], pa.array(mask[of]))
     return rows
+
+
+def _blanked_in_index(work: Work, parts: np.ndarray, rows: pa.Table, of: Positions) -> pa.Table:
+    """Rows of the index without the person's side, and with the views (sum of PART_BITS) that still hold them."""
+    held = pc.if_else(has_value(rows["state"], Bucket.ACCEPTED), pa.array(parts[of]), flat(rows["parts"]))
+    return _blanked(work, set_column(rows, "parts", held), of)
+
+
+def _without_account(rows: pa.Table, of: Positions) -> pa.Table:
+    return _null(rows, ["account_token"])
 
 
 def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -> pa.Table:
@@ -189,17 +219,31 @@ def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -
 # -- correct -----------------------------------------------------------------------------------------------------------
 
 
-def _correct(work: Work, whose: Found, fulfilled: Fulfilled) -> None:
-    wanted = {name: work.request.wants[name] for name in ("account", "direction") if work.request.wants.get(name)}
-    for hit in whose.billing:
-        free = hit.rows & ~work.held(hit)
-        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, wanted), fulfilled)
-    if "account" not in wanted or work.month.account is None:
-        return
-    token = tokens.mac([pa.array([wanted["account"]])], work.month.account)[0]
-    for hit in whose.assurance:
-        free = hit.rows & ~work.held(hit)
-        _rewrite(work, hit, free & False, free, lambda rows, at: _with(rows, {"account_token": token}), fulfilled)
+def _correct(work: Work, fulfilled: Fulfilled) -> None:
+    free = work.free()
+    for view in STORED:
+        values = _values(work, view)
+        if not values:
+            continue
+        wanted = Wanted(free & False, free, partial(_set, values))
+        if view == INDEX:
+            _rewrite_index(work, wanted, fulfilled)
+        else:
+            _rewrite(work, view, free, wanted, fulfilled)
+
+
+def _set(values: dict[str, Any], rows: pa.Table, of: Positions) -> pa.Table:
+    return _with(rows, values)
+
+
+def _values(work: Work, view: str) -> dict[str, Any]:
+    """Return what a correction sets in columns of a view, or of the index."""
+    wants, names = work.request.wants, STORED[view].names
+    values = {name: wants[name] for name in ("account", "direction") if wants.get(name) and name in names}
+    if wants.get("account") and "account_token" in names:
+        token = account_tokens(work.files.workspace, work.tenant, work.day.isoformat()[:7], wants["account"])
+        values |= {"account_token": token[0]} if len(token) else {}
+    return values
 
 
 def _with(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
@@ -213,39 +257,76 @@ def _with(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _rewrite(
-    work: Work,
-    hit: Hit,
-    removed: Mask,
-    changed: Mask,
-    change: Callable[[pa.Table, np.ndarray], pa.Table],
-    fulfilled: Fulfilled,
-    spared: Mask | None = None,
-) -> None:
-    """Write a data file without the rows `removed` and with `changed` ones in their new form; note all that follows.
+def _rewrite(work: Work, view: str, free: Mask, wanted: Wanted, fulfilled: Fulfilled) -> Mask:
+    """Write a view's data files as is wanted and note all that follows; return which records have a row in the view.
 
-    `spared`: rows that the request takes nothing from, though nothing keeps them from it.
+    `free`: records that nothing keeps from the request; it may take nothing from some of them.
     """
-    view, left = hit.file.view, removed | changed
-    kept = hit.rows & ~left & (True if spared is None else ~spared)
-    fulfilled.counts[f"{view} kept"] += int(kept.sum())
-    if not left.any():
-        return
+    present = np.zeros(len(free), np.bool_)
+    for located in work.located(view):
+        present[located.asked] = True
+        _rewrite_rows(work, located, wanted, fulfilled)
     verb = "corrected" if work.request.kind == "correct" else "blanked"
-    fulfilled.counts[f"{view} removed"] += int(removed.sum())
-    fulfilled.counts[f"{view} {verb}"] += int(changed.sum())
-    rows, lineage, at = work.files.rows(hit.file), work.files.lineage(hit.file), np.flatnonzero(changed)
-    made = change(rows.take(pa.array(at)), at)
-    anew = Rewrite(hit.file, np.flatnonzero(removed), at, made, lineage.take(pa.array(at)))
+    for what, mask in (("kept", ~free), ("removed", wanted.removed), (verb, wanted.changed)):
+        fulfilled.counts[f"{view} {what}"] += int((present & mask).sum())
+    return present
+
+
+def _rewrite_rows(work: Work, located: Located, wanted: Wanted, fulfilled: Fulfilled) -> None:
+    """Write a view's data file as is wanted, if anything in it is; the derived tables follow, and the ledger."""
+    goes, changes = wanted.removed[located.asked], wanted.changed[located.asked]
+    if not (goes | changes).any():
+        return
+    file, rows, at = located.file, work.files.rows(located.file), located.position
+    altered = wanted.change(rows.take(pa.array(at[changes])), located.asked[changes])
+    file_no = flat(work.found.rows["file_no"]).take(pa.array(located.asked[goes]))
+    _replace(work, Rewrite(file, at[goes], Counter(inputs_of(file_no)), at[changes], altered), fulfilled)
+    _follow(work, file.view, rows.take(pa.array(at[goes | changes])), altered, fulfilled.outcome)
+    if goes.any():
+        fulfilled.outcome.ends.append(ledger.ends(file_no, file.view, "erased"))
+
+
+def _rewrite_index(work: Work, wanted: Wanted, fulfilled: Fulfilled) -> None:
+    """Write data files of the index as is wanted. What came in again under a record's id goes its record's way, as do
+    pieces of its call."""
+    for hit in work.found.hits:
+        rows = work.files.rows(hit.file)
+        of = _records_of(work, rows)
+        goes, changes = ((of >= 0) & mask[of] for mask in (wanted.removed, wanted.changed))
+        if not (goes | changes).any():
+            continue
+        gone, at = rows.filter(pa.array(goes)), np.flatnonzero(changes)
+        altered = wanted.change(rows.take(pa.array(at)), of[at])
+        dropped = Counter(inputs_of(gone["file_no"]))
+        _replace(work, Rewrite(hit.file, np.flatnonzero(goes), dropped, at, altered), fulfilled)
+        if work.request.kind == "erase":
+            for ids in (gone["record_id"], _calls(gone), altered["record_id"]):
+                fulfilled.suppressed += _suppressed(work, flat(ids))
+
+
+def _records_of(work: Work, rows: pa.Table) -> Positions:
+    """Return which of the person's records each row of the index is of, or -1."""
+    records = work.found.rows
+    of_id, of_call = (
+        row_index.match(tokens.as_u64(flat(theirs)), tokens.as_u64(flat(asked)))
+        for theirs, asked in ((rows["record_id"], records["record_id"]), (_calls(rows), _calls(records)))
+    )
+    is_entry = ~np.asarray(has_value(rows["state"], Bucket.ACCEPTED).to_numpy(zero_copy_only=False), np.bool_)
+    return np.where((of_id < 0) & is_entry, of_call, of_id)
+
+
+def _calls(rows: pa.Table) -> pa.Array:
+    """Return the ids of the calls that rows of the index are of."""
+    return flat(pc.coalesce(rows["call_id"], rows["record_id"]))
+
+
+def _replace(work: Work, anew: Rewrite, fulfilled: Fulfilled) -> None:
+    """Write a data file anew; of an erasure it is an item."""
     written = rewrite(anew, work.files)
     fulfilled.outcome.files += written.files
     fulfilled.outcome.superseded |= written.superseded
-    _follow(work, view, rows.filter(pa.array(left)), made, fulfilled.outcome)
-    if removed.any():
-        fulfilled.outcome.ends.append(ledger.ends(lineage["file_no"].filter(pa.array(removed)), view, "erased"))
     if work.request.kind == "erase":
-        fulfilled.suppressed += _suppressed(work, Hit(hit.file, left, left))
-        fulfilled.items.append(_item(hit.file, removed, left))
+        fulfilled.items.append(_item(anew))
 
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:
@@ -256,27 +337,27 @@ def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: C
             outcome.derived.setdefault(name, []).append(table)
 
 
-def _suppressed(work: Work, hit: Hit) -> list[str]:
-    """Return the records of rows, as the register of suppressions names them."""
-    secret = work.month.billing_id if hit.file.view == "billing" else work.month.assurance_id
-    records = record_ids(work.files, [hit], secret)
-    return [record.hex() for record in suppression_ids(records, work.tenant, work.files.workspace).to_pylist()]
+def _suppressed(work: Work, record_ids: pa.Array) -> list[str]:
+    """Return records as the register of suppressions names them."""
+    return [record.hex() for record in suppression_ids(record_ids, work.tenant, work.files.workspace).to_pylist()]
 
 
-_CLASS_OF: Final = {"billing": "billing_transaction", "assurance": "assurance_metrics"}
+# The index names every record; where only numbers go of it, they are call detail, as in billing.
+_CLASS_OF: Final = {"billing": "billing_transaction", INDEX: "call_detail"}
 
 
-def _item(file: DataFile, removed: Mask, left: Mask) -> Item:
+def _item(anew: Rewrite) -> Item:
     """Return the data file as a certificate lists it."""
-    blanked_only = file.view == "billing" and not removed.any()
+    file, removed = anew.file, len(anew.drop)
+    blanked_only = file.view == "billing" and not removed
     return Item(
-        retention_class="call_detail" if blanked_only else _CLASS_OF[file.view],
-        action="delete" if removed.all() else "rewrite",
+        retention_class="call_detail" if blanked_only else _CLASS_OF.get(file.view, "assurance_metrics"),
+        action="delete" if removed == file.rows else "rewrite",
         tenant=file.tenant,
         view=file.view,
         part=file.part,
         file_id=file.file_id,
-        rows=int(left.sum()),
+        rows=removed + len(anew.change),
         held=0,
     )
 

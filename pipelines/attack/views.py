@@ -1,8 +1,8 @@
 """What the workspace's own views of a day still reveal: who stands alone, and what content links the two.
 
-Opens billing with its numbers, assurance and lineage, as only services may; lineage is the truth that linkage is
-counted by. What comes out is shares of rows and persons, and no row. Rows of persons who restricted the use of their
-data are not looked at.
+Opens billing with its numbers, assurance, and the keys of both views' ids, as only services may: the record that an id
+was made of is the truth that linkage is counted by. What comes out is shares of rows and persons, and no row. Rows of
+persons who restricted the use of their data are not looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,11 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database
+from callward.columns import flat
 from callward.errors import Problem, UsageProblem
+from callward.keys import tokens
+from callward.keys.tokens import Words
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import declaration
@@ -38,10 +42,10 @@ _COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURA
 
 
 class _Read(NamedTuple):
-    """Rows of a view, where each came from (file_no, block, line; shape [n, 3]), and when it was committed (in µs)."""
+    """Rows of a view, the id of each one's record as words (shape [n, 2]), and when it was committed (in µs)."""
 
     rows: pa.Table
-    origin: Ints
+    records: Words
     commit: Ints
 
 
@@ -75,11 +79,14 @@ def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequenc
         (*_COLUMNS[view], *(name for release in releases if release.view == view for name in needed(release)))
     )
     hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
+    secret = row_index.id_secret(files.workspace, view, tenant, day.isoformat()[:7])
+    if secret is None:
+        raise UsageProblem(f"the keys of {day} are destroyed: which rows are of one call cannot be told any more")
     times = _commits(files, [file.file_id for file in committed])
-    parts = [_file(files, file, list(columns), hidden, times[file.file_id]) for file in committed]
+    parts = [_file(files, file, list(columns), hidden, secret, times[file.file_id]) for file in committed]
     return _Read(
         pa.concat_tables([part.rows for part in parts]),
-        np.concatenate([part.origin for part in parts]),
+        np.concatenate([part.records for part in parts]),
         np.concatenate([part.commit for part in parts]),
     )
 
@@ -96,16 +103,17 @@ def _microseconds(at: datetime) -> int:
     return int(np.datetime64(at, "us").astype(np.int64))
 
 
-def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, commit: int) -> _Read:
-    lineage = files.lineage(file)
-    origin = np.column_stack([np.asarray(lineage[name], np.int64) for name in ("file_no", "block", "line")])
-    if hidden is None:
-        return _Read(files.rows(file, columns), origin, np.full(len(origin), commit))
-    if file.file_id in hidden.files:
+def _file(
+    files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, secret: bytes, commit: int
+) -> _Read:
+    id_column = ID_COLUMN[file.view]
+    if hidden is not None and file.file_id in hidden.files:
         raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
-    rows = files.rows(file, list(dict.fromkeys((*columns, ID_COLUMN[file.view]))))
-    kept = rows.append_column("at", pa.array(np.arange(rows.num_rows))).filter(~hidden.rows())
-    return _Read(kept.select(list(columns)), origin[np.asarray(kept["at"])], np.full(kept.num_rows, commit))
+    rows = files.rows(file, list(dict.fromkeys((*columns, id_column))))
+    if hidden is not None:
+        rows = rows.filter(~hidden.rows())
+    records = tokens.as_u64(tokens.unpermute(flat(rows[id_column]), secret))
+    return _Read(rows.select(list(columns)), records, np.full(rows.num_rows, commit))
 
 
 # -- linkage -----------------------------------------------------------------------------------------------------------
@@ -113,10 +121,10 @@ def _file(files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidd
 
 def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
     billing, assurance = read["billing"], read["assurance"]
-    number = np.unique(np.concatenate([billing.origin, assurance.origin]), axis=0, return_inverse=True)[1].ravel()
-    call = (number[: len(billing.origin)], number[len(billing.origin) :])
-    commit = (billing.commit, assurance.commit)
-    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, commit)
+    records = np.concatenate([billing.records, assurance.records])
+    number = np.unique(records, axis=0, return_inverse=True)[1].ravel()
+    call = (number[: len(billing.records)], number[len(billing.records) :])
+    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, (billing.commit, assurance.commit))
 
 
 # -- unicity -----------------------------------------------------------------------------------------------------------

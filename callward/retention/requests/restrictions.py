@@ -2,8 +2,9 @@
 
 The register names a person by a keyed hash of the number or the account. Whoever asks with SQL can open neither that
 key nor the numbers' one, so the service marks the rows beforehand: by their view ids, or by the account, hashed anew
-under a key of the view itself. A data file that came since the last marking is not shown to anyone for a tenant with
-restrictions; the marking after each commit takes it in. Restricted rows expire, are held and are purged like others.
+under a key of the view itself. Which they are, the row index says: no view is read for it. A data file that came since
+the last marking is not shown to anyone for a tenant with restrictions; the marking after each commit takes it in.
+Restricted rows expire, are held and are purged like others.
 """
 
 import time
@@ -20,20 +21,20 @@ from sqlalchemy import Connection, delete, insert, select, update
 from callward import audit, database, runs
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.retention.requests.register import SERVICE, Request, Selector, find
-from callward.retention.requests.search import Hit, search, secrets
+from callward.retention.requests.search import account_tokens, search
 from callward.settings import Settings
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.retention import restrictions
 from schemas.tables import billing_usage_daily, lake_files, leases
 from schemas.tables import runs as runs_table
-from schemas.views import ID_COLUMN
+from schemas.views import ID_COLUMN, PART_BITS, STORED, VIEWS
 
 RUN: Final = "restrict"
 _REASON: Final = "restrictions"
 MARK: Final = "mark"  # stands where a restriction has its request: a row of a view, or an account, that one hides
-_VIEWS: Final = ("billing", "assurance")
 _PATIENCE_S: Final = 60.0
 
 
@@ -153,7 +154,7 @@ def _marks(files: DataFiles, tenant: str, whom: Sequence[Selector], since: datet
 
 def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]:
     f = lake_files.c
-    query = select(f.part).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None)).distinct()
+    query = select(f.part).where(f.tenant == tenant, f.view.in_(STORED), f.superseded_at.is_(None)).distinct()
     if since is not None:
         query = query.where(f.committed_at >= since)
     with database.reading(settings) as connection:
@@ -161,21 +162,16 @@ def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]
 
 
 def _of_date(files: DataFiles, tenant: str, day: str, whom: Selector) -> Iterator[str]:
-    """Yield the marks of a date's rows: view ids for a number; for an account the month's token of it, in one view."""
-    month = secrets(files.workspace, tenant, day[:7])
-    if whom.kind == "account":
-        if month.account is not None:
-            token = tokens.mac([pa.array([whom.value])], month.account)
-            yield from _hidden_ids(files, "assurance", tenant, token)
-        return
-    whose = search(files, tenant, day, whom, month)
-    for view, hits in (("billing", whose.billing), ("assurance", whose.assurance)):
-        for hit in hits:
-            yield from _hidden_ids(files, view, tenant, _ids(files, hit))
-
-
-def _ids(files: DataFiles, hit: Hit) -> pa.Array:
-    return tokens.from_u64(files.ids(hit.file)[hit.rows])
+    """Yield the marks of a date's rows: view ids, where the view does not name the account; and the account's token."""
+    by_account = whom.kind == "account"
+    record_ids = search(files, tenant, day, whom).record_ids
+    for view in PART_BITS:
+        secret = row_index.id_secret(files.workspace, view, tenant, day[:7])
+        if secret is not None and not (by_account and "account" in VIEWS[view].names):
+            yield from _hidden_ids(files, view, tenant, tokens.permute(record_ids, secret))
+    if by_account:
+        token = account_tokens(files.workspace, tenant, day[:7], whom.value)
+        yield from _hidden_ids(files, "assurance", tenant, token)
 
 
 def _hidden_ids(files: DataFiles, view: str, tenant: str, ids: pa.Array) -> list[str]:
@@ -260,7 +256,7 @@ def _marks_of(connection: Connection, tenant: str) -> pa.Array:
 
 def _committed_since(connection: Connection, tenant: str, since: datetime | None) -> frozenset[str]:
     f = lake_files.c
-    query = select(f.file_id).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None))
+    query = select(f.file_id).where(f.tenant == tenant, f.view.in_(PART_BITS), f.superseded_at.is_(None))
     if since is not None:
         query = query.where(f.committed_at >= since)
     return frozenset(connection.execute(query).scalars())

@@ -1,14 +1,15 @@
-"""Search: which rows of a date are a person's, in both views. For the services that answer requests alone.
+"""Search: which records of a date are a person's. For the services that answer requests alone.
 
-A number is looked for by the month's token, an account by its name and, in the assurance view, by the month's token of
-it. The assurance view holds no numbers: its rows of a person's calls are found by the ids of the billing rows, which
-only a service that opens both views' id keys can do. Attempts that were not billed cannot be found by a number.
+The row index says it: a number is looked for by the month's token, an account by its name, attempts that were not
+billed among them. No view is read; rows of the views follow by their ids. Where the key to a month's tokens is gone,
+or the tokens are, nothing of it is found by a number any more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,61 +19,77 @@ import pyarrow.compute as pc
 from callward.columns import flat, has_value
 from callward.keys import tokens
 from callward.keys.register import KeyName
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention.requests.register import Selector
 from callward.workspace import Workspace
+from schemas.codes import Bucket
+from schemas.views import INDEX, NUMBER_COLUMNS, ROW_INDEX
 
 Mask = npt.NDArray[np.bool_]
 
-
-@dataclass(frozen=True)
-class Secrets:
-    """What a month's rows are found by; None for a key that was destroyed, or never was."""
-
-    token: bytes | None = field(default=None, repr=False)
-    account: bytes | None = field(default=None, repr=False)
-    billing_id: bytes | None = field(default=None, repr=False)
-    assurance_id: bytes | None = field(default=None, repr=False)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("secrets do not pickle: open them where they are used")
+_NUMBERS: Final = NUMBER_COLUMNS[INDEX]
+_ALWAYS: Final = ("record_id", "call_id", "parts", "file_no")  # of a record's row, as long as it is there
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A data file and which of its rows are a person's (shape [rows]), by the side that the person was on.
+    """A person's records in one data file of the index, by the side that the person was on (shape [rows]).
 
-    Searched by account, a row is the person's whole: both sides are true.
+    `rows`: their rows of the index, with the columns that the file still has. Searched by account, a record is the
+    person's whole: both sides are true. On neither side is one that is only known to have been the person's.
     """
 
     file: DataFile
+    rows: pa.Table
     calling: Mask
     called: Mask
 
-    @property
-    def rows(self) -> Mask:
-        return self.calling | self.called
+    def only(self, mask: Mask) -> "Hit":
+        """Return those of the records where `mask` is true."""
+        return Hit(self.file, self.rows.filter(pa.array(mask)), self.calling[mask], self.called[mask])
 
 
 @dataclass(frozen=True)
 class Found:
-    """A person's rows of one date; data files without any are left out."""
+    """A person's records of one date."""
 
-    billing: Sequence[Hit]
-    assurance: Sequence[Hit]
+    hits: Sequence[Hit]
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """Their rows of the index, one after the other: the columns that every data file of it has."""
+        nothing = ROW_INDEX.empty_table().select(_ALWAYS)
+        return pa.concat_tables([nothing, *(hit.rows.select(_ALWAYS) for hit in self.hits)])
+
+    @property
+    def record_ids(self) -> pa.Array:
+        return flat(self.rows["record_id"])
+
+    @cached_property
+    def calling(self) -> Mask:
+        return _joined([hit.calling for hit in self.hits])
+
+    @cached_property
+    def called(self) -> Mask:
+        return _joined([hit.called for hit in self.hits])
 
 
-def secrets(workspace: Workspace, tenant: str, month: str) -> Secrets:
-    """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
-    names = [
-        KeyName("billing-numbers", tenant, month, "token"),
-        KeyName("assurance", tenant, month, "account"),
-        KeyName("billing", tenant, month, "id"),
-        KeyName("assurance", tenant, month, "id"),
-    ]
-    existing = workspace.keyring.existing(names)
-    return Secrets(*(existing[name].secret if name in existing else None for name in names))
+def token_secret(workspace: Workspace, tenant: str, month: str) -> bytes | None:
+    """Return what numbers of a month (YYYY-MM) are found by in the index; None for a key that is no more."""
+    name = KeyName(INDEX, tenant, month, "token")
+    existing = workspace.keyring.existing([name])
+    return existing[name].secret if name in existing else None
+
+
+def account_tokens(workspace: Workspace, tenant: str, month: str, account: str) -> pa.Array:
+    """Return what the assurance view names an account by in a month: one token, or none where its key is no more."""
+    name = KeyName("assurance", tenant, month, "account")
+    existing = workspace.keyring.existing([name])
+    if name not in existing:
+        return pa.array([], tokens.ID_TYPE)
+    return tokens.mac([pa.array([account])], existing[name].secret)
 
 
 def search(
@@ -80,61 +97,56 @@ def search(
     tenant: str,
     call_date: str,
     selector: Selector,
-    month: Secrets,
     before: datetime | None = None,
     known: pa.Array | None = None,
 ) -> Found:
-    """Return the rows of a tenant's date (ISO) that are of the selector and began before a moment (naive UTC).
+    """Return the records of a tenant's date (ISO) that are of the selector and began before a moment (naive UTC).
 
-    `known`: record ids of which is known already that they are the person's.
+    `known`: record ids of which is known already that they are the person's. Raises Problem where the index cannot be
+    read, or does not know all rows of the views: what cannot be found is not said to be absent.
     """
-    in_billing = [_billed(files, file, selector, month) for file in files.committed("billing", tenant, [call_date])]
-    billing = [_earlier(files, hit, before) for hit in in_billing if hit is not None]
-    records = record_ids(files, billing, month.billing_id)
-    records = records if known is None else pa.concat_arrays([records, known])
-    in_assurance = [
-        _assured(files, file, selector, records, month) for file in files.committed("assurance", tenant, [call_date])
-    ]
-    assurance = [_earlier(files, hit, before) for hit in in_assurance if hit is not None]
-    return Found([hit for hit in billing if hit.rows.any()], [hit for hit in assurance if hit.rows.any()])
+    by_number = selector.kind == "number"
+    secret = token_secret(files.workspace, tenant, call_date[:7]) if by_number else None
+    hits = []
+    for file in row_index.complete(files, tenant, call_date):
+        with row_index.reading(file):
+            hits.append(_earlier(_hit(files, file, selector, secret, known), before))
+    return Found(hits)
 
 
-def record_ids(files: DataFiles, hits: Sequence[Hit], id_secret: bytes | None) -> pa.Array:
-    """Return the record ids behind rows of one view and month, by the view's id secret."""
-    words = [files.ids(hit.file)[hit.rows] for hit in hits]
-    if not words or id_secret is None:
-        return pa.array([], tokens.ID_TYPE)
-    return tokens.unpermute(tokens.from_u64(np.concatenate(words)), id_secret)
+def _hit(files: DataFiles, file: DataFile, selector: Selector, secret: bytes | None, known: pa.Array | None) -> Hit:
+    calling, called = _sides(files, file, selector, secret)
+    mine = calling | called
+    if known is not None and len(known):
+        mine |= row_index.match(files.ids(file), tokens.as_u64(known)) >= 0
+    if mine.any():
+        mine &= _true(has_value(files.columns(file, ["state"])["state"], Bucket.ACCEPTED))
+    names = [name for name in ROW_INDEX.names if row_index.has(file, name)]
+    rows = files.rows(file, names).filter(pa.array(mine)) if mine.any() else ROW_INDEX.empty_table().select(names)
+    return Hit(file, rows, calling[mine], called[mine])
 
 
-def _billed(files: DataFiles, file: DataFile, selector: Selector, month: Secrets) -> Hit | None:
+def _sides(files: DataFiles, file: DataFile, selector: Selector, secret: bytes | None) -> tuple[Mask, Mask]:
+    """Return which rows of a data file of the index have the person for their caller, and which as called."""
     if selector.kind == "account":
-        of_account = _true(has_value(files.rows(file, ["account"])["account"], selector.value))
-        return Hit(file, of_account, of_account)
-    if month.token is None or not file.numbers:
-        return None
-    rows = files.rows(file, ["calling_token", "called_token"])
-    token = tokens.number_token(pa.array([selector.value]), month.token)[0]
-    return Hit(file, _true(pc.equal(rows["calling_token"], token)), _true(pc.equal(rows["called_token"], token)))
+        of_account = _true(has_value(files.columns(file, ["account"])["account"], selector.value))
+        return of_account, of_account
+    if secret is None or not file.numbers:
+        return np.zeros(file.rows, np.bool_), np.zeros(file.rows, np.bool_)
+    rows = files.columns(file, _NUMBERS)
+    token = tokens.number_token(pa.array([selector.value]), secret)[0]
+    return _true(pc.equal(rows["calling_token"], token)), _true(pc.equal(rows["called_token"], token))
 
 
-def _assured(files: DataFiles, file: DataFile, selector: Selector, records: pa.Array, month: Secrets) -> Hit | None:
-    matched: Mask = np.zeros(file.rows, np.bool_)
-    if len(records) and month.assurance_id is not None:
-        ids = tokens.permute(records, month.assurance_id)
-        matched |= _true(pc.is_in(tokens.from_u64(files.ids(file)), ids))
-    if selector.kind == "account" and month.account is not None:
-        token = tokens.mac([pa.array([selector.value])], month.account)[0]
-        matched |= _true(pc.equal(files.rows(file, ["account_token"])["account_token"], token))
-    return Hit(file, matched, matched)
-
-
-def _earlier(files: DataFiles, hit: Hit, before: datetime | None) -> Hit:
-    if before is None or not hit.rows.any():
+def _earlier(hit: Hit, before: datetime | None) -> Hit:
+    if before is None or not hit.rows.num_rows:
         return hit
-    start = files.rows(hit.file, ["start"])["start"]
-    early = _true(pc.less(start, pa.scalar(before, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))))
-    return Hit(hit.file, hit.calling & early, hit.called & early)
+    moment = pa.scalar(before, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    return hit.only(_true(pc.less(hit.rows["start_time"].cast(moment.type), moment)))
+
+
+def _joined(masks: Sequence[Mask]) -> Mask:
+    return np.concatenate([np.zeros(0, np.bool_), *masks])
 
 
 def _true(mask: Any) -> Mask:

@@ -1,10 +1,11 @@
 """What a purge costs: one month of a 24-month lake, small and ten times larger, side by side; and rewriting, in rows/s.
 
-A night of so many days would take hours, so the lake is made: one data file per view and month is written with real
-rows, keys and companions. In the month that is purged each day has a copy of it, real bytes on the disk; on the days
-of the other months, which a purge only counts, it has a hard link. The registers are filled as nights would have:
+A night of so many days would take hours, so the lake is made: one data file per view, of the row index, and month is
+written with real rows and keys. In the month that is purged each day has a copy of it, real bytes on the disk; on the
+days of the other months, which a purge only counts, it has a hard link. The registers are filled as nights would have:
 manifest, keys, rows by input file (ten times the input files in the large lake), derived rows by account, trunk and
-hour. The purge is the real command in a process of its own; it opens no data file, and that is the promise.
+hour. The purge is the real command in a process of its own; where all views of a date close at once, as here, it opens
+no data file, and that is the promise.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from sqlalchemy import insert
 from bench.measure import Cost, measure
 from bench.night import CALLWARD, ROOT, NightError, make_workspace
 from callward import database, settings, template
-from callward.keys import approvers, signing
+from callward.columns import flat, set_column
+from callward.keys import approvers, signing, tokens
 from callward.keys.register import KeyName
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles, open_files
@@ -49,7 +51,7 @@ from schemas.tables import (
     ledger_entries,
     sum_columns,
 )
-from schemas.views import ASSURANCE, BILLING, LINEAGE
+from schemas.views import BILLING, INDEX, PART_BITS, ROW_INDEX, STORED, VIEWS
 from transforms.expire import expire, without_numbers
 
 TENANT = "default"
@@ -92,11 +94,24 @@ def _column(field: pa.Field, rows: int, start: int, rng: np.random.Generator) ->
     return pa.repeat(_WORDS.get(field.name, "other"), rows)
 
 
-def _lineage(rows: int, inputs: int) -> pa.Table:
-    place = np.arange(rows)
-    columns = [_column(LINEAGE.field("content"), rows, 0, np.random.default_rng(1)), place, place, place]
-    columns += [place % inputs + 1, pa.array(place // 65_536, pa.int32()), pa.array(place % 65_536, pa.int32())]
-    return pa.table([c if isinstance(c, pa.Array) else pa.array(c) for c in columns], schema=LINEAGE)
+def _inputs(rows: int, inputs: int) -> dict[int, int]:
+    """Rows by input file, as even as may be."""
+    return {number + 1: (rows - number - 1) // inputs + 1 for number in range(min(rows, inputs))}
+
+
+def _indexed(rows: int, day: date, inputs: int, seed: int) -> pa.Table:
+    """Rows of the index: accepted records in order, with a row in each view, from input files in turn."""
+    table = _rows(ROW_INDEX, rows, day, seed)
+    order = np.lexsort(tokens.as_u64(table["record_id"]).T[::-1])
+    said = {
+        "record_id": flat(table["record_id"]).take(pa.array(order)),
+        "state": pa.repeat("accepted", rows),
+        "parts": pa.repeat(pa.scalar(sum(PART_BITS.values()), pa.int16()), rows),
+        "file_no": pa.array(np.arange(rows) % inputs + 1),
+    }
+    for name, column in said.items():
+        table = set_column(table, name, column)
+    return table
 
 
 # -- a lake of two years -----------------------------------------------------------------------------------------------
@@ -153,13 +168,14 @@ def _accepted(known: list[DataFile]) -> Iterator[dict[str, Any]]:
 
 def _month(files: DataFiles, month: str, rows: int, inputs: int, *, real: bool) -> Iterator[DataFile]:
     files.workspace.keyring.keys(
-        [KeyName(view, TENANT, month, use) for view in ("billing", "assurance") for use in ("id", "content")]
-        + [KeyName("billing-numbers", TENANT, month, "token"), KeyName("assurance", TENANT, month, "account")]
+        [KeyName(view, TENANT, month, "id") for view in VIEWS]
+        + [KeyName(domain, TENANT, month, "token") for domain in ("billing-numbers", INDEX)]
+        + [KeyName("assurance", TENANT, month, "account")]
     )
-    for view, schema in (("billing", BILLING), ("assurance", ASSURANCE)):
+    for view, schema in STORED.items():
         first, *others = _days(month)
-        table = _rows(schema, rows, first, 7)
-        made = files.write_view(view, TENANT, first.isoformat(), table, _lineage(rows, inputs), received_on=first)
+        table = _indexed(rows, first, inputs, 7) if view == INDEX else _rows(schema, rows, first, 7)
+        made = files.write_view(view, TENANT, first.isoformat(), table, _inputs(rows, inputs), received_on=first)
         yield made
         for day in others:
             yield _again(files, made, day, real)
@@ -171,8 +187,7 @@ def _again(files: DataFiles, made: DataFile, day: date, real: bool) -> DataFile:
     path = f"{made.view}/tenant={TENANT}/call_date={day}/{file_id}.parquet"
     target = files.workspace.settings.lake_path / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in ("", ".ids", ".lin"):
-        (shutil.copyfile if real else os.link)(files.path(made, suffix), f"{target}{suffix}")
+    (shutil.copyfile if real else os.link)(files.path(made), target)
     return replace(made, file_id=file_id, path=path, part=day.isoformat(), received_on=day)
 
 
@@ -234,8 +249,16 @@ def rewriting(folder: Path, rows: int) -> Result:
     made = settings.load(make_workspace(folder))
     files = open_files(made, "retention-run", "bench", "bench")
     day = date.fromisoformat(f"{months(today)[0]}-01")
-    table = _rows(BILLING, rows, day, 11)
-    file = files.write_view("billing", TENANT, day.isoformat(), table, _lineage(rows, 8), received_on=day)
+    secret = files.workspace.keyring.key(KeyName("billing", TENANT, f"{day:%Y-%m}", "id")).secret
+    index, table = _indexed(rows, day, 8, 11), _rows(BILLING, rows, day, 11)
+    table = set_column(table, "billing_id", tokens.permute(flat(index["record_id"]), secret))
+    known = [
+        files.write_view(view, TENANT, day.isoformat(), written, _inputs(rows, 8), received_on=day)
+        for view, written in (("billing", table), (INDEX, index))
+    ]
+    with database.writing(made) as connection:
+        ledger.add_files(connection, "bench", known, database.now())
+    file = known[0]
     order = Hold(
         hold_id="",
         tenant=TENANT,

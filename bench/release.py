@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from bench.measure import Cost, measure
 from bench.night import CALLWARD, ROOT, NightError, make_workspace
-from bench.purge import _column, _lineage, _rate
+from bench.purge import _column, _inputs, _rate
 from callward import database, settings
 from callward.columns import few_of
 from callward.keys import tokens
@@ -95,7 +95,7 @@ def make_lake(folder: Path, rows: int) -> Settings:
 
 
 def _written(files: DataFiles, table: pa.Table) -> DataFile:
-    return files.write_view("billing", _TENANT, DAY.isoformat(), table, _lineage(table.num_rows, 8), received_on=DAY)
+    return files.write_view("billing", _TENANT, DAY.isoformat(), table, _inputs(table.num_rows, 8), received_on=DAY)
 
 
 def _areas() -> tuple[str, ...]:

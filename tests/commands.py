@@ -25,7 +25,7 @@ from callward.lake.data_files import DataFiles
 from callward.redaction import mask
 from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
-from schemas.views import VIEWS
+from schemas.views import INDEX, STORED, VIEWS
 from tests.signatures import remember_signatures
 from transforms.assemble import CLOSED
 
@@ -198,12 +198,13 @@ def killed_after(seconds: float, *arguments: str) -> Ended:
 def all_that_is(site: Any) -> dict[str, Any]:
     """All that nights leave in a workspace (a conftest.Site), such that two workspaces with the same keys compare.
 
-    Rows of both views with where each came from, ledger totals per file, bucket and code, derived tables, what is set
-    aside and what waits. Left out: when it was, and ids that are drawn at random.
+    Rows of both views, what the index says of each record, ledger totals per file, bucket and code, derived tables,
+    what is set aside and what waits. Left out: when it was, and ids that are drawn at random.
     """
     names = {row.file_no: site._name(row) for row in site._rows(input_files)}
     return {
-        **{view: _rows_with_origin(site, view, names) for view in VIEWS},
+        **{view: sorted(map(repr, _stored(site, view).to_pylist())) for view in VIEWS},
+        INDEX: _rows(_stored(site, INDEX), names),
         "ledger": _ledger(site, names),
         "derived": site.derived(),
         "suspense": _rows(site.log("suspense"), names),
@@ -233,17 +234,13 @@ def _without_ways(pending: pa.Table) -> pa.Table:
     return pending
 
 
-def _rows_with_origin(site: Any, view: str, names: Mapping[int, str]) -> list[str]:
+def _stored(site: Any, view: str) -> pa.Table:
     files = DataFiles(site.opened, "test")
-    found: list[str] = []
+    tables = []
     for file in site.data_files(view):
-        rows, origin = files.rows(file), files.lineage(file)
-        assert rows.num_rows == origin.num_rows == file.rows
-        joined = rows
-        for name in origin.column_names:
-            joined = joined.append_column(f"{name}_of_origin" if name in rows.column_names else name, origin[name])
-        found += _rows(joined, names)
-    return sorted(found)
+        tables.append(files.rows(file))
+        assert tables[-1].num_rows == file.rows == sum(files.inputs(file).values())
+    return pa.concat_tables([STORED[view].empty_table(), *tables], promote_options="default")
 
 
 def _ledger(site: Any, names: Mapping[int, str]) -> dict[tuple[str, str, str], tuple[int, int]]:
@@ -259,9 +256,8 @@ def strays(site: Any) -> list[str]:
     """Files of the lake that no manifest names, and files of the manifest that are not in the lake, masked."""
     there = {file.path for file in Store.of(site.settings).list()}
     named: set[str] = set()
-    for view in ("billing", "assurance", "pending", "suspense", "archive"):
-        beside = (".ids", ".lin") if view in VIEWS else ()
-        named |= {file.path + suffix for file in site.data_files(view) for suffix in ("", *beside)}
+    for view in (*STORED, "pending", "suspense", "archive"):
+        named |= {file.path for file in site.data_files(view)}
     return sorted(mask(path) for path in there ^ named)
 
 

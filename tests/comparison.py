@@ -24,15 +24,13 @@ from callward.redaction import mask
 from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns
-from schemas.views import ID_COLUMN
+from schemas.views import ID_COLUMN, INDEX
 from tests.shared_keys import shared_keys
 from transforms.assemble import fold
 
 OURS, THEIRS = "batch", "stream"  # what the two sides are called where a person reads of them
 _SHOWN: Final = 20
-# Of a row's lineage what a later version of the record is measured by; where it came from may differ.
-_VERSION: Final = ("content", "end_ms", "talk_ms")
-_LINEAGE_PREFIX: Final = "lineage."
+_KEY: Final = {**ID_COLUMN, INDEX: "record_id"}
 _SUSPENSE: Final = ["suspense_id", "source", "code", "kind", "open"]
 _LOGS: Final = {"suspense": SUSPENSE, "pending": PENDING}
 _LEDGER: Final = ("source", "bucket", "code")
@@ -237,28 +235,23 @@ class Side:
         """A workspace as it is now."""
         manifest: dict[tuple[str, str, str], list[DataFile]] = {}
         with database.reading(files.workspace.settings) as connection:
-            for view in (*ID_COLUMN, "suspense", "pending"):
+            for view in (*_KEY, "suspense", "pending"):
                 for file in ledger.files(connection, view=view):
                     manifest.setdefault((view, file.tenant, file.part), []).append(file)
         return cls(files, manifest)
 
     def rows(self, view: str, tenant: str, part: str) -> pa.Table:
-        """All rows of a partition of a view, with what orders the versions of a record."""
-        reader = DataFiles(self.files.workspace, self.files.run_id)  # it keeps the lineage that it has read
-        found = [_with_version(reader, file) for file in self.manifest.get((view, tenant, part), [])]
-        return pa.concat_tables(found, promote_options="permissive") if found else _nothing(ID_COLUMN[view])
+        """All rows of a partition of a view, or what its index says of accepted records, save where they came from."""
+        found = [self.files.rows(file) for file in self.manifest.get((view, tenant, part), [])]
+        rows = pa.concat_tables(found, promote_options="permissive") if found else _nothing(_KEY[view])
+        if view != INDEX or not found:
+            return rows
+        return rows.filter(pc.equal(rows["state"], "accepted")).drop_columns(["file_no", "block", "line"])
 
     def log(self, kind: str, tenant: str) -> pa.Table:
         """All rows of a tenant's sealed log."""
         logs = [self.files.read_log(file) for file in self.manifest.get((kind, tenant, kind), [])]
         return pa.concat_tables([_LOGS[kind].empty_table(), *logs])
-
-
-def _with_version(files: DataFiles, file: DataFile) -> pa.Table:
-    rows, lineage = files.rows(file), files.lineage(file)
-    for name in _VERSION:
-        rows = rows.append_column(f"{_LINEAGE_PREFIX}{name}", lineage[name])
-    return rows
 
 
 def _nothing(key: str) -> pa.Table:
@@ -312,7 +305,7 @@ def _fingerprints(settings: Settings, months: set[str]) -> dict[KeyName, str]:
 
 def partitions(ours: Side, theirs: Side) -> list[tuple[str, str, str]]:
     """(view, tenant, call_date) of all that either has, in order."""
-    return sorted(name for name in {*ours.manifest, *theirs.manifest} if name[0] in ID_COLUMN)
+    return sorted(name for name in {*ours.manifest, *theirs.manifest} if name[0] in _KEY)
 
 
 def tenants(ours: Side, theirs: Side) -> list[str]:
@@ -324,7 +317,7 @@ def tenants(ours: Side, theirs: Side) -> list[str]:
 def compare_partition(made: Comparison, ours: Side, theirs: Side, view: str, tenant: str, part: str) -> None:
     """Rows of one (view, tenant, call_date): every column, and what orders the versions of a record."""
     one, other = (side.rows(view, tenant, part) for side in (ours, theirs))
-    made.add(view, tenant, part, one, other, [ID_COLUMN[view]])
+    made.add(view, tenant, part, one, other, [_KEY[view]])
 
 
 def compare_suspense(made: Comparison, ours: Side, theirs: Side, tenant: str) -> None:

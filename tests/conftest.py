@@ -201,10 +201,12 @@ def _first_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = init(folder, demo_settings([source("asterisk")]))
     names = [KeyName("ids", "default", EVERY_MONTH, "record")]
     for month in _MONTHS:
-        names += [KeyName(view, "default", month, use) for view in VIEWS for use in ("id", "content", "meta")]
+        names += [KeyName(view, "default", month, use) for view in VIEWS for use in ("id", "meta")]
         names += [
             KeyName("billing-numbers", "default", month, "token"),
             KeyName("assurance", "default", month, "account"),
+            KeyName("index", "default", month, "meta"),
+            KeyName("index", "default", month, "token"),
         ]
     keyring(settings, ROLE, "test").keys(names)
     database.engine(settings).dispose()  # the last connection closed writes the log back into the file

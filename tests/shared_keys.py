@@ -42,8 +42,9 @@ def shared_keys(tenant: str, months: Iterable[str]) -> list[KeyName]:
     """Return the keys that two workspaces need in common, so that records of some months become equal rows in both."""
     names = [KeyName("ids", tenant, EVERY_MONTH, "record")]
     for month in months:
-        names += [KeyName(view, tenant, month, use) for view in ("billing", "assurance") for use in ("id", "content")]
-        names += [KeyName("billing-numbers", tenant, month, "token"), KeyName("assurance", tenant, month, "account")]
+        names += [KeyName(view, tenant, month, "id") for view in ("billing", "assurance")]
+        names += [KeyName(domain, tenant, month, "token") for domain in ("billing-numbers", "index")]
+        names.append(KeyName("assurance", tenant, month, "account"))
     return names
 
 

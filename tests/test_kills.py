@@ -29,7 +29,7 @@ POINTS = (
     "orphan-removed",
     "suspense-written",
     "pending-written",
-    "rows-written",
+    "view-written",
     "view-written:3",
     "commit-begun",
     "commit-half",

@@ -21,7 +21,6 @@ DAY = date(2026, 3, 5)
 SOURCES = ("asterisk", "opensips")
 # In an order in which every one is reached: what was merged before a kill is not merged again.
 POINTS = (
-    "rows-written",
     "view-written",
     "compact-begun",
     "orphan-removed",

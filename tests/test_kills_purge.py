@@ -18,6 +18,7 @@ from callward.lake.data_files import DataFiles
 from callward.storage.store import Store
 from schemas.retention import disposals, frozen_derived, row_ends
 from schemas.tables import keys, lake_files
+from schemas.views import HOLDS_SUFFIX
 from tests import retention
 from tests.commands import Ended, killed_after, run
 from tests.retention import DAY, OTHER, WINDOWS, call, feed, hold, night
@@ -58,6 +59,7 @@ def before(workspace: Callable[..., Any]) -> Any:
     site = workspace("generic", retention=windows, thresholds={"file_errors_pct": 100.0})
     rows = [call(n, caller=OTHER if n % 3 == 0 else "+13035550101") for n in range(20)]
     night(site, feed(*rows, SPOILT.format(90)))
+    night(site, feed(call(60, DAY + timedelta(2), OTHER)), DAY + timedelta(3), "c.csv")
     days = [DAY + timedelta(n) for n in (1, 2, 40, 90)]
     rows = [*(call(30 + n, day) for n, day in enumerate(days)), *(call(40 + n, days[2], OTHER) for n in range(3))]
     night(site, feed(*rows, SPOILT.format(91)), date(2026, 6, 10), "b.csv")
@@ -98,7 +100,7 @@ def _left(site: Any) -> dict[str, Any]:
     files = DataFiles(site.opened, "test")
     rows = {
         view: sorted(repr(row) for file in site.data_files(view) for row in files.rows(file).to_pylist())
-        for view in ("billing", "assurance", "held-billing", "held-assurance")
+        for view in ("billing", "assurance", "index", "held-billing", "held-assurance")
     }
     done = [row for row in site._rows(disposals) if row.status in ("done", "partial")]
     made = certificates.list_certificates(site.settings)
@@ -107,7 +109,7 @@ def _left(site: Any) -> dict[str, Any]:
     with database.reading(site.settings) as connection:
         audit.verify(connection)
     named = {row.path for row in site._rows(lake_files) if row.removed_at is None}
-    there = {re.sub(r"\.(ids|lin)$", "", file.path) for file in Store.of(site.settings).list()}
+    there = {file.path.removesuffix(HOLDS_SUFFIX) for file in Store.of(site.settings).list()}
     assert there == named
     ends = {(r.view, r.end, r.file_no): r.rows for r in site._rows(row_ends)}
     return {

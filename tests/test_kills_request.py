@@ -28,7 +28,7 @@ from tests.retention import CALLED, CALLER, OTHER, call, feed
 
 LAST_WEEK = database.now().date() - timedelta(7)
 POINTS = [
-    "rows-written",
+    "view-written:3",
     "view-written",
     "commit-begun",
     "commit-half",

@@ -18,6 +18,7 @@ from callward.lake.data_files import DataFiles
 from callward.settings import Account, Tenant
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys
+from schemas.views import STORED
 
 MORNING = 1_772_776_800_000  # 2026-03-06 06:00 UTC
 NOON = 1_772_712_000  # 2026-03-05 12:00 UTC, in seconds
@@ -395,9 +396,9 @@ def key_names(site) -> dict[str, KeyName]:
 
 
 def keys_of_views(site) -> dict[tuple[str, str], set[KeyName]]:
-    """(tenant, month of the calls) → the keys that the data files of both views name."""
+    """(tenant, month of the calls) → the keys that the data files of both views and of the index name."""
     names, opened = key_names(site), defaultdict(set)
-    for file in site.data_files("billing") + site.data_files("assurance"):
+    for file in (file for view in STORED for file in site.data_files(view)):
         opened[file.tenant, file.part[:7]] |= {names[key_id] for key_id in file.key_ids.split()}
     return dict(opened)
 
@@ -446,7 +447,7 @@ def test_files_lie_under_keys_of_their_own_tenant_and_month(two_tenants):
     assert set(opened) == {(tenant, month) for tenant in ("east", "west") for month in MONTHS}
     for (tenant, month), names in opened.items():
         assert {(name.tenant, name.month) for name in names} == {(tenant, month)}
-        assert {name.domain for name in names} == {"billing", "billing-numbers", "assurance", "lineage"}
+        assert {name.domain for name in names} == {"billing", "billing-numbers", "assurance", "index"}
 
 
 def test_two_tenants_of_one_night_have_each_their_own_keys_of_every_kind(two_tenants):

@@ -15,6 +15,7 @@ from callward.feeds import SOURCES, Truth, generate, world
 from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
@@ -25,6 +26,9 @@ CALLS = {"asterisk": 2500, "freeswitch": 2500, "freeswitch_json": 2500, "generic
 SECOND_STAMPS = ("asterisk", "freeswitch", "cucm", "opensips")
 # What an ending is called, by how the source says it: by its own word, or by a cause.
 ASTERISK_WORDS = {"ANSWERED": "answered", "NO ANSWER": "no_answer", "BUSY": "busy"}
+
+
+_CAME_FROM = ("record_id", "file_no", "line")
 
 
 @dataclass(frozen=True)
@@ -253,10 +257,11 @@ def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(tol
     # Calls of one minute stand in the order of their ids: where billing has them in time, these two must not agree.
     agree = []
     for file in told.site.data_files("assurance"):
-        rows, lineage = files.rows(file).to_pandas(), files.lineage(file).to_pandas()
+        rows, index = files.rows(file).to_pandas(), row_index.rows(files, file.tenant, file.part, _CAME_FROM)
+        came_from = index.to_pandas().iloc[row_index.places(files, file, index["record_id"])].reset_index(drop=True)
         pairs = rows["start"].eq(rows["start"].shift()) & rows["source"].eq(rows["source"].shift())
-        pairs &= lineage["file_no"].eq(lineage["file_no"].shift())
-        agree += (lineage["line"] > lineage["line"].shift())[pairs].tolist()
+        pairs &= came_from["file_no"].eq(came_from["file_no"].shift())
+        agree += (came_from["line"] > came_from["line"].shift())[pairs].tolist()
     assert len(agree) > 200 and 0.35 < np.mean(agree) < 0.65
 
 

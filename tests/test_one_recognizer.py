@@ -26,6 +26,7 @@ OTHERS = {
     "callward/sweep": "numbers in bytes",
     "pipelines/engine/flink.py": "an error number of Java",
     "schemas/toml.py": "the line of an error in TOML",
+    "transforms/parse.py": "figures that a spreadsheet rounded",
 }
 _DIGIT = r"(?:\\d|\[0-9\]|\[1-9\]|\[:digit:\]|\\p\{Nd?\})"
 _SOME = re.compile(rf"{_DIGIT}(?:\{{(\d*)(,?)(\d*)\}}|([+*])|)")

@@ -27,7 +27,7 @@ from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table
-from schemas.views import ID_COLUMN, LINEAGE, VIEWS
+from schemas.views import ID_COLUMN, STORED, VIEWS
 from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING
@@ -52,7 +52,7 @@ def scattered(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))
     site.night(MORNING)
     site.set(lake=FEW)
-    for view in (*VIEWS, "archive", "suspense"):
+    for view in (*STORED, "archive", "suspense"):
         assert len(site.data_files(view)) >= 4, view
     return _copier(site, tmp_path_factory)
 
@@ -110,12 +110,12 @@ def test_everything_is_as_it_was_in_fewer_files(scattered: Callable[[], Any]) ->
     before, site = scattered(), scattered()
     done = compact(site.settings)
     assert done.refused == 0
-    assert {row.view for row in done.merged} == {*VIEWS, "archive", "suspense"}
+    assert {row.view for row in done.merged} == {*STORED, "archive", "suspense"}
     assert verify(before.settings, site.settings).equal
     assert all_that_is(site) == all_that_is(before)
     assert (_inputs(site), _archived(site)) == (_inputs(before), _archived(before))
     assert site.differing() == 0 and site.unbalanced() == {} and strays(site) == []
-    for view in (*VIEWS, "archive", "suspense"):
+    for view in (*STORED, "archive", "suspense"):
         assert len(site.data_files(view)) < len(before.data_files(view)) / 2
     assert compact(site.settings).merged == []  # done is done
 
@@ -218,7 +218,7 @@ def empty(workspace: Callable[..., Any]) -> Any:
 
 @given(view=st.sampled_from(list(VIEWS)), made=st.lists(_FILE, min_size=2, max_size=7))
 @tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, made: list[dict[str, Any]]) -> None:
+def test_any_small_files_keep_their_rows_and_inputs(empty: Any, view: str, made: list[dict[str, Any]]) -> None:
     with database.writing(empty.settings) as connection:
         connection.execute(delete(lake_files))
     with runs.running(empty.settings, "test", ["test"]) as run_id:
@@ -236,8 +236,6 @@ def test_any_small_files_keep_their_rows_lineage_and_ids(empty: Any, view: str, 
     reader = DataFiles(empty.opened, "test")
     for file in left:
         rows = reader.rows(file)
-        ids = rows[ID_COLUMN[view]].combine_chunks()
-        assert reader.id_filter(file).might_have(ids).all()
         assert rows.num_rows == file.rows
         assert rows.column_names == [name for name in VIEWS[view].names if name in rows.column_names]
         starts = rows["start"].cast(pa.int64()).to_pylist()
@@ -254,18 +252,17 @@ def _write(files: DataFiles, view: str, one: dict[str, Any], number: int) -> led
     table = pa.Table.from_pylist(rows, schema=VIEWS[view])
     if view == "billing" and not one["numbers"]:
         table = table.select(table.column_names[:-4])
-    lineage = [{"content": row[ID_COLUMN[view]], "file_no": number, "line": at} for at, row in enumerate(rows)]
-    origin = pa.Table.from_pylist(lineage, schema=LINEAGE)
-    return files.write_view(view, "default", "2026-03-05", table, origin, *one["shard"], one["received"])
+    inputs = {number: len(rows)}
+    return files.write_view(view, "default", "2026-03-05", table, inputs, *one["shard"], one["received"])
 
 
 def _paired(site: Any, view: str) -> Counter[str]:
-    """Rows with their lineage, and what the manifest says of both, without which file they lie in."""
+    """Rows, and what the manifest says of them, without which file they lie in; and how many came from which file."""
     files, found = DataFiles(site.opened, "test"), Counter()
     for file in site.data_files(view):
         about = file.received_on, file.numbers, file.shard_bits, file.shard, file.key_ids
-        pairs = zip(files.rows(file).to_pylist(), files.lineage(file).to_pylist(), strict=True)
-        found.update(repr((row, origin, about)) for row, origin in pairs)
+        found.update(repr((row, about)) for row in files.rows(file).to_pylist())
+        found.update({f"input {file_no}": rows for file_no, rows in files.inputs(file).items()})
     return found
 
 
@@ -319,7 +316,7 @@ def test_a_night_that_adds_rows_is_not_refused_by_a_compaction(
     night(before, more, name="b.csv")
     done = _compact_once_before(monkeypatch, site)
     ended = night(site, more, name="b.csv")
-    assert {row.view for row in done[0].merged} >= set(VIEWS)
+    assert {row.view for row in done[0].merged} >= set(STORED)
     assert ended.refused == 0
     assert verify(before.settings, site.settings).equal
     assert site.differing() == 0 and strays(site) == []
@@ -340,7 +337,7 @@ def test_a_night_that_writes_a_merged_file_anew_is_refused_and_does_it_again(
     assert site.differing() == 0 and strays(site) == []
 
 
-@pytest.mark.parametrize("view", [*VIEWS, "archive", "suspense"])
+@pytest.mark.parametrize("view", [*STORED, "archive", "suspense"])
 def test_a_merge_that_another_commit_came_before_is_left_for_the_next_time(
     view: str, small: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +399,7 @@ def test_suspense_that_is_being_recycled_is_left_for_the_next_time(small: Callab
     with runs.running(site.settings, "recycle", ["suspense"]) as run_id:
         merged = {row.view for row in compact(site.settings).merged}
         runs.finish(site.settings, run_id, "done")
-    assert merged == {*VIEWS, "archive"}
+    assert merged == {*STORED, "archive"}
     assert {row.view for row in compact(site.settings).merged} == {"suspense"}
 
 
@@ -440,7 +437,7 @@ def test_a_purge_of_merged_files_comes_to_the_same(
         site = small()
         person(site)
         if merge:
-            assert {row.view for row in compact(site.settings).merged} == {*VIEWS, "archive", "suspense"}
+            assert {row.view for row in compact(site.settings).merged} == {*STORED, "archive", "suspense"}
         if selectors:
             hold(site, **selectors)
         site.set(lake=NEVER)
@@ -483,8 +480,8 @@ def test_an_erased_person_is_in_no_file_that_a_compaction_left(small: Callable[[
     site = small()
     site.set(lake={"grace_minutes": 600.0})
     compact(site.settings)
-    before = {path for path in on_disk(site) if path.startswith(("billing/", "assurance/"))}
-    assert len(before) > 30
+    before = {path for path in on_disk(site) if path.startswith(("billing/", "assurance/", "index/"))}
+    assert len(before) > 15
     _ask(site, "erase", OTHER)
     assert OTHER not in site.view("billing")["calling_number"].to_pylist()
     assert not before & on_disk(site)

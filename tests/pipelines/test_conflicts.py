@@ -43,7 +43,7 @@ class Work:
 
 TRIES = "callward.lake.conflicts.TRIES"
 WORKS = {
-    "night": Work(lambda site: night(site, MORE, name="b.csv"), "rows-written", f"{DAY}", TRIES),
+    "night": Work(lambda site: night(site, MORE, name="b.csv"), "view-written", f"{DAY}", TRIES),
     "night-suspense": Work(lambda site: night(site, MORE, name="b.csv"), "suspense-written", "suspense", TRIES),
     "recycle": Work(lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", TRIES),
     "purge": Work(

@@ -31,7 +31,7 @@ from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries
-from schemas.views import BILLING_NUMBERS
+from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX
 from tests.retention import (
     ASSURANCE_KEPT,
     BILLING_KEPT,
@@ -103,10 +103,9 @@ def checks(site: Any, done: dict[str, Any]) -> list[str]:
 
 def named(site: Any) -> set[str]:
     """Paths of all that the manifest says is in the lake."""
-    beside = {"billing": (".ids", ".lin"), "assurance": (".ids", ".lin")}
-    beside |= {f"held-{view}": (".lin",) for view in ("billing", "assurance")}
     live = [row for row in paths(site).values() if row.superseded_at is None]
-    return {row.path + suffix for row in live for suffix in ("", *beside.get(row.view, ()))}
+    copies = {row.path + HOLDS_SUFFIX for row in live if row.view in ("held-billing", "held-assurance")}
+    return copies | {row.path for row in live}
 
 
 # -- when --------------------------------------------------------------------------------------------------------------
@@ -170,14 +169,19 @@ def test_a_policy_is_tried_before_it_is_in_force(site: Any) -> None:
 # -- what goes ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_partition_that_goes_whole_is_not_read(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = [file.path for file in files(site, "assurance")]
-    for name in ("rows", "lineage", "read_log"):
+def test_of_a_view_that_goes_whole_no_row_is_read(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, read = [file.path for file in files(site, "assurance")], DataFiles.rows
+
+    def rows_of_the_index(self: DataFiles, file: Any, *arguments: Any) -> Any:
+        return read(self, file, *arguments) if file.view == "index" else pytest.fail("a row was read")
+
+    monkeypatch.setattr(DataFiles, "rows", rows_of_the_index)
+    for name in ("columns", "read_log"):
         monkeypatch.setattr(DataFiles, name, lambda *_, **__: pytest.fail("a row was read"))
     done = purged(site, ASSURANCE_KEPT + NEXT)
     monkeypatch.undo()
     assert done["status"] == "done" and of_class(done, "assurance_metrics")["deleted"] == 6
-    assert not {path + suffix for path in gone for suffix in ("", ".ids", ".lin")} & on_disk(site)
+    assert not set(gone) & on_disk(site)
     assert site.view("assurance").num_rows == 0 and site.view("billing").num_rows == 5
     assert ends(site) == {("assurance", "purged"): 6}
     assert checks(site, done) == []
@@ -204,11 +208,12 @@ def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
     purged(site, ALL_NUMBERS)
     dead = {name for name, state in states(site).items() if state == "destroyed"}
     numbers = {"billing-numbers/numbers", "billing-numbers/token"}
-    assurance = {"assurance/meta", "assurance/id", "assurance/content", "assurance/account", "lineage/assurance"}
+    numbers |= {"index/numbers", "index/token"}
+    assurance = {"assurance/meta", "assurance/id", "assurance/account"}
     assert dead == numbers | assurance
     purged(site, ALL_BILLING)
     dead = {name for name, state in states(site).items() if state == "destroyed"}
-    assert dead == numbers | assurance | {"billing/meta", "billing/id", "billing/content", "lineage/billing"}
+    assert dead == numbers | assurance | {"billing/meta", "billing/id", "index/meta"}
     with pytest.raises(Problem, match="was destroyed"):
         keyring(site.settings, "test", "test").key(KeyName("billing", "default", "2026-03", "meta"))
     keyring(site.settings, "test", "test").key(KeyName("ids", "default", "all", "record"))
@@ -418,7 +423,7 @@ def test_rows_that_a_hold_matches_outlive_their_month_key(site: Any) -> None:
     assert (row["calling_number"], row["called_number"], row["account"]) == (OTHER, CALLED, "acct-0007")
     assert states(site)["billing-numbers/numbers"] == "destroyed"
     assert {r["hold"]: r["rows"] for r in done["held"] if r["class"] == "call_detail"} == {placed.hold_id: 1}
-    assert len(held(site, "held-assurance")) == 6  # a number cannot be looked for there: all are kept
+    assert len(held(site, "held-assurance")) == 1
     again = purged(site, ALL_BILLING)
     assert again["overdue"] == 0
     assert [r["calling_number"] for r in held(site, "held-billing")] == [OTHER]
@@ -1002,6 +1007,7 @@ def test_items_say_what_became_of_each_file(site: Any) -> None:
     assert {view: (row.action, row.state, row.rows) for view, row in items.items()} == {
         "assurance": ("delete", "removed", 6),
         "billing": ("rewrite", "removed", 5),
+        "index": ("rewrite", "removed", 0),  # it goes with the views, and no row of it is counted
     }
 
 

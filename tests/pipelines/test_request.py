@@ -16,24 +16,31 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from sqlalchemy import update
 
 from callward import database, query
 from callward.errors import Problem, UsageProblem
 from callward.keys import approvers, signing
+from callward.keys.tokens import number_token
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy import register as policy_register
 from callward.retention.requests import register as request_register
 from callward.retention.requests import restrictions as register
 from callward.retention.requests.register import Refusal, Selector
+from callward.retention.requests.search import token_secret
 from callward.template import render
 from pipelines import request as requests
 from pipelines.vacuum import remove_superseded
 from schemas.retention import certificates, disposals, restrictions, row_ends, suppressions
 from schemas.retention import requests as request_rows
 from schemas.retention_classes import Window, example
+from schemas.tables import lake_files
+from schemas.views import INDEX, STORED
 from tests.commands import run, strays
 from tests.meanwhile import ALWAYS, comes_between, commit_another
+from tests.test_night_scenes import CDR_HEADER, CMR_HEADER, cucm, quality
 
 ALICE, BOB, CAROL = "+13035550101", "+13035550102", "+13035550103"
 HOTLINE = "+13035550199"
@@ -58,12 +65,15 @@ class Call:
     minute: int = 0
     talk_s: int = 60
     direction: str = "outbound"
+    answered: bool = True
 
     def line(self) -> str:
         at = datetime(self.day.year, self.day.month, self.day.day, 9, tzinfo=UTC) + timedelta(minutes=self.minute)
-        stamps = ",".join(f"{t:%FT%TZ}" for t in (at, at, at + timedelta(seconds=self.talk_s)))
+        start, end = (f"{moment:%FT%TZ}" for moment in (at, at + timedelta(seconds=self.talk_s)))
+        stamps = f"{start},{start if self.answered else ''},{end}"
         parties = f"{self.name},{self.calling},{self.called}"
-        return f"{parties},{stamps},{self.talk_s * 1000},{self.account},{self.presentation},{self.direction}\n"
+        talk_ms = self.talk_s * 1000 if self.answered else 0
+        return f"{parties},{stamps},{talk_ms},{self.account},{self.presentation},{self.direction}\n"
 
 
 CALLS = [
@@ -335,14 +345,14 @@ def test_a_processors_requests_are_referred_to_the_customer(office, tmp_path):
 
 
 def test_erasure_takes_a_persons_rows_out_of_both_views_and_out_of_the_sums(office):
-    replaced = [f.path for view in ("billing", "assurance") for f in office.site.data_files(view)]
+    replaced = [f.path for view in STORED for f in office.site.data_files(view)]
     done = office.ask("erase")
     assert office.numbers() == [(BOB, CAROL)]
     assert office.site.view("assurance").num_rows == 1
     assert (done["status"], done["refusal"], done["rows"]) == ("answered", None, {"removed": 10})
     office.check_whole()
     lake = office.settings.lake_path
-    assert not any((lake / (path + suffix)).exists() for path in replaced for suffix in ("", ".ids", ".lin"))
+    assert not any((lake / path).exists() for path in replaced)
 
 
 def test_erased_records_do_not_come_in_again_but_later_calls_do(office):
@@ -507,6 +517,184 @@ def test_of_random_calls_exactly_those_go_that_an_oracle_names(office, seed):
     office.check_whole()
 
 
+# -- the row index: attempts that were not billed, and what is left of a person --------------------------------------
+
+# Attempts by, and to, the person that nobody answered: no row of the billing view.
+ATTEMPTS = [
+    Call("u", ALICE, CAROL, "ac-0001", minute=20, talk_s=15, answered=False),
+    Call("v", CAROL, ALICE, "ac-0003", minute=21, talk_s=15, answered=False),
+    Call("w", ALICE, HOTLINE, "ac-0001", minute=22, talk_s=15, answered=False),
+]
+
+
+def _indexed(office: Office) -> pa.Table:
+    """Every row of every data file of the index that lies on the disk, in whatever state."""
+    files = DataFiles(office.site.opened, "test")
+    committed = office.site.data_files(INDEX)
+    lies = {
+        str(path.relative_to(office.settings.lake_path)) for path in office.settings.lake_path.rglob("index/**/*.*")
+    }
+    assert lies == {file.path for file in committed}
+    return pa.concat_tables([files.rows(file) for file in committed], promote_options="default")
+
+
+def _of_number(office: Office, number: str) -> pa.Table:
+    """Rows of the index with a number on either side."""
+    rows, token = _indexed(office), {}
+    for month in {f"{day:%Y-%m}" for day in (LAST_WEEK, LAST_WEEK - timedelta(3))}:
+        secret = token_secret(office.site.opened, "default", month)
+        assert secret is not None
+        token[month] = number_token(pa.array([number]), secret)[0]
+    tokens = pa.array(list(token.values()))
+    return rows.filter(pc.or_(pc.is_in(rows["calling_token"], tokens), pc.is_in(rows["called_token"], tokens)))
+
+
+def test_attempts_that_were_not_billed_are_found_by_number_but_those_to_hotlines_not(office, tmp_path):
+    night(office.site, "attempts.csv", ATTEMPTS)
+    told = office.told(tmp_path)
+    rows = {item["class"]: item["rows"] for item in told["classes"]}
+    assert (rows["billing_transaction"], rows["assurance_metrics"]) == (4, 4 + 2) and len(told["calls"]) == 4
+    office.ask("restrict")
+    assert _seen(office, "assurance", "SELECT count(*) FROM assurance") == [(1,)]
+    office.ask("restrict", wants={"lift": True})
+    assert office.ask("erase")["rows"] == {"removed": 10 + 3}
+    assert office.site.view("assurance").num_rows == 1
+    office.check_whole()
+
+
+def test_nothing_of_an_erased_person_is_left_in_any_file_of_the_index(office):
+    again = [*CALLS, replace(CALLS[0], talk_s=90), *ATTEMPTS]  # duplicates and an older version have entries as well
+    night(office.site, "again.csv", again)
+    before = _of_number(office, ALICE)["record_id"].unique()
+    of_person = _indexed(office)
+    of_person = of_person.filter(pc.is_in(of_person["record_id"], before))
+    assert {"accepted", "duplicate", "suspended"} <= set(of_person["state"].to_pylist())
+    office.ask("erase")
+    assert _of_number(office, ALICE).num_rows == 0
+    left = _indexed(office)
+    assert not pc.any(pc.is_in(left["record_id"], before)).as_py()
+    assert left.filter(pc.equal(left["state"], "accepted")).num_rows == 1
+    night(office.site, "once-more.csv", [*again, Call("x", BOB, CAROL, "ac-0002", minute=40)])
+    assert _of_number(office, ALICE).num_rows == 0
+    assert not pc.any(pc.is_in(_indexed(office)["record_id"], before)).as_py()
+    office.check_whole()
+
+
+def _sip_call(at: datetime) -> bytes:
+    """A call that two lines of a SIP server's log tell of, 90 seconds apart."""
+    lines = [("INVITE", 0, ALICE, CAROL), ("BYE", 90, "", "")]
+    told = [
+        f"{method}|from1|to1|call1|200|OK|{int(at.timestamp()) + after}|{calling}|{called}\n"
+        for method, after, calling, called in lines
+    ]
+    return "".join(told).encode()
+
+
+def _of_calls(office: Office, calls: pa.Array) -> int:
+    """How many rows of the index are of some calls."""
+    rows = _indexed(office)
+    return pc.sum(pc.is_in(pc.coalesce(rows["call_id"], rows["record_id"]), calls)).as_py() or 0
+
+
+def test_pieces_of_an_erased_call_leave_the_index_also_past_midnight(workspace, feed_source, tmp_path):
+    site = workspace(*(feed_source(name, country="US") for name in ("generic", "opensips", "cucm")))
+    office = Office(site, _folder(tmp_path / "persons"))
+    late = datetime(LAST_WEEK.year, LAST_WEEK.month, LAST_WEEK.day, 23, 59, 30, tzinfo=UTC)
+    pieces, call, measured = (
+        _sip_call(late),
+        (CDR_HEADER + cucm(7)).encode(),
+        (CMR_HEADER + quality(7, 0, 4, 3)).encode(),
+    )
+    for source, name, data in (("opensips", "acc", pieces), ("cucm", "cdr_1", call), ("cucm", "cmr_1", measured)):
+        site.land(source, name, data)
+    night(site, "no-others.csv", [])
+    merged = _indexed(office).filter(pc.equal(_indexed(office)["state"], "merged"))
+    calls = merged["call_id"].unique()
+    assert (merged.num_rows, _of_calls(office, calls)) == (2, 4)
+    office.ask("erase")
+    assert _of_calls(office, calls) == 0
+    more = measured + quality(7, 1, 4, 3).encode()  # what its other leg heard comes late
+    for source, name, data in (("opensips", "twice", pieces * 2), ("cucm", "cdr_2", call), ("cucm", "cmr_2", more)):
+        site.land(source, name, data)
+    night(site, "nobody.csv", [])
+    assert _of_calls(office, calls) == 0
+    assert office.numbers() == [(BOB, CAROL)]
+    assert site.unbalanced() == {}
+
+
+@pytest.mark.parametrize("account", [None, "acct-0001"])
+def test_an_index_row_whose_amounts_must_be_kept_loses_the_persons_side_alone(office, account):
+    night(office.site, "attempts.csv", ATTEMPTS)
+    office.govern(_with_floor("billing_transaction", "6 years"))
+    before = {row["record_id"]: row for row in _indexed(office).to_pylist()}
+    of_alice = _of_number(office, ALICE)
+    office.ask("erase", None if account else ALICE, account=account)
+    assert _of_number(office, ALICE).num_rows == (3 if account else 0)  # other accounts called her
+    after = {row["record_id"]: row for row in _indexed(office).to_pylist()}
+    assert after.keys() == before.keys()
+    sides = ("calling_token", "called_token")
+    for record_id, row in after.items():
+        mine = before[record_id]["account"] == account if account else record_id in of_alice["record_id"].to_pylist()
+        lost = sum(before[record_id][side] is not None and row[side] is None for side in sides)
+        assert lost == ((2 if account else 1) if mine else 0)
+        assert row["account"] == ("erased" if account and mine else before[record_id]["account"])
+        assert row["parts"] == before[record_id]["parts"]
+    office.check_whole()
+
+
+def test_the_index_says_which_views_still_hold_a_row(office):
+    office.govern(_with_floor("assurance_metrics", "6 years"))
+    office.ask("erase")
+    assert sorted(_indexed(office)["parts"].to_pylist()) == [2] * 5 + [3]
+    assert (office.site.view("billing").num_rows, office.site.view("assurance").num_rows) == (1, len(CALLS))
+
+
+def test_a_correction_sets_the_account_in_the_index(office):
+    office.ask("correct", None, account="acct-0001", wants={"account": "acct-0005"})
+    remove_superseded(office.settings, "")
+    assert sorted(_indexed(office)["account"].to_pylist()) == ["acct-0002"] * 2 + ["acct-0003"] + ["acct-0005"] * 3
+    assert office.ask("correct", None, account="acct-0001", wants={"account": "acct-0002"})["refusal"] == "NOT_FOUND"
+
+
+def test_rows_are_marked_without_reading_a_view(office, monkeypatch):
+    read = DataFiles._read_rows
+
+    def of_index_alone(self, file, keys, columns):
+        assert file.view == INDEX
+        return read(self, file, keys, columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DataFiles, "_read_rows", of_index_alone)
+        office.ask("restrict")
+        office.ask("restrict", None, account="acct-0003")
+    assert _seen(office, "assurance", "SELECT count(*) FROM assurance") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", ["access", "erase", "restrict"])
+def test_an_index_file_that_is_lost_or_cut_is_named_and_nothing_is_answered(office, tmp_path, kind):
+    before = office.site.view("billing")
+    file = office.site.data_files(INDEX)[0]
+    path = office.settings.lake_path / file.path
+    if kind == "erase":
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        path.unlink()
+    with pytest.raises(Problem, match=f"row index file {file.file_id} of {file.part} (is not in the lake|was altered)"):
+        office.ask(kind, to=tmp_path / "answer.json" if kind == "access" else None)
+    assert office.site.view("billing").equals(before) and not (tmp_path / "answer.json").exists()
+    (request,) = request_register.list_requests(office.settings)
+    assert request.status == "open"
+
+
+def test_rows_that_the_index_does_not_know_stop_a_request(office):
+    file = office.site.data_files(INDEX)[0]
+    with database.writing(office.settings) as connection:
+        connection.execute(update(lake_files).where(lake_files.c.file_id == file.file_id).values(view="held-index"))
+    with pytest.raises(Problem, match=f"rows that the row index of {file.part} does not know"):
+        office.ask("erase")
+    assert len(office.numbers()) == len(CALLS)
+
+
 # -- correct ---------------------------------------------------------------------------------------------------------
 
 
@@ -537,7 +725,7 @@ _CORRECTED = {"kind": "correct", "number": None, "account": "acct-0001", "wants"
 
 def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> list[str]:
     """Let others commit to the newest date of CALLS when the person's rows are written anew."""
-    return comes_between(monkeypatch, "rows-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
+    return comes_between(monkeypatch, "view-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
 
 
 @pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"removed": 10}), (_CORRECTED, {"corrected": 6})])

@@ -25,7 +25,7 @@ from callward.retention.requests.restrictions import Hidden
 from callward.runs import new_id
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
-from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, LINEAGE
+from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS
 from tests.examples import tries
 from transforms import aggregate
 from transforms.aggregate import (
@@ -212,10 +212,6 @@ def test_tallies_add_up() -> None:
 # -- the pipeline over a lake ------------------------------------------------------------------------------------------
 
 
-def lineage(rows: int) -> pa.Table:
-    return pa.Table.from_pylist([{"content": bytes(16), "file_no": 1} for _ in range(rows)], schema=LINEAGE)
-
-
 @pytest.fixture(scope="module")
 def site(workspace: Callable[..., Any]) -> Any:
     return workspace("generic")
@@ -225,7 +221,7 @@ def put(site: Any, *parts: Sequence[dict[str, Any]]) -> tuple[DataFile, ...]:
     """A data file of each list of billing rows; nothing of it is in the manifest."""
     files = DataFiles(site.opened, new_id())
     return tuple(
-        files.write_view("billing", "default", DAY.isoformat(), table(rows), lineage(len(rows)), received_on=DAY)
+        files.write_view("billing", "default", DAY.isoformat(), table(rows), {1: len(rows)}, received_on=DAY)
         for rows in parts
     )
 
@@ -374,7 +370,7 @@ def test_a_batch_that_did_not_end_is_a_sentence(site: Any) -> None:
 def test_rows_whose_numbers_are_gone_have_no_subscriber(site: Any) -> None:
     rows, files = day_of(11, 40), DataFiles(site.opened, new_id())
     made = table(rows).drop_columns(BILLING_NUMBERS)
-    gone = files.write_view("billing", "default", DAY.isoformat(), made, lineage(40), received_on=DAY)
+    gone = files.write_view("billing", "default", DAY.isoformat(), made, {1: 40}, received_on=DAY)
     found, by = aggregated(site, released(), [gone])
     assert (found.tally.ownerless, summed(found, by, released()).any()) == (40, False)
     accounts = released(unit="account", cells=EVERYTHING, cap=10**9)
@@ -431,7 +427,7 @@ def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
     )
     rows = rows.set_column(2, ASSURANCE.field("account_token"), named)
     files = DataFiles(site.opened, new_id())
-    listed = files.write_view("assurance", "default", DAY.isoformat(), rows, lineage(5), received_on=DAY)
+    listed = files.write_view("assurance", "default", DAY.isoformat(), rows, {1: 5}, received_on=DAY)
     found, by = aggregated(site, release, [listed])
     assert found.tally == Tally(5, 0, 2, 0, (0, 0))
     assert summed(found, by, release)[2].tolist() == [3, 2]

@@ -1,20 +1,16 @@
-"""Settle: each record once, and of several versions the same one whichever came first."""
+"""Deduplicate: each record once, and of several versions the same one whichever came first."""
 
 from collections import Counter
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward.keys.register import KeyName
-from callward.keys.tokens import as_u64, from_u64, unpermute
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from schemas.cdr import CDR
 from tests.examples import tries
-from transforms.deduplicate import deduplicate, find, months_of, number_legs, number_occurrences
+from transforms.deduplicate import deduplicate, number_legs, number_occurrences
 
 T0 = 1_772_712_000_000
 DAY_MS = 86_400_000
@@ -142,38 +138,3 @@ def test_the_last_attempt_is_leg_0_and_repetitions_are_no_attempts(files, cdr_ta
 def test_legs_that_a_source_gives_are_kept(cdr_table):
     table = cdr_table([call(1, call_id=9, leg=3), call(2, call_id=9, leg=0)])
     assert number_legs(table)["leg"].to_pylist() == [3, 0]
-
-
-def test_months_cover_every_row_once(cdr_table):
-    starts = [T0, T0 - 8 * DAY_MS, T0 + 1, T0 - 9 * DAY_MS, T0 + 40 * DAY_MS]
-    parts = months_of(cdr_table([call(n, start_time=start) for n, start in enumerate(starts)]))
-    assert {month: rows.tolist() for month, rows in parts} == {"2026-02": [1, 3], "2026-03": [0, 2], "2026-04": [4]}
-    assert months_of(CDR.empty_table()) == []
-
-
-def test_rows_are_found_where_they_lie(workspace):
-    """Against a lake that a night made: every committed id is found at its place, no other id is."""
-    site = workspace("opensips")
-    lines = [
-        f"INVITE|f{n}|t{n}|c{n}|486|Busy Here|{1_772_712_000 + n}|x|13035550101|13035550102||1:1\n" for n in range(50)
-    ]
-    site.land("opensips", "a", "".join(lines).encode())
-    site.night()
-    files = DataFiles(site.opened, "test")
-    committed = site.data_files("assurance")
-    (file,) = committed
-    ids = as_u64(files.rows(file)["assurance_id"])
-    secret = files.workspace.keyring.key(KeyName("assurance", "default", file.part[:7], "id")).secret
-    plain = unpermute(from_u64(ids), secret).to_pylist()
-    asked = pa.Table.from_pylist(
-        [{"tenant": "default", "record_id": i, "start_time": T0, "call_date": file.first_start.date()} for i in plain],
-        schema=CDR,
-    )
-    (found,) = find(asked, "assurance", files, committed)
-    assert found.file == file and sorted(found.position) == list(range(50))
-    assert np.array_equal(ids[found.position], ids[found.asked])
-    strangers = pa.Table.from_pylist(
-        [{"tenant": "default", "record_id": bytes([n] * 16), "call_date": file.first_start.date()} for n in range(200)],
-        schema=CDR,
-    )
-    assert find(strangers, "assurance", files, committed) == []

@@ -56,12 +56,8 @@ def test_a_file_without_its_numbers_is_otherwise_the_same(site: Any) -> None:
     new = without_numbers(old, by)
     rows = by.rows(old)
     assert by.rows(new).equals(rows.drop_columns(BILLING_NUMBERS))
-    assert by.lineage(new).equals(by.lineage(old))
-    assert by.id_filter(new).might_have(rows["billing_id"].combine_chunks()).all()
     assert (new.received_on, new.first_start, new.rows, new.numbers) == (old.received_on, old.first_start, 12, False)
     assert set(new.key_ids.split()) < set(old.key_ids.split())
-    for suffix in (".ids", ".lin"):
-        assert by.path(new, suffix).read_bytes() != by.path(old, suffix).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def test_a_file_without_its_numbers_is_otherwise_the_same(site: Any) -> None:
         ({"accounts": ("acct-0007",)}, {0, 4, 8}),
         ({"numbers": (OTHER,), "accounts": ("acct-0007",)}, {0, 3, 4, 6, 8, 9}),
         ({}, set(range(12))),
-        ({"trunks": ("northwind-1",)}, set(range(12))),
+        ({"trunks": ("northwind-1",)}, set()),
         ({"numbers": ("+13035550199",)}, set()),
         ({"first": DAY + timedelta(1)}, set()),
     ],
@@ -93,7 +89,8 @@ def test_the_rows_that_a_hold_keeps_are_copied_with_all_they_have(
         assert rows.equals(
             by.files.rows(old).filter(pc.is_in(pc.second(by.files.rows(old)["start"]), pa.array(list(wanted))))
         )
-        assert set(by.files.lineage(copy)["holds"].to_pylist()) == {"a" * 16}
+        kept_for = by.files.held_for(copy)
+        assert kept_for is not None and set(kept_for["holds"].to_pylist()) == {"a" * 16}
         assert sum(copy.inputs.values()) == len(wanted)
         assert not set(copy.key_ids.split()) & set(old.key_ids.split())
 
@@ -119,7 +116,7 @@ def test_what_may_be_named_of_a_hold_is_named(site: Any) -> None:
     assert found is not None and (found.held, dict(found.why)) == (6, {"a" * 16: 4, "": 2})
     (assurance,) = files(site, "assurance")
     found = looked(PlanItem(assurance, "assurance_metrics", DELETE, look=True), judge(site, orders[0]))
-    assert found is not None and (found.held, dict(found.why)) == (12, {"": 12})
+    assert found is not None and (found.held, dict(found.why)) == (4, {"a" * 16: 4})
 
 
 masks = st.integers(1, 12).flatmap(

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
+from callward.keys import tokens
+from callward.keys.register import KeyName
+from schemas.views import ASSURANCE, BILLING, ID_COLUMN, IN_FLIGHT
+from tests.conftest import spread
 from tests.examples import tries
 from transforms.rate import rate
 from transforms.split import by_date, split
@@ -55,7 +58,7 @@ def test_no_word_of_one_view_is_in_the_other_or_in_the_record(cdr_table, opened,
     calls = cdrs(cdr_table, [dict(call) for call in drawn])
     parts = {part.view: part for part in split(calls, "default", "2026-03", opened["attempts"])}
     raw = set(calls["record_id"].to_pylist()) | set(calls["content"].to_pylist())
-    words = {view: tokens_in(part.rows) | tokens_in(part.lineage) for view, part in parts.items()}
+    words = {view: tokens_in(part.rows) for view, part in parts.items()}
     assert not words["billing"] & words["assurance"]
     assert not (words["billing"] | words["assurance"]) & raw
     for view, part in parts.items():
@@ -63,9 +66,13 @@ def test_no_word_of_one_view_is_in_the_other_or_in_the_record(cdr_table, opened,
     assert not any(number in str(parts["assurance"].rows.to_pydict()) for number in NUMBERS)
 
 
-def with_lines(part):
-    """Each row of a part with the line that its record came in."""
-    return zip(part.rows.to_pylist(), part.lineage["line"].to_pylist(), strict=True)
+def with_lines(part, opened):
+    """Each row of a part with the line that its record came in, which is the record's id here."""
+    name = ID_COLUMN[part.view]
+    secret = opened.keyring.key(KeyName(part.view, "default", "2026-03", "id")).secret
+    records = tokens.unpermute(part.rows[name].combine_chunks(), secret).to_pylist()
+    line_of = {spread("record_id", line): line for line in range(600)}
+    return zip(part.rows.to_pylist(), [line_of[record] for record in records], strict=True)
 
 
 @given(drawn=st.lists(CALL, min_size=1, max_size=12))
@@ -74,7 +81,7 @@ def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
     calls = cdrs(cdr_table, [dict(call) for call in drawn])
     parts = {part.view: part for part in split(calls, "default", "2026-03", opened["answered"])}
     by_line = {row["line"]: row for row in calls.to_pylist()}
-    for row, line in with_lines(parts["assurance"]):
+    for row, line in with_lines(parts["assurance"], opened["answered"]):
         call = by_line[line]
         assert row["start"] == call["start_time"].replace(second=0, microsecond=0)
         talk = call["talk_ms"]
@@ -87,7 +94,7 @@ def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
         assert row["ring_s"] is None or abs(row["ring_s"] - (until - call["ring_time"]).total_seconds()) < 1
     answered = [row for row in by_line.values() if row["disposition"] == "answered"]
     assert ("billing" in parts) == bool(answered)
-    for row, line in with_lines(parts["billing"]) if answered else ():
+    for row, line in with_lines(parts["billing"], opened["answered"]) if answered else ():
         call = by_line[line]
         assert (row["start"], row["end"], row["talk_ms"], row["calling_number"]) == (
             call["start_time"],
@@ -130,8 +137,8 @@ def test_order_within_a_minute_is_not_the_order_of_time(cdr_table, opened):
         for n in range(600)
     ]
     parts = {part.view: part for part in split(cdrs(cdr_table, drawn), "default", "2026-03", opened["answered"])}
-    lines = parts["assurance"].lineage["line"].to_pylist()
-    assert parts["billing"].lineage["line"].to_pylist() == list(range(600))
+    lines = [line for _, line in with_lines(parts["assurance"], opened["answered"])]
+    assert [line for _, line in with_lines(parts["billing"], opened["answered"])] == list(range(600))
     rising = sum(a < b for a, b in pairwise(lines))
     assert 200 < rising < 400  # half of 599, give or take eight standard deviations
     ids = parts["assurance"].rows["assurance_id"].to_pylist()

@@ -32,7 +32,7 @@ from pipelines.vacuum import remove_orphans
 from schemas import retention
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
-from schemas.views import SIDECARS
+from schemas.views import HOLDS_SUFFIX
 from tests.examples import tries
 
 TODAY = date(2027, 6, 1)
@@ -90,8 +90,7 @@ def purge(site_settings: Any, view: str, cls: str) -> tuple[str, Facts]:
         gone = ledger.files(connection, view=view)
         _register(connection, disposal_id, run_id, cls, gone)
     for file in gone:
-        for suffix in ("", *SIDECARS):
-            (site_settings.lake_path / (file.path + suffix)).unlink(missing_ok=True)
+        (site_settings.lake_path / file.path).unlink(missing_ok=True)
     key_ids = sorted({key_id for file in gone for key_id in file.key_ids.split()})
     facts = Facts(
         tombstones=rotation.destroy(site_settings, key_ids, role="retention-run", reason=f"purge {disposal_id}")
@@ -256,8 +255,7 @@ def test_what_still_lies_under_a_living_key_was_deleted_only(_before: Path, tmp_
     with database.writing(load(folder)) as connection:
         file = ledger.files(connection, view="assurance")[0]
         _register(connection, "purgeone", run, "assurance_metrics", [file])
-    for suffix in ("", *SIDECARS):
-        (load(folder).lake_path / (file.path + suffix)).unlink()
+    (load(folder).lake_path / file.path).unlink()
     runs.finish(load(folder), run, "done")
     made = certificates.issue(load(folder), "purgeone", Facts(), TODAY)
     (scope,) = made.body["scope"]
@@ -459,10 +457,10 @@ def test_what_is_no_certificate_is_said_so(purged: Purged) -> None:
 def test_a_file_that_was_put_back_is_found(purged: Purged, _before: Path) -> None:
     made = purged.issue()
     gone = purged.rows(lake_files, lake_files.c.view == "assurance")[0]
-    for suffix in ("", ".lin"):
+    for suffix in ("", HOLDS_SUFFIX):
         back = purged.settings.lake_path / (gone.path + suffix)
         back.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(load(_before).lake_path / (gone.path + suffix), back)
+        shutil.copy(load(_before).lake_path / gone.path, back)
         assert gone.file_id in purged.failed(made.certificate_id, quick=True)["files absent"]
         back.unlink()
     assert purged.failed(made.certificate_id, quick=True) == {}

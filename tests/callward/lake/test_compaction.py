@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callward.lake.compaction import MOST_FILES, Limits, merges, ordered
 from callward.lake.ledger import DataFile
-from schemas.views import ID_COLUMN, LINEAGE, VIEWS
+from schemas.views import ID_COLUMN, INDEX, ROW_INDEX, VIEWS
 from tests.examples import tries
 
 LIMITS = Limits(bytes=1000, files=4)
@@ -112,18 +112,26 @@ def test_rows_of_a_merged_file_are_bounded() -> None:
     rows=st.lists(st.tuples(st.integers(0, 3), st.binary(min_size=16, max_size=16)), min_size=1, max_size=30),
 )
 @tries(60)
-def test_rows_lie_by_time_then_id_with_their_lineage(view: str, rows: list[tuple[int, bytes]]) -> None:
+def test_rows_of_a_view_lie_by_time_then_id(view: str, rows: list[tuple[int, bytes]]) -> None:
     at = [{"start": minute * 60_000, ID_COLUMN[view]: row_id} for minute, row_id in rows]
     table = pa.Table.from_pylist(at, schema=VIEWS[view])
-    lineage = pa.Table.from_pylist([{"line": number} for number in range(len(rows))], schema=LINEAGE)
 
     def by(number: int) -> tuple[int, int, int]:
         minute, row_id = rows[number]
         return minute, *(int.from_bytes(half, "little") for half in (row_id[:8], row_id[8:]))  # type: ignore[return-value]
 
-    made, origin = ordered(view, table, lineage)
     expected = sorted(range(len(rows)), key=by)
-    assert made[ID_COLUMN[view]].to_pylist() == [rows[number][1] for number in expected]
-    lines = origin["line"].to_pylist()
-    assert [rows[number] for number in lines] == [rows[number] for number in expected]
-    assert sorted(lines) == list(range(len(rows)))
+    assert ordered(view, table)[ID_COLUMN[view]].to_pylist() == [rows[number][1] for number in expected]
+
+
+@given(rows=st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.booleans()), min_size=1, max_size=30))
+@tries(60)
+def test_rows_of_the_index_lie_by_id_an_accepted_record_first(rows: list[tuple[bytes, bool]]) -> None:
+    at = [{"record_id": record, "state": "accepted" if accepted else "duplicate"} for record, accepted in rows]
+
+    def by(row: tuple[bytes, bool]) -> tuple[int, int, bool]:
+        record, accepted = row
+        return int.from_bytes(record[:8], "little"), int.from_bytes(record[8:], "little"), not accepted
+
+    lies = ordered(INDEX, pa.Table.from_pylist(at, schema=ROW_INDEX)).select(["record_id", "state"]).to_pylist()
+    assert [(row["record_id"], row["state"] == "accepted") for row in lies] == sorted(rows, key=by)

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 from callward.keys.keys import Key, KeyDenied, mint
 from callward.keys.seal import SealBroken
-from callward.keys.tokens import from_u64, shard_bits
 from callward.lake import parquet
-from callward.lake.parquet import IdFilter, LakeFile, open_dataset, read_parquet, write_parquet
+from callward.lake.parquet import LakeFile, open_dataset, read_parquet, write_parquet
 from tests.examples import tries
 
 META, NUMBERS, OTHER_META, OTHER_NUMBERS = mint(), mint(), mint(), mint()
@@ -572,44 +571,3 @@ def test_a_query_that_stops_early_lets_the_process_end(many_groups, stop):
     """
     run = in_a_process(script)
     assert run.stdout == "stopped\n" and run.returncode == 0, run.stderr[-2000:]
-
-
-# -- id filters --------------------------------------------------------------------------------------------------------
-
-
-def random_ids(n, seed):
-    return from_u64(np.random.default_rng(seed).integers(0, 2**64, (n, 2), np.uint64))
-
-
-@given(st.lists(st.one_of(st.none(), st.binary(min_size=16, max_size=16)), max_size=60), st.integers(0, 20))
-def test_a_filter_never_misses_an_id(values, start):
-    ids = pa.array(values, pa.binary(16))[start:]
-    filter = IdFilter.from_bytes(IdFilter.build(ids).to_bytes())
-    assert filter.might_have(ids).tolist() == [value is not None for value in values[start:]]
-    assert filter.might_have(pa.chunked_array([ids[:3], ids[3:]], pa.binary(16))).tolist() == ids.is_valid().to_pylist()
-
-
-def test_a_filter_is_small_and_rarely_wrong():
-    filter = IdFilter.build(random_ids(100_000, 1))
-    assert filter.might_have(random_ids(100_000, 1)).all()
-    assert filter.might_have(random_ids(100_000, 2)).mean() < 0.02
-    assert len(filter.to_bytes()) * 8 / 100_000 < 10.1
-
-
-def test_a_filter_of_one_shard_is_as_good():
-    ids = random_ids(400_000, 1)
-    ids = ids.filter(pa.array(shard_bits(ids, 3) == 5))
-    others = random_ids(400_000, 2)
-    others = others.filter(pa.array(shard_bits(others, 3) == 5))
-    assert IdFilter.build(ids).might_have(others).mean() < 0.02
-
-
-def test_an_empty_filter_has_nothing():
-    assert not IdFilter.build(random_ids(0, 1)).might_have(random_ids(1000, 2)).any()
-    assert IdFilter.build(random_ids(10, 1)).might_have(random_ids(0, 2)).tolist() == []
-
-
-@pytest.mark.parametrize("data", [b"", b"CWIDF", b"CWIDF\x01", b"CWIDF\x02" + bytes(64), b"CWIDF\x01" + bytes(63)])
-def test_what_is_no_filter_is_refused(data):
-    with pytest.raises(SealBroken):
-        IdFilter.from_bytes(data)

@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_ends_the_night_with_a_sentence_and_the_next_one
 ) -> None:
     site = landed(**FLINK)
     with monkeypatch.context() as patched:
-        patched.setenv("CALLWARD_CRASH_AT", "rows-written")  # the job server's workers inherit it
+        patched.setenv("CALLWARD_CRASH_AT", "view-written")  # the job server's workers inherit it
         with pytest.raises(Problem, match=r"^a worker process was lost; nothing of this wave was committed"):
             site.night()
     flink.end_lasting()

@@ -53,7 +53,7 @@ NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon
 BLOCK = {"block_mebibytes": 0.001}
 # Names of calls to callward.failpoints.point that a flush, a reader and maintenance pass.
-POINTS = ("block-registered", "flushed", "commit-begun", "commit-half", "commit-ready", "rows-written", "before-remove")
+POINTS = ("block-registered", "flushed", "commit-begun", "commit-half", "commit-ready", "view-written", "before-remove")
 
 File = tuple[str, str, bytes]  # source, name, content
 
@@ -442,9 +442,9 @@ def test_of_two_flushes_that_read_before_the_other_commits_each_record_ends_once
     engine = Engine(site.settings, SOURCES)
     bags = {name: _taken_in(engine, site, name, content) for name, content in data.items()}
     (second,) = bags.keys() - {first}
-    passed = comes_between(monkeypatch, "rows-written", lambda: _flush_bags(engine, bags[first]))
+    passed = comes_between(monkeypatch, "view-written", lambda: _flush_bags(engine, bags[first]))
     _flush_bags(engine, bags[second])
-    assert "rows-written" in passed
+    assert "view-written" in passed
     engine.finish()
     check(site, night)
     ends = {bucket: rows for (bucket, _), (rows, _) in site.entries().items() if bucket != "in"}
@@ -463,9 +463,9 @@ def test_a_flush_stands_where_the_other_that_came_between_shares_no_record_with_
     engine = Engine(site.settings, SOURCES)
     assert engine.read()
     first, second = sorted(bucket for bucket in engine.waiting if bucket >= 0)
-    passed = comes_between(monkeypatch, "rows-written", lambda: engine.work.flush(first))
+    passed = comes_between(monkeypatch, "view-written", lambda: engine.work.flush(first))
     engine.work.flush(second)
-    assert passed.count("rows-written") == 2, "one data file of each view"
+    assert passed.count("view-written") == 3, "one data file of each view, and one of the index"
     assert register.counters(site.settings, engine.work.run_id)["retries"] == 1
     engine.finish()
     check(site, night)
@@ -481,7 +481,7 @@ def test_of_two_flushes_of_late_records_each_record_is_billed_once(
     engine = Engine(site.settings, SOURCES)
     bags = {name: _taken_in(engine, site, name, content) for name, content in data.items()}
     (second,) = bags.keys() - {first}
-    comes_between(monkeypatch, "rows-written", lambda: _flush_bags(engine, bags[first]))
+    comes_between(monkeypatch, "view-written", lambda: _flush_bags(engine, bags[first]))
     _flush_bags(engine, bags[second])
     engine.finish()
     assert (site.view("assurance").num_rows, site.view("billing").num_rows) == (0, 10)
@@ -499,18 +499,18 @@ def test_a_flush_that_another_always_comes_before_says_so_and_is_done_when_it_co
     site = make(stream={"buckets": 1})
     engine = Engine(site.settings, SOURCES)
     bags = _taken_in(engine, site, "one.csv", CALLS + calls(0, 6))
-    others = [_taken_in(engine, site, f"{n}.csv", CALLS + calls(100 + n, 1)) for n in range(6)]
+    others = [_taken_in(engine, site, f"{n}.csv", CALLS + calls(100 + n, 1)) for n in range(9)]
     asked = without_pauses(monkeypatch)
     monkeypatch.setattr(conflicts, "TRIES", 3)
     with monkeypatch.context() as patched, pytest.raises(Problem, match="committed to the same days again and again"):
         comes_between(patched, "view-written", lambda: _flush_bags(engine, others.pop()), ALWAYS)
         _flush_bags(engine, bags)
-    assert len(asked) > 0 and site.entries()["accepted", ""][0] == 6 - len(others)
+    assert len(asked) > 0 and site.entries()["accepted", ""][0] == 9 - len(others)
     for left in (bags, *others):
         _flush_bags(engine, left)
     engine.finish()
-    assert {bucket: rows for (bucket, _), (rows, _) in site.entries().items()} == {"in": 12, "accepted": 12}
-    assert site.unbalanced() == {} and site.differing() == 0 and site.view("billing").num_rows == 12
+    assert {bucket: rows for (bucket, _), (rows, _) in site.entries().items()} == {"in": 15, "accepted": 15}
+    assert site.unbalanced() == {} and site.differing() == 0 and site.view("billing").num_rows == 15
 
 
 def test_a_filtered_record_of_a_file_set_aside_whole_stays_filtered_both_ways(make: Callable[..., Any]) -> None:

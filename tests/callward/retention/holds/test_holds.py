@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -21,8 +21,10 @@ from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
 from callward.keys import approvers, exports, signing, tokens
 from callward.keys.register import KeyName
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.holds import Hold, HoldUnreadable, MonthSecrets, sealed
+from callward.retention.purge.index_rows import IndexRows
 from callward.settings import Settings
 from schemas import retention
 from schemas.cdr import FEW, ID
@@ -506,9 +508,11 @@ def test_a_report_explains_rows_by_what_it_may_name_and_can_match(settings: Sett
     by_trunk = Hold("2", "default", "litigation", "a", "c", trunks=("t",))
     hidden = Hold("3", "default", "litigation", "a", "c", accounts=("acct-0001",), confidential_until=HUSH)
     found = [known, by_trunk, hidden]
-    assert holds.named("billing", found, holds.COMPLIANCE, TODAY) == [known]
-    assert holds.named("assurance", found, holds.COMPLIANCE, TODAY) == [known, by_trunk]
-    assert holds.named("assurance", found, holds.LEGAL, TODAY) == found
+    assert holds.named("held-billing", found, holds.COMPLIANCE, TODAY) == [known]
+    assert holds.named("held-assurance", found, holds.COMPLIANCE, TODAY) == [known, by_trunk]
+    for view in ("billing", "assurance"):  # rows of any view are found by the index
+        assert holds.named(view, found, holds.COMPLIANCE, TODAY) == [known, by_trunk]
+        assert holds.named(view, found, holds.LEGAL, TODAY) == found
     assert holds.named("suspense", found, holds.LEGAL, TODAY) == []
 
 
@@ -518,7 +522,7 @@ _TOKEN, _ACCOUNT = b"t" * 32, b"a" * 32
 _SOME_NUMBERS = (NUMBER, SECOND, THIRD, "2001", "alice")
 _SOME_ACCOUNTS = ("acct-0001", "acct-0002", "unassigned")
 _SOME_TRUNKS = ("north-1", "north-2", "other")
-_UNSEEN = {"billing": {"trunks"}, "assurance": {"numbers"}, "late": set()}
+_UNSEEN = {"index": set(), "held-billing": {"trunks"}, "held-assurance": {"numbers"}, "late": set()}
 _DAY = st.dates(date(2026, 2, 27), date(2026, 3, 3))
 
 _ROWS = st.lists(
@@ -577,11 +581,14 @@ def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
     """Rows as the lake holds them in a view."""
     text = FEW if few else pa.string()
     calling, called, account, into, out = (_column(rows, n) for n in ("calling", "called", "account", "in", "out"))
-    if view == "billing":
-        made = {"account": account.cast(text), "calling_token": calling, "called_token": called}
-        return pa.table({n: c if n == "account" else tokens.number_token(c, _TOKEN).cast(ID) for n, c in made.items()})
-    if view == "assurance":
-        served = {"trunk_in": into.cast(text), "trunk_out": out.cast(text)}
+    served = {"trunk_in": into.cast(text), "trunk_out": out.cast(text)}
+    if view == "index":
+        sides = {"calling_token": calling, "called_token": called}
+        made = {name: tokens.number_token(numbers, _TOKEN).cast(ID) for name, numbers in sides.items()}
+        return pa.table({"account": account.cast(text), **made, **served})
+    if view == "held-billing":
+        return pa.table({"account": account.cast(text), "calling_number": calling, "called_number": called})
+    if view == "held-assurance":
         return pa.table({"account_token": tokens.mac([account], _ACCOUNT), **served})
     trunks = {"ingress_trunk": into.cast(text), "egress_trunk": out.cast(text)}
     days = _column(rows, "day", pa.date32())
@@ -592,7 +599,7 @@ def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
 
 @tries(300)
 @given(
-    view=st.sampled_from(["billing", "assurance", "late"]),
+    view=st.sampled_from(list(_UNSEEN)),
     rows=_ROWS,
     found=_HOLDS,
     tenant=st.sampled_from(["default", "_shared"]),
@@ -614,7 +621,7 @@ def test_matching_keeps_what_an_oracle_keeps_row_by_row(
     by_column: bool,
 ) -> None:
     known = MonthSecrets(_TOKEN if token else None, _ACCOUNT if account else None)
-    gone = {"billing": [] if token else ["numbers"], "assurance": [] if account else ["accounts"]}.get(view, [])
+    gone = {"index": [] if token else ["numbers"], "held-assurance": [] if account else ["accounts"]}.get(view, [])
     day = None if by_column and view == "late" else call_date
     table = _stored(view, rows, few)
     kept = holds.matching(view, table.select(holds.columns(view, found)), tenant, day, found, known).to_pylist()
@@ -624,7 +631,7 @@ def test_matching_keeps_what_an_oracle_keeps_row_by_row(
 
 
 @tries(100)
-@given(view=st.sampled_from(["billing", "assurance", "late", "suspense", "archive", "pending"]), found=_HOLDS)
+@given(view=st.sampled_from([*_UNSEEN, "suspense", "archive", "pending"]), found=_HOLDS)
 def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: list[Hold]) -> None:
     blind = holds.unmatched(view, found)
     rows = [{"calling": None, "called": None, "account": None, "in": None, "out": None, "day": date(2026, 3, 1)}] * 2
@@ -638,7 +645,7 @@ def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: 
 def test_a_hold_by_number_keeps_rows_whose_numbers_have_gone(settings: Settings) -> None:
     found = [Hold("1", "default", "litigation", "a", "c", numbers=(NUMBER,))]
     rows = pa.table({"account": ["acct-0001", "acct-0002"]})
-    kept = holds.matching("billing", rows, "default", date(2026, 3, 1), found, MonthSecrets(_TOKEN, _ACCOUNT))
+    kept = holds.matching("index", rows, "default", date(2026, 3, 1), found, MonthSecrets(_TOKEN, _ACCOUNT))
     assert kept.to_pylist() == [True, True]
 
 
@@ -650,33 +657,55 @@ def test_held_copies_are_matched_without_the_keys_of_their_month() -> None:
     assert kept.to_pylist() == [True, True, False]
 
 
+def kept_by_file(site: Any, view: str, hold: Hold) -> Iterator[tuple[pa.Table, list[bool]]]:
+    """Rows of each data file of a view on 5 March, and which of them a hold keeps as the row index has it."""
+    files = DataFiles(site.opened, "test")
+    known, index = holds.secrets(site.opened, "default", "2026-03"), IndexRows(files)
+    for file in files.committed(view, "default", ["2026-03-05"]):
+        indexed = index.of(file, [hold])
+        assert not indexed.is_blind(hold)
+        yield files.rows(file), indexed.matched(hold, known).tolist()
+
+
 def test_a_hold_finds_the_rows_of_a_real_night(finished: Any) -> None:
-    """By tokens, with the month's secrets out of the register, as the numbers beside them say."""
+    """By tokens of the index, with the month's secrets out of the register, as the numbers of the view say."""
     site = finished[0]
-    rows = site.view("billing")
-    known = holds.secrets(site.opened, "default", "2026-03")
-    wanted = rows["called_number"].drop_null().value_counts().to_pylist()[0]["values"]
-    found = [Hold("1", "default", "litigation", "a", "c", numbers=(wanted,))]
-    day = date(2026, 3, 5)
-    kept = holds.matching("billing", rows, "default", day, found, known).to_pylist()
-    told = [
-        wanted in pair for pair in zip(*(rows[n].to_pylist() for n in ("calling_number", "called_number")), strict=True)
-    ]
-    assert kept == told and any(told) and not all(told)
+    wanted = site.view("billing")["called_number"].drop_null().value_counts().to_pylist()[0]["values"]
+    by_number = Hold("1", "default", "litigation", "a", "c", numbers=(wanted,))
+    kept = []
+    for rows, of_file in kept_by_file(site, "billing", by_number):
+        sides = (rows[name].to_pylist() for name in ("calling_number", "called_number"))
+        assert of_file == [wanted in pair for pair in zip(*sides, strict=True)]
+        kept += of_file
+    assert any(kept) and not all(kept)
 
 
-def test_a_hold_by_account_finds_as_many_attempts_as_calls_are_billed(finished: Any) -> None:
+def test_a_hold_by_number_or_account_finds_as_many_attempts_as_calls_are_billed(finished: Any) -> None:
     site = finished[0]
-    billed, served = site.view("billing"), site.view("assurance")
-    known, day = holds.secrets(site.opened, "default", "2026-03"), date(2026, 3, 5)
-    served = served.filter(pc.equal(served["disposition"], "answered"))
+    billed = site.view("billing")
     account = next(a for a in billed["account"].to_pylist() if a != "unassigned")
-    found = [Hold("1", "default", "litigation", "a", "c", accounts=(account,))]
-    kept = [
-        pc.sum(holds.matching(view, rows, "default", day, found, known)).as_py()
-        for view, rows in (("billing", billed), ("assurance", served))
-    ]
-    assert kept[0] == kept[1] == billed["account"].to_pylist().count(account)
+    number = billed["calling_number"].drop_null().value_counts().to_pylist()[0]["values"]
+    for selectors in ({"accounts": (account,)}, {"numbers": (number,)}):
+        asked = Hold("1", "default", "litigation", "a", "c", **selectors)
+        of_billing = sum(sum(kept) for _, kept in kept_by_file(site, "billing", asked))
+        of_assurance = 0
+        for rows, kept in kept_by_file(site, "assurance", asked):
+            of_assurance += pc.sum(pc.and_(pc.equal(rows["disposition"], "answered"), pa.array(kept))).as_py()
+        assert of_billing == of_assurance > 0
+    assert of_billing < billed.num_rows
+
+
+def test_a_hold_by_trunk_finds_its_rows_in_every_view(finished: Any) -> None:
+    site = finished[0]
+    served = site.view("assurance").filter(pc.equal(site.view("assurance")["disposition"], "answered"))
+    trunk = served["trunk_out"].drop_null().value_counts().to_pylist()[0]["values"]
+    by_trunk = Hold("1", "default", "litigation", "a", "c", trunks=(trunk,))
+    answered = 0
+    for rows, kept in kept_by_file(site, "assurance", by_trunk):
+        sides = (rows[name].to_pylist() for name in ("trunk_in", "trunk_out"))
+        assert kept == [trunk in pair for pair in zip(*sides, strict=True)]
+        answered += pc.sum(pc.and_(pc.equal(rows["disposition"], "answered"), pa.array(kept))).as_py()
+    assert sum(sum(kept) for _, kept in kept_by_file(site, "billing", by_trunk)) == answered > 0
 
 
 def test_secrets_of_a_month_without_keys_are_none_and_none_is_minted(settings: Settings, workspace: Any) -> None:
@@ -684,7 +713,7 @@ def test_secrets_of_a_month_without_keys_are_none_and_none_is_minted(settings: S
     before = rows_of(site.settings, keys)
     assert holds.secrets(site.opened, "default", "2019-01") == MonthSecrets(None, None)
     assert rows_of(site.settings, keys) == before
-    name = KeyName("billing-numbers", "default", "2026-03", "token")
+    name = KeyName("index", "default", "2026-03", "token")
     assert holds.secrets(site.opened, "default", "2026-03").token == site.opened.keyring.key(name).secret
     with pytest.raises(TypeError, match="pickle"):
         holds.secrets(site.opened, "default", "2026-03").__reduce__()

@@ -25,6 +25,7 @@ from callward.retention.purge.due_files import (
     after,
     derived_rows,
     expiries,
+    is_due,
     items,
     keys_to_destroy,
     last_of_month,
@@ -34,6 +35,7 @@ from tests.examples import tries
 
 TODAY = date(2030, 1, 1)
 DAY = date(2026, 3, 5)
+CALLS = ("call_detail", "billing_transaction", "assurance_metrics")
 WINDOWS = {
     "call_detail": "2 months",
     "billing_transaction": "6 months",
@@ -59,8 +61,9 @@ def file(view: str = "billing", part: date | str = DAY, **facts: object) -> Data
         "bytes": 1,
         "sha256": "",
         "received_on": DAY + timedelta(1),
-        "numbers": view == "billing",
-        "key_ids": f"{view}-meta {view}-numbers {view}-lineage" if view == "billing" else f"{view}-meta {view}-lineage",
+        "numbers": view in ("billing", "index"),
+        "key_ids": f"{view}-meta {view}-numbers" if view in ("billing", "index") else f"{view}-meta",
+        "parts": 3 if view == "index" else 0,
     }
     return DataFile(view=view, part=str(part), **(usual | facts))  # type: ignore[arg-type]
 
@@ -154,15 +157,61 @@ def test_what_cannot_be_named_is_not_judged(wrong: DataFile) -> None:
         planned(wrong, as_of=TODAY)
 
 
+# -- the row index -----------------------------------------------------------------------------------------------------
+
+
+def indexed(as_of: date, by: Governance | None = None, **facts: object) -> tuple[str, str] | None:
+    """The class and the action of what is done with a file of the index, of which no row is ever counted."""
+    found = planned(file("index", **facts), as_of=as_of, by=by)
+    assert all((item.rows, item.held) == (0, 0) for item in found)
+    return next(((item.retention_class, item.action) for item in found), None)
+
+
+def test_the_index_follows_the_views() -> None:
+    one = timedelta(1)
+    assert indexed(last("assurance_metrics")) is None
+    assert indexed(last("assurance_metrics") + one) == ("assurance_metrics", "rewrite")
+    assert indexed(last("call_detail") + one) == ("call_detail", "rewrite")
+    assert indexed(last("billing_transaction") + one) == ("billing_transaction", "delete")
+    long = law(assurance_metrics="1 year")
+    assert indexed(last("billing_transaction") + one, long, numbers=False) == ("billing_transaction", "rewrite")
+    gone = Window.parse("1 year").last_day(call_clock(DAY)) + one
+    assert indexed(gone, long) == ("assurance_metrics", "delete")
+
+
+@pytest.mark.parametrize("cls", ["assurance_metrics", "call_detail"])
+def test_what_the_index_says_no_more_is_not_due_again(cls: str) -> None:
+    as_of = last(cls) + timedelta(1)
+    assert indexed(as_of) == (cls, "rewrite")
+    assert indexed(as_of, parts=1, numbers=cls != "call_detail") is None
+    assert indexed(last("billing_transaction"), parts=1, numbers=False) is None
+
+
+def test_an_index_file_is_under_the_key_of_its_numbers_until_they_go() -> None:
+    whole = file("index")
+    (same,) = after([whole], [PlanItem(whole, "assurance_metrics", "rewrite")])
+    (left,) = after([whole], [PlanItem(whole, "call_detail", "rewrite")])
+    (still,) = after([whole], [PlanItem(whole, "call_detail", "rewrite", accounts=("a",))])
+    assert same == still == whole and (left.key_ids, left.numbers) == ("index-meta", False)
+
+
+@given(st.integers(0, 400))
+@tries(100)
+def test_a_replaced_index_file_is_due_with_what_it_says(later: int) -> None:
+    as_of = DAY + timedelta(later)
+    assert is_due(file("index"), law(), as_of) is (as_of > min(last(name) for name in CALLS))
+    assert is_due(file("index", parts=0, numbers=False), law(), as_of) is (as_of > max(last(name) for name in CALLS))
+
+
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
 def month_keys(month: str = "2026-03") -> list[MonthKey]:
     purposes = {
-        "billing": ["meta", "id", "content"],
+        "billing": ["meta", "id"],
         "billing-numbers": ["numbers", "token"],
-        "assurance": ["meta", "id", "content", "account"],
-        "lineage": ["billing", "assurance"],
+        "assurance": ["meta", "id", "account"],
+        "index": ["meta", "numbers", "token"],
     }
     return [MonthKey(f"{c}-{p}-{month}", c, "default", month, p) for c, listed in purposes.items() for p in listed]
 
@@ -172,9 +221,11 @@ def to_destroy(as_of: date, *remaining: DataFile, known: list[MonthKey] | None =
     return {f"{key.domain}/{key.purpose}" for key, _ in found}
 
 
-NUMBERS = {"billing-numbers/numbers", "billing-numbers/token"}
-ASSURANCE = {"assurance/meta", "assurance/id", "assurance/content", "assurance/account", "lineage/assurance"}
-BILLING = {"billing/meta", "billing/id", "billing/content", "lineage/billing"}
+BILLED_NUMBERS, INDEXED_NUMBERS = ({f"{d}/numbers", f"{d}/token"} for d in ("billing-numbers", "index"))
+NUMBERS = BILLED_NUMBERS | INDEXED_NUMBERS
+ASSURANCE = {"assurance/meta", "assurance/id", "assurance/account"}
+BILLING = {"billing/meta", "billing/id"}
+INDEX = {"index/meta"}
 
 
 def test_keys_go_with_the_last_date_of_their_month() -> None:
@@ -182,16 +233,19 @@ def test_keys_go_with_the_last_date_of_their_month() -> None:
     assert to_destroy(last("assurance_metrics", end)) == set()
     assert to_destroy(last("assurance_metrics", end) + timedelta(1)) == ASSURANCE
     assert to_destroy(last("call_detail", end) + timedelta(1)) == ASSURANCE | NUMBERS
-    assert to_destroy(last("billing_transaction", end) + timedelta(1)) == ASSURANCE | NUMBERS | BILLING
+    assert to_destroy(last("billing_transaction", end) + timedelta(1)) == ASSURANCE | NUMBERS | BILLING | INDEX
 
 
 def test_a_file_that_is_left_keeps_the_keys_of_its_view_and_month() -> None:
     as_of = date(2027, 6, 1)
-    assert to_destroy(as_of, file("assurance", date(2026, 3, 9))) == NUMBERS | BILLING
-    assert to_destroy(as_of, file("billing", date(2026, 3, 9))) == ASSURANCE
-    assert to_destroy(as_of, file("billing", date(2026, 3, 9), numbers=False)) == ASSURANCE | NUMBERS
-    assert to_destroy(as_of, file("assurance", date(2026, 4, 1))) == ASSURANCE | NUMBERS | BILLING
-    assert to_destroy(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == ASSURANCE | NUMBERS | BILLING
+    every = ASSURANCE | NUMBERS | BILLING | INDEX
+    assert to_destroy(as_of, file("assurance", date(2026, 3, 9))) == every - ASSURANCE
+    assert to_destroy(as_of, file("billing", date(2026, 3, 9))) == every - BILLING - BILLED_NUMBERS
+    assert to_destroy(as_of, file("billing", date(2026, 3, 9), numbers=False)) == every - BILLING
+    assert to_destroy(as_of, file("index", date(2026, 3, 9))) == every - INDEX - INDEXED_NUMBERS
+    assert to_destroy(as_of, file("index", date(2026, 3, 9), numbers=False)) == every - INDEX
+    assert to_destroy(as_of, file("assurance", date(2026, 4, 1))) == every
+    assert to_destroy(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == every
 
 
 def test_keys_of_logs_go_when_their_month_is_over_and_nothing_is_under_them() -> None:
@@ -217,7 +271,7 @@ def test_after_a_plan_a_file_is_no_longer_under_the_key_of_its_numbers() -> None
     whole, spared = file(), file("assurance")
     rewritten = PlanItem(whole, "call_detail", "rewrite", rows=10)
     (left, same) = after([whole, spared], [rewritten])
-    assert left.key_ids == "billing-meta billing-lineage" and not left.numbers and same == spared
+    assert left.key_ids == "billing-meta" and not left.numbers and same == spared
     assert after([whole], [replace(rewritten, accounts=("a",))]) == [whole]
     assert after([whole], [replace(rewritten, action="keep")]) == [whole]
     assert after([whole], [replace(rewritten, action="delete")]) == []

@@ -1,14 +1,18 @@
 """Normalize: both parties' numbers in E.164 or as dialled, and where they belong."""
 
+from typing import Final
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import either, filled, flat, has_value, set_column
-from callward.numbering import Plan, jurisdiction, normalize_values, places_of
+from callward.columns import either, filled, flat, set_column
+from callward.numbering import KINDS, Plan, jurisdiction, normalize_values, places_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR
 from schemas.codes import Suspense
 from transforms.read import SOURCE
+
+_DAMAGED: Final = KINDS.index("damaged")
 
 
 def _both(calling: pa.Array, called: pa.Array, plan: Plan) -> tuple[pa.Table, pa.Table]:
@@ -25,7 +29,10 @@ def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
     read = normalize_values(encoded.dictionary, plan)
     place = places_of(read)
     told = {"number": read.number, "presentation": read.presentation}
-    told |= {"prefix": place.prefix, "destination": place.destination, "zone": place.zone, "kind": read.kind}
+    told |= {"prefix": place.prefix, "destination": place.destination, "zone": place.zone}
+    damaged = pc.equal(read.kind.indices, _DAMAGED)
+    if pc.any(damaged, min_count=0).as_py():  # hardly ever: else no row pays for it
+        told["damaged"] = damaged
     return pa.table(told).take(encoded.indices)
 
 
@@ -49,13 +56,13 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
     }
     for name, column in columns.items():
         table = _put(table, name, column)
-    return _without_damaged(table, calling["kind"], called["kind"])
+    for party in (calling, called):
+        if "damaged" in party.column_names:
+            table = _without_damaged(table, pc.fill_null(party["damaged"], False))
+    return table
 
 
-def _without_damaged(table: pa.Table, calling: pa.ChunkedArray, called: pa.ChunkedArray) -> pa.Table:
-    damaged = pc.or_(has_value(calling, "damaged"), has_value(called, "damaged"))
-    if not pc.any(damaged, min_count=0).as_py():
-        return table
+def _without_damaged(table: pa.Table, damaged: pa.ChunkedArray) -> pa.Table:
     wrong = pc.and_(damaged, pc.and_(pc.is_null(table["fault"]), pc.is_null(table["filter"])))
     return set_column(table, "fault", pc.if_else(wrong, str(Suspense.NUMBER), table["fault"]))
 

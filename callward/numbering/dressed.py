@@ -14,10 +14,6 @@ from callward.numbering.possible import PREMIUM_CODE, TOLL_FREE_CODES, in_contex
 
 _HIDDEN_NAME: Final = r"""(?i)^["' ]*(?:anonymous|restricted|private|withheld)["' ]*<"""
 _SEPARATED_DIGITS: Final = r"^[0-9+*#().\-/ ]*[0-9][0-9+*#().\-/ ]*$"
-# As a spreadsheet keeps digits from being rounded: '… or ="…".
-_GUARDED: Final = r"""^ *"?(?:'|= *"*)([0-9+*#().\-/ ]+)['"]* *$"""
-_ESCAPED_PLUS: Final = r"^ *(?:\\+\+|&#43;|&plus;|%25(?i:2b))"
-_ENDED: Final = r"^\+?[0-9]+#$"  # by the key that ends dialling
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _INTERNET_ADDRESS: Final = rf"^{_OCTET}(?:\.{_OCTET}){{3}}$"  # its dots are no separators
 _WITH_EXTENSION: Final = r"(?i)^([0-9+().\-/ ]{7,}?) *(?:ext(?:n|ension)?\.?|x\.?) *[0-9]{1,7}$"
@@ -44,6 +40,15 @@ class _Step(NamedTuple):
 
 
 # In this order nothing of it is left at the end, so that a second pass is idle.
+_TO_DIALLED: Final = (
+    # As a spreadsheet keeps digits from being rounded: '… or ="….
+    _Step(b"'", r"""^ *"?'([0-9+*#().\-/ ]+)['"]* *$""", r"\1"),
+    _Step(b"=", r"""^ *"?= *"*([0-9+*#().\-/ ]+)['"]* *$""", r"\1"),
+    _Step(b"\\", r"^ *\\+\+", "+"),
+    _Step(b"&", r"^ *(?:&#43;|&plus;)", "+"),
+    _Step(b"%25", r"(?i)^ *%252b", "+"),
+)
+_ENDED: Final = _Step(b"#", r"^(\+?[0-9]+)#$", r"\1")  # by the key that ends dialling
 _TO_URI: Final = (
     _Step(b"", r"[\pZ\pC]+", " "),  # and control characters
     _Step(b"<", r"^.*<([^<>]*).*$", r"\1"),  # "Name" <uri>;parameters
@@ -67,12 +72,12 @@ def undress(text: pa.Array) -> pa.Array:
     Nothing dialled is left out: digits that are no number keep their count, a user's name stays as it is. Where a URI
     names a host and no user, the text is empty.
     """
-    text = changed(text, matches(text, _GUARDED), lambda rows: replaced(rows, _GUARDED, r"\1"))
-    text = changed(text, matches(text, _ESCAPED_PLUS), lambda rows: replaced(rows, _ESCAPED_PLUS, "+"))
+    for step in _TO_DIALLED:
+        text = _stepped(text, step)
     text = changed(text, ~matches(text, _SEPARATED_DIGITS), _unlettered)
     separated = matches(text, _SEPARATED_DIGITS) & ~matches(text, _INTERNET_ADDRESS)
     text = changed(text, separated, _without_separators)
-    return changed(text, matches(text, _ENDED), lambda rows: replaced(rows, "#$", ""))
+    return _stepped(text, _ENDED)
 
 
 def is_hidden(text: pa.Array) -> np.ndarray:
@@ -92,7 +97,8 @@ def _unlettered(text: pa.Array) -> pa.Array:
 
 
 def _user_part(text: pa.Array) -> pa.Array:
-    text = changed(text, matches(text, _CONTEXT), _in_context)
+    if b"context=" in _written(text).lower():
+        text = changed(text, matches(text, _CONTEXT), _in_context)
     for step in _TO_URI:
         text = _stepped(text, step)
     host_only = matches(text, _SIP_WITHOUT_USER)
@@ -114,11 +120,14 @@ def _in_context(text: pa.Array) -> pa.Array:
 
 def _stepped(text: pa.Array, step: _Step) -> pa.Array:
     """Return text with a step applied to the rows that need it: to look for a byte first is cheaper than rewriting."""
-    data = text.buffers()[2]
-    written = data.to_pybytes() if data else b""
-    if step.sign not in written:
+    if step.sign not in _written(text):
         return text
     return changed(text, matches(text, step.pattern), lambda rows: replaced(rows, step.pattern, step.replacement))
+
+
+def _written(text: pa.Array) -> bytes:
+    data = text.buffers()[2]
+    return data.to_pybytes() if data else b""
 
 
 def _without_extension(text: pa.Array) -> pa.Array:

@@ -42,7 +42,7 @@ POINTS = (
 def before(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A workspace with many small files of both views, the archive and the suspense."""
     folder = tmp_path_factory.mktemp("feeds")
-    generate(folder, seed=21, day=DAY, calls=60, dirt=0.1, sources=SOURCES)
+    generate(folder, seed=21, day=DAY, calls=90, dirt=0.15, sources=SOURCES)
     lake = {"compact_files": 100_000, "grace_minutes": 0.0}
     site = workspace(*SOURCES, waves={"records": 15, "block_mebibytes": 0.004}, lake=lake)
     site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))

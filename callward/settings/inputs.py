@@ -275,12 +275,12 @@ class Source(Section):
         examples=[["1"]],
     )
     e164_without_plus: bool = Field(
-        default=False, description='Digits that can be a country code and number are one: 442079460123 is "+44…".'
+        default=False, description='Digits that can be a country code and number are one: 44207… is "+44…".'
     )
     area_code: str = Field(
         default="",
         pattern="^[0-9]{0,6}$",
-        description="What leads a local number: 303 makes +1 303 555 0102 of 5550102.",
+        description="What leads a local number: 303 makes +1303… of a number of seven digits.",
         examples=["303"],
     )
     outside_prefix: str = Field(

@@ -66,6 +66,11 @@ class DataFiles:
         with database.reading(self.workspace.settings) as connection:
             return ledger.files(connection, file_id=file_id)[0]
 
+    def counts(self, file: DataFile) -> bool:
+        """Return whether a data file counts now."""
+        with database.reading(self.workspace.settings) as connection:
+            return bool(ledger.files(connection, file_id=file.file_id))
+
     def path(self, file: DataFile, suffix: str = "") -> Path:
         """Return where a data file lies, or what lies beside it; raises UsageProblem for a lake on an object store."""
         return self.workspace.settings.lake_path / (file.path + suffix)

@@ -56,6 +56,18 @@ def reading(file: DataFile) -> Iterator[None]:
         raise Problem(f"row index file {file.file_id} of {file.part} was altered or cut short; {_NEXT}") from None
 
 
+@contextmanager
+def _reading_beside_others(files: DataFiles, file: DataFile) -> Iterator[None]:
+    """As `reading`, while others may replace the file: FileNotFoundError when it does not count any more."""
+    try:
+        with reading(file):
+            yield
+    except Problem as problem:
+        if isinstance(problem.__context__, FileNotFoundError) and not files.counts(file):
+            raise problem.__context__ from None
+        raise
+
+
 def has(file: DataFile, name: str) -> bool:
     """Return whether a data file of the index still has a column that leaves before its rows do."""
     if name in NUMBERS:
@@ -70,7 +82,10 @@ def has(file: DataFile, name: str) -> bool:
 def locate(
     files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
 ) -> Iterator[Located]:
-    """Yield where the rows of records lie in data files of the index; `days` (date32) are their call dates."""
+    """Yield where the rows of records lie in data files of the index; `days` (date32) are their call dates.
+
+    Raises Problem for a file that is missing or altered, and FileNotFoundError for one that was replaced meanwhile.
+    """
     ids = tokens.as_u64(flat(record_ids))
     order = np.argsort(ids[:, 0])  # looked for in order, ids are found several times as fast
     ids, dates = ids[order], flat(days).cast(pa.int32()).to_numpy()[order]
@@ -78,10 +93,12 @@ def locate(
         asked = np.flatnonzero(dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days)
         if not len(asked):
             continue
-        position = _first(files.ids(file), ids[asked])
+        with _reading_beside_others(files, file):
+            position = _first(files.ids(file), ids[asked])
         asked, position = asked[position >= 0], position[position >= 0]
         if len(asked):
-            rows = _is_accepted(files.columns(file, ["state"]))[position]
+            with _reading_beside_others(files, file):
+                rows = _is_accepted(files.columns(file, ["state"]))[position]
             if rows.any():
                 yield Located(file, position[rows], order[asked[rows]])
 

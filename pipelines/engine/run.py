@@ -54,7 +54,8 @@ def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipel
         pipeline = beam.Pipeline(runner=runner(settings), options=options(settings))
         build(pipeline)
         _finish(pipeline)
-    except Problem:
+    except Problem as problem:
+        problem.args = (error_text(problem).sentence, *problem.args[1:])  # without the step that Beam adds
         raise
     except Exception as error:
         raise _problem(settings, error) from None

@@ -1,6 +1,7 @@
 """The row index: every committed record is found at its place, no other is, and ids are compared to the last bit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callward.errors import Problem
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
+from callward.lake.ledger import DataFile
 from callward.lake.row_index import _first
 from schemas.views import ID_COLUMN, INDEX, PART_BITS
 from tests.examples import tries
@@ -88,3 +91,43 @@ def test_the_index_names_where_every_record_came_from_also_those_without_a_row(s
     states = rows["state"].to_pylist()
     assert states.count("accepted") == 50 and len(set(rows["record_id"].to_pylist())) == 50
     assert sum(files.inputs(file).values()) == 55
+
+
+def test_a_file_of_the_index_that_is_lost_or_altered_is_named_and_one_that_was_replaced_is_asked_for_again(
+    site: Any,
+) -> None:
+    (file,) = site.data_files(INDEX)
+    known = row_index.rows(DataFiles(site.opened, "test"), "default", file.part, ["record_id"])["record_id"]
+    days = pa.array([file.first_start.date()] * len(known), pa.date32())
+
+    def ask(asked: DataFile) -> None:
+        list(row_index.locate(DataFiles(site.opened, "test"), [asked], known, days))
+
+    path = DataFiles(site.opened, "test").path(file)
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(Problem, match=f"row index file {file.file_id} of {file.part} was altered or cut short"):
+            ask(file)
+        path.unlink()
+        with pytest.raises(Problem, match=f"row index file {file.file_id} of {file.part} is not in the lake"):
+            ask(file)
+        with pytest.raises(FileNotFoundError):
+            ask(replace(file, file_id="replaced", path=file.path + ".gone"))
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_night_that_meets_a_lost_file_of_the_index_says_which_and_goes_on_once_it_is_back(site: Any) -> None:
+    (file,) = site.data_files(INDEX)
+    path = DataFiles(site.opened, "test").path(file)
+    whole = path.read_bytes()
+    path.unlink()
+    site.land("opensips", "again", "".join(_line(n, "486|Busy Here") for n in range(50)).encode())
+    with pytest.raises(Problem) as said:
+        site.night()
+    next_step = "put it back from a backup and run this again"
+    assert str(said.value) == f"row index file {file.file_id} of {file.part} is not in the lake; {next_step}"
+    path.write_bytes(whole)
+    site.night()
+    assert sum(row.rows for row in site.data_files("assurance")) == 50 and site.unbalanced() == {}

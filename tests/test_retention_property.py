@@ -43,12 +43,12 @@ class Order:
         return self.open and call.day >= self.first
 
     def keeps(self, call: "Call", view: str) -> bool:
-        """Whether it keeps a call's row; a number cannot be looked for in the assurance view, so all is kept there."""
+        """Whether it keeps a call's row; where the index has no tokens of its day any more, all of the day is kept."""
         if not self.covers(call):
             return False
         if self.caller is None and self.account is None:
             return True
-        if view == "assurance" and self.caller is not None:
+        if view == "assurance" and self.caller is not None and not call.indexed:
             return True
         return self.caller == call.caller or (self.account is not None and self.account == call.account)
 
@@ -71,6 +71,7 @@ class Call:
     perhaps: set[str] = field(default_factory=set)
     sought: set[Order] = field(default_factory=set)  # orders that were asked while its row had numbers
     whole: bool = False  # its held copy was made while its row had numbers
+    indexed: bool = False  # whether the index has tokens of its numbers
 
     def last(self, view: str, windows: dict[str, str]) -> date:
         """The last day; a billing row that nobody has invoiced stays 92 days, and numbers go with their row."""
@@ -83,6 +84,7 @@ class Call:
         opened = {view: today <= self.last(view, windows) for view in windows}
         if opened["assurance"]:
             self.views.add("assurance")
+        self.indexed = opened["numbers"]
         if self.answered and opened["billing"]:
             self.views |= {"billing"} | ({"numbers"} if opened["numbers"] else set())
         if not all(opened.values()) and any(order.open for order in orders):
@@ -100,6 +102,7 @@ class Call:
                 del self.held[view]
             if any(order.covers(self) and order not in asked for order in orders):
                 self.perhaps.add(view)
+        self.indexed &= as_of <= self.last("numbers", windows)
 
     def _leave(self, view: str, orders: list[Order]) -> None:
         self.views.remove(view)

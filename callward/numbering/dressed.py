@@ -42,8 +42,8 @@ class _Step(NamedTuple):
 # In this order nothing of it is left at the end, so that a second pass is idle.
 _TO_DIALLED: Final = (
     # As a spreadsheet keeps digits from being rounded: '… or ="….
-    _Step(b"'", r"""^ *"?'([0-9+*#().\-/ ]+)['"]* *$""", r"\1"),
-    _Step(b"=", r"""^ *"?= *"*([0-9+*#().\-/ ]+)['"]* *$""", r"\1"),
+    _Step(b"'", r"""^ *"?'([0-9+*#().\-/][0-9+*#().\-/ ]*)['"]* *$""", r"\1"),
+    _Step(b"=", r"""^ *"?="*([0-9+*#().\-/][0-9+*#().\-/ ]*)['"]* *$""", r"\1"),
     _Step(b"\\", r"^ *\\+\+", "+"),
     _Step(b"&", r"^ *(?:&#43;|&plus;)", "+"),
     _Step(b"%25", r"(?i)^ *%252b", "+"),

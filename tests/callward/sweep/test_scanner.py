@@ -171,7 +171,11 @@ def test_every_form_is_found_once_and_named_alike_on_every_side_of_a_border(tmp_
     assert _found(_swept(tmp_path, bytes(data))) == expected
 
 
-@given(before=around, lead=st.binary(max_size=3), url_safe=st.booleans(), after=around)
+# A digit before the number would make it another, longer one.
+not_digits = st.binary(max_size=3).filter(lambda lead: not any(octet in b"0123456789" for octet in lead))
+
+
+@given(before=around, lead=not_digits, url_safe=st.booleans(), after=around)
 @quick
 def test_base64_is_found_at_every_alignment(
     tmp_path: Path, before: bytes, lead: bytes, url_safe: bool, after: bytes

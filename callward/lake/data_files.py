@@ -157,14 +157,17 @@ class DataFiles:
                 filesystem=self.store.filesystem,
             )
 
-    def _read_rows(self, file: DataFile, keys: Mapping[str, Key], columns: Sequence[str] | None) -> pa.Table:
+    def _read_rows(
+        self, file: DataFile, keys: Mapping[str, Key], columns: Sequence[str] | None, whole: bool = True
+    ) -> pa.Table:
+        """Return rows of a data file; `whole`: all of it is read, and its hash compared."""
         with self.store.answering():
             return read_parquet(
                 self.store.full(file.path),
                 file_id=file.file_id,
                 keys=keys,
                 columns=columns,
-                sha256=file.sha256 or None,
+                sha256=file.sha256 if whole else None,
                 filesystem=self.store.filesystem,
             )
 
@@ -180,9 +183,12 @@ class DataFiles:
         if file.view.startswith(HELD):
             return self._held_rows(file, columns)
         asked = columns if columns is not None else views.NUMBER_COLUMNS[file.view] if file.numbers else ()
-        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], asked)
-        keys = {key.key_id: key for key in (meta, numbers) if key is not None}
-        return self._read_rows(file, keys, columns)
+        return self._read_rows(file, self._keys_of(file, asked), columns)
+
+    def _keys_of(self, file: DataFile, columns: Sequence[str]) -> dict[str, Key]:
+        """Return by their ids the keys that open columns of a data file of its month."""
+        keys = self._view_keys(file.view, file.tenant, file.part[:7], columns)
+        return {key.key_id: key for key in keys if key is not None}
 
     def ids(self, file: DataFile) -> np.ndarray:
         """Return the ids of a data file's rows as words, shape [rows, 2]: of a view its own, of the index record ids.
@@ -199,9 +205,7 @@ class DataFiles:
 
         Each page is authenticated, with the file and the place that it is of.
         """
-        meta, numbers = self._view_keys(file.view, file.tenant, file.part[:7], columns)
-        keys = {key.key_id: key for key in (meta, numbers) if key is not None}
-        return self._read_rows(replace(file, sha256=""), keys, columns)
+        return self._read_rows(file, self._keys_of(file, columns), columns, whole=False)
 
     def inputs(self, file: DataFile) -> dict[int, int]:
         """Return how many rows of a committed data file came from each input file."""

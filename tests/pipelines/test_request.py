@@ -659,9 +659,9 @@ def test_a_correction_sets_the_account_in_the_index(office):
 def test_rows_are_marked_without_reading_a_view(office, monkeypatch):
     read = DataFiles._read_rows
 
-    def of_index_alone(self, file, keys, columns):
+    def of_index_alone(self, file, keys, columns, **how):
         assert file.view == INDEX
-        return read(self, file, keys, columns)
+        return read(self, file, keys, columns, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(DataFiles, "_read_rows", of_index_alone)

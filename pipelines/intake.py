@@ -4,7 +4,6 @@ A restart finds the registered blocks and cuts exactly so again; a file that is 
 """
 
 import io
-import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,9 +18,9 @@ from callward import database, runs
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest import segments
+from callward.ingest.contents import FileUnreadable, blocks_of, head_of, read_some, require_packed, skip_lines
 from callward.ingest.landing import (
     FILE_ID,
-    PACKED,
     Arrival,
     FileChanged,
     decompressed,
@@ -35,10 +34,8 @@ from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
-from callward.parsing.looks import packed_or_foreign
 from callward.parsing.misfits import misfit
-from callward.parsing.records import record_end
-from callward.parsing.text import AS_DECLARED, TextForm, rewritten, text_form
+from callward.parsing.text import AS_DECLARED, TextForm, rewritten
 from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
@@ -49,13 +46,8 @@ from transforms.elements import CHUNK
 from transforms.read import PLAIN, STAGED, archive_tenant
 from transforms.take_in import as_work
 
-_HEAD = 64 << 10
-_LONGEST = 256 << 20  # a record longer than this is cut, and suspended in parts
+_LONGEST = 256 << 20  # bytes that are looked through for the end of a record
 _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
-
-
-class FileUnreadable(Exception):
-    """A file that cannot be unpacked; `args[0]` says why."""
 
 
 @dataclass(frozen=True)
@@ -155,17 +147,10 @@ def _head(
 
     Raises FileUnreadable, FileChanged.
     """
-    if arrival.form in PACKED and arrival.size:
+    if arrival.size:
         with open_landed(arrival) as file:
-            if not file.read(len(PACKED[arrival.form])).startswith(PACKED[arrival.form]):
-                raise FileUnreadable(f"this file is not packed by {arrival.form}, as its name says: rename it")
-    with _opened(arrival, files) as stream:
-        head = _unpacked(stream, _HEAD)
-    foreign = packed_or_foreign(head) if known is None else None
-    if foreign:
-        raise FileUnreadable(f"this file {foreign}")
-    text = text_form(head, declaration.file) if known is None else known
-    return rewritten(io.BytesIO(head), text).read() if text else head, text
+            require_packed(file, arrival.form)
+    return head_of(lambda: _opened(arrival, files), declaration, known)
 
 
 def _require_fit(arrival: Arrival, source: Source, declaration: Declaration, head: bytes, shape: Shape) -> None:
@@ -236,25 +221,6 @@ def _estimate(head: bytes, size: int, declaration: Declaration) -> int:
     return max(1, int(size * max(1, head.count(b"\n")) / max(1, len(head))))
 
 
-def _unpacked(stream: BinaryIO, size: int) -> bytes:
-    """Read from a possibly packed stream. Raises FileUnreadable for damage, in a sentence without content."""
-    return _guarded(lambda: stream.read(size))
-
-
-def _guarded(read: Callable[[], bytes]) -> bytes:
-    try:
-        return read() or b""
-    except EOFError:
-        raise FileUnreadable("the packed file is cut short") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        cut = "Truncated" in str(error)  # what Arrow says of a zstd frame without its end
-        raise FileUnreadable("the packed file is cut short" if cut else "the packed file is damaged") from None
-    except zlib.error:
-        raise FileUnreadable("the packed file is damaged") from None
-
-
 # -- cutting -----------------------------------------------------------------------------------------------------------
 
 
@@ -284,39 +250,14 @@ def _cut_lines(arrival: Arrival, size: int, shape: Shape) -> Iterator[Block]:
 
 def _cut_stream(content: _Content, declaration: Declaration, shape: Shape, size: int) -> Iterator[Block]:
     """Yield blocks of a file that must be read to be cut."""
-    limit = int(content.files.workspace.settings.waves.file_gibibytes * (1 << 30))
+    most = content.files.workspace.settings.waves.file_gibibytes
     with content.open() as stream:
-        first, number, held = _skip_lines(stream, shape.header_lines), 0, b""
-        while True:
-            more = _unpacked(stream, size)
-            held += more
-            if first + len(held) > limit:
-                raise FileUnreadable(f"it unpacks to more than {limit / (1 << 30):g} GiB (waves.file_gibibytes)")
-            end = record_end(held, declaration) if more else len(held)
-            if more and declaration.file.records == "file":
-                continue
-            if end <= 0 and more and len(held) < _LONGEST:
-                continue
-            end = end if end > 0 else len(held)
-            if end:
-                yield content.block(number, first, held[:end])
-                first, number, held = first + end, number + 1, held[end:]
-            if not more:
-                return
-
-
-def _skip_lines(stream: BinaryIO, lines: int) -> int:
-    skipped = 0
-    for _ in range(lines):
-        while piece := _line_piece(stream):
-            skipped += len(piece)
-            if piece.endswith(b"\n"):
-                break
-    return skipped
-
-
-def _line_piece(stream: BinaryIO) -> bytes:
-    return _guarded(lambda: stream.readline(_HEAD))
+        first = skip_lines(stream, shape.header_lines)
+        setting = f"{most:g} GiB (waves.file_gibibytes)"
+        pieces = blocks_of(stream, declaration, size, int(most * (1 << 30)) - first, setting)
+        for number, data in enumerate(pieces):
+            yield content.block(number, first, data)
+            first += len(data)
 
 
 def _again(content: _Content, registered: list[Block]) -> list[Block]:
@@ -329,8 +270,8 @@ def _again(content: _Content, registered: list[Block]) -> list[Block]:
         at = 0
         for block in left:
             while at < block.first:
-                at += len(_unpacked(stream, min(block.first - at, 1 << 20)))
-            data = _unpacked(stream, block.last - block.first)
+                at += len(read_some(stream, min(block.first - at, 1 << 20)))
+            data = read_some(stream, block.last - block.first)
             at += len(data)
             staged_anew.append(replace(block, staged=content.block(block.number, block.first, data).staged))
     return staged_anew

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from callward import database, runs
 from callward.errors import Problem
 from callward.failpoints import point
+from callward.ingest.contents import FileUnreadable
 from callward.ingest.landing import (
     FILE_ID,
     Arrival,
@@ -32,7 +33,7 @@ from callward.streaming import register
 from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.compact import compact_after
-from pipelines.intake import FileUnreadable, Intake
+from pipelines.intake import Intake
 from pipelines.pending import expire_pending
 from pipelines.readiness.checks import require
 from pipelines.release import DueRelease

@@ -50,7 +50,7 @@ def read(chunk: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | N
     ]
     facts.blocks.append(pa.table([list(column) for column in zip(*blocks, strict=True)], schema=BLOCKS))
     unended = [position for position, block in zip(_lasts(raw), data, strict=True) if is_unended(block, declaration)]
-    return _table(pieces, raw, unended), facts
+    return as_records(pieces, raw, unended), facts
 
 
 def _lasts(raw: list[pa.Array]) -> list[int]:
@@ -85,7 +85,11 @@ def _archived(
     return [(archived.file_id, int(start)) for start in starts]
 
 
-def _table(pieces: list[dict[str, Any]], raw: list[pa.Array], unended: list[int]) -> pa.Table:
+def as_records(pieces: list[dict[str, Any]], raw: list[pa.Array], unended: list[int]) -> pa.Table:
+    """Return raw records (an array for each piece of one source and shape) with where each came from.
+
+    `unended`: positions of those that end with their file, without a line end.
+    """
     counts = [len(array) for array in raw]
     n = sum(counts)
     metadata = {

@@ -22,11 +22,10 @@ from transforms.coders import use_transit
 from transforms.elements import Sharding, TakenIn
 from transforms.error_limit import ErrorLimit, error_limit, over_limit
 from transforms.identify import by_bucket
-from transforms.normalize import normalize_records
-from transforms.parse import parse_records
 from transforms.read import BLOCK, FILE_NO, SOURCE, read, read_messages
+from transforms.read_records import read_records
 from transforms.safe_errors import SafeDoFn
-from transforms.validate import faults_of, separate, validate
+from transforms.validate import faults_of, separate
 
 # Work is a table: pieces of files (schema elements.CHUNK), or messages (read.MESSAGES). Its metadata say the rest.
 NOW, SHARDING, WHOLE, FLUSH = b"callward.now_ms", b"callward.sharding", b"callward.whole", b"callward.flush"
@@ -81,8 +80,7 @@ def _validated(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Tabl
     records, facts = (read_messages if FILE_NO in work.schema.metadata else read)(work, files, archive)
     if records is None or not records.num_rows:
         return None, facts
-    table = normalize_records(parse_records(records, files.workspace), files.workspace)
-    table = validate(table, int(work.schema.metadata[NOW])).replace_schema_metadata(records.schema.metadata)
+    table = read_records(records, files.workspace, int(work.schema.metadata[NOW]))
     facts.entries.append(ledger.read_entries(table))
     facts.faults = faults_of(table)
     return table, facts

@@ -19,6 +19,7 @@ from sqlalchemy import Row
 from callward import database
 from callward.database import DatabaseAway
 from callward.failpoints import point
+from callward.ingest.contents import FileUnreadable
 from callward.ingest.landing import Arrival, FileChanged, LeftAlone, arrivals, unchanged
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
@@ -28,7 +29,7 @@ from callward.settings import Source
 from callward.streaming import blocks, register
 from pipelines import intake as intakes
 from pipelines.engine import log as stream_log
-from pipelines.intake import FileUnreadable, Intake
+from pipelines.intake import Intake
 from pipelines.stream.topic_reader import flush_now
 from transforms.cut_slices import SUSPENDED
 from transforms.error_limit import error_limit, over_limit

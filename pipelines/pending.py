@@ -1,4 +1,4 @@
-"""Keep pending logs short: pieces past their horizon become PARTIAL, and a log becomes one file."""
+"""Keep pending logs short: what is past its horizon ends with its last proof of life or is PARTIAL, in one file."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,9 +18,22 @@ from callward.lake.ledger import Changes
 from callward.settings import Settings
 from callward.workspace import Workspace
 from pipelines.vacuum import remove_superseded
+from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import PENDING
-from transforms.assemble import CLOSED, PARTIAL, WAITING, pending_log
+from transforms.assemble import (
+    CLOSED,
+    ESTIMATED,
+    PARTIAL,
+    WAITING,
+    Assembled,
+    end_as_known,
+    fold,
+    pending_log,
+    runs_of_calls,
+    talk_rules,
+)
+from transforms.process_bucket import process_assembled
 
 _TRIES = 5  # a log can wait for the next run
 
@@ -50,21 +63,37 @@ def _horizons(settings: Settings, workspace: Workspace) -> dict[str, float]:
     }
 
 
-def age(log: pa.Table, horizons: dict[str, float], now_ms: int) -> tuple[pa.Table, pa.Table]:
-    """Return the pending log as it should be kept, and the pieces that have just become PARTIAL.
+@dataclass(frozen=True)
+class Aged:
+    """A pending log as it should be kept, the pieces that have just become PARTIAL, and the calls that end now."""
 
-    Waiting pieces past their source's horizon are partial from now on, and may still be closed by a later one; what
-    is remembered of closed calls is forgotten then.
+    kept: pa.Table
+    overdue: pa.Table
+    ended: Assembled
+
+
+def age(log: pa.Table, horizons: dict[str, float], talk_rules: dict[str, str], now_ms: int) -> Aged:
+    """Return a folded pending log by the horizons of its sources: each begins with the last piece of a call.
+
+    Of calls past it whose pieces wait, those that are known to have gone on after the answer end with the last piece
+    that shows it; pieces of others are partial. Either may still be closed by a later piece. What is remembered of
+    closed calls is forgotten then.
     """
+    if not log.num_rows:
+        return Aged(log, log, Assembled(CDR.empty_table()))
     limit = pa.array([horizons.get(name, 0.0) for name in log["source"].to_pylist()], pa.float64())
-    waited = now_ms - words(log["seen"]).view(np.int64)
-    past = waited > flat(limit).to_numpy(zero_copy_only=False)
+    starts, call = runs_of_calls(log)
+    last_seen = np.maximum.reduceat(words(log["seen"]).view(np.int64), starts)[call]
+    past = now_ms - last_seen > flat(limit).to_numpy(zero_copy_only=False)
     state = flat(log["state"]).to_numpy()
-    expired = past & (state == WAITING)
+    ended, theirs = end_as_known(log, past & (state == WAITING), talk_rules)
+    expired = past & (state == WAITING) & ~theirs
     overdue = log.filter(pa.array(expired))
     log = set_column(log, "state", pa.array(np.where(expired, PARTIAL, state), pa.int8()))
     log = set_column(log, "was", pc.if_else(pa.array(expired), str(Suspense.PARTIAL), log["was"]))
-    return log.filter(pa.array(~(past & (state == CLOSED)))), overdue
+    goes_on = np.maximum.reduceat((state == ESTIMATED) | theirs, starts)[call]
+    kept = log.filter(pa.array(~(past & (state == CLOSED) & ~goes_on)))
+    return Aged(fold(pa.concat_tables([kept, ended.pending])) if theirs.any() else kept, overdue, ended)
 
 
 @dataclass(frozen=True)
@@ -76,7 +105,7 @@ class _Aging:
     now_ms: int
 
     def update(self, tenant: str, wave: int, attempt: int) -> None:
-        """Write a tenant's pending log as one file without what is past its horizon.
+        """Write a tenant's pending log as one file without what is past its horizon, and the calls that end so.
 
         Raises CommitConflict when another run paired from it meanwhile.
         """
@@ -85,15 +114,19 @@ class _Aging:
             return
         with database.reading(self.files.workspace.settings) as connection:
             logs = ledger.files(connection, view="pending", tenant=tenant)
-        kept, overdue = age(log, self.horizons, self.now_ms)
-        if len(logs) <= 1 and not overdue.num_rows and kept.num_rows == log.num_rows:
+        aged = age(log, self.horizons, talk_rules(self.files.workspace), self.now_ms)
+        ended = aged.ended.calls.num_rows
+        if len(logs) <= 1 and not aged.overdue.num_rows and not ended and aged.kept.num_rows == log.num_rows:
             return
         changes = Changes(
             read={(tenant, ledger.PENDING): version},
             superseded={file.file_id: (file.tenant, file.part) for file in logs},
         )
-        changes.entries += ledger.entries(overdue, Bucket.SUSPENDED, str(Suspense.PARTIAL))
-        if kept.num_rows:
-            changes.files.append(self.files.write_log("pending", tenant, kept.select(PENDING.names)))
+        changes.entries += ledger.entries(aged.overdue, Bucket.SUSPENDED, str(Suspense.PARTIAL))
+        if aged.kept.num_rows:
+            changes.files.append(self.files.write_log("pending", tenant, aged.kept.select(PENDING.names)))
+        if ended:
+            files = DataFiles(self.files.workspace, self.files.run_id)  # it keeps what it read
+            changes = Changes.merge([changes, *process_assembled(tenant, aged.ended, files, self.now_ms)])
         with database.writing(self.files.workspace.settings) as connection:
             ledger.commit(connection, self.files.run_id, wave, changes)

@@ -31,7 +31,7 @@ DISPOSITIONS: Final = (
 DIRECTIONS: Final = ("inbound", "outbound", "internal", "transit", "unknown")
 RELEASED_BY: Final = ("calling", "called", "network", "unknown")
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
-PIECES: Final = ("whole", "open", "interim", "close", "quality")
+PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)

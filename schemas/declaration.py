@@ -241,11 +241,12 @@ class Time(_Strict):
 class Rule(_Strict):
     """What a record is, by its columns; the first rule that matches holds."""
 
-    kind: Literal["whole", "open", "interim", "close", "quality", "filter"]
+    kind: Literal["whole", "open", "interim", "close", "refused", "quality", "filter"]
     when: dict[str, Condition] = {}
     filter: Filter | None = None
     fields: dict[FieldName, Values] = {}  # in place of the declaration's, for these records
     keeps: tuple[FieldName, ...] | None = None  # the only fields such a record speaks of
+    identity: Key | None = None  # in place of the declaration's, for these records
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -314,11 +315,16 @@ class Declaration(_Strict):
         yield from (rule.when for rule in self.pieces.rules) if self.pieces else ()
         yield from (leave.when for leave in self.filters)
 
+    def identities(self) -> list[Key]:
+        """Return what identifies records: the declaration's key, and those of rules that have their own."""
+        rules = self.pieces.rules if self.pieces else ()
+        return [self.identity, *(rule.identity for rule in rules if rule.identity is not None)]
+
     def columns(self, tenant_column: str = "") -> set[str]:
         """Return every column of a source that is read: no other ever is."""
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
-        for key in (self.identity, self.call, self.leg_a, self.leg_b):
+        for key in (*self.identities(), self.call, self.leg_a, self.leg_b):
             read |= key.columns()
         return (read | {self.tenant_column, tenant_column}) - {""}
 
@@ -407,6 +413,8 @@ def explain(declaration: Declaration) -> list[Explained]:
     rows = [Explained(f, _value_text(v), _UNITS[f]) for f, v in declaration.fields.items()]
     for rule in declaration.pieces.rules if declaration.pieces else ():
         rows += [Explained(f, f"{_value_text(v)} (where it is {rule.kind})", _UNITS[f]) for f, v in rule.fields.items()]
+        if rule.identity is not None:
+            rows.append(Explained("identity", f"{_key_text(rule.identity)} (where it is {rule.kind})", ""))
     for name in ("identity", "call", "leg_a", "leg_b"):
         rows += [Explained(name, _key_text(key), "") for key in (getattr(declaration, name),) if key != Key()]
     return [*rows, Explained("", ", ".join(dropped(declaration)) or "everything else", "dropped")]

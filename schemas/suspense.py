@@ -34,5 +34,5 @@ SUSPENDED: Final = pa.schema(
 SUSPENSE: Final = pa.schema([*SUSPENDED, pa.field("seen", TIMESTAMP), pa.field("open", pa.bool_())])
 
 # The pending log: a piece and how far it has come. States only rise, so of several rows the highest counts.
-PENDING_STATES: Final = ("waiting", "partial", "closed")
+PENDING_STATES: Final = ("waiting", "partial", "estimated", "closed")
 PENDING: Final = pa.schema([*plain(CDR), pa.field("state", pa.int8()), pa.field("seen", TIMESTAMP)])

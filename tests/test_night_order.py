@@ -29,14 +29,18 @@ def records(day, tmp_path_factory) -> dict[tuple[str, bytes], list[bytes]]:
     # Versions that neither their end nor their talk puts in order, and a third version of some records.
     (header,) = (key[1] for key in found if key[0] == "generic")
     found["generic", header] += list(more_versions(header, found["generic", header]))
-    # Both parties hang up at once: the later BYE ends the call.
-    found["opensips", b""] += [later(line) for line in found["opensips", b""][::5] if line.startswith(b"BYE|")]
+    # Both parties hang up at once, and sessions are refreshed, or are refused to be.
+    lines = found["opensips", b""]
+    found["opensips", b""] = lines + [later(line, 7) for line in lines[::5] if line.startswith(b"BYE|")]
+    answers = [line for line in lines if line.split(b"|")[4:5] == [b"200"] and line.startswith(b"INVITE|")]
+    found["opensips", b""] += [later(line, 2) for line in answers[::4]]
+    found["opensips", b""] += [later(line, 3, b"491") for line in answers[::3]]
     return found
 
 
-def later(line: bytes) -> bytes:
+def later(line: bytes, seconds: int, code: bytes = b"200") -> bytes:
     parts = line.split(b"|")
-    return b"|".join([*parts[:6], str(int(parts[6]) + 7).encode(), *parts[7:]])
+    return b"|".join([*parts[:4], code, parts[5], str(int(parts[6]) + seconds).encode(), *parts[7:]])
 
 
 def cut(source: str, lines: list[bytes]) -> tuple[bytes, list[bytes]]:

@@ -1,7 +1,8 @@
 """Assemble: pieces of a call put together, new ones with those that wait, and quality records joined to their calls.
 
-The result never depends on the order in which pieces came: fields are combined by minimum, maximum and sum, and a
-quality record is joined to every row of the call that has its leg.
+The result never depends on the order in which pieces came: of all pieces of a call that are known, the earliest opening
+is its row, the earliest close after the answer is its end, and a quality record is joined to every row of the call that
+has its leg. What a later piece changes takes the place of what was written before.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,26 +22,29 @@ from callward.lake.ledger import Changes
 from callward.workspace import Workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket
-from schemas.suspense import PENDING
+from schemas.suspense import PENDING, PENDING_STATES
 from transforms.elements import BucketRows, Group, Sharding
 
-WAITING, PARTIAL, CLOSED = np.int8(0), np.int8(1), np.int8(2)
-_KIND = ("open", "interim", "close", "whole", "quality")  # a piece's kind as a number is its place here
+WAITING, PARTIAL, ESTIMATED, CLOSED = map(np.int8, range(len(PENDING_STATES)))
+_KIND = ("open", "interim", "close", "whole", "quality", "refused")  # a piece's kind as a number is its place here
 _QUALITY = ("mos", "jitter_ms", "loss_pct")
-_OPEN, _CLOSE = _KIND.index("open"), _KIND.index("close")
+_OPEN, _INTERIM, _CLOSE, _REFUSED = (_KIND.index(kind) for kind in ("open", "interim", "close", "refused"))
+_NO_DAY = np.iinfo(np.int32).max
 # A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
 _FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "called_prefix")
 
 
 @dataclass
 class Assembled:
-    """Whole calls (schema CDR), what the pending log gains, ledger entries, quality for rows already committed, and
-    pieces that were repeated or are part of a call: (ledger bucket, table of schema CDR)."""
+    """Whole calls (schema CDR), what the pending log gains, ledger entries, what changes of rows already committed
+    (quality, or another end), rows already committed that go, and pieces that were repeated or are part of a call:
+    (ledger bucket, table of schema CDR)."""
 
     calls: pa.Table
     pending: pa.Table = field(default_factory=PENDING.empty_table)
     entries: list[pa.Table] = field(default_factory=list)
     amended: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    withdrawn: pa.Table = field(default_factory=lambda: CDR.empty_table())
     others: list[tuple[str, pa.Table]] = field(default_factory=list)
 
     def set_apart(self, pieces: pa.Table, bucket: Bucket) -> None:
@@ -62,7 +66,7 @@ def assemble(new: pa.Table, waiting: pa.Table, talk_rules: Mapping[str, str], no
     pieces, repeated = _unrepeated(pa.concat_tables([waiting, pieces]))
     assembled.set_apart(repeated, Bucket.DUPLICATE)
     calls, quality = (
-        pc.is_in(pieces["piece"], pa.array(["open", "interim", "close"])),
+        pc.is_in(pieces["piece"], pa.array(["open", "interim", "close", "refused"])),
         pc.equal(pieces["piece"], "quality"),
     )
     _close(pieces.filter(calls), talk_rules, assembled)
@@ -128,119 +132,229 @@ def _unrepeated(pieces: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _on_date_of_call(pieces: pa.Table) -> pa.Table:
-    """Return pieces in order of call with the call_date of each call's first, as its row has it.
+    """Return pieces in order of call with the earliest call_date of each call, as its row has it.
 
     In the index they stand beside that row, and go when it does.
     """
     if not pieces.num_rows:
         return pieces
-    starts, call = _runs(pieces)
-    return set_column(pieces, "call_date", flat(pieces["call_date"]).take(pa.array(starts[call])))
+    starts, call = runs_of_calls(pieces)
+    days = flat(pieces["call_date"].cast(pa.int32()).fill_null(_NO_DAY)).to_numpy()
+    first = np.minimum.reduceat(days, starts)[call]
+    return set_column(pieces, "call_date", pa.array(first, mask=first == _NO_DAY).cast(pa.date32()))
 
 
-def _runs(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def runs_of_calls(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """First row of each call in an ordered table, and each row's call number."""
     call = tokens.as_u64(pieces["call_id"])
     starts = np.r_[True, (call[1:] != call[:-1]).any(axis=1)]
     return np.flatnonzero(starts), np.cumsum(starts) - 1
 
 
+@dataclass(frozen=True)
+class _Calls:
+    """Ordered pieces of calls, a run of rows each: their kinds, how far they have come (-1: new), their calls."""
+
+    pieces: pa.Table
+    kinds: np.ndarray
+    state: np.ndarray
+    starts: np.ndarray
+    call: np.ndarray
+
+    @classmethod
+    def of(cls, pieces: pa.Table) -> "_Calls":
+        state = flat(pc.fill_null(pieces["state"], -1)).to_numpy()
+        return cls(pieces, _kinds(pieces), state, *runs_of_calls(pieces))
+
+    def any(self, mask: np.ndarray) -> np.ndarray:
+        """Return for each piece whether any piece of its call is of the mask."""
+        return np.asarray(np.maximum.reduceat(mask, self.starts)[self.call])
+
+    def filter(self, mask: np.ndarray) -> pa.Table:
+        return self.pieces.filter(pa.array(mask))
+
+    @property
+    def fresh(self) -> np.ndarray:
+        return np.asarray(self.state == -1)
+
+    @property
+    def stands(self) -> np.ndarray:
+        """Return which pieces are of calls that have a row already."""
+        return self.any((self.state >= ESTIMATED) & (self.kinds != _REFUSED))
+
+    @property
+    def opening(self) -> np.ndarray:
+        """Return which pieces open a call: also a close that knows when it was answered, a whole call by itself."""
+        return (self.kinds == _OPEN) | ((self.kinds == _CLOSE) & _answered(self.pieces))
+
+
+def _answered(pieces: pa.Table) -> np.ndarray:
+    return np.asarray(flat(pc.is_valid(pieces["answer_time"])).to_numpy(zero_copy_only=False))
+
+
 def _close(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
-    """Put open, interim and closing pieces together; what cannot be closed yet waits."""
+    """Put pieces of calls together; what cannot be closed yet waits."""
     if not pieces.num_rows:
         return
-    kinds = _kinds(pieces)
-    starts, call = _runs(pieces)
-    state = flat(pc.fill_null(pieces["state"], -1)).to_numpy()
-    whole = np.maximum.reduceat(kinds == _OPEN, starts) & np.maximum.reduceat(kinds == _CLOSE, starts)
-    closed = np.maximum.reduceat(state == CLOSED, starts)
-    fresh = state == -1
-    # A further piece of a call that is closed already can only make it longer: its row is in the lake.
-    late = closed[call] & fresh
-    closing = (whole & ~closed)[call]
-    waits = ~closing & ~late & fresh
+    calls = _Calls.of(pieces)
+    opened, stands, fresh = calls.any(calls.opening), calls.stands, calls.fresh
+    whole, refused = opened & calls.any(calls.kinds == _CLOSE), calls.kinds == _REFUSED
+    closing, late = whole & ~stands, stands & fresh
+    _refuse(calls, opened, assembled)
     if closing.any():
-        _combine(pieces.filter(pa.array(closing)), talk_rules, assembled)
+        _combine(calls.filter(closing), talk_rules, assembled, CLOSED)
     if late.any():
-        _lengthen(pieces, state == CLOSED, late & (kinds != _OPEN), talk_rules, assembled)
-    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(late)), Bucket.MERGED)
-    assembled.entries += ledger.entries(_cdr(pieces.filter(pa.array(waits))), Bucket.PENDING)
-    _log(assembled, pieces.filter(pa.array(late)), CLOSED)
-    _log(assembled, pieces.filter(pa.array(waits)), WAITING)
+        remembered = calls.any(calls.opening & ~fresh)
+        _revise(calls.filter(calls.any(late) & remembered), talk_rules, assembled)
+        _join(calls.filter(late & ~remembered), assembled)
+    waits = fresh & ~whole & ~stands & ~refused
+    assembled.entries += ledger.entries(_cdr(calls.filter(waits)), Bucket.PENDING)
+    _log(assembled, calls.filter(waits), WAITING)
 
 
-def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
-    """Close the calls whose opening and closing pieces are here."""
-    row, pieces = _combined(pieces, talk_rules)
-    assembled.calls = pa.concat_tables([assembled.calls, _cdr(row)])
-    assembled.entries.append(_computed(row, talk_rules))
-    merged = np.ones(pieces.num_rows, bool)
-    merged[_runs(pieces)[0]] = False
-    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
+def _refuse(calls: _Calls, opened: np.ndarray, assembled: Assembled) -> None:
+    """Take in refused requests: each is an attempt of its own, unless its call was answered, before or since.
+
+    Refused within a call that stands, it is a piece of that call (RFC 3261, 14.1): no version of it, and no attempt.
+    """
+    refused, fresh = calls.kinds == _REFUSED, calls.fresh
+    if not refused.any():
+        return
+    attempts, opened_before = calls.filter(refused & fresh & ~opened), calls.any(calls.opening & ~fresh)
+    rows = set_column(attempts, "piece", pa.repeat("whole", attempts.num_rows))
+    assembled.calls = pa.concat_tables([assembled.calls, _cdr(rows)])
+    _withdraw(calls.filter(refused & ~fresh & opened & ~opened_before), assembled)
+    _log(assembled, attempts, CLOSED)
+    waits = ~calls.stands & ~calls.any(calls.kinds == _CLOSE)
+    _join(_on_date_of_call(calls.pieces).filter(pa.array(refused & fresh & opened & waits)), assembled)
+
+
+def _join(pieces: pa.Table, assembled: Assembled) -> None:
+    """Count pieces of calls that they do not change."""
+    assembled.set_apart(pieces, Bucket.MERGED)
     _log(assembled, pieces, CLOSED)
 
 
-def _lengthen(
-    pieces: pa.Table, known: np.ndarray, late: np.ndarray, talk_rules: Mapping[str, str], assembled: Assembled
-) -> None:
-    """Closed calls that more pieces have come for: their rows end as if all had come at once.
+def _withdraw(rows: pa.Table, assembled: Assembled) -> None:
+    """Have committed rows go: what they said is said by another row, or is no attempt."""
+    rows = set_column(rows, "was", pa.repeat(str(Bucket.ACCEPTED), rows.num_rows))
+    assembled.withdrawn = pa.concat_tables([assembled.withdrawn, _cdr(set_column(rows, "was_ms", rows["carried_ms"]))])
 
-    `known` and `late` are masks of the pieces. What came last for the row's piece is "close", which tells Deduplicate.
+
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled, state: np.int8) -> None:
+    """Close the calls whose opening and closing pieces are here."""
+    row, opening = _combined(pieces, talk_rules)
+    assembled.calls = pa.concat_tables([assembled.calls, _cdr(row)])
+    assembled.entries.append(_computed(row, talk_rules))
+    merged = np.ones(pieces.num_rows, bool)
+    merged[opening] = False
+    merged &= (_kinds(pieces) != _REFUSED) | _Calls.of(pieces).fresh  # others were merged when they came
+    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
+    _log(assembled, pieces, state)
+
+
+def _revise(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
+    """Bring rows of calls up to date that more pieces have come for: they end as if all had come at once.
+
+    A row that another piece opens now is withdrawn, and written anew; another end only changes it. What is changed is
+    "close" for the row's piece, or "interim" where the end is still estimated: that tells Deduplicate.
     """
-    starts, call = _runs(pieces)
-    kinds = _kinds(pieces)
-    halves = [np.maximum.reduceat(known & (kinds == kind), starts) for kind in (_OPEN, _CLOSE)]
-    longer = (halves[0] & halves[1] & np.maximum.reduceat(late, starts))[call]
-    if not longer.any():
+    if not pieces.num_rows:
         return
-    before, _ = _combined(pieces.filter(pa.array(longer & known)), talk_rules)
-    after, _ = _combined(pieces.filter(pa.array(longer & (known | late))), talk_rules)
+    fresh = _Calls.of(pieces).fresh
+    before, _ = _combined(pieces.filter(pa.array(~fresh)), talk_rules)
+    after, opening = _combined(pieces, talk_rules)
+    anew = fresh[opening]
+    differs = (tokens.as_u64(before["content"]) != tokens.as_u64(after["content"])).any(axis=1)
+    differs |= ~flat(pc.equal(before["piece"], after["piece"])).to_numpy(zero_copy_only=False)
+    _withdraw(before.filter(pa.array(anew)), assembled)
+    assembled.calls = pa.concat_tables([assembled.calls, _cdr(after.filter(pa.array(anew)))])
     assembled.entries += [_computed(after, talk_rules), ledger.negated(_computed(before, talk_rules))]
-    after = set_column(after, "piece", pa.repeat("close", after.num_rows))
-    assembled.amended = pa.concat_tables([assembled.amended, _cdr(after)])
+    kind = pc.if_else(pc.equal(after["piece"], "whole"), "close", "interim")
+    changed = set_column(after, "piece", kind).filter(pa.array(differs & ~anew))
+    assembled.amended = pa.concat_tables([assembled.amended, _cdr(changed)])
+    merged = fresh.copy()
+    merged[opening] = False
+    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
+    closed = flat(pc.equal(after["piece"], "whole")).to_numpy(zero_copy_only=False)[runs_of_calls(pieces)[1]]
+    _log(assembled, pieces.filter(pa.array(closed)), CLOSED)
+    _log(assembled, pieces.filter(pa.array(~closed)), ESTIMATED)
 
 
 def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
     """Return ledger entries for talk that no record carried."""
     sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
-    return ledger.computed_talk_entries(row.filter(pc.is_in(row["source"], sources)))
+    own = pc.fill_null(pc.equal(row["talk_ms"], row["carried_ms"]), False)
+    return ledger.computed_talk_entries(row.filter(pc.and_(pc.is_in(row["source"], sources), pc.invert(own))))
 
 
-def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, pa.Table]:
-    """Ordered pieces of whole calls → one row each, in the place of the opening piece; and the pieces, by time."""
-    kinds = _kinds(pieces)
-    by_time = np.lexsort((words(pieces["end_time"]), words(pieces["start_time"]), kinds, _runs(pieces)[1]))
-    pieces = pieces.take(by_time)
-    starts, call = _runs(pieces)
-    last = np.r_[starts[1:], len(call)] - 1
-    opening, closing = pieces.take(starts), pieces.take(last)
-    row = set_column(opening, "end_time", _ends(opening, closing))
+def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, np.ndarray]:
+    """Ordered pieces of calls → one row each, in the place of the opening piece; and where that is (shape [calls])."""
+    calls = _Calls.of(pieces)
+    opening = _opening(calls)
+    row = pieces.take(pa.array(opening))
+    closing = _closing(calls, opening, words(pc.coalesce(row["answer_time"], row["start_time"])).view(np.int64))
+    last = pieces.take(pa.array(closing))
+    row = set_column(row, "end_time", _ends(row, last))
     for name in ("released_by", "cause_q850", "cause_sip", *_QUALITY, "mos_method", "codec"):
-        row = set_column(row, name, pc.coalesce(closing[name], opening[name]))
-    row = set_column(row, "talk_ms", _talk(pieces, row, closing, starts, talk_rules))
-    mixed = np.bitwise_xor.reduceat(tokens.as_u64(pieces["content"]), starts, axis=0)
-    row = set_column(row, "content", tokens.from_u64(mixed))
-    return set_column(row, "piece", pa.repeat("whole", len(starts))), pieces
+        row = set_column(row, name, pc.coalesce(last[name], row[name]))
+    used = calls.kinds == _INTERIM
+    used[opening] = used[closing] = True
+    row = set_column(row, "talk_ms", _talk(calls, used, row, last, talk_rules))
+    content = np.where(used[:, None], tokens.as_u64(pieces["content"]), np.uint64(0))
+    row = set_column(row, "content", tokens.from_u64(np.bitwise_xor.reduceat(content, calls.starts, axis=0)))
+    kind = np.where(calls.kinds[closing] == _CLOSE, "whole", "estimated")
+    return set_column(row, "piece", pa.array(kind, pa.string())), opening
 
 
-def _ends(opening: pa.Table, closing: pa.Table) -> pa.ChunkedArray:
+def _moments(pieces: pa.Table) -> np.ndarray:
+    """Return when each piece was, in ms: a close or an interim record at its end, others at their start."""
+    return words(pc.coalesce(pieces["end_time"], pieces["start_time"])).view(np.int64)
+
+
+def _first_of_call(calls: _Calls, rank: np.ndarray, moment: np.ndarray) -> np.ndarray:
+    """Return where each call's piece of the lowest rank stands, of these the first by moment (shape [calls])."""
+    return np.asarray(np.lexsort((moment, rank, calls.call))[calls.starts])
+
+
+def _opening(calls: _Calls) -> np.ndarray:
+    """Return where each call's opening stands: a close that is a whole call, else the earliest that opens."""
+    whole = calls.opening & (calls.kinds == _CLOSE)
+    start = words(pc.coalesce(calls.pieces["start_time"], calls.pieces["end_time"])).view(np.int64)
+    rank = np.where(whole, 0, np.where(calls.opening, 1, 2))
+    return _first_of_call(calls, rank, np.where(whole, _moments(calls.pieces), start))
+
+
+def _closing(calls: _Calls, opening: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """Return where each call's end stands: the earliest close after the answer, else the close that is nearest to it;
+    where there is none, the last piece that shows that the call went on. A whole call is its own."""
+    moment, closes = _moments(calls.pieces), calls.kinds == _CLOSE
+    after = moment >= answer[calls.call]
+    rank = np.where(closes & after, 0, np.where(closes, 1, 2))
+    closing = _first_of_call(calls, rank, np.where(rank == 0, moment, -moment))
+    return np.where(calls.kinds[opening] == _CLOSE, opening, closing)
+
+
+def _ends(row: pa.Table, closing: pa.Table) -> pa.ChunkedArray:
     """Return when each call ended: not before it was answered or began, as two clocks may differ."""
-    answer = pc.coalesce(opening["answer_time"], opening["start_time"])
-    return pc.if_else(pc.fill_null(pc.less(closing["end_time"], answer), False), answer, closing["end_time"])
+    answer = pc.coalesce(row["answer_time"], row["start_time"])
+    end = pc.coalesce(closing["end_time"], closing["start_time"])
+    return pc.if_else(pc.fill_null(pc.less(end, answer), False), answer, end)
 
 
-def _talk(
-    pieces: pa.Table, row: pa.Table, closing: pa.Table, starts: np.ndarray, talk_rules: Mapping[str, str]
-) -> pa.Array:
-    """Talk in ms of each combined call by its source's rule."""
+def _talk(calls: _Calls, used: np.ndarray, row: pa.Table, closing: pa.Table, talk_rules: Mapping[str, str]) -> pa.Array:
+    """Return talk in ms of each call by its source's rule; of a close that is a whole call, its own."""
     answer = pc.coalesce(row["answer_time"], row["start_time"])
     apart = pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64()))
     computed = pc.max_element_wise(apart, pa.scalar(0, pa.int64()), skip_nulls=False)  # two clocks may differ
-    summed = pa.array(np.add.reduceat(flat(pc.fill_null(pieces["talk_ms"], 0)).to_numpy(), starts))
+    carried = np.where(used, flat(pc.fill_null(calls.pieces["talk_ms"], 0)).to_numpy(), 0)
+    summed = pa.array(np.add.reduceat(carried, calls.starts))
     rules = pa.array([talk_rules.get(source, "computed") for source in row["source"].unique().to_pylist()])
     rule = rules.take(pc.index_in(row["source"], row["source"].unique()))
-    carried = pc.if_else(pc.equal(rule, "sum"), summed, closing["talk_ms"])
-    return flat(pc.if_else(pc.equal(rule, "computed"), computed, carried))
+    talk = pc.if_else(pc.equal(rule, "sum"), summed, pc.coalesce(closing["talk_ms"], computed))
+    by_itself = pc.and_(pc.equal(row["piece"], "close"), pc.is_valid(row["talk_ms"]))
+    talk = pc.if_else(pc.equal(rule, "computed"), computed, talk)
+    return flat(pc.if_else(by_itself, row["talk_ms"], talk))
 
 
 def _join_quality(wholes: pa.Table, quality: pa.Table, assembled: Assembled) -> None:
@@ -323,6 +437,24 @@ def _log(assembled: Assembled, pieces: pa.Table, state: np.int8) -> None:
     assembled.pending = pa.concat_tables([assembled.pending, pieces])
 
 
+def end_as_known(log: pa.Table, expired: np.ndarray, talk_rules: Mapping[str, str]) -> tuple[Assembled, np.ndarray]:
+    """Return the calls of a folded pending log that end, as far as is known, with the last piece that shows that they
+    went on; and which pieces of the log are theirs.
+
+    `expired` are pieces that waited in vain. A call without a piece after its answer is no such call.
+    """
+    assembled = Assembled(CDR.empty_table())
+    if not expired.any():
+        return assembled, expired
+    calls = _Calls.of(log)
+    answer = words(pc.coalesce(log["answer_time"], log["start_time"])).view(np.int64)
+    answered = np.minimum.reduceat(np.where(calls.opening, answer, np.iinfo(np.int64).max), calls.starts)[calls.call]
+    theirs = calls.any(expired) & calls.any(_moments(log) > answered)
+    if theirs.any():
+        _combine(calls.filter(theirs), talk_rules, assembled, ESTIMATED)
+    return assembled, theirs
+
+
 def in_order(tables: Iterable[pa.Table]) -> pa.Table:
     """Return tables of a group as one, with one dictionary for each FEW column: in the order of the files that they
     came from, which the shuffle does not keep."""
@@ -344,6 +476,11 @@ def talk_rules(workspace: Workspace) -> dict[str, str]:
     return {name: pieces.talk for name, pieces in declared.items() if pieces is not None}
 
 
+def group_of(tenant: str, bits: int, shard: int, of: Assembled) -> Group:
+    """Return what was assembled of one shard as the group that goes on."""
+    return Group(tenant, bits, shard, of.calls, of.amended, of.others, withdrawn=of.withdrawn)
+
+
 def assemble_bucket(
     rows: BucketRows, sharding: Sharding, files: DataFiles, talk_rules: Mapping[str, str], now_ms: int
 ) -> Iterator[tuple[Group, Changes]]:
@@ -363,4 +500,4 @@ def assemble_bucket(
         changes = Changes(entries=assembled.entries, read={(tenant, ledger.PENDING): version})
         if assembled.pending.num_rows:
             changes.files.append(files.write_log("pending", tenant, assembled.pending))
-        yield Group(tenant, bits, shard, assembled.calls, assembled.amended, assembled.others), changes
+        yield group_of(tenant, bits, shard, assembled), changes

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward import database
-from callward.columns import flat, ranks, repeated, set_column, words
+from callward.columns import flat, has_value, ranks, repeated, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles, inputs_of
@@ -48,11 +48,13 @@ class Gone:
 
 @dataclass
 class Deduplicated:
-    """Rows to write (schema CDR), repeated ones, versions that lost, committed rows that go or change, and entries."""
+    """Rows to write (schema CDR), repeated ones, versions that lost, rows that became pieces, committed rows that go
+    or change, and entries."""
 
     rows: pa.Table
     duplicates: list[pa.Table] = field(default_factory=list)
     conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    withdrawn: list[pa.Table] = field(default_factory=list)
     gone: dict[DataFile, Gone] = field(default_factory=lambda: defaultdict(Gone))
     # Committed rows of each view that go or change: they leave the derived tables.
     left: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
@@ -105,8 +107,13 @@ def number_legs(table: pa.Table) -> pa.Table:
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
 
-def deduplicate(calls: pa.Table, amended: pa.Table, files: DataFiles, committed: Sequence[DataFile]) -> Deduplicated:
-    """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` files of the index."""
+def deduplicate(
+    calls: pa.Table, amended: pa.Table, withdrawn: pa.Table, files: DataFiles, committed: Sequence[DataFile]
+) -> Deduplicated:
+    """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` files of the index.
+
+    `amended` are committed rows that change, `withdrawn` those that go first.
+    """
     calls = number_occurrences(calls)
     content = tokens.as_u64(flat(calls["content"]))
     keep, duplicate, conflict = _among(calls, content)
@@ -115,6 +122,8 @@ def deduplicate(calls: pa.Table, amended: pa.Table, files: DataFiles, committed:
         deduplicated.repeat(calls.filter(pa.array(duplicate)))
         deduplicated.conflicts = calls.filter(pa.array(conflict))
         calls = calls.filter(pa.array(keep))
+    if withdrawn.num_rows:
+        _withdraw(withdrawn, deduplicated, files, committed)
     # Legs are counted over rows that stay: a repeated record is no further attempt.
     deduplicated.rows = _against_lake(number_legs(calls), deduplicated, files, committed)
     if amended.num_rows:
@@ -179,6 +188,7 @@ def _against_lake(
     """Return the calls that the lake does not have yet, or has in a version that loses; those rows go."""
     keep, lost, winners = np.ones(calls.num_rows, bool), [], [np.zeros(0, np.int64)]
     for located in row_index.locate(files, committed, calls["record_id"], calls["call_date"]):
+        located = _still_there(located, deduplicated)
         stored = files.columns(located.file, _VERSION).take(pa.array(located.position))
         incoming = calls.take(pa.array(located.asked))
         content, theirs = (tokens.as_u64(flat(table["content"])) for table in (incoming, stored))
@@ -199,6 +209,42 @@ def _against_lake(
     return calls if keep.all() else calls.filter(pa.array(keep))
 
 
+def _still_there(located: Located, deduplicated: Deduplicated) -> Located:
+    """Return located rows without those that go."""
+    if located.file not in deduplicated.gone:
+        return located
+    stays = ~np.isin(located.position, deduplicated.gone[located.file].rows)
+    return Located(located.file, located.position[stays], located.asked[stays])
+
+
+def _withdraw(withdrawn: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
+    """Take rows that are no records of their own any more out of index and views; they were merged into another."""
+    for located in row_index.locate(files, committed, withdrawn["record_id"], withdrawn["call_date"]):
+        origin = _leave_index(located.file, located.position, deduplicated, files)
+        records = withdrawn.take(pa.array(located.asked))
+        for name in ("file_no", "block", "line", "carried_ms"):
+            records = set_column(records, name, origin[name])
+        records = set_column(records, "was_ms", origin["carried_ms"])
+        for _ in _leave_views(records, origin, deduplicated, files):
+            pass
+        deduplicated.entries += ledger.entries(records, Bucket.MERGED)
+        deduplicated.withdrawn.append(records)
+
+
+def _leave_views(
+    records: pa.Table, origin: pa.Table, deduplicated: Deduplicated, files: DataFiles
+) -> Iterator[tuple[Located, pa.Table]]:
+    """Take rows of records (schema CDR) out of the views; yield where they were, and the rows.
+
+    `origin`: their rows of the index, which say of which file they came.
+    """
+    for located in _in_views(records, files):
+        rows = files.rows(located.file).take(pa.array(located.position))
+        deduplicated.gone[located.file].add(located.position, origin["file_no"].take(pa.array(located.asked)))
+        deduplicated.left[located.file.view].append(rows)
+        yield located, rows
+
+
 def _leave_index(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
     """Return rows of the index that go."""
     rows = files.rows(file).take(pa.array(position))
@@ -212,10 +258,7 @@ def _replace(winners: pa.Table, lost: pa.Table, deduplicated: Deduplicated, file
     They go to suspense as CONFLICT, against the file they came in.
     """
     of_view: dict[str, dict[int, dict[str, Any]]] = {view: {} for view in PART_BITS}
-    for located in _in_views(winners, files):
-        rows = files.rows(located.file).take(pa.array(located.position))
-        deduplicated.gone[located.file].add(located.position, lost["file_no"].take(pa.array(located.asked)))
-        deduplicated.left[located.file.view].append(rows)
+    for located, rows in _leave_views(winners, lost, deduplicated, files):
         of_view[located.file.view] |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
     deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, _as_calls(winners, lost, of_view)])
 
@@ -276,7 +319,7 @@ def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[i
 
 
 def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
-    """Change committed rows that a late quality record describes, or that a late closing piece makes longer."""
+    """Change committed rows that a late quality record describes, or that a late piece makes end otherwise."""
     known = np.zeros(amended.num_rows, bool)
     for located in row_index.locate(files, committed, amended["record_id"], amended["call_date"]):
         known[located.asked] = True
@@ -286,10 +329,15 @@ def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, comm
         return
     for located in _in_views(amended, files, ["assurance"]):
         _amend_file(amended, located, deduplicated, files)
-    longer = amended.filter(pc.equal(amended["piece"], "close"))
+    longer = amended.filter(_ends_anew(amended))
     if longer.num_rows:
         for located in _in_views(longer, files, ["billing"]):
             _amend_file(longer, located, deduplicated, files)
+
+
+def _ends_anew(amended: pa.Table) -> pa.ChunkedArray:
+    """Return which changes are of a call that ends otherwise now; of others only the quality is new."""
+    return has_value(amended["piece"], "close", "interim")
 
 
 def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated, files: DataFiles) -> None:
@@ -304,7 +352,7 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     position, first = np.unique(located.position[stays], return_index=True)
     old = files.rows(located.file).take(pa.array(position))
     late = amended.take(pa.array(located.asked[stays][first]))
-    longer = flat(pc.equal(late["piece"], "close"))
+    longer = flat(_ends_anew(late))
     new = _worse(old, late) if view == "assurance" else old
     for name, value in _LENGTHENED[view](late).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
@@ -330,6 +378,7 @@ _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
     },
     "billing": lambda late: {
         "end": flat(late["end_time"]),
+        "end_estimated": flat(has_value(late["piece"], "interim")),
         "talk_ms": flat(late["talk_ms"]),
         "billable_s": flat(billable_seconds(late["talk_ms"])),
     },
@@ -353,8 +402,9 @@ class GroupDeduplicated:
 def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     """Deduplicate one tenant's records of one bucket among themselves and against the lake."""
     committed, read = _committed(group, files)
-    deduplicated = deduplicate(group.calls, group.amended, files, committed)
+    deduplicated = deduplicate(group.calls, group.amended, group.withdrawn, files, committed)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
+    others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
     result = GroupDeduplicated(group, compared={file.file_id for file in committed})
     result.changes.append(_changes(deduplicated, read, group))
     if deduplicated.conflicts.num_rows:
@@ -379,7 +429,8 @@ def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], group
 
 def _committed(group: Group, files: DataFiles) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
     """Return files of the index that may have these records, and the versions of their partitions."""
-    dates = pa.chunked_array([*group.calls["call_date"].chunks, *group.amended["call_date"].chunks], pa.date32())
+    tables = group.calls, group.amended, group.withdrawn
+    dates = pa.chunked_array([chunk for table in tables for chunk in table["call_date"].chunks], pa.date32())
     parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, group.tenant, parts)

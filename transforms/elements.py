@@ -12,6 +12,7 @@ from apache_beam import coders
 from apache_beam.coders.typecoders import registry
 
 from callward.lake.ledger import Changes, DataFile
+from schemas.cdr import CDR
 
 # A chunk of work: pieces of files of one source and shape, for TakeIn. `kind`: plain (a byte range of a landing file),
 # staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).
@@ -75,9 +76,10 @@ class BucketRows:
 
 @dataclass
 class Group:
-    """One tenant's records of one bucket: whole calls (schema CDR), and quality for rows committed before.
+    """One tenant's records of one bucket: whole calls (schema CDR), and what changes of rows committed before.
 
-    `others` are records that come to no row of their own: (ledger bucket, table of schema CDR).
+    `others` are records that come to no row of their own: (ledger bucket, table of schema CDR). `withdrawn` are rows
+    committed before that go.
     """
 
     tenant: str
@@ -90,6 +92,7 @@ class Group:
     without_assurance: tuple[str, ...] = ()
     without_billing: tuple[str, ...] = ()
     without_numbers: tuple[str, ...] = ()
+    withdrawn: pa.Table = field(default_factory=lambda: CDR.empty_table())
 
 
 @dataclass

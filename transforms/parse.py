@@ -132,8 +132,8 @@ def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) 
         _apply(rule, pa.array(kinds.which == index), fields)
     settled = fields.complete_times()
     columns = _told(fields, settled, declaration)
-    columns |= _names(texts, declaration)
-    attempt = kinds.attempts()
+    columns |= _names(texts, declaration, kinds)
+    attempt = kinds.attempts(settled.answered)
     if not attempt.all():
         columns |= {name: blank(columns[name], pa.array(~attempt)) for name in _OF_ATTEMPTS}
     columns |= {"piece": kinds.pieces(), "filter": _filters(texts, rows, declaration, kinds)}
@@ -168,11 +168,20 @@ class _Kinds:
         words = pa.array([None if rule.kind == "filter" else rule.kind for rule in self.rules], pa.string())
         return few(words.take(pa.array(self.which, mask=self.which < 0)))
 
-    def attempts(self) -> npt.NDArray[np.bool_]:
-        """Return which records are about an attempt, and so have a disposition."""
+    def attempts(self, answered: pa.Array) -> npt.NDArray[np.bool_]:
+        """Return which records are about an attempt, and so have a disposition: also a close that knows the answer."""
         if not self.rules:
             return np.ones(len(self.which), bool)
-        return np.array([rule.kind not in ("close", "quality") for rule in self.rules] + [True])[self.which]
+        whole = self._of_kind("close") & as_mask(answered)
+        return whole | ~(self._of_kind("close") | self._of_kind("quality"))
+
+    def _of_kind(self, kind: str) -> npt.NDArray[np.bool_]:
+        return np.array([rule.kind == kind for rule in self.rules] + [False])[self.which]
+
+    def identified(self) -> list[tuple[npt.NDArray[np.bool_], Key]]:
+        """Return the records that another key than the declaration's identifies, and that key."""
+        rules = enumerate(self.rules)
+        return [(self.which == index, rule.identity) for index, rule in rules if rule.identity is not None]
 
 
 def _kinds(texts: Texts, rows: int, declaration: Declaration) -> _Kinds:
@@ -194,7 +203,11 @@ def _apply(rule: Rule, where: pa.Array, fields: Fields) -> None:
 def _meets(texts: Texts, rows: int, when: Mapping[str, Condition]) -> npt.NDArray[np.bool_]:
     meets = np.ones(rows, bool)
     for column, condition in when.items():
-        meets &= as_mask(_holds(texts.get(column, pa.nulls(rows, pa.string())), condition))
+        left = np.flatnonzero(meets)  # a pattern is looked for only where what stands before it holds
+        if not len(left):
+            break
+        text = texts.get(column, pa.nulls(rows, pa.string()))
+        meets[left] = as_mask(_holds(text if len(left) == rows else text.take(pa.array(left)), condition))
     return meets
 
 
@@ -267,9 +280,14 @@ def _scored(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     return {"mos": blank(mos, pc.invert(real)), "mos_method": blank(method, pc.invert(real))}
 
 
-def _names(texts: Texts, declaration: Declaration) -> dict[str, pa.Array | None]:
+def _names(texts: Texts, declaration: Declaration, kinds: _Kinds) -> dict[str, pa.Array | None]:
     keys = {name: getattr(declaration, name) for name in ("identity", "call", "leg_a", "leg_b")}
-    return {name: _key(texts, key) for name, key in keys.items()}
+    names = {name: _key(texts, key) for name, key in keys.items()}
+    for rows, key in kinds.identified() if names["identity"] is not None else ():
+        own = _key(texts, key)
+        own = nulls(len(rows), pa.string()) if own is None else own
+        names["identity"] = pc.if_else(pa.array(rows), own, names["identity"])
+    return names
 
 
 def _groups(texts: Texts, key: Key) -> list[tuple[str, ...]]:
@@ -328,6 +346,8 @@ def _faults(
     identity, unnamed, rounded = columns["identity"], None, None
     if not declaration.identity.content and identity is not None:
         unnamed = pc.is_null(identity)
+        for rows, key in kinds.identified():
+            unnamed = pc.and_(unnamed, pa.array(~rows)) if key.content else unnamed
         if has(memoryview(identity.buffers()[2] or b""), b"E+"):
             rounded = pc.match_substring_regex(identity, _ROUNDED)
     unruled = pa.array(kinds.which < 0) if kinds.rules else None

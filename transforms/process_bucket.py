@@ -19,7 +19,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.cdr import CDR
-from transforms.assemble import assemble_bucket, talk_rules
+from transforms.assemble import Assembled, assemble_bucket, group_of, talk_rules
 from transforms.deduplicate import GroupDeduplicated, deduplicate_group
 from transforms.drop_expired import drop_expired_of_group
 from transforms.elements import BucketRows, Group, Rewrite, Sharding
@@ -28,6 +28,7 @@ from transforms.rate import rate
 from transforms.safe_errors import SafeDoFn
 from transforms.split import split_group
 from transforms.summarize import differences
+from transforms.suspend import suspend
 from transforms.write import joined, rewrite, write
 
 
@@ -58,10 +59,19 @@ def process_bucket(rows: BucketRows, sharding: Sharding, files: DataFiles, now_m
     return processed
 
 
+def process_assembled(tenant: str, assembled: Assembled, files: DataFiles, now_ms: int) -> list[Changes]:
+    """Return what a tenant's calls that were assembled from its pending log alone want committed."""
+    processed, today = Processed(), datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    changes = Changes(entries=assembled.entries)
+    _process_group(group_of(tenant, 0, 0, assembled), files, today, processed)
+    suspended = [suspend(tenant, [table], files, now_ms) for tenant, table in processed.suspended]
+    return [changes, *processed.changes, *rewrite_files(processed.rewrites, files), *suspended]
+
+
 def _process_group(group: Group, files: DataFiles, today: date, processed: Processed) -> None:
     group, changes = drop_expired_of_group(group, files, today)
     processed.changes.append(changes)
-    if not group.calls.num_rows and not group.amended.num_rows and not group.others:
+    if not (group.calls.num_rows or group.amended.num_rows or group.others or group.withdrawn.num_rows):
         return
     deduplicated = deduplicate_group(group, files)
     processed.changes += [*deduplicated.changes, *_written(deduplicated, files)]

@@ -67,7 +67,7 @@ def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: 
 
 _FOR_BILLING = (
     *(name for name in BILLING.names if name in CDR.names),
-    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s"),
+    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s", "piece"),
 )
 _FOR_ASSURANCE = (
     *(name for name in ASSURANCE.names if name in CDR.names),
@@ -112,6 +112,7 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
         "start": calls["start_time"],
         "answer": calls["answer_time"],
         "end": calls["end_time"],
+        "end_estimated": has_value(calls["piece"], "estimated"),
         **nothing,
     }
     if "token" in keys:

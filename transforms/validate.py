@@ -53,7 +53,7 @@ def _checks(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.Chunked
 
 def _is_part(table: pa.Table) -> pa.BooleanArray:
     """Return whether a record is a piece of a call: it must name the call."""
-    return has_value(table["piece"], "open", "interim", "close", "quality")
+    return has_value(table["piece"], "open", "interim", "close", "refused", "quality")
 
 
 def _speaks_of_end(table: pa.Table) -> pa.BooleanArray:

@@ -424,7 +424,7 @@ def counted_rows(kind: str, table: pa.Table) -> pa.ChunkedArray | pa.Array:
     if kind == "suspense":
         return table["open"]
     if kind == "pending":
-        return pc.less(table["state"], suspense.PENDING_STATES.index("closed"))
+        return pc.less(table["state"], suspense.PENDING_STATES.index("estimated"))
     return pa.repeat(True, table.num_rows)
 
 

@@ -25,6 +25,7 @@ from tests.comparison import verify
 from tests.conftest import HOUR_MS, MORNING
 from tests.meanwhile import ALWAYS, comes_between, commit_another, without_pauses
 from tests.retention import DAY, FEED, NUMBERS_KEPT, WINDOWS, call, copied, feed, night, purged
+from transforms.assemble import WAITING
 
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 MORE = feed(*(call(n, talk=90) for n in range(2)), *(call(n) for n in range(2, 9)), SPOILT.format(91))
@@ -157,7 +158,8 @@ def tidied(site: Any, now_ms: int) -> int:
 def test_a_pending_log_that_others_pair_from_is_tidied_once_or_the_next_time(
     times: int, waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pieces, before, later = waiting.pending().num_rows, state(waiting), MORNING + 1000 * HOUR_MS
+    pieces = waiting.pending()["state"].to_pylist().count(WAITING)
+    before, later = state(waiting), MORNING + 1000 * HOUR_MS
     with monkeypatch.context() as patched:
         comes_between(patched, "pending-written", lambda: commit_another(waiting, "pending"), times)
         assert (tidied(waiting, later) == 1) == (times == 1)

@@ -35,7 +35,7 @@ def call(name, content=0, end=60_000, talk=None, **more):
 
 
 def settled(files, table):
-    return deduplicate(table, CDR.empty_table(), files, [])
+    return deduplicate(table, CDR.empty_table(), CDR.empty_table(), files, [])
 
 
 @st.composite

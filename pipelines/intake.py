@@ -159,7 +159,7 @@ def _require_fit(arrival: Arrival, source: Source, declaration: Declaration, hea
     unlike = None if arrival.form == "sealed" else misfit(head, declaration, shape)
     if unlike:
         reads = f"source {source.name} reads {declaration.title}"
-        raise FileUnreadable(f"{reads}, but this file {unlike} (docs/sources.md)")
+        raise FileUnreadable(f"{reads}, but this file {unlike} (callward try says more)")
 
 
 @dataclass(frozen=True)

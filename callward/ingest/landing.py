@@ -52,8 +52,8 @@ class Arrival:
 
     @property
     def form(self) -> str:
-        """Return plain, gzip, zstd or sealed (callward/ingest/segments.py), by the file's name."""
-        return {".gz": "gzip", ".zst": "zstd", ".seal": "sealed"}.get(self.path.suffix.lower(), "plain")
+        """Return how it is packed, by its name."""
+        return form_of(self.path)
 
     def is_same(self, found: os.stat_result) -> bool:
         """Return whether this is the file that was listed: with no other name, and not changed since."""
@@ -74,6 +74,11 @@ class LeftAlone:
     @property
     def shown(self) -> str:
         return shown_file(self.name, self.file_id)
+
+
+def form_of(path: Path) -> str:
+    """Return plain, gzip, zstd or sealed (callward/ingest/segments.py), by a file's name."""
+    return {".gz": "gzip", ".zst": "zstd", ".seal": "sealed"}.get(path.suffix.lower(), "plain")
 
 
 def shown_file(name: str, file_id: str) -> str:

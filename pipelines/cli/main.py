@@ -38,6 +38,7 @@ from pipelines.cli import (  # noqa: E402
     suspense,
     sweep,
     tenant,
+    trial,
 )
 from pipelines.cli.command import GroupedHelp, example, fail, run_words, wants_json  # noqa: E402
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (init, demo, nightly, receive, lake, query, sweep, grant):
+for commands in (init, trial, demo, nightly, receive, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
 for group in (stream, suspense, policy, hold, purge, request, tenant, audit, release, keys):

@@ -51,6 +51,8 @@ class NightReport(Result):
             yield _of_files(self.night) if self.files else _balance(self.night)
         if self.night.left_alone:
             yield _left_alone(self.night.left_alone, self.files)
+            if any(item.wrong for item in self.night.left_alone):
+                yield "callward try FILE says how a file could be read"
         with database.reading(self.settings) as connection:
             suspense = ledger.suspended(connection)
             kpis = _kpis(self.settings, connection, self.night.run_id)

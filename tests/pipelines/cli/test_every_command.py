@@ -45,6 +45,7 @@ READING = {
     "suspense list",
     "suspense show",
     "sweep",
+    "try",
 }
 
 

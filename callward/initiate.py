@@ -71,7 +71,9 @@ def next_steps(settings: Settings) -> list[str]:
     if settings.missing_windows():
         steps.append(f"in {settings.path}, give every tenant its retention windows")
     if not settings.sources:
-        steps.append("there, too: a [[sources]] table for each switch ('callward try FILE' writes one), trunks and accounts")
+        steps.append(
+            "there, too: a [[sources]] table for each switch ('callward try FILE' writes one), trunks and accounts"
+        )
     config = f" --config {settings.path}"
     return [
         *steps,

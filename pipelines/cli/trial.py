@@ -1,5 +1,6 @@
 """`callward try`: how a file would be read, before it belongs to a source."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from callward.errors import UsageProblem
+from callward.redaction import mask
 from callward.settings import Settings, find, load
 from callward.settings.values import known_zone
 from pipelines.cli.command import command
@@ -18,7 +20,7 @@ app = typer.Typer()
 
 @command(app, "callward try Master.csv --format asterisk --zone America/Denver", name="try")
 def try_(
-    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", exists=True, help="What to try; nothing is written.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="What to try; nothing is written.")],
     options: Reading,
     source: Annotated[str | None, typer.Option("--source", help="As files of this source of the settings.")] = None,
     form: Annotated[
@@ -39,11 +41,20 @@ def try_(
 
     if source and form:
         raise UsageProblem("give --source or --format: a source has its format")
+    _require(path)
     settings = _settings(options.config, source)
     chosen = candidates(settings, path, source, form, _zone(zone))
     found = list(specimens(path, tuple(settings.landing.temporary_suffixes)))
     with options.progress() as progress:
         return TrialReport(trial(found, chosen, progress), form or "")
+
+
+def _require(path: Path) -> None:
+    """Raise UsageProblem where there is nothing at a path, and PermissionError where it may not be read."""
+    if not path.exists():
+        raise UsageProblem(f"{mask(str(path))}: there is no such file or folder")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _settings(config: str | None, source: str | None) -> Settings:

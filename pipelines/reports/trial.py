@@ -48,7 +48,7 @@ class TrialReport(Result):
         if self.trial.unread:
             rows = [[item.file, item.why] for item in self.trial.unread]
             yield terminal.table("Not read", ["file", "why"], rows)
-        if len(self.trial.refused) > 1:
+        if len(self.trial.refused) > 1 and not self.trial.readings:
             yield _fits("Why no format reads it", self.trial.refused)
         for fit in self.trial.refused:
             if fit.better is not None:
@@ -153,7 +153,7 @@ def _why(reading: Reading) -> str:
     fit = reading.fit
     rivals = [rival for rival in reading.rivals if not rival.why]
     alike = ", ".join(rival.candidate.source.name for rival in rivals if rival.sound == fit.sound)
-    others = f"; {alike} reads as many, but less of each" if alike else ""
+    others = f"; {alike} reads as many" if alike else ""
     return f"{fit.sound:,} of the first {fit.records:,} records sound, {fit.filled} fields filled{others}"
 
 

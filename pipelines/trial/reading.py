@@ -18,6 +18,7 @@ from schemas.declaration import Shape
 from transforms.error_limit import error_limit
 
 _BLOCK: Final = 16 << 20  # bytes
+_GENERAL: Final = "generic_csv"
 
 
 @dataclass
@@ -68,7 +69,7 @@ def _try(specimen: Specimen, candidates: Sequence[Candidate], result: Trial) -> 
     best, *rivals = _fits(specimen, candidates, result)
     if best.why or (rivals and best.is_foreign):
         refused = [_explained(one) for one in (best, *rivals)]
-        result.unread.append(Unread(specimen.name, refused[0].why if len(candidates) == 1 else "no format reads it"))
+        result.unread.append(Unread(specimen.name, _nearest(refused).why))
         result.refused = result.refused or refused
         return
     reading = _reading_of(best, rivals, result)
@@ -86,6 +87,13 @@ def _fits(specimen: Specimen, candidates: Sequence[Candidate], result: Trial) ->
         if like_before.is_whole:
             return [like_before]
     return fits(specimen, candidates)
+
+
+def _nearest(refused: Sequence[Fit]) -> Fit:
+    """Return of fits that read nothing the one that cut records, or else that of the format that takes any names."""
+    best = refused[0]
+    general = (one for one in refused if one.candidate.source.format == _GENERAL)
+    return best if best.records or len(refused) == 1 else next(general, best)
 
 
 def _explained(found: Fit) -> Fit:

@@ -68,6 +68,8 @@ def _direction(reading: Reading) -> Iterator[str]:
 
 
 def _trunks(reading: Reading) -> Iterator[str]:
-    for name, _ in reading.tally.trunks.most_common(_MOST_TRUNKS):
-        if re.search("[A-Za-z]", name) and not looks_like_number(name) and name.isprintable():
-            yield f"\n[[trunks]]\nname = {written(name)}"
+    names = [name for name, _ in reading.tally.trunks.most_common(_MOST_TRUNKS)]
+    shown = [n for n in names if re.search("[A-Za-z]", n) and n.isprintable() and not looks_like_number(n)]
+    if shown:
+        yield "\n# Keep those that are trunks:"
+        yield from (f"[[trunks]]\nname = {written(name)}" for name in shown)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from callward.ingest.contents import FileUnreadable, head_of, require_packed
-from callward.ingest.landing import decompressed, form_of
+from callward.ingest.landing import MARKER, decompressed, form_of
 from callward.ingest.segments import is_segment
 from callward.parsing.text import TextForm, rewritten
 from callward.redaction import mask
@@ -62,14 +62,15 @@ class Unread:
 def specimens(path: Path, temporary: tuple[str, ...]) -> Iterator[Specimen | Unread]:
     """Yield a file, or every file of a folder in order of their names; those that cannot be read say why.
 
-    `temporary`: ends of the names of files that are still being written: those and hidden ones are left out.
+    `temporary`: ends of the names of files that are still being written: those, hidden ones and markers are left out.
     """
     if path.is_dir():
         closed: list[OSError] = []
         for folder, folders, names in os.walk(path, onerror=closed.append):
             folders[:] = sorted(name for name in folders if not name.startswith(_HIDDEN))
             for name in sorted(names):
-                if not name.startswith(_HIDDEN) and not name.endswith(temporary):
+                marks = name.endswith(MARKER) and name.removesuffix(MARKER) in names
+                if not marks and not name.startswith(_HIDDEN) and not name.endswith(temporary):
                     yield _specimen(Path(folder, name), str(Path(folder, name).relative_to(path)))
         for error in closed:
             yield Unread(_shown(os.path.relpath(error.filename, path)), _reason(error))

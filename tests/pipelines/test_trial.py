@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,13 @@ from sqlalchemy import select
 
 from callward import database
 from callward.redaction import number_at
-from callward.settings import load
+from callward.settings import Settings, Source, Trunk, load
 from callward.workspace import WorkspaceRef, open_workspace
+from pipelines.reports.trial import TrialReport
+from pipelines.trial.candidates import candidates
+from pipelines.trial.reading import trial
+from pipelines.trial.specimen import specimens
+from schemas import declaration
 from schemas.codes import Bucket
 from schemas.tables import input_files, ledger_entries
 from tests.examples import tries
@@ -163,6 +169,7 @@ _PASTED = {
     "day first": _HEADER + _call(1, start="13/3/2026 10:00:00") + _call(2, start="2/3/2026 10:00"),
     "month first": _HEADER + _call(1, start="3/13/2026 10:00:00") + _call(2, start="3/2/2026 10:00"),
     "points": _HEADER + _call(1, start="13.03.2026 10:00:00") + _call(2, start="02.03.2026 10:00"),
+    "latin-1": _HEADER + _call(1, account="caf\u00e9") + _call(2),
     "trunk": (GOLDEN / "asterisk" / "plain16.csv").read_text(),
     "quotes": (GOLDEN / "freepbx_web" / "cdr26.csv").read_text().replace("from-internal", 'a"b\\c'),
 }
@@ -171,7 +178,7 @@ _PASTED = {
 @pytest.mark.parametrize("kind", _PASTED)
 def test_what_is_to_paste_loads_and_reads_the_file(kind: str, run: Run, alone: Path) -> None:
     path = alone / "feed.csv"
-    path.write_text(_PASTED[kind])
+    path.write_text(_PASTED[kind], encoding="latin-1")
     reading = _tried(run, path)
     assert run("init", alone / "site").code == 0
     settings_file = alone / "site" / "callward.toml"
@@ -183,6 +190,25 @@ def test_what_is_to_paste_loads_and_reads_the_file(kind: str, run: Run, alone: P
     again = _tried(run, path, "--source", source.name, "--config", alone / "site")
     assert (again["suspended"], again["sound"]) == (reading["suspended"], reading["sound"])
     assert (again["sound"] > 0 and not again["unlisted"]["trunks"]) or kind == "trunk" or kind == "quotes"
+
+
+@tries(12, suppress_health_check=list(HealthCheck))
+@given(mutated=mutated_files())
+def test_whatever_a_file_is_there_is_a_reading_or_a_reason_and_what_is_to_paste_is_right(
+    mutated: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "feed.csv"
+    path.write_bytes(mutated[1])
+    settings = Settings(path=tmp_path / "callward.toml")
+    result = trial(list(specimens(path, ())), candidates(settings, path, None, None, "UTC"), str)
+    report = TrialReport(result)
+    assert (result.readings or result.unread) and list(report.render())
+    assert number_at(report.to_dict()) is None
+    for reading in report.to_dict()["readings"]:
+        tables = tomllib.loads(reading["toml"])
+        (source,) = (Source(**table) for table in tables["sources"])
+        assert declaration.load(source.format, source.declare).name == reading["format"]
+        assert len({Trunk(**table).name for table in tables.get("trunks", [])}) == len(tables.get("trunks", []))
 
 
 # -- what looks wrong --------------------------------------------------------------------------------------------------
@@ -321,7 +347,8 @@ def test_a_sound_file_ends_with_0_and_a_folder_is_read_whole(run: Run, alone: Pa
     (alone / "in" / "a.csv").write_text(text)
     (alone / "in" / "b.csv.gz").write_bytes(gzip.compress(text.replace("id-", "no-").encode()))
     (alone / "in" / "c.csv").write_text("\ufeff" + text.replace("id-", "nu-"), encoding="utf-16")
-    (alone / "in" / ".hidden").write_text("x")
+    for name in (".hidden", "a.csv.done", "d.csv.tmp"):
+        (alone / "in" / name).write_text("x")
     ran = run("try", "in", "--json")
     (reading,) = ran.json["readings"]
     assert (ran.code, reading["files"], reading["records"], reading["sound"]) == (0, 3, 6, 6)

@@ -16,6 +16,7 @@ from pipelines.trial.suggestion import changes, suggestion
 from pipelines.trial.tally import FIELDS
 
 _MOST: Final = 20  # rows of a list for a person
+_MOST_LISTED: Final = 200  # names of a kind in the document
 _HIDDEN: Final = ("calling_raw", "called_raw")  # the numbers stand beside them
 
 
@@ -79,7 +80,7 @@ def _document(reading: Reading, toml: str) -> dict[str, Any]:
         "null_pct": _null_pct(reading),
         "unassigned": tally.unassigned,
         "unlisted": {kind: _listed(names) for kind, names in _unlisted(reading).items()},
-        "numbers": [{"party": p, "shape": s, "records": n} for (p, s), n in tally.shapes.most_common()],
+        "numbers": [{"party": p, "shape": s, "records": n} for (p, s), n in tally.shapes.most_common(_MOST_LISTED)],
         "findings": list(findings(reading)),
         "toml": toml,
         "rivals": [_fit_document(fit) for fit in reading.rivals],
@@ -113,11 +114,11 @@ def _unlisted(reading: Reading) -> dict[str, Counter[str]]:
 
 
 def _listed(names: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return names with their records, the most frequent first; those that are masked alike are one."""
+    """Return the most frequent names with their records; those that are masked alike are one."""
     masked: Counter[str] = Counter()
     for name, count in names.items():
         masked[mask(name)] += count
-    return [{"name": name, "records": count} for name, count in masked.most_common()]
+    return [{"name": name, "records": count} for name, count in masked.most_common(_MOST_LISTED)]
 
 
 # -- for a person ------------------------------------------------------------------------------------------------------

@@ -341,6 +341,13 @@ def test_a_file_that_cannot_be_read_says_why(name: str, data: bytes, told: str, 
     assert ran.code == 3 and told in ran.json["unread"][0]["why"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_file_that_may_not_be_read_is_said_in_one_sentence(run: Run, alone: Path) -> None:
+    _calls(alone / "a.csv", _call(1)).chmod(0)
+    ran = run("try", "a.csv")
+    assert (ran.code, ran.out) == (1, "") and "Permission denied" in ran.err
+
+
 def test_a_sound_file_ends_with_0_and_a_folder_is_read_whole(run: Run, alone: Path) -> None:
     text = _HEADER + _call(1) + _call(2, start="2026-03-06 10:00:00")
     (alone / "in").mkdir()

@@ -43,7 +43,7 @@ def make_workspace(folder: Path) -> Path:
             "tenants": {"default": tenant},
             "trunks": [settings.Trunk(name=name, carrier=name.partition("-")[0]) for name in TRUNKS],
             "accounts": [settings.Account(id=f"acct-{n:04d}", codes=[f"ac-{n:04d}"]) for n in range(ACCOUNTS)],
-            "sources": [settings.Source(name=SOURCE, format=SOURCE, complete="rename")],
+            "sources": [settings.Source(name=SOURCE, format=SOURCE, zone="UTC", complete="rename")],
         }
     )
     changed.path.write_text(template.render(changed))

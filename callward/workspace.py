@@ -7,19 +7,23 @@ where they are used.
 import json
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from callward import database, sources
 from callward import settings as settings_module
-from callward.errors import UsageProblem
+from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
 from callward.keys.seal import Sealer
 from callward.numbering import Plan, plan
 from callward.redaction import mask
 from callward.settings import Settings, Source
+from callward.sources import Numbered, SourceIdentity
 from schemas import declaration as declarations
 from schemas.declaration import Declaration
+from schemas.generation import Generation, older, with_keys
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,16 @@ class WorkspaceRef:
     reason: str
     transit_month: str = EVERY_MONTH
     variables: str = ""  # settings of the environment, as JSON: a worker elsewhere has another; "" for its own
+    digest: str = ""  # of the settings: what a process opened under others is not used again
 
     def __str__(self) -> str:
-        return "\n".join((self.config, self.role, self.reason, self.transit_month, self.variables))
+        return "\n".join((self.config, self.role, self.reason, self.transit_month, self.variables, self.digest))
 
     @classmethod
     def of(cls, settings: Settings, role: str, reason: str, transit_month: str = EVERY_MONTH) -> "WorkspaceRef":
         """Return the reference by which others open the workspace of these settings."""
-        return cls(str(settings.path), role, reason, transit_month, json.dumps(settings.variables, sort_keys=True))
+        variables = json.dumps(settings.variables, sort_keys=True)
+        return cls(str(settings.path), role, reason, transit_month, variables, settings.digest)
 
     @classmethod
     def parse(cls, text: str) -> "WorkspaceRef":
@@ -52,6 +58,7 @@ class Workspace:
     reference: WorkspaceRef
     settings: Settings
     _declarations: dict[str, Declaration] = field(default_factory=dict)
+    _earlier: dict[tuple[str, int], tuple[Numbered, ...]] = field(default_factory=dict)
 
     @property
     def keyring(self) -> Keyring:
@@ -75,6 +82,48 @@ class Workspace:
             except ValueError as error:
                 raise UsageProblem(f"source {source.name}: {mask(str(error))}") from None
         return self._declarations[source.name]
+
+    def zone(self, source: Source) -> str:
+        """Return the zone of a source's local stamps; raises UsageProblem where it has some and names none."""
+        if source.zone is None and self.declaration(source).has_local_stamps:
+            raise UsageProblem(
+                f"source {source.name}: its times name no zone; write the one that the switch's clock shows, such as "
+                'zone = "America/Denver", or "UTC"'
+            )
+        return source.zone or "UTC"
+
+    def generations(self, source: Source) -> list[Generation]:
+        """Return what decides a source's identity and dates today, and what did in its format's earlier versions.
+
+        Raises UsageProblem for a declaration that is wrong or lacks its zone.
+        """
+        declaration, zone = self.declaration(source), self.zone(source)
+        return [Generation.of(declaration, zone), *(generation for _, generation in older(declaration, zone))]
+
+    def identity(self, source: Source) -> SourceIdentity:
+        """Return what the ids of a source's records are made with, as the register says now."""
+        with database.reading(self.settings) as connection:
+            return sources.identity(connection, source.name, self.generations(source)[0], self._earlier)
+
+    def enter(self, chosen: Sequence[Source]) -> None:
+        """Register sources that are new, before records of them are taken in.
+
+        Raises UsageProblem where what decides identity or date of records in the lake has changed.
+        """
+        declared = {source.name: self.generations(source) for source in chosen}
+        with database.writing(self.settings) as connection:
+            sources.enter(connection, [source.name for source in self.settings.sources], declared)
+
+    def declaration_in_force(self, source: Source) -> Declaration:
+        """Return the source's format, its records named as the source's generation has it.
+
+        Raises Problem where the settings decide identity or date otherwise by now: a worker that started anew reads
+        them again.
+        """
+        now = self.identity(source).now.generation
+        if what := sources.change(now, self.generations(source)):
+            raise Problem(f"source {source.name}: {what} changed while its records were read; start again")
+        return with_keys(self.declaration(source), now)
 
     def plan(self, source: Source) -> Plan:
         """Return the numbering plan that the source dials in; raises UsageProblem for one that cannot be."""

@@ -367,8 +367,8 @@ class Sample:
     declaration: str = ""
 
 
-def _source(name: str, format: str, **more: Any) -> Source:
-    return Source(name=name, format=format, complete="rename", **more)
+def _source(name: str, format: str, zone: str = "UTC", **more: Any) -> Source:
+    return Source(name=name, format=format, zone=zone, complete="rename", **more)
 
 
 SAMPLES: Final = (

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from callward import database, runs
+from callward import database, runs, sources
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest import segments
@@ -40,13 +40,15 @@ from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
+from schemas.codes import Bucket
 from schemas.declaration import Declaration, Shape, sniff
-from schemas.tables import blocks, input_files
+from schemas.tables import blocks, input_files, ledger_entries
 from transforms.elements import CHUNK
 from transforms.read import PLAIN, STAGED, archive_tenant
 from transforms.take_in import as_work
 
 _LONGEST = 256 << 20  # bytes that are looked through for the end of a record
+_TAKEN_IN = [str(bucket) for bucket in (Bucket.ACCEPTED, Bucket.MERGED, Bucket.DUPLICATE, Bucket.PENDING)]
 _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
 
@@ -82,6 +84,7 @@ class Intake:
     by_content: bool = False
     text: TextForm = AS_DECLARED
     checked: bool = False  # its error rate is known as a whole: a part of it is not checked again
+    content_id: str | None = None  # what its first bytes as text are known by; None: it has no records
 
     @property
     def bytes(self) -> int:
@@ -98,12 +101,13 @@ class Intake:
         return any(block.sharding for block in self.blocks)
 
 
-def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
+def plan(arrival: Arrival, source: Source, files: DataFiles, planned: dict[str, str] | None = None) -> Intake:
     """Look at a file and cut it into blocks, as registered already or anew.
 
+    `planned`: content → source of the files that this run has looked at, to which this one is added.
     Raises FileUnreadable, FileChanged, OSError.
     """
-    declaration = files.workspace.declaration(source)
+    declaration = files.workspace.declaration_in_force(source)
     file_no, condemned, text, registered = _registered(files, arrival)
     touched = any(block.committed for block in registered)
     begun = touched or any(block.sharding for block in registered)
@@ -118,6 +122,8 @@ def plan(arrival: Arrival, source: Source, files: DataFiles) -> Intake:
         intake.blocks = _again(content, registered)
     else:
         _require_fit(arrival, source, declaration, head, shape)
+        intake.content_id = _content_id(files, head, shape)
+        _require_own(intake, files, {} if planned is None else planned)
         intake.blocks = list(_cut(content, declaration, shape))
     if not unchanged(arrival):
         raise FileChanged
@@ -130,7 +136,10 @@ def unreadable(arrival: Arrival, source: Source, files: DataFiles) -> str | None
     declaration = files.workspace.declaration(source)
     try:
         head, _ = _head(arrival, files, declaration, None)
-        _require_fit(arrival, source, declaration, head, sniff(head, declaration))
+        shape = sniff(head, declaration)
+        _require_fit(arrival, source, declaration, head, shape)
+        if _has_names_key(files):  # without one no file was ever registered
+            _require_own(Intake(arrival, source, shape, 0, content_id=_content_id(files, head, shape)), files, {})
     except FileUnreadable as problem:
         return str(problem)
     except FileChanged:
@@ -160,6 +169,36 @@ def _require_fit(arrival: Arrival, source: Source, declaration: Declaration, hea
     if unlike:
         reads = f"source {source.name} reads {declaration.title}"
         raise FileUnreadable(f"{reads}, but this file {unlike} (callward try says more)")
+
+
+def _content_id(files: DataFiles, head: bytes, shape: Shape) -> str | None:
+    """Return a keyed hash of a file's first bytes as text, in letters; None where there is no record in them."""
+    if not head.split(b"\n", shape.header_lines)[-1].strip() or head.count(b"\n") < shape.header_lines:
+        return None
+    secret = tokens.derive(files.workspace.keyring.key(_NAMES).secret, "content")
+    return in_letters(tokens.mac([pa.array([head], pa.large_binary())], secret)[0].as_py())
+
+
+def _require_own(intake: Intake, files: DataFiles, planned: dict[str, str]) -> None:
+    """Raise FileUnreadable where the records of a file came in under another source: both would be billed."""
+    name, content = intake.source.name, intake.content_id
+    if content is None:
+        return
+    other = planned.setdefault(content, name)
+    if other == name:
+        other = _came_in_under(files, content, name) or name
+    if other != name:
+        raise FileUnreadable(f"its records came in under source {other}: take it out of the folder of {name}")
+
+
+def _came_in_under(files: DataFiles, content: str, name: str) -> str | None:
+    """Return another source under which records of a file of this content were taken in; None where there is none."""
+    f, e = input_files.c, ledger_entries.c
+    query = select(f.source).join(ledger_entries, e.file_no == f.file_no)
+    query = query.where(f.content_id == content, f.source != name, e.bucket.in_(_TAKEN_IN))
+    query = query.group_by(f.source).having(func.sum(e.rows) > 0)
+    with database.reading(files.workspace.settings) as connection:
+        return connection.execute(query.limit(1)).scalar()
 
 
 @dataclass(frozen=True)
@@ -293,11 +332,15 @@ def file_id(files: DataFiles, name: str) -> str:
 
 def known_ids(files: DataFiles) -> Callable[[str], str]:
     """Return what gives the id of a file's name, without minting its key; "" for each where that does not open."""
+    return partial(file_id, files) if _has_names_key(files) else no_id
+
+
+def _has_names_key(files: DataFiles) -> bool:
+    """Return whether the key of files' names is there and opens; it is not minted."""
     try:
-        there = bool(files.workspace.keyring.existing([_NAMES]))
+        return bool(files.workspace.keyring.existing([_NAMES]))
     except Problem:
-        there = False
-    return partial(file_id, files) if there else no_id
+        return False
 
 
 def name_of(files: DataFiles, row: Row[Any]) -> str:
@@ -389,7 +432,7 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
             if stream_register.stopping(connection, run_id):
                 intakes = [intake for intake in intakes if intake.file_no]
                 ids = [name_id(files, intake.arrival.name) for intake in intakes]
-        at = database.now()
+        at, numbers = database.now(), _numbers(connection, intakes)
         for intake, identity in zip(intakes, ids, strict=True):
             if not intake.file_no:
                 intake.file_no = _insert_file(
@@ -401,8 +444,9 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
             open_ones = blocks.c.committed_by.is_(None) & blocks.c.registered_at.is_(None)
             connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, open_ones))
             if fresh:
+                common = {"file_no": intake.file_no, "run_id": run_id, "generation": numbers[intake.source.name]}
                 rows = [
-                    {"file_no": intake.file_no, "block": b.number, "first": b.first, "last": b.last, "run_id": run_id}
+                    {**common, "block": b.number, "first": b.first, "last": b.last}
                     | (_stream_columns(intake.arrival, b, at, sharding) if sharding else {})
                     for b in fresh
                 ]
@@ -413,6 +457,11 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
                     b if b.sharding else replace(b, sharding=sharding, now_ms=now_ms) for b in intake.blocks
                 ]
     return intakes
+
+
+def _numbers(connection: Connection, intakes: Iterable[Intake]) -> dict[str, int]:
+    """Return the number of each source's generation, by name."""
+    return {name: sources.number(connection, name) for name in {intake.source.name for intake in intakes}}
 
 
 def _stream_columns(arrival: Arrival, block: Block, at: datetime, sharding: str) -> dict[str, object]:
@@ -432,6 +481,7 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
             modified_ns=arrival.modified_ns,
             status="reading",
             path_form=_path_form(intake),
+            content_id=intake.content_id,
             run_id=run_id,
             seen_at=database.now(),
         )
@@ -445,7 +495,8 @@ def _note_reading(connection: Connection, intake: Intake, run_id: str) -> None:
     """Note how a file is read that a run before has not begun, or not been able to read: settings may have changed."""
     f = input_files.c
     row = update(input_files).where(f.file_no == intake.file_no, f.status.in_(("reading", "unreadable")))
-    connection.execute(row.values(status="reading", reason=None, path_form=_path_form(intake), run_id=run_id))
+    read = {"path_form": _path_form(intake), "content_id": intake.content_id, "run_id": run_id}
+    connection.execute(row.values(status="reading", reason=None, **read))
 
 
 def _path_form(intake: Intake) -> str:

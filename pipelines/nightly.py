@@ -22,7 +22,7 @@ from callward.ingest.landing import (
     shown_file,
     strangers,
 )
-from callward.lake import ledger
+from callward.lake import ledger, shares
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import open_files
 from callward.lake.ledger import CommitConflict
@@ -32,6 +32,7 @@ from callward.settings import Settings, Source
 from callward.streaming import register
 from pipelines import intake as intakes
 from pipelines import release as releases
+from pipelines.alarms import Came, alarms, line
 from pipelines.compact import compact_after
 from pipelines.intake import Intake
 from pipelines.pending import expire_pending
@@ -88,26 +89,34 @@ class Night:
     waves: int = 0
     refused: int = 0
     releases: list[DueRelease] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    shares: str = ""
 
     @property
     def must_look(self) -> bool:
         """Return whether a person must look: a file is set aside, unreadable or not allowed, nothing of a source could
-        be read, or a release failed."""
+        be read, too much of one lacks something, or a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)
             or bool(self.unread)
+            or bool(self.alarms)
             or (any(release.status != "published" for release in self.releases))
         )
 
     @property
-    def unread(self) -> list[str]:
-        """Return the sources of which records came and every one of them is suspended, however few."""
+    def came(self) -> dict[str, Came]:
+        """Return how many records came in by source, and how many of them were suspended."""
         rows, suspended = Counter[str](), Counter[str]()
         for file in self.files:
             rows[file.source] += file.rows
             suspended[file.source] += file.buckets[Bucket.SUSPENDED]
-        return [source for source, count in rows.items() if count and suspended[source] == count]
+        return {source: Came(count, suspended[source]) for source, count in rows.items()}
+
+    @property
+    def unread(self) -> list[str]:
+        """Return the sources of which records came and every one of them is suspended, however few."""
+        return [source for source, came in self.came.items() if came.rows and came.suspended == came.rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document of `callward nightly --json`."""
@@ -124,6 +133,8 @@ class Night:
                 {"file": item.name, "file_id": item.file_id, "reason": item.reason} for item in self.left_alone
             ],
             "unread": self.unread,
+            "alarms": self.alarms,
+            "shares": self.shares,
             "releases": [vars(release) for release in self.releases],
         }
 
@@ -175,10 +186,12 @@ class _Nightly:
         self._night = Night(run_id)
         self._begun: dict[int, Intake] = {}
         self._attempts = 0
+        self._planned_contents: dict[str, str] = {}
         self._wasted = False  # data files were written that no commit will name
 
     def run(self) -> Night:
         remove_orphans(self._settings)
+        self._workspace.enter(self._sources)
         intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):
             self._night.left_alone += strangers(self._settings, self._file_id)
@@ -207,7 +220,7 @@ class _Nightly:
                 intakes.note_removed(arrival, self._files)
             return None
         try:
-            planned = intakes.plan(arrival, source, self._files)
+            planned = intakes.plan(arrival, source, self._files, self._planned_contents)
             if not planned.streamed:
                 return planned
             reason = "a stream has begun it: 'callward stream start' goes on with it"
@@ -396,6 +409,10 @@ class _Nightly:
                 )
                 self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
         self._night.rows = sum(file.rows for file in self._night.files)
+        with database.reading(self._settings) as connection:
+            run_id, came = self._night.run_id, self._night.came
+            self._night.alarms = list(alarms(self._workspace, connection, run_id, came))
+            self._night.shares = line(shares.of_run(connection, run_id), came)
 
     def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> NightFile:
         def amount(bucket: str, column: str) -> int:

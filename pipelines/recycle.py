@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import func, select
 
-from callward import database, runs, workspace_id
+from callward import database, runs, sources, workspace_id
 from callward.errors import Problem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
@@ -70,14 +70,16 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
         raise Problem(
             "CONFLICT and PARTIAL are not recycled: a later version or the missing piece resolves them by itself"
         )
-    sources = [settings.source(name).name for name in only] or [source.name for source in settings.sources]
+    chosen = [settings.source(name) for name in only] or list(settings.sources)
+    names = [source.name for source in chosen]
     workspace_id.check(settings)
-    with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in sources)]) as run_id:
+    with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in names)]) as run_id:
         files = open_files(settings, ROLE, "recycle", run_id, time.strftime("%Y-%m", time.gmtime()))
-        records = list_open(settings, wanted, sources)
+        files.workspace.enter(chosen)
+        records = list_open(settings, wanted, names)
 
         def attempt(number: int) -> int:
-            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, sources)
+            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, names)
             if count and not dry_run:
                 _check(run_wave(settings, files.workspace.reference, wave))
             return count
@@ -98,21 +100,23 @@ def _check(result: CommitResult) -> None:
 
 
 def _wave(
-    settings: Settings, files: DataFiles, attempt: CommitAttempt, codes: list[str], sources: list[str]
+    settings: Settings, files: DataFiles, attempt: CommitAttempt, codes: list[str], names: list[str]
 ) -> tuple[Wave, int]:
     with database.reading(settings) as connection:
         logs = ledger.files(connection, view="suspense")
+        now_called = {old: name for name in names for old in sources.names_of(connection, name)}
     chunks, tenants, count = [], set(), 0
     sharding, now_ms = Sharding(), int(time.time() * 1000)
     for log in logs:
         table = files.read_log(log)
-        rows = table.filter(open_records(table, codes, sources))
+        rows = table.filter(open_records(table, codes, list(now_called)))
         count += rows.num_rows
-        for group in rows.group_by(["source", "shape"]).aggregate([]).to_pylist():
-            chunk = _chunk(log.file_id, group["source"], group["shape"], codes)
+        groups = rows.group_by(["source", "shape"]).aggregate([]).to_pylist()
+        for source, shape in sorted({(now_called[group["source"]], group["shape"]) for group in groups}):
+            chunk = _chunk(log.file_id, source, shape, codes)
             chunks.append(as_work(chunk, now_ms, sharding.to_json()))
             tenants.add(log.tenant)
-    recycled = Recycled(tuple(codes), tuple(sources), tuple(log.file_id for log in logs))
+    recycled = Recycled(tuple(codes), tuple(now_called), tuple(log.file_id for log in logs))
     return Wave(attempt, chunks, {}, sharding, now_ms, False, recycled, tuple(sorted(tenants))), count
 
 

@@ -80,6 +80,8 @@ PARSE_FIELDS: Final = (
     pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
     pa.field("leg_b", pa.string()),
     pa.field("piece", FEW),  # one of PIECES
+    pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
+    pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
     pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
@@ -109,6 +111,7 @@ IDENTIFY_FIELDS: Final = (
     pa.field("leg_a", ID),
     pa.field("leg_b", ID),
     pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
+    pa.field("earlier", pa.binary()),  # its ids and dates under earlier generations (transforms/earlier.py); or null
     pa.field("calling_prefix", FEW),  # country and area at most
     pa.field("called_prefix", FEW),
     pa.field("destination", FEW),  # class of the called number: US, CA, toll_free, emergency, internal, ...

@@ -37,6 +37,7 @@ NORMALIZED_FIELDS: Final = ("calling_number", "called_number")  # Normalize sets
 # Read like fields and used up by Parse: the whole call's length, and what a loss is computed from.
 WORKING_FIELDS: Final = ("duration_ms", "packets_lost", "packets_received")
 FIELDS: Final = tuple(f.name for f in READ_FIELDS if f.name not in NORMALIZED_FIELDS) + WORKING_FIELDS
+_LOCAL: Final = ("local", "excel", "any")  # forms of a time that may name no zone
 _UNITS: Final = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in READ_FIELDS} | {
     "duration_ms": "ms",
     "packets_lost": "packets",
@@ -199,6 +200,11 @@ class Value(_Strict):
         return set(self.map.values()) | ({self.const} if self.const else set())
 
 
+def is_local(value: Value) -> bool:
+    """Return whether a time may be in the source's zone without saying so."""
+    return value.time in _LOCAL and not value.zone
+
+
 Values = Annotated[tuple[Value, ...], BeforeValidator(_values)]
 FieldName = Annotated[str, Field(pattern="^(" + "|".join(FIELDS) + ")$")]
 
@@ -270,6 +276,16 @@ class Leave(_Strict):
     when: dict[str, Condition] = Field(min_length=1)
 
 
+class OlderKeys(_Strict):
+    """What named a record and its call in an earlier version of a format: sources that began under it keep it."""
+
+    number: int = Field(ge=1)
+    identity: Key
+    call: Key = Key()
+    leg_a: Key = Key()
+    leg_b: Key = Key()
+
+
 class Declaration(_Strict):
     """One source format. See the files in schemas/sources/ for examples, docs for a walk through one."""
 
@@ -287,12 +303,17 @@ class Declaration(_Strict):
     call: Key = Key()
     leg_a: Key = Key()
     leg_b: Key = Key()
+    older_identities: tuple[OlderKeys, ...] = ()
+    # A moment near the start that no zone decides, where a record holds one: local stamps are compared with it.
+    epoch: Values = ()
     pieces: Pieces | None = None
     filters: tuple[Leave, ...] = ()
     tenant_column: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if any(value.time in (None, *_LOCAL) for value in self.epoch):
+            raise ValueError('`epoch` is a time that needs no zone, such as time = "epoch_s"')
         for field, values in self._all_fields():
             _check_words(field, values)
         if self.file.kind == "csv" and self.file.header == "none" and not self.shapes:
@@ -311,6 +332,20 @@ class Declaration(_Strict):
         for rule in self.pieces.rules if self.pieces else ():
             yield from rule.fields.items()
 
+    @property
+    def has_local_stamps(self) -> bool:
+        """Return whether any time of its records may name no zone, so that the source's own decides."""
+        return any(is_local(value) for name, values in self._all_fields() if name in TIME_FIELDS for value in values)
+
+    def declared_fields(self) -> set[str]:
+        """Return every canonical field that some of its records may have."""
+        return {name for name, _ in self._all_fields()}
+
+    def starts(self) -> tuple[Value, ...]:
+        """Return every way in which its records say when a call began, each once."""
+        values = [value for name, values in self._all_fields() if name == "start_time" for value in values]
+        return tuple(value for at, value in enumerate(values) if value not in values[:at])
+
     def _conditions(self) -> Iterator[dict[str, Condition]]:
         yield from (rule.when for rule in self.pieces.rules) if self.pieces else ()
         yield from (leave.when for leave in self.filters)
@@ -324,6 +359,7 @@ class Declaration(_Strict):
         """Return every column of a source that is read: no other ever is."""
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
+        read |= {column for value in self.epoch for column in value.column}
         for key in (*self.identities(), self.call, self.leg_a, self.leg_b):
             read |= key.columns()
         return (read | {self.tenant_column, tenant_column}) - {""}
@@ -517,6 +553,11 @@ def _first_filled(lines: Sequence[str], first: int) -> int:
 def _starts(line: str, pattern: str, file: File) -> bool:
     values = split_line(line, file)
     return bool(values) and re.search(pattern, values[0]) is not None
+
+
+def named_as(shape: Shape, declaration: Declaration) -> Shape:
+    """Return the shape of a file with a row of names, its columns as another declaration spells them."""
+    return replace(shape, columns=_known_names(shape.columns, declaration))
 
 
 def _known_names(names: Sequence[str], declaration: Declaration) -> tuple[str, ...]:

@@ -92,6 +92,26 @@ leases = Table(
     Column("expires_at", DateTime, nullable=False),
 )
 
+sources = Table(
+    "sources",
+    METADATA,
+    required("uid", primary_key=True),  # its first name: in every id, for life; no other source may take it
+    required("name", unique=True),
+    Column("registered_at", DateTime, nullable=False),
+)
+
+# Every name that a source has or had: what was written under an earlier one is found by it.
+source_names = Table("source_names", METADATA, required("name", primary_key=True), required("uid", index=True))
+
+source_generations = Table(
+    "source_generations",
+    METADATA,
+    required("uid", primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("rule", Text, nullable=False),  # schemas.generation.Generation as JSON
+    Column("began_at", DateTime, nullable=False),
+)
+
 waves = Table(
     "waves",
     METADATA,
@@ -116,6 +136,7 @@ input_files = Table(
     required("status", index=True),  # reading, committed, removed (the landing file is gone), changed, unreadable
     Column("reason", String(255)),
     required("path_form", 32),  # plain, gzip, zstd, sealed or kafka; and how its text is rewritten
+    Column("content_id", String(32), index=True),  # keyed hash of its first bytes as text; null: it has no records
     Column("shape_sealed", LargeBinary),
     required("run_id", 32),
     Column("seen_at", DateTime, nullable=False),
@@ -129,6 +150,7 @@ blocks = Table(
     Column("block", Integer, primary_key=True, autoincrement=False),
     Column("first", BigInteger, nullable=False),  # byte offsets in the decompressed file
     Column("last", BigInteger, nullable=False),
+    Column("generation", Integer, nullable=False),  # of its source: how its records were named and dated
     Column("records", BigInteger),
     Column("digest", String(64)),
     required("run_id", 32),
@@ -238,6 +260,18 @@ billing_usage_daily = derived(
     _count("billable_s"),
     Column("charge", Numeric(18, 6)),  # null until rated
     Column("currency", String(3)),
+)
+
+
+# What records of a source lacked, by run and day of intake: what a person must look at is told from it.
+source_shares = Table(
+    "source_shares",
+    METADATA,
+    required("run_id", 32, primary_key=True),
+    Column("day", Date, primary_key=True),
+    required("source", primary_key=True),
+    required("measure", 32, primary_key=True),  # transforms/count_shares.py
+    Column("rows", BigInteger, nullable=False),
 )
 
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import database
-from callward.columns import flat, has_value, set_column, words
+from callward import database, sources
+from callward.columns import flat, has_value, map_distinct, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles
@@ -467,7 +467,11 @@ def pending_log(files: DataFiles, tenant: str) -> tuple[pa.Table, int]:
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
         logs = ledger.files(connection, view="pending", tenant=tenant)
-    return fold(pa.concat_tables([PENDING.empty_table(), *(files.read_log(log) for log in logs)])), version
+        names = sources.current_names(connection)
+    log = pa.concat_tables([PENDING.empty_table(), *(files.read_log(log) for log in logs)])
+    if names:  # of sources that were renamed while pieces waited
+        log = set_column(log, "source", map_distinct(log["source"], lambda name: names.get(name, name), pa.string()))
+    return fold(log), version
 
 
 def talk_rules(workspace: Workspace) -> dict[str, str]:

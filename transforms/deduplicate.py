@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import or_
 
-from callward import database
-from callward.columns import flat, has_value, ranks, repeated, set_column, words
+from callward import database, sources
+from callward.columns import flat, has_value, is_absent, ranks, repeated, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles, inputs_of
@@ -24,6 +25,7 @@ from callward.lake.row_index import Located
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from schemas.views import INDEX, PART_BITS
+from transforms import earlier
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.split import talk_steps
@@ -84,7 +86,11 @@ def number_occurrences(table: pa.Table) -> pa.Table:
     same = np.column_stack([ids[order], words(table["file_no"])[order]])
     new_run = np.r_[True, (same[1:] != same[:-1]).any(axis=1)]
     occurrence = ranks(np.cumsum(new_run))
-    ids[order, 1] ^= occurrence.astype(np.uint64) << np.uint64(32)
+    of_row = np.zeros(table.num_rows, np.uint64)
+    of_row[order] = occurrence.astype(np.uint64)
+    ids[:, 1] ^= of_row << np.uint64(32)
+    if not is_absent(table["earlier"]):
+        table = set_column(table, "earlier", earlier.numbered(table["earlier"], of_row))
     return set_column(table, "record_id", tokens.from_u64(ids))
 
 
@@ -108,11 +114,17 @@ def number_legs(table: pa.Table) -> pa.Table:
 
 
 def deduplicate(
-    calls: pa.Table, amended: pa.Table, withdrawn: pa.Table, files: DataFiles, committed: Sequence[DataFile]
+    calls: pa.Table,
+    amended: pa.Table,
+    withdrawn: pa.Table,
+    files: DataFiles,
+    committed: Sequence[DataFile],
+    before: Sequence[DataFile] = (),
 ) -> Deduplicated:
     """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` files of the index.
 
-    `amended` are committed rows that change, `withdrawn` those that go first.
+    `amended` are committed rows that change, `withdrawn` those that go first; `before` are files of the index that hold
+    rows of earlier generations of the calls' sources.
     """
     calls = number_occurrences(calls)
     content = tokens.as_u64(flat(calls["content"]))
@@ -124,6 +136,8 @@ def deduplicate(
         calls = calls.filter(pa.array(keep))
     if withdrawn.num_rows:
         _withdraw(withdrawn, deduplicated, files, committed)
+    if before:
+        calls = _against_earlier(calls, deduplicated, files, before)
     # Legs are counted over rows that stay: a repeated record is no further attempt.
     deduplicated.rows = _against_lake(number_legs(calls), deduplicated, files, committed)
     if amended.num_rows:
@@ -243,6 +257,29 @@ def _leave_views(
         deduplicated.gone[located.file].add(located.position, origin["file_no"].take(pa.array(located.asked)))
         deduplicated.left[located.file.view].append(rows)
         yield located, rows
+
+
+def _against_earlier(
+    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, before: Sequence[DataFile]
+) -> pa.Table:
+    """Return the calls that are in the lake under no earlier generation of their source; what is there stays.
+
+    Times read in another way say nothing of which version is the later: one whose talk differs is a conflict.
+    """
+    rows, ids = earlier.unpack(calls["earlier"])
+    new = np.ones(calls.num_rows, bool)
+    days = pa.array(earlier.days(ids)).cast(pa.date32())
+    for located in row_index.locate(files, before, tokens.from_u64(ids[:, :2]), days):
+        at, once = np.unique(rows[located.asked], return_index=True)
+        stored = files.columns(located.file, ["talk_ms"])["talk_ms"].take(pa.array(located.position[once]))
+        again = calls.take(pa.array(at))
+        same = flat(pc.equal(pc.fill_null(stored, -1), pc.fill_null(again["talk_ms"], -1)))
+        first = pa.array(new[at])  # found under two generations, it is the same call
+        deduplicated.repeat(again.filter(pc.and_(same, first)))
+        other = again.filter(pc.and_(pc.invert(same), first))
+        deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, other])
+        new[at] = False
+    return calls if new.all() else calls.filter(pa.array(new))
 
 
 def _leave_index(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
@@ -402,7 +439,8 @@ class GroupDeduplicated:
 def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     """Deduplicate one tenant's records of one bucket among themselves and against the lake."""
     committed, read = _committed(group, files)
-    deduplicated = deduplicate(group.calls, group.amended, group.withdrawn, files, committed)
+    before = _before(group.calls, files)
+    deduplicated = deduplicate(group.calls, group.amended, group.withdrawn, files, committed, before)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
     result = GroupDeduplicated(group, compared={file.file_id for file in committed})
@@ -436,6 +474,19 @@ def _committed(group: Group, files: DataFiles) -> tuple[list[DataFile], dict[tup
         read = ledger.versions(connection, group.tenant, parts)
         committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
     return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+
+
+def _before(calls: pa.Table, files: DataFiles) -> list[DataFile]:
+    """Return files of the index that may have these records under earlier generations of their sources."""
+    rows, ids = earlier.unpack(calls["earlier"])
+    if not len(rows):
+        return []
+    days = np.unique(earlier.days(ids))
+    parts = [day.isoformat() for day in pa.array(days[days != earlier.NO_DATE]).cast(pa.date32()).to_pylist()]
+    tenant, names = calls["tenant"][0].as_py(), calls["source"].take(pa.array(np.unique(rows))).unique().to_pylist()
+    with database.reading(files.workspace.settings) as connection:
+        of_sources = [sources.earlier_files(connection, name) for name in names]
+        return ledger.files(connection, view=INDEX, tenant=tenant, parts=parts, where=or_(*of_sources))
 
 
 def _taken(deduplicated: Deduplicated, group: Group) -> Iterator[ViewRows]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import reduce
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
@@ -28,6 +29,7 @@ from callward.workspace import Workspace
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Filter
 from schemas.retention import suppressions
+from transforms import earlier
 from transforms.elements import Group
 
 
@@ -98,14 +100,19 @@ def _on(calls: pa.Table, days: list[date]) -> pa.ChunkedArray:
 def erased(records: pa.Table, tenant: str, workspace: Workspace, by: Sequence[str] = ("record_id",)) -> pa.Array | None:
     """Return which records are not to come in again, as their person had them erased; None where a tenant has no such.
 
-    `by`: the columns of ids of which one is enough; with call_id, what is of a call that was erased.
+    `by`: the columns of ids of which one is enough; with call_id, what is of a call that was erased. Ids that a record
+    had under earlier generations of its source count as well.
     """
     with database.reading(workspace.settings) as connection:
         found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
     if not found:
         return None
     known = pa.array([bytes.fromhex(record) for record in found], tokens.ID_TYPE)
-    masks = (pc.is_in(suppression_ids(records[name], tenant, workspace), known) for name in by)
+    masks = [pc.is_in(suppression_ids(records[name], tenant, workspace), known) for name in by]
+    rows, ids = earlier.unpack(records["earlier"])
+    if len(rows):
+        before = pc.is_in(suppression_ids(tokens.from_u64(ids[:, :2]), tenant, workspace), known)
+        masks.append(pc.is_in(pa.array(np.arange(records.num_rows)), pa.array(rows).filter(before)))
     return reduce(pc.or_, masks)
 
 

@@ -5,7 +5,7 @@ decide only when; event time decides nothing, so no record is ever late for a fl
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -119,6 +119,7 @@ def _facts_of(facts: Changes, slices: Sequence[Slice], new: Sequence[Slice]) -> 
         blocks=blocks,
         ends=[table.filter(pc.is_in(table["file_no"], chosen)) for table in facts.ends],
         set_aside=facts.set_aside & mine,
+        shares=Counter(),  # nobody knows whose: a share of some blocks says as much as of all
     )
 
 

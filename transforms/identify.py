@@ -12,10 +12,14 @@ import pyarrow.compute as pc
 from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
+from callward.sources import SourceIdentity
 from callward.workspace import Workspace
 from schemas.cdr import CDR, ID
+from schemas.declaration import Shape
+from schemas.generation import with_keys
+from transforms.earlier import EarlierReading, pack
 from transforms.elements import Sharding
-from transforms.read import SOURCE
+from transforms.read import SHAPE, SOURCE
 
 UNASSIGNED = "unassigned"
 OTHER = "other"
@@ -31,8 +35,12 @@ class IdKeys:
     content: bytes
 
     @classmethod
-    def open(cls, workspace: Workspace, tenant: str, source: str) -> "IdKeys":
-        return cls(*(workspace.id_secret(tenant, f"{use}/{source}") for use in ("record", "call", "leg", "content")))
+    def open(cls, workspace: Workspace, tenant: str, uid: str, generation: int) -> "IdKeys":
+        """Open those of a source's generation. Pieces of two generations never meet: their clocks may differ."""
+        record, call, leg = (
+            workspace.id_secret(tenant, f"{use}/{uid}/{generation}") for use in ("record", "call", "leg")
+        )
+        return cls(record, call, leg, workspace.id_secret(tenant, f"content/{uid}"))
 
 
 def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace) -> pa.Table:
@@ -41,7 +49,8 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
     `record_id` is a keyed hash of the raw identity fields; where the source has none, of the whole record as it came,
     and Deduplicate adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
     """
-    keys = IdKeys.open(workspace, tenant, source.name)
+    known = workspace.identity(source)
+    keys = IdKeys.open(workspace, tenant, known.uid, known.now.number)
     by_content = pc.is_null(table["identity"])
     identity = table["identity"]
     if pc.any(by_content).as_py():
@@ -58,10 +67,25 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         "leg_a": _leg(table["leg_a"], keys.leg),
         "leg_b": _leg(table["leg_b"], keys.leg),
         "by_content": by_content,
+        "earlier": _earlier(table, source, known, tenant, workspace),
         "ingress_trunk": trunk_in,
         "egress_trunk": _listed(table["egress_trunk"], workspace.trunks),
     }
     return pa.table([made[name] if name in made else table[name] for name in CDR.names], schema=CDR)
+
+
+def _earlier(
+    table: pa.Table, source: Source, known: SourceIdentity, tenant: str, workspace: Workspace
+) -> pa.BinaryArray:
+    """Return the ids and dates that records had under earlier generations of their source; null where there is none."""
+    if not known.earlier or not table.num_rows:
+        return nulls(table.num_rows, pa.binary())
+    read = EarlierReading(
+        with_keys(workspace.declaration(source), known.now.generation),
+        Shape.from_json(table.schema.metadata[SHAPE].decode()),
+    )
+    secrets = (workspace.id_secret(tenant, f"record/{known.uid}/{item.number}") for item in known.earlier)
+    return pack([read.ids(table, item.generation, secret) for item, secret in zip(known.earlier, secrets, strict=True)])
 
 
 def _call_id(table: pa.Table, record_id: pa.Array, secret: bytes) -> pa.Array:

@@ -43,6 +43,7 @@ from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key,
 from transforms.read import SHAPE, SOURCE, UNENDED
 
 UNKNOWN_TENANT: Final = "_unknown"
+_CLOCKED: Final = 1000  # records of a block whose clock is compared with the epoch that they hold
 _JOINT: Final = "\x1f"
 _ROUNDED: Final = r"(?:^|\x1f)[0-9](?:[.,][0-9]+)?E\+[0-9]+(?:$|\x1f)"  # by a spreadsheet: many records share it
 _OF_ATTEMPTS: Final = ("talk_ms", "pdd_ms", "disposition", "calling_presentation")  # said of no other piece of a call
@@ -139,7 +140,33 @@ def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) 
     columns |= {"piece": kinds.pieces(), "filter": _filters(texts, rows, declaration, kinds)}
     columns["fault"] = _faults(fields, columns, kinds, declaration, texts)
     columns["tenant_field"] = texts.get(tenant_column)
+    columns["silent"] = _silent(fields, columns["disposition"])
+    if declaration.epoch and declaration.has_local_stamps:
+        columns["ahead_ms"] = _ahead(fields, settled)
     return _table(columns, rows)
+
+
+def _silent(fields: Fields, disposition: pa.Array) -> pa.Array:
+    """Return which records say neither when they were answered nor how long they lasted, nor why they were not."""
+    silent = has_value(disposition, "unknown")
+    if not any_true(silent):
+        return silent
+    for given in (fields.timestamps.get("answer_time"), fields.values.get("talk_ms")):
+        if given is not None:
+            silent = pc.and_(silent, pc.is_null(given if isinstance(given, pa.Array) else given.at))
+    return silent
+
+
+def _ahead(fields: Fields, settled: Resolved) -> pa.Array:
+    """Return how far starts are ahead of the epochs in their records, in ms; of the first records alone."""
+    few_rows = min(fields.rows, _CLOCKED)
+    texts = {name: text.slice(0, few_rows) for name, text in fields.texts.items()}
+    held = Fields(texts, few_rows, fields.zone, fields.declaration)
+    held.read({"start_time": fields.declaration.epoch})
+    if "start_time" not in held.timestamps:
+        return nulls(fields.rows, pa.int64())
+    ahead = pc.subtract(settled.start.slice(0, few_rows), held.timestamps["start_time"].at).cast(pa.int64())
+    return pa.concat_arrays([ahead, nulls(fields.rows - few_rows, pa.int64())])
 
 
 def _table(columns: Mapping[str, pa.Array | None], rows: int) -> pa.Table:
@@ -401,10 +428,10 @@ def parse_records(found: pa.Table, workspace: Workspace) -> pa.Table:
     source = workspace.settings.source(found.schema.metadata[SOURCE].decode())
     shape = Shape.from_json(found.schema.metadata[SHAPE].decode())
     raw = found["raw"].combine_chunks() if found["raw"].num_chunks != 1 else found["raw"].chunk(0)
-    declaration, tenant_column = workspace.declaration(source), source.tenant_field or ""
+    declaration, tenant_column = workspace.declaration_in_force(source), source.tenant_field or ""
     was = few(found["was"])
     unended = _unended(was, found.schema.metadata)
-    parsed = parse(raw, declaration, shape, source.zone, tenant_column=tenant_column, unended=unended)
+    parsed = parse(raw, declaration, shape, workspace.zone(source), tenant_column=tenant_column, unended=unended)
     for name in ("file_no", "block", "was_ms"):
         parsed = parsed.append_column(name, found[name])
     parsed = parsed.append_column("was", was)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward import database, sources
 from callward.columns import flat, set_column
 from callward.ingest.landing import Arrival, FileChanged, read_range
 from callward.lake import ledger
@@ -117,7 +118,9 @@ def _suspended(piece: dict[str, Any], files: DataFiles, declaration: Declaration
     its lines as merged.
     """
     log = files.read_log(files.by_id(piece["path"]))
-    wanted = open_records(log, json.loads(piece["codes"]), [piece["source"]])
+    with database.reading(files.workspace.settings) as connection:
+        names = sources.names_of(connection, piece["source"])
+    wanted = open_records(log, json.loads(piece["codes"]), names)
     rows = log.filter(pc.and_(wanted, pc.equal(log["shape"], piece["shape"])))
     facts = Changes()
     if declaration.file.multiline:

@@ -30,7 +30,8 @@ from transforms.safe_errors import SafeDoFn
 def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
     """Return records with a `fault` (parsed tables with lineage) as schema SUSPENDED, payload as it came."""
     n = table.num_rows
-    secret = workspace.id_secret(tenant, f"suspense/{source}")
+    uid = workspace.identity(workspace.settings.source(source)).uid
+    secret = workspace.id_secret(tenant, f"suspense/{uid}")
     made = {
         "tenant": pa.repeat(tenant, n),
         "source": pa.repeat(source, n),

@@ -19,6 +19,7 @@ from callward.lake.ledger import Changes
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
 from transforms.coders import use_transit
+from transforms.count_shares import count_clocks, count_shares, count_silent
 from transforms.elements import Sharding, TakenIn
 from transforms.error_limit import ErrorLimit, error_limit, over_limit
 from transforms.identify import by_bucket
@@ -61,8 +62,12 @@ def take_in(work: pa.Table, files: DataFiles, archive: bool) -> TakenIn:
     taken.suspended = _once(records.suspended) if FILE_NO in metadata else records.suspended
     if records.sound.num_rows:
         taken.rows = defaultdict(list)
+        shares = count_clocks(records.sound) + count_silent(records.sound)
         for bucket, rows in by_bucket(records.sound, Sharding.from_json(taken.sharding), files.workspace):
             taken.rows[bucket].append(rows)
+            shares += count_shares(rows)
+        source = records.sound.schema.metadata[SOURCE].decode()
+        facts.shares.update({(source, what): count for what, count in shares.items()})
     return taken
 
 

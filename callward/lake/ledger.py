@@ -12,7 +12,20 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from callward import database, runs
@@ -31,6 +44,7 @@ from schemas.tables import (
     lake_files,
     ledger_entries,
     partitions,
+    source_shares,
     sum_columns,
 )
 
@@ -135,6 +149,7 @@ class Changes:
     changed: set[int] = field(default_factory=set)  # files that changed or vanished while they were read
     faults: Counter[int] = field(default_factory=Counter)  # records that could not be taken as they came, by file
     set_aside: set[int] = field(default_factory=set)  # files that are over their error threshold
+    shares: Counter[tuple[str, str]] = field(default_factory=Counter)  # records by (source, what they lack)
     slices: list[Slice] = field(default_factory=list)  # of a stream: a block is complete with the last of its slices
 
     @classmethod
@@ -150,6 +165,7 @@ class Changes:
             merged.changed |= outcome.changed
             merged.faults += outcome.faults
             merged.set_aside |= outcome.set_aside
+            merged.shares += outcome.shares
             merged.slices += outcome.slices
             for name, tables in outcome.derived.items():
                 merged.derived.setdefault(name, []).extend(tables)
@@ -288,8 +304,9 @@ def files(
     tenant: str | None = None,
     parts: Sequence[str] | None = None,
     file_id: str | None = None,
+    where: ColumnElement[bool] | None = None,
 ) -> list[DataFile]:
-    """Return data files that count, by view, tenant, partition or id."""
+    """Return data files that count, by view, tenant, partition or id, and by any other condition on them."""
     query = select(lake_files).where(lake_files.c.superseded_at.is_(None)).order_by(lake_files.c.file_id)
     if view is not None:
         query = query.where(lake_files.c.view == view)
@@ -299,6 +316,8 @@ def files(
         query = query.where(lake_files.c.file_id == file_id)
     if parts is not None:
         query = query.where(lake_files.c.part.in_(parts))
+    if where is not None:
+        query = query.where(where)
     return [data_file(row) for row in connection.execute(query)]
 
 
@@ -337,6 +356,7 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
     for file_nos in database.batches(sorted(outcome.set_aside)):
         connection.execute(update(input_files).where(input_files.c.file_no.in_(file_nos)).values(set_aside=True))
     add_ends(connection, run_id, outcome.ends)
+    _add_shares(connection, run_id, outcome.shares)
     point("commit-ready")
     return summed
 
@@ -443,6 +463,18 @@ def raise_versions(connection: Connection, changed: Iterable[tuple[str, str]]) -
                 index_elements=["tenant", "part"], set_={"version": partitions.c.version + 1}
             )
         )
+
+
+def _add_shares(connection: Connection, run_id: str, shares: Counter[tuple[str, str]]) -> None:
+    if not shares:
+        return
+    statement = _dialect(connection).insert(source_shares)
+    more = {"rows": source_shares.c.rows + statement.excluded.rows}
+    common = {"run_id": run_id, "day": database.now().date()}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=key_columns(source_shares), set_=more),
+        [{**common, "source": name, "measure": what, "rows": rows} for (name, what), rows in sorted(shares.items())],
+    )
 
 
 def _dialect(connection: Connection) -> Any:

@@ -135,6 +135,21 @@ class Thresholds(Section):
         default=10.0, ge=0, le=100, description="A file with a larger share of suspended records is set aside whole."
     )
     file_errors_min: int = Field(default=20, ge=1, description="... but only when it has at least so many of them.")
+    shares_min: int = Field(
+        default=10, ge=1, description="A share of a source's records is looked at when it is of at least so many:"
+    )
+    missing_pct: float = Field(
+        default=90.0, ge=0, le=100, description="records without a called number, or without answer and talk,"
+    )
+    unknown_direction_pct: float = Field(default=100.0, ge=0, le=100, description="records of unknown direction,")
+    unassigned_pct: float = Field(default=100.0, ge=0, le=100, description="records that no account pays for,")
+    other_trunk_pct: float = Field(default=100.0, ge=0, le=100, description="records over a trunk that is not listed,")
+    rise_points: float = Field(
+        default=25.0,
+        ge=0,
+        le=100,
+        description="and each of these, when it is so many points above the source's last nights.",
+    )
     unknown_share_pct: float = Field(
         default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
     )

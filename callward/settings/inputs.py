@@ -259,7 +259,11 @@ class Source(Section):
         description="A declaration by name (callward nightly --explain lists them) or the path of your own .toml.",
         examples=["asterisk"],
     )
-    zone: str = Field(default="UTC", description="IANA zone of local times in the file.")
+    zone: str | None = Field(
+        default=None,
+        description="IANA zone of times in the file that name none; needed wherever a format has such times.",
+        examples=["America/Denver"],
+    )
     country: str = Field(
         default="US", description="ISO country whose numbering plan the switch dials in.", pattern=r"^[A-Z]{2}$"
     )
@@ -319,7 +323,10 @@ class Source(Section):
         default={}, description="Laid over the declaration's own tables, such as [sources.declare.fields]."
     )
 
-    _check_zone = field_validator("zone")(known_zone)
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str | None) -> str | None:
+        return None if zone is None else known_zone(zone)
 
     @field_validator("international_prefix")
     @classmethod

@@ -11,7 +11,7 @@ from datetime import date, datetime, time
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, insert, select, update
 
-from callward import database, runs
+from callward import database, runs, sources
 from callward.errors import Problem
 from schemas.streaming import kafka_inputs
 from schemas.tables import blocks, input_files
@@ -127,6 +127,7 @@ def register(
         file_no = _file(connection, run_id, part.source, topic, partition, at, naming)
         number = _next_block(connection, file_no)
         row = {"file_no": file_no, "block": number, "first": span[0], "last": span[1], "run_id": run_id}
+        row["generation"] = sources.number(connection, part.source)
         connection.execute(insert(blocks).values(**row, **stream_columns(at, part.oldest_at, part.bytes, sharding)))
         ranges.append(Range(part.source, file_no, number, *span, sharding, milliseconds(at)))
     return ranges
@@ -191,7 +192,10 @@ def give_up(connection: Connection, topic: str, partition: int, before: int, run
     for row in across:
         this_block = (blocks.c.file_no == row.file_no) & (blocks.c.block == row.block)
         connection.execute(update(blocks).where(this_block).values(last=before))
-        kept = {name: getattr(row, name) for name in ("file_no", "last", "registered_at", "oldest_at", "bytes")}
+        kept = {
+            name: getattr(row, name)
+            for name in ("file_no", "last", "registered_at", "oldest_at", "bytes", "generation")
+        }
         number = _next_block(connection, row.file_no)
         rest = {"block": number, "first": before, "run_id": run_id, "sharding": row.sharding}
         connection.execute(insert(blocks).values(**kept, **rest))
@@ -206,7 +210,7 @@ def _close_gap(connection: Connection, topic: str, partition: int, before: int, 
     newest = select(func.max(kafka_inputs.c.file_no)).where(_of(topic, partition))
     file_no, at = connection.execute(newest).scalar_one(), database.now()
     row = {"file_no": file_no, "block": _next_block(connection, file_no), "first": end, "last": before}
-    empty = {"run_id": run_id, "committed_by": run_id, "records": 0, "slices": 0}
+    empty = {"run_id": run_id, "committed_by": run_id, "records": 0, "slices": 0, "generation": sources.FIRST}
     connection.execute(insert(blocks).values(**row, **empty, **stream_columns(at, at, 0, "")))
 
 

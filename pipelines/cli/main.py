@@ -34,6 +34,7 @@ from pipelines.cli import (  # noqa: E402
     receive,
     release,
     request,
+    sources,
     stream,
     suspense,
     sweep,
@@ -55,7 +56,7 @@ app = typer.Typer(
 for commands in (init, trial, demo, nightly, receive, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
-for group in (stream, suspense, policy, hold, purge, request, tenant, audit, release, keys):
+for group in (sources, stream, suspense, policy, hold, purge, request, tenant, audit, release, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

@@ -22,10 +22,12 @@ from callward.ingest.landing import strangers
 from callward.initiate import root_file
 from callward.keys import exports, rotation, signing
 from callward.keys.keys import KeyProblem
+from callward.lake import shares
 from callward.retention.policy import register as policy_register
 from callward.settings import KEY_DOMAINS, SIGNERS, Settings, load
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
+from pipelines.alarms import clock
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
 from pipelines.doctor import rights as rights_checks
@@ -125,6 +127,19 @@ def _strangers(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             f"landing {stranger.name}", WRONG, stranger.reason, "add the source, or take it away: it is never read"
         )
+
+
+def _clocks(settings: Settings) -> Iterator[Finding]:
+    """Check each source's zone by the epochs in the records of its last night."""
+    try:
+        with database.reading(settings) as connection:
+            last = {source.name: shares.newest(connection, source.name) for source in settings.sources}
+    except Problem:
+        return  # the check of the database says why
+    for source in settings.sources:
+        for sentence in clock(source, last[source.name]):
+            seen, _, fix = sentence.removeprefix(f"{source.name}: ").partition(": ")
+            yield Finding(f"zone of {source.name}", WARNING, seen, fix)
 
 
 def _lists(settings: Settings) -> Iterator[Finding]:
@@ -358,6 +373,7 @@ def _installation() -> Iterator[Finding]:
 _CHECKS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
     _policies,
     _strangers,
+    _clocks,
     _lists,
     _folders,
     _other_roots,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from callward import database, extras, workspace_id
+from callward import database, extras, sources, workspace_id
 from callward.errors import Problem, UsageProblem
 from callward.settings import EMBEDDED, Release, Settings, Source
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
@@ -80,6 +80,10 @@ def _declared(workspace: Workspace, source: Source) -> Finding:
         workspace.declaration(source)
     except UsageProblem as problem:
         return Finding(what, WRONG, str(problem), "fix 'format' or 'declare' of that source")
+    try:
+        workspace.zone(source)
+    except UsageProblem as problem:
+        return Finding(what, WRONG, str(problem).removeprefix(f"{what}: "), "docs/sources.md, zones and identity")
     try:
         workspace.plan(source)
     except UsageProblem as problem:
@@ -177,6 +181,19 @@ def workspace(intake: Intake) -> Iterator[Finding]:
         yield Finding("workspace", OK, f"{found}, in settings, database, lake and exports")
 
 
+def identities(intake: Intake) -> Iterator[Finding]:
+    """Check that each source names and dates its records as it did when those in the lake were read."""
+    workspace = Workspace(WorkspaceRef.of(intake.settings, "ops", "doctor"), intake.settings)
+    try:
+        declared = {source.name: workspace.generations(source) for source in intake.sources}
+        with database.reading(intake.settings) as connection:
+            found = list(sources.problems(connection, [source.name for source in intake.settings.sources], declared))
+    except Problem:
+        return  # the check of the declarations, or of the database, says why
+    for problem in found:
+        yield Finding(f"source {problem.name}", WRONG, problem.seen, problem.fix)
+
+
 def key_roots(intake: Intake) -> Iterator[Finding]:
     """Check the roots of what a night writes."""
     yield from roots.opened(intake.settings, roots.TAKING_IN)
@@ -194,6 +211,7 @@ CHECKS: Final[Sequence[tuple[Check, type[Problem]]]] = (
     (beam_options, UsageProblem),
     (registers, Problem),
     (workspace, Problem),
+    (identities, UsageProblem),
     (key_roots, Problem),
     (landing, Problem),
     (lake, Problem),

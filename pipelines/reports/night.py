@@ -63,10 +63,13 @@ class NightReport(Result):
         yield from _set_aside([file for file in self.night.files if file.set_aside], self.files)
         for source in self.night.unread:
             yield f"{source}: none of its records could be read: see 'callward suspense list', correct the declaration"
+        yield from self.night.alarms
         if self.night.releases:
             rows = [[row.name, row.period, row.status, row.reason] for row in self.night.releases]
             yield terminal.table("Released", ["table", "period", "status", "why"], rows)
         yield _conclusion(self.night)
+        if self.night.files:
+            yield self.night.shares
 
 
 def _conclusion(night: Night) -> str:

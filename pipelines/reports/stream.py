@@ -43,6 +43,8 @@ class StatusReport(Result):
             if metrics.partitions:
                 yield _partitions(metrics.partitions)
             yield from (f"look: {sentence}" for sentence in stream.look)
+            if stream.metrics.rows:
+                yield stream.shares
 
 
 def _headline(stream: StreamMetrics) -> str:

@@ -65,7 +65,7 @@ def _document(reading: Reading, toml: str) -> dict[str, Any]:
         "source": source.name if reading.candidate.known else None,
         "format": reading.candidate.declaration.name,
         "shapes": reading.shapes,
-        "zone": source.zone,
+        "zone": reading.candidate.zone,
         "files": reading.files,
         "bytes": reading.bytes,
         "records": tally.records,
@@ -132,7 +132,8 @@ def _rendered(reading: Reading, toml: str) -> Iterator[Part]:
     yield f"  shape: {'; '.join(reading.shapes)}"
     yield f"  why: {_why(reading)}"
     if tally.start is not None and tally.end is not None:
-        yield f"  starts: {_moment(tally.start)} to {_moment(tally.end)} UTC, if local times are in {source.zone}"
+        zone = reading.candidate.zone
+        yield f"  starts: {_moment(tally.start)} to {_moment(tally.end)} UTC, if local times are in {zone}"
     yield f"  sound {tally.sound:,}, of these answered {tally.answered:,}; without an account {tally.unassigned:,}"
     if tally.filtered:
         yield f"  left out by rule: {', '.join(f'{code} {count:,}' for code, count in tally.filtered.items())}"

@@ -49,6 +49,7 @@ class LandingReader:
         self._ready: deque[tuple[pa.Table, frozenset[int]]] = deque()  # works, and the files that are done with each
         self._seen: set[Seen] = set()  # as they were when they were last looked at: they need no second look
         self._reported: set[tuple[str, str]] = set()  # source and reason of what is left alone
+        self._planned_contents: dict[str, str] = {}  # content of a file: the source that it was planned for
         self._ahead: dict[int, int] = dict.fromkeys(ahead, 0)  # file_no: bytes
         self._polled, self._looked_back = 0.0, False
         self._stopping, self._flushed = False, False
@@ -79,6 +80,8 @@ class LandingReader:
             self._stopping = register.stopping(connection, self._files.run_id)
             for number in intakes.complete(connection, list(self._ahead)):
                 del self._ahead[number]
+        if not self._ahead:  # the ledger knows what they held
+            self._planned_contents.clear()
         if not self._looked_back:
             self._forget_changed()
             self._looked_back = True
@@ -144,7 +147,7 @@ class LandingReader:
         if status in ("committed", "removed"):
             return None
         try:
-            planned = intakes.plan(arrival, source, self._files)
+            planned = intakes.plan(arrival, source, self._files, self._planned_contents)
         except FileUnreadable as problem:
             intakes.register_unreadable(arrival, str(problem), self._files, self._files.run_id)
             self._report(source, LeftAlone(mask(arrival.name), str(problem), True))

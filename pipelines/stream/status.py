@@ -4,10 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import Connection
+
 from callward import database
+from callward.lake import shares
 from callward.settings import Settings
 from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, StreamMetrics, figures, watched
+from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
+from pipelines.alarms import Came, alarms, line
 from pipelines.results import fields_of
 from pipelines.stream.metrics_server import AskBroker, Latest
 
@@ -22,6 +27,7 @@ class StreamStatus:
 
     metrics: StreamMetrics
     look: Sequence[str]
+    shares: str = ""
 
     @property
     def rows_per_second(self) -> float:
@@ -31,7 +37,7 @@ class StreamStatus:
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by name, with the sums over sources and what to look at."""
         sums = {"rows_per_second": self.rows_per_second, "freshness_s": self.metrics.freshness_s}
-        return {**fields_of(self.metrics), **sums, "look": list(self.look)}
+        return {**fields_of(self.metrics), **sums, "look": list(self.look), "shares": self.shares}
 
 
 def status(settings: Settings, ask_broker: AskBroker | None = None) -> list[StreamStatus]:
@@ -43,8 +49,16 @@ def status(settings: Settings, ask_broker: AskBroker | None = None) -> list[Stre
     marks = answer.value if answer and answer.current else None
     with database.reading(settings) as connection:
         streams = [figures(connection, run_id, marks) for run_id in watched(connection)]
-    broker_away = answer is not None and not answer.current
-    return [StreamStatus(now, tuple(_look(settings, now, broker_away))) for now in streams if now is not None]
+        broker_away = answer is not None and not answer.current
+        return [_status(settings, connection, now, broker_away) for now in streams if now is not None]
+
+
+def _status(settings: Settings, connection: Connection, now: StreamMetrics, broker_away: bool) -> StreamStatus:
+    workspace = Workspace(WorkspaceRef.of(settings, "ops", "stream status"), settings)
+    came = {of.source: Came(of.rows, sum(of.suspended.values())) for of in now.sources}
+    day = shares.last_day(connection, now.run_id)
+    look = [*_look(settings, now, broker_away), *alarms(workspace, connection, now.run_id, came, day)]
+    return StreamStatus(now, look, line(shares.of_run(connection, now.run_id, day), came))
 
 
 def _look(settings: Settings, now: StreamMetrics, broker_away: bool) -> Iterator[str]:

@@ -197,6 +197,7 @@ class _Stream:
         register.begin(self._settings, self._run_id, self._feed.leases, f"flink {self._settings.engine.flink_master}")
         self._end_left_over()
         remove_orphans(self._settings)
+        open_workspace(self._reference).enter(self._all_sources())
         starts = offsets.starts(self._settings, self._feed.partitions, self._run_id, skip_lost=self._skip_lost)
         asked = offsets.watermarks(self._settings, self._feed.partitions) if self._feed.topics else None
         with (
@@ -254,6 +255,12 @@ class _Stream:
                 return stopping, register.failure(connection, self._run_id), left
         except DatabaseAway:
             return False, None, None
+
+    def _all_sources(self) -> list[Source]:
+        """Return every source that records may be of: those of its folders, and those of its topics."""
+        named = {name for topic in self._feed.topics for name in topic.all_sources}
+        named |= {source.name for source in self._feed.sources}
+        return [source for source in self._settings.sources if source.name in named]
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -20,7 +20,7 @@ def findings(reading: Reading) -> Iterator[str]:
     if reading.fit.better is not None:
         yield better(reading.fit.better)
     yield from _of_lengths(reading)
-    yield from _of_clock(reading.tally.clock, reading.candidate.source.zone)
+    yield from _of_clock(reading.tally.clock, reading.candidate.zone)
     yield from _of_dates(reading)
     tally = reading.tally
     if tally.sound and not tally.answered:

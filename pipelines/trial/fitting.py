@@ -20,6 +20,7 @@ from callward.parsing.records import is_unended, record_end, records
 from callward.parsing.text import TextForm
 from callward.redaction import looks_like_number
 from callward.settings import Settings, Source
+from callward.sources import FIRST, Numbered, SourceIdentity
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines.trial.specimen import Specimen
 from schemas.cdr import READ_FIELDS
@@ -55,6 +56,11 @@ class Candidate:
         return self.workspace.declaration(self.source)
 
     @property
+    def zone(self) -> str:
+        """Return the zone that local times are read in."""
+        return self.workspace.zone(self.source)
+
+    @property
     def context_column(self) -> str:
         """Return the column that is read for the dialplan's context, "" where none is."""
         return self.declaration.tenant_column if not self.source.tenant_field else ""
@@ -80,6 +86,14 @@ class TrialWorkspace(Workspace):
         declaration = super().declaration(source)
         context = context_column(declaration, source)
         return declaration.model_copy(update={"tenant_column": context}) if context else declaration
+
+    def zone(self, source: Source) -> str:
+        """Return the source's zone, UTC where it names none: that is what is to be found out."""
+        return source.zone or "UTC"
+
+    def identity(self, source: Source) -> SourceIdentity:
+        """Return what the ids of a source that is not registered would be made with."""
+        return SourceIdentity(source.name, Numbered(FIRST, self.generations(source)[0]))
 
     def id_secret(self, tenant: str, use: str) -> bytes:
         """Return a secret of this process."""

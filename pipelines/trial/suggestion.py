@@ -36,7 +36,7 @@ def _source(candidate: Candidate, form: str) -> Iterator[str]:
     yield "[[sources]]"
     yield f"name = {written(source.name)}"
     yield f"format = {written(form)}"
-    yield f"zone = {written(source.zone)}  # that the switch's clock shows"
+    yield f"zone = {written(candidate.zone)}  # that the switch's clock shows"
     yield f"country = {written(source.country)}"
     yield from _declare(candidate)
 

@@ -77,7 +77,7 @@ class Tally:
         self._add_times(sound)
         self._add_names(sound)
         self._add_lengths(kept)
-        self.clock.add(sound, self.candidate.source.zone, modified_s)
+        self.clock.add(sound, self.candidate.zone, modified_s)
         for party in ("calling", "called"):
             self._add_shapes(sound, party)
 

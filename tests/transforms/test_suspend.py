@@ -82,7 +82,8 @@ def opened(workspace):
     return workspace("asterisk").opened
 
 
-def test_the_id_says_nothing_of_the_line_and_differs_by_source(opened):
+def test_the_id_says_nothing_of_the_line_and_differs_by_source(workspace):
+    opened = workspace("asterisk", "cucm").opened
     lines = pa.table(
         {
             "raw": pa.array([b"a line", b"a line", b"another"], pa.large_binary()),
@@ -95,10 +96,11 @@ def test_the_id_says_nothing_of_the_line_and_differs_by_source(opened):
         }
     )
     ids = {
-        name: faulty_records(lines, "default", name, "", opened)["suspense_id"].to_pylist() for name in ("one", "two")
+        name: faulty_records(lines, "default", name, "", opened)["suspense_id"].to_pylist()
+        for name in ("asterisk", "cucm")
     }
-    assert ids["one"][0] == ids["one"][1] != ids["one"][2]
-    assert not set(ids["one"]) & set(ids["two"])
+    assert ids["asterisk"][0] == ids["asterisk"][1] != ids["asterisk"][2]
+    assert not set(ids["asterisk"]) & set(ids["cucm"])
 
 
 def test_a_version_that_lost_is_one_entry_however_often_it_loses(cdr_table, opened):

@@ -174,6 +174,7 @@ def upgrade() -> None:
         sa.Column("block", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("records", sa.BigInteger(), nullable=True),
         sa.Column("digest", sa.String(length=64), nullable=True),
         sa.Column("run_id", sa.String(length=32), nullable=False),
@@ -277,6 +278,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.String(length=255), nullable=True),
         sa.Column("path_form", sa.String(length=32), nullable=False),
+        sa.Column("content_id", sa.String(length=32), nullable=True),
         sa.Column("shape_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("seen_at", sa.DateTime(), nullable=False),
@@ -284,6 +286,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("file_no", name=op.f("pk_input_files")),
     )
     with op.batch_alter_table("input_files", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_input_files_content_id"), ["content_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_input_files_name_id"), ["name_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_input_files_status"), ["status"], unique=False)
 
@@ -515,6 +518,40 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("disposal_id", "view", "file_no", "end", name=op.f("pk_row_ends")),
     )
     op.create_table(
+        "source_generations",
+        sa.Column("uid", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("began_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("uid", "number", name=op.f("pk_source_generations")),
+    )
+    op.create_table(
+        "source_names",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("uid", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_source_names")),
+    )
+    with op.batch_alter_table("source_names", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_source_names_uid"), ["uid"], unique=False)
+
+    op.create_table(
+        "source_shares",
+        sa.Column("run_id", sa.String(length=32), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("measure", sa.String(length=32), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "day", "source", "measure", name=op.f("pk_source_shares")),
+    )
+    op.create_table(
+        "sources",
+        sa.Column("uid", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("registered_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("uid", name=op.f("pk_sources")),
+        sa.UniqueConstraint("name", name=op.f("uq_sources_name")),
+    )
+    op.create_table(
         "runs",
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("kind", sa.String(length=64), nullable=False),
@@ -597,6 +634,13 @@ def downgrade() -> None:
     op.drop_table("streams")
     op.drop_table("stream_counts")
     op.drop_table("runs")
+    op.drop_table("sources")
+    op.drop_table("source_shares")
+    with op.batch_alter_table("source_names", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_source_names_uid"))
+
+    op.drop_table("source_names")
+    op.drop_table("source_generations")
     op.drop_table("row_ends")
     op.drop_table("roots")
     op.drop_table("root_copies")
@@ -630,6 +674,7 @@ def downgrade() -> None:
     with op.batch_alter_table("input_files", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_input_files_status"))
         batch_op.drop_index(batch_op.f("ix_input_files_name_id"))
+        batch_op.drop_index(batch_op.f("ix_input_files_content_id"))
 
     op.drop_table("input_files")
     op.drop_table("holds")

@@ -64,7 +64,8 @@ def a_file(connection, run_id, source, topic=None, partition=0, status="reading"
 
 
 def a_block(connection, run_id, file_no, number, first, last, **more):
-    row = {"oldest_at": NOW - timedelta(seconds=9), "bytes": 10, "registered_at": NOW - timedelta(seconds=5)} | more
+    row = {"oldest_at": NOW - timedelta(seconds=9), "bytes": 10, "registered_at": NOW - timedelta(seconds=5)}
+    row |= {"generation": 1, **more}
     connection.execute(
         insert(blocks).values(file_no=file_no, block=number, first=first, last=last, run_id=run_id, **row)
     )

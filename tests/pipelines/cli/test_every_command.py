@@ -39,6 +39,7 @@ READING = {
     "release preview",
     "release show",
     "request list",
+    "sources list",
     "sql",
     "stream status",
     "suspense file",

@@ -55,7 +55,7 @@ def begin(site, age_s=30.0):
         connection.execute(insert(streams).values(run_id=run_id, **row, **counters))
         file_no = connection.execute(insert(input_files).values(**file)).inserted_primary_key[0]
         connection.execute(insert(kafka_inputs).values(file_no=file_no, topic="cdr-east", partition=0))
-        block = {"file_no": file_no, "run_id": run_id, "registered_at": now, "bytes": 700, "slices": 2}
+        block = {"file_no": file_no, "run_id": run_id, "registered_at": now, "generation": 1, "bytes": 700, "slices": 2}
         block["oldest_at"] = now - timedelta(seconds=age_s)
         connection.execute(insert(blocks).values(block=0, first=0, last=50, committed_by=run_id, **block))
         connection.execute(insert(blocks).values(block=1, first=50, last=90, **block))

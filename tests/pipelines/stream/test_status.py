@@ -39,7 +39,15 @@ def wait(site, run_id, seconds):
         file_no = connection.execute(insert(input_files).values(**file)).inserted_primary_key[0]
         connection.execute(insert(kafka_inputs).values(file_no=file_no, topic="cdr-east", partition=0))
         times = {"registered_at": now, "oldest_at": now - timedelta(seconds=seconds)}
-        row = {"file_no": file_no, "block": 0, "first": 0, "last": 70, "run_id": run_id, "bytes": 3 << 20}
+        row = {
+            "file_no": file_no,
+            "block": 0,
+            "first": 0,
+            "last": 70,
+            "run_id": run_id,
+            "generation": 1,
+            "bytes": 3 << 20,
+        }
         connection.execute(insert(blocks).values(**row, **times))
 
 

@@ -25,7 +25,6 @@ OTHERS = {
     "callward/settings/inputs.py": "the hash of a password",
     "callward/sweep": "numbers in bytes",
     "pipelines/engine/flink.py": "an error number of Java",
-    "pipelines/trial/clock.py": "the epoch in a record's id",
     "schemas/toml.py": "the line of an error in TOML",
     "transforms/parse.py": "figures that a spreadsheet rounded",
 }

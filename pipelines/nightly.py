@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from callward import database, runs
 from callward.errors import Problem
@@ -40,8 +40,8 @@ from pipelines.readiness.checks import require
 from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
-from schemas.codes import Bucket
-from schemas.tables import input_files
+from schemas.codes import Bucket, Suspense
+from schemas.tables import input_files, ledger_entries
 from transforms.commit import CHANGED, COMMITTED, REFUSED, SET_ASIDE, CommitAttempt, CommitResult
 from transforms.elements import Sharding
 from transforms.error_limit import error_limit
@@ -88,6 +88,7 @@ class Night:
     left_alone: list[LeftAlone] = field(default_factory=list)
     waves: int = 0
     refused: int = 0
+    held: dict[str, int] = field(default_factory=dict)  # by source: versions of records of which one must be chosen
     releases: list[DueRelease] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     shares: str = ""
@@ -95,11 +96,11 @@ class Night:
     @property
     def must_look(self) -> bool:
         """Return whether a person must look: a file is set aside, unreadable or not allowed, nothing of a source could
-        be read, too much of one lacks something, or a release failed."""
+        be read, too much of one lacks something, versions are held from billing, or a release failed."""
         return (
             any(item.wrong for item in self.left_alone)
             or any(file.set_aside for file in self.files)
-            or bool(self.unread)
+            or bool(self.unread or self.held)
             or bool(self.alarms)
             or (any(release.status != "published" for release in self.releases))
         )
@@ -135,6 +136,7 @@ class Night:
             "unread": self.unread,
             "alarms": self.alarms,
             "shares": self.shares,
+            "held": self.held,
             "releases": [vars(release) for release in self.releases],
         }
 
@@ -408,11 +410,21 @@ class _Nightly:
                     select(input_files).where(input_files.c.file_no.in_(batch)).order_by(input_files.c.file_no)
                 )
                 self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
+        self._night.held = self._held()
         self._night.rows = sum(file.rows for file in self._night.files)
         with database.reading(self._settings) as connection:
             run_id, came = self._night.run_id, self._night.came
             self._night.alarms = list(alarms(self._workspace, connection, run_id, came))
             self._night.shares = line(shares.of_run(connection, run_id), came)
+
+    def _held(self) -> dict[str, int]:
+        """Return how many versions this run held, by source."""
+        f, e = input_files.c, ledger_entries.c
+        of_run = (e.run_id == self._night.run_id) & (e.code == str(Suspense.HELD))
+        query = select(f.source, func.sum(e.rows)).join(input_files, f.file_no == e.file_no).where(of_run)
+        with database.reading(self._settings) as connection:
+            rows = connection.execute(query.group_by(f.source).order_by(f.source)).all()
+        return {source: int(count) for source, count in rows if count > 0}
 
     def _file(self, row: Any, balance: dict[str, dict[str, int]]) -> NightFile:
         def amount(bucket: str, column: str) -> int:

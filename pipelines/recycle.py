@@ -30,8 +30,8 @@ from transforms.suspend import Recycled, open_records
 from transforms.take_in import as_work
 
 ROLE = "billing-run"
-# These wait for another record, not for a person: a conflict's loser stays one, a piece is closed by its mate.
-_NOT_RECYCLED = {Suspense.CONFLICT, Suspense.PARTIAL}
+# A conflict's loser stays one, a piece is closed by its mate, and of held versions a person chooses one.
+_NOT_RECYCLED = {Suspense.CONFLICT, Suspense.PARTIAL, Suspense.HELD}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     wanted = check_codes(list(codes)) or [str(code) for code in Suspense if code not in _NOT_RECYCLED]
     if set(wanted) & _NOT_RECYCLED:
         raise Problem(
-            "CONFLICT and PARTIAL are not recycled: a later version or the missing piece resolves them by itself"
+            "CONFLICT, PARTIAL and HELD are not recycled: a later version or the missing piece resolves the first two; "
+            "of held versions choose one: 'callward suspense choose FILE_NO'"
         )
     chosen = [settings.source(name) for name in only] or list(settings.sources)
     names = [source.name for source in chosen]

@@ -54,6 +54,7 @@ READ_FIELDS: Final = (
     _field("egress_trunk", FEW, "service"),
     _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
     _field("sequence", pa.int64(), "service"),
+    _field("version", pa.int64(), "service", "of several versions of a record the highest counts"),
     _field("start_time", TIMESTAMP, "call_detail", "ms UTC"),
     _field("ring_time", TIMESTAMP, "call_detail", "ms UTC"),
     _field("answer_time", TIMESTAMP, "call_detail", "ms UTC"),

@@ -22,6 +22,7 @@ class Suspense(StrEnum):
     TENANT = "TENANT"  # the tenant rule knows no such tenant
     PARTIAL = "PARTIAL"  # a piece of a call whose other pieces did not come within the horizon
     CONFLICT = "CONFLICT"  # same identity as another record, other content; the later version is the row
+    HELD = "HELD"  # answered versions of one record would be charged differently: none is billed until one is chosen
     FILE = "FILE"  # a sound record of a file that was set aside whole, over its error threshold
 
 

@@ -86,6 +86,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("kind", pa.string()),  # call, leg, failed or piece
         pa.field("leg", pa.int16()),
         pa.field("content", ID),
+        pa.field("version", pa.int64()),  # as its source numbers the versions of a record
         pa.field("start_time", TIMESTAMP),
         pa.field("end_time", TIMESTAMP),
         pa.field("talk_ms", pa.int64()),

@@ -19,6 +19,7 @@ from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
+from transforms.assemble import CLOSED
 
 SEED, DIRT = 9, 0.005
 # Sources with late files must be larger: few calls end so late that their last record comes the night after.
@@ -119,7 +120,7 @@ def test_the_derived_tables_are_what_the_lake_says_after_every_night(told):
 def test_what_waits_is_pieces_without_numbers_of_closed_calls(told):
     log = told.site.log("pending")
     frame = log.to_pandas()
-    closed = frame["call_id"].isin(frame.loc[frame["state"] == 2, "call_id"])
+    closed = frame["call_id"].isin(frame.loc[frame["state"] == CLOSED, "call_id"])
     words = frame[[field.name for field in log.schema if pa.types.is_string(field.type)]]
     with_digits = words.apply(lambda column: column.str.contains(r"\d{4}", na=False)).any(axis=1)
     assert closed.any() and not with_digits[closed].any()

@@ -1,7 +1,9 @@
 """Deduplicate: each record once. Duplicates are counted, versions in conflict suspended, in the group and in the lake.
 
-Of two versions of a record the one with the later (end, talk, content hash) is the row, whichever came first; the
-order is the same in the group and against the lake, so the end state never depends on order.
+Of two versions of a record the one with the later (number, answered, end, talk, content hash) is the row, whichever
+came first; the order is the same in the group and against the lake, so the end state never depends on order. Answered
+versions that would be charged differently, of which no number says which counts, are held: none is a row until a person
+chooses one.
 """
 
 from collections import Counter, defaultdict
@@ -23,9 +25,10 @@ from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR
-from schemas.codes import Bucket
+from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PART_BITS
 from transforms import earlier
+from transforms.charges import Charge, charges_of
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.split import talk_steps
@@ -56,6 +59,7 @@ class Deduplicated:
     rows: pa.Table
     duplicates: list[pa.Table] = field(default_factory=list)
     conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    held: pa.Table = field(default_factory=lambda: CDR.empty_table())
     withdrawn: list[pa.Table] = field(default_factory=list)
     gone: dict[DataFile, Gone] = field(default_factory=lambda: defaultdict(Gone))
     # Committed rows of each view that go or change: they leave the derived tables.
@@ -120,26 +124,30 @@ def deduplicate(
     files: DataFiles,
     committed: Sequence[DataFile],
     before: Sequence[DataFile] = (),
+    *,
+    chosen: bool = False,
 ) -> Deduplicated:
     """Deduplicate one tenant's whole calls (schema CDR) among themselves and against `committed` files of the index.
 
     `amended` are committed rows that change, `withdrawn` those that go first; `before` are files of the index that hold
-    rows of earlier generations of the calls' sources.
+    rows of earlier generations of the calls' sources. `chosen` calls are versions that a person chose of those that
+    were set aside: each is the row.
     """
     calls = number_occurrences(calls)
     content = tokens.as_u64(flat(calls["content"]))
-    keep, duplicate, conflict = _among(calls, content)
+    keep, duplicate, conflict, held = _among(calls, content)
     deduplicated = Deduplicated(calls)
     if not keep.all():
         deduplicated.repeat(calls.filter(pa.array(duplicate)))
         deduplicated.conflicts = calls.filter(pa.array(conflict))
+        deduplicated.held = calls.filter(pa.array(held))
         calls = calls.filter(pa.array(keep))
     if withdrawn.num_rows:
         _withdraw(withdrawn, deduplicated, files, committed)
     if before:
         calls = _against_earlier(calls, deduplicated, files, before)
     # Legs are counted over rows that stay: a repeated record is no further attempt.
-    deduplicated.rows = _against_lake(number_legs(calls), deduplicated, files, committed)
+    deduplicated.rows = _against_lake(number_legs(calls), deduplicated, files, committed, chosen=chosen)
     if amended.num_rows:
         _amend(amended, deduplicated, files, committed)
     return deduplicated
@@ -150,11 +158,21 @@ def _order_words(content: np.ndarray) -> np.ndarray:
     return (content ^ np.uint64(1 << 63)).view(np.int64)
 
 
-def _versions(calls: pa.Table, content: np.ndarray) -> np.ndarray:
-    """Return what orders the versions of a record, later is greater: (end, talk, content), shape [n, 4]."""
+def _versions(calls: pa.Table, content: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """Return what orders the versions of a record, later is greater (shape [n, 6]): their number, whether answered,
+    end, talk, content."""
     end = flat(pc.fill_null(flat(calls["end_time"]).view(pa.int64()), -1)).to_numpy()
     talk = flat(pc.fill_null(calls["talk_ms"], -1)).to_numpy()
-    return np.column_stack([end, talk, _order_words(content)])
+    return np.column_stack([_numbers(calls), answered.astype(np.int64), end, talk, _order_words(content)])
+
+
+def _numbers(calls: pa.Table) -> np.ndarray:
+    """Return the number of each version, as its source declares it; -1 where it does not."""
+    return np.asarray(flat(pc.fill_null(calls["version"], -1)).to_numpy())
+
+
+def _answered(calls: pa.Table) -> np.ndarray:
+    return np.asarray(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
 
 
 def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
@@ -166,61 +184,159 @@ def _later(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return later
 
 
-def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return masks: rows that stay, repetitions, and versions that lose to another row of the group.
+def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return masks: rows that stay, repetitions, versions that lose to another row of the group, and those held.
 
-    Rows of one id but of other dates are other records, as against the lake: some switches count anew each day.
+    Rows of one id but of other dates are other records, as against the lake: some switches count anew each day. What
+    has an earlier version number than another is a repetition: its source says which counts.
     """
     n = calls.num_rows
-    keep, duplicate, conflict = np.ones(n, bool), np.zeros(n, bool), np.zeros(n, bool)
+    keep, duplicate, conflict, held = np.ones(n, bool), *(np.zeros(n, bool) for _ in range(3))
     ids = tokens.as_u64(calls["record_id"])
     rows = repeated(ids[:, 0])
     if not len(rows):
-        return keep, duplicate, conflict
+        return keep, duplicate, conflict, held
     few = calls.take(pa.array(rows))
-    version = _versions(few, content[rows])
+    version = _versions(few, content[rows], _answered(few))
     place = [words(few[name]).astype(np.int64) for name in ("line", "block", "file_no")]
     id_few = np.column_stack([words(few["call_date"].cast(pa.int32())), ids[rows]])
     # Per id the greatest version first, and of equal versions the one that came first.
-    backwards = [~version[:, column] for column in (3, 2, 1, 0)]
+    backwards = [~version[:, column] for column in reversed(range(version.shape[1]))]
     order = np.lexsort((*place, *backwards, *id_few.T))
     rows, version, id_few = rows[order], version[order], id_few[order]
     new_id = np.r_[True, (id_few[1:] != id_few[:-1]).any(axis=1)]
-    same_content = np.r_[False, (version[1:, 2:] == version[:-1, 2:]).all(axis=1)] & ~new_id
-    duplicate[rows[same_content]] = True
-    conflict[rows[~same_content & ~new_id]] = True
-    keep[rows[~new_id]] = False
-    return keep, duplicate, conflict
+    run = np.cumsum(new_id) - 1
+    superseded = version[:, 0] < version[np.flatnonzero(new_id)[run], 0]
+    same_content = np.r_[False, (version[1:, -2:] == version[:-1, -2:]).all(axis=1)] & ~new_id
+    lost = ~same_content & ~new_id & ~superseded
+    duplicate[rows[same_content | superseded]] = True
+    undecided = np.isin(run, charged_differently(calls, rows, run, lost)) & ~same_content & ~superseded
+    conflict[rows[lost & ~undecided]] = True
+    held[rows[undecided]] = True
+    keep[rows[~new_id | undecided]] = False
+    return keep, duplicate, conflict, held
 
 
-_VERSION = ("content", "end_time", "talk_ms")
+def charged_differently(calls: pa.Table, rows: np.ndarray, run: np.ndarray, lost: np.ndarray) -> list[int]:
+    """Return the runs (versions of one record, `rows` of the calls) with answered versions of different charge."""
+    charges: dict[int, set[Charge]] = {}
+    several = np.isin(run, run[lost])  # few: a loop over rows is fine
+    for number, charge in zip(run[several], charges_of(calls.take(pa.array(rows[several]))), strict=True):
+        charges.setdefault(int(number), set()).update([charge] if charge else [])
+    return [number for number, different in charges.items() if len(different) > 1]
+
+
+_VERSION = ("content", "end_time", "talk_ms", "version")
 
 
 def _against_lake(
-    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]
+    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile], *, chosen: bool
 ) -> pa.Table:
     """Return the calls that the lake does not have yet, or has in a version that loses; those rows go."""
     keep, lost, winners = np.ones(calls.num_rows, bool), [], [np.zeros(0, np.int64)]
+    aside, known = _set_aside(calls, deduplicated, files, committed, chosen=chosen), np.zeros(calls.num_rows, bool)
     for located in row_index.locate(files, committed, calls["record_id"], calls["call_date"]):
+        known[located.asked] = True
         located = _still_there(located, deduplicated)
-        stored = files.columns(located.file, _VERSION).take(pa.array(located.position))
+        stored = files.columns(located.file, (*_VERSION, "kind")).take(pa.array(located.position))
         incoming = calls.take(pa.array(located.asked))
         content, theirs = (tokens.as_u64(flat(table["content"])) for table in (incoming, stored))
-        same = (content == theirs).all(axis=1)
-        wins = ~same & _later(_versions(incoming, content), _versions(stored, theirs))
+        ours, before = (
+            _versions(incoming, content, _answered(incoming)),
+            _versions(stored, theirs, _was_answered(stored)),
+        )
+        same = (content == theirs).all(axis=1) | (ours[:, 0] < before[:, 0])
+        wins = ~same & _later(ours, before)
+        differs = ~same & (ours[:, 0] == before[:, 0])
+        if differs.any() and not chosen:
+            again = differs.copy()
+            again[differs] = aside.isin(incoming.filter(pa.array(differs)))
+            same, wins, differs = same | again, wins & ~again, differs & ~again
+        if chosen:
+            wins, differs = wins | differs, np.zeros(len(wins), bool)
+        undecided = differs & ours[:, 1].astype(bool) & before[:, 1].astype(bool)
+        if undecided.any():
+            undecided[undecided] = _differ_in_charge(incoming.filter(pa.array(undecided)), files)
         deduplicated.repeat(incoming.filter(pa.array(same)))
-        deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, incoming.filter(pa.array(~same & ~wins))])
-        keep[located.asked[~wins]] = False
-        if wins.any():
-            lost.append(_leave_index(located.file, located.position[wins], deduplicated, files))
-            winners.append(located.asked[wins])
+        loses = incoming.filter(pa.array(~same & ~wins & ~undecided))
+        deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, loses])
+        deduplicated.held = pa.concat_tables([deduplicated.held, incoming.filter(pa.array(undecided))])
+        keep[located.asked[~wins | undecided]] = False
+        if (wins | undecided).any():
+            leaves = wins | undecided
+            lost.append(_leave_index(located.file, located.position[leaves], deduplicated, files))
+            winners.append(located.asked[leaves])
     if lost:
         rows, at = pa.concat_tables(lost, promote_options="default"), np.concatenate(winners)
-        _replace(calls.take(pa.array(at)), rows, deduplicated, files)
+        is_held = ~keep[at]
+        _replace(calls.take(pa.array(at)), rows, is_held, deduplicated, files)
         legs = flat(calls["leg"]).to_numpy().copy()
         legs[at] = flat(rows["leg"]).to_numpy()  # the other attempts of its call may be there already
         calls = set_column(calls, "leg", pa.array(legs, pa.int16()))
+    if aside and not chosen:
+        keep &= _of_held(calls, keep & ~known, aside, deduplicated)
     return calls if keep.all() else calls.filter(pa.array(keep))
+
+
+class _SetAside(dict[tuple[bytes, date], dict[bytes, int]]):
+    """Versions of records that were set aside: by id and date, the number of each by its content."""
+
+    def isin(self, calls: pa.Table) -> np.ndarray:
+        """Return which calls (schema CDR) are such versions."""
+        if not self:
+            return np.zeros(calls.num_rows, bool)
+        return np.array([content in self.get(name, ()) for name, content in _named(calls)], bool)
+
+
+def _named(calls: pa.Table) -> Iterator[tuple[tuple[bytes, date], bytes]]:
+    columns = (calls[name].to_pylist() for name in ("record_id", "call_date", "content"))
+    yield from (((record, day), content) for record, day, content in zip(*columns, strict=True))
+
+
+def _set_aside(
+    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile], *, chosen: bool
+) -> _SetAside:
+    """Return versions of the calls that were set aside before; of `chosen` ones the own entry of the index goes."""
+    aside = _SetAside()
+    for located in row_index.set_aside(files, committed, calls["record_id"], calls["call_date"]):
+        stored = files.columns(located.file, ("content", "version", "file_no")).take(pa.array(located.position))
+        of = calls.take(pa.array(located.asked))
+        versions = zip(_named(of), stored["content"].to_pylist(), stored["version"].to_pylist(), strict=True)
+        own = np.zeros(stored.num_rows, bool)
+        for at, ((name, content), before, version) in enumerate(versions):
+            aside.setdefault(name, {})[before] = -1 if version is None else version
+            own[at] = content == before
+        if chosen and own.any():
+            deduplicated.gone[located.file].add(located.position[own], stored["file_no"].filter(pa.array(own)))
+    return aside
+
+
+def _of_held(calls: pa.Table, new: np.ndarray, aside: _SetAside, deduplicated: Deduplicated) -> np.ndarray:
+    """Hold versions of records of which others are held, unless their number is higher; return which others stay."""
+    ids = pa.array([record for record, _ in aside], tokens.ID_TYPE)
+    rows = np.flatnonzero(new & pc.is_in(flat(calls["record_id"]), ids).to_numpy(zero_copy_only=False))
+    few = calls.take(pa.array(rows))
+    again, highest = aside.isin(few), [max(aside.get(name, {None: -2}).values()) for name, _ in _named(few)]
+    held = ~again & (_numbers(few) <= np.array(highest, np.int64))
+    deduplicated.repeat(few.filter(pa.array(again)))
+    deduplicated.held = pa.concat_tables([deduplicated.held, few.filter(pa.array(held))])
+    stays = np.ones(calls.num_rows, bool)
+    stays[rows[again | held]] = False
+    return stays
+
+
+def _differ_in_charge(incoming: pa.Table, files: DataFiles) -> np.ndarray:
+    """Return which answered calls would be charged otherwise than the committed version of their record."""
+    differ, charges = np.zeros(incoming.num_rows, bool), charges_of(incoming)
+    for located in _in_views(incoming, files, ["billing"]):
+        rows = files.rows(located.file).take(pa.array(located.position))
+        for at, before in zip(located.asked.tolist(), charges_of(rows), strict=True):
+            differ[at] = before is not None and charges[at] != before
+    return differ
+
+
+def _was_answered(rows: pa.Table) -> np.ndarray:
+    return ~np.asarray(has_value(rows["kind"], "failed").to_numpy(zero_copy_only=False))
 
 
 def _still_there(located: Located, deduplicated: Deduplicated) -> Located:
@@ -289,15 +405,23 @@ def _leave_index(file: DataFile, position: np.ndarray, deduplicated: Deduplicate
     return rows
 
 
-def _replace(winners: pa.Table, lost: pa.Table, deduplicated: Deduplicated, files: DataFiles) -> None:
+def _replace(
+    winners: pa.Table, lost: pa.Table, is_held: np.ndarray, deduplicated: Deduplicated, files: DataFiles
+) -> None:
     """Take the rows of versions that lost (schema ROW_INDEX) out of the views.
 
-    They go to suspense as CONFLICT, against the file they came in.
+    They go to suspense as CONFLICT or HELD, against the file they came in; those that have a lower number than their
+    winner are repetitions.
     """
     of_view: dict[str, dict[int, dict[str, Any]]] = {view: {} for view in PART_BITS}
     for located, rows in _leave_views(winners, lost, deduplicated, files):
         of_view[located.file.view] |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
-    deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, _as_calls(winners, lost, of_view)])
+    rows = _as_calls(winners, lost, of_view)
+    superseded = _numbers(rows) < _numbers(winners)
+    deduplicated.repeat(rows.filter(pa.array(superseded)))
+    conflicts = rows.filter(pa.array(~superseded & ~is_held))
+    deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, conflicts])
+    deduplicated.held = pa.concat_tables([deduplicated.held, rows.filter(pa.array(is_held))])
 
 
 def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = PART_BITS) -> Iterator[Located]:
@@ -322,8 +446,12 @@ _FROM_BILLING = {
     "answer_time": "answer",
     "talk_ms": "talk_ms",
     "destination": "destination",
+    "jurisdiction": "jurisdiction",
+    "calling_presentation": "calling_presentation",
 }
 _FROM_ASSURANCE = (
+    "calling_prefix",
+    "called_prefix",
     "leg",
     "pdd_ms",
     "disposition",
@@ -338,7 +466,7 @@ _FROM_ASSURANCE = (
 )
 
 
-_FROM_INDEX = ("content", "file_no", "block", "line", "carried_ms", "end_time", "leg")
+_FROM_INDEX = ("content", "file_no", "block", "line", "carried_ms", "end_time", "leg", "version")
 
 
 def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[int, dict[str, Any]]]) -> pa.Table:
@@ -351,6 +479,7 @@ def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[i
         if paid:
             call |= {ours: paid.get(theirs) for ours, theirs in _FROM_BILLING.items()}
         call |= {name: origin[name] for name in _FROM_INDEX}
+        call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"]}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
     return pa.Table.from_pylist(calls, schema=CDR)
 
@@ -439,16 +568,17 @@ class GroupDeduplicated:
 def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     """Deduplicate one tenant's records of one bucket among themselves and against the lake."""
     committed, read = _committed(group, files)
-    before = _before(group.calls, files)
-    deduplicated = deduplicate(group.calls, group.amended, group.withdrawn, files, committed, before)
+    before, tables = _before(group.calls, files), (group.calls, group.amended, group.withdrawn)
+    deduplicated = deduplicate(*tables, files, committed, before, chosen=group.chosen)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
     result = GroupDeduplicated(group, compared={file.file_id for file in committed})
     result.changes.append(_changes(deduplicated, read, group))
-    if deduplicated.conflicts.num_rows:
-        others.append((str(Bucket.SUSPENDED), deduplicated.conflicts))
-        versions = conflicting_versions(deduplicated.conflicts, group.tenant, files.workspace)
-        result.suspended.append((group.tenant, versions))
+    for code, versions in ((Suspense.CONFLICT, deduplicated.conflicts), (Suspense.HELD, deduplicated.held)):
+        if versions.num_rows:
+            others.append((str(Bucket.SUSPENDED), versions))
+            aside = conflicting_versions(versions, code, group.tenant, files.workspace)
+            result.suspended.append((group.tenant, aside))
     result.taken = list(_taken(deduplicated, group))
     result.rewrites = list(_rewrites(deduplicated))
     result.group = replace(group, calls=deduplicated.rows, others=others)

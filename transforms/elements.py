@@ -79,7 +79,7 @@ class Group:
     """One tenant's records of one bucket: whole calls (schema CDR), and what changes of rows committed before.
 
     `others` are records that come to no row of their own: (ledger bucket, table of schema CDR). `withdrawn` are rows
-    committed before that go.
+    committed before that go. `chosen`: its calls are versions of records that a person chose.
     """
 
     tenant: str
@@ -93,6 +93,7 @@ class Group:
     without_billing: tuple[str, ...] = ()
     without_numbers: tuple[str, ...] = ()
     withdrawn: pa.Table = field(default_factory=lambda: CDR.empty_table())
+    chosen: bool = False
 
 
 @dataclass

@@ -25,7 +25,7 @@ from transforms.elements import Group, ViewRows
 from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
-_AS_THEY_ARE: Final = ("record_id", "leg", "content", "start_time", "end_time", "talk_ms", "carried_ms")
+_AS_THEY_ARE: Final = ("record_id", "leg", "content", "version", "start_time", "end_time", "talk_ms", "carried_ms")
 _PLACE: Final = ("file_no", "block", "line")
 
 

@@ -61,11 +61,22 @@ def process_bucket(rows: BucketRows, sharding: Sharding, files: DataFiles, now_m
 
 def process_assembled(tenant: str, assembled: Assembled, files: DataFiles, now_ms: int) -> list[Changes]:
     """Return what a tenant's calls that were assembled from its pending log alone want committed."""
-    processed, today = Processed(), datetime.fromtimestamp(now_ms / 1000, UTC).date()
     changes = Changes(entries=assembled.entries)
-    _process_group(group_of(tenant, 0, 0, assembled), files, today, processed)
+    return [changes, *_process_alone(group_of(tenant, 0, 0, assembled), files, now_ms)]
+
+
+def process_chosen(tenant: str, calls: pa.Table, files: DataFiles, now_ms: int) -> list[Changes]:
+    """Return what versions of a tenant's records (schema CDR) want committed that a person chose of those set aside."""
+    group = Group(tenant, 0, 0, calls, CDR.empty_table(), chosen=True)
+    return _process_alone(group, files, now_ms)
+
+
+def _process_alone(group: Group, files: DataFiles, now_ms: int) -> list[Changes]:
+    """Return what a group that is processed by itself wants committed."""
+    processed, today = Processed(), datetime.fromtimestamp(now_ms / 1000, UTC).date()
+    _process_group(group, files, today, processed)
     suspended = [suspend(tenant, [table], files, now_ms) for tenant, table in processed.suspended]
-    return [changes, *processed.changes, *rewrite_files(processed.rewrites, files), *suspended]
+    return [*processed.changes, *rewrite_files(processed.rewrites, files), *suspended]
 
 
 def _process_group(group: Group, files: DataFiles, today: date, processed: Processed) -> None:

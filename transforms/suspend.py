@@ -45,13 +45,13 @@ def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, worksp
     return pa.table([made[name] if name in made else table[name] for name in SUSPENDED.names], schema=SUSPENDED)
 
 
-def conflicting_versions(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
-    """Return versions that lost to another (schema CDR) as schema SUSPENDED, payload their canonical row."""
+def conflicting_versions(calls: pa.Table, code: Suspense, tenant: str, workspace: Workspace) -> pa.Table:
+    """Return versions that are not the row (schema CDR) as schema SUSPENDED, payload their canonical row."""
     n, rows = calls.num_rows, calls.cast(plain(CDR))  # a row carries its own text, not the group's dictionaries
     secret = workspace.id_secret(tenant, "conflict")
     both = np.ascontiguousarray(np.column_stack([tokens.as_u64(calls["record_id"]), tokens.as_u64(calls["content"])]))
     made = {
-        "code": pa.repeat(str(Suspense.CONFLICT), n),
+        "code": pa.repeat(str(code), n),
         "suspense_id": tokens.mac_blocks(both, secret),
         "by_occurrence": pa.repeat(False, n),
         "kind": pa.repeat("row", n),

@@ -33,11 +33,11 @@ def repeat(rng: np.random.Generator, calls: Calls, share: float, step: int = 1) 
 
 
 def contradict(rng: np.random.Generator, calls: Calls, share: float) -> Calls:
-    """Return the records, and longer versions of some answered ones: the longer is the row, the first a conflict.
+    """Return the records, and longer versions of some unanswered ones: the longer is the row, the first a conflict.
 
     Call it before `repeat`: a copy of a version that lost would be one more conflict.
     """
-    chosen = _choose(rng, _untouched(calls) & answered(calls), share)
+    chosen = _choose(rng, _untouched(calls) & ~answered(calls) & _alone(calls), share)
     longer = calls[chosen]
     longer["end"] += LATER_BY_MS
     calls["bucket"][chosen], calls["dirt"][chosen] = SUSPENDED, CONFLICT

@@ -103,6 +103,25 @@ def locate(
                 yield Located(file, position[rows], order[asked[rows]])
 
 
+def set_aside(
+    files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
+) -> Iterator[Located]:
+    """Yield where versions of records stand that were set aside; arguments and errors as for `locate`."""
+    ids = tokens.as_u64(flat(record_ids))
+    order = np.argsort(ids[:, 0])
+    dates = flat(days).cast(pa.int32()).to_numpy()[order]
+    for file in committed:
+        asked = order[dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days]
+        if not len(asked):
+            continue
+        with _reading_beside_others(files, file):
+            state = files.columns(file, ["state"])["state"]
+            rows = np.flatnonzero(has_value(state, Bucket.SUSPENDED).to_numpy(zero_copy_only=False))
+            of = _first(ids[asked], files.ids(file)[rows]) if len(rows) else np.zeros(0, np.int64)
+        if (of >= 0).any():
+            yield Located(file, rows[of >= 0], asked[of[of >= 0]])
+
+
 def _first(stored: Words, ids: Words) -> Positions:
     """Return where each id first stands among the stored ones, which are in order (both shape [n, 2]), or -1."""
     at, position = np.searchsorted(stored[:, 0], ids[:, 0]), np.full(len(ids), -1)

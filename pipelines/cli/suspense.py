@@ -49,6 +49,18 @@ def find_file(
     return FilesFound(find_files(options.settings(), file_id, reason))
 
 
+@command(app, "callward suspense choose 17 --dry-run", name="choose")
+def choose_versions(
+    file_no: Annotated[int, typer.Argument(metavar="FILE_NO", help="The file whose versions count, by its number.")],
+    options: Changing,
+) -> Result:
+    """Bill held records as a file has them; their other versions stay in suspense as CONFLICT."""
+    from pipelines.choose import choose
+    from pipelines.reports.suspense import ChoiceReport
+
+    return ChoiceReport(choose(options.settings(), file_no, dry_run=options.dry_run))
+
+
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")
 def recycle(options: Changing, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
     """Put suspended records through again, after what was wrong has been fixed."""

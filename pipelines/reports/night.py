@@ -64,6 +64,11 @@ class NightReport(Result):
         for source in self.night.unread:
             yield f"{source}: none of its records could be read: see 'callward suspense list', correct the declaration"
         yield from self.night.alarms
+        for source, count in self.night.held.items():
+            yield (
+                f"{source}: {terminal.count(count, 'version')} of records held from billing, as they would be charged "
+                "differently: see 'callward suspense list --code HELD', then 'callward suspense choose FILE_NO'"
+            )
         if self.night.releases:
             rows = [[row.name, row.period, row.status, row.reason] for row in self.night.releases]
             yield terminal.table("Released", ["table", "period", "status", "why"], rows)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import terminal
+from pipelines.choose import Choice
 from pipelines.recycle import Recycling
 from pipelines.results import Part, Result, Rows, to_document
 from pipelines.suspense import NamedFile, OpenRecord, OpenRecords
@@ -89,6 +90,22 @@ class RecycleReport(Result):
         if records and self.recycling.taken:
             title = "To be put through again" if self.recycling.dry_run else "Put through again"
             yield from Rows(records, title).render() if self.files else [by_source_and_code(records, title)]
+
+
+@dataclass(frozen=True)
+class ChoiceReport(Result):
+    """What was chosen of the versions that were held."""
+
+    choice: Choice
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self.choice)
+
+    def render(self) -> Iterator[Part]:
+        what = "would be billed" if self.choice.dry_run else "billed"
+        yield f"{terminal.count(self.choice.chosen, 'held record')} {what} as in file {self.choice.file_no}"
+        if self.choice.several:
+            yield f"{terminal.count(self.choice.several, 'record')} with several versions in that file: held as before"
 
 
 def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.Table:

@@ -40,12 +40,15 @@ def settled(files, table):
 
 @st.composite
 def versions(draw):
-    """A few records, each in a few versions, some of them repeated, with nulls where a switch says nothing."""
+    """Records that were not answered, in a few versions each, some repeated, with nulls as switches write them."""
     kinds = st.tuples(
         st.integers(1, 4), st.integers(0, 3), st.sampled_from([None, 60_000, 61_000]), st.sampled_from([None, 0, 5000])
     )
     return [
-        {**call(name, content * 10 + name, talk=talk), "end_time": None if end is None else T0 + end}
+        {
+            **call(name, content * 10 + name, talk=talk, disposition="busy"),
+            "end_time": None if end is None else T0 + end,
+        }
         for name, content, end, talk in draw(st.lists(kinds, max_size=14))
     ]
 
@@ -77,6 +80,7 @@ def test_the_last_version_is_the_row_and_nothing_is_lost(files, cdr_table, rows,
         *first.entries,
         *ledger.entries(first.rows, "accepted"),
         *ledger.entries(first.conflicts, "suspended"),
+        *ledger.entries(first.held, "suspended"),
     ]
     ledger.check_balance(ledger.sum_entries(entries))
 

@@ -106,7 +106,10 @@ def test_the_id_says_nothing_of_the_line_and_differs_by_source(workspace):
 def test_a_version_that_lost_is_one_entry_however_often_it_loses(cdr_table, opened):
     first = {"record_id": 1, "content": 5, "start_time": NOW, "talk_ms": 1000, "carried_ms": 1000}
     lost = conflicting_versions(
-        cdr_table([first, {**first, "line": 1}, {**first, "content": 6, "line": 2}]), "default", opened
+        cdr_table([first, {**first, "line": 1}, {**first, "content": 6, "line": 2}]),
+        Suspense.CONFLICT,
+        "default",
+        opened,
     )
     kept, entries = add_to_log(lost, SUSPENSE.empty_table(), NOW)
     assert kept.num_rows == 2 and set(kept["code"].to_pylist()) == {str(Suspense.CONFLICT)}

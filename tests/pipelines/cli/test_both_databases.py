@@ -34,6 +34,7 @@ sql --role compliance "SELECT kind, status FROM runs ORDER BY ALL"
 suspense list
 suspense show {{file_no}} --reason look
 suspense file {{file_id}} --reason look
+suspense choose {{file_no}}
 recycle --dry-run
 recycle
 rebuild --check
@@ -93,7 +94,8 @@ keys restore --export {{export}} --dry-run
 audit verify
 audit list --limit 5
 """
-ENDS = {"stream status": 1, "tenant close": 2}  # no stream runs; records of the tenant still come in
+# The file has no held version; no stream runs; records of the tenant still come in.
+ENDS = {"suspense choose": 1, "stream status": 1, "tenant close": 2}
 # These ask no database, need servers of their own, or are refused on SQLite (grant): tests of theirs run them on
 # PostgreSQL.
 LEFT_OUT = {"init", "demo", "receive", "grant", "stream start", "stream stop", "tenant open", "release attack"}

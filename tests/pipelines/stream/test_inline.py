@@ -448,8 +448,9 @@ def test_of_two_flushes_that_read_before_the_other_commits_each_record_ends_once
     engine.finish()
     check(site, night)
     ends = {bucket: rows for (bucket, _), (rows, _) in site.entries().items() if bucket != "in"}
-    assert ends == {"accepted": 10, "duplicate" if again == calls(4, 2) else "suspended": 2}
-    assert site.view("billing").num_rows == 10
+    # Versions of different length are held, whichever flush was the first.
+    assert ends == ({"accepted": 10, "duplicate": 2} if again == calls(4, 2) else {"accepted": 8, "suspended": 4})
+    assert site.view("billing").num_rows == ends["accepted"]
 
 
 def test_a_flush_stands_where_the_other_that_came_between_shares_no_record_with_it(

@@ -35,6 +35,10 @@ suspense list
 suspense show {{file_no}} --reason look
 suspense file {{file_id}} --reason look
 suspense choose {{file_no}}
+sources list
+sources accept generic --from-now
+sources rename generic generic-{{n}} --dry-run
+sources add generic-{{n}} --dry-run
 recycle --dry-run
 recycle
 rebuild --check
@@ -94,11 +98,18 @@ keys restore --export {{export}} --dry-run
 audit verify
 audit list --limit 5
 """
-# The file has no held version; no stream runs; records of the tenant still come in.
-ENDS = {"suspense choose": 1, "stream status": 1, "tenant close": 2}
+# The file has no held version; the source is as it was, and settings name no new one; no stream runs; records of the
+# tenant still come in.
+ENDS = {
+    "suspense choose": 1,
+    "sources accept": 2,
+    "sources add": 2,
+    "stream status": 1,
+    "tenant close": 2,
+}
 # These ask no database, need servers of their own, or are refused on SQLite (grant): tests of theirs run them on
 # PostgreSQL.
-LEFT_OUT = {"init", "demo", "receive", "grant", "stream start", "stream stop", "tenant open", "release attack"}
+LEFT_OUT = {"init", "demo", "try", "receive", "grant", "stream start", "stream stop", "tenant open", "release attack"}
 
 
 # How often a line is typed decides what it names.

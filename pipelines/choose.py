@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import func, select
 
 from callward import database, runs, workspace_id
 from callward.columns import set_column
@@ -21,6 +22,7 @@ from pipelines.vacuum import remove_orphans
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENSE
+from schemas.tables import input_files
 from transforms.process_bucket import process_chosen
 from transforms.suspend import known_suspense
 
@@ -43,6 +45,7 @@ def choose(settings: Settings, file_no: int, *, dry_run: bool = False) -> Choice
     A record of which several versions came in that file stays held. Raises Problem where the file has no held record.
     """
     workspace_id.check(settings)
+    _check_file(settings, file_no)
     with runs.running(settings, "choose", ["suspense"]) as run_id:
         choosing = _Choosing(open_files(settings, ROLE, "choose", run_id), file_no, dry_run, int(time.time() * 1000))
         counts: Counter[str] = Counter()
@@ -60,6 +63,16 @@ def choose(settings: Settings, file_no: int, *, dry_run: bool = False) -> Choice
         )
     restrictions.mark(settings)
     return choice
+
+
+def _check_file(settings: Settings, file_no: int) -> None:
+    """Raise Problem for what is no input file: it may be a telephone number, which no register is to keep."""
+    with database.reading(settings) as connection:
+        known = connection.execute(select(func.max(input_files.c.file_no))).scalar() or 0
+    if not 0 < file_no <= known:
+        raise Problem(
+            "there is no input file of that number; 'callward suspense list --code HELD' shows which have some"
+        )
 
 
 @dataclass(frozen=True)

@@ -72,10 +72,10 @@ def call(**changes: str) -> bytes:
         "billsec": "60",
         "disposition": "ANSWERED",
         "amaflags": "DOCUMENTATION",
-        "uniqueid": f"1772704800.{n}",
+        "uniqueid": f"1772730000.{n}",
         "userfield": "",
         "peeraccount": "",
-        "linkedid": f"1772704800.{n}",
+        "linkedid": f"1772730000.{n}",
         "sequence": str(n),
     } | changes
     return ",".join(f'"{fields[name]}"' for name in _COLUMNS).encode() + b"\n"
@@ -521,7 +521,9 @@ def test_no_disk_space_is_one_sentence_and_the_night_goes_on_when_there_is_some(
     workspace: Callable[..., Any], tiny_disk: Path
 ) -> None:
     site = workspace("asterisk", lake={"uri": f"file:{tiny_disk}/lake"})
-    (day,) = asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
+    (day,) = asterisk_files(
+        site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY, zone="America/Denver"
+    )
     ended = nightly(site)
     assert ended.code == 1
     assert "no space left" in ended.sentences[-1].lower()
@@ -536,7 +538,9 @@ def test_no_disk_space_is_one_sentence_and_the_night_goes_on_when_there_is_some(
 
 def test_a_limit_on_a_files_size_is_one_sentence(workspace: Callable[..., Any]) -> None:
     site = workspace("asterisk")
-    asterisk_files(site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY)
+    asterisk_files(
+        site.settings.landing_path / "asterisk", seed=3, rows=25_000, files=1, day=DAY, zone="America/Denver"
+    )
     ended = nightly(site, limits={resource.RLIMIT_FSIZE: 600 << 10})
     assert ended.code == 1
     assert "File too large" in ended.sentences[-1]
@@ -714,7 +718,7 @@ def test_two_nights_of_one_source_are_refused_in_one_sentence(workspace: Callabl
 def test_nights_of_two_sources_at_once_come_to_what_one_night_comes_to(
     workspace: Callable[..., Any], feed_source: Callable[..., Any]
 ) -> None:
-    named = [feed_source("asterisk", zone="UTC"), feed_source("other", format="asterisk")]
+    named = [feed_source(name, format="asterisk", zone="America/Denver") for name in ("asterisk", "other")]
     files = {name: [calls(50) + b"a,b\n" for _ in range(6)] for name in ("asterisk", "other")}
     together, one = (workspace(*named, waves={"records": 110}) for _ in range(2))
     for site in (together, one):

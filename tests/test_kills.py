@@ -52,7 +52,9 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate(folder, seed=11, day=DAY, calls=300, dirt=0.02, sources=SOURCES[:3])
     for lost in sorted((folder / "opensips").glob("*bye*"))[:3]:  # the calls that they close are pending
         lost.unlink()
-    (large,) = asterisk_files(folder / "asterisk", seed=12, rows=240, files=1, day=DAY, accounts=200)
+    (large,) = asterisk_files(
+        folder / "asterisk", seed=12, rows=240, files=1, day=DAY, accounts=200, zone="America/Denver"
+    )
     large.rename(large.with_name("large.csv"))
     (other,) = asterisk_files(folder / "packed", seed=13, rows=180, files=1, day=DAY, accounts=200)
     other.with_name("other.csv.gz").write_bytes(gzip.compress(other.read_bytes(), mtime=0))

@@ -12,7 +12,7 @@ from tests.typed import Run, typing
 
 RECORD = (
     b'"","1003","1004","default","","SIP/a-1","","Hangup","","2026-03-05 10:00:00",,"2026-03-05 10:00:05",5,0,'
-    b'"NO ANSWER","DOCUMENTATION","1772704800.%d",""\n'
+    b'"NO ANSWER","DOCUMENTATION","1772730000.%d",""\n'
 )
 NUMBERED = {
     "719_555_0178.csv": "###_###_####.csv",

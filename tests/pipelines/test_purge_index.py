@@ -305,9 +305,9 @@ def test_where_a_night_came_between_what_a_purge_took_is_held_whole(site: Any, m
     monkeypatch.setattr(purge_disposal, "begin_removal", night_and_hold_first)
     assert purged(site, NUMBERS_KEPT + NEXT)["status"] == "planned"
     rows = site.view("billing")
-    assert sorted(rows["talk_ms"].to_pylist()) == [60_000] * 5 + [90_000]
+    assert rows["talk_ms"].to_pylist() == [60_000] * 5  # both versions of the sixth are held until one is chosen
     assert len(held(site, "held-billing")) == 6 and len(held(site, "held-assurance")) == 7
-    assert len({row["record_id"] for row in accepted(site)}) == len(accepted(site)) == 6
+    assert len({row["record_id"] for row in accepted(site)}) == len(accepted(site)) == 5
     done = purged(site, BILLING_KEPT + NEXT)
     assert done["overdue"] == 0 and files(site, "billing") == files(site, "index") == []
     kept = held(site, "held-billing")

@@ -275,7 +275,7 @@ def test_it_says_which_data_files_are_lost_and_unknown(workspace: Callable[..., 
 
 _CALL = (
     b'"","3035550100","7205550111","default","","SIP/a-1","","Dial","","2026-03-05 10:00:00","2026-03-05 10:00:05",'
-    b'"2026-03-05 10:00:25",25,20,"ANSWERED","DOCUMENTATION","1772704800.1",""\n'
+    b'"2026-03-05 10:00:25",25,20,"ANSWERED","DOCUMENTATION","1772730000.1",""\n'
 )
 
 _STEP = st.sampled_from(["mint", "destroy", "rotate", "export", "backup"])

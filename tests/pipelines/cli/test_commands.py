@@ -235,7 +235,7 @@ def test_nightly_document_has_the_keys_that_scripts_rely_on(run: Run, fresh: Any
         "asterisk",
         "Master.csv",
         b'"","1003","1004","default","","SIP/a-1","","Hangup","","2026-03-05 10:00:00",,"2026-03-05 10:00:05",5,0,'
-        b'"NO ANSWER","DOCUMENTATION","1772704800.1",""\n',
+        b'"NO ANSWER","DOCUMENTATION","1772730000.1",""\n',
     )
     planned = run("nightly", "--dry-run", "--json").json
     assert [item["would"] for item in planned] == ["be taken in"]

@@ -50,7 +50,7 @@ def test_versions_of_one_file_are_held_as_those_of_two(workspace):
     site = workspace("generic")
     assert take_in(site, [version(30) + version(60) + version(9, name="b")]) == [True]
     assert talk(site) == [9_000] and site.entries()["suspended", "HELD"] == (2, 90_000)
-    with pytest.raises(Problem, match="has no held record"):
+    with pytest.raises(Problem, match="no file of that number came in"):
         choose(site.settings, 99)
     assert choose(site.settings, 1).several == 1 and talk(site) == [9_000]
 

@@ -70,9 +70,7 @@ def _check_file(settings: Settings, file_no: int) -> None:
     with database.reading(settings) as connection:
         known = connection.execute(select(func.max(input_files.c.file_no))).scalar() or 0
     if not 0 < file_no <= known:
-        raise Problem(
-            "there is no input file of that number; 'callward suspense list --code HELD' shows which have some"
-        )
+        raise Problem("no file of that number came in; 'callward suspense list --code HELD' shows which have any")
 
 
 @dataclass(frozen=True)

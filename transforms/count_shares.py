@@ -63,15 +63,19 @@ def count_silent(parsed: pa.Table) -> Counter[str]:
 
 
 def count_clocks(parsed: pa.Table) -> Counter[str]:
-    """Return of records (schema PARSED) by how many quarters of an hour their starts are ahead of their epochs.
+    """Return of records (schema PARSED) by how many quarters of an hour their starts are ahead of their epochs."""
+    return Counter({f"{CLOCK}{quarter}": count for quarter, count in quarters_apart(parsed["ahead_ms"]).items()})
+
+
+def quarters_apart(apart_ms: pa.Array | pa.ChunkedArray) -> Counter[int]:
+    """Return how many stamps are apart by each number of quarters of an hour, as zones are; null counts nowhere.
 
     Those that are off by anything else say nothing of a zone: a later leg of the channel began so much later.
     """
-    ahead = parsed["ahead_ms"]
-    if ahead.null_count == len(ahead):
+    if apart_ms.null_count == len(apart_ms):
         return Counter()
-    quarters = pc.round(pc.divide(pc.drop_null(ahead).cast(pa.float64()), float(_QUARTER_MS)))
-    rest = pc.abs(pc.subtract(pc.drop_null(ahead).cast(pa.float64()), pc.multiply(quarters, float(_QUARTER_MS))))
+    apart = pc.drop_null(apart_ms).cast(pa.float64())
+    quarters = pc.round(pc.divide(apart, float(_QUARTER_MS)))
+    rest = pc.abs(pc.subtract(apart, pc.multiply(quarters, float(_QUARTER_MS))))
     counted = pc.value_counts(quarters.filter(pc.less_equal(rest, float(_AGREE_MS))).cast(pa.int64()))
-    pairs = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
-    return Counter({f"{CLOCK}{quarter}": count for quarter, count in pairs})
+    return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))

@@ -4,14 +4,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import flat
+from transforms.count_shares import quarters_apart
 
-_QUARTER_MS: Final = 900_000  # zones differ by quarters of an hour
-_NEAR_MS: Final = 5_000  # a channel that comes into being is written as the start within this
 _LATE_S: Final = 900
 _MOST, _FEW = 0.9, 0.02  # of the records whose start is whole quarters of an hour from the epoch that they hold
 
@@ -32,8 +30,8 @@ class Clock:
         known = pc.is_valid(sound["ahead_ms"])
         ahead, start = flat(sound["ahead_ms"].filter(known)), flat(sound["start_time"].filter(known))
         local = pc.local_timestamp(start.cast(pa.timestamp("ms", tz=zone))).cast(pa.int64())
-        self.off.update(_quarters(ahead))
-        self.behind.update(_quarters(pc.add(ahead, pc.subtract(local, start.cast(pa.int64())))))
+        self.off.update(quarters_apart(ahead))
+        self.behind.update(quarters_apart(pc.add(ahead, pc.subtract(local, start.cast(pa.int64())))))
 
     @property
     def is_off(self) -> bool:
@@ -50,12 +48,3 @@ class Clock:
     def is_utc(self) -> bool:
         """Return whether nearly all local stamps are what UTC showed."""
         return 0 < self.behind[0] >= _MOST * self.behind.total()
-
-
-def _quarters(apart_ms: pa.Array) -> Counter[int]:
-    """Return how many stamps are apart by each number of quarters of an hour; others than near one are left out."""
-    apart = apart_ms.to_numpy(zero_copy_only=False)
-    whole = np.round(apart / _QUARTER_MS).astype(int)
-    near = np.abs(apart - whole * _QUARTER_MS) <= _NEAR_MS
-    values, counts = np.unique(whole[near], return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))

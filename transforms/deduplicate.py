@@ -210,14 +210,14 @@ def _among(calls: pa.Table, content: np.ndarray) -> tuple[np.ndarray, np.ndarray
     same_content = np.r_[False, (version[1:, -2:] == version[:-1, -2:]).all(axis=1)] & ~new_id
     lost = ~same_content & ~new_id & ~superseded
     duplicate[rows[same_content | superseded]] = True
-    undecided = np.isin(run, charged_differently(calls, rows, run, lost)) & ~same_content & ~superseded
+    undecided = np.isin(run, _charged_differently(calls, rows, run, lost)) & ~same_content & ~superseded
     conflict[rows[lost & ~undecided]] = True
     held[rows[undecided]] = True
     keep[rows[~new_id | undecided]] = False
     return keep, duplicate, conflict, held
 
 
-def charged_differently(calls: pa.Table, rows: np.ndarray, run: np.ndarray, lost: np.ndarray) -> list[int]:
+def _charged_differently(calls: pa.Table, rows: np.ndarray, run: np.ndarray, lost: np.ndarray) -> list[int]:
     """Return the runs (versions of one record, `rows` of the calls) with answered versions of different charge."""
     charges: dict[int, set[Charge]] = {}
     several = np.isin(run, run[lost])  # few: a loop over rows is fine
@@ -234,36 +234,21 @@ def _against_lake(
 ) -> pa.Table:
     """Return the calls that the lake does not have yet, or has in a version that loses; those rows go."""
     keep, lost, winners = np.ones(calls.num_rows, bool), [], [np.zeros(0, np.int64)]
-    aside, known = _set_aside(calls, deduplicated, files, committed, chosen=chosen), np.zeros(calls.num_rows, bool)
-    for located in row_index.locate(files, committed, calls["record_id"], calls["call_date"]):
+    found = list(row_index.find(files, committed, calls["record_id"], calls["call_date"]))
+    aside = _set_aside(calls, deduplicated, files, [versions for _, versions in found], chosen=chosen)
+    known = np.zeros(calls.num_rows, bool)
+    for located in (rows for rows, _ in found if len(rows.position)):
         known[located.asked] = True
         located = _still_there(located, deduplicated)
-        stored = files.columns(located.file, (*_VERSION, "kind")).take(pa.array(located.position))
         incoming = calls.take(pa.array(located.asked))
-        content, theirs = (tokens.as_u64(flat(table["content"])) for table in (incoming, stored))
-        ours, before = (
-            _versions(incoming, content, _answered(incoming)),
-            _versions(stored, theirs, _was_answered(stored)),
-        )
-        same = (content == theirs).all(axis=1) | (ours[:, 0] < before[:, 0])
-        wins = ~same & _later(ours, before)
-        differs = ~same & (ours[:, 0] == before[:, 0])
-        if differs.any() and not chosen:
-            again = differs.copy()
-            again[differs] = aside.isin(incoming.filter(pa.array(differs)))
-            same, wins, differs = same | again, wins & ~again, differs & ~again
-        if chosen:
-            wins, differs = wins | differs, np.zeros(len(wins), bool)
-        undecided = differs & ours[:, 1].astype(bool) & before[:, 1].astype(bool)
-        if undecided.any():
-            undecided[undecided] = _differ_in_charge(incoming.filter(pa.array(undecided)), files)
+        same, wins, undecided = _judged(incoming, located, aside, files, chosen=chosen)
         deduplicated.repeat(incoming.filter(pa.array(same)))
         loses = incoming.filter(pa.array(~same & ~wins & ~undecided))
         deduplicated.conflicts = pa.concat_tables([deduplicated.conflicts, loses])
         deduplicated.held = pa.concat_tables([deduplicated.held, incoming.filter(pa.array(undecided))])
         keep[located.asked[~wins | undecided]] = False
-        if (wins | undecided).any():
-            leaves = wins | undecided
+        leaves = wins | undecided
+        if leaves.any():
             lost.append(_leave_index(located.file, located.position[leaves], deduplicated, files))
             winners.append(located.asked[leaves])
     if lost:
@@ -276,6 +261,32 @@ def _against_lake(
     if aside and not chosen:
         keep &= _of_held(calls, keep & ~known, aside, deduplicated)
     return calls if keep.all() else calls.filter(pa.array(keep))
+
+
+def _judged(
+    incoming: pa.Table, located: Located, aside: "_SetAside", files: DataFiles, *, chosen: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return of calls and the committed rows of their records: which repeat one, which take its place, and of which
+    nobody knows which to charge. `chosen` ones take the place of whatever differs from them."""
+    stored = files.columns(located.file, (*_VERSION, "kind")).take(pa.array(located.position))
+    content, theirs = (tokens.as_u64(flat(table["content"])) for table in (incoming, stored))
+    ours, before = (
+        _versions(incoming, content, _answered(incoming)),
+        _versions(stored, theirs, _was_answered(stored)),
+    )
+    same = (content == theirs).all(axis=1) | (ours[:, 0] < before[:, 0])
+    wins = ~same & _later(ours, before)
+    differs = ~same & (ours[:, 0] == before[:, 0])
+    if chosen:
+        return same, wins | differs, np.zeros(len(wins), bool)
+    if differs.any():
+        again = differs.copy()
+        again[differs] = aside.isin(incoming.filter(pa.array(differs)))
+        same, wins, differs = same | again, wins & ~again, differs & ~again
+    undecided = differs & ours[:, 1].astype(bool) & before[:, 1].astype(bool)
+    if undecided.any():
+        undecided[undecided] = _differ_in_charge(incoming.filter(pa.array(undecided)), files)
+    return same, wins, undecided
 
 
 class _SetAside(dict[tuple[bytes, date], dict[bytes, int]]):
@@ -294,11 +305,11 @@ def _named(calls: pa.Table) -> Iterator[tuple[tuple[bytes, date], bytes]]:
 
 
 def _set_aside(
-    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile], *, chosen: bool
+    calls: pa.Table, deduplicated: Deduplicated, files: DataFiles, found: Iterable[Located], *, chosen: bool
 ) -> _SetAside:
     """Return versions of the calls that were set aside before; of `chosen` ones the own entry of the index goes."""
     aside = _SetAside()
-    for located in row_index.set_aside(files, committed, calls["record_id"], calls["call_date"]):
+    for located in (versions for versions in found if len(versions.position)):
         stored = files.columns(located.file, ("content", "version", "file_no")).take(pa.array(located.position))
         of = calls.take(pa.array(located.asked))
         versions = zip(_named(of), stored["content"].to_pylist(), stored["version"].to_pylist(), strict=True)

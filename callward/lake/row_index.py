@@ -86,6 +86,53 @@ def locate(
 
     Raises Problem for a file that is missing or altered, and FileNotFoundError for one that was replaced meanwhile.
     """
+    for hits in _hits(files, committed, record_ids, days):
+        accepted = hits.accepted()
+        if len(accepted.position):
+            yield accepted
+
+
+def find(
+    files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
+) -> Iterator[tuple[Located, Located]]:
+    """Yield where the rows of records lie, and where versions of them that were set aside stand, file by file.
+
+    Arguments and errors as for `locate`. Either may have none.
+    """
+    for hits in _hits(files, committed, record_ids, days):
+        yield hits.accepted(), hits.set_aside()
+
+
+class _Hits(NamedTuple):
+    """A data file of the index that knows some of the ids asked for.
+
+    `stored`: its ids. `ids`: those asked for on its date, in order, and `asked`: which each is. `position`: where each
+    first stands in the file, or -1. `state`: of its rows.
+    """
+
+    file: DataFile
+    stored: Words
+    ids: Words
+    asked: Positions
+    position: Positions
+    state: pa.Table
+
+    def accepted(self) -> Located:
+        """Return the rows of the records: each stands before what else has its id."""
+        known = np.flatnonzero(self.position >= 0)
+        known = known[_is_accepted(self.state)[self.position[known]]]
+        return Located(self.file, self.position[known], self.asked[known])
+
+    def set_aside(self) -> Located:
+        """Return the entries of versions of the records that were set aside."""
+        rows = np.flatnonzero(has_value(self.state["state"], Bucket.SUSPENDED).to_numpy(zero_copy_only=False))
+        of = _first(self.ids, self.stored[rows])
+        return Located(self.file, rows[of >= 0], self.asked[of[of >= 0]])
+
+
+def _hits(
+    files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
+) -> Iterator[_Hits]:
     ids = tokens.as_u64(flat(record_ids))
     order = np.argsort(ids[:, 0])  # looked for in order, ids are found several times as fast
     ids, dates = ids[order], flat(days).cast(pa.int32()).to_numpy()[order]
@@ -94,32 +141,12 @@ def locate(
         if not len(asked):
             continue
         with _reading_beside_others(files, file):
-            position = _first(files.ids(file), ids[asked])
-        asked, position = asked[position >= 0], position[position >= 0]
-        if len(asked):
+            stored = files.ids(file)
+            position = _first(stored, ids[asked])
+        if (position >= 0).any():
             with _reading_beside_others(files, file):
-                rows = _is_accepted(files.columns(file, ["state"]))[position]
-            if rows.any():
-                yield Located(file, position[rows], order[asked[rows]])
-
-
-def set_aside(
-    files: DataFiles, committed: Iterable[DataFile], record_ids: pa.Array | pa.ChunkedArray, days: pa.Array
-) -> Iterator[Located]:
-    """Yield where versions of records stand that were set aside; arguments and errors as for `locate`."""
-    ids = tokens.as_u64(flat(record_ids))
-    order = np.argsort(ids[:, 0])
-    dates = flat(days).cast(pa.int32()).to_numpy()[order]
-    for file in committed:
-        asked = order[dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days]
-        if not len(asked):
-            continue
-        with _reading_beside_others(files, file):
-            state = files.columns(file, ["state"])["state"]
-            rows = np.flatnonzero(has_value(state, Bucket.SUSPENDED).to_numpy(zero_copy_only=False))
-            of = _first(ids[asked], files.ids(file)[rows]) if len(rows) else np.zeros(0, np.int64)
-        if (of >= 0).any():
-            yield Located(file, rows[of >= 0], asked[of[of >= 0]])
+                state = files.columns(file, ["state"])
+            yield _Hits(file, stored, ids[asked], order[asked], position, state)
 
 
 def _first(stored: Words, ids: Words) -> Positions:

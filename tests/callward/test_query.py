@@ -260,10 +260,13 @@ def test_a_query_too_large_for_memory_fails_and_writes_no_temporary_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = set(site.folder.rglob("*"))
     with _small_memory(monkeypatch), pytest.raises(Problem, match="needs more memory"):
         ask(site, "billing", _LARGE, **CASE)
     assert not list(tmp_path.rglob("*"))
-    assert not [path for path in site.folder.rglob("*") if "tmp" in path.name or path.suffix == ".block"]
+    # A data file that was there may have these letters in its id, which is drawn.
+    there = set(site.folder.rglob("*")) - before
+    assert not [path for path in there if "tmp" in path.name or path.suffix == ".block"]
 
 
 def test_the_same_query_spills_where_it_may(tmp_path: Path) -> None:

@@ -44,11 +44,11 @@ from callward.settings import Settings
 from schemas.cdr import TIMESTAMP
 from schemas.retention_classes import CLASSES, Window
 from schemas.tables import (
-    assurance_account_daily,
     assurance_trunk_hourly,
     billing_usage_daily,
     key_columns,
     ledger_entries,
+    sla_account_daily,
     sum_columns,
 )
 from schemas.views import BILLING, INDEX, PART_BITS, ROW_INDEX, STORED, VIEWS
@@ -195,12 +195,12 @@ def _fill_derived(made: Settings, days: list[date]) -> None:
     """Sums by account and day, and by trunk and hour."""
     usage = ({"account": f"acct-{n:04d}", "billing_date": day, "direction": "outbound", "destination": "US"}
              for day in days for n in range(_ACCOUNTS))  # fmt: skip
-    accounts = ({"account_token": f"{n:032x}", "call_date": day} for day in days for n in range(_ACCOUNTS))
+    accounts = ({"account": f"acct-{n:04d}", "call_date": day} for day in days for n in range(_ACCOUNTS))
     hours = ({"hour": datetime(day.year, day.month, day.day, hour), "side": "egress", "trunk": f"trunk-{n}"}
              for day in days for hour in range(24) for n in range(_TRUNKS))  # fmt: skip
     for table, keyed in (
         (billing_usage_daily, usage),
-        (assurance_account_daily, accounts),
+        (sla_account_daily, accounts),
         (assurance_trunk_hourly, hours),
     ):
         common = {"tenant": TENANT, **dict.fromkeys(sum_columns(table), 1)}

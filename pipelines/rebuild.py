@@ -25,28 +25,19 @@ from callward.settings import Settings
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.retention import frozen_derived
 from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.views import INDEX
 from transforms.summarize import summarize
 
 ROLE = "billing-run"
 _TRIES = 3  # each reads the whole lake
 _DAYS = ("billing_date", "call_date", "hour")  # the column of a derived table that its day is in
 Noted = dict[tuple[str, str, date], str]  # (table, tenant, day)
-# The columns of a view that its derived tables are made of: numbers are not among them.
+# The columns that derived tables are made of, of the billing view and of the index: numbers are not among them.
 _COLUMNS = {
     "billing": ["account", "direction", "destination", "start", "answer", "talk_ms", "billable_s"],
-    "assurance": [
-        "account_token",
-        "trunk_in",
-        "trunk_out",
-        "leg",
-        "start",
-        "talk_s",
-        "pdd_ms",
-        "disposition",
-        "cause_q850",
-        "cause_sip",
-        "mos",
-        "mos_method",
+    INDEX: [
+        *("state", "parts", "account", "trunk_in", "trunk_out", "leg", "start_time", "talk_ms", "pdd_ms"),
+        *("disposition", "cause_q850", "cause_sip", "mos", "mos_method"),
     ],
 }
 

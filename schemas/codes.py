@@ -1,6 +1,7 @@
 """Codes that the registers use: few, documented, and never carrying content of a record."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Suspense(StrEnum):
@@ -54,3 +55,6 @@ class DisposalReason(StrEnum):
     PURGE = "purge"  # it is past its window
     ERASURE = "erasure"  # its person asked for it
     TENANT_END = "tenant end"  # the keys of a tenant that left, once nothing is under them
+
+
+ERASED_ACCOUNT: Final = "erased"  # in place of the account of a person who had it erased

@@ -321,11 +321,11 @@ assurance_trunk_hourly_mos = derived(
     _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
     _count("count"),
 )
-assurance_account_daily = derived(
-    "assurance",
-    "assurance_account_daily",
+sla_account_daily = derived(
+    "sla",
+    "sla_account_daily",
     required("tenant", primary_key=True),
-    required("account_token", 32, primary_key=True),  # monthly, of the assurance view
+    required("account", primary_key=True),
     Column("call_date", Date, primary_key=True),
     _count("attempts"),
     _count("unknown"),
@@ -343,7 +343,7 @@ DERIVED: Final = (
     assurance_trunk_hourly_pdd,
     assurance_trunk_hourly_cause,
     assurance_trunk_hourly_mos,
-    assurance_account_daily,
+    sla_account_daily,
 )
 
 

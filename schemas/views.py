@@ -94,6 +94,21 @@ ROW_INDEX: Final = pa.schema(
         pa.field("account", pa.string()),
         pa.field("trunk_in", pa.string()),
         pa.field("trunk_out", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("ring_time", TIMESTAMP),
+        pa.field("answer_time", TIMESTAMP),
+        pa.field("pdd_ms", pa.int64()),
+        pa.field("disposition", pa.string()),
+        pa.field("cause_q850", pa.int16()),
+        pa.field("cause_sip", pa.int16()),
+        pa.field("released_by", pa.string()),
+        pa.field("codec", pa.string()),
+        pa.field("mos", pa.float32()),
+        pa.field("mos_method", pa.string()),
+        pa.field("jitter_ms", pa.float32()),
+        pa.field("loss_pct", pa.float32()),
+        pa.field("calling_prefix", pa.string()),  # country and area at most
+        pa.field("called_prefix", pa.string()),
         pa.field("parts", pa.int16()),  # sum of PART_BITS: the views that hold a row of it
         pa.field("file_no", pa.int64()),
         pa.field("block", pa.int32()),
@@ -105,8 +120,10 @@ ROW_INDEX: Final = pa.schema(
 )
 INDEX: Final = "index"
 PART_BITS: Final = {"billing": 1, "assurance": 2}
+# What the index says of a record's service: the assurance view and its tables are made of it.
+SERVICE: Final = tuple(ROW_INDEX.names[ROW_INDEX.get_field_index("trunk_in") : ROW_INDEX.get_field_index("parts")])
 # Columns of the index that leave with the rows of a view; all others stay while any view has a row of the record.
-INDEX_COLUMNS_OF: Final = {"billing": ("account",), "assurance": ("trunk_in", "trunk_out")}
+INDEX_COLUMNS_OF: Final = {"billing": (), "assurance": SERVICE}
 
 VIEWS: Final = {"billing": BILLING, "assurance": ASSURANCE}
 ID_COLUMN: Final = {"billing": "billing_id", "assurance": "assurance_id"}

@@ -26,7 +26,7 @@ from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX, PART_BITS, ROW_INDEX
 from transforms import earlier
 from transforms.charges import Charge, charges_of
 from transforms.elements import Group, Rewrite, ViewRows
@@ -62,7 +62,7 @@ class Deduplicated:
     held: pa.Table = field(default_factory=lambda: CDR.empty_table())
     withdrawn: list[pa.Table] = field(default_factory=list)
     gone: dict[DataFile, Gone] = field(default_factory=lambda: defaultdict(Gone))
-    # Committed rows of each view that go or change: they leave the derived tables.
+    # Committed rows of billing and index that go or change: they leave the derived tables.
     left: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     # Positions and new form of the rows that change in a data file.
     amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
@@ -382,7 +382,8 @@ def _leave_views(
     for located in _in_views(records, files):
         rows = files.rows(located.file).take(pa.array(located.position))
         deduplicated.gone[located.file].add(located.position, origin["file_no"].take(pa.array(located.asked)))
-        deduplicated.left[located.file.view].append(rows)
+        if located.file.view == "billing":
+            deduplicated.left["billing"].append(rows)
         yield located, rows
 
 
@@ -410,9 +411,10 @@ def _against_earlier(
 
 
 def _leave_index(file: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
-    """Return rows of the index that go."""
+    """Return rows of the index that go; the derived tables of assurance lose them."""
     rows = files.rows(file).take(pa.array(position))
     deduplicated.gone[file].add(position, rows["file_no"])
+    deduplicated.left[INDEX].append(rows)
     return rows
 
 
@@ -424,10 +426,11 @@ def _replace(
     They go to suspense as CONFLICT or HELD, against the file they came in; those that have a lower number than their
     winner are repetitions.
     """
-    of_view: dict[str, dict[int, dict[str, Any]]] = {view: {} for view in PART_BITS}
+    paid: dict[int, dict[str, Any]] = {}
     for located, rows in _leave_views(winners, lost, deduplicated, files):
-        of_view[located.file.view] |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
-    rows = _as_calls(winners, lost, of_view)
+        if located.file.view == "billing":
+            paid |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
+    rows = _as_calls(winners, lost, paid)
     superseded = _numbers(rows) < _numbers(winners)
     deduplicated.repeat(rows.filter(pa.array(superseded)))
     conflicts = rows.filter(pa.array(~superseded & ~is_held))
@@ -448,48 +451,19 @@ def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = PART_BIT
                 yield Located(file, position, asked[of_row[position]])
 
 
-_FROM_BILLING = {
-    "calling_number": "calling_number",
-    "called_number": "called_number",
-    "account": "account",
-    "direction": "direction",
-    "start_time": "start",
-    "answer_time": "answer",
-    "talk_ms": "talk_ms",
-    "destination": "destination",
-    "jurisdiction": "jurisdiction",
-    "calling_presentation": "calling_presentation",
-}
-_FROM_ASSURANCE = (
-    "calling_prefix",
-    "called_prefix",
-    "leg",
-    "pdd_ms",
-    "disposition",
-    "cause_q850",
-    "cause_sip",
-    "released_by",
-    "codec",
-    "mos",
-    "mos_method",
-    "jitter_ms",
-    "loss_pct",
-)
+# What of a call stands in its billing row alone.
+_FROM_BILLING = ("calling_number", "called_number", "direction", "destination", "jurisdiction", "calling_presentation")
+_FROM_INDEX = tuple(name for name in ROW_INDEX.names if name in CDR.names)
 
 
-_FROM_INDEX = ("content", "file_no", "block", "line", "carried_ms", "end_time", "leg", "version")
-
-
-def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[int, dict[str, Any]]]) -> pa.Table:
-    """Return the rows that lost, as CDRs again, from what index and views keep (few: a loop over rows is fine)."""
+def _as_calls(winners: pa.Table, lost: pa.Table, paid: Mapping[int, dict[str, Any]]) -> pa.Table:
+    """Return the rows that lost (schema ROW_INDEX) as CDRs again, with what billing keeps of them (few: a loop over
+    rows is fine)."""
     calls = []
     for i, origin in enumerate(lost.to_pylist()):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
-        row, paid = (of_view[view].get(i, {}) for view in ("assurance", "billing"))
-        call = {**winner, **{name: row.get(name) for name in _FROM_ASSURANCE}, "start_time": row.get("start")}
-        if paid:
-            call |= {ours: paid.get(theirs) for ours, theirs in _FROM_BILLING.items()}
-        call |= {name: origin[name] for name in _FROM_INDEX}
+        call = {name: origin[name] for name in _FROM_INDEX} | winner
+        call |= {name: paid.get(i, {}).get(name) for name in _FROM_BILLING}
         call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"]}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
     return pa.Table.from_pylist(calls, schema=CDR)
@@ -530,11 +504,11 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     old = files.rows(located.file).take(pa.array(position))
     late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(_ends_anew(late))
-    new = _worse(old, late) if view == "assurance" else old
+    new = old if view == "billing" else _worse(old, late)
     for name, value in _LENGTHENED[view](late).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
     deduplicated.amended[located.file] = (position, new)
-    if view != INDEX:
+    if view != "assurance":
         deduplicated.left[view].append(old)
 
 
@@ -548,10 +522,11 @@ def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
     return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
 
 
+_HOW_ENDED = ("released_by", "cause_q850", "cause_sip", "codec")
 _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
     "assurance": lambda late: {
         "talk_s": flat(talk_steps(late["talk_ms"])),
-        **{name: flat(late[name]) for name in ("released_by", "cause_q850", "cause_sip", "codec")},
+        **{name: flat(late[name]) for name in _HOW_ENDED},
     },
     "billing": lambda late: {
         "end": flat(late["end_time"]),
@@ -559,7 +534,7 @@ _LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
         "talk_ms": flat(late["talk_ms"]),
         "billable_s": flat(billable_seconds(late["talk_ms"])),
     },
-    INDEX: lambda late: {name: flat(late[name]) for name in _VERSION},
+    INDEX: lambda late: {name: flat(late[name]) for name in (*_VERSION, *_HOW_ENDED)},
 }
 
 

@@ -39,7 +39,7 @@ from callward.retention.policy.rules import floor_of
 from callward.retention.requests.register import Request, find
 from callward.retention.requests.search import Found, account_tokens, search
 from callward.workspace import WorkspaceRef, open_workspace
-from schemas.codes import Bucket
+from schemas.codes import ERASED_ACCOUNT, Bucket
 from schemas.retention import suppressions
 from schemas.views import INDEX, PART_BITS, STORED, VIEWS
 from transforms.drop_expired import suppression_ids
@@ -50,7 +50,6 @@ from transforms.write import rewrite
 
 Mask = npt.NDArray[np.bool_]
 
-ERASED_ACCOUNT: Final = "erased"
 _SIDES: Final = {"calling": ("calling_number", "calling_token"), "called": ("called_number", "called_token")}
 
 
@@ -299,6 +298,7 @@ def _rewrite_index(work: Work, wanted: Wanted, fulfilled: Fulfilled) -> None:
         altered = wanted.change(rows.take(pa.array(at)), of[at])
         dropped = Counter(inputs_of(gone["file_no"]))
         _replace(work, Rewrite(hit.file, np.flatnonzero(goes), dropped, at, altered), fulfilled)
+        _follow(work, INDEX, rows.filter(pa.array(goes | changes)), altered, fulfilled.outcome)
         if work.request.kind == "erase":
             for ids in (gone["record_id"], _calls(gone), altered["record_id"]):
                 fulfilled.suppressed += _suppressed(work, flat(ids))

@@ -18,14 +18,14 @@ from callward.keys.register import KeyName
 from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
-from schemas.cdr import FEW
 from schemas.codes import Bucket
-from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS
+from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, SERVICE
 from transforms.elements import Group, ViewRows
 from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
 _AS_THEY_ARE: Final = ("record_id", "leg", "content", "version", "start_time", "end_time", "talk_ms", "carried_ms")
+_NAMED: Final = {"trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}  # as records call them
 _PLACE: Final = ("file_no", "block", "line")
 
 
@@ -73,13 +73,12 @@ def index(records: pa.Table, state: str, tenant: str, workspace: Workspace, clos
 
 def _of_open_views(records: pa.Table, state: str, closed: set[str]) -> dict[str, Any]:
     """Return the columns that leave with a view, null where it is closed and for records that have no row in any."""
-    columns = {"account": "account", "trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}
-    of_view = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
+    closed_columns = {name for view, names in INDEX_COLUMNS_OF.items() if view in closed for name in names}
     return {
-        name: records[given]
-        if state == Bucket.ACCEPTED and of_view[name] not in closed
-        else nulls(records.num_rows, FEW)
-        for name, given in columns.items()
+        name: records[_NAMED.get(name, name)]
+        if state == Bucket.ACCEPTED and name not in closed_columns
+        else nulls(records.num_rows, IN_FLIGHT[INDEX].field(name).type)
+        for name in ("account", *SERVICE)
     }
 
 

@@ -101,6 +101,7 @@ def _written(deduplicated: GroupDeduplicated, files: DataFiles) -> Iterator[Chan
             yield differences(view_rows, tenants)
     for index_rows in index_group(group, files.workspace):
         yield write(index_rows, files)
+        yield differences(index_rows, tenants)
 
 
 def rewrite_file(rewrites: Iterable[Rewrite], files: DataFiles) -> list[Changes]:

@@ -1,4 +1,6 @@
-"""Summarize: rows of the views, as stored → differences of the derived tables. All figures add; ratios are for readers.
+"""Summarize: rows of the billing view and of the index, as stored → differences of the derived tables.
+
+All figures add; ratios are for readers. What the index knows of each record's service makes the tables of assurance.
 
 KPIs (ITU-T E.425, as formats.md section 3 quotes it): ASR = answered / seizures, NER = (answered + user busy + ring no
 answer + terminal reject or unavailable) / seizures. A seizure is counted per route attempt on the egress side, and
@@ -15,9 +17,11 @@ from callward.columns import constant, filled, flat, has_value, words
 from callward.lake.ledger import Changes
 from callward.settings import Tenant
 from schemas.cdr import FEW, TIMESTAMP
+from schemas.codes import ERASED_ACCOUNT, Bucket
 from schemas.tables import DERIVED, key_columns, sum_columns
-from schemas.views import INDEX
+from schemas.views import INDEX, PART_BITS
 from transforms.elements import Rewrite, ViewRows
+from transforms.split import talk_steps
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
 UNKNOWN_TRUNK = "unknown"
@@ -28,11 +32,24 @@ Derived = dict[str, pa.Table]
 
 
 def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
-    """Return what rows of a view add to each derived table. `zone`: the tenant's billing zone (IANA)."""
-    if not rows.num_rows or view == INDEX:
+    """Return what rows of a view, or of the index, add to each derived table; the assurance view's add nothing.
+
+    `zone`: the tenant's billing zone (IANA).
+    """
+    if not rows.num_rows or view not in ("billing", INDEX):
         return {}
-    rows = rows.unify_dictionaries()  # rows of the views as they are written, or as they are stored: text is FEW or not
-    return _billing(rows, tenant, zone) if view == "billing" else _assurance(rows, tenant)
+    rows = rows.unify_dictionaries()  # rows as they are written, or as they are stored: text is FEW or not
+    if view == "billing":
+        return _billing(rows, tenant, zone)
+    rows = rows.filter(_in_assurance(rows))
+    return _assurance(rows, tenant) if rows.num_rows else {}
+
+
+def _in_assurance(rows: pa.Table) -> pa.ChunkedArray:
+    """Return which rows of the index are of records whose service is still told."""
+    bit = pa.scalar(PART_BITS["assurance"], pa.int16())
+    accepted = has_value(rows["state"], Bucket.ACCEPTED)
+    return pc.and_(accepted, pc.greater(pc.bit_wise_and(rows["parts"], bit), 0))
 
 
 def negative(derived: Derived) -> Derived:
@@ -92,7 +109,7 @@ def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
         "unknown": _flags(has_value(disposition, "unknown")),
         "answered": _flags(has_value(disposition, "answered")),
         "ner_success": _flags(has_value(disposition, *NER_SUCCESS)),
-        "talk_s": pc.fill_null(rows["talk_s"], 0),
+        "talk_s": pc.fill_null(talk_steps(rows["talk_ms"]), 0),
         "pdd_ms": pc.fill_null(rows["pdd_ms"], 0),
         "pdd_count": _flags(pc.is_valid(rows["pdd_ms"])),
     }
@@ -110,7 +127,7 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
         "assurance_trunk_hourly_pdd": _child(joined, "pdd", _pdd, tenant),
         "assurance_trunk_hourly_cause": _child(joined, "cause", _causes, tenant),
         "assurance_trunk_hourly_mos": _child(joined, "mos", _mos, tenant),
-        "assurance_account_daily": _accounts(rows, attempts, tenant),
+        "sla_account_daily": _accounts(rows, attempts, tenant),
     }
     return {name: table for name, table in derived.items() if table.num_rows}
 
@@ -122,7 +139,7 @@ def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
     """Return rows as one side of the switch counts them."""
     trunk = rows["trunk_in"] if side == "ingress" else rows["trunk_out"]
     counted = pc.equal(pc.fill_null(rows["leg"], 0), 0) if side == "ingress" else pc.is_valid(trunk)
-    hour = pa.array(words(rows["start"]).view(np.int64) // 3_600_000 * 3_600_000).view(TIMESTAMP)
+    hour = pa.array(words(rows["start_time"]).view(np.int64) // 3_600_000 * 3_600_000).view(TIMESTAMP)
     # A measure that no row has is not carried along: most sources lack some.
     child = {name: rows[name] for name in _CHILD_COLUMNS if rows[name].null_count < rows.num_rows}
     child |= {"pdd": rows["pdd_ms"]} if rows["pdd_ms"].null_count < rows.num_rows else {}
@@ -195,18 +212,16 @@ def _mos(joined: pa.Table) -> pa.Table:
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
-    """Return sums per account token and day; of caller's calls only, as route attempts do not count against an account.
+    """Return sums per account and day; of caller's calls only, as route attempts do not count against an account.
 
     A row whose person had the account erased counts against none.
     """
-    table = pa.table(
-        {"account_token": rows["account_token"], "call_date": pc.cast(rows["start"], pa.date32()), **attempts}
-    )
-    callers = pc.and_(pc.equal(pc.fill_null(rows["leg"], 0), 0), pc.is_valid(rows["account_token"]))
+    columns = {"account": rows["account"], "call_date": pc.cast(rows["start_time"], pa.date32()), **attempts}
+    of_account = pc.and_(pc.is_valid(rows["account"]), pc.invert(has_value(rows["account"], ERASED_ACCOUNT)))
+    callers = pc.and_(pc.equal(pc.fill_null(rows["leg"], 0), 0), of_account)
+    table = pa.table(columns)
     table = table if pc.all(callers).as_py() else table.filter(callers)
-    summed = _sum("assurance_account_daily", {name: table[name] for name in table.column_names}, tenant)
-    hexed = pa.array([token.hex() for token in summed["account_token"].to_pylist()], pa.string())
-    return summed.set_column(summed.schema.get_field_index("account_token"), "account_token", hexed)
+    return _sum("sla_account_daily", {name: table[name] for name in table.column_names}, tenant)
 
 
 def differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Changes:

@@ -50,21 +50,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "digest", "person", name=op.f("pk_approvals")),
     )
     op.create_table(
-        "assurance_account_daily",
-        sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("account_token", sa.String(length=32), nullable=False),
-        sa.Column("call_date", sa.Date(), nullable=False),
-        sa.Column("attempts", sa.BigInteger(), nullable=False),
-        sa.Column("unknown", sa.BigInteger(), nullable=False),
-        sa.Column("answered", sa.BigInteger(), nullable=False),
-        sa.Column("ner_success", sa.BigInteger(), nullable=False),
-        sa.Column("talk_s", sa.BigInteger(), nullable=False),
-        sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
-        sa.Column("pdd_count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "account_token", "call_date", name=op.f("pk_assurance_account_daily")),
-        schema="assurance",
-    )
-    op.create_table(
         "assurance_trunk_hourly",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("hour", sa.DateTime(), nullable=False),
@@ -518,6 +503,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("disposal_id", "view", "file_no", "end", name=op.f("pk_row_ends")),
     )
     op.create_table(
+        "sla_account_daily",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("call_date", sa.Date(), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.Column("unknown", sa.BigInteger(), nullable=False),
+        sa.Column("answered", sa.BigInteger(), nullable=False),
+        sa.Column("ner_success", sa.BigInteger(), nullable=False),
+        sa.Column("talk_s", sa.BigInteger(), nullable=False),
+        sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
+        sa.Column("pdd_count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "account", "call_date", name=op.f("pk_sla_account_daily")),
+        schema="sla",
+    )
+    op.create_table(
         "source_generations",
         sa.Column("uid", sa.String(length=64), nullable=False),
         sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
@@ -641,6 +641,7 @@ def downgrade() -> None:
 
     op.drop_table("source_names")
     op.drop_table("source_generations")
+    op.drop_table("sla_account_daily", schema="sla")
     op.drop_table("row_ends")
     op.drop_table("roots")
     op.drop_table("root_copies")
@@ -702,7 +703,6 @@ def downgrade() -> None:
     op.drop_table("assurance_trunk_hourly_mos", schema="assurance")
     op.drop_table("assurance_trunk_hourly_cause", schema="assurance")
     op.drop_table("assurance_trunk_hourly", schema="assurance")
-    op.drop_table("assurance_account_daily", schema="assurance")
     op.drop_table("approvals")
     op.drop_table("analytics_cells", schema="analytics")
     op.drop_table("workspace")

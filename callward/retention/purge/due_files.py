@@ -433,7 +433,7 @@ BY_TRUNK: Final = (
     "assurance_trunk_hourly_cause",
     "assurance_trunk_hourly_mos",
 )
-BY_ACCOUNT: Final = "assurance_account_daily"
+BY_ACCOUNT: Final = "sla_account_daily"
 USAGE: Final = "billing_usage_daily"
 
 

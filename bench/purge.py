@@ -31,7 +31,7 @@ from callward import database, settings, template
 from callward.columns import flat, set_column
 from callward.keys import approvers, signing, tokens
 from callward.keys.register import KeyName
-from callward.lake import ledger
+from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.retention import holds
@@ -51,7 +51,7 @@ from schemas.tables import (
     sla_account_daily,
     sum_columns,
 )
-from schemas.views import BILLING, INDEX, PART_BITS, ROW_INDEX, STORED, VIEWS
+from schemas.views import BILLING, INDEX, PARTS, ROW_INDEX, STORED, VIEW_BITS, VIEW_PARTS
 from transforms.expire import expire, without_numbers
 
 TENANT = "default"
@@ -106,7 +106,7 @@ def _indexed(rows: int, day: date, inputs: int, seed: int) -> pa.Table:
     said = {
         "record_id": flat(table["record_id"]).take(pa.array(order)),
         "state": pa.repeat("accepted", rows),
-        "parts": pa.repeat(pa.scalar(sum(PART_BITS.values()), pa.int16()), rows),
+        "parts": pa.repeat(pa.scalar(sum(VIEW_BITS.values()), pa.int16()), rows),
         "file_no": pa.array(np.arange(rows) % inputs + 1),
     }
     for name, column in said.items():
@@ -152,7 +152,7 @@ def _accepted(known: list[DataFile]) -> Iterator[dict[str, Any]]:
     """What the ledger would say of the input files, so that the certificate's counts foot."""
     rows = Counter[int]()
     for file in known:
-        if file.view == "assurance":
+        if file.view in PARTS["assurance"]:
             rows.update(file.inputs)
     for file_no, count in rows.items():
         yield {
@@ -168,14 +168,14 @@ def _accepted(known: list[DataFile]) -> Iterator[dict[str, Any]]:
 
 def _month(files: DataFiles, month: str, rows: int, inputs: int, *, real: bool) -> Iterator[DataFile]:
     files.workspace.keyring.keys(
-        [KeyName(view, TENANT, month, "id") for view in VIEWS]
+        [row_index.id_key(part, TENANT, month) for part in VIEW_PARTS]
         + [KeyName(domain, TENANT, month, "token") for domain in ("billing-numbers", INDEX)]
-        + [KeyName("assurance", TENANT, month, "account")]
     )
     for view, schema in STORED.items():
         first, *others = _days(month)
-        table = _indexed(rows, first, inputs, 7) if view == INDEX else _rows(schema, rows, first, 7)
-        made = files.write_view(view, TENANT, first.isoformat(), table, _inputs(rows, inputs), received_on=first)
+        count = rows // 2 if view in PARTS["assurance"] else rows  # a record is in one of its parts
+        table = _indexed(rows, first, inputs, 7) if view == INDEX else _rows(schema, count, first, 7)
+        made = files.write_view(view, TENANT, first.isoformat(), table, _inputs(count, inputs), received_on=first)
         yield made
         for day in others:
             yield _again(files, made, day, real)
@@ -249,7 +249,7 @@ def rewriting(folder: Path, rows: int) -> Result:
     made = settings.load(make_workspace(folder))
     files = open_files(made, "retention-run", "bench", "bench")
     day = date.fromisoformat(f"{months(today)[0]}-01")
-    secret = files.workspace.keyring.key(KeyName("billing", TENANT, f"{day:%Y-%m}", "id")).secret
+    secret = files.workspace.keyring.key(row_index.id_key("billing", TENANT, f"{day:%Y-%m}")).secret
     index, table = _indexed(rows, day, 8, 11), _rows(BILLING, rows, day, 11)
     table = set_column(table, "billing_id", tokens.permute(flat(index["record_id"]), secret))
     known = [

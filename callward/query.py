@@ -156,11 +156,12 @@ def _register(
     named = _named(role, sql)
     view = ROLES[role].view
     if view is not None:
-        schema = _schema(view, bool(case))
         keyring = Keyring(settings, role, f"sql {purpose} {case}".strip())
         unseen = restrictions.hidden(settings, keyring, view) if named else {}
-        rows = _view(settings, view, keyring, schema, unseen) if view in named else schema.empty_table()
-        connection.register(view, rows)
+        for part in views.PARTS[view]:
+            schema = _schema(part, bool(case))
+            rows = _part(settings, part, keyring, schema, unseen) if part in named else schema.empty_table()
+            connection.register(part, rows)
     released = _released(settings, role)
     if set(released) & _words(sql):
         named.add(analytics_cells.name)
@@ -193,7 +194,8 @@ def tables_of(role: str) -> list[str]:
     """Return names that a role can query."""
     granted = ROLES[role]
     stored = (table.name for table in granted.tables)
-    return [*([granted.view] if granted.view else []), *stored, *granted.computed, *_VIEWS.get(role, {})]
+    parts = views.PARTS[granted.view] if granted.view else ()
+    return [*parts, *stored, *granted.computed, *_VIEWS.get(role, {})]
 
 
 def _released(settings: Settings, role: str) -> dict[str, str]:
@@ -240,10 +242,10 @@ def _released_view(out: Sequence[tuple[str, _Axes]]) -> str:
     )
 
 
-def _schema(view: str, with_numbers: bool) -> pa.Schema:
-    """Return columns of a view; without numbers a reader never sees that there are such columns."""
-    hidden = set() if with_numbers else set(views.NUMBER_COLUMNS[view])
-    return pa.schema([field for field in views.VIEWS[view] if field.name not in hidden])
+def _schema(part: str, with_numbers: bool) -> pa.Schema:
+    """Return columns of a part of a view; without numbers a reader never sees that there are such columns."""
+    hidden = set() if with_numbers else set(views.NUMBER_COLUMNS[part])
+    return pa.schema([field for field in views.VIEW_PARTS[part] if field.name not in hidden])
 
 
 def _unrestricted(table: pa.Table, unseen: Mapping[str, Hidden]) -> pa.Table:
@@ -254,17 +256,19 @@ def _unrestricted(table: pa.Table, unseen: Mapping[str, Hidden]) -> pa.Table:
     return table
 
 
-def _view(
-    settings: Settings, view: str, keyring: Keyring, schema: pa.Schema, unseen: Mapping[str, Hidden]
+def _part(
+    settings: Settings, part: str, keyring: Keyring, schema: pa.Schema, unseen: Mapping[str, Hidden]
 ) -> ds.Dataset:
-    """Return a dataset over a view's files with the columns of `schema`, without the rows of restricted persons."""
-    with_numbers = not set(views.NUMBER_COLUMNS[view]).isdisjoint(schema.names)
+    """Return a dataset over a part's files with the columns of `schema`, without the rows of restricted persons."""
+    with_numbers = not set(views.NUMBER_COLUMNS[part]).isdisjoint(schema.names)
 
     def opened(attempt: int) -> ds.Dataset:
         with database.reading(settings) as connection:
-            files = ledger.files(connection, view=view)
+            files = ledger.files(connection, view=part)
         try:
-            keys = _month_keys(settings, keyring, view, {(f.tenant, f.part[:7]) for f in files}, with_numbers)
+            keys = _month_keys(
+                settings, keyring, views.VIEW_OF[part], {(f.tenant, f.part[:7]) for f in files}, with_numbers
+            )
             return _opened(settings, files, keys, schema, unseen)
         except KeyProblem as problem:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
@@ -297,7 +301,7 @@ def _opened(
         meta, numbers = keys[month]
         opened.update({key.key_id: key for key in (meta, numbers) if key is not None})
         path = store.full(file.path)
-        rows = hidden.rows() if hidden is not None else None
+        rows = hidden.rows(file.view) if hidden is not None else None
         lake_files.append(LakeFile(path, file.file_id, meta.key_id, numbers.key_id if numbers else None, rows))
     with store.answering():
         return open_dataset(lake_files, opened, schema, store.filesystem)
@@ -413,12 +417,18 @@ _MONTHLY = """
            sum(billable_s)::BIGINT AS billable_s, sum(charge)::DECIMAL(18, 6) AS charge, currency
     FROM billing_usage_daily GROUP BY ALL"""
 
+# Every attempt: what a part does not tell is null.
+_ATTEMPTS = """
+    SELECT failed_id AS assurance_id, * EXCLUDE (failed_id) FROM failed
+    UNION ALL BY NAME SELECT answered_id AS assurance_id, * EXCLUDE (answered_id) FROM answered"""
+
 _VIEWS: dict[str, dict[str, Callable[[Settings], str]]] = {
     "billing": {"billing_usage_monthly": lambda settings: _MONTHLY},
-    "assurance": {"trunk_kpi": _kpis},
+    "assurance": {"trunk_kpi": _kpis, "assurance": lambda settings: _ATTEMPTS},
 }
 
 _STANDS_ON = {
     "billing_usage_monthly": ("billing_usage_daily",),
     "trunk_kpi": ("assurance_trunk_hourly", "assurance_trunk_hourly_pdd"),
+    "assurance": views.PARTS["assurance"],
 }

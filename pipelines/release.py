@@ -32,12 +32,13 @@ from callward.retention.purge.due_files import DELETE, PlanItem
 from callward.retention.requests import restrictions
 from callward.settings import Settings, nearest
 from callward.storage.durable import create_folder
-from schemas.release import DERIVED_COLUMNS, analytics_cells, releases
+from schemas.release import DERIVED_COLUMNS, READ_OF, analytics_cells, releases
 from schemas.retention import disposal_items
 from schemas.tables import lake_files
+from schemas.views import INDEX, PARTS
 
 ROLE: Final = budget.ROLE
-_ROOTS: Final = {"billing": ("billing", "billing-numbers"), "assurance": ("assurance",)}
+_ROOTS: Final = {"billing": ("billing", "billing-numbers"), INDEX: (INDEX,)}
 _EXPIRING: Final = "assurance"  # the view whose class knows the action `anonymize`
 _BEHIND_DAYS: Final = 35  # a night catches up so far; older periods are released by name, as each has its price
 Progress = Callable[[str], None]
@@ -290,7 +291,7 @@ def _begun_to_go(connection: Connection, release: Release, span: Period) -> bool
     """Return whether rows of the period went by their window already."""
     p = disposal_items.c
     begun = select(func.count()).where(
-        p.view == release.view,
+        p.view.in_(PARTS[release.view]),
         p.tenant.in_(release.tenants),
         p.part.in_(span.parts),
         p.action == DELETE,
@@ -303,7 +304,7 @@ def _check_rows(connection: Connection, release: Release, span: Period) -> None:
     """Raise UsageProblem where rows of the period went by their window: a table of the rest would be a wrong one."""
     f = lake_files.c
     without = select(func.count()).where(
-        f.view == release.view,
+        f.view == READ_OF[release.view],
         f.tenant.in_(release.tenants),
         f.part.in_(span.parts),
         f.superseded_at.is_(None),
@@ -325,12 +326,12 @@ def _prove(settings: Settings, release: Release, span: Period) -> None:
     """
     exports.check(settings)
     ours = "the release service is what its key roots open"
-    for domain in (*_ROOTS[release.view], "release", "transit"):
+    for domain in (*_ROOTS[READ_OF[release.view]], "release", "transit"):
         try:
             open_source(settings.root_uri(domain)).close()
         except KeyProblem as problem:
             raise Problem(f"{problem} ({ours})") from None
-    unseen = restrictions.hidden(settings, keyring(settings, ROLE, "release"), release.view)
+    unseen = restrictions.hidden(settings, keyring(settings, ROLE, "release"), READ_OF[release.view])
     with database.reading(settings) as connection:
         data = _files(connection, release, span)
     if any(file.tenant in unseen and file.file_id in unseen[file.tenant].files for file in data):
@@ -339,7 +340,9 @@ def _prove(settings: Settings, release: Release, span: Period) -> None:
 
 def _files(connection: Connection, release: Release, span: Period) -> list[DataFile]:
     """Return the data files of the period that count."""
-    of_tenants = (ledger.files(connection, view=release.view, tenant=t, parts=span.parts) for t in release.tenants)
+    of_tenants = (
+        ledger.files(connection, view=READ_OF[release.view], tenant=t, parts=span.parts) for t in release.tenants
+    )
     return [file for files in of_tenants for file in files]
 
 
@@ -430,7 +433,7 @@ def before_expiry(settings: Settings, items: Iterable[PlanItem], progress: Progr
 
 def _anonymized(settings: Settings, items: Iterable[PlanItem]) -> set[tuple[str, date]]:
     """Return tenants and dates whose rows go under the action `anonymize`."""
-    expiring = [item.file for item in items if item.action == DELETE and item.file.view == _EXPIRING]
+    expiring = [item.file for item in items if item.action == DELETE and item.file.view in PARTS[_EXPIRING]]
     if not expiring:
         return set()
     with database.reading(settings) as connection:

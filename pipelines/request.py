@@ -46,7 +46,7 @@ from pipelines.vacuum import remove_orphans
 from schemas.cdr import DIRECTIONS
 from schemas.retention_classes import CLASSES
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS, PART_BITS, STORED
+from schemas.views import BILLING_NUMBERS, STORED, VIEW_BITS
 from transforms.fulfil_request import FulfilRequest
 from transforms.spread import Spread
 
@@ -239,11 +239,11 @@ def calls(settings: Settings, request: Request) -> Calls:
     """Return a person's records, less what no answer shows; dates that hold none cost a column or two of the index."""
     files, unseen = _files(settings, request), pa.array(hotlines.numbers(hotlines.lists(settings)), pa.string())
     shown: list[pa.Table] = []
-    days: dict[str, list[tuple[str, int]]] = {view: [] for view in PART_BITS}
+    days: dict[str, list[tuple[str, int]]] = {view: [] for view in VIEW_BITS}
     for day in _dates(settings, request):
         found = search(files, request.tenant, day, request.selector, request.recorded_at)
         found = _without_hotlines(files, request.tenant, day, found, unseen)
-        for view in PART_BITS:
+        for view in VIEW_BITS:
             located = list(row_index.in_view(files, view, request.tenant, day, found.record_ids))
             days[view].append((day, sum(len(part.position) for part in located)))
             if view == "billing":

@@ -38,10 +38,10 @@ from pipelines.purge import purge
 from pipelines.reports.tenant import WAITS, Floor, ReturnOpened, TenantClosed, TenantReturned
 from schemas.retention import lake_file_inputs, requests, row_ends
 from schemas.tables import input_files, lake_files
-from schemas.views import PART_BITS
+from schemas.views import VIEW_PARTS
 
 ROLE: Final = "retention-run"
-_VIEWS: Final = tuple(PART_BITS)  # the row index is ours: it says of rows only where they are
+_VIEWS: Final = tuple(VIEW_PARTS)  # the row index is ours: it says of rows only where they are
 
 
 # -- return ------------------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
         yield "billing_transaction", clock
         if file.numbers:
             yield "call_detail", clock
-    elif file.view in PART_BITS:
+    elif file.view in VIEW_PARTS:
         yield "assurance_metrics", call_clock(date.fromisoformat(file.part))
     elif file.view == "archive":
         yield "archive", date.fromisoformat(file.part)

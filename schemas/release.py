@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from schemas.cdr import DISPOSITIONS
 from schemas.tables import METADATA, derived, required
+from schemas.views import INDEX
 
 NANO: Final = 1_000_000_000  # nano-rho in one rho
 _EXAMPLES: Final = Path(__file__).parent / "releases"
@@ -62,8 +63,10 @@ DIMENSION_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 }
 DERIVED_COLUMNS: Final[dict[str, dict[str, str]]] = {
     "billing": {"calling_prefix": "calling_number", "called_prefix": "called_number"},
-    "assurance": {},
+    "assurance": {"start": "start_time"},
 }
+# Where the rows of a view are read: assurance itself knows no account.
+READ_OF: Final = {"billing": "billing", "assurance": INDEX}
 # The units that a view's rows name: the account, and in billing the customer's own line (transforms.aggregate.owners).
 VIEW_UNITS: Final[dict[str, tuple[str, ...]]] = {"billing": UNITS, "assurance": ("account",)}
 
@@ -103,7 +106,7 @@ MEASURES: Final[dict[str, dict[str, Measure]]] = {
         "seizures": Measure("attempts whose disposition is known: denominator of ASR and NER", ("disposition",), 50),
         "answered": Measure("attempts that were answered: numerator of ASR", ("disposition",), 50),
         "ner_success": Measure("numerator of NER (ITU-T E.425)", ("disposition",), 50),
-        "talk_s": Measure("talk time in seconds, in steps of 6: numerator of ACD", ("talk_s",), 9_000),
+        "talk_s": Measure("talk time in whole seconds, each call's rounded down", ("talk_ms",), 9_000),
         "pdd_ms": Measure("post-dial delay, summed: numerator of its mean", ("pdd_ms",), 250_000),
         "pdd_count": Measure("attempts whose post-dial delay is known", ("pdd_ms",), 50),
         "mos_milli": Measure("mean opinion score in thousandths, summed: numerator of its mean", ("mos",), 200_000),

@@ -1,4 +1,7 @@
-"""The two views: what each purpose may see. No column of one appears under the same key or id in the other."""
+"""The two views: what each purpose may see, and the row index.
+
+No column of one appears under the same key or id in the other; the parts of one view do not meet either.
+"""
 
 from typing import Final
 
@@ -41,18 +44,34 @@ BILLING: Final = pa.schema(
 )
 BILLING_NUMBERS: Final = ("calling_token", "called_token", "calling_number", "called_number")
 
-ASSURANCE: Final = pa.schema(
+# The assurance view, in two parts: a call that billing has is told by the hour, and nothing of its length or numbers.
+FAILED: Final = pa.schema(  # attempts of calls that were never answered, of which billing has no row
     [
-        pa.field("assurance_id", ID),
+        pa.field("failed_id", ID),
         pa.field("source", pa.string()),
-        pa.field("account_token", ID),
         pa.field("trunk_in", pa.string()),
         pa.field("trunk_out", pa.string()),
         pa.field("leg", pa.int16()),
         pa.field("start", TIMESTAMP),  # whole minute
         pa.field("ring_s", pa.int64()),
-        pa.field("talk_s", pa.int64()),  # in steps of 6 s, rounded up
         pa.field("pdd_ms", pa.int64()),
+        pa.field("disposition", pa.string()),
+        pa.field("cause_q850", pa.int16()),
+        pa.field("cause_sip", pa.int16()),
+        pa.field("released_by", pa.string()),
+        pa.field("calling_prefix", pa.string()),  # country and area at most
+        pa.field("called_prefix", pa.string()),
+    ]
+)
+ANSWERED: Final = pa.schema(  # all attempts of other calls
+    [
+        pa.field("answered_id", ID),
+        pa.field("source", pa.string()),
+        pa.field("trunk_in", pa.string()),
+        pa.field("trunk_out", pa.string()),
+        pa.field("leg", pa.int16()),
+        pa.field("start", TIMESTAMP),  # whole hour
+        pa.field("pdd_ms", pa.int64()),  # in steps of 100 ms
         pa.field("disposition", pa.string()),
         pa.field("cause_q850", pa.int16()),
         pa.field("cause_sip", pa.int16()),
@@ -62,8 +81,6 @@ ASSURANCE: Final = pa.schema(
         pa.field("mos_method", pa.string()),
         pa.field("jitter_ms", pa.float32()),
         pa.field("loss_pct", pa.float32()),
-        pa.field("calling_prefix", pa.string()),  # country and area at most
-        pa.field("called_prefix", pa.string()),
     ]
 )
 
@@ -109,7 +126,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("loss_pct", pa.float32()),
         pa.field("calling_prefix", pa.string()),  # country and area at most
         pa.field("called_prefix", pa.string()),
-        pa.field("parts", pa.int16()),  # sum of PART_BITS: the views that hold a row of it
+        pa.field("parts", pa.int16()),  # sum of VIEW_BITS: the views that hold a row of it
         pa.field("file_no", pa.int64()),
         pa.field("block", pa.int32()),
         pa.field("line", pa.int32()),
@@ -119,19 +136,23 @@ ROW_INDEX: Final = pa.schema(
     ]
 )
 INDEX: Final = "index"
-PART_BITS: Final = {"billing": 1, "assurance": 2}
+# What is stored of each view. A person's role, its keys and a retention class are of a view, data files of its parts.
+PARTS: Final = {"billing": ("billing",), "assurance": ("failed", "answered")}
+VIEW_OF: Final = {part: view for view, parts in PARTS.items() for part in parts}
+VIEW_BITS: Final = {"billing": 1, "assurance": 2}
 # What the index says of a record's service: the assurance view and its tables are made of it.
 SERVICE: Final = tuple(ROW_INDEX.names[ROW_INDEX.get_field_index("trunk_in") : ROW_INDEX.get_field_index("parts")])
 # Columns of the index that leave with the rows of a view; all others stay while any view has a row of the record.
 INDEX_COLUMNS_OF: Final = {"billing": (), "assurance": SERVICE}
 
-VIEWS: Final = {"billing": BILLING, "assurance": ASSURANCE}
-ID_COLUMN: Final = {"billing": "billing_id", "assurance": "assurance_id"}
-# What is stored as data files of calls: the views, and the index, which is none. Numbers stand last in each.
-STORED: Final = {**VIEWS, INDEX: ROW_INDEX}
+VIEW_PARTS: Final = {"billing": BILLING, "failed": FAILED, "answered": ANSWERED}
+ID_COLUMN: Final = {part: f"{part}_id" for part in VIEW_PARTS}
+# What is stored as data files of calls: parts of the views, and the index, which is none. Numbers stand last in each.
+STORED: Final = {**VIEW_PARTS, INDEX: ROW_INDEX}
 NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "billing": BILLING_NUMBERS,
-    "assurance": (),
+    "failed": (),
+    "answered": (),
     INDEX: ("calling_token", "called_token"),
 }
 

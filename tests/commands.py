@@ -25,7 +25,7 @@ from callward.lake.data_files import DataFiles
 from callward.redaction import mask
 from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
-from schemas.views import INDEX, STORED, VIEWS
+from schemas.views import INDEX, STORED, VIEW_PARTS
 from tests.signatures import remember_signatures
 from transforms.assemble import CLOSED
 
@@ -203,7 +203,7 @@ def all_that_is(site: Any) -> dict[str, Any]:
     """
     names = {row.file_no: site._name(row) for row in site._rows(input_files)}
     return {
-        **{view: sorted(map(repr, _stored(site, view).to_pylist())) for view in VIEWS},
+        **{view: sorted(map(repr, _stored(site, view).to_pylist())) for view in VIEW_PARTS},
         INDEX: _rows(_stored(site, INDEX), names),
         "ledger": _ledger(site, names),
         "derived": site.derived(),

@@ -21,7 +21,7 @@ from callward.feeds.generate import generate
 from callward.feeds.world import TRUNKS
 from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
-from callward.lake import ledger
+from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
@@ -32,7 +32,7 @@ from pipelines.rebuild import rebuild
 from schemas.cdr import CDR
 from schemas.retention_classes import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
-from schemas.views import ID_COLUMN, VIEWS
+from schemas.views import ID_COLUMN, PARTS, VIEW_PARTS
 from tests import balance, servers
 from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server
@@ -121,17 +121,18 @@ class Site:
     # -- what is there ----------------------------------------------------------------------------------------------
 
     def view(self, view: str) -> pa.Table:
-        """All rows of a view with their numbers, in order of start and id."""
+        """All rows of a view, or of a part of one, with their numbers, in order of start and id."""
         files = DataFiles(self.opened, "test")
-        with database.reading(self.settings) as connection:
-            found = ledger.files(connection, view=view)
-        tables = [files.rows(file) for file in found]  # a file may have no number columns any more
-        table = pa.concat_tables([VIEWS[view].empty_table(), *tables], promote_options="permissive")
-        return table.sort_by([("start", "ascending"), (ID_COLUMN[view], "ascending")])
+        parts = PARTS.get(view, (view,))
+        tables = [files.rows(file) for file in self.data_files(view)]  # a file may have no number columns any more
+        nothing = [VIEW_PARTS[part].empty_table() for part in parts]
+        table = pa.concat_tables([*nothing, *tables], promote_options="permissive")
+        return table.sort_by([(name, "ascending") for name in ("start", *(ID_COLUMN[part] for part in parts))])
 
     def data_files(self, view: str) -> list[ledger.DataFile]:
+        """Return the data files that count of a view (all its parts), of one part, or of any other kind."""
         with database.reading(self.settings) as connection:
-            return ledger.files(connection, view=view)
+            return [file for part in PARTS.get(view, (view,)) for file in ledger.files(connection, view=part)]
 
     def entries(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Rows and talk_ms per bucket and code, over all files and nights; what came to nothing is left out."""
@@ -201,10 +202,10 @@ def _first_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = init(folder, demo_settings([source("asterisk")]))
     names = [KeyName("ids", "default", EVERY_MONTH, "record")]
     for month in _MONTHS:
-        names += [KeyName(view, "default", month, use) for view in VIEWS for use in ("id", "meta")]
+        names += [KeyName(view, "default", month, "meta") for view in PARTS]
+        names += [row_index.id_key(part, "default", month) for part in VIEW_PARTS]
         names += [
             KeyName("billing-numbers", "default", month, "token"),
-            KeyName("assurance", "default", month, "account"),
             KeyName("index", "default", month, "meta"),
             KeyName("index", "default", month, "token"),
         ]

@@ -12,9 +12,11 @@ from sqlalchemy import delete, insert, select
 from callward import database, initiate
 from callward.initiate import root_file
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, name_of
+from callward.lake import row_index
 from callward.settings import FILE_NAME, KEY_DOMAINS, Settings
 from schemas import retention
 from schemas.tables import keys
+from schemas.views import VIEW_PARTS
 
 
 def like(folder: Path, other: Settings) -> Settings:
@@ -42,9 +44,8 @@ def shared_keys(tenant: str, months: Iterable[str]) -> list[KeyName]:
     """Return the keys that two workspaces need in common, so that records of some months become equal rows in both."""
     names = [KeyName("ids", tenant, EVERY_MONTH, "record")]
     for month in months:
-        names += [KeyName(view, tenant, month, "id") for view in ("billing", "assurance")]
+        names += [row_index.id_key(part, tenant, month) for part in VIEW_PARTS]
         names += [KeyName(domain, tenant, month, "token") for domain in ("billing-numbers", "index")]
-        names.append(KeyName("assurance", tenant, month, "account"))
     return names
 
 

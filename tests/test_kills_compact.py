@@ -13,7 +13,7 @@ import pytest
 
 from callward import database
 from callward.feeds import generate
-from schemas.views import VIEWS
+from schemas.views import VIEW_PARTS
 from tests.commands import Ended, all_that_is, killed_after, run, strays
 from tests.conftest import MORNING
 
@@ -48,7 +48,7 @@ def before(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))
     site.night(MORNING)
     site.set(lake={"compact_files": 3})
-    for view in (*VIEWS, "archive", "suspense"):
+    for view in (*VIEW_PARTS, "archive", "suspense"):
         assert len(site.data_files(view)) >= 3, view
     database.engine(site.settings).dispose()
     return site
@@ -80,7 +80,7 @@ def _finish(site: Any, expected: dict[str, Any]) -> None:
     found = all_that_is(site)
     for what in expected:
         assert found[what] == expected[what], f"{what} is not what it was"
-    for view in (*VIEWS, "archive", "suspense"):
+    for view in (*VIEW_PARTS, "archive", "suspense"):
         assert len(site.data_files(view)) <= 3, view
 
 

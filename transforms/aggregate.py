@@ -26,6 +26,7 @@ from callward.columns import Column, few, flat, has_value
 from callward.errors import Problem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
@@ -132,7 +133,7 @@ def _gathered(files: list[DataFile]) -> list[tuple[DataFile, ...]]:
 # -- whose a row is ----------------------------------------------------------------------------------------------------
 
 
-def owners(view: str, rows: pa.Table, secret: bytes, unassigned: bytes | None = None) -> Owners:
+def owners(rows: pa.Table, secret: bytes) -> Owners:
     """Return whose each row of a view is, shape [n].
 
     The account is who pays. The subscriber of a billing row is the customer's own line: the called number of an
@@ -140,9 +141,6 @@ def owners(view: str, rows: pa.Table, secret: bytes, unassigned: bytes | None = 
     accounts have the same. The assurance view knows no lines: there the account stands for both. `unassigned` is the
     token of calls that no account was found for, where the view has tokens.
     """
-    if view == "assurance":
-        account, assigned = _by_token(rows["account_token"], unassigned)
-        return Owners(account, assigned, account, assigned)
     account, assigned = _by_name(rows["account"], secret)
     if "calling_token" not in rows.column_names:
         return Owners(account, assigned, account, assigned)
@@ -150,14 +148,6 @@ def owners(view: str, rows: pa.Table, secret: bytes, unassigned: bytes | None = 
     line, known = _picked(rows["called_token"], rows["calling_token"], inbound)
     worldwide = np.where(inbound, _is_e164(rows["called_number"]), _is_e164(rows["calling_number"]))
     return Owners(account, assigned, np.where(worldwide, line, line ^ account), known & (assigned | worldwide))
-
-
-def _by_token(column: Column, unassigned: bytes | None) -> tuple[Words, Mask]:
-    column = flat(column)
-    known = _mask(column.is_valid())
-    if unassigned is not None:
-        known &= ~_mask(pc.equal(column, pa.scalar(unassigned, tokens.ID_TYPE)).fill_null(False))
-    return tokens.as_u64(column)[:, 0], known
 
 
 def _by_name(column: Column, secret: bytes) -> tuple[Words, Mask]:
@@ -201,11 +191,9 @@ def _columns(release: Release, rows: pa.Table) -> Mapping[str, Column]:
 # -- what rows add -----------------------------------------------------------------------------------------------------
 
 
-def contributions(
-    release: Release, grid: Grid, rows: pa.Table, secret: bytes, unassigned: bytes | None = None
-) -> tuple[suppression.Rows, Tally]:
+def contributions(release: Release, grid: Grid, rows: pa.Table, secret: bytes) -> tuple[suppression.Rows, Tally]:
     """Return whose rows of a view are, in which cell, and what they add; without those that have no unit or no cell."""
-    whose = owners(release.view, rows, secret, unassigned)
+    whose = owners(rows, secret)
     columns = _columns(release, rows)
     cell = grid.index(columns)
     added = measures.values(release.view, [one.name for one in release.measures], columns, rows.num_rows)
@@ -413,35 +401,41 @@ class _ContributeFn(_WorkFn):
             return
         rows, restricted = self._unrestricted(file, columns)
         yield _joined([], self._release), Tally(rows=restricted, restricted=restricted)
-        secret, unassigned = self._secret(f"accounts of {file.tenant}"), self._unassigned(file)
+        secret = self._secret(f"accounts of {file.tenant}")
         for first in range(0, rows.num_rows, _SLAB):
-            yield contributions(self._release, self._grid, rows.slice(first, _SLAB), secret, unassigned)
+            yield contributions(self._release, self._grid, rows.slice(first, _SLAB), secret)
 
     def _unrestricted(self, file: DataFile, columns: list[str]) -> tuple[pa.Table, int]:
         """Return rows of a data file that may be used, and how many may not (GDPR article 18)."""
         hidden = self._hidden.get(file.tenant)
         if hidden is None:
-            return self._files.rows(file, columns), 0
+            return rows_of(self._release.view, self._files.rows(file, columns)), 0
         if file.file_id in hidden.files:
             raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
-        whose = "account_token" if file.view == "assurance" else "account"
-        rows = self._files.rows(file, list(dict.fromkeys((*columns, ID_COLUMN[file.view], whose))))
-        used = rows.filter(~hidden.rows())
+        id_column = ID_COLUMN.get(file.view, "record_id")
+        read = self._files.rows(file, list(dict.fromkeys((*columns, id_column, "account"))))
+        rows = rows_of(self._release.view, read)
+        used = rows.filter(~hidden.rows(file.view))
         return used, rows.num_rows - used.num_rows
-
-    def _unassigned(self, file: DataFile) -> bytes | None:
-        """Return the token of the assurance view's calls that no account was found for; None where there is none."""
-        name = KeyName("assurance", file.tenant, file.part[:7], "account")
-        found = self._workspace.keyring.existing([name]) if file.view == "assurance" else {}
-        return tokens.mac([pa.array([UNASSIGNED])], found[name].secret)[0].as_py() if name in found else None
 
 
 def needed(release: Release) -> list[str]:
-    """Columns that are read of a data file: what dimensions and measures are made of, and whose a row is."""
+    """Return the columns that are read of a data file: what dimensions and measures are made of, and whose a row is."""
     if release.view == "assurance":
-        return list(dict.fromkeys((*release.stored_columns, "account_token")))
+        return list(dict.fromkeys((*release.stored_columns, "account", "state", "parts")))
     lines = ("direction", *BILLING_NUMBERS) if release.kind == "threshold" or release.unit == "subscriber" else ()
     return list(dict.fromkeys((*release.stored_columns, "account", *lines)))
+
+
+def rows_of(view: str, rows: pa.Table) -> pa.Table:
+    """Return rows as a release names their columns; of the index, where assurance is read, those of the view alone."""
+    if view == "billing":
+        return rows
+    rows = rows.filter(row_index.of_view(rows, "assurance"))
+    return rows.rename_columns([_NAMED.get(name, name) for name in rows.column_names])
+
+
+_NAMED: Final = {stored: name for name, stored in DERIVED_COLUMNS["assurance"].items()}
 
 
 class _ReduceFn(_WorkFn):

@@ -7,7 +7,7 @@ chooses one.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -26,12 +26,11 @@ from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
-from schemas.views import INDEX, PART_BITS, ROW_INDEX
+from schemas.views import INDEX, PARTS, ROW_INDEX, VIEW_PARTS
 from transforms import earlier
 from transforms.charges import Charge, charges_of
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
-from transforms.split import talk_steps
 from transforms.suspend import conflicting_versions
 
 
@@ -438,12 +437,12 @@ def _replace(
     deduplicated.held = pa.concat_tables([deduplicated.held, rows.filter(pa.array(is_held))])
 
 
-def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = PART_BITS) -> Iterator[Located]:
-    """Yield where rows of one tenant's calls lie in the views' data files."""
+def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = VIEW_PARTS) -> Iterator[Located]:
+    """Yield where rows of one tenant's calls lie in the data files of parts of the views."""
     tenant, days = calls["tenant"][0].as_py(), flat(calls["call_date"])
     for day in pc.unique(days).to_pylist():
         of_day = np.flatnonzero(pc.equal(days, day).to_numpy(zero_copy_only=False))
-        for file in (file for view in parts for file in files.committed(view, tenant, [day.isoformat()])):
+        for file in (file for part in parts for file in files.committed(part, tenant, [day.isoformat()])):
             asked = of_day[(tokens.shard_bits(calls["call_id"], file.shard_bits) == file.shard)[of_day]]
             of_row = row_index.places(files, file, flat(calls["record_id"]).take(pa.array(asked)))
             position = np.flatnonzero(of_row >= 0)
@@ -478,7 +477,7 @@ def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, comm
     amended = amended.filter(pa.array(known))
     if not amended.num_rows:
         return
-    for located in _in_views(amended, files, ["assurance"]):
+    for located in _in_views(amended, files, PARTS["assurance"]):
         _amend_file(amended, located, deduplicated, files)
     longer = amended.filter(_ends_anew(amended))
     if longer.num_rows:
@@ -504,38 +503,40 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     old = files.rows(located.file).take(pa.array(position))
     late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(_ends_anew(late))
-    new = old if view == "billing" else _worse(old, late)
-    for name, value in _LENGTHENED[view](late).items():
-        new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
+    new = _worse(old, late)
+    for name, value in _lengthened(view, late).items():
+        if name in new.column_names:
+            new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
     deduplicated.amended[located.file] = (position, new)
-    if view != "assurance":
+    if view in ("billing", INDEX):
         deduplicated.left[view].append(old)
 
 
 def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
+    """Return rows with the worse of two qualities; what a part does not tell of it, it does not get."""
     for name, worst in (
         ("mos", pc.min_element_wise),
         ("jitter_ms", pc.max_element_wise),
         ("loss_pct", pc.max_element_wise),
     ):
-        old = set_column(old, name, worst(old[name], late[name]))
-    return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
+        if name in old.column_names:
+            old = set_column(old, name, worst(old[name], late[name]))
+    if "mos_method" in old.column_names:
+        old = set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
+    return old
 
 
-_HOW_ENDED = ("released_by", "cause_q850", "cause_sip", "codec")
-_LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
-    "assurance": lambda late: {
-        "talk_s": flat(talk_steps(late["talk_ms"])),
-        **{name: flat(late[name]) for name in _HOW_ENDED},
-    },
-    "billing": lambda late: {
-        "end": flat(late["end_time"]),
-        "end_estimated": flat(has_value(late["piece"], "interim")),
-        "talk_ms": flat(late["talk_ms"]),
-        "billable_s": flat(billable_seconds(late["talk_ms"])),
-    },
-    INDEX: lambda late: {name: flat(late[name]) for name in (*_VERSION, *_HOW_ENDED)},
-}
+def _lengthened(part: str, late: pa.Table) -> dict[str, pa.Array]:
+    """Return what becomes of rows whose call ends otherwise now, by column: those that the part has count."""
+    if part == "billing":
+        return {
+            "end": flat(late["end_time"]),
+            "end_estimated": flat(has_value(late["piece"], "interim")),
+            "talk_ms": flat(late["talk_ms"]),
+            "billable_s": flat(billable_seconds(late["talk_ms"])),
+        }
+    names = (*(_VERSION if part == INDEX else ()), "released_by", "cause_q850", "cause_sip", "codec")
+    return {name: flat(late[name]) for name in names}
 
 
 @dataclass

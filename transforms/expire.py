@@ -29,7 +29,16 @@ from callward.settings import Settings
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Bucket, Filter
 from schemas.tables import waves
-from schemas.views import BILLING, BILLING_NUMBERS, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, ROW_INDEX
+from schemas.views import (
+    BILLING,
+    BILLING_NUMBERS,
+    INDEX,
+    INDEX_COLUMNS_OF,
+    NUMBER_COLUMNS,
+    ROW_INDEX,
+    VIEW_BITS,
+    VIEW_PARTS,
+)
 from transforms.assemble import fold
 from transforms.safe_errors import SafeDoFn
 
@@ -50,7 +59,7 @@ class Outcome:
 def expire(item: PlanItem, judge: Judge, purge_id: str) -> Outcome:
     """Write what takes the place of an item's data file, by the same judgement that its plan counted with."""
     view = item.file.view
-    if view in PART_BITS:
+    if view in VIEW_PARTS:
         return _of_view(item, judge, purge_id)
     if view == INDEX:
         return _of_index(item, judge)
@@ -128,7 +137,7 @@ def _of_index(item: PlanItem, judge: Judge) -> Outcome:
     numbers = NUMBER_COLUMNS[INDEX] if file.numbers and opened.numbers else ()
     with row_index.reading(file):
         rows = files.rows(file, [*(name for name in ROW_INDEX.names if name not in NUMBER_COLUMNS[INDEX]), *numbers])
-    rows = _of_open_views(rows, [view for view in PART_BITS if still_open(opened, view)])
+    rows = _of_open_views(rows, [view for view in VIEW_BITS if still_open(opened, view)])
     if item.accounts:
         due = pc.is_in(rows["account"], pa.array(item.accounts, pa.string())).to_numpy()
         rows = _without_some_numbers(rows, due, numbers)
@@ -141,7 +150,7 @@ def _of_index(item: PlanItem, judge: Judge) -> Outcome:
 
 def _of_open_views(rows: pa.Table, views: Sequence[str]) -> pa.Table:
     """Return rows of the index without what they say of other views than these."""
-    open_bits = sum(PART_BITS[view] for view in views)
+    open_bits = sum(VIEW_BITS[view] for view in views)
     parts = pc.bit_wise_and(rows["parts"], pa.scalar(open_bits, pa.int16()))
     rows = set_column(rows, "parts", parts)
     for view, names in INDEX_COLUMNS_OF.items():

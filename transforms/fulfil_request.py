@@ -37,11 +37,11 @@ from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies, call_clock
 from callward.retention.policy.rules import floor_of
 from callward.retention.requests.register import Request, find
-from callward.retention.requests.search import Found, account_tokens, search
+from callward.retention.requests.search import Found, search
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT, Bucket
 from schemas.retention import suppressions
-from schemas.views import INDEX, PART_BITS, STORED, VIEWS
+from schemas.views import INDEX, STORED, VIEW_BITS, VIEW_OF
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
 from transforms.safe_errors import SafeDoFn
@@ -152,37 +152,17 @@ def _erase(work: Work, fulfilled: Fulfilled) -> None:
     row_stays = amounts_stay or requires("assurance_metrics", day)
     free = work.free() & (not requires("call_detail", day))
     parts, left = np.zeros(len(free), np.int16), free & False
-    for view, bit in PART_BITS.items():
+    for part, view in VIEW_OF.items():
         billing = view == "billing"
         removed = free & (not (amounts_stay if billing else row_stays))
-        changed = free & ~removed & (work.theirs if billing else _bears_account(work, view))
-        wanted = Wanted(removed, changed, partial(_blanked, work) if billing else _without_account)
-        present = _rewrite(work, view, free, wanted, fulfilled)
-        parts[present & ~removed] += bit
+        changed = free & ~removed & work.theirs & billing  # what stays of the others names nobody
+        present = _rewrite(work, part, free, Wanted(removed, changed, partial(_blanked, work)), fulfilled)
+        parts[present & ~removed] += VIEW_BITS[view]
         left |= present & (removed | changed)
     gone = free & (parts == 0)
     blank = free & ~gone & (work.theirs | left)
     fulfilled.counts[f"{INDEX} blanked"] += int((blank & ~left).sum())
     _rewrite_index(work, Wanted(gone, blank, partial(_blanked_in_index, work, parts)), fulfilled)
-
-
-def _bears_account(work: Work, view: str) -> Mask:
-    """Return which records have a row in a view that bears the person's own account."""
-    bears = np.zeros(len(work.found.record_ids), np.bool_)
-    if "account_token" in VIEWS[view].names:
-        for file, position, asked in work.located(view):
-            token = work.files.rows(file, ["account_token"])["account_token"].take(pa.array(position))
-            bears[asked] = np.asarray(pc.is_valid(flat(token)))
-    return bears & (work.theirs if work.by_account else _pays(work))
-
-
-def _pays(work: Work) -> Mask:
-    """Return which records the person pays for, who is known by a number; what was not billed is the caller's."""
-    by_called = np.zeros(len(work.found.record_ids), np.bool_)
-    for file, position, asked in work.located("billing"):
-        side = work.files.rows(file, ["charged_side"])["charged_side"].take(pa.array(position))
-        by_called[asked] = np.asarray(has_value(side, "called"))
-    return np.where(by_called, work.found.called, work.found.calling)
 
 
 def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
@@ -196,13 +176,9 @@ def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
 
 
 def _blanked_in_index(work: Work, parts: np.ndarray, rows: pa.Table, of: Positions) -> pa.Table:
-    """Rows of the index without the person's side, and with the views (sum of PART_BITS) that still hold them."""
+    """Rows of the index without the person's side, and with the views (sum of VIEW_BITS) that still hold them."""
     held = pc.if_else(has_value(rows["state"], Bucket.ACCEPTED), pa.array(parts[of]), flat(rows["parts"]))
     return _blanked(work, set_column(rows, "parts", held), of)
-
-
-def _without_account(rows: pa.Table, of: Positions) -> pa.Table:
-    return _null(rows, ["account_token"])
 
 
 def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -> pa.Table:
@@ -239,9 +215,6 @@ def _values(work: Work, view: str) -> dict[str, Any]:
     """Return what a correction sets in columns of a view, or of the index."""
     wants, names = work.request.wants, STORED[view].names
     values = {name: wants[name] for name in ("account", "direction") if wants.get(name) and name in names}
-    if wants.get("account") and "account_token" in names:
-        token = account_tokens(work.files.workspace, work.tenant, work.day.isoformat()[:7], wants["account"])
-        values |= {"account_token": token[0]} if len(token) else {}
     return values
 
 

@@ -19,7 +19,7 @@ from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
 from schemas.codes import Bucket
-from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, SERVICE
+from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, SERVICE, VIEW_BITS
 from transforms.elements import Group, ViewRows
 from transforms.split import by_date, closed_views, is_billed
 
@@ -97,10 +97,10 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
 
 
 def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, closed: set[str]) -> pa.Array:
-    """Return the sum of PART_BITS of the views that get a row of each record."""
+    """Return the sum of VIEW_BITS of the views that get a row of each record."""
     held = {"billing": is_billed(records, tenant, workspace), "assurance": np.ones(records.num_rows, bool)}
     bits = np.zeros(records.num_rows, np.int16)
     for view, rows in held.items():
         if state == Bucket.ACCEPTED and view not in closed:
-            bits[rows] += PART_BITS[view]
+            bits[rows] += VIEW_BITS[view]
     return pa.array(bits)

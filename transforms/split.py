@@ -1,29 +1,31 @@
-"""Split: rated calls → the billing view and the assurance view, under ids and keys that do not meet."""
+"""Split: rated calls → the billing view and the parts of the assurance view, under ids and keys that do not meet."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import few, flat, has_value, is_absent, map_few, moved, nulls, words
+from callward.columns import flat, has_value, is_absent, map_few, moved, nulls, repeated, words
 from callward.keys import tokens
 from callward.keys.register import KeyName
+from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
-from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS, IN_FLIGHT
+from schemas.views import ANSWERED, BILLING, BILLING_NUMBERS, FAILED, IN_FLIGHT
 from transforms.elements import Group, ViewRows
 
-TALK_STEP_S = 6
+PDD_STEP_MS: Final = 100  # of the part `answered`, rounded down
 SLAB = 1 << 16  # rows worked on at a time: their columns stay in the processor's cache, and memory is used again
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one view and month, and how many of them came from each input file."""
+    """Rows of one part of a view and month, and how many of them came from each input file."""
 
     view: str
     rows: pa.Table
@@ -33,14 +35,17 @@ class Part:
 def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed: Collection[str] = ()) -> list[Part]:
     """Return the parts of both views of one tenant's rated calls of one month.
 
-    `closed` names what the calls' window is past for: "assurance", "billing", "numbers" (the billing rows then have no
-    number columns). Its keys are not asked for, as they may be destroyed.
-    Rows of the billing view are in order of time, those of the assurance view of (minute, id): nobody can lay the two
-    side by side and count. (A large group is split in slabs of SLAB rows, each ordered so.)
+    `calls`: schema CDR and IN_ANSWERED. `closed` names what the calls' window is past for: "assurance", "billing",
+    "numbers" (the billing rows then have no number columns). Its keys are not asked for, as they may be destroyed.
+    Rows of billing are in order of time, those of the assurance parts of their ids, which are as good as drawn: nobody
+    can lay the two side by side and count. (A large group is split in slabs of SLAB rows, each ordered so.)
     """
     parts = []
     if "assurance" not in closed:
-        parts.append(_assurance(calls, _opened(workspace, "assurance", tenant, month, "account")))
+        in_answered = np.asarray(flat(calls[IN_ANSWERED]).to_numpy(zero_copy_only=False))
+        for name, rows in (("failed", np.flatnonzero(~in_answered)), ("answered", np.flatnonzero(in_answered))):
+            if len(rows):
+                parts.append(_assurance(name, calls, rows, _opened(workspace, name, tenant, month)["id"]))
     if "billing" in closed:
         return parts
     billed = np.flatnonzero(is_billed(calls, tenant, workspace))
@@ -50,19 +55,42 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
     return parts
 
 
+IN_ANSWERED: Final = "in_answered"  # of a call: whether its row is one of the part `answered`
+
+
+def with_part(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+    """Return one tenant's calls with the column IN_ANSWERED.
+
+    Attempts of a call that another leg answered are with it: they have a billed call's time. Where all attempts are
+    billed, billing has the time of each.
+    """
+    answered = _answered(calls)
+    if workspace.settings.tenants[tenant].billing.rows == "attempts":
+        answered = np.ones(calls.num_rows, bool)
+    call = tokens.as_u64(flat(calls["call_id"]))[:, 0]  # half of a 128-bit id decides: two calls share it once in 2^64
+    several = repeated(call)
+    if len(several):
+        with_answer = np.unique(call[several][answered[several]])
+        answered[several] |= np.isin(call[several], with_answer)
+    return calls.append_column(IN_ANSWERED, pa.array(answered))
+
+
+def _answered(calls: pa.Table) -> np.ndarray:
+    return np.array(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False), bool)
+
+
 def is_billed(calls: pa.Table, tenant: str, workspace: Workspace) -> np.ndarray:
     """Return which calls have a row in the billing view (bool, shape [rows])."""
     if workspace.settings.tenants[tenant].billing.rows == "attempts":
         return np.ones(calls.num_rows, bool)
-    return np.asarray(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
+    return _answered(calls)
 
 
-def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
-    """Return the month's secrets of a view by purpose: id, and `further` ones (a token's is of the numbers)."""
-    purposes = ("id", *further)
-    domain = {"token": "billing-numbers"}
-    names = [KeyName(domain.get(purpose, view), tenant, month, purpose) for purpose in purposes]
-    return dict(zip(purposes, (key.secret for key in workspace.keyring.keys(names)), strict=True))
+def _opened(workspace: Workspace, part: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
+    """Return a month's secrets of a part by purpose: that of its ids, and `further` ones of the numbers (token)."""
+    names = {"id": row_index.id_key(part, tenant, month)}
+    names |= {purpose: KeyName("billing-numbers", tenant, month, purpose) for purpose in further}
+    return dict(zip(names, (key.secret for key in workspace.keyring.keys(list(names.values()))), strict=True))
 
 
 _FOR_BILLING = (
@@ -70,18 +98,8 @@ _FOR_BILLING = (
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s", "piece"),
 )
 _FOR_ASSURANCE = (
-    *(name for name in ASSURANCE.names if name in CDR.names),
-    *(
-        "record_id",
-        "account",
-        "ingress_trunk",
-        "egress_trunk",
-        "start_time",
-        "ring_time",
-        "answer_time",
-        "end_time",
-        "talk_ms",
-    ),
+    *(name for name in (*FAILED.names, *ANSWERED.names) if name in CDR.names),
+    *("record_id", "ingress_trunk", "egress_trunk", "start_time", "ring_time", "answer_time", "end_time"),
 )
 
 
@@ -92,7 +110,7 @@ def _in_order(calls: pa.Table, columns: tuple[str, ...], order: np.ndarray) -> p
 
 def _slab(calls: pa.Table, first: int) -> pa.Table:
     """SLAB rows of a group, each column of the views in one piece."""
-    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, "file_no", "call_date"))
+    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, "file_no", "call_date", IN_ANSWERED))
     columns = {name: calls[name].slice(first, SLAB) for name in names}
     return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})
 
@@ -122,20 +140,30 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
     return Part("billing", rows, Counter(inputs_of(calls["file_no"])))
 
 
-def _assurance(calls: pa.Table, keys: dict[str, bytes]) -> Part:
-    minute = words(calls["start_time"]).view(np.int64) // 60_000
-    within = tokens.as_u64(tokens.permute(calls["record_id"], keys["id"]))[:, 0] >> np.uint64(32)
-    calls = _in_order(calls, _FOR_ASSURANCE, np.argsort((minute.astype(np.uint64) << np.uint64(32)) | within))
+def _assurance(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:
+    ids = tokens.as_u64(tokens.permute(calls["record_id"].take(pa.array(rows)), secret))
+    calls = _in_order(calls, _FOR_ASSURANCE, rows[np.argsort(ids[:, 0])])
     made = {
-        "assurance_id": tokens.permute(calls["record_id"], keys["id"]),
-        "account_token": _account_tokens(calls["account"], keys["account"]),
+        f"{part}_id": tokens.permute(calls["record_id"], secret),
         "trunk_in": calls["ingress_trunk"],
         "trunk_out": calls["egress_trunk"],
-        "start": pa.array(words(calls["start_time"]).view(np.int64) // 60_000 * 60_000).view(TIMESTAMP),
-        "ring_s": _ring_seconds(calls),
-        "talk_s": talk_steps(calls["talk_ms"]),
+        **_GRAINS[part](calls),
     }
-    return Part("assurance", _view("assurance", made, calls), Counter(inputs_of(calls["file_no"])))
+    return Part(part, _view(part, made, calls), Counter(inputs_of(calls["file_no"])))
+
+
+def _whole(calls: pa.Table, unit_ms: int) -> pa.Array:
+    """Return the start of calls in whole units."""
+    return pa.array(words(calls["start_time"]).view(np.int64) // unit_ms * unit_ms).view(TIMESTAMP)
+
+
+_GRAINS: Final[dict[str, Callable[[pa.Table], dict[str, pa.Array]]]] = {
+    "failed": lambda calls: {"start": _whole(calls, 60_000), "ring_s": _ring_seconds(calls)},
+    "answered": lambda calls: {
+        "start": _whole(calls, 3_600_000),
+        "pdd_ms": pc.multiply(pc.divide(flat(calls["pdd_ms"]), PDD_STEP_MS), PDD_STEP_MS),
+    },
+}
 
 
 def _view(view: str, made: dict[str, pa.Array], calls: pa.Table, without: Collection[str] = ()) -> pa.Table:
@@ -143,21 +171,10 @@ def _view(view: str, made: dict[str, pa.Array], calls: pa.Table, without: Collec
     return pa.table([made[name] if name in made else calls[name] for name in schema.names], schema=schema)
 
 
-def _account_tokens(accounts: pa.ChunkedArray, secret: bytes) -> pa.Array:
-    encoded = few(accounts)
-    return tokens.mac([encoded.dictionary], secret).take(encoded.indices)
-
-
 def _ring_seconds(calls: pa.Table) -> pa.Array:
-    """Whole seconds from the first ring to the answer, or to the end of an attempt that was not answered."""
+    """Return whole seconds from the first ring to the answer, or to the end of an attempt that was not answered."""
     until = flat(pc.coalesce(calls["answer_time"], calls["end_time"])).view(pa.int64())
     return pc.divide(pc.subtract(until, flat(calls["ring_time"]).view(pa.int64())), 1000)
-
-
-def talk_steps(talk_ms: pa.ChunkedArray) -> pa.Array:
-    """Talk in seconds, rounded up to steps of six."""
-    step_ms = TALK_STEP_S * 1000
-    return pc.multiply(pc.divide(pc.add(talk_ms, step_ms - 1), step_ms), TALK_STEP_S)
 
 
 def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
@@ -175,8 +192,9 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     """Yield the rows of each view and call_date of a deduplicated, rated group."""
     parts: dict[tuple[str, str], list[Part]] = {}
+    all_calls = with_part(group.calls, group.tenant, workspace)
     for first in range(0, group.calls.num_rows, SLAB):
-        for call_date, calls in by_date(_slab(group.calls, first)):
+        for call_date, calls in by_date(_slab(all_calls, first)):
             for part in split(calls, group.tenant, call_date[:7], workspace, closed_views(group, call_date)):
                 parts.setdefault((part.view, call_date), []).append(part)
     for (view, call_date), slabs in sorted(parts.items()):

@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import constant, filled, flat, has_value, words
+from callward.lake import row_index
 from callward.lake.ledger import Changes
 from callward.settings import Tenant
 from schemas.cdr import FEW, TIMESTAMP
-from schemas.codes import ERASED_ACCOUNT, Bucket
+from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import DERIVED, key_columns, sum_columns
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX
 from transforms.elements import Rewrite, ViewRows
-from transforms.split import talk_steps
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
 UNKNOWN_TRUNK = "unknown"
+TALK_STEP_S = 6
 PDD_BUCKETS_PER_OCTAVE = 4
 _TABLES = {table.name: table for table in DERIVED}
 
@@ -41,15 +42,8 @@ def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
     rows = rows.unify_dictionaries()  # rows as they are written, or as they are stored: text is FEW or not
     if view == "billing":
         return _billing(rows, tenant, zone)
-    rows = rows.filter(_in_assurance(rows))
+    rows = rows.filter(row_index.of_view(rows, "assurance"))
     return _assurance(rows, tenant) if rows.num_rows else {}
-
-
-def _in_assurance(rows: pa.Table) -> pa.ChunkedArray:
-    """Return which rows of the index are of records whose service is still told."""
-    bit = pa.scalar(PART_BITS["assurance"], pa.int16())
-    accepted = has_value(rows["state"], Bucket.ACCEPTED)
-    return pc.and_(accepted, pc.greater(pc.bit_wise_and(rows["parts"], bit), 0))
 
 
 def negative(derived: Derived) -> Derived:
@@ -79,6 +73,12 @@ def _sum(name: str, columns: dict[str, pa.Array | pa.ChunkedArray], tenant: str)
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if column.type == FEW else column
+
+
+def talk_steps(talk_ms: pa.ChunkedArray) -> pa.Array:
+    """Return talk in seconds, rounded up to steps of six."""
+    step_ms = TALK_STEP_S * 1000
+    return pc.multiply(pc.divide(pc.add(talk_ms, step_ms - 1), step_ms), TALK_STEP_S)
 
 
 def _flags(condition: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -12,6 +12,7 @@ from sqlalchemy import Column, LargeBinary, MetaData, String, Table
 from callward.lake.readers import PREFIX
 from schemas import retention, streaming, tables
 from schemas.release import PUBLISHED, analytics_cells, release_budgets, release_charges, releases
+from schemas.views import PARTS
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ _EVERYBODY: Final = (
 def _of_view(view: str) -> Role:
     """Return the role of a view: the sums of its own derived tables, and what opens its own data files."""
     its_keys = f"domain IN ('{view}', '{view}-numbers')"
+    its_files = ", ".join(f"'{part}'" for part in PARTS[view])
     registers = (
-        Access(tables.lake_files, rows=f"view = '{view}'"),
+        Access(tables.lake_files, rows=f"view IN ({its_files})"),
         Access(tables.keys, rows=its_keys),
         Access(retention.roots, rows=its_keys),
         Access(retention.restrictions, ("tenant", "selector", "request_id", "until")),

@@ -33,7 +33,7 @@ from callward.storage.store import TRANSIT
 from schemas.codes import DisposalReason
 from schemas.retention import certificates, disposals, lake_file_inputs, requests, row_ends
 from schemas.tables import lake_files, ledger_entries
-from schemas.views import INDEX, PART_BITS, STORED
+from schemas.views import INDEX, STORED, VIEW_PARTS
 
 _NOT_PARTITIONS: Final = ("archive",)  # of these nobody reads a version
 
@@ -205,7 +205,7 @@ def _by_end(plan: Plan) -> Iterator[tuple[str, list[PlanItem]]]:
     for item in plan.doing:
         if item.file.view.startswith(HELD):
             ends["unheld"].append(item)
-        elif item.file.view in (*PART_BITS, "late") and not item.accounts:
+        elif item.file.view in (*VIEW_PARTS, "late") and not item.accounts:
             ends["numbers" if item.action == "rewrite" else "purged"].append(item)
     yield from sorted(ends.items())
 
@@ -282,7 +282,7 @@ def _undo(connection: Connection, purge: Disposal) -> None:
 def _hold_whole(connection: Connection, purge: Disposal, where: ColumnElement[bool]) -> None:
     """Keep data files of views as held ones, with all their rows, for the holds that cover their dates."""
     f = lake_files.c
-    query = select(f.file_id).where(where, f.view.in_(PART_BITS))
+    query = select(f.file_id).where(where, f.view.in_(VIEW_PARTS))
     counts: Counter[tuple[str, int, str]] = Counter()
     for some in database.batches(connection.execute(query).scalars().all()):
         held = _inputs(connection, some)

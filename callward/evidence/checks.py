@@ -22,12 +22,12 @@ from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import disposal_items, lake_file_inputs, row_ends
 from schemas.tables import keys, lake_files, ledger_entries, runs
-from schemas.views import PART_BITS, with_sidecar
+from schemas.views import PARTS, VIEW_PARTS, with_sidecar
 
 KEYS_DEAD: Final = "keys dead"
 FOOT: Final = "counts foot"
 VERSIONLESS: Final = "object versions"
-_FOOTED: Final = "assurance"  # every accepted record has one row in it, so this view's counts foot to the ledger
+_FOOTED: Final = PARTS["assurance"]  # every accepted record has one row in one of them: their counts foot to the ledger
 # How a row can have left the view: what retention took out, what it holds apart, and what an erasure took out.
 _LEFT: Final = ("purged", "held", "erased", ledger.NEVER_WRITTEN)
 _REMOVED: Final = ("tombstoned", "removed")
@@ -163,7 +163,7 @@ def _needed(row: Any) -> set[str]:
 
     Where a purge was undone half way, a view's own file is held whole, and nothing is beside it.
     """
-    copied = row.path.startswith(HELD) and row.view.removeprefix(HELD) in PART_BITS
+    copied = row.path.startswith(HELD) and row.view.removeprefix(HELD) in VIEW_PARTS
     return set(with_sidecar(row.path) if copied else [row.path])
 
 
@@ -203,8 +203,8 @@ class _Counts:
         """Count some input files."""
         accepted = ledger_entries.c.bucket == Bucket.ACCEPTED
         self.accepted.update(_sums(connection, ledger_entries, file_nos, accepted))
-        self.present.update(_sums(connection, lake_file_inputs, file_nos, _counting(_FOOTED)))
-        self.copies.update(_sums(connection, lake_file_inputs, file_nos, _counting(HELD + _FOOTED)))
+        self.present.update(_sums(connection, lake_file_inputs, file_nos, _counting(*_FOOTED)))
+        self.copies.update(_sums(connection, lake_file_inputs, file_nos, _counting(*(HELD + part for part in _FOOTED))))
         self.left.update(_sums(connection, row_ends, file_nos, _ended(*_LEFT)))
         self.held.update(_sums(connection, row_ends, file_nos, _ended("held")))
         self.held.subtract(_sums(connection, row_ends, file_nos, _ended("unheld")))
@@ -219,13 +219,13 @@ class _Counts:
         return ""
 
 
-def _counting(view: str) -> ColumnElement[bool]:
-    files = select(lake_files.c.file_id).where(lake_files.c.view == view, lake_files.c.superseded_at.is_(None))
+def _counting(*views: str) -> ColumnElement[bool]:
+    files = select(lake_files.c.file_id).where(lake_files.c.view.in_(views), lake_files.c.superseded_at.is_(None))
     return lake_file_inputs.c.file_id.in_(files)
 
 
 def _ended(*ends: str) -> ColumnElement[bool]:
-    return and_(row_ends.c.view == _FOOTED, row_ends.c.end.in_(ends))
+    return and_(row_ends.c.view.in_(("assurance", *_FOOTED)), row_ends.c.end.in_(ends))
 
 
 def _sums(connection: Connection, table: Any, file_nos: Sequence[int], where: ColumnElement[bool]) -> dict[int, int]:

@@ -121,12 +121,14 @@ def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFil
 
 
 def ordered(view: str, rows: pa.Table) -> pa.Table:
-    """Return rows of a view by (start, id), of the index by record.
+    """Return rows of billing by (start, id), of the index by record, of the assurance parts by id.
 
-    The assurance view's start is the whole minute. That is the order in which Split writes each slab: what had come in
-    side by side does not lie side by side, so nobody can lay the two views next to each other and count.
+    Ids are as good as drawn: what had come in side by side does not lie side by side, so nobody can lay two views, or
+    two parts, next to each other and count.
     """
     if view == INDEX:
         return moved(rows, row_index.index_order(rows["record_id"], rows["state"]))
     ids = tokens.as_u64(flat(rows[ID_COLUMN[view]]))
+    if view != "billing":
+        return moved(rows, np.lexsort((ids[:, 1], ids[:, 0])))
     return moved(rows, np.lexsort((ids[:, 1], ids[:, 0], words(rows["start"]).view(np.int64))))

@@ -172,7 +172,7 @@ class DataFiles:
             )
 
     def _view_keys(self, view: str, tenant: str, month: str, columns: Sequence[str]) -> tuple[Key, Key | None]:
-        names = [KeyName(view, tenant, month, "meta")]
+        names = [KeyName(views.VIEW_OF.get(view, view), tenant, month, "meta")]
         if not set(views.NUMBER_COLUMNS[view]).isdisjoint(columns):
             names.append(numbers_key(view, tenant, month))
         meta, *numbers = self.workspace.keyring.keys(names)
@@ -443,11 +443,11 @@ def inputs_of(file_no: pa.ChunkedArray) -> dict[int, int]:
 
 
 def views_of(rows: pa.Table) -> int:
-    """Return the sum of PART_BITS of the views that rows of the index say anything of: a bit, or a column of theirs."""
+    """Return the sum of VIEW_BITS of the views that rows of the index say anything of: a bit, or a column of theirs."""
     said = int(np.bitwise_or.reduce(rows["parts"].to_numpy(), initial=0))
     for view, columns in views.INDEX_COLUMNS_OF.items():
         if any(rows[name].null_count < rows.num_rows for name in columns):
-            said |= views.PART_BITS[view]
+            said |= views.VIEW_BITS[view]
     return said
 
 

@@ -109,7 +109,7 @@ class DataFile:
     received_on: date | None = None  # when its rows came in; a file written anew keeps it
     key_ids: str = ""  # of the month keys it is under, with spaces between
     numbers: bool = False  # whether it still has its number columns
-    parts: int = 0  # of the row index: sum of PART_BITS of the views that it still says anything of
+    parts: int = 0  # of the row index: sum of VIEW_BITS of the views that it still says anything of
     inputs: Mapping[int, int] = field(
         default_factory=dict, compare=False
     )  # rows by input file; only where the file is made

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from callward import database
 from callward.columns import flat, has_value
@@ -25,12 +26,12 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.workspace import Workspace
 from schemas.codes import Bucket
-from schemas.views import INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PART_BITS, ROW_INDEX
+from schemas.views import INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PARTS, ROW_INDEX, VIEW_BITS, VIEW_OF
 
 _NEXT: Final = "put it back from a backup and run this again"
 NUMBERS: Final = NUMBER_COLUMNS[INDEX]
 _NO_PARTS: Final = np.zeros(0, np.int16)
-_VIEW_OF: Final = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
+_LEAVES_WITH: Final = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Positions: TypeAlias = npt.NDArray[np.int64]
@@ -72,8 +73,8 @@ def has(file: DataFile, name: str) -> bool:
     """Return whether a data file of the index still has a column that leaves before its rows do."""
     if name in NUMBERS:
         return file.numbers
-    view = _VIEW_OF.get(name)
-    return view is None or bool(file.parts & PART_BITS[view])
+    view = _LEAVES_WITH.get(name)
+    return view is None or bool(file.parts & VIEW_BITS[view])
 
 
 # -- records → rows of the index -------------------------------------------------------------------------------------
@@ -180,6 +181,13 @@ def _is_accepted(table: pa.Table) -> Mask:
     return np.asarray(has_value(table["state"], Bucket.ACCEPTED).to_numpy(zero_copy_only=False), np.bool_)
 
 
+def of_view(rows: pa.Table, view: str) -> pa.ChunkedArray:
+    """Return which rows of the index (with `state` and `parts`) are of records that a view has a row of."""
+    bit = pa.scalar(VIEW_BITS[view], pa.int16())
+    accepted = has_value(rows["state"], Bucket.ACCEPTED)
+    return pc.and_(accepted, pc.greater(pc.bit_wise_and(rows["parts"], bit), 0))
+
+
 def rows(files: DataFiles, tenant: str, call_date: str, columns: Sequence[str]) -> pa.Table:
     """Return columns of the index, of each record of a tenant's date (ISO) that has a row in a view.
 
@@ -204,9 +212,17 @@ def _rows_of(files: DataFiles, file: DataFile, columns: Sequence[str]) -> pa.Tab
 # -- records → rows of the views -------------------------------------------------------------------------------------
 
 
-def id_secret(workspace: Workspace, view: str, tenant: str, month: str) -> bytes | None:
-    """Return what a view's ids of a month (YYYY-MM) are made with; None for a key that is no more. None is minted."""
-    name = KeyName(view, tenant, month, "id")
+def id_key(part: str, tenant: str, month: str) -> KeyName:
+    """Return the name of the key that the ids of a part of a view are made with in a month (YYYY-MM).
+
+    It is the index's: whoever opens a view has no key that leads from its ids to records, and so to another view.
+    """
+    return KeyName(INDEX, tenant, month, f"{part}-id")
+
+
+def id_secret(workspace: Workspace, part: str, tenant: str, month: str) -> bytes | None:
+    """Return what a part's ids of a month (YYYY-MM) are made with; None for a key that is no more. None is minted."""
+    name = id_key(part, tenant, month)
     existing = workspace.keyring.existing([name])
     return existing[name].secret if name in existing else None
 
@@ -237,8 +253,8 @@ def complete(files: DataFiles, tenant: str, call_date: str) -> list[DataFile]:
         committed = ledger.files(connection, tenant=tenant, parts=[call_date])
     index = [file for file in committed if file.view == INDEX]
     parts = np.concatenate([_NO_PARTS, *(_rows_of(files, file, ["parts"])["parts"].to_numpy() for file in index)])
-    for view, bit in PART_BITS.items():
-        if sum(file.rows for file in committed if file.view == view) > np.count_nonzero(parts & bit):
+    for view, bit in VIEW_BITS.items():
+        if sum(file.rows for file in committed if VIEW_OF.get(file.view) == view) > np.count_nonzero(parts & bit):
             raise Problem(
                 f"view {view} has rows that the row index of {call_date} does not know; put the index files of that "
                 "date back from a backup and run this again"
@@ -249,8 +265,9 @@ def complete(files: DataFiles, tenant: str, call_date: str) -> list[DataFile]:
 def in_view(
     files: DataFiles, view: str, tenant: str, call_date: str, record_ids: pa.Array | pa.ChunkedArray
 ) -> Iterator[Located]:
-    """Yield where rows of records of a tenant's date (ISO) lie in a view's data files."""
-    for file in files.committed(view, tenant, [call_date]) if len(record_ids) else ():
+    """Yield where rows of records of a tenant's date (ISO) lie in the data files of a view's parts."""
+    parts = PARTS[view] if len(record_ids) else ()
+    for file in (file for part in parts for file in files.committed(part, tenant, [call_date])):
         of_row = places(files, file, record_ids)
         position = np.flatnonzero(of_row >= 0)
         if len(position):

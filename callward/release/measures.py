@@ -78,6 +78,6 @@ _OF_VIEW: Final[dict[str, dict[str, Callable[[Rows], np.ndarray]]]] = {
     "assurance": {
         "calls": lambda rows: _flags(pc.equal(rows["leg"], 0)),
         "answered": _disposed("answered"),
-        "talk_s": lambda rows: _whole(rows["talk_s"]),
+        "talk_s": _talk_seconds,
     },
 }

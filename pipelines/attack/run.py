@@ -21,7 +21,6 @@ from callward.release.attack.unicity import unicities
 from callward.settings import Settings
 from pipelines.attack.views import attack_views
 from schemas.cdr import TIMESTAMP
-from transforms.split import talk_steps
 
 FORMAT_VERSION: Final = 1
 _TRIALS: Final = 2000  # persons tried for unicity
@@ -159,19 +158,14 @@ def made_up_views(traffic: population.Traffic) -> Views:
             "carrier_out": none,
             "start": pa.array(calls.start_ms).view(TIMESTAMP),
             "answer": pa.array(answer).view(TIMESTAMP),
-            "talk_ms": calls.talk_ms,
         }
     )
     assurance = pa.table(
         {
             "source": source,
-            "account_token": none,
             "trunk_in": trunk,
             "trunk_out": none,
-            "start": pa.array(calls.start_ms // 60_000 * 60_000).view(TIMESTAMP),
-            "ring_s": calls.ring_ms // 1000,
-            "talk_s": talk_steps(pa.chunked_array([calls.talk_ms])),
-            "pdd_ms": calls.delay_ms,
+            "start": pa.array(calls.start_ms // 3_600_000 * 3_600_000).view(TIMESTAMP),
             "disposition": pa.repeat("answered", len(calls)),
         }
     )

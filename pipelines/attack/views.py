@@ -1,8 +1,8 @@
 """What the workspace's own views of a day still reveal: who stands alone, and what content links the two.
 
-Opens billing with its numbers, assurance, and the keys of both views' ids, as only services may: the record that an id
-was made of is the truth that linkage is counted by. What comes out is shares of rows and persons, and no row. Rows of
-persons who restricted the use of their data are not looked at.
+Opens billing with its numbers, assurance, the row index, and the keys of all ids, as only services may: the record that
+an id was made of is the truth that linkage is counted by. What comes out is shares of rows and persons, and no row.
+Rows of persons who restricted the use of their data are not looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database
-from callward.columns import flat
+from callward.columns import flat, has_value
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.tokens import Words
@@ -32,13 +32,19 @@ from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
 from pipelines.release import ROLE, declared
 from schemas import release as schema
+from schemas.release import READ_OF
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS, ID_COLUMN
-from transforms.aggregate import contributions, needed, owners
+from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX
+from transforms.aggregate import contributions, needed, owners, rows_of
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
 _LINES: Final = ("direction", *BILLING_NUMBERS)
-_COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURANCE_COLUMNS, "called_prefix")}
+# The part of assurance that has calls which billing has too; and the index, of which releases of assurance are made.
+_COLUMNS: Final = {
+    "billing": (*BILLING_COLUMNS, *_LINES),
+    "answered": ASSURANCE_COLUMNS,
+    INDEX: ("state", "parts", "kind", "account", "start_time", "called_prefix"),
+}
 
 
 class _Read(NamedTuple):
@@ -76,11 +82,11 @@ def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequenc
     if view == "billing" and not all(file.numbers for file in committed):
         raise UsageProblem(f"the numbers of {day} are past their window: who stands alone cannot be counted without")
     columns = dict.fromkeys(
-        (*_COLUMNS[view], *(name for release in releases if release.view == view for name in needed(release)))
+        (*_COLUMNS[view], *(name for release in releases if READ_OF[release.view] == view for name in needed(release)))
     )
     hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
     secret = row_index.id_secret(files.workspace, view, tenant, day.isoformat()[:7])
-    if secret is None:
+    if secret is None and view != INDEX:
         raise UsageProblem(f"the keys of {day} are destroyed: which rows are of one call cannot be told any more")
     times = _commits(files, [file.file_id for file in committed])
     parts = [_file(files, file, list(columns), hidden, secret, times[file.file_id]) for file in committed]
@@ -104,15 +110,16 @@ def _microseconds(at: datetime) -> int:
 
 
 def _file(
-    files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, secret: bytes, commit: int
+    files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, secret: bytes | None, commit: int
 ) -> _Read:
-    id_column = ID_COLUMN[file.view]
+    id_column = ID_COLUMN.get(file.view, "record_id")
     if hidden is not None and file.file_id in hidden.files:
         raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
     rows = files.rows(file, list(dict.fromkeys((*columns, id_column))))
     if hidden is not None:
-        rows = rows.filter(~hidden.rows())
-    records = tokens.as_u64(tokens.unpermute(flat(rows[id_column]), secret))
+        rows = rows.filter(~hidden.rows(file.view))
+    ids = flat(rows[id_column])
+    records = tokens.as_u64(ids if secret is None else tokens.unpermute(ids, secret))
     return _Read(rows.select(list(columns)), records, np.full(rows.num_rows, commit))
 
 
@@ -120,7 +127,7 @@ def _file(
 
 
 def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
-    billing, assurance = read["billing"], read["assurance"]
+    billing, assurance = read["billing"], read["answered"]
     records = np.concatenate([billing.records, assurance.records])
     number = np.unique(records, axis=0, return_inverse=True)[1].ravel()
     call = (number[: len(billing.records)], number[len(billing.records) :])
@@ -134,18 +141,20 @@ def _unicities(
     read: Mapping[str, _Read], releases: Sequence[Release], trials: int, rng: np.random.Generator
 ) -> Iterator[Unicity]:
     """Yield the unicity of the views as they are, then of their rows cut to the cells of each release."""
-    billing, assurance = read["billing"].rows, read["assurance"].rows
-    lines = owners("billing", billing, _SECRET)
+    of_view = {view: rows_of(view, read[READ_OF[view]].rows) for view in READ_OF}
+    billing, attempts = of_view["billing"], of_view["assurance"]
+    lines = owners(billing, _SECRET)
     second = np.asarray(billing["start"].cast(pa.int64())) // 1000
     named = lines.named
     yield _unicity("billing view: second", "subscriber", lines.subscriber[named], second[named], trials, rng)
-    accounts = owners("assurance", assurance, _SECRET)
-    place = _codes(assurance["called_prefix"])
-    point = np.asarray(assurance["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
+    failed = attempts.filter(has_value(attempts["kind"], "failed"))
+    accounts = owners(failed, _SECRET)
+    place = _codes(failed["called_prefix"])
+    point = np.asarray(failed["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
     known = accounts.assigned
-    yield _unicity("assurance view: minute and area", "account", accounts.account[known], point[known], trials, rng)
+    yield _unicity("failed attempts: minute and area", "account", accounts.account[known], point[known], trials, rng)
     for release in releases:
-        rows, _ = contributions(release, release.grid(), read[release.view].rows, _SECRET)
+        rows, _ = contributions(release, release.grid(), of_view[release.view], _SECRET)
         who = rows.account if release.unit == "account" else rows.subscriber
         what = " × ".join(dimension.name for dimension in release.dimensions)
         yield _unicity(f"release {release.name}: {what}", release.unit, who, rows.cell, trials, rng)

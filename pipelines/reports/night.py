@@ -171,7 +171,7 @@ def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
 def _kpis(settings: Settings, connection: Any, run_id: str) -> list[list[Any]]:
     """Ratios by side and trunk: null above the share of unknown dispositions, starred under few attempts."""
     parts = connection.execute(
-        select(lake_files.c.part).where(lake_files.c.run_id == run_id, lake_files.c.view == "assurance").distinct()
+        select(lake_files.c.part).where(lake_files.c.run_id == run_id, lake_files.c.view == INDEX).distinct()
     )
     days = [date.fromisoformat(part) for part in parts.scalars()]
     if not days:

@@ -27,7 +27,7 @@ from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table
-from schemas.views import ID_COLUMN, STORED, VIEWS
+from schemas.views import ID_COLUMN, STORED, VIEW_PARTS
 from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING
@@ -216,7 +216,7 @@ def empty(workspace: Callable[..., Any]) -> Any:
     return workspace("generic", lake={"compact_files": 2} | _NO)
 
 
-@given(view=st.sampled_from(list(VIEWS)), made=st.lists(_FILE, min_size=2, max_size=7))
+@given(view=st.sampled_from(list(VIEW_PARTS)), made=st.lists(_FILE, min_size=2, max_size=7))
 @tries(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_small_files_keep_their_rows_and_inputs(empty: Any, view: str, made: list[dict[str, Any]]) -> None:
     with database.writing(empty.settings) as connection:
@@ -237,7 +237,7 @@ def test_any_small_files_keep_their_rows_and_inputs(empty: Any, view: str, made:
     for file in left:
         rows = reader.rows(file)
         assert rows.num_rows == file.rows
-        assert rows.column_names == [name for name in VIEWS[view].names if name in rows.column_names]
+        assert rows.column_names == [name for name in VIEW_PARTS[view].names if name in rows.column_names]
         starts = rows["start"].cast(pa.int64()).to_pylist()
         assert starts == sorted(starts) or file.file_id.startswith(run_id)  # one that was alone lies as it did
         assert (file.first_start, file.last_start) == tuple(map(ledger.to_datetime, (min(starts), max(starts))))
@@ -249,7 +249,7 @@ def _write(files: DataFiles, view: str, one: dict[str, Any], number: int) -> led
         {"start": day + 60_000 * minute, ID_COLUMN[view]: bits.to_bytes(8, "little") * 2, "source": f"s{bits % 3}"}
         for minute, bits in one["rows"]
     ]
-    table = pa.Table.from_pylist(rows, schema=VIEWS[view])
+    table = pa.Table.from_pylist(rows, schema=VIEW_PARTS[view])
     if view == "billing" and not one["numbers"]:
         table = table.select(table.column_names[:-4])
     inputs = {number: len(rows)}
@@ -413,7 +413,7 @@ def _told(site: Any, done: dict[str, Any]) -> dict[str, Any]:
     files = DataFiles(site.opened, "test")
     rows = {
         view: Counter(repr(row) for file in site.data_files(view) for row in files.rows(file).to_pylist())
-        for view in (*VIEWS, "held-billing", "held-assurance")
+        for view in (*VIEW_PARTS, "held-billing", "held-assurance")
     }
     return {
         "classes": [{name: row[name] for name in _SUMS} for row in done["classes"]],

@@ -17,7 +17,7 @@ from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold, visible
 from callward.workspace import Workspace
 from schemas import retention
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX, PARTS, VIEW_PARTS
 
 OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
 
@@ -28,7 +28,6 @@ _INDEXED: Final = {
     "numbers": ("calling_token", "called_token"),
     "trunks": ("trunk_in", "trunk_out"),
 }
-_SERVED: Final = {"accounts": ("account_token",), "trunks": ("trunk_in", "trunk_out")}
 _CALLS: Final = {
     "accounts": ("account",),
     "numbers": ("calling_number", "called_number"),
@@ -37,9 +36,9 @@ _CALLS: Final = {
 # The columns that each kind of selector is looked for in: of the rows of views, those of the row index. What is not
 # here is matched by tenant and dates alone. Held copies outlive index and token key, and have the numbers themselves.
 _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    **dict.fromkeys((INDEX, *PART_BITS), _INDEXED),
+    **dict.fromkeys((INDEX, *VIEW_PARTS), _INDEXED),
     "held-billing": {"accounts": ("account",), "numbers": ("calling_number", "called_number")},
-    "held-assurance": _SERVED,
+    **{f"held-{part}": {"trunks": ("trunk_in", "trunk_out")} for part in PARTS["assurance"]},
     "late": _CALLS,
     "held-late": _CALLS,
 }
@@ -48,13 +47,9 @@ _SELECTORS: Final = ("accounts", "numbers", "trunks")
 
 @dataclass(frozen=True)
 class MonthSecrets:
-    """What a tenant's numbers become tokens by in the row index of a month, and its accounts in held copies.
-
-    None for a key that is no more.
-    """
+    """What a tenant's numbers become tokens by in the row index of a month; None for a key that is no more."""
 
     token: bytes | None = field(default=None, repr=False)
-    account: bytes | None = field(default=None, repr=False)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secrets do not pickle: open them where they are used")
@@ -62,9 +57,9 @@ class MonthSecrets:
 
 def secrets(workspace: Workspace, tenant: str, month: str) -> MonthSecrets:
     """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
-    names = (KeyName(INDEX, tenant, month, "token"), KeyName("assurance", tenant, month, "account"))
-    existing = workspace.keyring.existing(names)
-    return MonthSecrets(*(existing[name].secret if name in existing else None for name in names))
+    name = KeyName(INDEX, tenant, month, "token")
+    existing = workspace.keyring.existing([name])
+    return MonthSecrets(existing[name].secret if name in existing else None)
 
 
 def covering(holds: Iterable[Hold], tenant: str, first: date, last: date) -> list[Hold]:
@@ -157,8 +152,6 @@ def _selected(view: str, hold: Hold, rows: pa.Table, secrets: MonthSecrets) -> M
 def _as_stored(column: str, values: Sequence[str], secrets: MonthSecrets) -> pa.Array | None:
     """Return selector values as a column holds them; None when the key to their tokens is gone."""
     plain = pa.array(values, pa.string())
-    if column == "account_token":
-        return None if secrets.account is None else tokens.mac([plain], secrets.account)
     if column in ("calling_token", "called_token"):
         return None if secrets.token is None else tokens.number_token(plain, secrets.token)
     return plain

@@ -17,7 +17,7 @@ from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX, VIEW_BITS, VIEW_OF, VIEW_PARTS
 
 SUSPENSE: Final = "suspense"
 ARCHIVE: Final = "archive"
@@ -27,15 +27,16 @@ DELETE, REWRITE, RELEASE, KEEP = "delete", "rewrite", "release", "keep"
 
 # A feed of many tenants is archived under the first; what no rule gives to a tenant is suspended under the second.
 NO_ONES: Final = ("_shared", "_unknown")
-_CLASS_OF: Final = {view: BILLING if view == "billing" else ASSURANCE for view in PART_BITS}
+_CLASS_OF_VIEW: Final = {"billing": BILLING, "assurance": ASSURANCE}
+_CLASS_OF: Final = {part: _CLASS_OF_VIEW[view] for part, view in VIEW_OF.items()}
 VIEWS: Final = (
-    *PART_BITS,
+    *VIEW_PARTS,
     INDEX,
     "suspense",
     "pending",
     "late",
     "archive",
-    *(HELD + view for view in PART_BITS),
+    *(HELD + part for part in VIEW_PARTS),
     f"{HELD}late",
 )
 _LOG_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS}
@@ -152,7 +153,7 @@ def expiries(file: DataFile, law: Governance) -> list[Expiry]:
     check_known(file)
     if file.view == "billing":
         return _of_billing(file, law)
-    if file.view in PART_BITS:
+    if file.view in VIEW_PARTS:
         return [_one(ASSURANCE, law.last_day(file.tenant, ASSURANCE, call_clock(_day(file)), _received(file)), file)]
     if file.view == "archive":
         return [_one(ARCHIVE, law.last_day(file.tenant, ARCHIVE, _day(file), _day(file)), file)]
@@ -231,7 +232,7 @@ def items(files: Iterable[DataFile], law: Governance, blocking: Sequence[Hold], 
 
 
 def _item(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: date) -> PlanItem | None:
-    if file.view in PART_BITS:
+    if file.view in VIEW_PARTS:
         return _of_view(file, law, blocking, as_of)
     if file.view == INDEX:
         return _of_index(file, law, as_of)
@@ -265,7 +266,7 @@ def _of_view(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: d
 
 
 def still_open(opened: OpenFor, view: str) -> bool:
-    """Return whether a view still keeps its rows."""
+    """Return whether a view, or a part of one, still keeps its rows."""
     return opened.billing if view == "billing" else opened.assurance
 
 
@@ -280,9 +281,9 @@ def _of_index(file: DataFile, law: Governance, as_of: date) -> PlanItem | None:
     accounts = law.due_accounts(file, as_of) if file.numbers else ()
     if file.numbers and not opened.numbers:
         return PlanItem(file, NUMBERS, REWRITE)
-    for view, bit in PART_BITS.items():
+    for view, bit in VIEW_BITS.items():
         if file.parts & bit and not still_open(opened, view):
-            return PlanItem(file, _CLASS_OF[view], REWRITE, accounts=accounts)
+            return PlanItem(file, _CLASS_OF_VIEW[view], REWRITE, accounts=accounts)
     return PlanItem(file, NUMBERS, REWRITE, look=True, accounts=accounts) if accounts else None
 
 
@@ -320,7 +321,7 @@ class MonthKey(NamedTuple):
 
 
 _INDEX_NUMBERS: Final = f"{INDEX}-numbers"  # the index's keys of numbers and tokens: its root is one with that of meta
-_VIEW_CLASS: Final = {**_CLASS_OF, "billing-numbers": NUMBERS, _INDEX_NUMBERS: NUMBERS}
+_VIEW_CLASS: Final = {**_CLASS_OF_VIEW, "billing-numbers": NUMBERS, _INDEX_NUMBERS: NUMBERS}
 _SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBERS, "archive": ARCHIVE, "hold": NUMBERS}
 
 
@@ -334,7 +335,7 @@ def keys_to_destroy(
     month goes when that month is over and no file is under it. Keys of ids never go.
     """
     used = {key_id for file in remaining for key_id in file.key_ids.split()}
-    left = {(file.view, file.tenant, file.part[:7]) for file in remaining}
+    left = {(VIEW_OF.get(file.view, file.view), file.tenant, file.part[:7]) for file in remaining}
     left |= {
         (f"{file.view}-numbers", file.tenant, file.part[:7])
         for file in remaining
@@ -465,7 +466,7 @@ def derived_rows(
     """
     touched = set(noted)
     for item in plan:
-        if item.action == DELETE and item.file.view in PART_BITS:
+        if item.action == DELETE and item.file.view in VIEW_PARTS:
             touched |= set(_made_of(item.file))
     for table, tenant, day in sorted(touched):
         state = _usage_state(tenant, day, dates) if table == USAGE else _state(table, tenant, day, dates)

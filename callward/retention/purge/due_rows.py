@@ -27,7 +27,7 @@ from callward.retention.policy.rules import NUMBERS, call_clock
 from callward.retention.purge.due_files import KEEP, REWRITE, Governance, PlanItem
 from callward.retention.purge.index_rows import Indexed, IndexRows
 from schemas.tables import lake_files, runs
-from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, PART_BITS
+from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, VIEW_PARTS
 
 Mask = npt.NDArray[np.bool_]
 _SECOND: Final = timedelta(seconds=1)  # when a hold was placed is known to the second
@@ -226,7 +226,7 @@ def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
     if item.file.view == INDEX:
         return replace(item, look=False)
     counted = replace(item, rows=due, held=held, look=False, why=_why(item, judged, judge.today))
-    if item.file.view in (*PART_BITS, "late"):  # held rows are copied, then the file goes on as any
+    if item.file.view in (*VIEW_PARTS, "late"):  # held rows are copied, then the file goes on as any
         return counted
     going = int(judged.going.sum())
     if not going:

@@ -44,7 +44,7 @@ from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store, Stored
 from schemas.retention import frozen_derived, requests
 from schemas.tables import keys, lake_files, partitions
-from schemas.views import INDEX
+from schemas.views import INDEX, VIEW_OF
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _plan(
     stale_ids = {file.file_id for file in stale}
     remaining = after(seen.files, planned)
     readable = remaining + [file for file in seen.replaced if file.file_id not in stale_ids]
-    parts = frozenset((file.view, file.tenant, file.part) for file in remaining)
+    parts = frozenset((VIEW_OF.get(file.view, file.view), file.tenant, file.part) for file in remaining)
     touched = {(item.file.tenant, item.file.part) for item in planned if item.changes}
     to_destroy = keys_to_destroy(seen.keys, readable, seen.law, as_of, today)
     under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}

@@ -1,9 +1,9 @@
 """Restrictions: rows of a person that are kept but not used, until the person says otherwise (GDPR article 18).
 
 The register names a person by a keyed hash of the number or the account. Whoever asks with SQL can open neither that
-key nor the numbers' one, so the service marks the rows beforehand: by their view ids, or by the account, hashed anew
-under a key of the view itself. Which they are, the row index says: no view is read for it. A data file that came since
-the last marking is not shown to anyone for a tenant with restrictions; the marking after each commit takes it in.
+key nor the numbers' one, so the service marks the rows beforehand: by their ids, or in billing by the account, hashed
+anew under a key of the view itself. Which they are, the row index says: no view is read for it. A data file that came
+since the last marking is not shown to anyone for a tenant with restrictions; the marking after each commit takes it in.
 Restricted rows expire, are held and are purged like others.
 """
 
@@ -24,13 +24,13 @@ from callward.keys.register import EVERY_MONTH, KeyName, Keyring
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.retention.requests.register import SERVICE, Request, Selector, find
-from callward.retention.requests.search import account_tokens, search
+from callward.retention.requests.search import search
 from callward.settings import Settings
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.retention import restrictions
 from schemas.tables import billing_usage_daily, lake_files, leases
 from schemas.tables import runs as runs_table
-from schemas.views import ID_COLUMN, PART_BITS, STORED, VIEWS
+from schemas.views import ID_COLUMN, INDEX, STORED, VIEW_OF, VIEW_PARTS
 
 RUN: Final = "restrict"
 _REASON: Final = "restrictions"
@@ -162,21 +162,23 @@ def _dates(settings: Settings, tenant: str, since: datetime | None) -> list[str]
 
 
 def _of_date(files: DataFiles, tenant: str, day: str, whom: Selector) -> Iterator[str]:
-    """Yield the marks of a date's rows: view ids, where the view does not name the account; and the account's token."""
+    """Yield the marks of a date's rows: ids, of the index and of each part that does not name the account."""
     by_account = whom.kind == "account"
     record_ids = search(files, tenant, day, whom).record_ids
-    for view in PART_BITS:
-        secret = row_index.id_secret(files.workspace, view, tenant, day[:7])
-        if secret is not None and not (by_account and "account" in VIEWS[view].names):
-            yield from _hidden_ids(files, view, tenant, tokens.permute(record_ids, secret))
-    if by_account:
-        token = account_tokens(files.workspace, tenant, day[:7], whom.value)
-        yield from _hidden_ids(files, "assurance", tenant, token)
+    yield from _hidden_ids(files, INDEX, tenant, record_ids)
+    for part in VIEW_PARTS:
+        secret = row_index.id_secret(files.workspace, part, tenant, day[:7])
+        if secret is not None and not (by_account and "account" in VIEW_PARTS[part].names):
+            yield from _hidden_ids(files, part, tenant, tokens.permute(record_ids, secret))
 
 
-def _hidden_ids(files: DataFiles, view: str, tenant: str, ids: pa.Array) -> list[str]:
-    secret = files.workspace.keyring.key(KeyName(view, tenant, EVERY_MONTH, "restriction")).secret
-    return _hex(tokens.permute(ids, secret))
+def _hidden_ids(files: DataFiles, part: str, tenant: str, ids: pa.Array) -> list[str]:
+    return _hex(tokens.permute(ids, files.workspace.keyring.key(_marking_key(part, tenant)).secret))
+
+
+def _marking_key(part: str, tenant: str) -> KeyName:
+    """Return the name of the key that marks of a part are made with: who reads its view opens it."""
+    return KeyName(VIEW_OF.get(part, part), tenant, EVERY_MONTH, "restriction")
 
 
 def _hex(ids: pa.Array) -> list[str]:
@@ -203,31 +205,32 @@ def _write(settings: Settings, tenant: str, marks: set[str], *, replace: bool) -
 
 @dataclass(frozen=True)
 class Hidden:
-    """What of one tenant a reader of a view does not see: ids (and account tokens), accounts, and too new files."""
+    """What of one tenant a reader of a view, or of the index, does not see: ids, accounts, and too new files."""
 
     view: str
     ids: pa.Array
     accounts: tuple[str, ...]
     files: frozenset[str]
 
-    def rows(self) -> pc.Expression:
-        """True for the rows of the view that are hidden."""
-        where = pc.field(ID_COLUMN[self.view]).isin(self.ids)
-        if self.view == "assurance":
-            return where | pc.coalesce(pc.field("account_token").isin(self.ids), pc.scalar(False))
+    def rows(self, part: str) -> pc.Expression:
+        """Return what is true for the rows of a part of the view, or of the index, that are hidden."""
+        where = pc.field(ID_COLUMN.get(part, "record_id")).isin(self.ids)
+        if part != "billing":
+            return where
         return where | pc.coalesce(pc.field("account").isin(pa.array(self.accounts, pa.string())), pc.scalar(False))
 
     def derived(self, table: pa.Table) -> np.ndarray:
         """Return the rows of a derived table that are hidden (bool, shape [rows]): those of an account that is."""
-        if "account_token" in table.column_names:
-            return np.asarray(pc.is_in(table["account_token"], pa.array(_hex(self.ids), pa.string())))
         if "account" in table.column_names:
             return np.asarray(pc.is_in(table["account"], pa.array(self.accounts, pa.string())))
         return np.zeros(table.num_rows, np.bool_)
 
 
 def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]:
-    """Return by tenant what a reader of a view does not see; empty, no key opened, where nobody is restricted."""
+    """Return by tenant what a reader of a view, or of the index, does not see.
+
+    Where nobody is restricted it is empty, and no key is opened.
+    """
     with database.reading(settings) as connection:
         tenants = sorted(active(connection))
         if not tenants:
@@ -237,7 +240,7 @@ def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]
         unseen = {tenant: _committed_since(connection, tenant, since) for tenant in tenants}
         named_in = tenants if view == "billing" else []
         accounts = {tenant: _accounts(settings, connection, tenant) for tenant in named_in}
-    names = {tenant: KeyName(view, tenant, EVERY_MONTH, "restriction") for tenant in tenants}
+    names = {tenant: _marking_key(view, tenant) for tenant in tenants}
     opened = keyring.existing(names.values())
     result = {}
     for tenant, name in names.items():
@@ -256,7 +259,7 @@ def _marks_of(connection: Connection, tenant: str) -> pa.Array:
 
 def _committed_since(connection: Connection, tenant: str, since: datetime | None) -> frozenset[str]:
     f = lake_files.c
-    query = select(f.file_id).where(f.tenant == tenant, f.view.in_(PART_BITS), f.superseded_at.is_(None))
+    query = select(f.file_id).where(f.tenant == tenant, f.view.in_(STORED), f.superseded_at.is_(None))
     if since is not None:
         query = query.where(f.committed_at >= since)
     return frozenset(connection.execute(query).scalars())

@@ -83,15 +83,6 @@ def token_secret(workspace: Workspace, tenant: str, month: str) -> bytes | None:
     return existing[name].secret if name in existing else None
 
 
-def account_tokens(workspace: Workspace, tenant: str, month: str, account: str) -> pa.Array:
-    """Return what the assurance view names an account by in a month: one token, or none where its key is no more."""
-    name = KeyName("assurance", tenant, month, "account")
-    existing = workspace.keyring.existing([name])
-    if name not in existing:
-        return pa.array([], tokens.ID_TYPE)
-    return tokens.mac([pa.array([account])], existing[name].secret)
-
-
 def search(
     files: DataFiles,
     tenant: str,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callward.lake.compaction import MOST_FILES, Limits, merges, ordered
 from callward.lake.ledger import DataFile
-from schemas.views import ID_COLUMN, INDEX, ROW_INDEX, VIEWS
+from schemas.views import ID_COLUMN, INDEX, ROW_INDEX, VIEW_PARTS
 from tests.examples import tries
 
 LIMITS = Limits(bytes=1000, files=4)
@@ -114,7 +114,7 @@ def test_rows_of_a_merged_file_are_bounded() -> None:
 @tries(60)
 def test_rows_of_a_view_lie_by_time_then_id(view: str, rows: list[tuple[int, bytes]]) -> None:
     at = [{"start": minute * 60_000, ID_COLUMN[view]: row_id} for minute, row_id in rows]
-    table = pa.Table.from_pylist(at, schema=VIEWS[view])
+    table = pa.Table.from_pylist(at, schema=VIEW_PARTS[view])
 
     def by(number: int) -> tuple[int, int, int]:
         minute, row_id = rows[number]

@@ -17,7 +17,7 @@ from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.lake.row_index import _first
-from schemas.views import ID_COLUMN, INDEX, PART_BITS
+from schemas.views import ID_COLUMN, INDEX, VIEW_BITS
 from tests.examples import tries
 
 _WORDS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)))
@@ -57,7 +57,7 @@ def test_each_record_is_found_in_the_index_and_from_there_in_its_views(site: Any
     (located,) = row_index.locate(files, [file], records["record_id"], days)
     ids = files.ids(file)
     assert np.array_equal(ids[located.position], tokens.as_u64(records["record_id"].combine_chunks())[located.asked])
-    for view, bit in PART_BITS.items():
+    for view, bit in VIEW_BITS.items():
         held = [record for record in records.to_pylist() if record["parts"] & bit]
         assert sum(stored.rows for stored in site.data_files(view)) == len(held)
         for stored in site.data_files(view):
@@ -77,7 +77,7 @@ def test_what_the_lake_does_not_have_is_not_found(site: Any) -> None:
     known = row_index.rows(files, "default", file.part, ["record_id"])["record_id"]
     other_day = pa.array([file.first_start.date().replace(day=1)] * 50, pa.date32())
     assert list(row_index.locate(files, [file], known, other_day)) == []
-    for view in PART_BITS:
+    for view in VIEW_BITS:
         for stored in site.data_files(view):
             assert (row_index.places(files, stored, strangers) == -1).all()
 

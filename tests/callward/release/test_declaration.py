@@ -15,7 +15,7 @@ from callward.release import declaration, domains
 from callward.release.declaration import OUTSIDE, Period
 from schemas import release as schema
 from schemas.release import DIMENSION_COLUMNS, MEASURES
-from schemas.views import VIEWS
+from schemas.views import VIEW_PARTS
 from tests.releases import AREA, DIRECTION, HOUR, made, text
 
 _PREFIXES = st.sampled_from(["+1303", "+1212", "+44", "+1800", None])
@@ -82,8 +82,8 @@ def test_every_code_of_a_finer_domain_is_in_the_coarser_one() -> None:
 def test_dimensions_and_measures_are_columns_of_the_views() -> None:
     for view, columns in DIMENSION_COLUMNS.items():
         derived = schema.DERIVED_COLUMNS[view]
-        assert {derived.get(name, name) for name in columns} <= set(VIEWS[view].names)
-        assert {c for measure in MEASURES[view].values() for c in measure.columns} <= set(VIEWS[view].names)
+        assert {derived.get(name, name) for name in columns} <= set(VIEW_PARTS[view].names)
+        assert {c for measure in MEASURES[view].values() for c in measure.columns} <= set(VIEW_PARTS[view].names)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from schemas.codes import Bucket
 from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks
 from schemas.tables import lake_files
+from schemas.views import INDEX
 
 _HOUR_MS = 3_600_000
 _ALWAYS = (Bucket.ACCEPTED, Bucket.SUSPENDED)

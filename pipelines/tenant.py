@@ -41,7 +41,7 @@ from schemas.tables import input_files, lake_files
 from schemas.views import VIEW_PARTS
 
 ROLE: Final = "retention-run"
-_VIEWS: Final = tuple(VIEW_PARTS)  # the row index is ours: it says of rows only where they are
+_VIEWS: Final = tuple(VIEW_PARTS)  # the row index is the services' own
 
 
 # -- return ------------------------------------------------------------------------------------------------------------

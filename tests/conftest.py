@@ -22,7 +22,7 @@ from callward.feeds.world import TRUNKS
 from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.lake import ledger, row_index
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import HELD, DataFiles
 from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
 from callward.template import render
@@ -130,9 +130,10 @@ class Site:
         return table.sort_by([(name, "ascending") for name in ("start", *(ID_COLUMN[part] for part in parts))])
 
     def data_files(self, view: str) -> list[ledger.DataFile]:
-        """Return the data files that count of a view (all its parts), of one part, or of any other kind."""
+        """Return the data files that count of a view, or of its held copies (all parts), of one part, or any kind."""
+        held, kind = HELD * view.startswith(HELD), view.removeprefix(HELD)
         with database.reading(self.settings) as connection:
-            return [file for part in PARTS.get(view, (view,)) for file in ledger.files(connection, view=part)]
+            return [file for part in PARTS.get(kind, (kind,)) for file in ledger.files(connection, view=held + part)]
 
     def entries(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Rows and talk_ms per bucket and code, over all files and nights; what came to nothing is left out."""

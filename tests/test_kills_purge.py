@@ -59,7 +59,8 @@ def before(workspace: Callable[..., Any]) -> Any:
     site = workspace("generic", retention=windows, thresholds={"file_errors_pct": 100.0})
     rows = [call(n, caller=OTHER if n % 3 == 0 else "+13035550101") for n in range(20)]
     night(site, feed(*rows, SPOILT.format(90)))
-    night(site, feed(call(60, DAY + timedelta(2), OTHER)), DAY + timedelta(3), "c.csv")
+    late = [call(60 + n, DAY + timedelta(2), OTHER, answered=answered) for n, answered in enumerate((True, False))]
+    night(site, feed(*late), DAY + timedelta(3), "c.csv")
     days = [DAY + timedelta(n) for n in (1, 2, 40, 90)]
     rows = [*(call(30 + n, day) for n, day in enumerate(days)), *(call(40 + n, days[2], OTHER) for n in range(3))]
     night(site, feed(*rows, SPOILT.format(91)), date(2026, 6, 10), "b.csv")
@@ -139,7 +140,8 @@ def test_the_purge_has_something_of_everything(clean: dict[str, Any]) -> None:
     empty = [what for what in clean if not clean[what]]
     assert empty == ["assurance", "unbalanced"]
     assert {(view, end) for view, end, _ in clean["ends"]} >= {
-        ("assurance", "held"),
+        ("failed", "held"),
+        ("answered", "held"),
         ("billing", "held"),
         ("billing", "numbers"),
         ("billing", "purged"),

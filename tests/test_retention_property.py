@@ -23,6 +23,7 @@ from tests.retention import DAY, HEADER, files, hold, night, purged, release
 
 EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 2)
 CALLED = "+13035550190"
+COLUMNS = HEADER.rstrip() + ",pdd_ms\n"  # what tells one attempt from another in each part of the assurance view
 WINDOWS = {"10 days": {"days": 10}, "25 days": {"days": 25}, "1 month": {"months": 1}, "3 months": {"months": 3}}
 
 
@@ -58,7 +59,7 @@ class Call:
     """One call, and where it must be. `held`: view → the orders that its copy was made for, and all that were asked.
 
     `perhaps`: views where it may be held as well, as an order covers it and nothing says whether it matches: its
-    numbers were gone before the order came, or the key of its account's token.
+    numbers were gone before the order came, or its copy, which tells no account and no number, was made before.
     """
 
     number: int
@@ -122,12 +123,12 @@ class Call:
 
 
 def found(site: Any) -> dict[str, set[int]]:
-    """Which calls are in each view, told by their minute, and which still have their numbers."""
+    """Which calls are in each view, known by their minute or PDD, and which still have their numbers."""
     reader = DataFiles(site.opened, "test")
     there: dict[str, set[int]] = {"numbers": set(), "held-numbers": set()}
     for view in ("assurance", "billing", "held-assurance", "held-billing"):
         rows = [row for file in files(site, view) for row in reader.rows(file).to_pylist()]
-        there[view] = {minute(row["start"]) for row in rows}
+        there[view] = {minute(row["start"]) if view.endswith("billing") else row["pdd_ms"] // 100 for row in rows}
         assert len(there[view]) == len(rows), f"a row is twice in {view}"
         if view.endswith("billing"):
             name = "held-numbers" if view.startswith("held-") else "numbers"
@@ -146,7 +147,7 @@ def line(call: Call) -> str:
     answer = f"{start:%FT%TZ}" if call.answered else ""
     stamps = f"{start:%FT%TZ},{answer},{start + timedelta(seconds=30):%FT%TZ}"
     talk = 30_000 if call.answered else 0
-    return f"id-{call.number},{call.caller},{CALLED},{stamps},{talk},{call.account or ''}\n"
+    return f"id-{call.number},{call.caller},{CALLED},{stamps},{talk},{call.account or ''},{100 * call.number}\n"
 
 
 def check(site: Any, calls: list[Call], orders: list[Order]) -> None:
@@ -216,7 +217,7 @@ def test_exactly_what_the_policy_and_the_holds_name_is_there(
             placed[order] = hold(site, first=order.first, **selectors)
         brought = [call for call, of in story["calls"] if of == turn]
         if brought:
-            night(site, (HEADER + "".join(map(line, brought))).encode(), DAY + timedelta(day), f"{turn}.csv")
+            night(site, (COLUMNS + "".join(map(line, brought))).encode(), DAY + timedelta(day), f"{turn}.csv")
         for call in brought:
             call.arrive(windows, DAY + timedelta(day), orders)
         check(site, calls, orders)

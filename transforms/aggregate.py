@@ -35,6 +35,7 @@ from callward.release.declaration import OUTSIDE, Grid, Release
 from callward.retention.requests import restrictions
 from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
+from schemas.codes import ERASED_ACCOUNT
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.identify import UNASSIGNED
@@ -153,7 +154,8 @@ def owners(rows: pa.Table, secret: bytes) -> Owners:
 def _by_name(column: Column, secret: bytes) -> tuple[Words, Mask]:
     named = few(column)
     words = np.r_[tokens.as_u64(tokens.mac([named.dictionary], secret))[:, 0], np.uint64(0)]
-    assigned = np.r_[_mask(pc.not_equal(named.dictionary, UNASSIGNED)), False]
+    nobody = pa.array([UNASSIGNED, ERASED_ACCOUNT], named.dictionary.type)
+    assigned = np.r_[_mask(pc.invert(pc.is_in(named.dictionary, nobody))), False]
     at = named.indices.fill_null(len(named.dictionary)).to_numpy(zero_copy_only=False)
     return words[at], assigned[at]
 

@@ -108,9 +108,9 @@ class Work:
         held = [holds.matching(INDEX, hit.rows, self.tenant, self.day, asked, opened) for hit in self.found.hits]
         return ~np.concatenate([np.zeros(0, np.bool_), *held])
 
-    def located(self, view: str) -> Iterator[Located]:
-        """Yield where rows of the records lie in a view's data files."""
-        return row_index.in_view(self.files, view, self.tenant, self.day.isoformat(), self.found.record_ids)
+    def located(self, part: str) -> Iterator[Located]:
+        """Yield where rows of the records lie in the data files of a part of a view."""
+        return row_index.in_part(self.files, part, self.tenant, self.day.isoformat(), self.found.record_ids)
 
 
 # Rows of a data file, and which record each is of, → the rows as they are to be.
@@ -196,15 +196,18 @@ def _null(rows: pa.Table, names: Iterable[str], where: pa.Array | None = None) -
 
 def _correct(work: Work, fulfilled: Fulfilled) -> None:
     free = work.free()
-    for view in STORED:
+    elsewhere = free & False
+    for view in STORED:  # the index last
         values = _values(work, view)
         if not values:
             continue
         wanted = Wanted(free & False, free, partial(_set, values))
         if view == INDEX:
+            fulfilled.counts[f"{INDEX} kept"] += int((~free & ~elsewhere).sum())
+            fulfilled.counts[f"{INDEX} corrected"] += int((free & ~elsewhere).sum())
             _rewrite_index(work, wanted, fulfilled)
         else:
-            _rewrite(work, view, free, wanted, fulfilled)
+            elsewhere |= _rewrite(work, view, free, wanted, fulfilled)
 
 
 def _set(values: dict[str, Any], rows: pa.Table, of: Positions) -> pa.Table:
@@ -229,18 +232,18 @@ def _with(rows: pa.Table, values: dict[str, Any]) -> pa.Table:
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def _rewrite(work: Work, view: str, free: Mask, wanted: Wanted, fulfilled: Fulfilled) -> Mask:
-    """Write a view's data files as is wanted and note all that follows; return which records have a row in the view.
+def _rewrite(work: Work, part: str, free: Mask, wanted: Wanted, fulfilled: Fulfilled) -> Mask:
+    """Write data files of a part of a view as is wanted; return which records have a row in it.
 
     `free`: records that nothing keeps from the request; it may take nothing from some of them.
     """
     present = np.zeros(len(free), np.bool_)
-    for located in work.located(view):
+    for located in work.located(part):
         present[located.asked] = True
         _rewrite_rows(work, located, wanted, fulfilled)
     verb = "corrected" if work.request.kind == "correct" else "blanked"
     for what, mask in (("kept", ~free), ("removed", wanted.removed), (verb, wanted.changed)):
-        fulfilled.counts[f"{view} {what}"] += int((present & mask).sum())
+        fulfilled.counts[f"{part} {what}"] += int((present & mask).sum())
     return present
 
 

@@ -505,6 +505,16 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
         statement = _dialect(connection).insert(table)
         added = {name: table.c[name] + statement.excluded[name] for name in sum_columns(table)}
         connection.execute(statement.on_conflict_do_update(index_elements=key_columns(table), set_=added), rows)
+        _drop_empty(connection, table, [row for row in rows if any(row[name] < 0 for name in sum_columns(table))])
+
+
+def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Delete those of some derived rows that came to nothing: their keys alone would name an account and its day."""
+    if not rows:
+        return
+    keys = [{f"key_{name}": row[name] for name in key_columns(table)} for row in rows]
+    these = [table.c[name] == bindparam(f"key_{name}") for name in key_columns(table)]
+    connection.execute(delete(table).where(*these, *(table.c[name] == 0 for name in sum_columns(table))), keys)
 
 
 def add_ends(connection: Connection, run_id: str, tables: Sequence[pa.Table]) -> None:

@@ -265,9 +265,16 @@ def complete(files: DataFiles, tenant: str, call_date: str) -> list[DataFile]:
 def in_view(
     files: DataFiles, view: str, tenant: str, call_date: str, record_ids: pa.Array | pa.ChunkedArray
 ) -> Iterator[Located]:
-    """Yield where rows of records of a tenant's date (ISO) lie in the data files of a view's parts."""
-    parts = PARTS[view] if len(record_ids) else ()
-    for file in (file for part in parts for file in files.committed(part, tenant, [call_date])):
+    """Yield where rows of records of a tenant's date (ISO) lie in the data files of a view, in all its parts."""
+    for part in PARTS[view]:
+        yield from in_part(files, part, tenant, call_date, record_ids)
+
+
+def in_part(
+    files: DataFiles, part: str, tenant: str, call_date: str, record_ids: pa.Array | pa.ChunkedArray
+) -> Iterator[Located]:
+    """Yield where rows of records of a tenant's date (ISO) lie in the data files of one part of a view."""
+    for file in files.committed(part, tenant, [call_date]) if len(record_ids) else ():
         of_row = places(files, file, record_ids)
         position = np.flatnonzero(of_row >= 0)
         if len(position):

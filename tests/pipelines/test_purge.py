@@ -18,7 +18,7 @@ from callward.keys import rotation
 from callward.keys.register import KeyName, keyring
 from callward.keys.seal import Sealer
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import HELD, DataFiles
 from callward.retention import holds
 from callward.retention.holds import sealed
 from callward.retention.policy import register as policy_register
@@ -31,7 +31,7 @@ from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries
-from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX
+from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, PARTS, VIEW_PARTS
 from tests.retention import (
     ASSURANCE_KEPT,
     BILLING_KEPT,
@@ -64,6 +64,7 @@ from tests.retention import (
 
 NEXT = timedelta(days=1)
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
+ASSURANCE_FOLDERS = tuple(f"{part}/" for part in PARTS["assurance"])
 # The last days on which anything of March stands open: 31 March, its clock a month later, then the window.
 ALL_ASSURANCE, ALL_NUMBERS, ALL_BILLING = date(2026, 5, 12), date(2026, 6, 2), date(2026, 9, 2)
 
@@ -104,7 +105,7 @@ def checks(site: Any, done: dict[str, Any]) -> list[str]:
 def named(site: Any) -> set[str]:
     """Paths of all that the manifest says is in the lake."""
     live = [row for row in paths(site).values() if row.superseded_at is None]
-    copies = {row.path + HOLDS_SUFFIX for row in live if row.view in ("held-billing", "held-assurance")}
+    copies = {row.path + HOLDS_SUFFIX for row in live if row.view in {HELD + part for part in VIEW_PARTS}}
     return copies | {row.path for row in live}
 
 
@@ -183,7 +184,7 @@ def test_of_a_view_that_goes_whole_no_row_is_read(site: Any, monkeypatch: pytest
     assert done["status"] == "done" and of_class(done, "assurance_metrics")["deleted"] == 6
     assert not set(gone) & on_disk(site)
     assert site.view("assurance").num_rows == 0 and site.view("billing").num_rows == 5
-    assert ends(site) == {("assurance", "purged"): 6}
+    assert ends(site) == {("failed", "purged"): 1, ("answered", "purged"): 5}
     assert checks(site, done) == []
 
 
@@ -209,31 +210,34 @@ def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
     dead = {name for name, state in states(site).items() if state == "destroyed"}
     numbers = {"billing-numbers/numbers", "billing-numbers/token"}
     numbers |= {"index/numbers", "index/token"}
-    assurance = {"assurance/meta", "assurance/id", "assurance/account"}
-    assert dead == numbers | assurance
+    assert dead == numbers | {"assurance/meta"}
     purged(site, ALL_BILLING)
     dead = {name for name, state in states(site).items() if state == "destroyed"}
-    assert dead == numbers | assurance | {"billing/meta", "billing/id", "index/meta"}
+    index = {"index/meta", *(f"index/{part}-id" for part in VIEW_PARTS)}
+    assert dead == numbers | {"assurance/meta", "billing/meta"} | index
     with pytest.raises(Problem, match="was destroyed"):
         keyring(site.settings, "test", "test").key(KeyName("billing", "default", "2026-03", "meta"))
     keyring(site.settings, "test", "test").key(KeyName("ids", "default", "all", "record"))
 
 
 def test_an_earlier_copy_of_a_file_opens_with_nothing_after_the_purge(site: Any) -> None:
-    (file,) = files(site, "assurance")
-    blob = DataFiles(site.opened, "test").path(file).read_bytes()
+    before = files(site, "assurance")
+    blobs = [DataFiles(site.opened, "test").path(file).read_bytes() for file in before]
     purged(site, ALL_ASSURANCE)
-    path = site.settings.lake_path / file.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(blob)
+    for file, blob in zip(before, blobs, strict=True):
+        path = site.settings.lake_path / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(blob)
     from callward.workspace import Workspace, WorkspaceRef
 
     fresh = DataFiles(
         Workspace(WorkspaceRef(str(site.settings.path), "billing-run", "a look back"), site.settings), "test"
     )
-    with pytest.raises(Problem, match="was destroyed"):
-        fresh.rows(file)
-    assert all(rotation.dead(site.settings, key_id) for key_id in file.key_ids.split())
+    assert {file.view for file in before} == {"failed", "answered"}
+    for file in before:
+        with pytest.raises(Problem, match="was destroyed"):
+            fresh.rows(file)
+        assert all(rotation.dead(site.settings, key_id) for key_id in file.key_ids.split())
 
 
 def test_a_purge_leaves_what_is_not_due_alone(site: Any) -> None:
@@ -251,7 +255,7 @@ def test_counts_foot_to_the_ledger_at_every_step(site: Any) -> None:
         assert checks(site, purged(site, as_of)) == []
         assert not site.unbalanced()
     found = ends(site)
-    assert found["assurance", "purged"] == site.entries()["accepted", ""][0] == 6
+    assert found["failed", "purged"] + found["answered", "purged"] == site.entries()["accepted", ""][0] == 6
     assert found["billing", "purged"] == found["billing", "numbers"] == 5
 
 
@@ -262,7 +266,7 @@ def test_hourly_rows_by_trunk_stay_frozen_and_the_others_go(site: Any) -> None:
     hourly = site.derived()["assurance_trunk_hourly"]
     purged(site, ALL_ASSURANCE)
     after = site.derived()
-    assert hourly and after["assurance_trunk_hourly"] == hourly and after["assurance_account_daily"] == {}
+    assert hourly and after["assurance_trunk_hourly"] == hourly and after["sla_account_daily"] == {}
     frozen = {row.table_name: row for row in site._rows(frozen_derived) if row.sha256}
     assert frozen["assurance_trunk_hourly"].rows == len(hourly)
     with database.reading(site.settings) as connection:
@@ -275,7 +279,7 @@ def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:
     activate(site, policy_text({**WINDOWS, "billing_transaction": "7 years"}, at_expiry="purge"))
     done = purged(site, ALL_ASSURANCE)
     assert done["status"] == "done", done
-    assert all(not rows for name, rows in site.derived().items() if name.startswith("assurance"))
+    assert all(not rows for name, rows in site.derived().items() if name.startswith(("assurance", "sla")))
 
 
 def test_usage_goes_when_no_call_date_can_add_to_it(site: Any) -> None:
@@ -777,7 +781,7 @@ def test_a_longer_window_is_for_what_comes_in_afterwards(workspace: Callable[...
         )
     purged(site, ASSURANCE_KEPT + NEXT)
     assert site.view("assurance").num_rows == 3
-    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "assurance_account_daily"} == {""}
+    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "sla_account_daily"} == {""}
 
 
 def test_numbers_of_a_subscriber_with_a_shorter_window_go_first(workspace: Callable[..., Any]) -> None:
@@ -886,8 +890,9 @@ def test_both_who_started_and_who_approved_are_on_record(site: Any) -> None:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_missing_or_altered_stops_the_purge(site: Any) -> None:
-    (file,) = files(site, "assurance")
+@pytest.mark.parametrize("part", PARTS["assurance"])
+def test_a_file_that_is_missing_or_altered_stops_the_purge(site: Any, part: str) -> None:
+    (file,) = files(site, part)
     path = site.settings.lake_path / file.path
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
@@ -896,7 +901,7 @@ def test_a_file_that_is_missing_or_altered_stops_the_purge(site: Any) -> None:
     path.unlink()
     with pytest.raises(Problem, match=f"{file.file_id}.*not in the lake"):
         purge(site.settings, ALL_BILLING)
-    assert len(files(site, "billing")) == 1 and len(files(site, "assurance")) == 1
+    assert len(files(site, "billing")) == 1 and len(files(site, "assurance")) == 2
 
 
 def test_a_view_that_is_not_known_stops_the_purge(site: Any) -> None:
@@ -916,7 +921,7 @@ def test_a_key_that_cannot_be_reached_stops_the_purge_before_anything_is_changed
     signs = {"approve": planned["plan_id"], "person": "ada", "key_file": person(site)}
     with pytest.raises(Problem):
         purge(site.settings, ALL_NUMBERS, **signs)
-    assert on_disk(site) == before and len(files(site, "assurance")) == 1
+    assert on_disk(site) == before and len(files(site, "assurance")) == 2
     file.with_name("away").rename(file)
     done = purge(site.settings, ALL_NUMBERS)  # the approval is on record
     assert done["status"] == "done" and checks(site, done) == []
@@ -933,7 +938,7 @@ def test_a_key_that_is_lost_after_the_second_phase_began_is_waited_for(
     monkeypatch.setattr(rotation, "destroy", refuse)
     with pytest.raises(Problem, match="cannot be reached"):
         purged(site, ALL_NUMBERS)
-    assert not [path for path in on_disk(site) if path.startswith("assurance/")]
+    assert not [path for path in on_disk(site) if path.startswith(ASSURANCE_FOLDERS)]
     monkeypatch.setattr(rotation, "destroy", destroy)
     purge(site.settings, ALL_NUMBERS)
     (row,) = [row for row in site._rows(disposals) if row.status == "done"]
@@ -962,11 +967,11 @@ def test_a_night_that_commits_meanwhile_is_planned_with(site: Any, monkeypatch: 
 def test_what_was_replaced_before_goes_at_once_when_it_is_due(workspace: Callable[..., Any]) -> None:
     site = workspace("generic", retention=WINDOWS, lake={"grace_minutes": 60.0})
     night(site)
-    (old,) = files(site, "assurance")
+    (old,) = files(site, "answered")
     night(site, feed(call(0, talk=90)), name="again.csv")  # another version of a call: its file is written anew
     assert old.path in on_disk(site) and old.file_id not in {file.file_id for file in files(site, "assurance")}
     purged(site, ASSURANCE_KEPT + NEXT)
-    assert not [path for path in on_disk(site) if path.startswith("assurance/")]
+    assert not [path for path in on_disk(site) if path.startswith(ASSURANCE_FOLDERS)]
 
 
 def test_a_night_after_the_purge_counts_late_records_and_mints_no_dead_key(site: Any) -> None:
@@ -1005,7 +1010,8 @@ def test_items_say_what_became_of_each_file(site: Any) -> None:
     done = purged(site, ALL_NUMBERS)
     items = {row.view: row for row in site._rows(disposal_items) if row.disposal_id == done["purge_id"]}
     assert {view: (row.action, row.state, row.rows) for view, row in items.items()} == {
-        "assurance": ("delete", "removed", 6),
+        "failed": ("delete", "removed", 1),
+        "answered": ("delete", "removed", 5),
         "billing": ("rewrite", "removed", 5),
         "index": ("rewrite", "removed", 0),  # it goes with the views, and no row of it is counted
     }

@@ -14,6 +14,7 @@ from callward.errors import Problem
 from callward.evidence import certificates
 from callward.lake.data_files import DataFiles, open_files
 from schemas.tables import lake_files
+from schemas.views import PARTS, SERVICE
 from tests.retention import (
     ASSURANCE_KEPT,
     BILLING_KEPT,
@@ -104,7 +105,8 @@ def test_what_the_index_says_leaves_with_its_class(site: Any) -> None:
     done = purged(site, ASSURANCE_KEPT + NEXT)
     of_calls = accepted(site)
     assert not failed & {row["record_id"] for row in of_calls}
-    assert [(row["parts"], row["trunk_in"], row["account"] is None) for row in of_calls] == [(1, None, False)] * 5
+    assert [(row["parts"], row["account"] is None) for row in of_calls] == [(1, False)] * 5
+    assert {name: row[name] for row in of_calls for name in SERVICE} == dict.fromkeys(SERVICE)
     assert all(row[name] for row in of_calls for name in TOKENS)
     assert unwell(site, done) == [] and unchanged_by(site, ASSURANCE_KEPT + NEXT)
 
@@ -126,7 +128,7 @@ def test_no_row_of_the_index_is_counted(site: Any) -> None:
         "call_detail": (0, 0),  # only its keys
     }
     scope = certificates.read(site.settings, done["certificate"]).body["scope"]
-    assert {part["view"]: part["rows"] for part in scope} == {"assurance": 6, "billing": 5, "index": 0}
+    assert {part["view"]: part["rows"] for part in scope} == {"failed": 1, "answered": 5, "billing": 5, "index": 0}
 
 
 def test_what_is_billed_still_is_known_once_its_numbers_are_gone(site: Any) -> None:
@@ -154,19 +156,21 @@ def test_a_single_accounts_tokens_leave_the_index_with_its_numbers(workspace: Ca
     assert unchanged_by(site, NUMBERS_KEPT + NEXT)
 
 
-def test_where_billing_closes_first_the_account_leaves_and_the_attempts_stay(workspace: Callable[..., Any]) -> None:
+def test_where_billing_closes_first_the_account_and_the_service_stay(workspace: Callable[..., Any]) -> None:
     windows = {"call_detail": "10 days", "billing_transaction": "10 days", "assurance_metrics": "4 months"}
     site = workspace("generic", retention=windows)
     night(site, trunked(lines()))
+    before = {row["record_id"]: [row[name] for name in ("account", *SERVICE)] for row in accepted(site)}
     as_of = DAY + timedelta(days=100)
     done = purged(site, as_of)
     assert files(site, "billing") == [] and unwell(site, done) == [] and unchanged_by(site, as_of)
     rows = accepted(site)
-    assert [(row["parts"], row["account"]) for row in rows] == [(2, None)] * 6
-    assert {row["trunk_in"] for row in rows} == set(TRUNKS) and not set(TOKENS) & set(rows[0])
-    hold(site, accounts=("acct-0007",), last=DAY)  # whose its attempts were the index says no more: all are kept
+    assert {row["record_id"]: [row[name] for name in ("account", *SERVICE)] for row in rows} == before
+    assert [row["parts"] for row in rows] == [2] * 6 and not set(TOKENS) & set(rows[0])
+    assert site.differing() == 0
+    hold(site, accounts=("acct-0007",), last=DAY)
     purged(site, BILLING_KEPT + NEXT)
-    assert len(held(site, "held-assurance")) == 6
+    assert len(held(site, "held-assurance")) == 1
 
 
 # -- holds by number and by trunk --------------------------------------------------------------------------------------
@@ -202,6 +206,34 @@ def test_a_hold_by_trunk_keeps_all_of_its_dates_once_the_trunks_are_gone(site: A
     done = purged(site, BILLING_KEPT + NEXT)
     assert len(held(site, "held-billing")) == 5
     assert {row["hold"] for row in done["held"]} == {""}  # nothing could be matched: no hold is named
+
+
+@pytest.mark.parametrize("selectors", [{"accounts": ("acct-0007",)}, {"numbers": (CALLER,)}], ids=str)
+def test_a_copy_without_account_and_number_is_kept_whole_for_a_hold_that_comes_later(
+    site: Any, selectors: dict[str, Any]
+) -> None:
+    """Which rows the first hold matched is written beside the copies; of the second nobody can say any more."""
+    first = hold(site, trunks=(TRUNKS[0],))
+    assert {row["hold"]: row["rows"] for row in purged(site, ASSURANCE_KEPT + NEXT)["held"]} == {first.hold_id: 4}
+    assert [len(files(site, f"held-{part}")) for part in PARTS["assurance"]] == [1, 1]
+    second = hold(site, **selectors)
+    release(site, first)
+    done = purged(site, ASSURANCE_KEPT + NEXT)
+    assert {row["hold"]: row["rows"] for row in done["held"]} == {"": 4}
+    assert len(held(site, "held-assurance")) == 4 and unchanged_by(site, ASSURANCE_KEPT + NEXT)
+    release(site, second)
+    purged(site, ASSURANCE_KEPT + NEXT)
+    assert files(site, "held-assurance") == []
+
+
+@pytest.mark.parametrize("selectors", [{"accounts": ("acct-0007",)}, {"numbers": (OTHER,)}], ids=str)
+def test_a_copy_says_for_which_hold_it_is_kept_though_it_has_no_account_and_no_number(
+    site: Any, selectors: dict[str, Any]
+) -> None:
+    placed = hold(site, **selectors)
+    for _ in range(2):  # as it is made, and when it is looked at again
+        done = purged(site, ASSURANCE_KEPT + NEXT)
+        assert {row["hold"]: row["rows"] for row in done["held"]} == {placed.hold_id: 1}
 
 
 def test_a_held_copy_keeps_its_input_files_when_some_of_it_goes(site: Any) -> None:
@@ -277,7 +309,7 @@ def test_a_purge_stops_where_an_index_file_was_forged(site: Any, selectors: dict
 
 def test_a_purge_stops_at_rows_that_the_index_does_not_know(site: Any) -> None:
     hold(site, numbers=(OTHER,))
-    (view,) = files(site, "assurance")
+    (view,) = files(site, "answered")
     with database.writing(site.settings) as connection:
         dropped = update(lake_files).where(lake_files.c.file_id == largest(site).file_id)
         connection.execute(dropped.values(superseded_at=database.now(), superseded_by="nobody"))

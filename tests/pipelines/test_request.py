@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import update
 
 from callward import database, query
+from callward.access.roles import ROLES
 from callward.errors import Problem, UsageProblem
 from callward.keys import approvers, signing
 from callward.keys.tokens import number_token
@@ -36,8 +37,8 @@ from pipelines.vacuum import remove_superseded
 from schemas.retention import certificates, disposals, restrictions, row_ends, suppressions
 from schemas.retention import requests as request_rows
 from schemas.retention_classes import Window, example
-from schemas.tables import lake_files
-from schemas.views import INDEX, STORED
+from schemas.tables import billing_usage_daily, lake_files, sla_account_daily
+from schemas.views import ID_COLUMN, INDEX, PARTS, STORED, VIEW_PARTS
 from tests.commands import run, strays
 from tests.meanwhile import ALWAYS, comes_between, commit_another
 from tests.test_night_scenes import CDR_HEADER, CMR_HEADER, cucm, quality
@@ -46,8 +47,9 @@ ALICE, BOB, CAROL = "+13035550101", "+13035550102", "+13035550103"
 HOTLINE = "+13035550199"
 COLUMNS = (
     "id,calling_number,called_number,start_time,answer_time,end_time,talk_ms,account_code,calling_presentation,"
-    "direction"
+    "direction,pdd_ms"
 )
+BY_ACCOUNT = (billing_usage_daily, sla_account_daily)
 TODAY = database.now().date()
 LAST_WEEK = TODAY - timedelta(7)
 
@@ -73,7 +75,12 @@ class Call:
         stamps = f"{start},{start if self.answered else ''},{end}"
         parties = f"{self.name},{self.calling},{self.called}"
         talk_ms = self.talk_s * 1000 if self.answered else 0
-        return f"{parties},{stamps},{talk_ms},{self.account},{self.presentation},{self.direction}\n"
+        return f"{parties},{stamps},{talk_ms},{self.account},{self.presentation},{self.direction},{self.pdd_ms}\n"
+
+    @property
+    def pdd_ms(self) -> int:
+        """Say which call it is, to the steps of 100 ms in which the assurance view has it."""
+        return 100 * (self.minute + 1)
 
 
 CALLS = [
@@ -160,7 +167,7 @@ class Office:
         assert self.site.differing() == 0
         assert self.site.unbalanced() == {}
         accepted = self.site.entries().get(("accepted", ""), (0, 0))[0]
-        gone = sum(row.rows for row in self.all(row_ends) if row.view == "assurance" and row.end == "erased")
+        gone = sum(row.rows for row in self.all(row_ends) if row.view in PARTS["assurance"] and row.end == "erased")
         assert self.site.view("assurance").num_rows + gone == accepted
 
 
@@ -400,14 +407,14 @@ def _with_floor(cls: str, floor: str) -> str:
 
 def test_amounts_that_must_be_kept_lose_the_persons_side_alone(office):
     office.govern(_with_floor("billing_transaction", "6 years"))
-    talk = pc.sum(office.site.view("billing")["talk_ms"])
+    talk, attempts = pc.sum(office.site.view("billing")["talk_ms"]), office.site.view("assurance")
     done = office.ask("erase")
     assert sorted(map(str, office.numbers())) == sorted(
         map(str, [(None, CAROL), (None, BOB), (BOB, None), (BOB, CAROL), (CAROL, None), (None, HOTLINE)])
     )
     assert pc.sum(office.site.view("billing")["talk_ms"]) == talk
     assert (done["refusal"], done["words"]) == ("LEGAL_OBLIGATION", request_register.WORDS["LEGAL_OBLIGATION"])
-    assert office.site.view("assurance")["account_token"].null_count == 3
+    assert office.site.view("assurance").equals(attempts)  # of nobody
     tokens = office.site.view("billing")
     assert tokens["calling_token"].null_count == 3 and tokens["called_token"].null_count == 2
     office.check_whole()
@@ -419,6 +426,23 @@ def test_an_account_whose_amounts_must_be_kept_loses_its_name(office):
     accounts = office.site.view("billing")["account"].to_pylist()
     assert sorted(accounts) == ["acct-0002", "acct-0002", "acct-0003", "erased", "erased", "erased"]
     assert office.numbers().count((None, None)) == 3
+    assert sorted(_indexed(office)["account"].to_pylist()) == sorted(accounts)
+    office.check_whole()
+
+
+def test_nothing_of_an_erased_account_is_left_in_sums_by_account(office):
+    night(office.site, "attempts.csv", ATTEMPTS)
+    office.govern(_with_floor("billing_transaction", "6 years"))
+    before = {table: {row.account for row in office.all(table)} for table in BY_ACCOUNT}
+    assert all("acct-0001" in accounts for accounts in before.values())
+    office.ask("erase", None, account="acct-0001")
+    after = {table: {row.account for row in office.all(table)} for table in BY_ACCOUNT}
+    assert after == {
+        sla_account_daily: before[sla_account_daily] - {"acct-0001"},  # nobody's attempts are in no sum
+        billing_usage_daily: before[billing_usage_daily] - {"acct-0001"} | {"erased"},
+    }
+    indexed = _indexed(office)["account"].to_pylist()
+    assert indexed.count("erased") == 3 + 2 and "acct-0001" not in indexed
     office.check_whole()
 
 
@@ -491,6 +515,7 @@ def test_of_random_calls_exactly_those_go_that_an_oracle_names(office, seed):
             draw.choice(["allowed", "restricted"]),
             LAST_WEEK - timedelta(draw.randrange(3)),
             minute=n,
+            answered=draw.random() < 0.8,
         )
         for n in range(200)
     ]
@@ -501,19 +526,20 @@ def test_of_random_calls_exactly_those_go_that_an_oracle_names(office, seed):
         office.ask("erase", PEOPLE[0])
     else:
         office.ask("erase", None, account="acct-0001")
-    stays = []
+    stays, attempts = [], 0
     for call in [*CALLS, *calls]:
         mine = PEOPLE[0] in (call.calling, call.called) if by_number else call.account == "ac-0001"
         kept = call.account == "ac-0003" and call.day >= held.first
         if not mine or kept:
-            stays.append((call.day, call.minute, call.calling, call.called))
+            attempts += 1
+            stays += [(call.day, call.minute, call.calling, call.called)] * call.answered
     rows = office.site.view("billing").to_pylist()
     found = [
         (r["start"].date(), r["start"].hour * 60 + r["start"].minute - 540, r["calling_number"], r["called_number"])
         for r in rows
     ]
     assert sorted(found) == sorted(stays)
-    assert office.site.view("assurance").num_rows == len(stays)
+    assert office.site.view("assurance").num_rows == attempts > len(stays)
     office.check_whole()
 
 
@@ -698,12 +724,20 @@ def test_rows_that_the_index_does_not_know_stop_a_request(office):
 # -- correct ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_correction_sets_the_account_in_both_views_and_moves_the_sums(office):
+def test_a_correction_sets_the_account_and_moves_the_sums(office):
     done = office.ask("correct", None, account="acct-0001", wants={"account": "acct-0005"})
     assert sorted(set(office.site.view("billing")["account"].to_pylist())) == ["acct-0002", "acct-0003", "acct-0005"]
-    assert (done["status"], done["rows"]) == ("answered", {"corrected": 6})
-    sums = office.site.derived()["billing_usage_daily"]
-    assert {key[1] for key in sums} == {"acct-0002", "acct-0003", "acct-0005"}
+    assert (done["status"], done["rows"]) == ("answered", {"corrected": 3})
+    for table in BY_ACCOUNT:
+        assert {row.account for row in office.all(table)} == {"acct-0002", "acct-0003", "acct-0005"}
+    office.check_whole()
+
+
+def test_a_correction_of_attempts_that_were_not_billed_is_counted(office):
+    night(office.site, "attempts.csv", [Call("y", BOB, CAROL, "ac-0009", minute=23, answered=False)])
+    done = office.ask("correct", None, account="acct-0009", wants={"account": "acct-0005"})
+    assert (done["status"], done["rows"]) == ("answered", {"corrected": 1})
+    assert {row.account for row in office.all(sla_account_daily)} == {f"acct-000{n}" for n in (1, 2, 3, 5)}
     office.check_whole()
 
 
@@ -728,7 +762,7 @@ def _another_before(office: Office, monkeypatch: pytest.MonkeyPatch, times: int 
     return comes_between(monkeypatch, "view-written", lambda: commit_another(office.site, f"{LAST_WEEK}"), times)
 
 
-@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"removed": 10}), (_CORRECTED, {"corrected": 6})])
+@pytest.mark.parametrize(("asked", "rows"), [(_ERASED, {"removed": 10}), (_CORRECTED, {"corrected": 3})])
 def test_a_request_that_another_commit_came_before_is_answered_once(office, asked, rows, monkeypatch):
     passed = _another_before(office, monkeypatch)
     done = office.ask(**asked)
@@ -779,8 +813,26 @@ OTHERS = [
     Call("p", BOB, CAROL, "ac-0002", minute=6, talk_s=90),
     Call("q", CAROL, BOB, "ac-0003", minute=7, direction="inbound"),
     Call("r", CAROL, BOB, "ac-0004", minute=8),
+    Call("s", ALICE, CAROL, "ac-0001", minute=9, answered=False),
+    Call("t", CAROL, BOB, "ac-0003", minute=10, answered=False),
+    Call("v", CAROL, BOB, "ac-0004", minute=11, answered=False),
 ]
-SHOWN = [call.minute for call in (*CALLS, *OTHERS) if call.name in "cpq"]
+SHOWN = {
+    "billing": [call.minute for call in (*CALLS, *OTHERS) if call.name in "cpq"],
+    "assurance": [call.pdd_ms for call in (*CALLS, *OTHERS) if call.name in "cpqt"],
+}
+
+
+def _tells(view: str, rows: pa.Table) -> pa.ChunkedArray:
+    """Which call each row of a view is of, by what the view tells of it."""
+    return pc.minute(rows["start"]) if view == "billing" else rows["pdd_ms"]
+
+
+def _attempts(office: Office) -> pa.Table:
+    """The assurance view as SQL has it: its parts one after the other."""
+    parts = [(part, office.site.view(part)) for part in PARTS["assurance"]]
+    named = [rows.rename_columns({f"{part}_id": "assurance_id"}) for part, rows in parts]
+    return pa.concat_tables(named, promote_options="default")
 
 
 @pytest.fixture(scope="module")
@@ -808,20 +860,30 @@ def restricted(workspace, feed_source, tmp_path_factory):
         "SELECT a.start FROM {view} a JOIN {view} b USING ({view}_id) WHERE b.{talk} > 0 ORDER BY ALL",
         "SELECT minute(start) FROM (SELECT * FROM {view} LIMIT 100) WHERE {talk} > 0 ORDER BY ALL",
         "SELECT count(*) FROM (SELECT 1 FROM {view} WHERE {talk} > 0 LIMIT 5)",
-        "SELECT {view}_id FROM {view} WHERE minute(start) IN (0, 1, 3, 4, 5, 8)",
+        "SELECT {view}_id FROM {view} WHERE {other}",
         "WITH rows AS (SELECT * FROM {view} WHERE {talk} = 60 * {unit}) SELECT count(*) FROM rows",
     ],
 )
 @pytest.mark.parametrize("view", ["billing", "assurance"])
 def test_no_filter_projection_or_count_shows_restricted_rows(restricted, view, sql):
     words = {
-        "billing": {"talk": "talk_ms", "account": "account", "unit": 1000},
-        "assurance": {"talk": "talk_s", "account": "account_token", "unit": 1},
+        "billing": {
+            "talk": "talk_ms",
+            "account": "account",
+            "unit": 1000,
+            "other": "minute(start) IN (0, 1, 3, 4, 5, 8)",
+        },
+        "assurance": {
+            "talk": "pdd_ms",
+            "account": "disposition",
+            "unit": 5,
+            "other": "pdd_ms IN (100, 200, 400, 500, 600, 900, 1000, 1200)",
+        },
     }[view]
     asked = sql.format(view=view, **words)
-    held = restricted.site.view(view)
-    assert held.num_rows == len(CALLS) + len(OTHERS)
-    held = held.filter(pc.is_in(pc.minute(held["start"]), pa.array(SHOWN)))
+    held = restricted.site.view("billing") if view == "billing" else _attempts(restricted)
+    assert held.num_rows == len(CALLS) + len(OTHERS) - (3 if view == "billing" else 0)
+    held = held.filter(pc.is_in(_tells(view, held), pa.array(SHOWN[view])))
     with duckdb.connect() as connection:
         connection.register(view, held)
         assert _seen(restricted, view, asked) == connection.execute(asked).fetchall()
@@ -829,10 +891,10 @@ def test_no_filter_projection_or_count_shows_restricted_rows(restricted, view, s
 
 def test_no_head_shows_restricted_rows(restricted):
     for view in ("billing", "assurance"):
-        for sql in (f"SELECT start FROM {view}", f"SELECT start FROM {view} WHERE start IS NOT NULL"):
-            heads = [query.query(restricted.settings, view, sql, limit=limit)["start"] for limit in (1, 3, 100)]
-            assert [len(head) for head in heads] == [1, 3, 3]
-            assert {moment.minute for head in heads for moment in head.to_pylist()} == set(SHOWN)
+        for sql in (f"SELECT * FROM {view}", f"SELECT * FROM {view} WHERE start IS NOT NULL"):
+            heads = [query.query(restricted.settings, view, sql, limit=limit) for limit in (1, 3, 100)]
+            assert [len(head) for head in heads] == [1, 3, len(SHOWN[view])]
+            assert {told for head in heads for told in _tells(view, head).to_pylist()} == set(SHOWN[view])
 
 
 def test_a_case_shows_no_restricted_persons_number_to_whoever_asks_for_it(restricted):
@@ -855,8 +917,18 @@ def test_no_filter_shows_a_restricted_accounts_sums(restricted):
         "SELECT count(*) FROM billing_usage_monthly WHERE account = 'acct-0004' AND calls > 0",
     ):
         assert _seen(restricted, "billing", sql) == [(0,)]
-    daily = _seen(restricted, "assurance", "SELECT sum(attempts) FROM assurance_account_daily WHERE attempts > 0")
-    assert daily == [(len(CALLS) + len(OTHERS) - 1,)]
+    assert not [role for role in ROLES if sla_account_daily.name in query.tables_of(role)]  # nobody sees those at all
+
+
+@pytest.mark.parametrize("part", PARTS["assurance"])
+def test_no_part_shows_restricted_rows(restricted, part):
+    calls = [call for call in (*CALLS, *OTHERS) if call.answered is (part == "answered")]
+    shown = [call.pdd_ms for call in calls if call.name in "cpqt"]
+    assert restricted.site.view(part).num_rows == len(calls) > len(shown) > 0
+    for where in ("", "WHERE pdd_ms > 0", "WHERE disposition IS NOT NULL OR start IS NULL"):
+        asked = f"SELECT pdd_ms FROM {part} {where} ORDER BY 1"
+        assert _seen(restricted, "assurance", asked) == [(pdd,) for pdd in shown]
+    assert _seen(restricted, "assurance", f"SELECT count(*) FROM {part}") == [(len(shown),)]
 
 
 def test_a_file_committed_while_rows_are_marked_is_not_shown_before_the_next_marking(office, monkeypatch):
@@ -885,7 +957,6 @@ def test_a_restricted_account_is_in_no_view_and_in_no_sum(office):
     accounts = _seen(office, "billing", "SELECT DISTINCT account FROM billing_usage_daily ORDER BY 1")
     assert accounts == [("acct-0002",), ("acct-0003",)]
     assert _seen(office, "billing", "SELECT sum(calls) FROM billing_usage_monthly") == [(3,)]
-    assert _seen(office, "assurance", "SELECT sum(attempts) FROM assurance_account_daily") == [(3,)]
 
 
 def test_what_comes_in_later_is_restricted_as_well(office):
@@ -905,8 +976,8 @@ def test_rows_that_nobody_has_looked_at_are_not_shown(office, monkeypatch):
 def test_the_register_of_restrictions_joins_no_views(office):
     office.ask("restrict")
     marks = {bytes.fromhex(row.selector) for row in office.all(restrictions)}
-    ids = {view: set(office.site.view(view)[f"{view}_id"].to_pylist()) for view in ("billing", "assurance")}
-    assert marks.isdisjoint(ids["billing"] | ids["assurance"])
+    ids = {part: set(office.site.view(part)[ID_COLUMN[part]].to_pylist()) for part in VIEW_PARTS}
+    assert ids["answered"] and marks.isdisjoint(set().union(*ids.values()))
 
 
 # -- the command line ------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def leaver(workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_p
 def test_what_is_handed_back_opens_for_its_recipient_and_is_all_of_the_tenant(leaver, tmp_path):
     private, public = _pem(tmp_path)
     done = leaver.return_data(tmp_path / "out", public)
-    assert done["rows"] == {"billing": 6, "assurance": 6}
+    assert done["rows"] == {"billing": 6, "answered": 6}
     signer = signing.public_key(leaver.settings, "retention").hex()
     tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", signer)
     billing = [pq.read_table(path) for path in (tmp_path / "clear" / "billing").rglob("*.parquet")]

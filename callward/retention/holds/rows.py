@@ -14,7 +14,7 @@ from sqlalchemy import Connection, or_, select
 from callward.columns import has_value
 from callward.keys import tokens
 from callward.keys.register import KeyName
-from callward.retention.holds.order import Hold, visible
+from callward.retention.holds.order import Hold
 from callward.workspace import Workspace
 from schemas import retention
 from schemas.views import INDEX, PARTS, VIEW_PARTS
@@ -84,15 +84,6 @@ def unmatched(view: str, holds: Iterable[Hold]) -> list[Hold]:
     if columns is None:
         return list(holds)
     return [hold for hold in holds if any(getattr(hold, kind) and kind not in columns for kind in _SELECTORS)]
-
-
-def named(view: str, holds: Sequence[Hold], role: str, today: date) -> list[Hold]:
-    """Return the holds by which a report for the role may explain rows of a view: what they match is "held".
-
-    Whatever else is kept, for a hold that may not be known or because nothing could be matched, is one figure: OTHER.
-    """
-    blind = unmatched(view, holds)
-    return [hold for hold in visible(holds, role, today) if hold not in blind]
 
 
 def columns(view: str, holds: Iterable[Hold]) -> list[str]:

@@ -101,11 +101,14 @@ def _first(file: DataFile, expiry: due_files.Expiry, law: Governance) -> date:
 
 
 def _held(file: DataFile, governed: Governed) -> ExpiringRows:
-    """Copies of held rows are past their window since they were made; without their hold the next purge takes them."""
+    """Copies of held rows are past their window since they were made; without their hold the next purge takes them.
+
+    The index matched their rows when they were made, so they are held, whatever a copy itself can be matched by.
+    """
     day = about(file)
     covering = holds.covering(governed.blocking, file.tenant, day, day)
-    named = holds.named(file.view, covering, holds.COMPLIANCE, governed.today)
-    state = ("held" if named else "kept") if covering else "overdue"
+    known = holds.visible(covering, holds.COMPLIANCE, governed.today)
+    state = ("held" if known else "kept") if covering else "overdue"
     cls = _held_class(file, governed.law, governed.as_of)
     return ExpiringRows(file.tenant, cls, day, _received(file), file.rows, 1, state, copy=True)
 

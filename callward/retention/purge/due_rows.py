@@ -164,11 +164,12 @@ class Judge:
         """
         due, covering = np.ones(file.rows, np.bool_), self._covering(file)
         if kept_for is None:
-            return Judged(due, [(hold, due) for hold in covering])
+            return Judged(due, [(hold, due) for hold in covering], _blind(file.view, covering))
         asked = set(" ".join(pc.unique(kept_for["asked"]).to_pylist()).split())
         later = [hold for hold in covering if hold.hold_id not in asked]
         kept = [(hold, _names(kept_for["holds"], hold.hold_id)) for hold in covering if hold.hold_id in asked]
-        return Judged(due, kept + (list(self._held_matched(file, kept_for, later)) if later else []))
+        matched = list(self._held_matched(file, kept_for, later)) if later else []
+        return Judged(due, kept + matched, _blind(file.view, later))
 
     def _held_matched(self, file: DataFile, kept_for: pa.Table, later: Sequence[Hold]) -> Iterator[tuple[Hold, Mask]]:
         """Yield per hold the rows of a held copy that it matches, by the columns of the copy itself."""
@@ -193,10 +194,11 @@ class Judge:
             matching, none = holds.matching, holds.MonthSecrets()
             covering = holds.covering(self.found, file.tenant, *_span(days))
             kept = [(hold, _mask(matching("late", rows, file.tenant, None, [hold], none))) for hold in covering]
-            return Judged(np.ones(rows.num_rows, np.bool_), kept)
+            return Judged(np.ones(rows.num_rows, np.bool_), kept, _blind("late", covering))
         due = self._due_suspense(file, days) if file.view == "suspense" else self._due_pending(file, rows, days)
         concerned = [hold for hold in self.found if hold.concerns(file.tenant)]
-        return Judged(due, [(hold, due & _days_kept(file.view, hold, days)) for hold in concerned])
+        kept = [(hold, due & _days_kept(file.view, hold, days)) for hold in concerned]
+        return Judged(due, kept, _blind(file.view, concerned))
 
     def _due_suspense(self, file: DataFile, days: pa.Array) -> Mask:
         def due(day: date) -> bool:
@@ -236,7 +238,7 @@ def looked(item: PlanItem, judge: Judge) -> PlanItem | None:
 
 def _why(item: PlanItem, judged: Judged, today: date) -> dict[str, int]:
     """Count held rows by the ids of holds that match them and that everyone may know of; "" for all others."""
-    may_be_named = holds.named(item.file.view, [hold for hold, _ in judged.by_hold], holds.COMPLIANCE, today)
+    may_be_named = holds.visible((hold for hold, _ in judged.by_hold), holds.COMPLIANCE, today)
     by_hold = [(hold, mask) for hold, mask in judged.by_hold if hold.hold_id not in judged.blind]
     named = [(hold, mask) for hold, mask in by_hold if hold in may_be_named]
     left, kept = judged.held.copy(), {}
@@ -245,6 +247,11 @@ def _why(item: PlanItem, judged: Judged, today: date) -> dict[str, int]:
         left &= ~mask
     kept[""] = int(left.sum())
     return {hold_id: rows for hold_id, rows in kept.items() if rows}
+
+
+def _blind(view: str, asked: Sequence[Hold]) -> frozenset[str]:
+    """Return ids of the holds that keep all of their dates there, as one of their selectors is not to be seen."""
+    return frozenset(hold.hold_id for hold in holds.unmatched(view, asked))
 
 
 def _without_numbers(hold: Hold) -> Hold | None:

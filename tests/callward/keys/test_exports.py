@@ -265,7 +265,7 @@ def test_it_says_which_data_files_are_lost_and_unknown(workspace: Callable[..., 
     exports.write(settings, "after")
     (archived,) = [file.path for file in files if file.view == "archive"]
     (settings.lake_path / archived).unlink()
-    (settings.lake_path / "assurance" / "later.parquet").write_bytes(b"PARE")
+    (settings.lake_path / "answered" / "later.parquet").write_bytes(b"PARE")
     put_back(settings, old)
     done = exports.restore(settings, newest(settings))
     assert done.files_without_key == sorted(file.path for file in files if file.view == "billing")

@@ -30,6 +30,7 @@ from schemas import retention
 from schemas.cdr import FEW, ID
 from schemas.retention_classes import Window
 from schemas.tables import audit_log, keys
+from schemas.views import PARTS, VIEW_PARTS
 from tests import retention as scenes
 from tests.examples import tries
 
@@ -503,26 +504,31 @@ def test_a_list_never_holds_a_number(settings: Settings) -> None:
     assert "5555" not in json.dumps(row, default=str)
 
 
-def test_a_report_explains_rows_by_what_it_may_name_and_can_match(settings: Settings) -> None:
-    known = Hold("1", "default", "litigation", "a", "c", accounts=("acct-0001",))
-    by_trunk = Hold("2", "default", "litigation", "a", "c", trunks=("t",))
-    hidden = Hold("3", "default", "litigation", "a", "c", accounts=("acct-0001",), confidential_until=HUSH)
-    found = [known, by_trunk, hidden]
-    assert holds.named("held-billing", found, holds.COMPLIANCE, TODAY) == [known]
-    assert holds.named("held-assurance", found, holds.COMPLIANCE, TODAY) == [known, by_trunk]
-    for view in ("billing", "assurance"):  # rows of any view are found by the index
-        assert holds.named(view, found, holds.COMPLIANCE, TODAY) == [known, by_trunk]
-        assert holds.named(view, found, holds.LEGAL, TODAY) == found
-    assert holds.named("suspense", found, holds.LEGAL, TODAY) == []
+def test_what_cannot_be_looked_for_in_a_view_or_copy_is_known() -> None:
+    by_account, by_number, by_trunk = found = [
+        Hold(str(number), "default", "litigation", "a", "c", **{kind: ("x",)})
+        for number, kind in enumerate(("accounts", "numbers", "trunks"))
+    ]
+    assert holds.unmatched("held-billing", found) == [by_trunk]
+    for part in PARTS["assurance"]:  # a copy has no account and no number, its record is not to be known by it
+        assert holds.unmatched(f"held-{part}", found) == [by_account, by_number]
+    for view in VIEW_PARTS:  # rows of any view are found by the index
+        assert holds.unmatched(view, found) == []
+    assert holds.unmatched("suspense", found) == found
 
 
 # -- matching ----------------------------------------------------------------------------------------------------------
 
-_TOKEN, _ACCOUNT = b"t" * 32, b"a" * 32
+_TOKEN = b"t" * 32
 _SOME_NUMBERS = (NUMBER, SECOND, THIRD, "2001", "alice")
 _SOME_ACCOUNTS = ("acct-0001", "acct-0002", "unassigned")
 _SOME_TRUNKS = ("north-1", "north-2", "other")
-_UNSEEN = {"index": set(), "held-billing": {"trunks"}, "held-assurance": {"numbers"}, "late": set()}
+_UNSEEN = {
+    "index": set(),
+    "held-billing": {"trunks"},
+    **{f"held-{part}": {"accounts", "numbers"} for part in PARTS["assurance"]},
+    "late": set(),
+}
 _DAY = st.dates(date(2026, 2, 27), date(2026, 3, 3))
 
 _ROWS = st.lists(
@@ -588,8 +594,8 @@ def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
         return pa.table({"account": account.cast(text), **made, **served})
     if view == "held-billing":
         return pa.table({"account": account.cast(text), "calling_number": calling, "called_number": called})
-    if view == "held-assurance":
-        return pa.table({"account_token": tokens.mac([account], _ACCOUNT), **served})
+    if view in ("held-failed", "held-answered"):
+        return pa.table(served)
     trunks = {"ingress_trunk": into.cast(text), "egress_trunk": out.cast(text)}
     days = _column(rows, "day", pa.date32())
     return pa.table(
@@ -605,7 +611,6 @@ def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
     tenant=st.sampled_from(["default", "_shared"]),
     call_date=_DAY,
     token=st.booleans(),
-    account=st.booleans(),
     few=st.booleans(),
     by_column=st.booleans(),
 )
@@ -616,12 +621,11 @@ def test_matching_keeps_what_an_oracle_keeps_row_by_row(
     tenant: str,
     call_date: date,
     token: bool,
-    account: bool,
     few: bool,
     by_column: bool,
 ) -> None:
-    known = MonthSecrets(_TOKEN if token else None, _ACCOUNT if account else None)
-    gone = {"index": [] if token else ["numbers"], "held-assurance": [] if account else ["accounts"]}.get(view, [])
+    known = MonthSecrets(_TOKEN if token else None)
+    gone = ["numbers"] if view == "index" and not token else []
     day = None if by_column and view == "late" else call_date
     table = _stored(view, rows, few)
     kept = holds.matching(view, table.select(holds.columns(view, found)), tenant, day, found, known).to_pylist()
@@ -637,7 +641,7 @@ def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: 
     rows = [{"calling": None, "called": None, "account": None, "in": None, "out": None, "day": date(2026, 3, 1)}] * 2
     table = _stored(view, rows, False) if view in _UNSEEN else pa.table({"raw": ["", ""]})
     for hold in blind:
-        kept = holds.matching(view, table, hold.tenant, date(2026, 3, 1), [hold], MonthSecrets(_TOKEN, _ACCOUNT))
+        kept = holds.matching(view, table, hold.tenant, date(2026, 3, 1), [hold], MonthSecrets(_TOKEN))
         assert kept.to_pylist() == [hold.covers(date(2026, 3, 1), date(2026, 3, 1))] * 2
     assert view in _UNSEEN or blind == found
 
@@ -645,7 +649,7 @@ def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: 
 def test_a_hold_by_number_keeps_rows_whose_numbers_have_gone(settings: Settings) -> None:
     found = [Hold("1", "default", "litigation", "a", "c", numbers=(NUMBER,))]
     rows = pa.table({"account": ["acct-0001", "acct-0002"]})
-    kept = holds.matching("index", rows, "default", date(2026, 3, 1), found, MonthSecrets(_TOKEN, _ACCOUNT))
+    kept = holds.matching("index", rows, "default", date(2026, 3, 1), found, MonthSecrets(_TOKEN))
     assert kept.to_pylist() == [True, True]
 
 
@@ -661,7 +665,7 @@ def kept_by_file(site: Any, view: str, hold: Hold) -> Iterator[tuple[pa.Table, l
     """Rows of each data file of a view on 5 March, and which of them a hold keeps as the row index has it."""
     files = DataFiles(site.opened, "test")
     known, index = holds.secrets(site.opened, "default", "2026-03"), IndexRows(files)
-    for file in files.committed(view, "default", ["2026-03-05"]):
+    for file in (file for part in PARTS[view] for file in files.committed(part, "default", ["2026-03-05"])):
         indexed = index.of(file, [hold])
         assert not indexed.is_blind(hold)
         yield files.rows(file), indexed.matched(hold, known).tolist()
@@ -711,7 +715,7 @@ def test_a_hold_by_trunk_finds_its_rows_in_every_view(finished: Any) -> None:
 def test_secrets_of_a_month_without_keys_are_none_and_none_is_minted(settings: Settings, workspace: Any) -> None:
     site = workspace("asterisk")
     before = rows_of(site.settings, keys)
-    assert holds.secrets(site.opened, "default", "2019-01") == MonthSecrets(None, None)
+    assert holds.secrets(site.opened, "default", "2019-01") == MonthSecrets()
     assert rows_of(site.settings, keys) == before
     name = KeyName("index", "default", "2026-03", "token")
     assert holds.secrets(site.opened, "default", "2026-03").token == site.opened.keyring.key(name).secret
@@ -720,7 +724,7 @@ def test_secrets_of_a_month_without_keys_are_none_and_none_is_minted(settings: S
 
 
 def test_no_secret_shows_in_a_repr() -> None:
-    assert "tttt" not in repr(MonthSecrets(_TOKEN, _ACCOUNT))
+    assert "tttt" not in repr(MonthSecrets(_TOKEN))
 
 
 @tries(200)

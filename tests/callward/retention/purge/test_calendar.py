@@ -20,6 +20,7 @@ from pipelines.results import to_document
 from schemas.retention import requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import keys, lake_files
+from schemas.views import PARTS, VIEW_PARTS
 from tests import retention
 from tests.examples import tries
 
@@ -94,9 +95,10 @@ def expected(file: File, chosen: dict[str, str]) -> dict[str, date]:
     """Class → the first day on which the file is due: the oracle."""
     ended = file.day + timedelta(31)
     row = max(kept_through(ended, chosen["billing_transaction"]), file.day + timedelta(92))
+    attempt = {"assurance_metrics": kept_through(ended, chosen["assurance_metrics"])}
     last = {
         "billing": {"billing_transaction": row},
-        "assurance": {"assurance_metrics": kept_through(ended, chosen["assurance_metrics"])},
+        **{part: dict(attempt) for part in PARTS["assurance"]},
         "suspense": {"suspense": kept_through(file.day, chosen["suspense"])},
         "archive": {"archive": kept_through(file.day, chosen["archive"])},
         "pending": {"call_detail": kept_through(ended, chosen["call_detail"])},
@@ -109,7 +111,7 @@ def expected(file: File, chosen: dict[str, str]) -> dict[str, date]:
 files_of_any_kind = st.lists(
     st.builds(
         File,
-        st.sampled_from(["billing", "assurance", "suspense", "archive", "pending"]),
+        st.sampled_from([*VIEW_PARTS, "suspense", "archive", "pending"]),
         st.dates(date(2018, 1, 1), TODAY) | st.sampled_from([date(2024, 2, 29), date(2024, 1, 31), date(2023, 12, 31)]),
         st.integers(1, 1000),
         st.booleans(),
@@ -214,7 +216,8 @@ def held_site(workspace: Callable[..., Any]) -> tuple[Any, Settings]:
         [
             File("billing", OLD, 10),
             File("held-billing", OLD, 2, numbers=True),
-            File("held-assurance", OLD, 3),
+            File("held-failed", OLD, 1),
+            File("held-answered", OLD, 2),
             File("suspense", OLD, 4),
             File("archive", OLD),
         ],

@@ -31,6 +31,7 @@ from callward.retention.purge.due_files import (
     last_of_month,
 )
 from schemas.retention_classes import Window
+from schemas.views import PARTS, VIEW_PARTS
 from tests.examples import tries
 
 TODAY = date(2030, 1, 1)
@@ -90,7 +91,8 @@ def last(cls: str, day: date = DAY) -> date:
 @pytest.mark.parametrize(
     ("view", "cls", "action"),
     [
-        ("assurance", "assurance_metrics", "delete"),
+        ("failed", "assurance_metrics", "delete"),
+        ("answered", "assurance_metrics", "delete"),
         ("billing", "call_detail", "rewrite"),
         ("billing", "billing_transaction", "delete"),
     ],
@@ -117,9 +119,10 @@ def test_numbers_never_outlast_their_row() -> None:
 def test_rows_are_looked_at_only_where_a_hold_covers() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
     covered = hold(first=DAY, last=DAY)
-    (here,) = planned(file("assurance"), as_of=as_of, found=(covered,))
-    (there,) = planned(file("assurance", DAY - timedelta(1)), as_of=as_of, found=(covered,))
-    assert here.look and not there.look
+    for part in PARTS["assurance"]:
+        (here,) = planned(file(part), as_of=as_of, found=(covered,))
+        (there,) = planned(file(part, DAY - timedelta(1)), as_of=as_of, found=(covered,))
+        assert here.look and not there.look
 
 
 @pytest.mark.parametrize("last", [None, DAY])
@@ -150,7 +153,7 @@ def test_a_log_is_looked_at_from_the_day_that_its_first_row_is_due() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [file("guests"), file("assurance", "someday"), file(received_on=None), file(tenant="x")]
+    "wrong", [file("guests"), file("assurance"), file("answered", "someday"), file(received_on=None), file(tenant="x")]
 )
 def test_what_cannot_be_named_is_not_judged(wrong: DataFile) -> None:
     with pytest.raises(Problem, match="nothing was purged"):
@@ -206,12 +209,15 @@ def test_a_replaced_index_file_is_due_with_what_it_says(later: int) -> None:
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
+ID_PURPOSES = [f"{part}-id" for part in VIEW_PARTS]
+
+
 def month_keys(month: str = "2026-03") -> list[MonthKey]:
     purposes = {
-        "billing": ["meta", "id"],
+        "billing": ["meta"],
         "billing-numbers": ["numbers", "token"],
-        "assurance": ["meta", "id", "account"],
-        "index": ["meta", "numbers", "token"],
+        "assurance": ["meta"],
+        "index": ["meta", "numbers", "token", *ID_PURPOSES],
     }
     return [MonthKey(f"{c}-{p}-{month}", c, "default", month, p) for c, listed in purposes.items() for p in listed]
 
@@ -223,9 +229,9 @@ def to_destroy(as_of: date, *remaining: DataFile, known: list[MonthKey] | None =
 
 BILLED_NUMBERS, INDEXED_NUMBERS = ({f"{d}/numbers", f"{d}/token"} for d in ("billing-numbers", "index"))
 NUMBERS = BILLED_NUMBERS | INDEXED_NUMBERS
-ASSURANCE = {"assurance/meta", "assurance/id", "assurance/account"}
-BILLING = {"billing/meta", "billing/id"}
-INDEX = {"index/meta"}
+ASSURANCE = {"assurance/meta"}
+BILLING = {"billing/meta"}
+INDEX = {"index/meta", *(f"index/{purpose}" for purpose in ID_PURPOSES)}  # who opens a view has no key of its ids
 
 
 def test_keys_go_with_the_last_date_of_their_month() -> None:
@@ -239,12 +245,13 @@ def test_keys_go_with_the_last_date_of_their_month() -> None:
 def test_a_file_that_is_left_keeps_the_keys_of_its_view_and_month() -> None:
     as_of = date(2027, 6, 1)
     every = ASSURANCE | NUMBERS | BILLING | INDEX
-    assert to_destroy(as_of, file("assurance", date(2026, 3, 9))) == every - ASSURANCE
+    for part in PARTS["assurance"]:
+        assert to_destroy(as_of, file(part, date(2026, 3, 9))) == every - ASSURANCE
+        assert to_destroy(as_of, file(part, date(2026, 4, 1))) == every
     assert to_destroy(as_of, file("billing", date(2026, 3, 9))) == every - BILLING - BILLED_NUMBERS
     assert to_destroy(as_of, file("billing", date(2026, 3, 9), numbers=False)) == every - BILLING
     assert to_destroy(as_of, file("index", date(2026, 3, 9))) == every - INDEX - INDEXED_NUMBERS
     assert to_destroy(as_of, file("index", date(2026, 3, 9), numbers=False)) == every - INDEX
-    assert to_destroy(as_of, file("assurance", date(2026, 4, 1))) == every
     assert to_destroy(as_of, file("held-billing", date(2026, 3, 9), numbers=True)) == every
 
 
@@ -268,7 +275,7 @@ def test_keys_of_ids_and_of_every_month_never_go() -> None:
 
 
 def test_after_a_plan_a_file_is_no_longer_under_the_key_of_its_numbers() -> None:
-    whole, spared = file(), file("assurance")
+    whole, spared = file(), file("failed")
     rewritten = PlanItem(whole, "call_detail", "rewrite", rows=10)
     (left, same) = after([whole, spared], [rewritten])
     assert left.key_ids == "billing-meta" and not left.numbers and same == spared
@@ -297,21 +304,22 @@ def dates(as_of: date, *, at_expiry: str = "anonymize", found: tuple[Hold, ...] 
 
 def test_rows_by_trunk_stay_where_the_class_is_anonymized() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
-    kept = states(dates(as_of), file("assurance"))
-    assert kept[f"{BY_ACCOUNT} {DAY}"] == REMOVED
-    assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
-    assert set(states(dates(as_of, at_expiry="purge"), file("assurance")).values()) == {REMOVED}
+    for part in PARTS["assurance"]:
+        kept = states(dates(as_of), file(part))
+        assert kept[f"{BY_ACCOUNT} {DAY}"] == REMOVED
+        assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
+        assert set(states(dates(as_of, at_expiry="purge"), file(part)).values()) == {REMOVED}
 
 
 def test_rows_of_dates_that_a_hold_covers_stay() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
-    assert set(states(dates(as_of, found=(hold(),)), file("assurance")).values()) == {FROZEN}
+    assert set(states(dates(as_of, found=(hold(),)), file("answered")).values()) == {FROZEN}
 
 
 def test_rows_of_a_date_that_is_not_all_gone_are_left_open() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
     rest = replace(dates(as_of), remaining=frozenset({("assurance", "default", str(DAY))}))
-    assert set(states(rest, file("assurance")).values()) == {OPEN}
+    assert set(states(rest, file("answered")).values()) == {OPEN}
 
 
 def test_what_was_noted_is_told_again_only_when_it_changes() -> None:
@@ -345,8 +353,8 @@ def test_a_plan_agrees_with_what_the_night_still_takes(
     opened = by.policies["default"].open_for(day, day, as_of)
     found = {item.file.view: item.action for item in planned(file("billing", day, received_on=day), as_of=as_of, by=by)}
     assert found.get("billing") == (None if opened.numbers else "rewrite" if opened.billing else "delete")
-    gone = planned(file("assurance", day, received_on=day), as_of=as_of, by=by)
-    assert bool(gone) is not opened.assurance
+    gone = planned(*(file(part, day, received_on=day) for part in PARTS["assurance"]), as_of=as_of, by=by)
+    assert len(gone) == (0 if opened.assurance else 2)
     for expiry in expiries(file("billing", day, received_on=day), by):
         still = opened.numbers if expiry.retention_class == "call_detail" else opened.billing
         assert still is (as_of <= expiry.last)

@@ -36,7 +36,7 @@ from callward.retention.requests import restrictions
 from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT
-from schemas.release import DERIVED_COLUMNS
+from schemas.release import DERIVED_COLUMNS, READ_OF
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
 from transforms.identify import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
@@ -139,8 +139,7 @@ def owners(rows: pa.Table, secret: bytes) -> Owners:
 
     The account is who pays. The subscriber of a billing row is the customer's own line: the called number of an
     inbound call, else the calling one; what is no E.164 number (an extension) is a line of its account alone, as many
-    accounts have the same. The assurance view knows no lines: there the account stands for both. `unassigned` is the
-    token of calls that no account was found for, where the view has tokens.
+    accounts have the same. Attempts know no lines: there the account stands for both.
     """
     account, assigned = _by_name(rows["account"], secret)
     if "calling_token" not in rows.column_names:
@@ -185,9 +184,9 @@ def prefixes(numbers: Column) -> pa.DictionaryArray:
 
 
 def _columns(release: Release, rows: pa.Table) -> Mapping[str, Column]:
-    """Return what dimensions and measures are made of: columns of the data file, and those derived from its own."""
-    derived = DERIVED_COLUMNS[release.view]
-    return {name: prefixes(rows[derived[name]]) if name in derived else rows[name] for name in release.columns}
+    """Return what dimensions and measures are made of: columns of the rows, and areas of their numbers."""
+    derived, there = DERIVED_COLUMNS[release.view], rows.column_names
+    return {name: rows[name] if name in there else prefixes(rows[derived[name]]) for name in release.columns}
 
 
 # -- what rows add -----------------------------------------------------------------------------------------------------
@@ -384,7 +383,7 @@ class _ContributeFn(_WorkFn):
         super().setup()
         self._grid = self._release.grid()
         settings, keyring = self._workspace.settings, self._workspace.keyring
-        self._hidden = restrictions.hidden(settings, keyring, self._release.view)
+        self._hidden = restrictions.hidden(settings, keyring, READ_OF[self._release.view])
 
     def process(self, files: tuple[DataFile, ...]) -> Iterator[tuple[int, Piece]]:
         parts, tally = [], Tally()

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from callward.errors import Problem
 from callward.keys import tokens
-from callward.keys.register import KeyName
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.numbering import places, plan
@@ -25,7 +24,8 @@ from callward.retention.requests.restrictions import Hidden
 from callward.runs import new_id
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines.engine import run as engine
-from schemas.views import ASSURANCE, BILLING, BILLING_NUMBERS
+from schemas.codes import Bucket
+from schemas.views import BILLING, BILLING_NUMBERS, INDEX, ROW_INDEX, VIEW_BITS
 from tests.examples import tries
 from transforms import aggregate
 from transforms.aggregate import (
@@ -151,7 +151,7 @@ calls = st.builds(
 @given(st.lists(calls, min_size=1, max_size=40))
 def test_two_rows_have_one_subscriber_just_where_they_have_one_line(listed: list[dict[str, Any]]) -> None:
     rows = [call(n, **changes) for n, changes in enumerate(listed)]
-    whose, lines = owners("billing", table(rows), SECRET), [own_line(row) for row in rows]
+    whose, lines = owners(table(rows), SECRET), [own_line(row) for row in rows]
     assert whose.named.tolist() == [line is not None for line in lines]
     assert whose.assigned.tolist() == [row["account"] not in (None, "unassigned") for row in rows]
     for of, told, known in (
@@ -356,7 +356,7 @@ def test_what_travels_is_sealed_and_goes_with_the_run(site: Any, small: None) ->
     assert len(left) > 3 and all(path.read_bytes().startswith(b"CWSEAL") for path in left)
     for row in rows[:50]:
         assert row["calling_number"][2:].encode() not in content
-    words = np.unique(owners("billing", table(rows), SECRET).subscriber)
+    words = np.unique(owners(table(rows), SECRET).subscriber)
     assert not any(word.tobytes() in content for word in words)
     files.clear_spilled()
     assert list(folder.glob(f"{files.run_id}-*")) == []
@@ -418,19 +418,50 @@ rho = "0.01"
 """
 
 
+def entry(n: int, account: str | None, **changes: Any) -> dict[str, Any]:
+    """A row of the index, of the n-th record: an attempt that the assurance view has a row of."""
+    row = {
+        "record_id": n.to_bytes(16, "big"),
+        "state": Bucket.ACCEPTED,
+        "parts": VIEW_BITS["assurance"],
+        "account": account,
+        "start_time": datetime(2026, 3, 5, 9),
+    }
+    return row | changes
+
+
+def put_index(site: Any, rows: Sequence[dict[str, Any]]) -> DataFile:
+    made = pa.Table.from_pylist(list(rows), schema=ROW_INDEX)
+    files = DataFiles(site.opened, new_id())
+    return files.write_view(INDEX, "default", DAY.isoformat(), made, {1: len(rows)}, received_on=DAY)
+
+
 def test_attempts_that_no_account_was_found_for_are_left_out(site: Any) -> None:
     release = declaration.parse(_ASSURANCE)
-    secret = site.opened.keyring.key(KeyName("assurance", "default", f"{DAY:%Y-%m}", "account")).secret
-    named = tokens.mac([pa.array(["unassigned", "acct-0001", "acct-0002", None, "acct-0001"])], secret)
-    rows = pa.Table.from_pylist(
-        [{"assurance_id": bytes([n] * 16), "start": datetime(2026, 3, 5, 9)} for n in range(5)], schema=ASSURANCE
-    )
-    rows = rows.set_column(2, ASSURANCE.field("account_token"), named)
-    files = DataFiles(site.opened, new_id())
-    listed = files.write_view("assurance", "default", DAY.isoformat(), rows, {1: 5}, received_on=DAY)
+    named = ["unassigned", "acct-0001", "acct-0002", None, "acct-0001"]
+    listed = put_index(site, [entry(n, account) for n, account in enumerate(named)])
     found, by = aggregated(site, release, [listed])
     assert found.tally == Tally(5, 0, 2, 0, (0, 0))
     assert summed(found, by, release)[2].tolist() == [3, 2]
+
+
+def test_records_that_assurance_has_no_row_of_are_in_no_figure_of_it(site: Any) -> None:
+    release = declaration.parse(_ASSURANCE)
+    others = [entry(1, "acct-0001", state=Bucket.DUPLICATE), entry(2, "acct-0001", parts=VIEW_BITS["billing"])]
+    found, by = aggregated(site, release, [put_index(site, [entry(0, "acct-0001"), *others])])
+    assert found.tally.rows == 1
+    assert summed(found, by, release)[2].tolist() == [1, 1]
+
+
+def test_attempts_of_restricted_persons_are_left_out(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are known by their record ids: what the index is marked with is asked for, not what a view is."""
+    release, rows = declaration.parse(_ASSURANCE), [entry(n, f"acct-{n:04d}") for n in range(5)]
+    ids = pa.array([row["record_id"] for row in rows[:2]], tokens.ID_TYPE)
+    unseen = {INDEX: {"default": Hidden(INDEX, ids, (), frozenset())}}
+    monkeypatch.setattr(restrictions, "hidden", lambda *asked: unseen.get(asked[-1], {}))
+    found, by = aggregated(site, release, [put_index(site, rows)])
+    assert (found.tally.rows, found.tally.restricted) == (5, 2)
+    assert summed(found, by, release)[2].tolist() == [3, 3]
 
 
 @tries(50)

@@ -1,4 +1,4 @@
-"""What today's two views link: rows and accounts of billing looked for in assurance, and in its derived tables.
+"""What the two views link: rows of billing looked for in assurance, and in its derived tables.
 
 Both describe the same calls: of those that billing has, assurance tells the hour of the start and the trunks; billing
 has milliseconds and carriers. Who could read both would join them so.

@@ -168,8 +168,8 @@ def _erase(work: Work, fulfilled: Fulfilled) -> None:
 def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
     """Rows without the person's side: its number and token; for an account its name and all numbers."""
     if work.by_account:
-        names = [name for side in _SIDES.values() for name in side]
-        return _with(_null(rows, names), {"account": ERASED_ACCOUNT})
+        rows = _null(rows, [name for side in _SIDES.values() for name in side])
+        return _with(rows, {"account": ERASED_ACCOUNT}) if "account" in rows.column_names else rows
     for side, mask in (("calling", work.found.calling), ("called", work.found.called)):
         rows = _null(rows, _SIDES[side], pa.array(mask[of]))
     return rows

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pytest
 from sqlalchemy import update
 
@@ -929,6 +930,14 @@ def test_no_part_shows_restricted_rows(restricted, part):
         asked = f"SELECT pdd_ms FROM {part} {where} ORDER BY 1"
         assert _seen(restricted, "assurance", asked) == [(pdd,) for pdd in shown]
     assert _seen(restricted, "assurance", f"SELECT count(*) FROM {part}") == [(len(shown),)]
+
+
+def test_releases_which_read_the_index_see_no_restricted_records(restricted):
+    hidden = register.hidden(restricted.settings, restricted.site.opened.keyring, INDEX)["default"]
+    rows = _indexed(restricted)
+    assert rows.num_rows == len(CALLS) + len(OTHERS) and not hidden.files
+    used = ds.dataset(rows).filter(~hidden.rows(INDEX)).to_table()
+    assert sorted(used["pdd_ms"].to_pylist()) == SHOWN["assurance"]
 
 
 def test_a_file_committed_while_rows_are_marked_is_not_shown_before_the_next_marking(office, monkeypatch):

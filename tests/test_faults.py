@@ -22,6 +22,7 @@ import zstandard
 from callward import audit, database
 from callward.feeds import asterisk_files
 from callward.template import render
+from schemas.views import VIEW_PARTS
 from tests.commands import Ended, all_that_is, run, start, strays, waiting
 
 DAY = date(2026, 3, 5)
@@ -742,4 +743,4 @@ def test_nights_of_two_sources_at_once_come_to_what_one_night_comes_to(
 
 
 def _without_file_numbers(found: dict[str, Any]) -> dict[str, Any]:
-    return {what: found[what] for what in ("billing", "assurance", "ledger", "derived", "suspense", "blocks")}
+    return {what: found[what] for what in (*VIEW_PARTS, "ledger", "derived", "suspense", "blocks")}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from callward.feeds import asterisk_files, generate
+from schemas.views import ID_COLUMN, VIEW_PARTS
 from tests.commands import all_that_is, killed_after, run, strays, waiting
 from tests.shared_keys import init_with_keys_of, like
 
@@ -190,7 +191,7 @@ def test_the_same_files_again_change_nothing(feeds: Path, undisturbed: Any, clea
     undisturbed.deliver(sorted((feeds / "asterisk").iterdir()), prefix="again-")
     _finish(undisturbed)
     after = _checked(undisturbed)
-    for what in ("billing", "assurance", "derived", "suspense", "pending"):
+    for what in (*VIEW_PARTS, "derived", "suspense", "pending"):
         assert after[what] == clean[what], f"{what} changed"
     again = {key: amounts for key, amounts in after["ledger"].items() if "/again-" in key[0]}
     assert {bucket for _, bucket, _ in again} <= {"in", "duplicate", "filtered"}
@@ -203,7 +204,7 @@ def test_a_workspace_with_the_keys_of_another_gives_the_same_ids(feeds: Path, un
     (ours.folder / "callward.toml").write_text(undisturbed.settings.path.read_text())
     ours.deliver([feeds / "asterisk" / "large.csv"])
     _finish(ours)
-    theirs = set(undisturbed.view("assurance")["assurance_id"].to_pylist())
-    found = ours.view("assurance")["assurance_id"].to_pylist()
-    assert found
-    assert set(found) <= theirs
+    for part, name in ID_COLUMN.items():
+        found = ours.view(part)[name].to_pylist()
+        assert found
+        assert set(found) <= set(undisturbed.view(part)[name].to_pylist())

@@ -100,7 +100,7 @@ def test_equal_calls_of_one_file_stay_and_a_redelivery_adds_nothing(site):
     assert site.balances()["plain/again.csv"]["duplicate"][0] == 3
     assert site.balances()["plain/c.csv"]["duplicate"][0] == 2
     assert site.view("assurance").num_rows == before.num_rows + 1
-    assert set(before["assurance_id"].to_pylist()) < set(site.view("assurance")["assurance_id"].to_pylist())
+    assert set(before["answered_id"].to_pylist()) < set(site.view("assurance")["answered_id"].to_pylist())
     assert is_sound(site)
 
 
@@ -312,11 +312,8 @@ def test_the_derived_tables_of_tenants_in_zones_are_what_pandas_makes_of_the_cal
     assert derived["assurance_trunk_hourly"] == _totals(sides, trunk, sums)
     causes = _totals(_causes(sides), [*trunk, "kind", "cause"], ["attempts"])
     assert derived["assurance_trunk_hourly_cause"] == causes
-    accounts = derived["assurance_account_daily"]
-    assert len({key[:2] for key in accounts}) == 2 * 2 * 2  # two of each tenant, under another name in each month
-    daily = pd.DataFrame([(key[0], key[2], *values) for key, values in accounts.items()])
     sums.remove("seizures")
-    assert _totals(daily, [0, 1], list(range(2, 9))) == _totals(attempts, ["tenant", "date"], sums)
+    assert derived["sla_account_daily"] == _totals(attempts, ["tenant", "account", "date"], sums)
     assert is_sound(tenants_in_zones)
 
 
@@ -331,7 +328,7 @@ def test_groups_that_share_a_data_file_rewrite_it_once(workspace):
     site.night(MORNING)
     assert len(site.data_files("billing")) > 2
     assert site.view("billing")["talk_ms"].to_pylist() == [60_000] * 40
-    assert site.view("assurance").num_rows == 40 and len(set(site.view("assurance")["assurance_id"].to_pylist())) == 40
+    assert site.view("assurance").num_rows == 40 and len(set(site.view("answered")["answered_id"].to_pylist())) == 40
     assert rows_in(site, "suspended", "HELD") == 60 and is_sound(site)
 
 
@@ -503,7 +500,7 @@ def without_west(two_tenants):
 def test_where_one_tenants_keys_are_destroyed_its_files_open_no_more_and_the_others_do(without_west):
     site = without_west
     files = DataFiles(site.opened, "test")
-    read = {"billing": files.rows, "assurance": files.rows, "suspense": files.read_log, "archive": files.read_archive}
+    read = {"billing": files.rows, "answered": files.rows, "suspense": files.read_log, "archive": files.read_archive}
     opened, closed = Counter(), Counter()
     for view, reader in read.items():
         for file in site.data_files(view):
@@ -514,7 +511,7 @@ def test_where_one_tenants_keys_are_destroyed_its_files_open_no_more_and_the_oth
             else:
                 reader(file)
                 opened[view, file.tenant] += file.rows
-    assert closed == {"billing": len(ACROSS), "assurance": len(ACROSS), "suspense": 1}
+    assert closed == {"billing": len(ACROSS), "answered": len(ACROSS), "suspense": 1}
     assert {view: opened[view, "east"] for view in closed} == closed
 
 

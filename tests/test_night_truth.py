@@ -19,6 +19,7 @@ from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from schemas.cdr import DISPOSITIONS
 from schemas.codes import Bucket
+from schemas.views import INDEX, ROW_INDEX
 from transforms.assemble import CLOSED
 
 SEED, DIRT = 9, 0.005
@@ -44,6 +45,7 @@ class Told:
     views: list[dict[str, pa.Table]]
     differing: list[int]
     derived: list[dict[str, Any]]
+    index: pa.Table  # what the row index says of each record that has a row in a view, after the last night
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,12 @@ def told(workspace, day, tmp_path_factory) -> Told:
         derived.append(site.derived())
     truth = Truth({name: count for feeds in made for name, count in feeds.truth.files.items()})
     with_late = Truth({name: count for feeds in made for name, count in feeds.truth_with_late.files.items()})
-    return Told(site, truth, with_late, len(late), balances, views, differing, derived)
+    return Told(site, truth, with_late, len(late), balances, views, differing, derived, index_of(site))
+
+
+def index_of(site: Any) -> pa.Table:
+    files, days = DataFiles(site.opened, "test"), sorted({file.part for file in site.data_files(INDEX)})
+    return pa.concat_tables([row_index.rows(files, "default", day, ROW_INDEX.names) for day in days])
 
 
 def expected(truth: Truth) -> dict[str, dict[str, tuple[int, int]]]:
@@ -203,29 +210,53 @@ def times(start: pd.Series, answer: pd.Series, end: pd.Series, talk: pd.Series) 
     return Counter(zip(ms(start), ms(answer), ms(end), talk, strict=True))
 
 
+def in_answered(calls: pd.DataFrame, name: str) -> pd.Series:
+    """Which attempts are of a call that was answered: Asterisk alone writes a record for each route."""
+    answered = calls["answer"] >= 0
+    return answered.groupby(calls["route"]).transform("any") if name == "asterisk" else answered
+
+
+def as_told(calls: pd.DataFrame, name: str) -> pd.Series:
+    """When assurance says that attempts began: to the hour where the call was answered, else to the minute (ms)."""
+    grain = np.where(in_answered(calls, name), 3_600_000, 60_000)
+    return calls["start"] // grain * grain
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_assurance_rows_are_the_attempts_that_were_made(told, day, name):
     calls = truth_frame(name, day)
     rows = of_source(told.views[1]["assurance"], name)
-    minute, steps = calls["start"] // 60_000 * 60_000, -(-calls["talk"] // 6000) * 6
-    answered = calls["answer"] >= 0
+    answered, together = calls["answer"] >= 0, in_answered(calls, name)
     assert Counter(
-        zip(ms(rows["start"]), rows["talk_s"].fillna(0), rows["disposition"] == "answered", strict=True)
-    ) == Counter(zip(minute, steps, answered, strict=True))
+        zip(ms(rows["start"]), rows["answered_id"].notna(), rows["disposition"] == "answered", strict=True)
+    ) == Counter(zip(as_told(calls, name), together, answered, strict=True))
+    assert name != "asterisk" or (together & ~answered).any()
     assert set(rows["disposition"]) <= set(DISPOSITIONS)
     words = pd.Series([ENDINGS[n].asterisk for n in calls["ending"]]).map(ASTERISK_WORDS)
     if name == "asterisk":
         assert Counter(words.fillna("network_failure")) == Counter(rows["disposition"])
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_the_index_says_of_each_attempt_when_it_was_and_how_long(told, day, name):
+    calls = truth_frame(name, day)
+    rows = of_source(told.index, name)
+    assert Counter(
+        zip(ms(rows["start_time"]), rows["talk_ms"].fillna(0), rows["disposition"] == "answered", strict=True)
+    ) == Counter(zip(calls["start"], calls["talk"], calls["answer"] >= 0, strict=True))
+
+
 def test_the_last_route_of_a_call_is_the_callers_call(told, day):
     """Route advance writes one more record before the one that counts: exactly one record of each call is leg 0."""
     calls = truth_frame("asterisk", day)
-    rows = of_source(told.views[1]["assurance"], "asterisk")
+    rows, index = (of_source(table, "asterisk") for table in (told.views[1]["assurance"], told.index))
     last = calls.groupby("route")["leg"].transform("max") == calls["leg"]
     assert (~last).any()
+    assert Counter(zip(ms(index["start_time"]), index["leg"] == 0, strict=True)) == Counter(
+        zip(calls["start"], last, strict=True)
+    )
     assert Counter(zip(ms(rows["start"]), rows["leg"] == 0, strict=True)) == Counter(
-        zip(calls["start"] // 60_000 * 60_000, last, strict=True)
+        zip(as_told(calls, "asterisk"), last, strict=True)
     )
 
 
@@ -244,29 +275,30 @@ def test_no_id_or_token_of_one_view_is_in_the_other(told):
     assert not words_of(billing) & words_of(assurance)
 
 
-def test_derived_tables_show_no_token_of_billing(told):
-    shown = {key[1] for key in told.derived[2]["assurance_account_daily"]}
-    assert shown <= {value.hex() for value in words_of(told.views[2]["assurance"])}
-    assert not shown & {value.hex() for value in words_of(told.views[2]["billing"])}
+def test_derived_tables_show_no_id_or_token_and_those_of_assurance_no_account(told):
+    words = {value.hex() for view in told.views[2].values() for value in words_of(view)}
+    shown = {name: {str(part) for key in rows for part in key} for name, rows in told.derived[2].items()}
+    assert not words & set().union(*shown.values())
+    accounts = {name for name, parts in shown.items() if any(part.startswith("acct-") for part in parts)}
+    assert accounts == {"billing_usage_daily", "sla_account_daily"}
 
 
-def test_assurance_keeps_minutes_and_six_second_steps_in_an_order_of_its_own(told):
-    files = DataFiles(told.site.opened, "test")
-    stored = pa.concat_tables([files.rows(file) for file in told.site.data_files("assurance")]).to_pandas()
-    assert (ms(stored["start"]) % 60_000 == 0).all()
-    assert (stored["talk_s"].dropna() % 6 == 0).all()
-    # Calls of one minute stand in the order of their ids: where billing has them in time, these two must not agree.
-    agree = []
-    for file in told.site.data_files("assurance"):
-        rows, index = files.rows(file).to_pandas(), row_index.rows(files, file.tenant, file.part, _CAME_FROM)
-        came_from = index.to_pandas().iloc[row_index.places(files, file, index["record_id"])].reset_index(drop=True)
-        pairs = rows["start"].eq(rows["start"].shift()) & rows["source"].eq(rows["source"].shift())
-        pairs &= came_from["file_no"].eq(came_from["file_no"].shift())
-        agree += (came_from["line"] > came_from["line"].shift())[pairs].tolist()
-    assert len(agree) > 200 and 0.35 < np.mean(agree) < 0.65
+def test_assurance_keeps_minutes_and_hours_in_an_order_of_its_own(told):
+    """In each file rows stand by their ids: where billing has them in time, the order of two must not agree."""
+    files, grains = DataFiles(told.site.opened, "test"), {"failed": 60_000, "answered": 3_600_000}
+    for part, grain in grains.items():
+        agree = []
+        for file in told.site.data_files(part):
+            rows, index = files.rows(file).to_pandas(), row_index.rows(files, file.tenant, file.part, _CAME_FROM)
+            assert (ms(rows["start"]) % grain == 0).all()
+            assert part == "failed" or (rows["pdd_ms"].dropna() % 100 == 0).all()
+            came_from = index.to_pandas().iloc[row_index.places(files, file, index["record_id"])].reset_index(drop=True)
+            pairs = came_from["file_no"].eq(came_from["file_no"].shift())
+            agree += (came_from["line"] > came_from["line"].shift())[pairs].tolist()
+        assert len(agree) > 200 and 0.4 < np.mean(agree) < 0.6
 
 
-# -- derived tables, by pandas over what the views hold --------------------------------------------------------------
+# -- derived tables, by pandas over what billing and index hold ------------------------------------------------------
 
 NER_SUCCESS = {
     "answered",
@@ -275,14 +307,17 @@ NER_SUCCESS = {
     "abandoned_alerting",
     "rejected",
 }  # ITU-T E.425, as formats.md quotes it
-ATTEMPT_SUMS = ["attempts", "unknown", "answered", "ner_success", "talk_s", "pdd_ms", "pdd_count"]
+COUNTS = ["attempts", "unknown", "answered", "ner_success", "pdd_count"]
+ATTEMPT_SUMS = [*COUNTS[:-1], "talk_s", "pdd_ms", "pdd_count"]
 TRUNK = ["hour", "side", "trunk"]
 
 
 def attempts_frame(table: pa.Table) -> pd.DataFrame:
     """One row per attempt with what every table of attempts adds up."""
-    frame = table.to_pandas()
+    frame = table.rename_columns(["start" if name == "start_time" else name for name in table.column_names]).to_pandas()
     frame["start"] = frame["start"].dt.tz_localize(None)
+    if "talk_ms" in frame:
+        frame["talk_s"] = np.ceil(frame["talk_ms"] / 6000) * 6
     frame["attempts"] = 1
     frame["unknown"] = (frame["disposition"] == "unknown").astype(int)
     frame["answered"] = (frame["disposition"] == "answered").astype(int)
@@ -323,15 +358,18 @@ def test_usage_by_day_is_the_sum_of_the_billing_rows(told):
     assert told.derived[1]["billing_usage_daily"] == summed(rows, keys, sums)
 
 
-def test_trunks_by_hour_are_the_sum_of_the_assurance_rows(told):
-    rows = sides(told.views[1]["assurance"])
+def test_trunks_by_hour_are_the_sum_of_the_attempts(told):
+    rows = sides(told.index)
     rows["seizures"] = rows["attempts"] - rows["unknown"]
     order = ["attempts", "unknown", "seizures", *ATTEMPT_SUMS[2:]]
-    assert told.derived[1]["assurance_trunk_hourly"] == summed(rows, TRUNK, order)
+    hourly = told.derived[1]["assurance_trunk_hourly"]
+    assert hourly == summed(rows, TRUNK, order)
+    shown = summed(sides(told.views[1]["assurance"]), TRUNK, COUNTS)
+    assert shown == {key: tuple(sums[order.index(name)] for name in COUNTS) for key, sums in hourly.items()}
 
 
 def test_causes_and_scores_are_counted_by_hour_and_trunk(told):
-    rows = sides(told.views[1]["assurance"]).assign(count=1)
+    rows = sides(told.index).assign(count=1)
     causes = pd.concat([rows.assign(kind=kind, cause=rows[f"cause_{kind}"]) for kind in ("q850", "sip")]).dropna(
         subset="cause"
     )
@@ -346,14 +384,14 @@ def test_causes_and_scores_are_counted_by_hour_and_trunk(told):
 
 
 def test_accounts_by_day_are_the_sum_of_the_callers_calls(told):
-    rows = attempts_frame(told.views[1]["assurance"]).query("leg == 0")
-    rows = rows.assign(token=rows["account_token"].map(bytes.hex), call_date=rows["start"].dt.date)
-    assert told.derived[1]["assurance_account_daily"] == summed(rows, ["token", "call_date"], ATTEMPT_SUMS)
+    rows = attempts_frame(told.index).query("leg == 0")
+    rows = rows.assign(call_date=rows["start"].dt.date)
+    assert told.derived[1]["sla_account_daily"] == summed(rows, ["account", "call_date"], ATTEMPT_SUMS)
 
 
 def test_the_95th_percentile_of_the_delay_lies_in_its_bucket(told):
     """The smallest delay that 95 % of the attempts do not exceed (nearest rank) is where the histogram says."""
-    rows = sides(told.views[1]["assurance"]).dropna(subset="pdd_ms")
+    rows = sides(told.index).dropna(subset="pdd_ms")
     histogram: dict[tuple[Any, ...], dict[int, int]] = {}
     for (_, *key, bucket), (count,) in told.derived[1]["assurance_trunk_hourly_pdd"].items():
         histogram.setdefault(tuple(key), {})[bucket] = count

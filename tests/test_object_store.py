@@ -14,7 +14,7 @@ from callward import query
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.lake.data_files import DataFiles
+from callward.lake.data_files import HELD, DataFiles
 from callward.settings import Lake
 from callward.storage.store import Store
 from pipelines.doctor import checks as doctor
@@ -22,7 +22,7 @@ from pipelines.recycle import recycle
 from pipelines.sweep import sweep
 from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files
-from schemas.views import HOLDS_SUFFIX, STORED
+from schemas.views import HOLDS_SUFFIX, STORED, VIEW_PARTS
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
 from tests.object_stores import ObjectStore, before
@@ -181,7 +181,7 @@ def kept(workspace: Callable[..., Any], object_store: ObjectStore) -> Callable[.
 def _left(site: Any) -> dict[str, Any]:
     """What a purge leaves, without ids that are drawn at random."""
     files = DataFiles(site.opened, "test")
-    views = ("billing", "assurance", "held-billing", "held-assurance")
+    views = [*VIEW_PARTS, *(f"{HELD}{part}" for part in VIEW_PARTS)]
     rows = {v: sorted(repr(row) for f in site.data_files(v) for row in files.rows(f).to_pylist()) for v in views}
     (made,) = certificates.list_certificates(site.settings)
     checks = {c.name: c.ok for c in certificates.verify(site.settings, made.certificate_id)}

@@ -16,7 +16,7 @@ from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
-from schemas.views import ANSWERED, BILLING, BILLING_NUMBERS, FAILED, IN_FLIGHT
+from schemas.views import ANSWERED, BILLING, BILLING_NUMBERS, FAILED, ID_COLUMN, IN_FLIGHT, VIEW_OF
 from transforms.elements import Group, ViewRows
 
 PDD_STEP_MS: Final = 100  # of the part `answered`, rounded down
@@ -38,7 +38,7 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
     `calls`: schema CDR and IN_ANSWERED. `closed` names what the calls' window is past for: "assurance", "billing",
     "numbers" (the billing rows then have no number columns). Its keys are not asked for, as they may be destroyed.
     Rows of billing are in order of time, those of the assurance parts of their ids, which are as good as drawn: nobody
-    can lay the two side by side and count. (A large group is split in slabs of SLAB rows, each ordered so.)
+    can lay the two side by side and count.
     """
     parts = []
     if "assurance" not in closed:
@@ -141,10 +141,11 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
 
 
 def _assurance(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:
-    ids = tokens.as_u64(tokens.permute(calls["record_id"].take(pa.array(rows)), secret))
-    calls = _in_order(calls, _FOR_ASSURANCE, rows[np.argsort(ids[:, 0])])
+    ids = tokens.permute(calls["record_id"].take(pa.array(rows)), secret)
+    order = _id_order(ids)
+    calls = _in_order(calls, _FOR_ASSURANCE, rows[order])
     made = {
-        f"{part}_id": tokens.permute(calls["record_id"], secret),
+        ID_COLUMN[part]: ids.take(pa.array(order)),
         "trunk_in": calls["ingress_trunk"],
         "trunk_out": calls["egress_trunk"],
         **_GRAINS[part](calls),
@@ -198,8 +199,20 @@ def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
             for part in split(calls, group.tenant, call_date[:7], workspace, closed_views(group, call_date)):
                 parts.setdefault((part.view, call_date), []).append(part)
     for (view, call_date), slabs in sorted(parts.items()):
-        rows, inputs = pa.concat_tables([part.rows for part in slabs]), sum((part.inputs for part in slabs), Counter())
+        rows, inputs = _joined(slabs), sum((part.inputs for part in slabs), Counter())
         yield ViewRows(view, group.tenant, call_date, group.bits, group.shard, rows, inputs)
+
+
+def _joined(slabs: list[Part]) -> pa.Table:
+    """Return the rows of slabs of one part; those of assurance in the order of all their ids, as slabs tell of time."""
+    rows, part = pa.concat_tables([slab.rows for slab in slabs]), slabs[0].view
+    if len(slabs) == 1 or VIEW_OF[part] == "billing":
+        return rows
+    return moved(rows.unify_dictionaries(), _id_order(flat(rows[ID_COLUMN[part]])))
+
+
+def _id_order(ids: pa.Array) -> np.ndarray:
+    return np.argsort(tokens.as_u64(ids)[:, 0])
 
 
 def closed_views(group: Group, call_date: str) -> set[str]:

@@ -13,23 +13,26 @@ from hypothesis import strategies as st
 
 from callward.lake.ledger import sum_derived
 from schemas.cdr import DISPOSITIONS
+from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import DERIVED, key_columns, sum_columns
-from schemas.views import ASSURANCE, BILLING, IN_FLIGHT
+from schemas.views import BILLING, IN_FLIGHT, INDEX, ROW_INDEX, VIEW_BITS, VIEW_PARTS
 from tests.examples import tries
 from transforms.summarize import negative, pdd_bucket, summarize
 
 T0 = 1_772_712_000_000
 TABLES = {table.name: table for table in DERIVED}
+BOTH = (sum(VIEW_BITS.values()), VIEW_BITS["assurance"])  # what the index says of a record that assurance has
 
 ATTEMPT = st.fixed_dictionaries(
     {
-        "assurance_id": st.just(b"i" * 16),
-        "account_token": st.sampled_from([b"a" * 16, b"b" * 16]),
+        "state": st.sampled_from(["accepted", "accepted", "accepted", "duplicate"]),
+        "parts": st.sampled_from([*BOTH, VIEW_BITS["billing"]]),
+        "account": st.sampled_from(["one", "two", ERASED_ACCOUNT]),
         "trunk_in": st.sampled_from([None, "one", "two"]),
         "trunk_out": st.sampled_from([None, "three"]),
         "leg": st.sampled_from([0, 0, 1]),
-        "start": st.integers(0, 120).map(lambda minute: T0 + minute * 60_000),
-        "talk_s": st.sampled_from([None, 0, 6, 60]),
+        "start_time": st.integers(0, 120).map(lambda minute: T0 + minute * 60_000),
+        "talk_ms": st.sampled_from([None, 0, 1, 6000, 59_999]),
         "pdd_ms": st.one_of(st.none(), st.integers(0, 200_000)),
         "disposition": st.sampled_from(["answered", "busy", "unknown", "network_failure"]),
         "cause_q850": st.sampled_from([None, 16, 17]),
@@ -61,7 +64,7 @@ def figures(parts):
     return found
 
 
-@pytest.mark.parametrize(("view", "schema", "row"), [("assurance", ASSURANCE, ATTEMPT), ("billing", BILLING, PAID)])
+@pytest.mark.parametrize(("view", "schema", "row"), [(INDEX, ROW_INDEX, ATTEMPT), ("billing", BILLING, PAID)])
 @given(data=st.data())
 @tries(40)
 def test_figures_add_up_however_the_rows_are_cut_and_can_be_taken_back(view, schema, row, data):
@@ -120,12 +123,14 @@ def attempts(rng):
     """Attempts of every disposition with every measure now and then unknown, as a frame."""
     return pd.DataFrame(
         {
-            "account_token": _choices(rng, [b"a" * 16, b"b" * 16, b"c" * 16, None]),
+            "state": _choices(rng, ["accepted"] * 9 + ["duplicate"]),
+            "parts": pd.array(_choices(rng, [*BOTH, *BOTH, 0]), "Int16"),
+            "account": _choices(rng, ["acct-1", "acct-2", "acct-3", ERASED_ACCOUNT, None]),
             "trunk_in": _choices(rng, ["one", "two", None]),
             "trunk_out": _choices(rng, ["two", "three", None, None]),
             "leg": pd.array(_choices(rng, [0, 0, 1, 2, None]), "Int16"),
-            "start": _times(rng),
-            "talk_s": pd.array(_choices(rng, [0, 6, 12, 3600, None]), "Int64"),
+            "start_time": _times(rng),
+            "talk_ms": pd.array(_choices(rng, [0, 1, 6000, 6001, 3_600_000, None]), "Int64"),
             "pdd_ms": pd.array(_choices(rng, [0, 1, 2, 3, 1499, 1500, 16384, 200_000, None]), "Int64"),
             "disposition": _choices(rng, DISPOSITIONS),
             "cause_q850": pd.array(_choices(rng, [16, 17, 34, None]), "Int16"),
@@ -154,7 +159,8 @@ def charged(rng):
 
 
 def _counted(rows):
-    """Per attempt what the tables of trunks and accounts add up."""
+    """Per attempt that assurance has what the tables of trunks and accounts add up."""
+    rows = rows[(rows.state == "accepted") & (rows.parts > 0)]
     known = rows.disposition != "unknown"
     return rows.assign(
         attempts=1,
@@ -162,6 +168,7 @@ def _counted(rows):
         seizures=known.astype(int),
         answered=(rows.disposition == "answered").astype(int),
         ner_success=rows.disposition.isin(CONNECTED).astype(int),
+        talk_s=-(-rows.talk_ms // 6000) * 6,
         pdd_count=rows.pdd_ms.notna().astype(int),
         count=1,
     )
@@ -173,7 +180,7 @@ def _of_sides(rows):
     coming = callers.assign(side="ingress", trunk=callers.trunk_in.fillna("unknown"))
     going = rows[rows.trunk_out.notna()]
     both = pd.concat([coming, going.assign(side="egress", trunk=going.trunk_out)])
-    return both.assign(hour=both.start.dt.floor("h"))
+    return both.assign(hour=both.start_time.dt.floor("h"))
 
 
 def _causes(sides):
@@ -197,15 +204,13 @@ def _pdd(sides):
 def expected_assurance(rows):
     rows = _counted(rows)
     sides = _of_sides(rows)
-    callers = rows[(rows.leg.fillna(0) == 0) & rows.account_token.notna()]
+    callers = rows[(rows.leg.fillna(0) == 0) & rows.account.notna() & (rows.account != ERASED_ACCOUNT)]
     return {
         "assurance_trunk_hourly": sides,
         "assurance_trunk_hourly_pdd": _pdd(sides),
         "assurance_trunk_hourly_cause": _causes(sides),
         "assurance_trunk_hourly_mos": _mos(sides),
-        "assurance_account_daily": callers.assign(
-            account_token=[token.hex() for token in callers.account_token], call_date=callers.start.dt.date
-        ),
+        "sla_account_daily": callers.assign(call_date=callers.start_time.dt.date),
     }
 
 
@@ -238,11 +243,11 @@ def _keyed(table, name):
     return rows
 
 
-@pytest.mark.parametrize("schemas", [{"billing": BILLING, "assurance": ASSURANCE}, IN_FLIGHT], ids=["stored", "new"])
+@pytest.mark.parametrize("schemas", [{"billing": BILLING, INDEX: ROW_INDEX}, IN_FLIGHT], ids=["stored", "new"])
 @pytest.mark.parametrize("tenant", ZONES)
 def test_figures_are_those_of_plain_pandas_over_the_same_calls(tenant, schemas):
     rng = np.random.default_rng(len(tenant))
-    for view, made in (("billing", charged(rng)), ("assurance", attempts(rng))):
+    for view, made in (("billing", charged(rng)), (INDEX, attempts(rng))):
         expected = expected_billing(made, ZONES[tenant]) if view == "billing" else expected_assurance(made)
         schema = pa.schema([field for field in schemas[view] if field.name in made.columns])
         rows = pa.Table.from_pandas(made, schema=schema, preserve_index=False)
@@ -257,16 +262,18 @@ def test_figures_are_those_of_plain_pandas_over_the_same_calls(tenant, schemas):
 def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():
     rows = [
         {
-            "account_token": b"a" * 16,
+            "state": "accepted",
+            "parts": BOTH[0],
+            "account": "acct-1",
             "trunk_in": "in",
             "trunk_out": out,
             "leg": leg,
-            "start": T0,
+            "start_time": T0,
             "disposition": disposition,
         }
         for leg, out, disposition in ((1, "first", "network_failure"), (0, "second", "answered"), (0, None, "unknown"))
     ]
-    made = summarize("assurance", pa.Table.from_pylist(rows, schema=ASSURANCE), "t", "UTC")
+    made = summarize(INDEX, pa.Table.from_pylist(rows, schema=ROW_INDEX), "t", "UTC")
     trunks = {(r["side"], r["trunk"]): r for r in made["assurance_trunk_hourly"].to_pylist()}
     assert set(trunks) == {("ingress", "in"), ("egress", "first"), ("egress", "second")}
     coming = trunks["ingress", "in"]
@@ -278,9 +285,10 @@ def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():
         1,
     )
     assert trunks["egress", "first"]["ner_success"] == 0
-    (account,) = made["assurance_account_daily"].to_pylist()
-    assert account["attempts"] == 2 and account["account_token"] == (b"a" * 16).hex()
+    (account,) = made["sla_account_daily"].to_pylist()
+    assert account["attempts"] == 2 and account["account"] == "acct-1"
 
 
 def test_no_rows_say_nothing():
-    assert summarize("billing", BILLING.empty_table(), "t", "UTC") == {}
+    for view, schema in {**VIEW_PARTS, INDEX: ROW_INDEX}.items():
+        assert summarize(view, schema.empty_table(), "t", "UTC") == {}

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from callward.errors import Problem
 from callward.keys import tokens
-from callward.keys.register import KeyName
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
@@ -61,8 +60,9 @@ def test_each_record_is_found_in_the_index_and_from_there_in_its_views(site: Any
         held = [record for record in records.to_pylist() if record["parts"] & bit]
         assert sum(stored.rows for stored in site.data_files(view)) == len(held)
         for stored in site.data_files(view):
-            secret = files.workspace.keyring.key(KeyName(view, "default", file.part[:7], "id")).secret
-            column = files.rows(stored, [ID_COLUMN[view]])[ID_COLUMN[view]].combine_chunks()
+            name = ID_COLUMN[stored.view]
+            secret = files.workspace.keyring.key(row_index.id_key(stored.view, "default", file.part[:7])).secret
+            column = files.rows(stored, [name])[name].combine_chunks()
             theirs = tokens.unpermute(column, secret)
             places = row_index.places(files, stored, records["record_id"])
             assert records["record_id"].take(pa.array(places)).to_pylist() == theirs.to_pylist()

@@ -29,6 +29,7 @@ from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PARTS, ROW_INDEX, VIEW_PARTS
 from transforms import earlier
 from transforms.charges import Charge, charges_of
+from transforms.coarsen import coarsen
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.rate import billable_seconds
 from transforms.suspend import conflicting_versions
@@ -542,12 +543,14 @@ def _lengthened(part: str, late: pa.Table) -> dict[str, pa.Array]:
 @dataclass
 class GroupDeduplicated:
     """A group's rows to write, what the ledger must know, what was suspended (by tenant), rows that leave the derived
-    tables, data files to write anew, and the data files that the group was compared with."""
+    tables, committed attempts that go to another part, data files to write anew, and those that the group was compared
+    with."""
 
     group: Group
     changes: list[Changes] = field(default_factory=list)
     suspended: list[tuple[str, pa.Table]] = field(default_factory=list)
     taken: list[ViewRows] = field(default_factory=list)
+    moved: list[ViewRows] = field(default_factory=list)
     rewrites: list[Rewrite] = field(default_factory=list)
     compared: set[str] = field(default_factory=set)
 
@@ -559,8 +562,11 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     deduplicated = deduplicate(*tables, files, committed, before, chosen=group.chosen)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
-    result = GroupDeduplicated(group, compared={file.file_id for file in committed})
-    result.changes.append(_changes(deduplicated, read, group))
+    versions = deduplicated.held, deduplicated.conflicts, *deduplicated.duplicates
+    coarsened = coarsen(deduplicated.rows, versions, deduplicated, group, files)
+    result = GroupDeduplicated(group, moved=coarsened.moved)
+    result.compared = {file.file_id for file in committed} | coarsened.compared
+    result.changes += [_changes(deduplicated, read, group), Changes(read=coarsened.read)]
     for code, versions in ((Suspense.CONFLICT, deduplicated.conflicts), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
             others.append((str(Bucket.SUSPENDED), versions))
@@ -568,7 +574,7 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
             result.suspended.append((group.tenant, aside))
     result.taken = list(_taken(deduplicated, group))
     result.rewrites = list(_rewrites(deduplicated))
-    result.group = replace(group, calls=deduplicated.rows, others=others)
+    result.group = replace(group, calls=deduplicated.rows, others=others, answered=coarsened.answered)
     return result
 
 

@@ -4,6 +4,7 @@ import json
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 
 import numpy as np
@@ -94,13 +95,16 @@ class Group:
     without_numbers: tuple[str, ...] = ()
     withdrawn: pa.Table = field(default_factory=lambda: CDR.empty_table())
     chosen: bool = False
+    # Calls that were answered, whichever of their records these are: half of their ids (uint64 [n]).
+    answered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass
 class ViewRows:
     """Rows of one (view or index, tenant, call_date) to write; `taken` ones only leave the derived tables.
 
-    `inputs`: how many of them came from each input file.
+    `inputs`: how many of them came from each input file. `received_on`: the day that they came in on, where that is not
+    the commit's.
     """
 
     view: str
@@ -111,6 +115,7 @@ class ViewRows:
     rows: pa.Table
     inputs: Counter[int] = field(default_factory=Counter)
     taken: bool = False
+    received_on: date | None = None
 
 
 @dataclass

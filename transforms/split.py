@@ -58,11 +58,11 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
 IN_ANSWERED: Final = "in_answered"  # of a call: whether its row is one of the part `answered`
 
 
-def with_part(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+def with_part(calls: pa.Table, tenant: str, workspace: Workspace, known: np.ndarray | None = None) -> pa.Table:
     """Return one tenant's calls with the column IN_ANSWERED.
 
     Attempts of a call that another leg answered are with it: they have a billed call's time. Where all attempts are
-    billed, billing has the time of each.
+    billed, billing has the time of each. `known`: calls that other records say were answered (uint64 [n], half ids).
     """
     answered = _answered(calls)
     if workspace.settings.tenants[tenant].billing.rows == "attempts":
@@ -72,6 +72,8 @@ def with_part(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
     if len(several):
         with_answer = np.unique(call[several][answered[several]])
         answered[several] |= np.isin(call[several], with_answer)
+    if known is not None and len(known):
+        answered |= np.isin(call, known)
     return calls.append_column(IN_ANSWERED, pa.array(answered))
 
 
@@ -153,6 +155,17 @@ def _assurance(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> P
     return Part(part, _view(part, made, calls), Counter(inputs_of(calls["file_no"])))
 
 
+def by_the_hour(attempts: pa.Table, secret: bytes) -> pa.Table:
+    """Return rows of the part `answered` (in the order of their ids) of attempts that the index has (schema ROW_INDEX).
+
+    `secret`: what the part's ids of the month are made with.
+    """
+    ids = tokens.permute(flat(attempts["record_id"]), secret)
+    made = {ID_COLUMN["answered"]: ids, **_GRAINS["answered"](attempts)}
+    columns = [made[name] if name in made else attempts[name] for name in ANSWERED.names]
+    return moved(pa.table(columns, schema=ANSWERED), _id_order(ids))
+
+
 def _whole(calls: pa.Table, unit_ms: int) -> pa.Array:
     """Return the start of calls in whole units."""
     return pa.array(words(calls["start_time"]).view(np.int64) // unit_ms * unit_ms).view(TIMESTAMP)
@@ -193,7 +206,7 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     """Yield the rows of each view and call_date of a deduplicated, rated group."""
     parts: dict[tuple[str, str], list[Part]] = {}
-    all_calls = with_part(group.calls, group.tenant, workspace)
+    all_calls = with_part(group.calls, group.tenant, workspace, group.answered)
     for first in range(0, group.calls.num_rows, SLAB):
         for call_date, calls in by_date(_slab(all_calls, first)):
             for part in split(calls, group.tenant, call_date[:7], workspace, closed_views(group, call_date)):

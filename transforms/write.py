@@ -15,7 +15,8 @@ def write(part: ViewRows, files: DataFiles) -> Changes:
     """Write rows of a view as a data file; of rows that were taken out there is nothing to write."""
     if part.taken or not part.rows.num_rows:
         return Changes()
-    file = files.write_view(part.view, part.tenant, part.call_date, part.rows, part.inputs, part.bits, part.shard)
+    place = part.view, part.tenant, part.call_date
+    file = files.write_view(*place, part.rows, part.inputs, part.bits, part.shard, part.received_on)
     return Changes(files=[file])
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database
-from callward.columns import flat, has_value
+from callward.columns import flat
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.tokens import Words
@@ -34,21 +34,23 @@ from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.release import READ_OF
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX
+from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
 _LINES: Final = ("direction", *BILLING_NUMBERS)
-# The part of assurance that has calls which billing has too; and the index, of which releases of assurance are made.
+# Both views, and the index: releases of assurance are made of it, and it knows whose an attempt was.
 _COLUMNS: Final = {
     "billing": (*BILLING_COLUMNS, *_LINES),
     "answered": ASSURANCE_COLUMNS,
-    INDEX: ("state", "parts", "kind", "account", "start_time", "called_prefix"),
+    "failed": ("start", "called_prefix"),
+    INDEX: ("state", "parts", "account", "start_time"),
 }
+_COMPARED: Final = ("billing", "answered")  # what both have rows of
 
 
 class _Read(NamedTuple):
-    """Rows of a view, the id of each one's record as words (shape [n, 2]), and when it was committed (in µs)."""
+    """Rows of a part or of the index, each one's record as words (shape [n, 2]), and its commit (time in µs)."""
 
     rows: pa.Table
     records: Words
@@ -68,7 +70,7 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     return {
         "tenant": tenant,
         "day": day.isoformat(),
-        "rows": {view: part.rows.num_rows for view, part in read.items()},
+        "rows": {part: read[part].rows.num_rows for part in VIEW_PARTS},
         "linkage": [linkage._asdict() for linkage in linkages(views)],
         "links": {name: [figure._asdict() for figure in figures] for name, figures in links._asdict().items()},
         "unicity": [unicity._asdict() for unicity in _unicities(read, releases, trials, rng)],
@@ -77,8 +79,8 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
 
 def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
     committed = files.committed(view, tenant, [day.isoformat()])
-    if not committed:
-        raise UsageProblem(f"view {view} of {tenant} has no rows on {day}")
+    if not committed and view in _COMPARED:
+        raise UsageProblem(f"view {VIEW_OF[view]} of {tenant} has no rows on {day}")
     if view == "billing" and not all(file.numbers for file in committed):
         raise UsageProblem(f"the numbers of {day} are past their window: who stands alone cannot be counted without")
     columns = dict.fromkeys(
@@ -86,14 +88,15 @@ def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequenc
     )
     hidden = restrictions.hidden(files.workspace.settings, files.workspace.keyring, view).get(tenant)
     secret = row_index.id_secret(files.workspace, view, tenant, day.isoformat()[:7])
-    if secret is None and view != INDEX:
+    if secret is None and view in _COMPARED:
         raise UsageProblem(f"the keys of {day} are destroyed: which rows are of one call cannot be told any more")
     times = _commits(files, [file.file_id for file in committed])
     parts = [_file(files, file, list(columns), hidden, secret, times[file.file_id]) for file in committed]
+    nothing = pa.schema([STORED[view].field(name) for name in columns]).empty_table()
     return _Read(
-        pa.concat_tables([part.rows for part in parts]),
-        np.concatenate([part.records for part in parts]),
-        np.concatenate([part.commit for part in parts]),
+        pa.concat_tables([nothing, *(part.rows for part in parts)], promote_options="permissive"),
+        np.concatenate([np.zeros((0, 2), np.uint64), *(part.records for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.commit for part in parts)]),
     )
 
 
@@ -142,22 +145,28 @@ def _unicities(
 ) -> Iterator[Unicity]:
     """Yield the unicity of the views as they are, then of their rows cut to the cells of each release."""
     of_view = {view: rows_of(view, read[READ_OF[view]].rows) for view in READ_OF}
-    billing, attempts = of_view["billing"], of_view["assurance"]
+    billing = of_view["billing"]
     lines = owners(billing, _SECRET)
     second = np.asarray(billing["start"].cast(pa.int64())) // 1000
     named = lines.named
     yield _unicity("billing view: second", "subscriber", lines.subscriber[named], second[named], trials, rng)
-    failed = attempts.filter(has_value(attempts["kind"], "failed"))
-    accounts = owners(failed, _SECRET)
-    place = _codes(failed["called_prefix"])
-    point = np.asarray(failed["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
-    known = accounts.assigned
-    yield _unicity("failed attempts: minute and area", "account", accounts.account[known], point[known], trials, rng)
+    who, point = _failed(read["failed"], read[INDEX])
+    yield _unicity("failed attempts: minute and area", "account", who, point, trials, rng)
     for release in releases:
         rows, _ = contributions(release, release.grid(), of_view[release.view], _SECRET)
         who = rows.account if release.unit == "account" else rows.subscriber
         what = " × ".join(dimension.name for dimension in release.dimensions)
         yield _unicity(f"release {release.name}: {what}", release.unit, who, rows.cell, trials, rng)
+
+
+def _failed(failed: _Read, index: _Read) -> tuple[np.ndarray, Ints]:
+    """Return whose each row of the part is, as the index alone knows, and its minute and area; shape [known] each."""
+    at = row_index.match(index.records, failed.records)
+    accounts = owners(index.rows.filter(pa.array(at >= 0)), _SECRET)
+    rows = failed.rows.take(pa.array(at[at >= 0]))
+    place = _codes(rows["called_prefix"])
+    point = np.asarray(rows["start"].cast(pa.int64())) // 60_000 * (place.max(initial=0) + 1) + place
+    return accounts.account[accounts.assigned], point[accounts.assigned]
 
 
 def _unicity(

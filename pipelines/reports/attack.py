@@ -56,7 +56,7 @@ def _tables(whose: str, document: Document) -> Iterator[Part]:
         [rows["compared"], f"{rows['linked']:.3f}", f"{rows['candidates']:.1f}", f"{rows['accounts']:.3f}"]
         for rows in document["linkage"]
     ]
-    head = ["compared", "rows linked", "rows that fit", "accounts named"]
+    head = ["compared", "rows linked", "rows that fit", "accounts linked"]
     yield terminal.table(f"Billing rows found in assurance: {whose}", head, linked)
     yield ""
 

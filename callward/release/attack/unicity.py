@@ -30,7 +30,7 @@ def alone(what: str, person: str, who: Ints, point: Ints, trials: int, rng: np.r
 
 def unicities(traffic: Traffic, trials: int, rng: np.random.Generator) -> list[Unicity]:
     """Of traffic as the views would hold it, then as coarse as releases are, finest first."""
-    minute, hour = traffic.start_ms // 60_000, traffic.hour
+    hour = traffic.hour
     lines = {
         "hour × area": hour * AREAS + traffic.area,
         "4 hours × area": hour // 4 * AREAS + traffic.area,
@@ -38,9 +38,10 @@ def unicities(traffic: Traffic, trials: int, rng: np.random.Generator) -> list[U
         "hour × region": hour * REGIONS + traffic.region,
         "4 hours × region": hour // 4 * REGIONS + traffic.region,
     }
-    in_minute = minute * AREAS + traffic.area
+    failed = traffic.where(traffic.talk_ms == 0)
+    in_minute = failed.start_ms // 60_000 * AREAS + failed.area
     return [
         alone("billing view: millisecond", "subscriber", traffic.unit, traffic.start_ms, trials, rng),
-        alone("assurance view: minute and area", "account", traffic.account, in_minute, trials, rng),
+        alone("failed attempts: minute and area", "account", failed.account, in_minute, trials, rng),
         *(alone(what, "subscriber", traffic.unit, point, trials, rng) for what, point in lines.items()),
     ]

@@ -7,6 +7,7 @@ anew is refused and looks again. Killed anywhere, what was written and not named
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
@@ -23,7 +24,8 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from pipelines import terminal
+from pipelines import closing, terminal
+from pipelines.closing import ClosedDate
 from pipelines.results import Part, Result, Rows, fields_of
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.codes import DisposalReason
@@ -49,14 +51,26 @@ class Compacted(Result):
 
     dry_run: bool
     run_id: str = ""
+    closed: list[ClosedDate] = field(default_factory=list)
+    not_closed: list[str] = field(default_factory=list)
     merged: list[MergedFiles] = field(default_factory=list)
     refused: int = 0  # merges for which something else came first: the next time
     entries_folded: int = 0
 
+    @property
+    def exit_code(self) -> int:
+        """Return 3 where a date could not be closed, else 0."""
+        return 3 if self.not_closed else 0
+
     def to_dict(self) -> dict[str, Any]:
         return fields_of(self)
 
+    def warnings(self) -> Iterator[str]:
+        yield from self.not_closed
+
     def render(self) -> Iterator[Part]:
+        if self.closed:
+            yield from Rows(self.closed, "Would close" if self.dry_run else "Closed").render()
         if self.merged:
             yield from Rows(
                 self.merged, "Would be merged into one file each" if self.dry_run else "Merged into one file each"
@@ -69,37 +83,47 @@ class Compacted(Result):
             yield f"{terminal.count(self.entries_folded, 'ledger entry', 'ledger entries')} folded into others"
 
 
-def compact(settings: Settings, *, dry_run: bool = False, progress: Progress = lambda line: None) -> Compacted:
-    """Merge what is worth it, of views, archive and suspense, and fold a stream's ledger entries.
+def compact(
+    settings: Settings,
+    *,
+    dry_run: bool = False,
+    now: datetime | None = None,
+    progress: Progress = lambda line: None,
+) -> Compacted:
+    """Close dates, merge what is worth it, of views, archive and suspense, and fold a stream's ledger entries.
 
-    Raises Problem when another compaction is at work.
+    `now` (naive UTC): when it is for the dates that close, if not now. Raises Problem when another compaction is at
+    work.
     """
     workspace_id.check(settings)
-    compacted = Compacted(dry_run)
+    compacted, now = Compacted(dry_run), now or database.now()
     if dry_run:
+        compacted.closed = [date for date, _ in _closing(settings, now)]
         compacted.merged = [merge.summary() for merge in planned(settings, (*_VIEWS, "suspense"))]
-    elif is_due(settings):
+    elif is_due(settings, now):
         with runs.running(settings, "compact", ["compact"]) as run_id:
             compacted.run_id = run_id
-            _Compaction(settings, run_id, compacted, progress).run()
+            _Compaction(settings, run_id, compacted, now, progress).run()
             runs.finish(settings, run_id, "done", compacted.to_dict())
-        if compacted.merged:
+        if compacted.merged or compacted.closed:
             restrictions.mark(settings)
     if not dry_run:
         remove_superseded(settings, compacted.run_id)
     return compacted
 
 
-def compact_after(settings: Settings, progress: Progress) -> None:
-    """Compact when there is something to merge; a failure is reported, and fails nothing else."""
+def compact_after(settings: Settings, now_ms: int, progress: Progress) -> None:
+    """Compact when there is something to close or merge; a failure is reported, and fails nothing else."""
     try:
-        compact(settings, progress=progress)
+        compact(settings, now=ledger.to_datetime(now_ms), progress=progress)
     except (Problem, OSError) as problem:
         progress(f"small files were not merged: {getattr(problem, 'strerror', None) or problem}")
 
 
-def is_due(settings: Settings) -> bool:
+def is_due(settings: Settings, now: datetime | None = None) -> bool:
     """Return whether there is anything to do."""
+    if next(_closing(settings, now or database.now()), None) is not None:
+        return True
     if next(planned(settings, (*_VIEWS, "suspense")), None) is not None:
         return True
     with database.reading(settings) as connection:
@@ -120,6 +144,18 @@ def planned(settings: Settings, views: Sequence[str]) -> Iterator[Merge]:
             with database.reading(settings) as connection:
                 files = ledger.files(connection, view=view, tenant=tenant, parts=[part])
             yield from merges(files, limits, {file.file_id for file in files if _is_left(file, leave)})
+
+
+def _closing(settings: Settings, now: datetime) -> Iterator[tuple[ClosedDate, list[DataFile]]]:
+    """Yield dates that are to close now, and the data files that their parts have."""
+    with database.reading(settings) as connection:
+        leave = _spoken_for(connection) | _waiting(connection)
+        dates = closing.due(connection, settings, now)
+    for tenant, part in dates:
+        with database.reading(settings) as connection:
+            files = closing.parts_of(connection, tenant, part)
+        if not any(_is_left(file, leave) for file in files):
+            yield ClosedDate(tenant, part, len(files), sum(file.rows for file in files)), files
 
 
 def _limits(settings: Settings, view: str) -> Limits:
@@ -166,14 +202,29 @@ def _is_left(file: DataFile, leave: Collection[str]) -> bool:
 class _Compaction:
     """One run at work."""
 
-    def __init__(self, settings: Settings, run_id: str, done: Compacted, progress: Progress) -> None:
+    def __init__(self, settings: Settings, run_id: str, done: Compacted, now: datetime, progress: Progress) -> None:
         self._settings, self._run_id, self._done, self._progress = settings, run_id, done, progress
+        self._now = now
 
     def run(self) -> None:
         remove_orphans(self._settings)
+        self._close()
         self._merge(_VIEWS, self._run_id)
         self._suspense()
         self._done.entries_folded = fold_entries(self._settings)
+
+    def _close(self) -> None:
+        """Close dates. One that cannot be closed is named, and holds up nothing else."""
+        for date, before in _closing(self._settings, self._now):
+            self._progress(f"{date.tenant} {date.part} closes: {date.files} files of assurance")
+            files = open_files(self._settings, ROLE, "close", self._run_id)
+            try:
+                self._done.closed.append(closing.close_date(files, date.tenant, date.part, before))
+            except (CommitConflict, FileNotFoundError):
+                self._done.refused += 1
+            except Problem as problem:
+                self._done.not_closed.append(f"{date.tenant} {date.part} was not closed: {problem}")
+                self._progress(self._done.not_closed[-1])
 
     def _suspense(self) -> None:
         """Merge suspense under the lease that recycling takes: it holds on to the logs that it has begun to read."""
@@ -215,7 +266,8 @@ def _written(files: DataFiles, merge: Merge) -> DataFile:
         inputs = ledger.inputs(connection, [file.file_id for file in merge.files])
     place = first.view, first.tenant, first.part
     ordered_rows = ordered(first.view, rows)
-    return files.write_view(*place, ordered_rows, inputs, first.shard_bits, first.shard, first.received_on)
+    shard = first.shard_bits, first.shard, first.received_on
+    return files.write_view(*place, ordered_rows, inputs, *shard, closed=first.closed)
 
 
 def _swap(

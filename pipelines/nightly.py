@@ -152,14 +152,14 @@ def nightly(
     named = [settings.source(name) for name in only]
     require(settings, named or settings.sources)
     sources = named or _not_streamed(settings, progress)
-    started = time.monotonic()
+    started, now_ms = time.monotonic(), now_ms or int(time.time() * 1000)
     with runs.running(settings, "nightly", [f"source/{source.name}" for source in sources]) as run_id:
-        work = _Nightly(settings, sources, run_id, now_ms or int(time.time() * 1000), progress)
+        work = _Nightly(settings, sources, run_id, now_ms, progress)
         night = work.run()
         night.seconds = time.monotonic() - started
         runs.finish(settings, run_id, "done", night.to_dict())
     restrictions.mark(settings)
-    compact_after(settings, progress)
+    compact_after(settings, now_ms, progress)
     night.releases = releases.due(settings, progress)
     return night
 

@@ -20,12 +20,14 @@ from callward.errors import UsageProblem
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
-from callward.lake.ledger import CommitConflict
+from callward.lake.ledger import CommitConflict, DataFile
 from callward.settings import Settings
+from pipelines import closing
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.retention import frozen_derived
-from schemas.tables import DERIVED, key_columns, sum_columns
-from schemas.views import INDEX
+from schemas.tables import CLOSED, DERIVED, key_columns, sum_columns
+from schemas.views import INDEX, PARTS, STORED
+from transforms.close import tables
 from transforms.summarize import summarize
 
 ROLE = "billing-run"
@@ -105,6 +107,7 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     with database.reading(settings) as connection:
         before = _manifest(connection)
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
+        closed = _closed(connection)
         stored = {table.name: _stored(connection, table) for table in DERIVED}
         noted = _noted(connection)
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
@@ -113,9 +116,14 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
             file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)
         ).items():
             parts[name].append(part)
+    for (tenant, day), index in _index_of(committed, closed).items():
+        for _, _, calls in closing.calls_of(files, index, tenant):
+            for name, part in tables(calls, tenant, day).items():
+                parts[name].append(part)
+    stored |= {table.name: _of_days(stored[table.name], _day(table), closed) for table in CLOSED}
     wanted = {table.name: _wanted(table, parts[table.name]) for table in DERIVED}
     if write:
-        _replace(settings, wanted, before, noted)
+        _replace(settings, wanted, before, noted, closed)
     return [
         TableCheck(
             table.name,
@@ -134,8 +142,28 @@ def _zone(settings: Settings, tenant: str) -> str:
 
 
 def _manifest(connection: Any) -> set[str]:
-    """Return ids of the view files that count: none of them is ever written again under its id."""
-    return {file.file_id for view in _COLUMNS for file in ledger.files(connection, view=view)}
+    """Return ids of the files that count: none of them is ever written again under its id."""
+    return {file.file_id for view in STORED for file in ledger.files(connection, view=view)}
+
+
+def _closed(connection: Any) -> set[tuple[str, str]]:
+    """Return the dates (tenant, ISO) that are closed, and to which nothing came since."""
+    parts = [file for view in PARTS["assurance"] for file in ledger.files(connection, view=view)]
+    return {(f.tenant, f.part) for f in parts} - {(f.tenant, f.part) for f in parts if not f.closed}
+
+
+def _index_of(files: Sequence[DataFile], dates: set[tuple[str, str]]) -> dict[tuple[str, str], list[DataFile]]:
+    """Return the data files of the index of some dates."""
+    index: dict[tuple[str, str], list[DataFile]] = defaultdict(list)
+    for file in files:
+        if file.view == INDEX and (file.tenant, file.part) in dates:
+            index[file.tenant, file.part].append(file)
+    return index
+
+
+def _of_days(rows: list[tuple[Any, ...]], day: int, dates: set[tuple[str, str]]) -> list[tuple[Any, ...]]:
+    """Return rows of some dates; their tenant is the first column."""
+    return [row for row in rows if (row[0], row[day].isoformat()) in dates]
 
 
 def _noted(connection: Any) -> Noted:
@@ -217,13 +245,21 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
     return list(column.to_pylist())
 
 
-def _replace(settings: Settings, wanted: dict[str, list[tuple[Any, ...]]], before: set[str], noted: Noted) -> None:
+def _replace(
+    settings: Settings,
+    wanted: dict[str, list[tuple[Any, ...]]],
+    before: set[str],
+    noted: Noted,
+    closed: set[tuple[str, str]],
+) -> None:
     with database.writing(settings) as connection:
         if _manifest(connection) != before:
             raise CommitConflict
         for table in DERIVED:
             kept, recomputed = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))
             days = {(tenant, at) for name, tenant, at in noted if name == table.name}
+            if table in CLOSED:
+                days |= {(tenant, at) for tenant, at in kept if (tenant, at.isoformat()) not in closed}
             rows = [row for of_day, of_that_day in kept.items() if of_day in days for row in of_that_day]
             rows += [row for of_day, of_that_day in recomputed.items() if of_day not in days for row in of_that_day]
             connection.execute(delete(table))

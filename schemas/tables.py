@@ -206,6 +206,7 @@ lake_files = Table(
     Column("received_on", Date, nullable=False),  # when its rows came in: a longer window does not reach older ones
     Column("key_ids", Text, nullable=False),  # of the month keys it is under, with spaces between
     Column("numbers", Boolean, nullable=False),  # whether it still has its number columns
+    Column("closed", Boolean, nullable=False, default=False),  # of a part: made anew when its date closed
     Column("parts", Integer, nullable=False, default=0),  # of the row index: the views that it still says anything of
     required("run_id", 32),
     Column("committed_at", DateTime, nullable=False),
@@ -336,8 +337,35 @@ sla_account_daily = derived(
     _count("pdd_count"),
 )
 
+# Made when a date closes, from the index, in cells of many rows (transforms/close.py): how long calls were, and where
+# they went. Null in a cell of fewer: what is told of it is told of all such together.
+assurance_durations_daily = derived(
+    "assurance",
+    "assurance_durations_daily",
+    required("tenant", primary_key=True),
+    Column("call_date", Date, primary_key=True),
+    required("trunk_in", primary_key=True),
+    required("trunk_out", primary_key=True),
+    Column("from_s", Integer, primary_key=True, autoincrement=False),
+    Column("to_s", Integer, primary_key=True, autoincrement=False),  # talk of less
+    _count("calls"),
+    _count("talk_ms"),
+)
+assurance_prefix_daily = derived(
+    "assurance",
+    "assurance_prefix_daily",
+    required("tenant", primary_key=True),
+    Column("call_date", Date, primary_key=True),
+    required("called_prefix", 16, primary_key=True),
+    required("trunk_out", primary_key=True),
+    required("disposition", 32, primary_key=True),
+    _count("attempts"),
+)
+CLOSED: Final = (assurance_durations_daily, assurance_prefix_daily)
+
 # Every table that Summarize writes: one that is listed here is rebuilt, purged, and granted to its view's role.
 DERIVED: Final = (
+    *CLOSED,
     billing_usage_daily,
     assurance_trunk_hourly,
     assurance_trunk_hourly_pdd,

@@ -45,12 +45,12 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
         in_answered = np.asarray(flat(calls[IN_ANSWERED]).to_numpy(zero_copy_only=False))
         for name, rows in (("failed", np.flatnonzero(~in_answered)), ("answered", np.flatnonzero(in_answered))):
             if len(rows):
-                parts.append(_assurance(name, calls, rows, _opened(workspace, name, tenant, month)["id"]))
+                parts.append(assurance_part(name, calls, rows, opened(workspace, name, tenant, month)["id"]))
     if "billing" in closed:
         return parts
     billed = np.flatnonzero(is_billed(calls, tenant, workspace))
     if len(billed):
-        keys = _opened(workspace, "billing", tenant, month, *([] if "numbers" in closed else ["token"]))
+        keys = opened(workspace, "billing", tenant, month, *([] if "numbers" in closed else ["token"]))
         parts.append(_billing(calls, billed, keys, workspace))
     return parts
 
@@ -88,7 +88,7 @@ def is_billed(calls: pa.Table, tenant: str, workspace: Workspace) -> np.ndarray:
     return _answered(calls)
 
 
-def _opened(workspace: Workspace, part: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
+def opened(workspace: Workspace, part: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
     """Return a month's secrets of a part by purpose: that of its ids, and `further` ones of the numbers (token)."""
     names = {"id": row_index.id_key(part, tenant, month)}
     names |= {purpose: KeyName("billing-numbers", tenant, month, purpose) for purpose in further}
@@ -142,7 +142,8 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
     return Part("billing", rows, Counter(inputs_of(calls["file_no"])))
 
 
-def _assurance(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:
+def assurance_part(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:
+    """Return the rows of a part of assurance of some calls (positions `rows`), in the order of their ids."""
     ids = tokens.permute(calls["record_id"].take(pa.array(rows)), secret)
     order = _id_order(ids)
     calls = _in_order(calls, _FOR_ASSURANCE, rows[order])

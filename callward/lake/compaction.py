@@ -89,7 +89,7 @@ def _kind(file: DataFile) -> tuple[Any, ...]:
     """
     received = None if file.view == "suspense" else file.received_on
     shard = file.shard_bits, file.shard
-    has = file.key_ids, file.numbers, file.parts, file.format_version
+    has = file.key_ids, file.numbers, file.closed, file.parts, file.format_version
     return file.view, file.tenant, file.part, shard, received, *has
 
 

@@ -91,6 +91,8 @@ class DataFiles:
         bits: int = 0,
         shard: int = 0,
         received_on: date | None = None,
+        *,
+        closed: bool = False,
     ) -> DataFile:
         """Write rows of one (view or index, tenant, call_date); not committed yet. `inputs`: rows by input file.
 
@@ -118,6 +120,7 @@ class DataFiles:
             received_on=received_on,
             key_ids=_ids_of(meta, numbers),
             numbers=numbers is not None,
+            closed=closed,
             parts=views_of(rows) if view == views.INDEX else 0,
             inputs=inputs,
         )

@@ -109,6 +109,7 @@ class DataFile:
     received_on: date | None = None  # when its rows came in; a file written anew keeps it
     key_ids: str = ""  # of the month keys it is under, with spaces between
     numbers: bool = False  # whether it still has its number columns
+    closed: bool = False  # of a part of assurance: made anew when its date closed
     parts: int = 0  # of the row index: sum of VIEW_BITS of the views that it still says anything of
     inputs: Mapping[int, int] = field(
         default_factory=dict, compare=False

@@ -59,6 +59,11 @@ class Lake(Section):
     grace_minutes: float = Field(
         default=60.0, ge=0, description="A data file that was replaced stays so long for queries that have begun."
     )
+    close_after_hours: float = Field(
+        default=48.0,
+        ge=0,
+        description="So long after its end a date closes: its assurance parts are made anew, in small cells no more.",
+    )
     compact_mebibytes: float = Field(
         default=128.0,
         gt=0,

@@ -50,6 +50,40 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "digest", "person", name=op.f("pk_approvals")),
     )
     op.create_table(
+        "assurance_durations_daily",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("call_date", sa.Date(), nullable=False),
+        sa.Column("trunk_in", sa.String(length=64), nullable=False),
+        sa.Column("trunk_out", sa.String(length=64), nullable=False),
+        sa.Column("from_s", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("to_s", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("talk_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant",
+            "call_date",
+            "trunk_in",
+            "trunk_out",
+            "from_s",
+            "to_s",
+            name=op.f("pk_assurance_durations_daily"),
+        ),
+        schema="assurance",
+    )
+    op.create_table(
+        "assurance_prefix_daily",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("call_date", sa.Date(), nullable=False),
+        sa.Column("called_prefix", sa.String(length=16), nullable=False),
+        sa.Column("trunk_out", sa.String(length=64), nullable=False),
+        sa.Column("disposition", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant", "call_date", "called_prefix", "trunk_out", "disposition", name=op.f("pk_assurance_prefix_daily")
+        ),
+        schema="assurance",
+    )
+    op.create_table(
         "assurance_trunk_hourly",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("hour", sa.DateTime(), nullable=False),
@@ -332,6 +366,7 @@ def upgrade() -> None:
         sa.Column("received_on", sa.Date(), nullable=False),
         sa.Column("key_ids", sa.Text(), nullable=False),
         sa.Column("numbers", sa.Boolean(), nullable=False),
+        sa.Column("closed", sa.Boolean(), nullable=False),
         sa.Column("parts", sa.Integer(), nullable=False),
         sa.Column("run_id", sa.String(length=32), nullable=False),
         sa.Column("committed_at", sa.DateTime(), nullable=False),
@@ -703,6 +738,8 @@ def downgrade() -> None:
     op.drop_table("assurance_trunk_hourly_mos", schema="assurance")
     op.drop_table("assurance_trunk_hourly_cause", schema="assurance")
     op.drop_table("assurance_trunk_hourly", schema="assurance")
+    op.drop_table("assurance_prefix_daily", schema="assurance")
+    op.drop_table("assurance_durations_daily", schema="assurance")
     op.drop_table("approvals")
     op.drop_table("analytics_cells", schema="analytics")
     op.drop_table("workspace")

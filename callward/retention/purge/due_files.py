@@ -17,6 +17,7 @@ from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
+from schemas.tables import CLOSED
 from schemas.views import INDEX, VIEW_BITS, VIEW_OF, VIEW_PARTS
 
 SUSPENSE: Final = "suspense"
@@ -434,7 +435,7 @@ BY_TRUNK: Final = (
     "assurance_trunk_hourly_cause",
     "assurance_trunk_hourly_mos",
 )
-BY_ACCOUNT: Final = "sla_account_daily"
+BY_DATE: Final = ("sla_account_daily", *(table.name for table in CLOSED))
 USAGE: Final = "billing_usage_daily"
 
 
@@ -480,7 +481,7 @@ def _made_of(file: DataFile) -> Iterator[tuple[str, str, date]]:
     if file.view == "billing":
         yield from ((USAGE, file.tenant, day + timedelta(n)) for n in range(-1, _LONGEST_BILLED + 1))
     else:
-        yield from ((table, file.tenant, day) for table in (BY_ACCOUNT, *BY_TRUNK))
+        yield from ((table, file.tenant, day) for table in (*BY_DATE, *BY_TRUNK))
 
 
 def _usage_state(tenant: str, day: date, dates: Dates) -> str:

@@ -12,7 +12,7 @@ from callward.lake.ledger import DataFile
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import Policies, Policy, Rule, call_clock
 from callward.retention.purge.due_files import (
-    BY_ACCOUNT,
+    BY_DATE,
     BY_TRUNK,
     FROZEN,
     OPEN,
@@ -306,7 +306,7 @@ def test_rows_by_trunk_stay_where_the_class_is_anonymized() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
     for part in PARTS["assurance"]:
         kept = states(dates(as_of), file(part))
-        assert kept[f"{BY_ACCOUNT} {DAY}"] == REMOVED
+        assert {kept[f"{table} {DAY}"] for table in BY_DATE} == {REMOVED}
         assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
         assert set(states(dates(as_of, at_expiry="purge"), file(part)).values()) == {REMOVED}
 
@@ -324,8 +324,8 @@ def test_rows_of_a_date_that_is_not_all_gone_are_left_open() -> None:
 
 def test_what_was_noted_is_told_again_only_when_it_changes() -> None:
     as_of = last("assurance_metrics") + timedelta(1)
-    noted = {(table, "default", DAY): FROZEN for table in (BY_ACCOUNT, *BY_TRUNK)}
-    assert states(dates(as_of), noted=noted) == {f"{BY_ACCOUNT} {DAY}": REMOVED}
+    noted = {(table, "default", DAY): FROZEN for table in (*BY_DATE, *BY_TRUNK)}
+    assert states(dates(as_of), noted=noted) == {f"{table} {DAY}": REMOVED for table in BY_DATE}
 
 
 def test_usage_closes_with_the_last_call_date_that_may_be_in_it() -> None:

@@ -215,6 +215,7 @@ class _Compaction:
 
     def _close(self) -> None:
         """Close dates. One that cannot be closed is named, and holds up nothing else."""
+        refused = self._done.refused
         for date, before in _closing(self._settings, self._now):
             self._progress(f"{date.tenant} {date.part} closes: {date.files} files of assurance")
             files = open_files(self._settings, ROLE, "close", self._run_id)
@@ -225,6 +226,8 @@ class _Compaction:
             except Problem as problem:
                 self._done.not_closed.append(f"{date.tenant} {date.part} was not closed: {problem}")
                 self._progress(self._done.not_closed[-1])
+        if self._done.refused > refused:
+            remove_orphans(self._settings, over={self._run_id})
 
     def _suspense(self) -> None:
         """Merge suspense under the lease that recycling takes: it holds on to the logs that it has begun to read."""

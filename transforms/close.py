@@ -19,7 +19,7 @@ from callward.lake.cells import Codes
 from callward.workspace import Workspace
 from schemas.cdr import TIMESTAMP
 from schemas.tables import assurance_durations_daily, assurance_prefix_daily
-from schemas.views import IN_FLIGHT, INDEX, PARTS
+from schemas.views import PARTS
 from transforms.split import IN_ANSWERED, Part, assurance_part, opened, with_part
 from transforms.summarize import UNKNOWN_TRUNK
 
@@ -33,12 +33,11 @@ _PLACES: Final = ("source", "leg", *_TRUNKS)
 
 def as_calls(rows: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
     """Return accepted rows of the index (ROW_INDEX without numbers) as calls that Split takes, with their part."""
-    for field in IN_FLIGHT[INDEX]:
-        if pa.types.is_dictionary(field.type):
-            rows = set_column(rows, field.name, few(rows[field.name]))
-    rows = set_column(rows, "call_id", flat(pc.coalesce(rows["call_id"], rows["record_id"])))
-    named = {"trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}
-    return with_part(rows.rename_columns([named.get(name, name) for name in rows.column_names]), tenant, workspace)
+    columns = {"ingress_trunk": rows["trunk_in"], "egress_trunk": rows["trunk_out"]}
+    columns |= {name: rows[name] for name in rows.column_names if name not in _TRUNKS}
+    columns["call_id"] = flat(pc.coalesce(rows["call_id"], rows["record_id"]))
+    text = {name: few(column) for name, column in columns.items() if column.type == pa.string()}
+    return with_part(pa.table({**columns, **text}), tenant, workspace)
 
 
 def close(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> Iterator[Part]:

@@ -70,7 +70,8 @@ ANSWERED: Final = pa.schema(  # all attempts of other calls
         pa.field("trunk_in", pa.string()),
         pa.field("trunk_out", pa.string()),
         pa.field("leg", pa.int16()),
-        pa.field("start", TIMESTAMP),  # whole hour
+        pa.field("start", TIMESTAMP),  # whole hour; of a date that is closed that of `span_h` hours
+        pa.field("span_h", pa.int16()),  # 1, or 4 or 24 where too few calls of the hour are alike
         pa.field("pdd_ms", pa.int64()),  # in steps of 100 ms
         pa.field("disposition", pa.string()),
         pa.field("cause_q850", pa.int16()),

@@ -26,6 +26,7 @@ from transforms.summarize import UNKNOWN_TRUNK
 POOLED: Final = "pooled"  # trunks of which too few rows are alike
 LONGEST_S: Final = 31 * 86_400  # no call is longer: schemas.codes.Suspense.DURATION
 _HOUR_MS: Final = 3_600_000
+_SPANS_H: Final = (1, 4, 24)
 _STEPS: Final = (1.2, 1.7)  # from one bound of talk to the next
 _TRUNKS: Final = ("trunk_in", "trunk_out")
 _PLACES: Final = ("source", "leg", *_TRUNKS)
@@ -56,10 +57,12 @@ def close(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> Ite
 def in_cells(answered: pa.Table) -> pa.Table:
     """Return rows of the part `answered`, each at the finest level whose cell has enough rows."""
     start = words(answered["start"]).view(np.int64)
-    moments = [start // unit * unit for unit in (_HOUR_MS, 4 * _HOUR_MS, 24 * _HOUR_MS)]
+    moments = [start // (span * _HOUR_MS) * (span * _HOUR_MS) for span in _SPANS_H]
     places = [_codes(answered[name]) for name in _PLACES]
     level = cells.finest([*([moment, *places] for moment in moments), [moments[-1]]])
-    told = set_column(answered, "start", pa.array(np.choose(np.minimum(level, 2), moments)).view(TIMESTAMP))
+    at = np.minimum(level, 2)
+    told = set_column(answered, "start", pa.array(np.choose(at, moments)).view(TIMESTAMP))
+    told = set_column(told, "span_h", pa.array(np.array(_SPANS_H, np.int16)[at]))
     by_day_alone = pa.array(level == 3)
     for name in _PLACES:
         told = set_column(told, name, _hidden(flat(told[name]), by_day_alone))

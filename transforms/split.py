@@ -176,6 +176,7 @@ _GRAINS: Final[dict[str, Callable[[pa.Table], dict[str, pa.Array]]]] = {
     "failed": lambda calls: {"start": _whole(calls, 60_000), "ring_s": _ring_seconds(calls)},
     "answered": lambda calls: {
         "start": _whole(calls, 3_600_000),
+        "span_h": pa.repeat(pa.scalar(1, pa.int16()), calls.num_rows),
         "pdd_ms": pc.multiply(pc.divide(flat(calls["pdd_ms"]), PDD_STEP_MS), PDD_STEP_MS),
     },
 }

@@ -56,6 +56,8 @@ def test_no_cell_is_small_but_that_of_the_day_alone(sizes):
 def test_levels_are_hour_four_hours_day_and_the_day_alone(rows, expected):
     told = in_cells(answered(rows)).to_pylist()
     assert Counter((row["start"].hour, row["trunk_in"]) for row in told) == expected
+    for row, (hour, _) in zip(told, rows, strict=True):
+        assert row["start"].hour <= hour < row["start"].hour + row["span_h"]
 
 
 def calls(rows):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, delete, insert, select
 
 from callward import database, runs
+from callward.columns import flat
 from callward.failpoints import point
 from callward.keys import tokens
 from callward.lake import ledger, row_index
@@ -22,7 +23,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.settings import Settings
 from schemas.tables import CLOSED, lake_files
-from schemas.views import INDEX, NUMBER_COLUMNS, PARTS, ROW_INDEX
+from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, PARTS, ROW_INDEX
 from transforms.close import as_calls, close, tables
 
 _PARTS: Final = PARTS["assurance"]
@@ -63,7 +64,7 @@ def close_date(files: DataFiles, tenant: str, part: str, before: list[DataFile])
     """
     index = row_index.complete(files, tenant, part)
     made, summed = Changes(superseded={file.file_id: (tenant, part) for file in before}), dict[str, list[pa.Table]]()
-    for bits, shard, calls in calls_of(files, index, tenant):
+    for bits, shard, calls in calls_of(files, index, before, tenant):
         made.files += _written(files, tenant, part, calls, bits, shard)
         for name, table in tables(calls, tenant, part).items():
             summed.setdefault(name, []).append(table)
@@ -84,10 +85,12 @@ def _check_same(connection: Connection, tenant: str, part: str, read: list[DataF
         raise CommitConflict
 
 
-def calls_of(files: DataFiles, index: Sequence[DataFile], tenant: str) -> Iterator[tuple[int, int, pa.Table]]:
+def calls_of(
+    files: DataFiles, index: Sequence[DataFile], parts: Sequence[DataFile], tenant: str
+) -> Iterator[tuple[int, int, pa.Table]]:
     """Yield a date's calls (transforms.close.as_calls) and when each came in, by shard: so many as fit in memory.
 
-    `index`: the data files of the index of one tenant's date. Legs of a call are in one shard; bits are chosen by how
+    `index`, `parts`: the data files of one tenant's date. Legs of a call are in one shard; bits are chosen by how
     many records there are, however many the files have.
     """
     telling = [file for file in index if row_index.has(file, "disposition")]
@@ -97,7 +100,16 @@ def calls_of(files: DataFiles, index: Sequence[DataFile], tenant: str) -> Iterat
         read = [_rows(files, file, bits, shard) for file in overlapping]
         rows = pa.concat_tables(read) if read else None
         if rows is not None and rows.num_rows:
-            yield bits, shard, as_calls(rows, tenant, files.workspace)
+            told = [_records(files, file) for file in parts if file.view == "answered" and file.overlaps(bits, shard)]
+            by_the_hour = pa.concat_arrays([pa.array([], tokens.ID_TYPE), *told])
+            yield bits, shard, as_calls(rows, tenant, files.workspace, by_the_hour)
+
+
+def _records(files: DataFiles, file: DataFile) -> pa.Array:
+    """Return the ids of the records that a part's data file has rows of."""
+    secret = row_index.id_secret(files.workspace, file.view, file.tenant, file.part[:7])
+    ids = flat(files.columns(file, [ID_COLUMN[file.view]])[ID_COLUMN[file.view]])
+    return tokens.unpermute(ids, secret) if secret else ids.slice(0, 0)
 
 
 def _rows(files: DataFiles, file: DataFile, bits: int, shard: int) -> pa.Table:

@@ -117,7 +117,7 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         ).items():
             parts[name].append(part)
     for (tenant, day), index in _index_of(committed, closed).items():
-        for _, _, calls in closing.calls_of(files, index, tenant):
+        for _, _, calls in closing.calls_of(files, index, [], tenant):
             for name, part in tables(calls, tenant, day).items():
                 parts[name].append(part)
     stored |= {table.name: _of_days(stored[table.name], _day(table), closed) for table in CLOSED}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import few, filled, flat, has_value, set_column, words
+from callward.keys import tokens
 from callward.lake import cells
 from callward.lake.cells import Codes
 from callward.workspace import Workspace
@@ -32,13 +33,18 @@ _TRUNKS: Final = ("trunk_in", "trunk_out")
 _PLACES: Final = ("source", "leg", *_TRUNKS)
 
 
-def as_calls(rows: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
-    """Return accepted rows of the index (ROW_INDEX without numbers) as calls that Split takes, with their part."""
+def as_calls(rows: pa.Table, tenant: str, workspace: Workspace, by_the_hour: pa.Array) -> pa.Table:
+    """Return accepted rows of the index (ROW_INDEX without numbers) as calls that Split takes, with their part.
+
+    `by_the_hour`: ids of records that the part `answered` has already: what was once told by the hour stays so.
+    """
     columns = {"ingress_trunk": rows["trunk_in"], "egress_trunk": rows["trunk_out"]}
     columns |= {name: rows[name] for name in rows.column_names if name not in _TRUNKS}
     columns["call_id"] = flat(pc.coalesce(rows["call_id"], rows["record_id"]))
     text = {name: few(column) for name, column in columns.items() if column.type == pa.string()}
-    return with_part(pa.table({**columns, **text}), tenant, workspace)
+    calls = pa.table({**columns, **text})
+    told = pc.is_in(flat(calls["record_id"]), by_the_hour)
+    return with_part(calls, tenant, workspace, tokens.as_u64(flat(calls["call_id"]).filter(told))[:, 0])
 
 
 def close(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> Iterator[Part]:

@@ -166,6 +166,7 @@ def made_up_views(traffic: population.Traffic) -> Views:
             "trunk_in": trunk,
             "trunk_out": none,
             "start": pa.array(calls.start_ms // 3_600_000 * 3_600_000).view(TIMESTAMP),
+            "span_h": pa.repeat(1, len(calls)),
             "disposition": pa.repeat("answered", len(calls)),
         }
     )

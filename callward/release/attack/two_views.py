@@ -16,7 +16,14 @@ from callward.release.attack.attacks import Ints
 from callward.release.attack.linkage import Billing, Column, Linked, Measure, Table, linked, measure
 
 BILLING_COLUMNS: Final = ("source", "account", "carrier_in", "carrier_out", "start", "answer")
-ASSURANCE_COLUMNS: Final = ("source", "trunk_in", "trunk_out", "start", "disposition")  # of the part `answered`
+ASSURANCE_COLUMNS: Final = (
+    "source",
+    "trunk_in",
+    "trunk_out",
+    "start",
+    "span_h",
+    "disposition",
+)  # of the part `answered`
 _UNKNOWN: Final = -1
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -77,6 +84,8 @@ def _of_billing(billing: pa.Table) -> dict[str, Column]:
 def _of_assurance(assurance: pa.Table, carriers: Mapping[str, str]) -> dict[str, Column]:
     return {
         "start_ms": _whole(assurance["start"]),
+        "span_h": _whole(assurance["span_h"]),
+        "is_placed": np.asarray(pc.is_valid(assurance["source"])).astype(np.int64),
         **{name: _words(assurance[name]) for name in ("source", "trunk_in", "trunk_out")},
         "carrier_in": _carriers(assurance["trunk_in"], carriers),
         "carrier_out": _carriers(assurance["trunk_out"], carriers),
@@ -97,27 +106,42 @@ def _silent(billing: int, assurance: int) -> tuple[Ints, Ints]:
 
 
 def linkages(views: Views) -> list[Linked]:
-    """Step by step what more knowledge links."""
+    """Step by step what more knowledge links; then each kind of rows that closing leaves, by what it tells."""
     hour, places = _by("start_ms", _HOUR_MS), [_by(name) for name in _PLACES]
-    tables = [
-        _table(views, "the hour of the start", [hour]),
-        _table(views, "… and source and carriers", [hour, *places]),
-        _table(views, "if it had the day alone", [_by("start_ms", _DAY_MS), *places]),
-    ]
+    tables = [_table(views, "the day of the start", [_by("start_ms", _DAY_MS)])]
+    if (views.assurance["span_h"] == 1).all():
+        tables += [
+            _table(views, "… and the hour", [hour]),
+            _table(views, "… and source and carriers", [hour, *places]),
+        ]
+    else:
+        tables += _by_span(views)
     return [linked(views.rows, table, jointly=True) for table in tables]
 
 
 def measured(views: Views) -> Measure:
     """Return what rows, files of one commit and counters link, and the verdict. None of them names an account."""
-    finest = [_by("start_ms", _HOUR_MS), *(_by(name) for name in _PLACES)]
-    tables = [_table(views, "rows: hour, source, carriers", finest, trunks=True)]
+    tables = _by_span(views)
     if any(commit.any() for commit in views.commit):
-        tables.append(_table(views, "… and files of one commit", finest, trunks=True, commits=True))
+        tables += _by_span(views, commits=True)
     tables += [
         _table(views, f"counters: trunk {side} × hour", [_by("start_ms", _HOUR_MS), _by(f"carrier_{side}")])
         for side in ("in", "out")
     ]
     return measure(views.rows, tables)
+
+
+def _by_span(views: Views, *, commits: bool = False) -> list[Table]:
+    """Return rows by how much they tell: the hour, four hours or the day with their places, or the day alone."""
+    tables, behind = [], "; files of one commit" if commits else ""
+    for span in np.unique(views.assurance["span_h"]).tolist():
+        for placed in (1, 0):
+            rows = (views.assurance["span_h"] == span) & (views.assurance["is_placed"] == placed)
+            if rows.any():
+                by = [_by("start_ms", span * _HOUR_MS), *(_by(name) for name in _PLACES if placed)]
+                what = f"rows by {span} h" + (", source, carriers" if placed else " alone")
+                tables.append(_table(views, what + behind, by, rows, trunks=bool(placed), commits=commits))
+    return tables
 
 
 _PLACES: Final = ("source", "carrier_in", "carrier_out")
@@ -129,15 +153,25 @@ def _by(name: str, step: int = 0) -> _Compared:
     return lambda columns: columns[name] // step if step else columns[name]
 
 
-def _table(views: Views, name: str, by: Sequence[_Compared], *, trunks: bool = False, commits: bool = False) -> Table:
+def _table(
+    views: Views,
+    name: str,
+    by: Sequence[_Compared],
+    rows: np.ndarray | slice = slice(None),
+    *,
+    trunks: bool = False,
+    commits: bool = False,
+) -> Table:
+    """Return a table of assurance's rows (those of `rows`), compared `by` columns of both views."""
     left, right = ([column(side) for column in by] for side in (views.billing, views.assurance))
+    right += [views.commit[1]] if commits else []
     return Table(
         name,
         _ROLE,
         left + ([views.commit[0]] if commits else []),
-        right + ([views.commit[1]] if commits else []),
-        views.call,
-        [views.assurance[f"trunk_{side}"] for side in ("in", "out") if trunks],
+        [column[rows] for column in right],
+        views.call[rows],
+        [views.assurance[f"trunk_{side}"][rows] for side in ("in", "out") if trunks],
     )
 
 

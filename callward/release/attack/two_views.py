@@ -106,24 +106,22 @@ def _silent(billing: int, assurance: int) -> tuple[Ints, Ints]:
 
 
 def linkages(views: Views) -> list[Linked]:
-    """Step by step what more knowledge links; then each kind of rows that closing leaves, by what it tells."""
+    """Step by step what more knowledge links; of a date that is closed, what each kind of its rows does."""
     hour, places = _by("start_ms", _HOUR_MS), [_by(name) for name in _PLACES]
-    tables = [_table(views, "the day of the start", [_by("start_ms", _DAY_MS)])]
-    if (views.assurance["span_h"] == 1).all():
-        tables += [
-            _table(views, "… and the hour", [hour]),
-            _table(views, "… and source and carriers", [hour, *places]),
-        ]
-    else:
-        tables += _by_span(views)
-    return [linked(views.rows, table, jointly=True) for table in tables]
+    tables = [
+        _table(views, "the hour of the start", [hour]),
+        _table(views, "… and source and carriers", [hour, *places]),
+        _table(views, "if it had the day alone", [_by("start_ms", _DAY_MS), *places]),
+    ]
+    is_closed = (views.assurance["span_h"] > 1).any()
+    return [linked(views.rows, table, jointly=True) for table in (_rows(views) if is_closed else tables)]
 
 
 def measured(views: Views) -> Measure:
     """Return what rows, files of one commit and counters link, and the verdict. None of them names an account."""
-    tables = _by_span(views)
+    tables = _rows(views)
     if any(commit.any() for commit in views.commit):
-        tables += _by_span(views, commits=True)
+        tables += _rows(views, commits=True)
     tables += [
         _table(views, f"counters: trunk {side} × hour", [_by("start_ms", _HOUR_MS), _by(f"carrier_{side}")])
         for side in ("in", "out")
@@ -131,19 +129,25 @@ def measured(views: Views) -> Measure:
     return measure(views.rows, tables)
 
 
-def _by_span(views: Views, *, commits: bool = False) -> list[Table]:
+def _rows(views: Views, *, commits: bool = False) -> list[Table]:
     """Return rows by how much they tell: the hour, four hours or the day with their places, or the day alone."""
-    tables, behind = [], "; files of one commit" if commits else ""
-    for span in np.unique(views.assurance["span_h"]).tolist():
-        for placed in (1, 0):
-            rows = (views.assurance["span_h"] == span) & (views.assurance["is_placed"] == placed)
-            if rows.any():
-                by = [_by("start_ms", span * _HOUR_MS), *(_by(name) for name in _PLACES if placed)]
-                what = f"rows by {span} h" + (", source, carriers" if placed else " alone")
-                tables.append(_table(views, what + behind, by, rows, trunks=bool(placed), commits=commits))
+    tables = []
+    for (span, placed), name in _TOLD.items():
+        rows = (views.assurance["span_h"] == span) & (views.assurance["is_placed"] == placed)
+        if rows.any():
+            by = [_by("start_ms", span * _HOUR_MS), *(_by(place) for place in _PLACES if placed)]
+            name += ", and files of one commit" if commits else ""
+            tables.append(_table(views, name, by, rows, trunks=bool(placed), commits=commits))
     return tables
 
 
+# What rows of `answered` tell: hours that the start spans, and whether source and trunks are told.
+_TOLD: Final = {
+    (1, 1): "rows: hour, source, carriers",
+    (4, 1): "rows: four hours, source, carriers",
+    (24, 1): "rows: day, source, carriers",
+    (24, 0): "rows: day alone",
+}
 _PLACES: Final = ("source", "carrier_in", "carrier_out")
 _Compared = Callable[[Mapping[str, Column]], Column]
 

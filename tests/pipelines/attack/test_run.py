@@ -211,10 +211,10 @@ def test_rows_and_counters_of_the_lake_are_held_against_billing(own):
     links = own[0]["links"]
     (verdict,) = links["verdicts"]
     rows = {one["compared"]: one for one in links["jointly"]}
-    finest = rows["… and files of one commit"]["linked"]
+    finest = rows["rows: hour, source, carriers, and files of one commit"]["linked"]
     assert list(rows) == [
         "rows: hour, source, carriers",
-        "… and files of one commit",
+        "rows: hour, source, carriers, and files of one commit",
         "counters: trunk in × hour",
         "counters: trunk out × hour",
     ]

@@ -1,5 +1,7 @@
 """Linkage of the two views: what is compared links more, what is coarser links less, and mistakes are counted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -35,6 +37,7 @@ def views(start_ms, trunks, truth=None, commit=None, dispositions=None):
             "trunk_in": trunks,
             "trunk_out": pa.nulls(count, pa.string()),
             "start": pa.array(start // HOUR * HOUR).view(TIMESTAMP),
+            "span_h": [1] * count,
             "disposition": dispositions or ["answered"] * count,
         }
     )
@@ -75,7 +78,7 @@ def test_files_of_one_commit_link_calls_that_are_alike():
     commits = np.array([5, 8])
     found = measured(views([0, 0], ["north-1", "north-1"], commit=(commits, commits)))
     assert [one.linked for one in found.alone[:2]] == [0, 1]
-    assert found.alone[1].compared == "… and files of one commit"
+    assert found.alone[1].compared == "rows: hour, source, carriers, and files of one commit"
     assert not found.verdicts[0].holds
 
 
@@ -89,6 +92,18 @@ def test_a_counter_of_one_call_links_it():
     found = measured(views([0, 1, HOUR], ["north-1"] * 3))
     counter = {one.compared: one.linked for one in found.alone}["counters: trunk in × hour"]
     assert counter == pytest.approx(1 / 3)
+
+
+def test_each_kind_of_rows_of_a_closed_date_is_measured_by_what_it_tells():
+    """One row by the hour, two by the day with their trunk (which pair off by chance), one by the day alone."""
+    made = views([0, 2 * HOUR, 3 * HOUR, 4 * HOUR], ["north-1", "south-1", "south-1", "north-2"])
+    told = {**made.assurance, "span_h": np.array([1, 24, 24, 24]), "is_placed": np.array([1, 1, 1, 0])}
+    found = measured(replace(made, assurance=told))
+    assert {one.compared: one.linked for one in found.alone if "rows" in one.compared} == {
+        "rows: hour, source, carriers": 0.25,
+        "rows: day, source, carriers": 0,
+        "rows: day alone": 0.25,
+    }
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -38,7 +38,7 @@ from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT
 from schemas.release import DERIVED_COLUMNS, READ_OF
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
-from transforms.identify import UNASSIGNED
+from transforms.assign import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
 from transforms.spread import Spread
 

@@ -31,7 +31,7 @@ from transforms import earlier
 from transforms.charges import Charge, charges_of
 from transforms.coarsen import coarsen
 from transforms.elements import Group, Rewrite, ViewRows
-from transforms.rate import billable_seconds
+from transforms.rate import billed_seconds
 from transforms.suspend import conflicting_versions
 
 
@@ -452,7 +452,10 @@ def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = VIEW_PAR
 
 
 # What of a call stands in its billing row alone.
-_FROM_BILLING = ("calling_number", "called_number", "direction", "destination", "jurisdiction", "calling_presentation")
+_FROM_BILLING = (
+    *("calling_number", "called_number", "charged_side", "direction"),
+    *("destination", "jurisdiction", "calling_presentation"),
+)
 _FROM_INDEX = tuple(name for name in ROW_INDEX.names if name in CDR.names)
 
 
@@ -505,7 +508,7 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(_ends_anew(late))
     new = _worse(old, late)
-    for name, value in _lengthened(view, late).items():
+    for name, value in _lengthened(view, late, old).items():
         if name in new.column_names:
             new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
     deduplicated.amended[located.file] = (position, new)
@@ -527,14 +530,14 @@ def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
     return old
 
 
-def _lengthened(part: str, late: pa.Table) -> dict[str, pa.Array]:
+def _lengthened(part: str, late: pa.Table, old: pa.Table) -> dict[str, pa.Array]:
     """Return what becomes of rows whose call ends otherwise now, by column: those that the part has count."""
     if part == "billing":
         return {
             "end": flat(late["end_time"]),
             "end_estimated": flat(has_value(late["piece"], "interim")),
             "talk_ms": flat(late["talk_ms"]),
-            "billable_s": flat(billable_seconds(late["talk_ms"])),
+            "billable_s": flat(billed_seconds(late["talk_ms"], old["direction"], old["charged_side"])),
         }
     names = (*(_VERSION if part == INDEX else ()), "released_by", "cause_q850", "cause_sip", "codec")
     return {name: flat(late[name]) for name in names}

@@ -27,6 +27,7 @@ from schemas.declaration import File
 
 _GROUP: Final = 1024  # JSON records that are tried together after a block was refused
 _SAMPLE: Final = 16
+_EACH: Final = ""  # among the fields that are asked for: those of each element of a list
 _TWICE: Final = str(b"two values of one name", "ascii")  # known by being this very object
 
 
@@ -84,7 +85,7 @@ def _json_schema(lines: pa.LargeBinaryArray, paths: list[str]) -> pa.Schema:
     sample = [_object(lines[at].as_py(), as_written=False) for at in range(0, len(lines), step)]
     tree: dict[str, Any] = {}
     for path in paths:
-        *parents, last = path.split(".")
+        *parents, last = (_EACH if _is_place(name) else name for name in path.split("."))
         branch = tree
         for parent in parents:
             branch = branch.setdefault(parent, {})
@@ -103,15 +104,15 @@ def _leaf_type(seen: set[type]) -> pa.DataType:
 def _arrow_type(kind: Any) -> pa.DataType:
     if not isinstance(kind, dict):
         return kind
-    if all(name.isdecimal() for name in kind):
-        return pa.list_(_arrow_type(kind[min(kind)]))
+    if _EACH in kind:
+        return pa.list_(_arrow_type(kind[_EACH]))
     return pa.struct([(name, _arrow_type(inner)) for name, inner in kind.items()])
 
 
 def _leaf(table: pa.Table, path: list[str]) -> pa.Array:
     values = table[path[0]].combine_chunks()
     for name in path[1:]:
-        values = _element(values, int(name)) if name.isdecimal() else pc.struct_field(values, name)
+        values = _element(values, int(name)) if _is_place(name) else pc.struct_field(values, name)
     if pa.types.is_floating(values.type) and not pc.all(pc.is_finite(values), min_count=0).as_py():
         values = pc.if_else(pc.is_finite(values), values, None)
     text = values.cast(pa.string())
@@ -119,13 +120,18 @@ def _leaf(table: pa.Table, path: list[str]) -> pa.Array:
     return by_distinct(text, _number) if exponents else text
 
 
-def _element(lists: pa.Array, index: int) -> pa.Array:
-    long_enough = pc.greater(pc.list_value_length(lists), index)
-    if any_true(pc.invert(pc.fill_null(long_enough, False))):
-        lists = pc.if_else(pc.fill_null(long_enough, False), lists, pa.scalar(None, lists.type))
-        if not lists.null_count < len(lists):
-            return pa.nulls(len(lists), lists.type.value_type)
-    return pc.list_element(lists, index)
+def _element(lists: pa.ListArray, place: int) -> pa.Array:
+    """Return the element of each list at a place, counted from its end where negative; null where there is none."""
+    bounds = lists.offsets.to_numpy()
+    first, end = bounds[:-1].astype(np.int64), bounds[1:]
+    at = (end if place < 0 else first) + place
+    none = (at < first) | (at >= end) | as_mask(lists.is_null())
+    return lists.values.take(pa.array(at, mask=none))
+
+
+def _is_place(name: str) -> bool:
+    """Return whether a part of a path is a place in a list."""
+    return name.removeprefix("-").isdecimal()
 
 
 def _object(line: bytes, as_written: bool = True) -> dict[str, Any] | None:
@@ -166,9 +172,10 @@ def _at(document: Any, path: str) -> Any:
     for name in path.split("."):
         if document is _TWICE:
             return document
-        if name.isdecimal() and isinstance(document, list):
-            document = document[int(name)] if int(name) < len(document) else None
-        elif not (name == "0" and isinstance(document, dict) and "0" not in document):  # a lone object, not in a list
+        if _is_place(name) and isinstance(document, list):
+            place = int(name)
+            document = document[place] if -len(document) <= place < len(document) else None
+        elif not (name in ("0", "-1") and isinstance(document, dict) and name not in document):  # alone, not in a list
             document = document.get(name) if isinstance(document, dict) else None
     return document
 

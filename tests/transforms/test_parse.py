@@ -609,3 +609,41 @@ def test_json_that_python_cannot_hold_does_not_keep_the_others_from_being_read(v
     alone, among = _parsed(good, "freeswitch_jsonl"), _parsed(b"\n".join([good, bad, good]), "freeswitch_jsonl")
     assert among.num_rows == 3
     assert among.slice(0, 1).to_pylist() == alone.to_pylist()
+
+
+def _transferred(elements: list[dict[str, object]] | dict[str, object] | None) -> dict[str, object]:
+    document = json.loads((GOLDEN / "freeswitch_json" / "call.cdr.json").read_text())
+    document["variables"] |= {"caller_id_number": "5035550190", "destination_number": "5035550191"}
+    document["variables"]["uuid"] = str(len(json.dumps(elements)))
+    return {**{k: v for k, v in document.items() if k != "callflow"}, **({"callflow": elements} if elements else {})}
+
+
+def _profile(last_digits: int) -> dict[str, object]:
+    return {"caller_profile": {"caller_id_number": "5035550101", "destination_number": f"50355501{last_digits}"}}
+
+
+@pytest.mark.parametrize("name", ["freeswitch_json", "freeswitch_jsonl"])
+def test_a_transferred_call_was_dialled_as_its_oldest_callflow_element_says(name: str) -> None:
+    callflows: list[list[dict[str, object]]] = [[_profile(50 - at) for at in range(n)] for n in range(1, 5)]
+    documents = [_transferred(callflow) for callflow in callflows]  # newest first
+    documents += [_transferred(None), _transferred([{"profile_index": "1"}]), _transferred([])]
+    expected = ["5035550150", "5035550149", "5035550148", "5035550147", *["5035550191"] * 3]
+    lines = [json.dumps(document).encode() for document in documents]
+    together = _parsed(b"\n".join(lines) + b"\n", name)
+    assert together["called_raw"].to_pylist() == expected
+    assert together["calling_raw"].to_pylist() == ["5035550101"] * 4 + ["5035550190"] * 3
+    lone = _parsed(json.dumps(_transferred(_profile(60))).encode(), name)  # an object where a list of one is meant
+    assert lone["called_raw"].to_pylist() == ["5035550160"]
+    odd = lines[2][:-1] + b', "odd": NaN}'  # read by itself: pyarrow takes no NaN
+    assert _parsed(odd, name)["called_raw"].to_pylist() == ["5035550148"]
+
+
+def test_places_of_a_list_are_counted_from_either_end() -> None:
+    fields = {"calling_raw": "legs.0.from", "called_raw": "legs.-1.to", "account_code": "legs.-2.code"}
+    fields |= {"start_time": {"column": "start", "time": "epoch_s"}}  # type: ignore[dict-item]
+    legs = [[], [{"from": "a", "to": "b"}], [{"from": "c", "code": "x"}, {"to": "d", "code": "y"}], None]
+    lines = [json.dumps({"id": str(n), "start": 1772460000, "legs": leg}).encode() for n, leg in enumerate(legs)]
+    rows = _parsed(b"\n".join(lines), "generic_jsonl", fields=fields)
+    assert rows["calling_raw"].to_pylist() == [None, "a", "c", None]
+    assert rows["called_raw"].to_pylist() == [None, "b", "d", None]
+    assert rows["account_code"].to_pylist() == [None, None, "x", None]

@@ -229,7 +229,7 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             os.chmod(root, 0o600)
         named = [source(item) if isinstance(item, str) else item for item in sources]
         # By the clock of this machine all dates of the tests are over for long: those that close say so.
-        changes["lake"] = {"close_after_hours": 1e6, **changes.get("lake", {})}
+        changes["lake"] = {"close_after_hours": 1e6, **changes.get("lake", {"grace_minutes": 0.0})}
         settings = demo_settings(named, **changes).model_copy(update={"path": folder / "callward.toml"})
         settings.path.write_text(render(settings), encoding="utf-8")
         if "database" in changes or not settings.lake.is_local:

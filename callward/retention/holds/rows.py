@@ -17,7 +17,7 @@ from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold
 from callward.workspace import Workspace
 from schemas import retention
-from schemas.views import INDEX, PARTS, VIEW_PARTS
+from schemas.views import INDEX, PARTS, VIEW_OF, VIEW_PARTS
 
 OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
 
@@ -184,7 +184,8 @@ def removed(connection: Connection, hold: Hold) -> list[RemovedRows]:
     for row in rows:
         if hold.concerns(row.tenant) and _may_concern(hold, row.view, row.part):
             state = "removed" if row.state == "removed" else "removing"
-            key = (row.disposal_id, row.retention_class, row.view, _month(row.part), row.action, state)
+            view = VIEW_OF.get(row.view, row.view)
+            key = (row.disposal_id, row.retention_class, view, _month(row.part), row.action, state)
             sums[key] = sums.get(key, 0) + row.rows - row.held
     return [RemovedRows(*key, total) for key, total in sorted(sums.items()) if total]
 

@@ -34,7 +34,10 @@ class Changing(Protocol):
     """What a commit takes out of data files, and what it changes in them (transforms.deduplicate.Deduplicated)."""
 
     gone: Any  # dict[DataFile, Gone]
-    amended: Mapping[DataFile, tuple[np.ndarray, pa.Table]]
+
+    @property
+    def amended(self) -> Mapping[DataFile, tuple[np.ndarray, pa.Table]]:
+        """Return positions and new form of the rows that change in a data file."""
 
 
 @dataclass
@@ -62,7 +65,7 @@ def coarsen(
     if not len(calls):
         return Coarsened()
     known = [_answered_calls(few) for few in legs]
-    answered, moved = np.concatenate(known), []
+    answered, moved = np.concatenate(known), list[ViewRows]()
     committed, read = _index_files(legs, group, files)
     for file, position in row_index.of_calls(files, committed, calls):
         position = _stays(position, file, changing)

@@ -35,6 +35,8 @@ CHARGED_SIDES: Final = ("calling", "called", "none")
 RELEASED_BY: Final = ("calling", "called", "network", "unknown")
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
+# What a leg is to its call, as a number its place here: who pays for a call is decided in this order.
+ROLES: Final = ("caller", "attempt", "internal")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)
@@ -86,6 +88,8 @@ PARSE_FIELDS: Final = (
     pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
     pa.field("leg_b", pa.string()),
     pa.field("piece", FEW),  # one of PIECES
+    pa.field("role", pa.int8()),  # place in ROLES; null where the declaration has no legs
+    pa.field("event", pa.string()),  # raw id of the edge leg that it is about; null: the call as a whole
     pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
     pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
@@ -118,6 +122,8 @@ IDENTIFY_FIELDS: Final = (
     pa.field("piece", FEW),
     pa.field("leg_a", ID),
     pa.field("leg_b", ID),
+    pa.field("role", pa.int8()),
+    pa.field("event", ID),
     pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
     pa.field("earlier", pa.binary()),  # its ids and dates under earlier generations (transforms/earlier.py); or null
     pa.field("calling_prefix", FEW),  # country and area at most

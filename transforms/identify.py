@@ -66,6 +66,7 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         "call_date": pc.cast(table["start_time"], pa.date32()),
         "leg_a": _leg(table["leg_a"], keys.leg),
         "leg_b": _leg(table["leg_b"], keys.leg),
+        "event": _leg(table["event"], keys.leg),
         "by_content": by_content,
         "earlier": _earlier(table, source, known, tenant, workspace),
         "ingress_trunk": trunk_in,

@@ -28,5 +28,5 @@ def billed_seconds(talk_ms: Column, direction: Column, charged_side: Column) -> 
 
 def rate(calls: pa.Table) -> pa.Table:
     """Add `billable_s` to deduplicated calls (schema CDR); `charge` stays null, which is not zero."""
-    seconds = billed_seconds(calls["talk_ms"], calls["direction"], calls["charged_side"])
-    return calls.append_column("billable_s", seconds)
+    talk = calls["event_ms" if "event_ms" in calls.column_names else "talk_ms"]
+    return calls.append_column("billable_s", billed_seconds(talk, calls["direction"], calls["charged_side"]))

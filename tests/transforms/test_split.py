@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from callward import database
+from callward.columns import has_value
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import Keyring, name_of
@@ -54,7 +55,8 @@ def cdrs(cdr_table, drawn):
         row["ring_time"] = None if ring is None else row["start_time"] + ring
         row["answer_time"] = row["start_time"] + 1000 if row["disposition"] == "answered" else None
         rows.append(row)
-    return rate(cdr_table(rows))
+    calls = cdr_table(rows)
+    return rate(calls.append_column("charged", has_value(calls["disposition"], "answered")))
 
 
 def call(start_ms=0, disposition="answered", **more):

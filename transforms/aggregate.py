@@ -1,4 +1,4 @@
-"""Aggregate: data files of a view → what each unit adds to each cell of a release, bounded, and nothing of who it was.
+"""Aggregate: data files of a view or the index → what units add to cells of a release, bounded; nothing of who it was.
 
 Files are read once, only the columns that the release needs. A number's area is derived in memory; units are keyed
 words that live in sealed batches of this run. Each batch is reduced where it is read (bounding is mergeable), cut by

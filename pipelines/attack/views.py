@@ -6,15 +6,13 @@ Rows of persons who restricted the use of their data are not looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
 
-from callward import database
 from callward.columns import flat
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
@@ -33,7 +31,6 @@ from callward.settings import Settings
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.release import READ_OF
-from schemas.tables import lake_files
 from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
 
@@ -50,11 +47,11 @@ _COMPARED: Final = ("billing", "answered")  # what both have rows of
 
 
 class _Read(NamedTuple):
-    """Rows of a part or of the index, each one's record as words (shape [n, 2]), and its commit (time in µs)."""
+    """Rows of a part or of the index, each one's record as words (shape [n, 2]), and the number of its data file."""
 
     rows: pa.Table
     records: Words
-    commit: Ints
+    file: Ints
 
 
 def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -90,31 +87,18 @@ def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequenc
     secret = row_index.id_secret(files.workspace, view, tenant, day.isoformat()[:7])
     if secret is None and view in _COMPARED:
         raise UsageProblem(f"the keys of {day} are destroyed: which rows are of one call cannot be told any more")
-    times = _commits(files, [file.file_id for file in committed])
-    parts = [_file(files, file, list(columns), hidden, secret, times[file.file_id]) for file in committed]
+    parts = [_file(files, file, list(columns), hidden, secret) for file in committed]
     nothing = pa.schema([STORED[view].field(name) for name in columns]).empty_table()
     return _Read(
-        pa.concat_tables([nothing, *(part.rows for part in parts)], promote_options="permissive"),
-        np.concatenate([np.zeros((0, 2), np.uint64), *(part.records for part in parts)]),
-        np.concatenate([np.zeros(0, np.int64), *(part.commit for part in parts)]),
+        pa.concat_tables([nothing, *(rows for rows, _ in parts)], promote_options="permissive"),
+        np.concatenate([np.zeros((0, 2), np.uint64), *(records for _, records in parts)]),
+        np.repeat(np.arange(len(parts)), [part.num_rows for part, _ in parts]),
     )
 
 
-def _commits(files: DataFiles, file_ids: Sequence[str]) -> dict[str, int]:
-    """Return when each data file was committed, in µs since 1970: files of one commit have one time."""
-    f = lake_files.c
-    query = select(f.file_id, f.committed_at).where(f.file_id.in_(file_ids))
-    with database.reading(files.workspace.settings) as connection:
-        return {row.file_id: _microseconds(row.committed_at) for row in connection.execute(query)}
-
-
-def _microseconds(at: datetime) -> int:
-    return int(np.datetime64(at, "us").astype(np.int64))
-
-
 def _file(
-    files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, secret: bytes | None, commit: int
-) -> _Read:
+    files: DataFiles, file: DataFile, columns: Sequence[str], hidden: Hidden | None, secret: bytes | None
+) -> tuple[pa.Table, Words]:
     id_column = ID_COLUMN.get(file.view, "record_id")
     if hidden is not None and file.file_id in hidden.files:
         raise Problem("a night has not looked yet which of its rows are restricted: run callward nightly first")
@@ -123,7 +107,7 @@ def _file(
         rows = rows.filter(~hidden.rows(file.view))
     ids = flat(rows[id_column])
     records = tokens.as_u64(ids if secret is None else tokens.unpermute(ids, secret))
-    return _Read(rows.select(list(columns)), records, np.full(rows.num_rows, commit))
+    return rows.select(list(columns)), records
 
 
 # -- linkage -----------------------------------------------------------------------------------------------------------
@@ -134,7 +118,7 @@ def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
     records = np.concatenate([billing.records, assurance.records])
     number = np.unique(records, axis=0, return_inverse=True)[1].ravel()
     call = (number[: len(billing.records)], number[len(billing.records) :])
-    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, (billing.commit, assurance.commit))
+    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, (billing.file, assurance.file))
 
 
 # -- unicity -----------------------------------------------------------------------------------------------------------

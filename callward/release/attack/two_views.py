@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.release.attack.attacks import Ints
-from callward.release.attack.linkage import Billing, Column, Linked, Measure, Table, linked, measure
+from callward.release.attack.linkage import Billing, Column, Linked, Measure, Table, linked, measure, positions
 
 BILLING_COLUMNS: Final = ("source", "account", "carrier_in", "carrier_out", "start", "answer")
 ASSURANCE_COLUMNS: Final = (
@@ -38,14 +38,14 @@ class Views:
         billing, assurance: columns by name, shape [n] and [m] each.
         rows: of billing.
         call: of assurance's rows, by the numbers of `rows`.
-        commit: of both sides, what came with one commit; all 0 where files tell nothing (they were made anew).
+        files: of both sides, groups of data files that hold the same calls; all 0 where there is one group.
     """
 
     billing: Mapping[str, Column]
     assurance: Mapping[str, Column]
     rows: Billing
     call: Ints
-    commit: tuple[Ints, Ints]
+    files: tuple[Ints, Ints]
 
     @classmethod
     def of(
@@ -54,23 +54,26 @@ class Views:
         assurance: pa.Table,
         carriers: Mapping[str, str],
         call: tuple[Ints, Ints],
-        commit: tuple[Ints, Ints] | None = None,
+        files: tuple[Ints, Ints] | None = None,
     ) -> "Views":
         """Take tables with BILLING_COLUMNS and ASSURANCE_COLUMNS.
 
         Args:
             carriers: whose each trunk is.
-            call, commit: of the rows of both, numbers that name the call (for the count alone) and the commit.
+            call: numbers that name the call of the rows of both, for the count alone.
+            files: numbers that name the data file of the rows of both; one file each where it is not given.
         """
         billed = np.asarray(pc.is_valid(billing["answer"]))
         answered = np.asarray(pc.equal(assurance["disposition"], "answered").fill_null(False))
+        files = files or (np.zeros(len(billing), np.int64), np.zeros(len(assurance), np.int64))
         billing, assurance = billing.filter(pa.array(billed)), assurance.filter(pa.array(answered))
+        call = call[0][billed], call[1][answered]
         return cls(
             _of_billing(billing),
             _of_assurance(assurance, carriers),
-            Billing(call[0][billed], _words(billing["account"])),
-            call[1][answered],
-            _telling(commit[0][billed], commit[1][answered]) if commit else _silent(len(billing), len(assurance)),
+            Billing(call[0], _words(billing["account"])),
+            call[1],
+            _grouped((files[0][billed], files[1][answered]), call),
         )
 
 
@@ -92,14 +95,32 @@ def _of_assurance(assurance: pa.Table, carriers: Mapping[str, str]) -> dict[str,
     }
 
 
-def _telling(billing: Ints, assurance: Ints) -> tuple[Ints, Ints]:
-    """Return commits where both sides know the same ones: files that were made anew have commits of their own."""
-    same = np.array_equal(np.unique(billing), np.unique(assurance))
-    return (billing, assurance) if same else _silent(len(billing), len(assurance))
+def _grouped(files: tuple[Ints, Ints], call: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
+    """Return groups of data files of both sides that hold the same calls, by row; shape [n] and [m].
+
+    A commit writes its calls to a file of each side, and a file that is rewritten keeps them: whoever sees times and
+    sizes of files may line them up, so the attacker is told. Files that are merged, or made anew, are of one group.
+    Two files have calls in common where those are half of either: a few rows that a later commit moved join no files.
+    """
+    (left, left_rows), (right, right_rows) = (_files(side) for side in files)
+    at = positions(call[1], call[0])
+    pairs, shared = np.unique(left[at >= 0] * len(right_rows) + right[at[at >= 0]], return_counts=True)
+    mine, theirs = pairs // max(len(right_rows), 1), pairs % max(len(right_rows), 1)
+    alike = 2 * shared >= np.minimum(left_rows[mine], right_rows[theirs])
+    mine, theirs = mine[alike], theirs[alike]
+    group, before = np.arange(len(left_rows)), None
+    of_right = np.full(len(right_rows), len(left_rows))
+    while before is None or not np.array_equal(group, before):
+        before = group.copy()
+        np.minimum.at(of_right, theirs, group[mine])
+        np.minimum.at(group, mine, of_right[theirs])
+    return group[left], of_right[right]
 
 
-def _silent(billing: int, assurance: int) -> tuple[Ints, Ints]:
-    return np.zeros(billing, np.int64), np.zeros(assurance, np.int64)
+def _files(rows: Ints) -> tuple[Ints, Ints]:
+    """Return the number of each row's file, from 0, and how many rows each file has."""
+    _, number, many = np.unique(rows, return_inverse=True, return_counts=True)
+    return number.ravel(), many
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -120,8 +141,8 @@ def linkages(views: Views) -> list[Linked]:
 def measured(views: Views) -> Measure:
     """Return what rows, files of one commit and counters link, and the verdict. None of them names an account."""
     tables = _rows(views)
-    if any(commit.any() for commit in views.commit):
-        tables += _rows(views, commits=True)
+    if any(groups.any() for groups in views.files):
+        tables += _rows(views, files=True)
     tables += [
         _table(views, f"counters: trunk {side} × hour", [_by("start_ms", _HOUR_MS), _by(f"carrier_{side}")])
         for side in ("in", "out")
@@ -129,15 +150,15 @@ def measured(views: Views) -> Measure:
     return measure(views.rows, tables)
 
 
-def _rows(views: Views, *, commits: bool = False) -> list[Table]:
+def _rows(views: Views, *, files: bool = False) -> list[Table]:
     """Return rows by how much they tell: the hour, four hours or the day with their places, or the day alone."""
     tables = []
     for (span, placed), name in _TOLD.items():
         rows = (views.assurance["span_h"] == span) & (views.assurance["is_placed"] == placed)
         if rows.any():
             by = [_by("start_ms", span * _HOUR_MS), *(_by(place) for place in _PLACES if placed)]
-            name += ", and files of one commit" if commits else ""
-            tables.append(_table(views, name, by, rows, trunks=bool(placed), commits=commits))
+            name += ", and files of one commit" if files else ""
+            tables.append(_table(views, name, by, rows, trunks=bool(placed), files=files))
     return tables
 
 
@@ -164,15 +185,15 @@ def _table(
     rows: np.ndarray | slice = slice(None),
     *,
     trunks: bool = False,
-    commits: bool = False,
+    files: bool = False,
 ) -> Table:
     """Return a table of assurance's rows (those of `rows`), compared `by` columns of both views."""
     left, right = ([column(side) for column in by] for side in (views.billing, views.assurance))
-    right += [views.commit[1]] if commits else []
+    right += [views.files[1]] if files else []
     return Table(
         name,
         _ROLE,
-        left + ([views.commit[0]] if commits else []),
+        left + ([views.files[0]] if files else []),
         [column[rows] for column in right],
         views.call[rows],
         [views.assurance[f"trunk_{side}"][rows] for side in ("in", "out") if trunks],

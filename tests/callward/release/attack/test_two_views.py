@@ -17,7 +17,7 @@ CARRIERS = {"north-1": "north", "north-2": "north", "south-1": "south"}
 HOUR = 3_600_000
 
 
-def views(start_ms, trunks, truth=None, commit=None, dispositions=None):
+def views(start_ms, trunks, truth=None, files=None, dispositions=None):
     """Calls as both views hold them."""
     count = len(start_ms)
     start, here = np.array(start_ms), np.arange(count)
@@ -41,7 +41,7 @@ def views(start_ms, trunks, truth=None, commit=None, dispositions=None):
             "disposition": dispositions or ["answered"] * count,
         }
     )
-    return Views.of(billing, assurance, CARRIERS, (here, here if truth is None else np.array(truth)), commit)
+    return Views.of(billing, assurance, CARRIERS, (here, here if truth is None else np.array(truth)), files)
 
 
 def shares(found):
@@ -74,17 +74,33 @@ def test_trunks_that_other_tables_teach_link_what_carriers_do_not():
     assert [(one.role, one.rows, one.holds) for one in found.verdicts] == [("assurance", 1, False)]
 
 
+def by_files(billing, assurance):
+    """What calls that are alike link by the data files that they lie in."""
+    count = len(billing)
+    found = measured(views([0] * count, ["north-1"] * count, files=(np.array(billing), np.array(assurance))))
+    links = {one.compared: one.linked for one in found.jointly}
+    return links.get("rows: hour, source, carriers, and files of one commit")
+
+
 def test_files_of_one_commit_link_calls_that_are_alike():
-    commits = np.array([5, 8])
-    found = measured(views([0, 0], ["north-1", "north-1"], commit=(commits, commits)))
-    assert [one.linked for one in found.alone[:2]] == [0, 1]
-    assert found.alone[1].compared == "rows: hour, source, carriers, and files of one commit"
-    assert not found.verdicts[0].holds
+    assert by_files([5, 8], [1, 0]) == 1
+    assert by_files([5, 5, 8], [1, 1, 0]) == pytest.approx(1 / 3)
 
 
-def test_files_that_were_made_anew_tell_no_commit():
-    found = measured(views([0, 0], ["north-1", "north-1"], commit=(np.array([5, 8]), np.array([9, 9]))))
-    assert all("commit" not in one.compared for one in found.alone)
+def test_files_that_are_merged_tell_no_commit():
+    assert by_files([5, 8], [1, 1]) is None
+    assert by_files([5, 5], [1, 2]) is None
+
+
+def test_merged_files_hide_the_calls_of_their_own_commits_alone():
+    """Two commits are in one file of assurance, the third is by itself."""
+    assert by_files([5, 8, 9], [1, 1, 2]) == pytest.approx(1 / 3)
+
+
+def test_a_row_that_a_later_commit_moved_joins_no_files():
+    """Of eight calls of two commits one went over to the file of the other: the rest are told apart as before."""
+    calls = views([0] * 8, ["north-1"] * 8, files=(np.repeat([0, 1], 4), np.array([0, 0, 0, 1, 1, 1, 1, 1])))
+    assert [len(set(groups)) for groups in calls.files] == [2, 2]
 
 
 def test_a_counter_of_one_call_links_it():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from callward.lake.data_files import DataFiles
 from pipelines.choose import choose
 from schemas.cdr import ROLES
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX, VIEW_BITS
 from tests.conftest import Site, source
 from tests.examples import tries
 from transforms.legs import Legs, decide
@@ -55,8 +55,8 @@ def take_in(site: Site, *nights: Sequence[str], feed: str = "freeswitch_json") -
 def check(site: Site) -> None:
     """Nothing is lost, the derived tables are what the views say, and the index knows which rows there are."""
     assert not site.unbalanced() and site.differing() == 0
-    parts = Counter(part for row in index(site).to_pylist() for part in PART_BITS if row["parts"] & PART_BITS[part])
-    assert parts == {view: site.view(view).num_rows for view in PART_BITS if site.view(view).num_rows}
+    parts = Counter(part for row in index(site).to_pylist() for part in VIEW_BITS if row["parts"] & VIEW_BITS[part])
+    assert parts == {view: site.view(view).num_rows for view in VIEW_BITS if site.view(view).num_rows}
 
 
 def index(site: Site) -> pa.Table:

@@ -2,7 +2,7 @@
 
 Billing has the moment of such a call: an attempt of it, told to the minute, would give it away. Whether a call was
 answered is asked of all that is known of its records: in the group, and in the index, also of versions that were set
-aside. What was once answered stays so. Only sources that declare legs have several records of a call.
+aside. What was once answered stays so. A record that is known as its own call has no other attempt.
 """
 
 from collections import Counter
@@ -63,8 +63,9 @@ def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Coars
 
 
 def _of_calls(records: pa.Table) -> pa.Table:
-    """Return the records whose call may have several: of sources that declare legs."""
-    return records.select(["call_id", "call_date", "disposition"]).filter(pc.is_valid(records["role"]))
+    """Return the records that are known as another call than themselves: it may have several."""
+    call, record = (tokens.as_u64(flat(records[name])) for name in ("call_id", "record_id"))
+    return records.select(["call_id", "call_date", "disposition"]).filter(pa.array((call != record).any(axis=1)))
 
 
 def _answered_calls(legs: pa.Table) -> np.ndarray:

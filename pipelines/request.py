@@ -292,8 +292,7 @@ def _shown(settings: Settings, files: DataFiles, request: Request, found: Found,
 
 def _answers(rows: pa.Table) -> np.ndarray:
     """For an account: calls that it may have received, which is all that it did not certainly make."""
-    paid = pc.and_(pc.equal(rows["charged_side"], "calling"), pc.not_equal(rows["direction"], "inbound"))
-    made = pc.or_kleene(paid, pc.equal(rows["direction"], "outbound"))
+    made = pc.and_(pc.equal(rows["charged_side"], "calling"), pc.not_equal(rows["direction"], "inbound"))
     return ~np.asarray(flat(made.fill_null(False)).to_numpy(zero_copy_only=False), np.bool_)
 
 

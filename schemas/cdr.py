@@ -29,12 +29,11 @@ DISPOSITIONS: Final = (
     "unknown",
 )
 DIRECTIONS: Final = ("inbound", "outbound", "internal", "transit", "unknown")
-SIDES: Final = ("customer", "network", "unknown")  # who is at the other end of where a call came in, or left
-# Whose account pays: where it is not ours (another's toll-free number, a premium one of ours) the call is free.
-CHARGED_SIDES: Final = ("calling", "called", "none")
 RELEASED_BY: Final = ("calling", "called", "network", "unknown")
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
+# What a leg is to its call, as a number its place here: who pays for a call is decided in this order.
+ROLES: Final = ("caller", "attempt", "internal")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)
@@ -55,8 +54,6 @@ READ_FIELDS: Final = (
     _field("account_code", pa.string(), "account"),
     _field("ingress_trunk", FEW, "service"),
     _field("egress_trunk", FEW, "service"),
-    _field("ingress_side", FEW, "service", "one of SIDES, where the record says it: by a context, or a device"),
-    _field("egress_side", FEW, "service", "one of SIDES"),
     _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
     _field("sequence", pa.int64(), "service"),
     _field("version", pa.int64(), "service", "of several versions of a record the highest counts"),
@@ -86,12 +83,13 @@ PARSE_FIELDS: Final = (
     pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
     pa.field("leg_b", pa.string()),
     pa.field("piece", FEW),  # one of PIECES
+    pa.field("role", pa.int8()),  # place in ROLES; null where the declaration has no legs
+    pa.field("event", pa.string()),  # raw id of the edge leg that it is about; null: the call as a whole
     pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
     pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
     pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
-    pa.field("calling_place", FEW),  # class of the caller's number, as `destination` is of the called one
     pa.field("raw", pa.large_binary()),  # the record as it came, without its line end
 )
 
@@ -113,11 +111,12 @@ IDENTIFY_FIELDS: Final = (
     _field("call_id", ID, "identifier", "keyed, 128 bits: all pieces and legs of one call"),
     _field("content", ID, "identifier", "keyed hash of what the record says"),
     _field("account", FEW, "account"),
-    _field("charged_side", FEW, "service", "one of CHARGED_SIDES"),
     _field("call_date", pa.date32(), "call_detail", "UTC date of start_time"),
     pa.field("piece", FEW),
     pa.field("leg_a", ID),
     pa.field("leg_b", ID),
+    pa.field("role", pa.int8()),
+    pa.field("event", ID),
     pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
     pa.field("earlier", pa.binary()),  # its ids and dates under earlier generations (transforms/earlier.py); or null
     pa.field("calling_prefix", FEW),  # country and area at most
@@ -127,9 +126,8 @@ IDENTIFY_FIELDS: Final = (
 )
 
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
-# What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash, and
-# what it wrote of sides a direction.
-_USED_UP: Final = ("calling_raw", "called_raw", "account_code", "ingress_side", "egress_side")
+# What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash.
+_USED_UP: Final = ("calling_raw", "called_raw", "account_code")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)
 
 

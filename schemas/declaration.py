@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from schemas import toml
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNDECIDED
-from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY, SIDES
+from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY
 from schemas.codes import Filter
 
 FORMAT_VERSION: Final = 1
@@ -46,8 +46,6 @@ _UNITS: Final = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in 
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "direction": DIRECTIONS,
     "disposition": DISPOSITIONS + UNDECIDED,
-    "ingress_side": SIDES,
-    "egress_side": SIDES,
     "released_by": RELEASED_BY,
     "calling_presentation": PRESENTATIONS,
 }
@@ -271,6 +269,18 @@ class Pieces(_Strict):
     talk: Literal["computed", "sum", "last"] = "computed"
 
 
+class Leg(_Strict):
+    """What a record is to its call: the caller's leg, an attempt to go on from there, or internal to the switch.
+
+    An attempt is charged where no caller's leg is that was answered. `event` names the edge leg that the record is
+    about, where a call has several that are charged each; records of one event are one charge.
+    """
+
+    role: Literal["caller", "attempt", "internal"]
+    when: dict[str, Condition] = {}
+    event: Key | None = None
+
+
 class Leave(_Strict):
     """Records that are counted and left out."""
 
@@ -309,6 +319,7 @@ class Declaration(_Strict):
     # A moment near the start that no zone decides, where a record holds one: local stamps are compared with it.
     epoch: Values = ()
     pieces: Pieces | None = None
+    legs: tuple[Leg, ...] = ()  # the first that matches says it; a record that none matches is the caller's leg
     filters: tuple[Leave, ...] = ()
     tenant_column: str = ""
 
@@ -351,6 +362,7 @@ class Declaration(_Strict):
     def _conditions(self) -> Iterator[dict[str, Condition]]:
         yield from (rule.when for rule in self.pieces.rules) if self.pieces else ()
         yield from (leave.when for leave in self.filters)
+        yield from (leg.when for leg in self.legs)
 
     def identities(self) -> list[Key]:
         """Return what identifies records: the declaration's key, and those of rules that have their own."""
@@ -362,7 +374,8 @@ class Declaration(_Strict):
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
         read |= {column for value in self.epoch for column in value.column}
-        for key in (*self.identities(), self.call, self.leg_a, self.leg_b):
+        events = (leg.event for leg in self.legs if leg.event is not None)
+        for key in (*self.identities(), self.call, self.leg_a, self.leg_b, *events):
             read |= key.columns()
         return (read | {self.tenant_column, tenant_column}) - {""}
 
@@ -455,6 +468,10 @@ def explain(declaration: Declaration) -> list[Explained]:
             rows.append(Explained("identity", f"{_key_text(rule.identity)} (where it is {rule.kind})", ""))
     for name in ("identity", "call", "leg_a", "leg_b"):
         rows += [Explained(name, _key_text(key), "") for key in (getattr(declaration, name),) if key != Key()]
+    for leg in declaration.legs:
+        rows.append(Explained(f"leg: {leg.role}", " and ".join(leg.when) or "any other record", ""))
+        if leg.event is not None:
+            rows.append(Explained("event", f"{_key_text(leg.event)} (of {leg.role})", ""))
     return [*rows, Explained("", ", ".join(dropped(declaration)) or "everything else", "dropped")]
 
 

@@ -85,6 +85,9 @@ ROW_INDEX: Final = pa.schema(
         pa.field("state", pa.string()),  # the ledger's bucket: accepted ones have rows in views, others have none
         pa.field("kind", pa.string()),  # call, leg, failed or piece
         pa.field("leg", pa.int16()),
+        pa.field("role", pa.int8()),  # as schemas.cdr has it, with `event` and `sequence`: who pays is decided by them
+        pa.field("event", ID),
+        pa.field("sequence", pa.int64()),
         pa.field("content", ID),
         pa.field("version", pa.int64()),  # as its source numbers the versions of a record
         pa.field("start_time", TIMESTAMP),

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import has_value
-from transforms.assign import UNASSIGNED
-from transforms.identify import OTHER
+from transforms.identify import OTHER, UNASSIGNED
 
 ATTEMPTS: Final = "attempts"  # what the others are shares of: records that are about an attempt
 NO_CALLED, NO_OUTCOME, NO_TRUNK = "no called number", "no answer and talk", "no trunk"

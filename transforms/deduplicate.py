@@ -6,7 +6,6 @@ versions that would be charged differently, of which no number says which counts
 chooses one.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -21,7 +20,7 @@ from callward import database, sources
 from callward.columns import flat, has_value, is_absent, ranks, repeated, set_column, words
 from callward.keys import tokens
 from callward.lake import ledger, row_index
-from callward.lake.data_files import DataFiles, inputs_of
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR
@@ -29,50 +28,12 @@ from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PART_BITS
 from transforms import earlier
 from transforms.charges import Charge, charges_of
+from transforms.deduplicated import Deduplicated, Gone
 from transforms.elements import Group, Rewrite, ViewRows
-from transforms.rate import billed_seconds
+from transforms.legs import charge_legs, leg_order
+from transforms.rate import billable_seconds
 from transforms.split import talk_steps
 from transforms.suspend import conflicting_versions
-
-
-@dataclass
-class Gone:
-    """Rows of a data file that go: their positions, and how many came from each input file."""
-
-    positions: list[np.ndarray] = field(default_factory=list)
-    inputs: Counter[int] = field(default_factory=Counter)
-
-    def add(self, positions: np.ndarray, file_no: pa.ChunkedArray) -> None:
-        self.positions.append(positions)
-        self.inputs.update(inputs_of(file_no))
-
-    @property
-    def rows(self) -> np.ndarray:
-        return np.concatenate([np.zeros(0, np.int64), *self.positions])
-
-
-@dataclass
-class Deduplicated:
-    """Rows to write (schema CDR), repeated ones, versions that lost, rows that became pieces, committed rows that go
-    or change, and entries."""
-
-    rows: pa.Table
-    duplicates: list[pa.Table] = field(default_factory=list)
-    conflicts: pa.Table = field(default_factory=lambda: CDR.empty_table())
-    held: pa.Table = field(default_factory=lambda: CDR.empty_table())
-    withdrawn: list[pa.Table] = field(default_factory=list)
-    gone: dict[DataFile, Gone] = field(default_factory=lambda: defaultdict(Gone))
-    # Committed rows of each view that go or change: they leave the derived tables.
-    left: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    # Positions and new form of the rows that change in a data file.
-    amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
-    entries: list[pa.Table] = field(default_factory=list)
-
-    def repeat(self, records: pa.Table) -> None:
-        """Count records that are there already."""
-        if records.num_rows:
-            self.entries += ledger.entries(records, Bucket.DUPLICATE)
-            self.duplicates.append(records)
 
 
 def number_occurrences(table: pa.Table) -> pa.Table:
@@ -99,10 +60,8 @@ def number_occurrences(table: pa.Table) -> pa.Table:
 
 
 def number_legs(table: pa.Table) -> pa.Table:
-    """Number legs where the source does not say which record is the caller's call: the last attempt is (leg 0).
-
-    Route advance writes a record per attempt; the last one's outcome is what the caller met.
-    """
+    """Number legs where the source does not say which record is the caller's call: it is the attempt that was answered,
+    else the last (leg 0), as its outcome is what the caller met."""
     if not pc.any(pc.is_null(table["leg"])).as_py():
         return table
     call = tokens.as_u64(table["call_id"])
@@ -110,9 +69,11 @@ def number_legs(table: pa.Table) -> pa.Table:
     rows = repeated(call[:, 0])
     if len(rows):
         few = table.take(pa.array(rows))
-        latest = [~words(few[name]).view(np.int64) for name in ("start_time", "sequence")]
+        role = flat(pc.fill_null(few["role"], 0)).to_numpy()
+        start, sequence = (flat(few["start_time"]).view(pa.int64()), flat(pc.fill_null(few["sequence"], -1)))
+        record = tokens.as_u64(few["record_id"])[:, 0]
         # Half of a 128-bit id decides here: the records of one call meet, and two calls share it once in 2^64.
-        order = np.lexsort((tokens.as_u64(few["record_id"])[:, 0], *latest, call[rows, 0]))
+        order = leg_order(call[rows, 0], role, _answered(few), start.to_numpy(), sequence.to_numpy(), record)
         leg[rows[order]] = np.minimum(ranks(call[rows[order], 0]), 32_767)
     return set_column(table, "leg", pc.coalesce(table["leg"], pa.array(leg)))
 
@@ -452,7 +413,6 @@ _FROM_BILLING = {
     "calling_number": "calling_number",
     "called_number": "called_number",
     "account": "account",
-    "charged_side": "charged_side",
     "direction": "direction",
     "start_time": "start",
     "answer_time": "answer",
@@ -478,7 +438,10 @@ _FROM_ASSURANCE = (
 )
 
 
-_FROM_INDEX = ("content", "file_no", "block", "line", "carried_ms", "end_time", "leg", "version")
+_FROM_INDEX = (
+    *("content", "file_no", "block", "line", "carried_ms", "end_time", "leg", "version"),
+    *("talk_ms", "role", "event", "sequence"),
+)
 
 
 def _as_calls(winners: pa.Table, lost: pa.Table, of_view: Mapping[str, Mapping[int, dict[str, Any]]]) -> pa.Table:
@@ -532,7 +495,7 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(_ends_anew(late))
     new = _worse(old, late) if view == "assurance" else old
-    for name, value in _LENGTHENED[view](late, old).items():
+    for name, value in _LENGTHENED[view](late).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
     deduplicated.amended[located.file] = (position, new)
     if view != INDEX:
@@ -549,18 +512,18 @@ def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
     return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
 
 
-_LENGTHENED: dict[str, Callable[[pa.Table, pa.Table], dict[str, pa.Array]]] = {
-    "assurance": lambda late, _: {
+_LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
+    "assurance": lambda late: {
         "talk_s": flat(talk_steps(late["talk_ms"])),
         **{name: flat(late[name]) for name in ("released_by", "cause_q850", "cause_sip", "codec")},
     },
-    "billing": lambda late, old: {
+    "billing": lambda late: {
         "end": flat(late["end_time"]),
         "end_estimated": flat(has_value(late["piece"], "interim")),
         "talk_ms": flat(late["talk_ms"]),
-        "billable_s": flat(billed_seconds(late["talk_ms"], old["direction"], old["charged_side"])),
+        "billable_s": flat(billable_seconds(late["talk_ms"])),
     },
-    INDEX: lambda late, _: {name: flat(late[name]) for name in _VERSION},
+    INDEX: lambda late: {name: flat(late[name]) for name in _VERSION},
 }
 
 
@@ -582,10 +545,11 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     committed, read = _committed(group, files)
     before, tables = _before(group.calls, files), (group.calls, group.amended, group.withdrawn)
     deduplicated = deduplicate(*tables, files, committed, before, chosen=group.chosen)
+    looked = charge_legs(deduplicated, group, files)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
-    result = GroupDeduplicated(group, compared={file.file_id for file in committed})
-    result.changes.append(_changes(deduplicated, read, group))
+    result = GroupDeduplicated(group, compared={file.file_id for file in committed} | looked.compared)
+    result.changes += [_changes(deduplicated, read, group), Changes(read=looked.read)]
     for code, versions in ((Suspense.CONFLICT, deduplicated.conflicts), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
             others.append((str(Bucket.SUSPENDED), versions))

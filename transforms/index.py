@@ -25,7 +25,10 @@ from transforms.elements import Group, ViewRows
 from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
-_AS_THEY_ARE: Final = ("record_id", "leg", "content", "version", "start_time", "end_time", "talk_ms", "carried_ms")
+_AS_THEY_ARE: Final = (
+    *("record_id", "leg", "role", "event", "sequence"),
+    *("content", "version", "start_time", "end_time", "talk_ms", "carried_ms"),
+)
 _PLACE: Final = ("file_no", "block", "line")
 
 
@@ -93,15 +96,20 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
     if state == Bucket.MERGED:
         return constant("piece", records.num_rows)
     failed = ~np.asarray(has_value(records["disposition"], "answered").to_numpy(zero_copy_only=False))
-    leg = np.asarray(flat(pc.fill_null(records["leg"], 0))) > 0
+    if state == Bucket.ACCEPTED:
+        leg = ~np.asarray(records["charged"].to_numpy(zero_copy_only=False))
+    else:
+        leg = np.asarray(flat(pc.fill_null(records["leg"], 0))) > 0
     return few_of(np.where(failed, 2, np.where(leg, 1, 0)).astype(np.int32), _KINDS)
 
 
 def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, closed: set[str]) -> pa.Array:
     """Return the sum of PART_BITS of the views that get a row of each record."""
-    held = {"billing": is_billed(records, tenant, workspace), "assurance": np.ones(records.num_rows, bool)}
     bits = np.zeros(records.num_rows, np.int16)
+    if state != Bucket.ACCEPTED:
+        return pa.array(bits)
+    held = {"billing": is_billed(records, tenant, workspace), "assurance": np.ones(records.num_rows, bool)}
     for view, rows in held.items():
-        if state == Bucket.ACCEPTED and view not in closed:
+        if view not in closed:
             bits[rows] += PART_BITS[view]
     return pa.array(bits)

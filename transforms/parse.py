@@ -37,7 +37,7 @@ from callward.parsing.times import Resolved
 from callward.settings import Source
 from callward.workspace import Workspace
 from schemas.causes import CANCELLED, TIMED_OUT
-from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, TIMESTAMP
+from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, ROLES, TIMESTAMP
 from schemas.codes import Suspense
 from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape
 from transforms.read import SHAPE, SOURCE, UNENDED
@@ -134,6 +134,7 @@ def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) 
     settled = fields.complete_times()
     columns = _told(fields, settled, declaration)
     columns |= _names(texts, declaration, kinds)
+    columns |= _legs(texts, rows, declaration)
     attempt = kinds.attempts(settled.answered)
     if not attempt.all():
         columns |= {name: blank(columns[name], pa.array(~attempt)) for name in _OF_ATTEMPTS}
@@ -315,6 +316,20 @@ def _names(texts: Texts, declaration: Declaration, kinds: _Kinds) -> dict[str, p
         own = nulls(len(rows), pa.string()) if own is None else own
         names["identity"] = pc.if_else(pa.array(rows), own, names["identity"])
     return names
+
+
+def _legs(texts: Texts, rows: int, declaration: Declaration) -> dict[str, pa.Array]:
+    """Return what each record is to its call, and which edge leg it is about; nothing where no leg is declared."""
+    if not declaration.legs:
+        return {}
+    role, event = np.full(rows, ROLES.index("caller"), np.int8), nulls(rows, pa.string())
+    for leg in reversed(declaration.legs):  # the first that matches holds
+        meets = _meets(texts, rows, leg.when)
+        role[meets] = ROLES.index(leg.role)
+        named = _key(texts, leg.event) if leg.event is not None and meets.any() else None
+        if named is not None or event.null_count < rows:
+            event = pc.if_else(pa.array(meets), nulls(rows, pa.string()) if named is None else named, event)
+    return {"role": pa.array(role), "event": event}
 
 
 def _groups(texts: Texts, key: Key) -> list[tuple[str, ...]]:

@@ -52,9 +52,11 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
 
 def is_billed(calls: pa.Table, tenant: str, workspace: Workspace) -> np.ndarray:
     """Return which calls have a row in the billing view (bool, shape [rows])."""
+    charged = np.asarray(calls["charged"].to_numpy(zero_copy_only=False))
     if workspace.settings.tenants[tenant].billing.rows == "attempts":
-        return np.ones(calls.num_rows, bool)
-    return np.asarray(has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False))
+        answered = has_value(calls["disposition"], "answered").to_numpy(zero_copy_only=False)
+        return charged | ~np.asarray(answered)  # a leg that another one pays for is no attempt of its own
+    return charged
 
 
 def _opened(workspace: Workspace, view: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
@@ -69,6 +71,7 @@ _FOR_BILLING = (
     *(name for name in BILLING.names if name in CDR.names),
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s", "piece"),
 )
+_OF_EVENTS = ("event_ms", "event_end")  # where several records are one charge
 _FOR_ASSURANCE = (
     *(name for name in ASSURANCE.names if name in CDR.names),
     *(
@@ -90,15 +93,20 @@ def _in_order(calls: pa.Table, columns: tuple[str, ...], order: np.ndarray) -> p
     return moved(calls.select(list(dict.fromkeys((*columns, "file_no")))), order)
 
 
+def _events(calls: pa.Table) -> tuple[str, ...]:
+    return tuple(name for name in _OF_EVENTS if name in calls.column_names)
+
+
 def _slab(calls: pa.Table, first: int) -> pa.Table:
     """SLAB rows of a group, each column of the views in one piece."""
-    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, "file_no", "call_date"))
+    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *_events(calls), "file_no", "call_date", "charged"))
     columns = {name: calls[name].slice(first, SLAB) for name in names}
     return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})
 
 
 def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], workspace: Workspace) -> Part:
-    calls = _in_order(calls, _FOR_BILLING, billed[np.argsort(words(calls["start_time"])[billed], kind="stable")])
+    order = billed[np.argsort(words(calls["start_time"])[billed], kind="stable")]
+    calls = _in_order(calls, (*_FOR_BILLING, *_events(calls)), order)
     carrier = workspace.carriers.get
     nothing = {
         name: nulls(calls.num_rows, IN_FLIGHT["billing"].field(name).type)
@@ -106,11 +114,13 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
     }
     made = {
         "billing_id": tokens.permute(calls["record_id"], keys["id"]),
+        "charged_side": map_few(calls["destination"], lambda place: "called" if place == "toll_free" else "calling"),
         "carrier_in": map_few(calls["ingress_trunk"], carrier),
         "carrier_out": map_few(calls["egress_trunk"], carrier),
         "start": calls["start_time"],
         "answer": calls["answer_time"],
-        "end": calls["end_time"],
+        "end": calls["event_end" if "event_end" in calls.column_names else "end_time"],
+        "talk_ms": calls["event_ms" if "event_ms" in calls.column_names else "talk_ms"],
         "end_estimated": has_value(calls["piece"], "estimated"),
         **nothing,
     }

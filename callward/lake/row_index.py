@@ -163,6 +163,31 @@ def _first(stored: Words, ids: Words) -> Positions:
     return position
 
 
+def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -> Iterator[tuple[DataFile, Positions]]:
+    """Yield where records of calls (ids, shape [n, 2]) stand in data files of the index: accepted ones, and versions
+    of records that were set aside. Errors as for `locate`.
+
+    A call that is one record, and is named by its id alone, is not looked for.
+    """
+    if not len(call_ids):
+        return
+    asked = call_ids[np.lexsort((call_ids[:, 1], call_ids[:, 0]))]
+    bits = np.uint64(64 - min(26, max(16, len(asked).bit_length() + 4)))
+    perhaps = np.zeros(1 << (64 - int(bits)), bool)  # by leading bits: a look at these spares nearly every search
+    perhaps[asked[:, 0] >> bits] = True
+    for file in committed:
+        with _reading_beside_others(files, file):
+            stored = tokens.as_u64(files.columns(file, ["call_id"])["call_id"])
+            position = np.flatnonzero(perhaps[stored[:, 0] >> bits])
+            position = position[_first(asked, stored[position]) >= 0]
+            state = files.columns(file, ["state"])["state"] if len(position) else None
+        if state is not None:
+            counts = has_value(state.take(pa.array(position)), Bucket.ACCEPTED, Bucket.SUSPENDED)
+            position = position[flat(counts).to_numpy(zero_copy_only=False)]
+            if len(position):
+                yield file, position
+
+
 def index_order(record_ids: pa.Array | pa.ChunkedArray, states: pa.Array | pa.ChunkedArray) -> Positions:
     """Return the order of rows in a data file of the index: by id, the accepted record first."""
     ids = tokens.as_u64(flat(record_ids))

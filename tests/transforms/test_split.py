@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callward.columns import has_value
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from schemas.views import ASSURANCE, BILLING, ID_COLUMN, IN_FLIGHT
@@ -44,7 +45,8 @@ def cdrs(cdr_table, drawn):
         row["ring_time"] = None if ring is None else row["start_time"] + ring
         row["answer_time"] = row["start_time"] + 1000 if row["disposition"] == "answered" else None
         rows.append(row)
-    return rate(cdr_table(rows))
+    calls = cdr_table(rows)
+    return rate(calls.append_column("charged", has_value(calls["disposition"], "answered")))
 
 
 def tokens_in(table):

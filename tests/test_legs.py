@@ -1,0 +1,432 @@
+"""Who is charged for a call of several legs: the same, whatever order and night its records come in (docs/legs.md)."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callward.lake.data_files import DataFiles
+from pipelines.choose import choose
+from schemas.cdr import ROLES
+from schemas.views import INDEX, PART_BITS
+from tests.conftest import Site, source
+from tests.examples import tries
+from transforms.legs import Legs, decide
+
+NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
+MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
+MORNING = 1_772_865_600_000  # 2026-03-07 06:40 UTC
+
+
+def fs(uuid: str, call: str = "", at: int = NOON, ring: int = 5, talk: int = 30, to: int = 2, **more: str) -> str:
+    """A line of mod_json_cdr: a leg that rang and talked so many seconds; one of a call that it does not name is a
+    b-leg. `to`: the end of the number called."""
+    answer, end = at + ring if talk else 0, at + ring + talk
+    variables = {
+        "uuid": uuid,
+        "call_uuid": call or uuid,
+        "direction": "outbound" if call else "inbound",
+        "caller_id_number": "13035550101",
+        "destination_number": f"130355501{to:02}",
+        "accountcode": "ac-0001",
+        "hangup_cause": "NORMAL_CLEARING" if talk else "USER_BUSY",
+        "duration": str(ring + talk),
+        "billmsec": str(talk * 1000),
+        **{f"{name}_uepoch": str(s * 1_000_000) for name, s in (("start", at), ("answer", answer), ("end", end))},
+    }
+    return json.dumps({"variables": variables | more}) + "\n"
+
+
+def take_in(site: Site, *nights: Sequence[str], feed: str = "freeswitch_json") -> Site:
+    """Take in a file a night."""
+    for number, lines in enumerate(nights):
+        site.land(feed, f"f{number}", (HEADS.get(feed, "") + "".join(lines)).encode())
+        site.night(MORNING)
+        check(site)
+    return site
+
+
+def check(site: Site) -> None:
+    """Nothing is lost, the derived tables are what the views say, and the index knows which rows there are."""
+    assert not site.unbalanced() and site.differing() == 0
+    parts = Counter(part for row in index(site).to_pylist() for part in PART_BITS if row["parts"] & PART_BITS[part])
+    assert parts == {view: site.view(view).num_rows for view in PART_BITS if site.view(view).num_rows}
+
+
+def index(site: Site) -> pa.Table:
+    files = DataFiles(site.opened, "test")
+    tables = [files.rows(file) for file in site.data_files(INDEX)]
+    order = [(name, "ascending") for name in ("record_id", "state", "content")]
+    return pa.concat_tables(tables, promote_options="permissive").sort_by(order)
+
+
+def charges(site: Site) -> Counter:
+    """How often each number was charged for how many seconds, by the end of the number called."""
+    rows = site.view("billing").to_pylist()
+    return Counter((int(row["called_number"][-2:]), row["talk_ms"] // 1000) for row in rows)
+
+
+# What FreeSWITCH writes of a call, and what of it is charged: (end of the number called, seconds).
+FREESWITCH = {
+    "a-leg, and a b-leg that was answered": (
+        lambda n: [fs(f"a{n}", to=10), fs(f"b{n}", f"a{n}", at=NOON + 1, ring=4, to=11)],
+        [(10, 30)],
+    ),
+    "route advance: an attempt failed, the next was answered": (
+        lambda n: [
+            fs(f"a{n}", to=12),
+            fs(f"b{n}", f"a{n}", at=NOON + 1, talk=0, to=13),
+            fs(f"c{n}", f"a{n}", at=NOON + 2, ring=3, to=13),
+        ],
+        [(12, 30)],
+    ),
+    "b-leg alone: originate, click to call": (lambda n: [fs(f"b{n}", direction="outbound", to=14)], [(14, 30)]),
+    "a-leg that was never answered": (
+        lambda n: [fs(f"a{n}", talk=0, to=15), fs(f"b{n}", f"a{n}", at=NOON + 1, to=16)],
+        [(16, 30)],
+    ),
+    "a-leg that was never logged, and two b-legs one after the other": (
+        lambda n: [fs(f"b{n}", f"a{n}", to=17), fs(f"c{n}", f"a{n}", at=NOON + 60, talk=60, to=18)],
+        [(17, 90)],
+    ),
+    "legs on two sides of midnight": (
+        lambda n: [fs(f"a{n}", at=MIDNIGHT - 3, to=19), fs(f"b{n}", f"a{n}", at=MIDNIGHT + 1, ring=1, to=20)],
+        [(19, 30)],
+    ),
+    "nobody answered": (lambda n: [fs(f"a{n}", talk=0, to=21), fs(f"b{n}", f"a{n}", talk=0, to=21)], []),
+    "records that come twice": (
+        lambda n: [fs(f"a{n}", to=22), fs(f"b{n}", f"a{n}", at=NOON + 1)] * 2,
+        [(22, 30)],
+    ),
+    "an a-leg of which two versions would be charged differently": (
+        lambda n: [fs(f"a{n}", to=23), fs(f"a{n}", to=23, talk=31), fs(f"b{n}", f"a{n}", at=NOON + 1, to=24)],
+        [],
+    ),
+    "an a-leg whose first version was not answered": (
+        lambda n: [fs(f"a{n}", to=25, talk=0), fs(f"a{n}", to=25), fs(f"b{n}", f"a{n}", at=NOON + 1, to=26)],
+        [(25, 30)],
+    ),
+    "a queue, with an agent behind a gateway": (
+        lambda n: [
+            fs(f"a{n}", to=27),
+            fs(f"b{n}", f"x{n}", cc_member_session_uuid=f"a{n}", cc_side="agent", talk=0, to=28),
+            fs(f"c{n}", f"y{n}", at=NOON + 9, cc_member_session_uuid=f"a{n}", cc_side="agent", talk=20, to=29),
+            fs(
+                f"d{n}", f"z{n}", at=NOON + 19, talk=9, to=30,
+                cc_member_session_uuid=f"a{n}", cc_side="agent", sip_gateway_name="northwind",
+            ),
+        ],
+        [(27, 30), (30, 9)],
+    ),
+    "halves of a loopback channel": (
+        lambda n: [
+            fs(f"a{n}", to=31),
+            fs(f"b{n}", channel_name="loopback/9-a"),
+            fs(f"c{n}", channel_name="loopback/9-b"),
+        ],
+        [(31, 30)],
+    ),
+    "a b-leg that outlived its bridge, so that its call is its own": (
+        lambda n: [fs(f"a{n}", to=32), fs(f"b{n}", f"b{n}", at=NOON + 1, originating_leg_uuid=f"a{n}", to=33)],
+        [(32, 30)],
+    ),
+}  # fmt: skip
+
+
+def ast(
+    n: str, channel: str, to: str, at: int = 0, ring: int = 5, talk: int = 30, seq: int = 1, number: int = 2
+) -> str:
+    """A line of Master.csv: a row between two channels of call `n`, so many seconds after its beginning."""
+    begin = NOON + sum(map(ord, n))
+    stamps = [f"{datetime.fromtimestamp(begin + at + s, UTC):%F %T}" for s in (0, ring, ring + talk)]
+    values = ["ac-0001", "13035550101", f"130355501{number:02}", "default", "", channel, to, "Dial", "", *stamps]
+    values[10] = values[10] if talk else ""
+    values += [ring + talk, talk, "ANSWERED" if talk else "NO ANSWER", "DOCUMENTATION"]
+    values += [f"{begin}.{n}9{seq}", "", "", f"{begin}.{n}9", seq]
+    return ",".join(str(v) if isinstance(v, int) or not v else f'"{v}"' for v in values) + "\n"
+
+
+IN, IN2, OUT, OUT2 = (
+    "PJSIP/northwind-0000000a",
+    "PJSIP/northwind-0000001a",
+    "PJSIP/eastern-0000000b",
+    "SIP/eastern-0000001b",
+)
+AGENT, OTHER = "PJSIP/1001-0000000c", "PJSIP/1002-0000000d"
+HALF = "Local/{}@from-queue-0000000e;{}"
+
+ASTERISK = {
+    "inbound to an extension": (lambda n: [ast(n, IN, AGENT, number=10)], [(10, 30)]),
+    "outbound, the second route": (
+        lambda n: [ast(n, AGENT, OUT, talk=0, number=11), ast(n, AGENT, OUT2, at=1, seq=2, number=11)],
+        [(11, 30)],
+    ),
+    "a queue with two agents: the second answers": (
+        lambda n: [
+            ast(n, IN, HALF.format(1001, 1), talk=0, number=12),
+            ast(n, IN, HALF.format(1002, 1), at=20, seq=2, number=12),
+            ast(n, HALF.format(1002, 2), OTHER, at=20, talk=22, seq=3, number=13),
+        ],
+        [(12, 30)],
+    ),
+    "a queue whose agent leaves, so that another takes over": (
+        lambda n: [ast(n, IN, AGENT, talk=20, number=14), ast(n, IN, OTHER, at=25, ring=3, seq=2, number=14)],
+        [(14, 50)],
+    ),
+    "an agent of a queue outside": (
+        lambda n: [
+            ast(n, IN, HALF.format(1001, 1), number=15),
+            ast(n, HALF.format(1001, 2), OUT, at=2, ring=8, talk=25, seq=2, number=16),
+        ],
+        [(15, 30), (16, 25)],
+    ),
+    "a ring group": (
+        lambda n: [ast(n, IN, AGENT, number=17), ast(n, IN, OTHER, talk=0, seq=2, number=17)],
+        [(17, 30)],
+    ),
+    "one extension calls another": (lambda n: [ast(n, AGENT, OTHER, number=18)], []),
+    "forwarded abroad": (
+        lambda n: [
+            ast(n, IN, "Local/011@from-internal-0000000f;1", number=19),
+            ast(n, "Local/011@from-internal-0000000f;2", OUT, at=1, ring=4, seq=2, number=20),
+        ],
+        [(19, 30), (20, 30)],
+    ),
+    "outbound through a Local channel": (
+        lambda n: [
+            ast(n, AGENT, "Local/9@out-0000000f;1", number=21),
+            ast(n, "Local/9@out-0000000f;2", OUT, at=1, ring=4, seq=2, number=22),
+        ],
+        [(22, 30)],
+    ),
+    "transferred inside: two rows that overlap": (
+        lambda n: [ast(n, IN, AGENT, talk=40, number=23), ast(n, IN, OTHER, at=30, seq=2, number=23)],
+        [(23, 60)],
+    ),
+    "voicemail of the switch, and of an extension": (
+        lambda n: [ast(n, IN, "", number=24), ast(n + "1", AGENT, "", number=24)],
+        [(24, 30)],
+    ),
+    "three in a conference: two came in, one was called": (
+        lambda n: [
+            ast(n, IN, "", number=25),
+            ast(n, IN2, "", at=5, talk=20, seq=2, number=26),
+            ast(n, "Local/600@conference-0000000f;2", OUT, at=9, talk=10, seq=3, number=27),
+            ast(n, "CBAnn/600-0000000a;1", "", at=9, talk=9, seq=4, number=27),
+        ],
+        [(25, 30), (26, 20), (27, 10)],
+    ),
+    "legs on two sides of midnight": (
+        lambda n: [
+            ast(n, IN, AGENT, at=MIDNIGHT - NOON - 3000, number=28),
+            ast(n, IN, OTHER, at=MIDNIGHT - NOON + 9, seq=2, number=28),
+        ],
+        [(28, 60)],
+    ),
+}
+
+NAMES = (
+    *("cdrRecordType", "globalCallID_callManagerId", "globalCallID_callId", "origLegCallIdentifier"),
+    *("dateTimeOrigination", "callingPartyNumber", "origCause_value", "destLegIdentifier", "originalCalledPartyNumber"),
+    *("finalCalledPartyNumber", "destCause_value", "dateTimeConnect", "dateTimeDisconnect", "pkid", "duration"),
+    *("origDeviceName", "destDeviceName", "globalCallId_ClusterID"),
+)
+
+
+def cm(n: str, legs: str, at: int = 0, ring: int = 5, talk: int = 30, number: int = 2, begin: int = NOON) -> str:
+    """A line of CUCM: between two legs of call `n`, each "device.leg", so many seconds after its beginning."""
+    (device, leg), (to_device, to_leg) = (part.split(".") for part in legs.split())
+    answer, end = (begin + at + ring if talk else 0), begin + at + ring + talk
+    values = [1, 1, n, f"{n}{leg}", begin + at, "13035550101", 16, f"{n}{to_leg}", f"130355501{number:02}"]
+    values += [f"130355501{number:02}", 0, answer, end, f"{n}-{at}-{legs}-{talk}", talk, device, to_device, "C1"]
+    return ",".join(map(str, values)) + "\n"
+
+
+PHONE, SECOND = "SEP000000000001", "SEP000000000002"
+CUCM = {
+    "inbound": (lambda n: [cm(n, f"northwind.1 {PHONE}.2", number=10)], [(10, 30)]),
+    "outbound, the second route": (
+        lambda n: [cm(n, f"{PHONE}.1 eastern.2", talk=0, number=11), cm(n, f"{PHONE}.1 eastern.3", at=2, number=11)],
+        [(11, 30)],
+    ),
+    "one phone calls another": (lambda n: [cm(n, f"{PHONE}.1 {SECOND}.2", number=12)], []),
+    "an attended transfer inside": (
+        lambda n: [
+            cm(n, f"northwind.1 {PHONE}.2", number=13),
+            cm(n + "1", f"{PHONE}.3 {SECOND}.4", at=20, ring=2, talk=13, number=14),
+            cm(n, f"northwind.1 {SECOND}.4", at=35, ring=0, talk=60, number=14),
+        ],
+        [(13, 90)],
+    ),
+    "a call that went out, and was transferred to another phone": (
+        lambda n: [
+            cm(n, f"{PHONE}.1 eastern.2", number=15),
+            cm(n, f"{SECOND}.3 eastern.2", at=35, ring=0, talk=20, number=15),
+        ],
+        [(15, 50)],
+    ),
+    "a conference: one came in, one was called": (
+        lambda n: [
+            cm(n, f"northwind.1 {PHONE}.2", talk=20, number=16),
+            cm(n, f"{PHONE}.3 eastern.4", at=10, ring=5, talk=10, number=17),
+            cm(n, "northwind.1 CFB_1.5", at=25, ring=0, talk=40, number=18),
+            cm(n, "eastern.4 CFB_1.6", at=25, ring=0, talk=30, number=18),
+            cm(n, f"{PHONE}.2 CFB_1.7", at=25, ring=0, talk=40, number=18),
+        ],
+        [(16, 60), (17, 40)],
+    ),
+    "a hunt group": (
+        lambda n: [cm(n, f"northwind.1 {PHONE}.2", talk=0, number=19), cm(n, f"northwind.1 {SECOND}.3", number=19)],
+        [(19, 30)],
+    ),
+    "legs on two sides of midnight": (
+        lambda n: [
+            cm(n, f"northwind.1 {PHONE}.2", begin=MIDNIGHT - 20, number=20),
+            cm(n, f"northwind.1 {SECOND}.3", begin=MIDNIGHT + 15, ring=0, talk=9, number=20),
+        ],
+        [(20, 39)],
+    ),
+}
+SCENES = {"freeswitch_json": FREESWITCH, "asterisk": ASTERISK, "cucm": CUCM}
+HEADS = {"cucm": ",".join(NAMES) + "\n"}
+COPIES = 6
+
+
+def records(scenes: dict) -> list[str]:
+    every = enumerate(lines for lines, _ in scenes.values())
+    return [line for number, lines in every for copy in range(COPIES) for line in lines(f"{number + 100}{copy}")]
+
+
+def expected(scenes: dict) -> Counter:
+    return Counter(charge for _, charged in scenes.values() for charge in charged for _ in range(COPIES))
+
+
+def state(site: Site) -> dict:
+    """All that must not hang on the order of arrival."""
+    what = ["record_id", "state", "content", "kind", "leg", "parts", "talk_ms", "role", "event"]
+    return {
+        "billing": site.view("billing"),
+        "assurance": site.view("assurance"),
+        "index": index(site).select(what),
+        "entries": site.entries(),
+        "derived": site.derived(),
+    }
+
+
+@pytest.fixture(scope="module", params=sorted(SCENES))
+def switch(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def one_night(workspace, switch) -> dict:
+    site = take_in(workspace(source(switch, zone="UTC")), records(SCENES[switch]), feed=switch)
+    return state(site) | {"charges": charges(site)}
+
+
+def test_each_edge_leg_is_charged_once(one_night, switch):
+    assert one_night["charges"] == expected(SCENES[switch])
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.endurance) for seed in range(2, 9))])
+def test_any_nights_and_order_end_in_the_same_state(workspace, one_night, switch, seed):
+    shuffle, lines = random.Random(seed), records(SCENES[switch])
+    shuffle.shuffle(lines)
+    site = take_in(workspace(source(switch, zone="UTC")), lines[::3], lines[1::3], lines[2::3], feed=switch)
+    assert charges(site) == expected(SCENES[switch])
+    ended = state(site)
+    for what in ended:
+        assert ended[what] == one_night[what], what
+
+
+def test_a_version_that_is_chosen_takes_the_charge_from_the_other_leg(workspace):
+    site = take_in(workspace("freeswitch_json"), [fs("a"), fs("b", "a", at=NOON + 1, to=3)], [fs("a", talk=31)])
+    assert charges(site) == Counter() and site.view("assurance").num_rows == 1
+    assert choose(site.settings, 1).chosen == 1
+    check(site)
+    assert charges(site) == Counter({(2, 30): 1})
+
+
+def test_where_every_attempt_has_a_row_an_attempt_that_was_answered_for_another_has_none(workspace):
+    site = workspace("freeswitch_json", billing_rows="attempts")
+    take_in(site, [fs("b", "a", at=NOON + 1, to=3), fs("c", "a", talk=0, to=4)], [fs("a")])
+    assert charges(site) == Counter({(2, 30): 1, (4, 0): 1})
+
+
+def test_a_late_leg_takes_the_charge_while_the_window_lasts_and_changes_nothing_after_it(workspace):
+    windows = {"assurance_metrics": "10 days", "call_detail": "1 month", "billing_transaction": "4 months"}
+    site = workspace("freeswitch_json", retention=windows)
+    take_in(site, [fs(f"b{n}", f"a{n}", at=NOON + 1, to=n) for n in range(2)])
+    clock = datetime(2026, 3, 6, 6, tzinfo=UTC) + timedelta(days=31)
+    for number, days in enumerate((15, 200)):
+        site.land("freeswitch_json", f"late{number}", fs(f"a{number}", to=9).encode())
+        site.night(int((clock + timedelta(days=days)).timestamp() * 1000))
+        assert not site.unbalanced() and site.differing() == 0
+        assert charges(site) == Counter({(9, 30): 1, (1, 30): 1})
+
+
+# -- the decision, against its rule written out ------------------------------------------------------------------------
+
+LEG = st.tuples(
+    st.integers(0, 1),  # call
+    st.integers(0, 2),  # edge leg, 0: the call's own
+    st.sampled_from(range(len(ROLES))),
+    st.integers(0, 9),  # start
+    st.integers(0, 9),  # talk
+    st.integers(0, 9),  # wait before it
+    st.booleans(),  # answered
+    st.sampled_from([True, True, True, False]),  # accepted, or held
+)
+
+
+def legs_of(drawn: list[tuple], numbers: Sequence[int]) -> Legs:
+    call, event, role, start, talk, wait, answered, accepted = zip(*(drawn[n] for n in numbers), strict=True)
+    rows = {
+        "call_id": [bytes([c + 1]) * 16 for c in call],
+        "event": [bytes([e]) * 16 if e else None for e in event],
+        "role": role,
+        "start_time": start,
+        "sequence": [None] * len(numbers),
+        "record_id": [bytes([n + 1]) * 16 for n in numbers],
+        "disposition": ["answered" if was else "busy" for was in answered],
+        "end_time": [s + w + t for s, w, t in zip(start, wait, talk, strict=True)],
+        "talk_ms": talk,
+        "leg": [0] * len(numbers),
+    }
+    kinds = {"call_id": pa.binary(16), "event": pa.binary(16), "record_id": pa.binary(16), "sequence": pa.int64()}
+    times = dict.fromkeys(("start_time", "end_time"), pa.timestamp("ms", "UTC"))
+    kinds |= times | {"role": pa.int8(), "leg": pa.int16(), "talk_ms": pa.int64(), "disposition": pa.string()}
+    table = pa.table({name: pa.array(values, kinds[name]) for name, values in rows.items()})
+    return Legs.of(table, accepted=pa.array(accepted).to_numpy(zero_copy_only=False))
+
+
+def charged_of(drawn: list[tuple]) -> dict[int, int]:
+    """Which legs are charged, and for how long: the rule, leg by leg."""
+    found = {}
+    for name in {leg[:2] for leg in drawn}:
+        role = (lambda leg: 0) if name[1] else (lambda leg: leg[2])
+        mine = [(role(leg), leg[3], n) for n, leg in enumerate(drawn) if leg[:2] == name and leg[6] and leg[2] < 2]
+        if not mine:
+            continue
+        first_role, _, first = min(mine)
+        if drawn[first][7]:
+            counts = [drawn[n] for at, _, n in mine if at == first_role and drawn[n][7]]
+            moments = {m for leg in counts for m in range(leg[3] + leg[5], leg[3] + leg[5] + leg[4])}
+            found[first] = len(moments)
+    return found
+
+
+@given(drawn=st.lists(LEG, min_size=1, max_size=8), shuffle=st.randoms(use_true_random=False))
+@tries(150)
+def test_the_first_of_the_records_of_an_edge_leg_is_charged_for_the_union_of_their_times(drawn, shuffle):
+    numbers = list(range(len(drawn)))
+    shuffle.shuffle(numbers)
+    decided = decide(legs_of(drawn, numbers))
+    charged = {numbers[at]: int(decided.talk[at]) for at in range(len(numbers)) if decided.charged[at]}
+    assert charged == charged_of(drawn)

@@ -1,0 +1,433 @@
+"""Legs: which records of a call are charged, over all of its legs that are known: new ones, and those in the lake.
+
+A declaration says what each record is to its call (schemas.cdr.ROLES) and which edge leg it is about. The answered
+records of one edge leg are one charge; where none is named, those of the call are, and of these the ones of the first
+role alone. The union of their times is charged once, and the first of them in a total order (role, start, sequence,
+record id) has the billing row. So it does not matter in which order they come, and no leg waits. What a leg changes of
+rows committed before goes into the same commit.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward import database
+from callward.columns import flat, has_value, ranks, repeated, set_column, words
+from callward.keys import tokens
+from callward.lake import ledger, row_index
+from callward.lake.data_files import DataFiles
+from callward.lake.ledger import DataFile
+from schemas.cdr import ROLES, TIMESTAMP
+from schemas.codes import Bucket
+from schemas.views import INDEX, PART_BITS
+from transforms.deduplicated import Deduplicated
+from transforms.elements import Group
+from transforms.rate import billable_seconds
+
+_INTERNAL: Final = ROLES.index("internal")
+_BILLED: Final = PART_BITS["billing"]
+_FROM_INDEX: Final = (
+    *("record_id", "call_id", "state", "kind", "leg", "role", "event", "sequence"),
+    *("start_time", "end_time", "talk_ms", "parts", "file_no"),
+)
+_DAY: Final = timedelta(days=1)
+_SPREAD: Final = 1 << 34  # ms: more than lies between any two legs of a call
+
+
+@dataclass
+class Looked:
+    """What was looked at of the lake: versions of partitions, and ids of data files."""
+
+    read: dict[tuple[str, str], int]
+    compared: set[str]
+
+
+@dataclass
+class Legs:
+    """Legs of calls, a row each (shape [n], ids [n, 2]).
+
+    `event` is 0 where the call as a whole is meant. `row`: its place among the new rows, or -1; `file` and `position`:
+    its place in the lake. One that is not `accepted` is held, until a person chooses what it is.
+    """
+
+    call: np.ndarray
+    event: np.ndarray
+    role: np.ndarray
+    start: np.ndarray
+    sequence: np.ndarray
+    record: np.ndarray
+    answered: np.ndarray
+    end: np.ndarray
+    talk: np.ndarray
+    leg: np.ndarray
+    accepted: np.ndarray
+    billed: np.ndarray
+    row: np.ndarray
+    file: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def of(cls, table: pa.Table, **more: np.ndarray) -> "Legs":
+        """Return legs of a table of schema CDR, or of index rows."""
+        zeros = np.zeros(table.num_rows, np.int64)
+        kept = {"billed": zeros.astype(bool), "row": zeros - 1, "file": zeros - 1, "position": zeros - 1}
+        if "kind" in table.column_names:
+            answered = ~_mask(has_value(table["kind"], "failed"))
+        else:
+            answered = _mask(has_value(table["disposition"], "answered"))
+        return cls(
+            call=tokens.as_u64(table["call_id"]),
+            event=_or_zero(table["event"]),
+            role=flat(pc.fill_null(table["role"], 0)).to_numpy(),
+            start=words(table["start_time"]).view(np.int64),
+            sequence=flat(pc.fill_null(table["sequence"], -1)).to_numpy(),
+            record=tokens.as_u64(table["record_id"]),
+            answered=answered,
+            end=words(pc.coalesce(table["end_time"], table["start_time"])).view(np.int64),
+            talk=flat(pc.fill_null(table["talk_ms"], 0)).to_numpy(),
+            leg=flat(pc.fill_null(table["leg"], 0)).to_numpy(),
+            **{**kept, **more},
+        )
+
+    def take(self, rows: np.ndarray) -> "Legs":
+        return Legs(**{name: column[rows] for name, column in vars(self).items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence["Legs"]) -> "Legs":
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
+
+@dataclass
+class _Decided:
+    """Which legs are charged, and of these the talk and the end of their edge leg (ms; shape [n])."""
+
+    charged: np.ndarray
+    talk: np.ndarray
+    end: np.ndarray
+    several: np.ndarray  # whether the edge leg has several records that count
+
+
+def _mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    return np.asarray(flat(column).to_numpy(zero_copy_only=False), bool)
+
+
+def _or_zero(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return ids as words, null as 0."""
+    array = flat(ids)
+    found = tokens.as_u64(array).copy()
+    found[~_mask(pc.is_valid(array))] = 0
+    return found
+
+
+# -- which legs are charged --------------------------------------------------------------------------------------------
+
+
+def decide(legs: Legs) -> _Decided:
+    """Decide which of all known legs of some calls are charged."""
+    n = len(legs.role)
+    decided = _Decided(np.zeros(n, bool), legs.talk.copy(), legs.end.copy(), np.zeros(n, bool))
+    rows = np.flatnonzero(legs.answered & (legs.role != _INTERNAL) & ~_settled(legs))
+    if not len(rows):
+        return decided
+    few = legs.take(rows)
+    names = np.column_stack([few.call, few.event])
+    role = np.where(
+        few.event.any(axis=1), 0, few.role
+    )  # it tells the records of a call apart, not those of an edge leg
+    order = np.lexsort((few.record[:, 1], few.record[:, 0], few.sequence, few.start, role, *names.T[::-1]))
+    rows, few, names, role = rows[order], few.take(order), names[order], role[order]
+    first = np.r_[True, (names[1:] != names[:-1]).any(axis=1)]
+    run = np.cumsum(first) - 1
+    counts = few.accepted & (role == role[np.flatnonzero(first)][run])
+    decided.charged[rows[first & few.accepted]] = True
+    shared = np.flatnonzero(counts & (np.bincount(run[counts], minlength=run[-1] + 1) > 1)[run])
+    if len(shared):
+        talk, end = _union(few.take(shared), run[shared])
+        at = np.searchsorted(np.unique(run[shared]), run)
+        several = np.isin(run, run[shared])
+        decided.talk[rows[several]], decided.end[rows[several]] = talk[at[several]], end[at[several]]
+        decided.several[rows[several]] = True
+    return decided
+
+
+def _settled(legs: Legs) -> np.ndarray:
+    """Return which legs are versions that were set aside of a record that has its row."""
+    aside = np.flatnonzero(~legs.accepted)
+    settled = np.zeros(len(legs.role), bool)
+    if len(aside):
+        whole = np.ascontiguousarray(legs.record).view("V16").ravel()
+        settled[aside] = np.isin(whole[aside], whole[legs.accepted])
+    return settled
+
+
+def _union(legs: Legs, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how long legs talked, and when they ended, per run (ascending): times that overlap count once (ms)."""
+    began = legs.end - legs.talk
+    order = np.lexsort((began, run))
+    run, began, end = run[order], began[order], legs.end[order]
+    first = np.r_[True, run[1:] != run[:-1]]
+    starts, number = np.flatnonzero(first), np.cumsum(first) - 1
+    offset = number * _SPREAD - began[starts][number]
+    until = np.maximum.accumulate(end + offset)
+    before = np.where(first, began + offset, np.r_[0, until[:-1]])
+    talk = np.maximum(0, end + offset - np.maximum(before, began + offset))
+    return np.add.reduceat(talk, starts), np.maximum.reduceat(end, starts)
+
+
+def leg_order(
+    call: np.ndarray, role: np.ndarray, answered: np.ndarray, start: np.ndarray, sequence: np.ndarray, by: np.ndarray
+) -> np.ndarray:
+    """Return rows in order of call, that one first that says what the caller met: of the first role, answered, the last
+    to start, the last in sequence (shape [n] each), and at last `by` an id."""
+    return np.lexsort((by, ~sequence, ~start, ~answered, role, call))
+
+
+def _numbered(legs: Legs) -> np.ndarray:
+    """Return the legs' numbers (int16): 0 is the caller's call, which says what the caller met."""
+    number = legs.leg.copy()
+    rows = np.flatnonzero(legs.accepted)
+    few = legs.take(rows)
+    order = leg_order(few.call[:, 0], few.role, few.answered, few.start, few.sequence, few.record[:, 0])
+    number[rows[order]] = np.minimum(ranks(few.call[order, 0]), 32_767)
+    return number
+
+
+# -- against the lake --------------------------------------------------------------------------------------------------
+
+
+def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Looked:
+    """Decide who is charged for the calls of a group's deduplicated records, and change committed rows accordingly.
+
+    The rows get `charged`, and where several records are one charge, `event_ms` and `event_end`.
+    """
+    rows = deduplicated.rows
+    charged = _mask(has_value(rows["disposition"], "answered")).copy()
+    touched = [table for table in _touched(deduplicated, group) if table.num_rows]
+    if not touched:
+        deduplicated.rows = rows.append_column("charged", pa.array(charged))
+        return Looked({}, set())
+    role = flat(pc.fill_null(rows["role"], 0)).to_numpy()
+    charged &= role != _INTERNAL
+    calls = np.concatenate([tokens.as_u64(table["call_id"]) for table in touched])
+    committed, read = _index_files(touched, group, files)
+    legs, homes = _known(deduplicated, group, files, committed, calls)
+    looked = Looked(read, {file.file_id for file in committed})
+    if legs is None:
+        deduplicated.rows = rows.append_column("charged", pa.array(charged))
+        return looked
+    decided = decide(legs)
+    new = np.flatnonzero((legs.row >= 0) & legs.accepted)
+    charged[legs.row[new]] = decided.charged[new]
+    rows = rows.append_column("charged", pa.array(charged))
+    rows = _with_events(rows, legs.row[new], decided, new)
+    deduplicated.rows = _renumber(legs, rows, touched, homes, deduplicated, group, files)
+    _change_committed(legs, decided, homes, deduplicated, group, files)
+    return looked
+
+
+def _touched(deduplicated: Deduplicated, group: Group) -> Iterator[pa.Table]:
+    """Yield the records that may change who is charged (schema CDR), of sources that declare legs."""
+    ends = group.amended.filter(has_value(group.amended["piece"], "close", "interim"))  # quality alone charges nobody
+    for table in (deduplicated.rows, deduplicated.held, ends, group.withdrawn):
+        if table.num_rows and table["role"].null_count < table.num_rows:
+            yield table if not table["role"].null_count else table.filter(pc.is_valid(table["role"]))
+
+
+def _index_files(
+    touched: Sequence[pa.Table], group: Group, files: DataFiles
+) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
+    """Return files of the index that may have legs of some calls: of the day before, the day itself, and the day after;
+    and the versions of their partitions."""
+    days = {day for table in touched for day in table["call_date"].unique().to_pylist()}
+    parts = sorted({(day + by * _DAY).isoformat() for day in days for by in (-1, 0, 1)})
+    with database.reading(files.workspace.settings) as connection:
+        read = ledger.versions(connection, group.tenant, parts)
+        committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
+    return [file for file in committed if file.overlaps(group.bits, group.shard)], read
+
+
+def _known(
+    deduplicated: Deduplicated,
+    group: Group,
+    files: DataFiles,
+    committed: Sequence[DataFile],
+    calls: np.ndarray,
+) -> tuple[Legs | None, list[DataFile]]:
+    """Return the legs of calls of which several are known, or one in the lake; None where there is no such call; and
+    the data files that legs of the lake are in."""
+    homes: list[DataFile] = []
+    stored: list[Legs] = []
+    for file, position in row_index.of_calls(files, committed, calls):
+        gone = deduplicated.gone.get(file)
+        position = position if gone is None else position[~np.isin(position, gone.rows)]
+        if len(position):
+            stored.append(_stored(file, position, len(homes), deduplicated, files))
+            homes.append(file)
+    rows, held = (_of_roles(table) for table in (deduplicated.rows, deduplicated.held))
+    new = Legs.joined([_new(deduplicated.rows, rows, True), _new(deduplicated.held, held, False)])
+    known = [part.call[:, 0] for part in stored]
+    few = repeated(new.call[:, 0])
+    if known:
+        few = np.union1d(few, np.flatnonzero(np.isin(new.call[:, 0], np.concatenate(known))))
+    if not len(few) and not stored:
+        return None, []
+    return Legs.joined([new.take(few), *stored]), homes
+
+
+def _of_roles(table: pa.Table) -> np.ndarray:
+    return np.flatnonzero(_mask(pc.is_valid(table["role"])))
+
+
+def _new(table: pa.Table, rows: np.ndarray, accepted: bool) -> Legs:
+    few = table.take(pa.array(rows)) if len(rows) < table.num_rows else table
+    return Legs.of(few, row=rows if accepted else rows * 0 - 1, accepted=np.full(len(rows), accepted))
+
+
+def _stored(file: DataFile, position: np.ndarray, home: int, deduplicated: Deduplicated, files: DataFiles) -> Legs:
+    """Return legs of a data file of the index, as they are after what this commit changes of them."""
+    at = pa.array(position)
+    table = files.columns(file, _FROM_INDEX).take(at)
+    if file in deduplicated.amended:
+        changed, rows = deduplicated.amended[file]
+        table = pa.concat_tables([table, rows.select(_FROM_INDEX).cast(table.schema)])
+        where = np.searchsorted(changed, position)
+        where = np.minimum(where, len(changed) - 1)
+        hit = changed[where] == position
+        table = table.take(pa.array(np.where(hit, len(position) + where, np.arange(len(position)))))
+    return Legs.of(
+        table,
+        accepted=_mask(has_value(table["state"], Bucket.ACCEPTED)),
+        billed=flat(table["parts"]).to_numpy() & _BILLED > 0,
+        file=np.full(len(position), home),
+        position=position,
+    )
+
+
+def _with_events(rows: pa.Table, at: np.ndarray, decided: _Decided, new: np.ndarray) -> pa.Table:
+    """Return rows with the talk and the end of their edge legs, where any of these has several records."""
+    if not decided.several[new].any():
+        return rows
+    some = new[decided.several[new]]
+    where = at[decided.several[new]]
+    shared, talk, end = np.zeros(rows.num_rows, bool), *(np.zeros(rows.num_rows, np.int64) for _ in range(2))
+    shared[where], talk[where], end[where] = True, decided.talk[some], decided.end[some]
+    of_event = {"event_ms": ("talk_ms", pa.array(talk)), "event_end": ("end_time", pa.array(end).view(TIMESTAMP))}
+    for name, (own, of) in of_event.items():
+        rows = rows.append_column(name, pc.if_else(pa.array(shared), of, rows[own]))
+    return rows
+
+
+def _change_committed(
+    legs: Legs,
+    decided: _Decided,
+    homes: Sequence[DataFile],
+    deduplicated: Deduplicated,
+    group: Group,
+    files: DataFiles,
+) -> None:
+    """Take away billing rows of committed legs that are not charged any more; change those of other talk."""
+    there = (legs.file >= 0) & legs.accepted & legs.answered & legs.billed
+    leaves = np.flatnonzero(there & ~decided.charged)
+    left = np.concatenate([tokens.as_u64(t["call_id"]) for t in (deduplicated.held, group.withdrawn)])
+    fewer = np.isin(legs.call[:, 0], left[:, 0])
+    changes = np.flatnonzero(there & decided.charged & (decided.several | fewer))
+    for number, file in enumerate(homes):
+        gone = leaves[legs.file[leaves] == number]
+        if len(gone):
+            _leave_billing(file, legs.take(gone), deduplicated, group, files)
+        stays = changes[legs.file[changes] == number]
+        if len(stays):
+            few = legs.take(stays)
+            _amend_billing(file, few, decided.talk[stays], decided.end[stays], deduplicated, group, files)
+
+
+def _renumber(
+    legs: Legs,
+    rows: pa.Table,
+    touched: Sequence[pa.Table],
+    homes: Sequence[DataFile],
+    deduplicated: Deduplicated,
+    group: Group,
+    files: DataFiles,
+) -> pa.Table:
+    """Return the rows with the numbers of their legs among all that are known; committed ones that have another number
+    now change. Of sources alone that do not say the number themselves."""
+    sources = files.workspace.settings.sources
+    silent = [s.name for s in sources if "leg" not in files.workspace.declaration(s).declared_fields()]
+    numbered = [tokens.as_u64(t["call_id"].filter(has_value(t["source"], *silent)))[:, 0] for t in touched]
+    mine = np.flatnonzero(np.isin(legs.call[:, 0], np.concatenate(numbered)))
+    if not len(mine):
+        return rows
+    few = legs.take(mine)
+    number = _numbered(few)
+    new = few.row >= 0
+    leg = flat(rows["leg"]).to_numpy().copy()
+    leg[few.row[new]] = number[new]
+    moved = (few.file >= 0) & few.accepted & (number != few.leg)
+    for home, file in enumerate(homes):
+        at = np.flatnonzero(moved & (few.file == home))
+        if len(at):
+            _move(file, few.take(at), number[at], deduplicated, group, files)
+    return set_column(rows, "leg", pa.array(leg))
+
+
+def _move(
+    home: DataFile, legs: Legs, number: np.ndarray, deduplicated: Deduplicated, group: Group, files: DataFiles
+) -> None:
+    """Give committed legs other numbers."""
+    order = np.argsort(legs.position)
+    position, number = legs.position[order], number[order].astype(np.int16)
+    rows = deduplicated.now(home, position, files)
+    deduplicated.change(home, position, set_column(rows, "leg", pa.array(number)), files)
+    for file, at, of in _rows_of_view("assurance", home, legs.record[order], group, files):
+        rows = deduplicated.now(file, at, files)
+        deduplicated.change(file, at, set_column(rows, "leg", pa.array(number[of])), files)
+
+
+def _leave_billing(home: DataFile, legs: Legs, deduplicated: Deduplicated, group: Group, files: DataFiles) -> None:
+    order = np.argsort(legs.position)
+    position, record = legs.position[order], legs.record[order]
+    rows = deduplicated.now(home, position, files)
+    file_no = rows["file_no"]
+    for file, at, of in _rows_of_view("billing", home, record, group, files):
+        deduplicated.leave(file, at, file_no.take(pa.array(of)), files)
+    parts = pc.subtract(rows["parts"], pa.scalar(_BILLED, pa.int16()))
+    changed = set_column(rows, "parts", parts)
+    kind = pa.repeat("leg", rows.num_rows).cast(rows.schema.field("kind").type)
+    deduplicated.change(home, position, set_column(changed, "kind", kind), files)
+
+
+def _amend_billing(
+    home: DataFile,
+    legs: Legs,
+    talk: np.ndarray,
+    end: np.ndarray,
+    deduplicated: Deduplicated,
+    group: Group,
+    files: DataFiles,
+) -> None:
+    for file, at, of in _rows_of_view("billing", home, legs.record, group, files):
+        rows = deduplicated.now(file, at, files)
+        talk_ms, ends = pa.array(talk[of]), pa.array(end[of]).view(TIMESTAMP)
+        differs = _mask(pc.or_(pc.not_equal(rows["talk_ms"], talk_ms), pc.not_equal(rows["end"], ends)))
+        if differs.any():
+            rows = set_column(set_column(rows, "talk_ms", talk_ms), "end", ends)
+            rows = set_column(rows, "billable_s", billable_seconds(talk_ms))
+            deduplicated.change(file, at[differs], rows.filter(pa.array(differs)), files)
+
+
+def _rows_of_view(
+    view: str, home: DataFile, record: np.ndarray, group: Group, files: DataFiles
+) -> Iterator[tuple[DataFile, np.ndarray, np.ndarray]]:
+    """Yield where rows of records of an index file lie in a view: file, positions, and of which record each is."""
+    for file in files.committed(view, home.tenant, [home.part]):
+        if file.overlaps(group.bits, group.shard):
+            of_row = row_index.places(files, file, tokens.from_u64(record))
+            at = np.flatnonzero(of_row >= 0)
+            if len(at):
+                yield file, at, of_row[at]

@@ -69,10 +69,20 @@ def _empty(path: str, model: BaseModel, name: str, field: FieldInfo) -> Iterable
     item = _item_model(field)
     if item is not None:
         yield from ("", _comment(f"{field.description} Written so, as often as there are any:"), f"# [[{path}]]")
-        for key, inner in item.model_fields.items():
+        yield from _items(path, item)
+
+
+def _items(path: str, item: type[BaseModel]) -> Iterable[str]:
+    """Return the keys of a list's item, and after them those of the lists in it, behind comment signs."""
+    within = {key: model for key, inner in item.model_fields.items() if (model := _item_model(inner))}
+    for key, inner in item.model_fields.items():
+        if key not in within:
             given = inner.examples[0] if inner.examples else inner.default
             line = f"# {key} = {written(given)}" if given not in (None, [], {}) else f"# # {key} ="
             yield f"{line}  # {inner.description}"
+    for key, model in within.items():
+        yield f"# [[{path}.{key}]]  # {item.model_fields[key].description}"
+        yield from _items(f"{path}.{key}", model)
 
 
 def _table(path: str, value: Any, explain: bool) -> Iterable[str]:

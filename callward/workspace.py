@@ -13,6 +13,7 @@ from functools import cached_property
 
 from callward import database, sources
 from callward import settings as settings_module
+from callward.accounts.directory import Directory
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
@@ -59,6 +60,7 @@ class Workspace:
     settings: Settings
     _declarations: dict[str, Declaration] = field(default_factory=dict)
     _earlier: dict[tuple[str, int], tuple[Numbered, ...]] = field(default_factory=dict)
+    _directories: dict[str, Directory] = field(default_factory=dict)
 
     @property
     def keyring(self) -> Keyring:
@@ -142,19 +144,26 @@ class Workspace:
         except ValueError as error:
             raise UsageProblem(f"source {source.name}: {error}") from None
 
-    @cached_property
-    def accounts_by_code(self) -> dict[tuple[str, str], str]:
-        """(tenant, account code) → account id."""
-        return {(a.tenant, code): a.id for a in self.settings.accounts for code in a.codes}
-
-    @cached_property
-    def accounts_by_trunk(self) -> dict[tuple[str, str], str]:
-        """(tenant, trunk) → account id."""
-        return {(a.tenant, trunk): a.id for a in self.settings.accounts for trunk in a.trunks}
+    def directory(self, tenant: str) -> Directory:
+        """Return who pays among a tenant's accounts."""
+        if tenant not in self._directories:
+            self._directories[tenant] = Directory.of(tenant, self.settings.accounts, self.settings.trunks)
+        return self._directories[tenant]
 
     @cached_property
     def trunks(self) -> frozenset[str]:
         return frozenset(trunk.name for trunk in self.settings.trunks)
+
+    @cached_property
+    def sides(self) -> dict[str, str]:
+        """Trunk → customer or network, of those that are known to be of a side."""
+        paid = {trunk for account in self.settings.accounts for trunk in account.trunks}
+        usual = {
+            t.name: "customer" if t.account or t.name in paid else "network" if t.carrier else ""
+            for t in self.settings.trunks
+        }
+        said = {trunk.name: trunk.side for trunk in self.settings.trunks if trunk.side}
+        return {name: side for name, side in (dict.fromkeys(paid, "customer") | usual | said).items() if side}
 
     @cached_property
     def carriers(self) -> dict[str, str]:

@@ -292,7 +292,8 @@ def _shown(settings: Settings, files: DataFiles, request: Request, found: Found,
 
 def _answers(rows: pa.Table) -> np.ndarray:
     """For an account: calls that it may have received, which is all that it did not certainly make."""
-    made = pc.and_(pc.equal(rows["charged_side"], "calling"), pc.not_equal(rows["direction"], "inbound"))
+    paid = pc.and_(pc.equal(rows["charged_side"], "calling"), pc.not_equal(rows["direction"], "inbound"))
+    made = pc.or_kleene(paid, pc.equal(rows["direction"], "outbound"))
     return ~np.asarray(flat(made.fill_null(False)).to_numpy(zero_copy_only=False), np.bool_)
 
 

@@ -29,6 +29,9 @@ DISPOSITIONS: Final = (
     "unknown",
 )
 DIRECTIONS: Final = ("inbound", "outbound", "internal", "transit", "unknown")
+SIDES: Final = ("customer", "network", "unknown")  # who is at the other end of where a call came in, or left
+# Whose account pays: where it is not ours (another's toll-free number, a premium one of ours) the call is free.
+CHARGED_SIDES: Final = ("calling", "called", "none")
 RELEASED_BY: Final = ("calling", "called", "network", "unknown")
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
@@ -54,6 +57,8 @@ READ_FIELDS: Final = (
     _field("account_code", pa.string(), "account"),
     _field("ingress_trunk", FEW, "service"),
     _field("egress_trunk", FEW, "service"),
+    _field("ingress_side", FEW, "service", "one of SIDES, where the record says it: by a context, or a device"),
+    _field("egress_side", FEW, "service", "one of SIDES"),
     _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
     _field("sequence", pa.int64(), "service"),
     _field("version", pa.int64(), "service", "of several versions of a record the highest counts"),
@@ -90,6 +95,7 @@ PARSE_FIELDS: Final = (
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
     pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
+    pa.field("calling_place", FEW),  # class of the caller's number, as `destination` is of the called one
     pa.field("raw", pa.large_binary()),  # the record as it came, without its line end
 )
 
@@ -111,6 +117,7 @@ IDENTIFY_FIELDS: Final = (
     _field("call_id", ID, "identifier", "keyed, 128 bits: all pieces and legs of one call"),
     _field("content", ID, "identifier", "keyed hash of what the record says"),
     _field("account", FEW, "account"),
+    _field("charged_side", FEW, "service", "one of CHARGED_SIDES"),
     _field("call_date", pa.date32(), "call_detail", "UTC date of start_time"),
     pa.field("piece", FEW),
     pa.field("leg_a", ID),
@@ -126,8 +133,9 @@ IDENTIFY_FIELDS: Final = (
 )
 
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
-# What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash.
-_USED_UP: Final = ("calling_raw", "called_raw", "account_code")
+# What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash, and
+# what it wrote of sides a direction.
+_USED_UP: Final = ("calling_raw", "called_raw", "account_code", "ingress_side", "egress_side")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)
 
 

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from schemas import toml
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNDECIDED
-from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY
+from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY, SIDES
 from schemas.codes import Filter
 
 FORMAT_VERSION: Final = 1
@@ -46,6 +46,8 @@ _UNITS: Final = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in 
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "direction": DIRECTIONS,
     "disposition": DISPOSITIONS + UNDECIDED,
+    "ingress_side": SIDES,
+    "egress_side": SIDES,
     "released_by": RELEASED_BY,
     "calling_presentation": PRESENTATIONS,
 }

@@ -72,7 +72,10 @@ def demo_settings(sources: Iterable[Source], **changes: Any) -> Settings:
     tenant = Tenant(retention=windows, zone=changes.pop("zone", "UTC"), billing=Billing(rows=rows))
     usual = {
         "tenants": {"default": tenant},
-        "trunks": [Trunk(name=name, carrier=name.partition("-")[0]) for name in (*TRUNKS, "desk")],
+        "trunks": [
+            *(Trunk(name=name, carrier=name.partition("-")[0]) for name in TRUNKS),
+            Trunk(name="desk", carrier="desk", side="customer"),
+        ],
         "accounts": [Account(id=f"acct-{n:04d}", codes=[f"ac-{n:04d}"]) for n in range(200)],
         "sources": list(sources),
         "lake": {"grace_minutes": 0.0},  # what is replaced leaves the disk with the night, so that tests can look

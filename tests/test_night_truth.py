@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from callward.feeds import SOURCES, Truth, generate, world
-from callward.feeds.calls import ENDINGS, INTERNAL
+from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
-from schemas.cdr import DISPOSITIONS
+from schemas.cdr import DIRECTIONS, DISPOSITIONS
 from schemas.codes import Bucket
 from transforms.assemble import CLOSED
 
@@ -162,8 +162,8 @@ def truth_frame(name: str, day) -> pd.DataFrame:
             "calling": number[calls["caller"]],
             "called": number[calls["called"]],
             "account": [f"acct-{n:04d}" for n in calls["account"]],
+            "direction": np.array(DIRECTIONS, object)[calls["direction"]],
             "ending": calls["ending"],
-            "direction": calls["direction"],
             "leg": calls["leg"],
             "route": calls["linked"],
         }
@@ -184,12 +184,21 @@ def test_billing_rows_are_the_calls_that_were_made(told, day, name):
     calls = truth_frame(name, day)
     calls = calls[calls["answer"] >= 0]
     if name == "cucm":  # from phone to phone: nobody's edge
-        calls = calls[calls["direction"] != INTERNAL]
+        calls = calls[calls["direction"] != "internal"]
     rows = of_source(told.views[1]["billing"], name)
     assert times(rows["start"], rows["answer"], rows["end"], rows["talk_ms"]) == Counter(
         zip(calls["start"], calls["answer"], calls["end"], calls["talk"], strict=True)
     )
-    assert (rows["billable_s"] == np.ceil(rows["talk_ms"] / 1000)).all()
+    seconds = np.ceil(rows["talk_ms"] / 1000)
+    toll_free = (rows["destination"] == "toll_free") & (rows["direction"] == "outbound")
+    free = toll_free | (rows["destination"] == "emergency")
+    assert (rows["billable_s"] == seconds.where(~free, 0)).all()
+    assert set(rows["direction"]) <= {*DIRECTIONS} - {"unknown", "transit"}
+    to_someone = calls["called"] != "s"  # that is the switch itself
+    numbered = rows[rows["called_number"].notna()]
+    assert Counter(numbered["direction"]) == Counter(calls["direction"][to_someone])
+    called = (rows["direction"] == "inbound") | (rows["destination"] == "toll_free")
+    assert ((rows["charged_side"] == "called") == called).all()
     # Parties with a public number: what a switch dials within the house has no single spelling.
     public = calls[calls["calling"].str.startswith("+") & calls["called"].str.startswith("+")]
     found = rows[
@@ -198,8 +207,7 @@ def test_billing_rows_are_the_calls_that_were_made(told, day, name):
     assert Counter(zip(ms(found["start"]), found["calling_number"], found["called_number"], strict=True)) == Counter(
         zip(public["start"], public["calling"], public["called"], strict=True)
     )
-    known = calls["account"] if name not in ("cucm", "opensips") else pd.Series(["unassigned"] * len(calls))
-    assert Counter(rows["account"]) == Counter(known)
+    assert Counter(rows["account"]) == Counter(calls["account"])
 
 
 def times(start: pd.Series, answer: pd.Series, end: pd.Series, talk: pd.Series) -> Counter:

@@ -36,7 +36,7 @@ from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.release import DERIVED_COLUMNS
 from schemas.views import BILLING_NUMBERS, ID_COLUMN
-from transforms.identify import UNASSIGNED
+from transforms.assign import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
 from transforms.spread import Spread
 

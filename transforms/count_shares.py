@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import has_value
-from transforms.identify import OTHER, UNASSIGNED
+from transforms.assign import UNASSIGNED
+from transforms.identify import OTHER
 
 ATTEMPTS: Final = "attempts"  # what the others are shares of: records that are about an attempt
 NO_CALLED, NO_OUTCOME, NO_TRUNK = "no called number", "no answer and talk", "no trunk"

@@ -31,7 +31,7 @@ from transforms.charges import Charge, charges_of
 from transforms.deduplicated import Deduplicated, Gone
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.legs import charge_legs, leg_order
-from transforms.rate import billable_seconds
+from transforms.rate import billed_seconds
 from transforms.split import talk_steps
 from transforms.suspend import conflicting_versions
 
@@ -413,6 +413,7 @@ _FROM_BILLING = {
     "calling_number": "calling_number",
     "called_number": "called_number",
     "account": "account",
+    "charged_side": "charged_side",
     "direction": "direction",
     "start_time": "start",
     "answer_time": "answer",
@@ -495,7 +496,7 @@ def _amend_file(amended: pa.Table, located: Located, deduplicated: Deduplicated,
     late = amended.take(pa.array(located.asked[stays][first]))
     longer = flat(_ends_anew(late))
     new = _worse(old, late) if view == "assurance" else old
-    for name, value in _LENGTHENED[view](late).items():
+    for name, value in _LENGTHENED[view](late, old).items():
         new = set_column(new, name, pc.if_else(longer, value, flat(new[name])))
     deduplicated.amended[located.file] = (position, new)
     if view != INDEX:
@@ -512,18 +513,18 @@ def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
     return set_column(old, "mos_method", pc.coalesce(old["mos_method"], late["mos_method"]))
 
 
-_LENGTHENED: dict[str, Callable[[pa.Table], dict[str, pa.Array]]] = {
-    "assurance": lambda late: {
+_LENGTHENED: dict[str, Callable[[pa.Table, pa.Table], dict[str, pa.Array]]] = {
+    "assurance": lambda late, _: {
         "talk_s": flat(talk_steps(late["talk_ms"])),
         **{name: flat(late[name]) for name in ("released_by", "cause_q850", "cause_sip", "codec")},
     },
-    "billing": lambda late: {
+    "billing": lambda late, old: {
         "end": flat(late["end_time"]),
         "end_estimated": flat(has_value(late["piece"], "interim")),
         "talk_ms": flat(late["talk_ms"]),
-        "billable_s": flat(billable_seconds(late["talk_ms"])),
+        "billable_s": flat(billed_seconds(late["talk_ms"], old["direction"], old["charged_side"])),
     },
-    INDEX: lambda late: {name: flat(late[name]) for name in _VERSION},
+    INDEX: lambda late, _: {name: flat(late[name]) for name in _VERSION},
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import NULL_WORD, constant, either, filled, has_value, is_absent, map_few, moved, nulls, words
+from callward.columns import NULL_WORD, constant, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
 from callward.sources import SourceIdentity
@@ -17,11 +17,11 @@ from callward.workspace import Workspace
 from schemas.cdr import CDR, ID
 from schemas.declaration import Shape
 from schemas.generation import with_keys
+from transforms.assign import assign
 from transforms.earlier import EarlierReading, pack
 from transforms.elements import Sharding
 from transforms.read import SHAPE, SOURCE
 
-UNASSIGNED = "unassigned"
 OTHER = "other"
 
 
@@ -62,7 +62,7 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         "record_id": record_id,
         "call_id": _call_id(table, record_id, keys.call),
         "content": _content(table, keys.content),
-        "account": _account(table["account_code"], table["ingress_trunk"], tenant, workspace),
+        **assign(table, tenant, workspace)._asdict(),
         "call_date": pc.cast(table["start_time"], pa.date32()),
         "leg_a": _leg(table["leg_a"], keys.leg),
         "leg_b": _leg(table["leg_b"], keys.leg),
@@ -122,12 +122,6 @@ def _content(table: pa.Table, secret: bytes) -> pa.Array:
 def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:
     """Return values that the settings list, others as "other": no free text of a switch can carry a number further."""
     return map_few(column, lambda value: value if value in known else OTHER)
-
-
-def _account(codes: pa.ChunkedArray, trunks: pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:
-    by_code = map_few(codes, lambda code: workspace.accounts_by_code.get((tenant, code)))
-    by_trunk = map_few(trunks, lambda trunk: workspace.accounts_by_trunk.get((tenant, trunk)))
-    return filled(either(by_code, by_trunk), UNASSIGNED)
 
 
 def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list[tuple[int, pa.Table]]:

@@ -27,7 +27,7 @@ from schemas.codes import Bucket
 from schemas.views import INDEX, PART_BITS
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
-from transforms.rate import billable_seconds
+from transforms.rate import billed_seconds
 
 _INTERNAL: Final = ROLES.index("internal")
 _BILLED: Final = PART_BITS["billing"]
@@ -417,7 +417,7 @@ def _amend_billing(
         differs = _mask(pc.or_(pc.not_equal(rows["talk_ms"], talk_ms), pc.not_equal(rows["end"], ends)))
         if differs.any():
             rows = set_column(set_column(rows, "talk_ms", talk_ms), "end", ends)
-            rows = set_column(rows, "billable_s", billable_seconds(talk_ms))
+            rows = set_column(rows, "billable_s", billed_seconds(talk_ms, rows["direction"], rows["charged_side"]))
             deduplicated.change(file, at[differs], rows.filter(pa.array(differs)), files)
 
 

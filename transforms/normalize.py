@@ -40,9 +40,9 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
     """Return the table (schema PARSED) with both parties' numbers, read from the raw ones by the source's plan, and
     places.
 
-    Sets calling_number, called_number, and calling_presentation where it is null (what the source declared stays);
-    adds calling_prefix, called_prefix, destination (of the called number, never null) and jurisdiction, or replaces
-    them. A number whose digits a spreadsheet has rounded away is a fault (NUMBER).
+    Sets calling_number, called_number, calling_presentation where it is null (what the source declared stays)
+    and calling_place; adds calling_prefix, called_prefix, destination (of the called number, never null) and
+    jurisdiction, or replaces them. A number whose digits a spreadsheet has rounded away is a fault (NUMBER).
     """
     calling, called = _both(flat(table["calling_raw"]), flat(table["called_raw"]), plan)
     columns = {
@@ -52,7 +52,8 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
         "calling_prefix": calling["prefix"],
         "called_prefix": called["prefix"],
         "destination": filled(called["destination"], "unknown"),
-        "jurisdiction": jurisdiction(flat(calling["zone"]), flat(called["zone"])),
+        "calling_place": calling["destination"],
+        "jurisdiction": jurisdiction(flat(calling["zone"]), flat(called["zone"]), plan.country),
     }
     for name, column in columns.items():
         table = _put(table, name, column)

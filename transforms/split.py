@@ -114,7 +114,6 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
     }
     made = {
         "billing_id": tokens.permute(calls["record_id"], keys["id"]),
-        "charged_side": map_few(calls["destination"], lambda place: "called" if place == "toll_free" else "calling"),
         "carrier_in": map_few(calls["ingress_trunk"], carrier),
         "carrier_out": map_few(calls["egress_trunk"], carrier),
         "start": calls["start_time"],

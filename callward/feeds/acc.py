@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from callward.feeds import dirt, text
 from callward.feeds.calls import ENDINGS, INBOUND, Calls, Mask, answered, draw
 from callward.feeds.delivery import Delivery, hours, ordered
-from callward.feeds.world import Ints, World
+from callward.feeds.world import TRUNKS, Ints, World, account_codes
 
 _OPEN, _CLOSE, _CHALLENGE, _MESSAGE = range(4)  # the `piece` of a record
 _METHODS: Final = ("INVITE", "BYE", "INVITE", "MESSAGE")
@@ -17,10 +17,10 @@ _LATE: Final = 49  # the BYEs of the night after; before it, INVITEs at even and
 _LAST_FILE_ENDS_MS: Final = 85_200_000  # at 23:40 the day's last file is taken away
 _DISORDER_MS: Final = 90_000
 
-# Seven columns of the module, then the site's: kind, calling, called, an empty one, the dialog.
+# Seven columns of the module, then the site's: kind, calling, called, account, dialog, trunks.
 _HEAD: Final = "<<method>>|<<from>>|<<to>>|<<serial>>-<<tag>>@192.0.2.30|<<code>>|<<reason>>|<<time>>"
-_SITE: Final = "|*postpaid|<<caller>>|<<called>>||<<dialog>>"
-_SITE_OF_BYE: Final = "|||||<<dialog>>"
+_SITE: Final = "|*postpaid|<<caller>>|<<called>>|<<account>>|<<dialog>>|<<trunk_in>>|<<trunk_out>>"
+_SITE_OF_BYE: Final = "|||||<<dialog>>||"
 
 
 def opensips(rng: np.random.Generator, world: World, count: int, midnight_ms: int, zone: str, share: float) -> Delivery:
@@ -107,6 +107,7 @@ def _talk(calls: Calls, paired: Ints) -> Ints:
 def _lines(world: World, calls: Calls) -> pa.Array:
     challenge, closing = calls["piece"] == _CHALLENGE, calls["piece"] >= _CLOSE
     endings = (*((e.sip, e.reason) for e in ENDINGS), (407, "Proxy Authentication Required"), (200, "OK"))
+    inbound = calls["direction"] == INBOUND
     ending = np.where(challenge, len(ENDINGS), np.where(closing, len(ENDINGS) + 1, calls["ending"]))
     columns = _tags(calls) | {
         "method": text.chosen(_METHODS, calls["piece"]),
@@ -117,6 +118,9 @@ def _lines(world: World, calls: Calls) -> pa.Array:
         "time": text.numbers(_moment(calls) // 1000),
         "caller": world.written(calls["caller"], calls["form"]),
         "called": world.written(calls["called"], calls["form"]),
+        "account": account_codes(np.asarray(calls["account"])),
+        "trunk_in": text.chosen(TRUNKS, np.where(inbound, calls["trunk"], -1)),
+        "trunk_out": text.chosen(TRUNKS, np.where(inbound, -1, calls["trunk"])),
         "dialog": pc.binary_join_element_wise(text.numbers(calls["serial"] % 4096), text.numbers(calls["linked"]), ":"),
     }
     site = pc.if_else(pa.array(calls["piece"] == _CLOSE), text.fill(_SITE_OF_BYE, columns), text.fill(_SITE, columns))

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.feeds import dirt, text
-from callward.feeds.calls import ENDINGS, Calls, answered, draw
+from callward.feeds.calls import ENDINGS, INBOUND, Calls, Mask, answered, draw
 from callward.feeds.delivery import Delivery, hours, ordered
-from callward.feeds.world import TRUNKS, Ints, World
+from callward.feeds.world import TRUNKS, Ints, World, account_codes
 
 # Columns in their order, release 12; `:n` marks a VARCHAR(n), `:id` a UNIQUEIDENTIFIER, the others are INTEGER.
 _CDR_COLUMNS: Final = """
@@ -165,7 +165,7 @@ def _call_columns(world: World, calls: Calls, seed: int) -> dict[str, Any]:
     count, recording = len(calls), calls["piece"] == _RECORDING
     caller, called = (world.written(calls[side], calls["form"]) for side in ("caller", "called"))
     cause = np.array([e.q850 for e in ENDINGS])[calls["ending"]]
-    by_calling = calls["serial"] % 2 == 0
+    by_calling, inbound = calls["serial"] % 2 == 0, calls["direction"] == INBOUND
     bridge = pa.array([f"b00{serial:09d}" for serial in calls["serial"][recording].tolist()], pa.string())
     return {
         "cdrRecordType": np.ones(count, np.int64),
@@ -184,9 +184,10 @@ def _call_columns(world: World, calls: Calls, seed: int) -> dict[str, Any]:
         "origCause_value": np.where(by_calling & ~recording, cause, 0),
         "destCause_value": np.where(recording, _SIP_503_Q850_41, np.where(by_calling, 0, cause)),
         "origIpv4v6Addr": text.repeated("192.0.2.17", count),
-        "origDeviceName": _devices(calls["caller"]),
-        "destDeviceName": _far_devices(calls),
+        "origDeviceName": _devices_of(calls, "caller", inbound),
+        "destDeviceName": _devices_of(calls, "called", ~inbound),
         "globalCallId_ClusterID": text.repeated(_CLUSTER, count),
+        "clientMatterCode": account_codes(np.where(recording, -1, calls["account"])),
         "pkid": text.uuids(seed, np.asarray(calls["serial"])),
         **{name: np.where(recording, _BY_RECORDER, 0) for name in _REDIRECTED},
         "origConversationId": np.where(recording, _FIRST_LEG + calls["linked"] * 2, 0),
@@ -234,6 +235,7 @@ def _devices(parties: Ints) -> pa.Array:
     return pc.binary_join_element_wise("SEP0000", pc.utf8_upper(text.hexes(parties.astype(np.int64))), "")
 
 
-def _far_devices(calls: Calls) -> pa.Array:
-    """Return the other side's device: a carrier's trunk, or a phone."""
-    return pc.if_else(pa.array(calls["trunk"] < 0), _devices(calls["called"]), text.chosen(TRUNKS, calls["trunk"]))
+def _devices_of(calls: Calls, party: str, far: Mask) -> pa.Array:
+    """Return a party's device: a phone, or a carrier's trunk where the party is on the `far` side of one."""
+    outside = pa.array(far & (calls["trunk"] >= 0))
+    return pc.if_else(outside, text.chosen(TRUNKS, calls["trunk"]), _devices(calls[party]))

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.feeds import dirt, text
-from callward.feeds.calls import CODECS, ENDINGS, Calls, answered, draw
+from callward.feeds.calls import CODECS, ENDINGS, INBOUND, Calls, answered, draw
 from callward.feeds.delivery import Delivery, hours, ordered
 from callward.feeds.world import TRUNKS, Ints, World, account_codes
 
 # Nothing is escaped: a caller's name that holds a quote comes out as it is.
 _EXAMPLE: Final = (
-    '"<<name>>","<<caller>>","<<called>>","default","<<start>>","<<answer>>","<<end>>","<<duration>>","<<billsec>>",'
+    '"<<name>>","<<caller>>","<<called>>","<<context>>","<<start>>","<<answer>>","<<end>>","<<duration>>","<<billsec>>",'
     '"<<cause>>","<<uuid>>","<<bleg>>","<<account>>","<<codec>>","<<codec>>"'
 )
 _DOCUMENT: Final = (
@@ -28,7 +28,7 @@ _DOCUMENT: Final = (
     '"caller_id_name":"<<name>>","caller_id_number":"<<caller>>","destination_number":"<<called>>",'
     '"switch_r_sdp":"v=0\\r\\no=<<caller>> 0 1 IN IP4 192.0.2.7\\r\\ns=-\\r\\nm=audio 5018 RTP/AVP 0 101\\r\\n",'
     '"transfer_history":"<<epoch>>:<<uuid>>:bl_xfer:<<called>>/default/XML","last_app":"bridge",'
-    '"last_arg":"sofia/gateway/<<trunk>>/<<called>>","accountcode":"<<account>>","sip_gateway_name":"<<trunk>>",'
+    '"last_arg":"sofia/gateway/<<trunk>>/<<called>>","accountcode":"<<account>>","sip_gateway":"<<trunk_in>>","sip_gateway_name":"<<trunk_out>>",'
     '"read_codec":"<<codec>>","write_codec":"<<codec>>",<<rtp>>"hangup_cause":"<<cause>>","hangup_cause_q850":"<<q850>>",'
     '"sip_term_status":"<<sip>>","sip_hangup_disposition":"<<cleared>>",'
     '"start_stamp":"<<start>>","answer_stamp":"<<answer>>",'
@@ -39,7 +39,7 @@ _DOCUMENT: Final = (
     '"billmsec":"<<billmsec>>"},"app_log":{"applications":[{"app_name":"bridge",'
     '"app_data":"sofia/gateway/<<trunk>>/<<called>>"}]},"callflow":[{"dialplan":"XML","profile_index":"1",'
     '"caller_profile":{"username":"<<caller>>","caller_id_name":"<<name>>","caller_id_number":"<<caller>>",'
-    '"ani":"<<caller>>","destination_number":"<<called>>","uuid":"<<uuid>>","context":"default"},'
+    '"ani":"<<caller>>","destination_number":"<<called>>","uuid":"<<uuid>>","context":"<<context>>"},'
     '"times":{"created_time":"<<start_us>>","progress_time":"<<ring_us>>","answered_time":"<<answer_us>>",'
     '"hangup_time":"<<end_us>>"}}]}'
 )
@@ -119,6 +119,7 @@ def _basics(world: World, calls: Calls, seed: int, zone: str) -> dict[str, pa.Ar
         "duration": text.numbers(calls["end"] // 1000 - calls["start"] // 1000),
         "billsec": text.numbers(np.where(answered(calls), calls["end"] // 1000 - calls["answer"] // 1000, 0)),
         "cause": text.chosen([e.freeswitch for e in ENDINGS], calls["ending"]),
+        "context": text.either(calls["direction"] == INBOUND, "public", "default"),
         "uuid": text.uuids(seed, calls["serial"]),
         "bleg": bleg,
         "account": account_codes(np.asarray(calls["account"])),
@@ -128,9 +129,12 @@ def _basics(world: World, calls: Calls, seed: int, zone: str) -> dict[str, pa.Ar
 
 def _details(calls: Calls) -> dict[str, pa.Array]:
     """Return what only the JSON has: absolute times, causes by number, quality."""
+    inbound = calls["direction"] == INBOUND
     return {
         "direction": pa.repeat("inbound", len(calls)),  # of the leg: the caller's always comes in to the switch
         "trunk": text.chosen(TRUNKS, calls["trunk"]),
+        "trunk_in": text.chosen(TRUNKS, np.where(inbound, calls["trunk"], -1)),
+        "trunk_out": text.chosen(TRUNKS, np.where(inbound, -1, calls["trunk"])),
         "tag": text.hexes(calls["serial"] * 7919),
         "q850": text.numbers(np.array([e.q850 for e in ENDINGS])[calls["ending"]]),
         "sip": text.numbers(np.array([e.sip for e in ENDINGS])[calls["ending"]]),

@@ -26,8 +26,8 @@ from callward.numbering.possible import (
 from callward.numbering.values import Normalized, normalize_values
 from schemas.nanp import STATE_OF_NPA
 
-JURISDICTIONS: Final = ("interstate", "intrastate", "international", "unknown")
-_INTERSTATE, _INTRASTATE, _INTERNATIONAL, _UNKNOWN = range(len(JURISDICTIONS))
+JURISDICTIONS: Final = ("interstate", "intrastate", "international", "indeterminate", "unknown")
+_INTERSTATE, _INTRASTATE, _INTERNATIONAL, _INDETERMINATE, _UNKNOWN = range(len(JURISDICTIONS))
 
 _CLASS_OF_KIND: Final = {
     "extension": "extension",
@@ -180,20 +180,22 @@ def _region(code: int, national: str, more: int) -> str:
     return next((region for region in regions if region), str(main))
 
 
-def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray) -> pa.DictionaryArray:
-    """Return interstate, intrastate, international or unknown, by the zones of two numbers (Places.zone; shape [n]).
+def jurisdiction(calling_zone: pa.DictionaryArray, called_zone: pa.DictionaryArray, home: str) -> pa.DictionaryArray:
+    """Return one of JURISDICTIONS per row, by the zones of two numbers (Places.zone; shape [n]); `home` is a country.
 
+    Unknown where the called number has no zone (toll-free, and every number of no place); else indeterminate where the
+    caller has none or is of another country than home, for its number then says nothing of where the call began.
     International where the countries differ (47 U.S.C. 153(21)); among US states, territories and DC by the states of
-    the area codes (153(28), 153(47)), as carriers do by number; unknown for toll-free and every number without a zone,
-    and for calls within another country. `local` is never given: it takes rate centers, which no number tells.
+    the area codes (153(28), 153(47)), as carriers do by number; unknown for calls within another country. `local` is
+    never given: it takes rate centers, which no number tells.
     """
     zones: dict[str, int] = {}
     calling, called = _zone_positions(calling_zone, zones), _zone_positions(called_zone, zones)
-    return few_of(_rule(tuple(zones))[calling, called], JURISDICTIONS)
+    return few_of(_rule(tuple(zones), home)[calling, called], JURISDICTIONS)
 
 
 @lru_cache(maxsize=16)  # the zones of a source are soon known
-def _rule(zones: tuple[str, ...]) -> np.ndarray:
+def _rule(zones: tuple[str, ...], home: str) -> np.ndarray:
     """Return the jurisdiction between any two zones; int8 [zones + 1, zones + 1], last row and column: no zone."""
     country = np.array([*(zone.partition("-")[0] for zone in zones), ""])
     stated = np.array([*("-" in zone for zone in zones), False])
@@ -201,7 +203,8 @@ def _rule(zones: tuple[str, ...]) -> np.ndarray:
     rule[np.ix_(stated, stated)] = _INTERSTATE
     rule[stated, stated] = _INTRASTATE
     rule[country[:, None] != country] = _INTERNATIONAL
-    rule[-1, :] = rule[:, -1] = _UNKNOWN
+    rule[country != home, :] = _INDETERMINATE
+    rule[:, -1] = _UNKNOWN
     return rule
 
 

@@ -6,7 +6,7 @@ from callward.settings.inputs import Kafka, Receive, Sender, Source, Topic
 from callward.settings.loading import FILE_NAME, find, load
 from callward.settings.settings import FORMAT_VERSION, Settings
 from callward.settings.storage import KEY_DOMAINS, SIGNERS, Keys, Lake, Landing
-from callward.settings.tenants import Account, Billing, Release, ReleaseCaps, Requests, Tenant, Trunk
+from callward.settings.tenants import Account, Billing, NumberRange, Release, ReleaseCaps, Requests, Tenant, Trunk
 from callward.settings.values import host_port, is_loopback, local_uri, nearest
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Keys",
     "Lake",
     "Landing",
+    "NumberRange",
     "Receive",
     "Release",
     "ReleaseCaps",

@@ -10,7 +10,7 @@ from callward.settings.database import Database
 from callward.settings.engine import Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Source
 from callward.settings.storage import Keys, Lake, Landing
-from callward.settings.tenants import Account, Release, Tenant, Trunk
+from callward.settings.tenants import Account, NumberRange, Release, Tenant, Trunk
 from callward.settings.values import Section, local_uri, nearest, repeated
 from schemas.retention_classes import REQUIRED
 
@@ -48,7 +48,7 @@ class Settings(Section):
         default=[], description="Trunks that may appear; any other becomes 'other', so that none can carry a number."
     )
     accounts: list[Account] = Field(
-        default=[], description="Who pays, by account code or trunk; where none matches: unassigned."
+        default=[], description="Who pays, by account code, trunk or number; where none matches: unassigned."
     )
     sources: list[Source] = Field(default=[], description="Switches and feeds.")
 
@@ -69,20 +69,34 @@ class Settings(Section):
                 raise ValueError(f"two {what} are called {twice!r}; write it once")
         if (pair := repeated([(account.tenant, account.id) for account in self.accounts])) is not None:
             raise ValueError(f"two accounts of tenant {pair[0]} have the id {pair[1]!r}; write it once")
-        for what, listed in (
-            ("code", [(account.tenant, code) for account in self.accounts for code in account.codes]),
-            ("trunk", [(account.tenant, trunk) for account in self.accounts for trunk in account.trunks]),
-        ):
-            if (pair := repeated(listed)) is not None:
-                raise ValueError(
-                    f"two accounts of tenant {pair[0]} have the {what} {pair[1]!r}; one account pays for it"
-                )
+        self._check_payers()
+
+    def _check_payers(self) -> None:
+        """Refuse what leaves open which of a tenant's accounts pays for a call."""
+        codes = [(account.tenant, code) for account in self.accounts for code in account.codes]
+        if (pair := repeated(codes)) is not None:
+            raise ValueError(f"two accounts of tenant {pair[0]} have the code {pair[1]!r}; one account pays for it")
+        led = {trunk.name for trunk in self.trunks if trunk.account is not None}
+        bare = [(a.tenant, trunk) for a in self.accounts if not a.numbers for trunk in a.trunks if trunk not in led]
+        if (pair := repeated(bare)) is not None:
+            raise ValueError(
+                f"two accounts of tenant {pair[0]} have the trunk {pair[1]!r}, and no numbers tell which of them pays; "
+                "say it with the trunk's account"
+            )
+        for tenant in self.tenants:
+            _check_numbers([account for account in self.accounts if account.tenant == tenant])
 
     def _check_tenants(self) -> None:
         """Refuse names of tenants that are none."""
         named = [(f"source {s.name}", tenant) for s in self.sources for tenant in (s.tenant, *s.tenants.values())]
         named += [(f"account {account.id}", account.tenant) for account in self.accounts]
         named += [("stream.spread", tenant) for tenant in self.stream.spread]
+        ids = {account.id for account in self.accounts}
+        for trunk in self.trunks:
+            if trunk.account is not None and trunk.account not in ids:
+                raise ValueError(
+                    f"trunk {trunk.name}: no account has the id {trunk.account!r}{nearest(trunk.account, ids)}"
+                )
         for who, tenant in named:
             if tenant not in self.tenants:
                 raise ValueError(f"{who}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}")
@@ -168,3 +182,14 @@ class Settings(Section):
         return [
             f"{name}: {cls}" for name, tenant in self.tenants.items() for cls in REQUIRED if cls not in tenant.retention
         ]
+
+
+def _check_numbers(accounts: list[Account]) -> None:
+    """Refuse a number that is twice in a tenant's accounts on one day."""
+    reaching: list[tuple[NumberRange, str]] = []  # ranges that go on to the one that is looked at
+    for numbers, account in sorted(((r, a.id) for a in accounts for r in a.numbers), key=lambda held: held[0].bounds):
+        reaching = [(other, name) for other, name in reaching if other.bounds[1] >= numbers.bounds[0]]
+        twice = next((name for other, name in reaching if numbers.overlaps(other)), None)
+        if twice is not None:
+            raise ValueError(f"accounts {twice!r} and {account!r} have a number in common on one day; one pays for it")
+        reaching.append((numbers, account))

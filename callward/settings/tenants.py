@@ -1,8 +1,9 @@
 """Whose records they are: tenants, what may be released of them, accounts and trunks."""
 
+from datetime import date
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from callward.settings.values import Section, Words, known_zone, nearest
 from schemas.retention_classes import CLASSES, Window
@@ -81,10 +82,64 @@ class Trunk(Section):
     carrier: str | None = Field(
         default=None, description="Carrier id that the billing view shows instead of the trunk.", examples=["northwind"]
     )
+    side: Literal["customer", "network"] | None = Field(
+        default=None,
+        description="Who is at its other end: a customer or the network. Without it: a customer where an account has "
+        "it, the network where it has a carrier.",
+        examples=["customer"],
+    )
+    account: str | None = Field(
+        default=None,
+        description="Account that pays for its calls, unless the caller's number is of another account that has it.",
+        examples=["acct-0001"],
+    )
+
+
+class NumberRange(Section):
+    """Numbers of an account, and when they are its own. Days are those of the tenant's billing zone."""
+
+    first: str = Field(
+        pattern=r"^\+[1-9][0-9]{6,14}$", description="First number, as E.164 with its plus.", examples=["+15005550100"]
+    )
+    last: str | None = Field(
+        default=None, pattern=r"^\+[1-9][0-9]{6,14}$", description="Last number, if there is more than one."
+    )
+    since: date | None = Field(default=None, description="First day, if not since ever.", examples=[date(2026, 1, 1)])
+    until: date | None = Field(default=None, description="Last day, if there is one.", examples=[date(2026, 12, 31)])
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "NumberRange":
+        if self.last is not None and (len(self.last) != len(self.first) or self.last < self.first):
+            raise ValueError("the last number is of another length than the first, or before it")
+        if self.since is not None and self.until is not None and self.until < self.since:
+            raise ValueError("until is before since")
+        return self
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Return the first and the last number, as integers."""
+        return int(self.first), int(self.last or self.first)
+
+    @property
+    def days(self) -> tuple[date, date]:
+        """Return the first and the last day."""
+        return self.since or date.min, self.until or date.max
+
+    def overlaps(self, other: "NumberRange") -> bool:
+        """Return whether both have a number on the same day."""
+        (low, high), (other_low, other_high) = self.bounds, other.bounds
+        (since, until), (other_since, other_until) = self.days, other.days
+        return low <= other_high and other_low <= high and since <= other_until and other_since <= until
 
 
 class Account(Section):
     id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
     tenant: str = Field(default="default", description="Tenant the account belongs to.")
     codes: Words = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
-    trunks: Words = Field(default=[], description="Trunks whose calls this account pays for.", examples=[["pbx-7"]])
+    trunks: Words = Field(
+        default=[],
+        description="Trunks whose calls this account pays for; where several accounts have one, the caller's number "
+        "chooses among them.",
+        examples=[["pbx-7"]],
+    )
+    numbers: list[NumberRange] = Field(default=[], description="Its numbers: it pays for calls to them.")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 
@@ -11,6 +12,8 @@ def written(value: Any) -> str:
         return "[" + ", ".join(written(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{written_key(name)} = {written(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, date):
+        return value.isoformat()
     return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 

@@ -62,7 +62,8 @@ _ADDRESSES: Final = {"addresses", "bootstrap", "endpoint", "flink_master", "list
 _FILES: Final = {"ca_file", "certificate_file", "checkpoint_uri", "export_to", "folder", "format", "jar"}
 _PLACES: Final = {"key_file", "output", "path", "variables", "roots", "signers", "worker_command", "worker_pool"}
 _SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
-_COMPARED: Final = {"codes", "declare", "java_options", "options"}  # with records alone, or for others to read
+# Compared with records alone, or for others to read; `numbers` of an account are what they say.
+_COMPARED: Final = {"codes", "declare", "first", "java_options", "last", "options"}
 _NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
 
 

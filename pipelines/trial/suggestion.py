@@ -60,10 +60,10 @@ def _direction(reading: Reading) -> Iterator[str]:
     """Yield how contexts may tell the direction, behind comment signs, where most records have none."""
     tally = reading.tally
     names = [name for name, _ in tally.contexts.most_common(10) if not looks_like_number(name)]
-    if names and tally.nulls["direction"] > _UNFILLED * tally.sound:
+    if names and tally.undirected > _UNFILLED * tally.sound:
         meanings = {**dict.fromkeys(names, "unknown"), "*": "unknown"}
-        yield "# say which context is inbound, outbound, internal or transit:"
-        yield f"# [sources.declare.fields.direction]\n# column = {written(reading.candidate.context_column)}"
+        yield "# say whose calls a context has, a customer's or the network's:"
+        yield f"# [sources.declare.fields.ingress_side]\n# column = {written(reading.candidate.context_column)}"
         yield f"# map = {written(meanings)}"
 
 

@@ -18,8 +18,9 @@ from callward.redaction import mask
 from pipelines.trial.clock import Clock
 from pipelines.trial.fitting import Candidate
 from schemas.cdr import READ_FIELDS
+from transforms.assign import UNASSIGNED
 from transforms.elements import Sharding
-from transforms.identify import UNASSIGNED, by_bucket
+from transforms.identify import by_bucket
 
 FIELDS: Final = tuple(f.name for f in READ_FIELDS)
 _TRUNKS: Final = ("ingress_trunk", "egress_trunk")
@@ -54,6 +55,7 @@ class Tally:
     accounts: Counter[str] = field(default_factory=Counter)
     contexts: Counter[str] = field(default_factory=Counter)
     unassigned: int = 0
+    undirected: int = 0
     shapes: Counter[tuple[str, str]] = field(default_factory=Counter)
     clock: Clock = field(default_factory=Clock)
     answered: int = 0
@@ -91,6 +93,7 @@ class Tally:
     def _add_identified(self, sound: pa.Table) -> None:
         for _, cdrs in by_bucket(sound, Sharding(), self.candidate.workspace):
             self.unassigned += _true(has_value(cdrs["account"], UNASSIGNED))
+            self.undirected += _true(has_value(cdrs["direction"], "unknown"))
             whole = cdrs.filter(pc.and_(has_value(cdrs["piece"], "whole"), pc.invert(cdrs["by_content"])))
             self.ids.append(tokens.as_u64(whole["record_id"]))
 
@@ -105,7 +108,7 @@ class Tally:
         for name in _TRUNKS:
             self.trunks.update({k: n for k, n in _counts(sound[name]).items() if k not in workspace.trunks})
         tenants = sound["tenant"].unique().to_pylist()
-        known = {code for tenant, code in workspace.accounts_by_code if tenant in tenants}
+        known = {code for tenant in tenants for code in workspace.directory(tenant).by_code}
         self.accounts.update({k: n for k, n in _counts(sound["account_code"]).items() if k not in known})
         if self.candidate.context_column:
             self.contexts.update(_counts(sound["tenant_field"]))

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from callward.settings import Trunk
 from callward.template import render
 from pipelines.alarms import percent
 from pipelines.doctor.checks import examine
@@ -35,7 +36,7 @@ def _calls(count: int, first: int = 0, lines: int = 1, **columns: str) -> bytes:
 
 @pytest.fixture
 def site(workspace: Site) -> Any:
-    return workspace("generic")
+    return workspace("generic", trunks=[Trunk(name="desk")])  # of no side: nothing else tells the direction
 
 
 def _night(site: Any, name: str, *parts: bytes) -> Any:

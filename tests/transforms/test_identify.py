@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from schemas.cdr import CDR, PARSED
 from schemas.codes import Suspense
 from tests.examples import tries
-from transforms.identify import OTHER, UNASSIGNED, cut_by_bucket, identify
+from transforms.assign import UNASSIGNED
+from transforms.identify import OTHER, cut_by_bucket, identify
 from transforms.normalize import normalize
 from transforms.parse import tenants
 

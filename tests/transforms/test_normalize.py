@@ -11,7 +11,7 @@ from transforms.normalize import normalize
 
 US = plan("US")
 PLACE_COLUMNS = ("calling_prefix", "called_prefix", "destination", "jurisdiction")
-FILLED = ("calling_number", "called_number", "calling_presentation")
+FILLED = ("calling_number", "called_number", "calling_presentation", "calling_place")
 
 raw_value = st.one_of(
     st.none(),
@@ -96,7 +96,7 @@ def test_places_are_those_of_the_numbers(rows: list) -> None:
     assert table["calling_prefix"].to_pylist() == calling.prefix.to_pylist()
     assert table["called_prefix"].to_pylist() == called.prefix.to_pylist()
     assert table["destination"].to_pylist() == called.destination.to_pylist()
-    assert table["jurisdiction"].to_pylist() == jurisdiction(calling.zone, called.zone).to_pylist()
+    assert table["jurisdiction"].to_pylist() == jurisdiction(calling.zone, called.zone, "US").to_pylist()
 
 
 def test_an_empty_table_gets_its_columns() -> None:

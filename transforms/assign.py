@@ -1,0 +1,180 @@
+"""Assign: the direction of each call, the account that pays for it, and which side of it that is.
+
+Sides come first: who is at the other end of the trunk that a call came in by, and of the one that it left by. What the
+record says of them (a context, a device) counts where the settings do not say it of the trunk, and what kind of party
+is named where neither does. Outbound, an account code that the switch wrote pays, then the trunk's account; a caller's
+number only chooses among accounts of that trunk, so a spoofed one never bills another customer. Inbound, whoever has
+the called number on that day pays. A toll-free call is paid for by our customer whose number it is, or by nobody here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from callward.accounts.directory import NOBODY, Days, Directory, Payers
+from callward.columns import Column, few, few_of, flat, is_absent
+from callward.workspace import Workspace
+from schemas.cdr import CHARGED_SIDES, DIRECTIONS, SIDES
+
+UNASSIGNED: Final = "unassigned"
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Positions: TypeAlias = npt.NDArray[np.int32]
+
+INBOUND, OUTBOUND, INTERNAL, TRANSIT, UNKNOWN = range(len(DIRECTIONS))
+CALLING, CALLED, NONE = range(len(CHARGED_SIDES))
+_CUSTOMER, _NETWORK, _UNSAID = range(len(SIDES))  # of schemas.cdr.SIDES
+# By the sides of ingress (rows) and egress. What comes in and is not known to leave again ends with us.
+_DIRECTION: Final = np.array(
+    [[INTERNAL, OUTBOUND, INTERNAL], [INBOUND, TRANSIT, INBOUND], [INBOUND, OUTBOUND, UNKNOWN]], np.int32
+)
+# What kinds of numbers say of who calls and who is called: classes of callward.numbering.Places.destination.
+_CALLERS: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER}
+_DIALS: Final = {"feature": _CUSTOMER, "emergency": _CUSTOMER, "short_code": _CUSTOMER}
+_REACHED: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER, "feature": _CUSTOMER, "emergency": _NETWORK}
+
+
+class Assigned(NamedTuple):
+    """Columns of a table's records, all FEW: direction, account, charged_side."""
+
+    direction: pa.DictionaryArray
+    account: pa.DictionaryArray
+    charged_side: pa.DictionaryArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Owners:
+    """Whose numbers those of both parties are on the day of the call."""
+
+    calling: Payers
+    called: Payers
+
+
+def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
+    """Return who pays for one tenant's records (schema PARSED, with places), and for which side of a call."""
+    directory = workspace.directory(tenant)
+    owners = _owners(table, directory, workspace.settings.tenants[tenant].zone)
+    place = few(table["destination"])
+    direction = _directions(table, owners, place, workspace.sides)
+    toll_free = _is(place, "toll_free")
+    payer = _payers(table, direction, toll_free, owners, directory)
+    charged = _charged(direction, toll_free, place)
+    accounts = (*directory.ids, UNASSIGNED)
+    return Assigned(
+        few_of(direction, DIRECTIONS),
+        few_of(np.where(payer == NOBODY, len(directory.ids), payer), accounts),
+        few_of(charged, CHARGED_SIDES),
+    )
+
+
+def _mapped(column: Column, position: Callable[[str], int], missing: int) -> Positions:
+    """Return an integer of each value of a text column of few, `missing` for null."""
+    if is_absent(column):
+        return np.full(len(column), missing, np.int32)
+    column = few(column)
+    values = np.array([*map(position, column.dictionary.to_pylist()), missing], np.int32)
+    return np.asarray(values[column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)])
+
+
+def _is(place: pa.DictionaryArray, name: str) -> Mask:
+    return np.asarray(_mapped(place, lambda value: value == name, 0).astype(np.bool_))
+
+
+def _first(*choices: Positions, but: int = NOBODY) -> Positions:
+    """Return row by row the first that is not `but`."""
+    chosen = choices[-1]
+    for choice in reversed(choices[:-1]):
+        chosen = np.where(choice == but, chosen, choice)
+    return chosen
+
+
+def _owners(table: pa.Table, directory: Directory, zone: str) -> _Owners:
+    if not directory.numbers:
+        nobody = np.full(table.num_rows, NOBODY, np.int32)
+        return _Owners(nobody, nobody)
+    days = _days(table["start_time"], zone)
+    return _Owners(*(directory.numbers.owners(table[f"{party}_number"], days) for party in ("calling", "called")))
+
+
+def _days(start: pa.ChunkedArray, zone: str) -> Days:
+    """Return the local dates of calls, as days since 1970; of a record without a start a day that is nobody's."""
+    local = start if zone == "UTC" else pc.local_timestamp(pc.cast(start, pa.timestamp("ms", tz=zone)))
+    days = flat(pc.cast(local, pa.date32())).view(pa.int32()).cast(pa.int64())
+    return np.asarray(days.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False))
+
+
+# -- direction ---------------------------------------------------------------------------------------------------------
+
+
+def _directions(table: pa.Table, owners: _Owners, called_place: pa.DictionaryArray, sides: dict[str, str]) -> Positions:
+    said = _mapped(table["direction"], DIRECTIONS.index, UNKNOWN)
+    if (said != UNKNOWN).all():
+        return said
+
+    def hinted(place: Column, hints: dict[str, int]) -> Positions:
+        return _mapped(place, lambda name: hints.get(name, _UNSAID), _UNSAID)
+
+    ingress = _first(
+        *_declared(table, "ingress", sides),
+        *(hinted(table["calling_place"], _CALLERS), hinted(called_place, _DIALS), _of_owners(owners.calling)),
+        but=_UNSAID,
+    )
+    egress = _first(
+        *_declared(table, "egress", sides), hinted(called_place, _REACHED), _of_owners(owners.called), but=_UNSAID
+    )
+    called = ~np.asarray(pc.is_null(table["called_number"]).to_numpy())
+    egress = np.where((egress == _UNSAID) & (ingress == _CUSTOMER) & called, np.int32(_NETWORK), egress)
+    return np.where(said == UNKNOWN, _DIRECTION[ingress, egress], said)
+
+
+def _declared(table: pa.Table, end: str, sides: dict[str, str]) -> tuple[Positions, Positions]:
+    """Return the side of a call's ingress or egress, by the settings of its trunk, and as the record says it."""
+    of_trunk = _mapped(table[f"{end}_trunk"], lambda name: SIDES.index(sides.get(name, "unknown")), _UNSAID)
+    return of_trunk, _mapped(table[f"{end}_side"], SIDES.index, _UNSAID)
+
+
+def _of_owners(owner: Payers) -> Positions:
+    return np.where(owner == NOBODY, np.int32(_UNSAID), np.int32(_CUSTOMER))
+
+
+# -- who pays ----------------------------------------------------------------------------------------------------------
+
+
+def _payers(table: pa.Table, direction: Positions, toll_free: Mask, owners: _Owners, directory: Directory) -> Payers:
+    """Return the account that pays for each record, whatever the call then costs it."""
+    code = _mapped(table["account_code"], lambda name: directory.by_code.get(name, NOBODY), NOBODY)
+    came_by, left_by = (
+        _mapped(table[f"{end}_trunk"], lambda name: directory.by_trunk.get(name, NOBODY), NOBODY)
+        for end in ("ingress", "egress")
+    )
+    payer = _first(code, _among_own(table["ingress_trunk"], came_by, owners.calling, directory))
+    inbound = direction == INBOUND
+    if inbound.any():
+        payer = np.where(inbound, _first(owners.called, code, left_by), payer)
+    within = (direction == INTERNAL) & toll_free
+    if within.any():
+        payer = np.where(within, _first(owners.called, left_by), payer)
+    return payer
+
+
+def _among_own(trunks: Column, usual: Payers, calling: Payers, directory: Directory) -> Payers:
+    """Return who pays for what came by a trunk: of accounts that share it the caller's, else the trunk's own."""
+    if not directory.sharing:
+        return usual
+    names, accounts = list(directory.sharing), len(directory.ids)
+    trunk = _mapped(trunks, lambda name: names.index(name) if name in directory.sharing else NOBODY, NOBODY)
+    own = [at * accounts + account for at, name in enumerate(names) for account in directory.sharing[name]]
+    chosen = (trunk != NOBODY) & (calling != NOBODY) & np.isin(trunk.astype(np.int64) * accounts + calling, own)
+    return np.where(chosen, calling, usual)
+
+
+def _charged(direction: Positions, toll_free: Mask, place: pa.DictionaryArray) -> Positions:
+    """Return the side whose account pays: nobody pays for an emergency call, and a premium number's caller always."""
+    emergency, premium = _is(place, "emergency"), _is(place, "premium")
+    called = toll_free | ((direction == INBOUND) & ~premium)
+    return np.where(emergency, np.int32(NONE), np.where(called, np.int32(CALLED), np.int32(CALLING)))

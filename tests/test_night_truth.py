@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from callward.feeds import SOURCES, Truth, generate, world
-from callward.feeds.calls import ENDINGS, INTERNAL
+from callward.feeds.calls import ENDINGS
 from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
 from callward.lake import row_index
@@ -171,7 +171,6 @@ def truth_frame(name: str, day) -> pd.DataFrame:
             "account": [f"acct-{n:04d}" for n in calls["account"]],
             "direction": np.array(DIRECTIONS, object)[calls["direction"]],
             "ending": calls["ending"],
-            "way": calls["direction"],
             "leg": calls["leg"],
             "route": calls["linked"],
         }
@@ -192,7 +191,7 @@ def test_billing_rows_are_the_calls_that_were_made(told, day, name):
     calls = truth_frame(name, day)
     calls = calls[calls["answer"] >= 0]
     if name == "cucm":  # from phone to phone: nobody's edge
-        calls = calls[calls["way"] != INTERNAL]
+        calls = calls[calls["direction"] != "internal"]
     rows = of_source(told.views[1]["billing"], name)
     assert times(rows["start"], rows["answer"], rows["end"], rows["talk_ms"]) == Counter(
         zip(calls["start"], calls["answer"], calls["end"], calls["talk"], strict=True)

@@ -417,8 +417,7 @@ def _amend_billing(
         differs = _mask(pc.or_(pc.not_equal(rows["talk_ms"], talk_ms), pc.not_equal(rows["end"], ends)))
         if differs.any():
             rows = set_column(set_column(rows, "talk_ms", talk_ms), "end", ends)
-            seconds = billed_seconds(talk_ms, rows["direction"], rows["charged_side"])
-            rows = set_column(rows, "billable_s", seconds)
+            rows = set_column(rows, "billable_s", billed_seconds(talk_ms, rows["direction"], rows["charged_side"]))
             deduplicated.change(file, at[differs], rows.filter(pa.array(differs)), files)
 
 

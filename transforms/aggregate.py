@@ -35,7 +35,7 @@ from callward.retention.requests import restrictions
 from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.release import DERIVED_COLUMNS
-from schemas.views import BILLING_NUMBERS, ID_COLUMN
+from schemas.views import BILLING_NUMBERS, ID_COLUMN, LINES
 from transforms.assign import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
 from transforms.spread import Spread
@@ -440,7 +440,7 @@ def needed(release: Release) -> list[str]:
     """Columns that are read of a data file: what dimensions and measures are made of, and whose a row is."""
     if release.view == "assurance":
         return list(dict.fromkeys((*release.stored_columns, "account_token")))
-    lines = ("direction", *BILLING_NUMBERS) if release.kind == "threshold" or release.unit == "subscriber" else ()
+    lines = ("direction", *LINES) if release.kind == "threshold" or release.unit == "subscriber" else ()
     return list(dict.fromkeys((*release.stored_columns, "account", *lines)))
 
 

@@ -23,7 +23,7 @@ from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
-from schemas.cdr import CDR
+from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PART_BITS
 from transforms import earlier
@@ -410,8 +410,7 @@ def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = PART_BIT
 
 
 _FROM_BILLING = {
-    "calling_number": "calling_number",
-    "called_number": "called_number",
+    **{name: name for name in NUMBERS},
     "account": "account",
     "charged_side": "charged_side",
     "direction": "direction",

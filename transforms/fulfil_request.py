@@ -41,7 +41,7 @@ from callward.retention.requests.search import Found, account_tokens, search
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import Bucket
 from schemas.retention import suppressions
-from schemas.views import INDEX, PART_BITS, STORED, VIEWS
+from schemas.views import BILLING_NUMBERS, FOUND_BY, INDEX, PART_BITS, STORED, TOKENS, VIEWS
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
 from transforms.safe_errors import SafeDoFn
@@ -51,7 +51,9 @@ from transforms.write import rewrite
 Mask = npt.NDArray[np.bool_]
 
 ERASED_ACCOUNT: Final = "erased"
-_SIDES: Final = {"calling": ("calling_number", "calling_token"), "called": ("called_number", "called_token")}
+# What goes with a person's number in a role; by its token, which the row index has.
+_GOES_WITH: Final = {"calling_token": ("oli",), "called_token": ("lrn",)}
+_OF_ROLE: Final = {t: (t, number, *_GOES_WITH.get(t, ())) for t, number in zip(TOKENS, FOUND_BY, strict=True)}
 
 
 @dataclass
@@ -187,12 +189,11 @@ def _pays(work: Work) -> Mask:
 
 
 def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
-    """Rows without the person's side: its number and token; for an account its name and all numbers."""
+    """Rows without the person's number and token, in every role; for an account without its name and all numbers."""
     if work.by_account:
-        names = [name for side in _SIDES.values() for name in side]
-        return _with(_null(rows, names), {"account": ERASED_ACCOUNT})
-    for side, mask in (("calling", work.found.calling), ("called", work.found.called)):
-        rows = _null(rows, _SIDES[side], pa.array(mask[of]))
+        return _with(_null(rows, (*BILLING_NUMBERS, *TOKENS)), {"account": ERASED_ACCOUNT})
+    for token, names in _OF_ROLE.items():
+        rows = _null(rows, names, pa.array(work.found.named[token][of]))
     return rows
 
 

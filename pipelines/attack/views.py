@@ -33,11 +33,11 @@ from callward.settings import Settings
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS, ID_COLUMN
+from schemas.views import ID_COLUMN, LINES
 from transforms.aggregate import contributions, needed, owners
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
-_LINES: Final = ("direction", *BILLING_NUMBERS)
+_LINES: Final = ("direction", *LINES)
 _COLUMNS: Final = {"billing": (*BILLING_COLUMNS, *_LINES), "assurance": (*ASSURANCE_COLUMNS, "called_prefix")}
 
 

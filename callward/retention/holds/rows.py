@@ -17,7 +17,7 @@ from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold, visible
 from callward.workspace import Workspace
 from schemas import retention
-from schemas.views import INDEX, PART_BITS
+from schemas.views import FOUND_BY, INDEX, PART_BITS, TOKENS
 
 OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
 
@@ -25,20 +25,20 @@ Mask = npt.NDArray[np.bool_]
 
 _INDEXED: Final = {
     "accounts": ("account",),
-    "numbers": ("calling_token", "called_token"),
+    "numbers": TOKENS,
     "trunks": ("trunk_in", "trunk_out"),
 }
 _SERVED: Final = {"accounts": ("account_token",), "trunks": ("trunk_in", "trunk_out")}
 _CALLS: Final = {
     "accounts": ("account",),
-    "numbers": ("calling_number", "called_number"),
+    "numbers": FOUND_BY,
     "trunks": ("ingress_trunk", "egress_trunk"),
 }
 # The columns that each kind of selector is looked for in: of the rows of views, those of the row index. What is not
 # here is matched by tenant and dates alone. Held copies outlive index and token key, and have the numbers themselves.
 _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     **dict.fromkeys((INDEX, *PART_BITS), _INDEXED),
-    "held-billing": {"accounts": ("account",), "numbers": ("calling_number", "called_number")},
+    "held-billing": {"accounts": ("account",), "numbers": FOUND_BY},
     "held-assurance": _SERVED,
     "late": _CALLS,
     "held-late": _CALLS,
@@ -159,7 +159,7 @@ def _as_stored(column: str, values: Sequence[str], secrets: MonthSecrets) -> pa.
     plain = pa.array(values, pa.string())
     if column == "account_token":
         return None if secrets.account is None else tokens.mac([plain], secrets.account)
-    if column in ("calling_token", "called_token"):
+    if column in TOKENS:
         return None if secrets.token is None else tokens.number_token(plain, secrets.token)
     return plain
 

@@ -46,7 +46,7 @@ from pipelines.vacuum import remove_orphans
 from schemas.cdr import DIRECTIONS
 from schemas.retention_classes import CLASSES
 from schemas.tables import lake_files
-from schemas.views import BILLING_NUMBERS, STORED, VIEW_BITS
+from schemas.views import BILLING_NUMBERS, FOUND_BY, STORED, TOKENS, VIEW_BITS
 from transforms.fulfil_request import FulfilRequest
 from transforms.spread import Spread
 
@@ -54,7 +54,10 @@ LEASE: Final = "purge"  # one at a time: a purge and an erasure write the same p
 FORMAT_VERSION: Final = 1
 _CONFLICTS: Final = "other runs commit faster than the rows can be written anew; nothing was changed: answer it later"
 # What an answer shows of a call. Ids, tokens, trunks and carriers are the network's; the account only to whose it is.
-_SHOWN: Final = ("start", "answer", "end", "talk_ms", "direction", "calling_number", "called_number", "destination")
+_SHOWN: Final = ("start", "answer", "end", "talk_ms", "direction", *FOUND_BY, "destination")
+# Numbers in these roles are shown to the side that they are of; only the parties' own may be shown to the other one.
+_OF_CALLER: Final = ("asserted_number", "charge_number")
+_OF_CALLED: Final = ("rated_number", "redirecting_number")
 _CHARGED: Final = ("account", "billable_s", "rate", "charge", "currency")
 _READ: Final = (*_SHOWN, *_CHARGED, "charged_side", "calling_presentation", "jurisdiction")
 COLUMNS: Final = (*_SHOWN, "jurisdiction", *_CHARGED)
@@ -266,9 +269,10 @@ def _without_hotlines(files: DataFiles, tenant: str, day: str, found: Found, uns
 
 
 def _without(hit: Hit, called: pa.Array) -> Hit:
-    if "called_token" not in hit.rows.column_names:
-        return hit
-    return hit.only(~np.asarray(pc.is_in(flat(hit.rows["called_token"]), called)))
+    for name in ("called_token", "rated_token"):
+        if name in hit.rows.column_names:
+            hit = hit.only(~np.asarray(pc.is_in(flat(hit.rows[name]), called)))
+    return hit
 
 
 def _shown(settings: Settings, files: DataFiles, request: Request, found: Found, located: Located) -> pa.Table:
@@ -283,8 +287,9 @@ def _shown(settings: Settings, files: DataFiles, request: Request, found: Found,
     if not by_number:
         is_called = _answers(rows)
     rows = _without_withheld(rows, is_called)
+    rows = _only_where(rows, dict.fromkeys(_OF_CALLER, ~is_called) | dict.fromkeys(_OF_CALLED, is_called))
     if settings.tenants[request.tenant].requests.other_numbers == "hidden":
-        rows = _without_others(rows, is_called)
+        rows = _only_where(rows, _own(found, located) if by_number else _of_sides(is_called))
     if by_number:
         rows = _without_charges(rows, calling, called)
     return rows.select(list(COLUMNS))
@@ -303,8 +308,19 @@ def _without_withheld(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
     return _hidden(rows, "calling_number", withheld & is_called)
 
 
-def _without_others(rows: pa.Table, is_called: np.ndarray) -> pa.Table:
-    return _hidden(_hidden(rows, "calling_number", is_called), "called_number", ~is_called)
+def _own(found: Found, located: Located) -> dict[str, np.ndarray]:
+    """Return where each number is the person's own."""
+    return {name: found.named[token][located.asked] for name, token in zip(FOUND_BY, TOKENS, strict=True)}
+
+
+def _of_sides(is_called: np.ndarray) -> dict[str, np.ndarray]:
+    return {"calling_number": ~is_called, "called_number": is_called}
+
+
+def _only_where(rows: pa.Table, shown: Mapping[str, np.ndarray]) -> pa.Table:
+    for name, where in shown.items():
+        rows = _hidden(rows, name, ~where)
+    return rows
 
 
 def _without_charges(rows: pa.Table, calling: np.ndarray, called: np.ndarray) -> pa.Table:

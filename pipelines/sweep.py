@@ -22,9 +22,10 @@ from callward.sweep.report import Report
 from callward.sweep.scanner import Remote
 from callward.sweep.scanner import sweep as sweep_paths
 from pipelines import intake, terminal
+from schemas.cdr import BY_ROLE
 
 ROLE = "billing-run"
-_NUMBERS = ["calling_number", "called_number"]
+_NUMBERS = ["calling_number", "called_number", *BY_ROLE]
 _GONE = ("committed", "removed")  # states of a landing file that should not lie there any more
 
 

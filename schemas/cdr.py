@@ -34,6 +34,11 @@ SIDES: Final = ("customer", "network", "unknown")  # who is at the other end of 
 CHARGED_SIDES: Final = ("calling", "called", "none")
 RELEASED_BY: Final = ("calling", "called", "network", "unknown")
 PRESENTATIONS: Final = ("allowed", "restricted", "unavailable")
+# A call's further numbers, each by its role: what the switch sent out, who forwarded the call, whom the network vouches
+# for as its caller, who is to be charged, and the switch that serves a ported number.
+BY_ROLE: Final = ("rated_number", "redirecting_number", "asserted_number", "charge_number", "lrn")
+BY_ROLE_RAW: Final = tuple(f"{name.removesuffix('_number')}_raw" for name in BY_ROLE)
+NUMBERS: Final = ("calling_number", "called_number", *BY_ROLE, "oli", "carrier_id")  # they leave together
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
 # What a leg is to its call, as a number its place here: who pays for a call is decided in this order.
 ROLES: Final = ("caller", "attempt", "internal")
@@ -54,6 +59,14 @@ READ_FIELDS: Final = (
     _field("called_number", pa.string(), "call_detail", "E.164, or as dialled"),
     _field("calling_raw", pa.string(), "call_detail", "as the switch wrote it"),
     _field("called_raw", pa.string(), "call_detail", "as the switch wrote it"),
+    _field("rated_number", pa.string(), "call_detail", "E.164, or as sent out; null where it is the called number"),
+    _field("redirecting_number", pa.string(), "call_detail", "E.164, or as dialled"),
+    _field("asserted_number", pa.string(), "call_detail", "E.164, or as dialled (RFC 3325)"),
+    _field("charge_number", pa.string(), "call_detail", "E.164, or as dialled"),
+    _field("lrn", pa.string(), "call_detail", "E.164: location routing number (RFC 4694, rn)"),
+    *(_field(name, pa.string(), "call_detail", "as the switch wrote it") for name in BY_ROLE_RAW),
+    _field("oli", pa.string(), "call_detail", "two digits: originating line information (ANI II)"),
+    _field("carrier_id", pa.string(), "call_detail", "carrier identification code (RFC 4694, cic)"),
     _field("account_code", pa.string(), "account"),
     _field("ingress_trunk", FEW, "service"),
     _field("egress_trunk", FEW, "service"),
@@ -135,7 +148,7 @@ IDENTIFY_FIELDS: Final = (
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
 # What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash, and
 # what it wrote of sides a direction.
-_USED_UP: Final = ("calling_raw", "called_raw", "account_code", "ingress_side", "egress_side")
+_USED_UP: Final = ("calling_raw", "called_raw", *BY_ROLE_RAW, "account_code", "ingress_side", "egress_side")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)
 
 

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from schemas import toml
 from schemas.causes import CAUSE_DECODERS, DISPOSITION_DECODERS, UNDECIDED
-from schemas.cdr import DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY, SIDES
+from schemas.cdr import BY_ROLE, DIRECTIONS, DISPOSITIONS, PRESENTATIONS, READ_FIELDS, RELEASED_BY, SIDES
 from schemas.codes import Filter
 
 FORMAT_VERSION: Final = 1
@@ -33,7 +33,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 TIME_FIELDS: Final = ("start_time", "ring_time", "answer_time", "end_time")
 DURATION_FIELDS: Final = ("talk_ms", "pdd_ms", "duration_ms")
-NORMALIZED_FIELDS: Final = ("calling_number", "called_number")  # Normalize sets them, from the raw ones
+NORMALIZED_FIELDS: Final = ("calling_number", "called_number", *BY_ROLE)  # Normalize sets them, from the raw ones
 # Read like fields and used up by Parse: the whole call's length, and what a loss is computed from.
 WORKING_FIELDS: Final = ("duration_ms", "packets_lost", "packets_received")
 FIELDS: Final = tuple(f.name for f in READ_FIELDS if f.name not in NORMALIZED_FIELDS) + WORKING_FIELDS
@@ -168,6 +168,7 @@ class Value(_Strict):
     column: Texts
     join: str | None = None  # all columns, joined with this, instead of the first that has a value
     absent: Texts = ()  # values that mean "not there"; the empty one always does
+    contains: str = ""  # a text without this is not there: looked for in all at once, before `pattern`
     cut: str = ""  # drop everything from the last occurrence of this on
     pattern: Regex = ""  # keep the group called `value`; no match: not there
     decode: str = ""  # a decoder of schemas.causes

@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.cdr import FEW, ID, TIMESTAMP
+from schemas.cdr import BY_ROLE, FEW, ID, NUMBERS, TIMESTAMP
 
 FORMAT_VERSION: Final = 1
 MONEY: Final = pa.decimal128(18, 6)
@@ -38,11 +38,11 @@ BILLING: Final = pa.schema(
         # The numbers leave together at the call-detail window: last, and under a key of their own.
         pa.field("calling_token", ID),
         pa.field("called_token", ID),
-        pa.field("calling_number", pa.string()),
-        pa.field("called_number", pa.string()),
+        *(pa.field(name, pa.string()) for name in NUMBERS),
     ]
 )
-BILLING_NUMBERS: Final = ("calling_token", "called_token", "calling_number", "called_number")
+LINES: Final = ("calling_token", "called_token", "calling_number", "called_number")  # of the two parties
+BILLING_NUMBERS: Final = ("calling_token", "called_token", *NUMBERS)
 
 # The assurance view, in two parts: a call that billing has is told by the hour, and nothing of its length or numbers.
 FAILED: Final = pa.schema(  # attempts of calls that were never answered, of which billing has no row
@@ -94,6 +94,10 @@ def with_sidecar(path: str) -> tuple[str, str]:
     return path, path + HOLDS_SUFFIX
 
 
+# The numbers that a call is found by, and their tokens in the row index. An LRN is a switch's, nobody's own.
+FOUND_BY: Final = ("calling_number", "called_number", *BY_ROLE[:-1])
+TOKENS: Final = tuple(name.replace("_number", "_token") for name in FOUND_BY)
+
 # The row index: where every record of a (tenant, call_date, shard) is and what it was, so that no view need say it.
 # In order of record_id, the accepted one first. `end_time`, `talk_ms` and `content` order the versions of a record.
 ROW_INDEX: Final = pa.schema(
@@ -135,8 +139,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("block", pa.int32()),
         pa.field("line", pa.int32()),
         # Tokens under a key of the index itself: they leave with the numbers, and under a key of their own.
-        pa.field("calling_token", ID),
-        pa.field("called_token", ID),
+        *(pa.field(name, ID) for name in TOKENS),
     ]
 )
 INDEX: Final = "index"
@@ -157,7 +160,7 @@ NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "billing": BILLING_NUMBERS,
     "failed": (),
     "answered": (),
-    INDEX: ("calling_token", "called_token"),
+    INDEX: TOKENS,
 }
 
 # What is stored, on its way to the data files: all their text is FEW (see schemas.cdr), save the numbers.

@@ -37,7 +37,7 @@ from callward.storage.store import TRANSIT
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT
 from schemas.release import DERIVED_COLUMNS, READ_OF
-from schemas.views import BILLING_NUMBERS, ID_COLUMN
+from schemas.views import BILLING_NUMBERS, ID_COLUMN, LINES
 from transforms.assign import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
 from transforms.spread import Spread
@@ -424,7 +424,7 @@ def needed(release: Release) -> list[str]:
     """Return the columns that are read of a data file: what dimensions and measures are made of, and whose a row is."""
     if release.view == "assurance":
         return list(dict.fromkeys((*release.stored_columns, "account", "state", "parts")))
-    lines = ("direction", *BILLING_NUMBERS) if release.kind == "threshold" or release.unit == "subscriber" else ()
+    lines = ("direction", *LINES) if release.kind == "threshold" or release.unit == "subscriber" else ()
     return list(dict.fromkeys((*release.stored_columns, "account", *lines)))
 
 

@@ -20,7 +20,7 @@ from callward.lake import ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.workspace import Workspace
-from schemas.cdr import CDR
+from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket
 from schemas.suspense import PENDING, PENDING_STATES
 from transforms.elements import BucketRows, Group, Sharding
@@ -31,7 +31,7 @@ _QUALITY = ("mos", "jitter_ms", "loss_pct")
 _OPEN, _INTERIM, _CLOSE, _REFUSED = (_KIND.index(kind) for kind in ("open", "interim", "close", "refused"))
 _NO_DAY = np.iinfo(np.int32).max
 # A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
-_FORGOTTEN = ("calling_number", "called_number", "account", "calling_prefix", "called_prefix")
+_FORGOTTEN = (*NUMBERS, "account", "calling_prefix", "called_prefix")
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Assigned(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Owners:
-    """Whose numbers those of both parties are on the day of the call."""
+    """Whose numbers those of both parties are on the day of the call; of the caller the asserted one first."""
 
     calling: Payers
     called: Payers
@@ -98,7 +98,10 @@ def _owners(table: pa.Table, directory: Directory, zone: str) -> _Owners:
         nobody = np.full(table.num_rows, NOBODY, np.int32)
         return _Owners(nobody, nobody)
     days = _days(table["start_time"], zone)
-    return _Owners(*(directory.numbers.owners(table[f"{party}_number"], days) for party in ("calling", "called")))
+    calling, called = (directory.numbers.owners(table[f"{party}_number"], days) for party in ("calling", "called"))
+    if not is_absent(table["asserted_number"]):
+        calling = _first(directory.numbers.owners(table["asserted_number"], days), calling)
+    return _Owners(calling, called)
 
 
 def _days(start: pa.ChunkedArray, zone: str) -> Days:

@@ -1,13 +1,15 @@
 """Charges: what the charge of an answered call hangs on, so that versions of a record can be compared."""
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import flat, has_value
 from transforms.rate import billable_seconds
+
+_SAID: Final = ("account", "direction", "jurisdiction", "calling_number", "called_number", "rated_number")
 
 
 class Charge(NamedTuple):
@@ -17,8 +19,10 @@ class Charge(NamedTuple):
     billable_s: int
     account: str | None
     direction: str | None
+    jurisdiction: str | None
     calling: str | None
     called: str | None
+    rated: str | None
 
 
 def charges_of(calls: pa.Table) -> list[Charge | None]:
@@ -29,7 +33,7 @@ def charges_of(calls: pa.Table) -> list[Charge | None]:
     else:
         answered = pc.or_(pc.is_valid(answer), pc.greater(calls["talk_ms"].fill_null(0), 0)).to_pylist()
     columns = [flat(answer).to_pylist(), flat(billable_seconds(calls["talk_ms"])).to_pylist()]
-    columns += [_texts(calls, name) for name in ("account", "direction", "calling_number", "called_number")]
+    columns += [_texts(calls, name) for name in _SAID]
     charges = (Charge(*values) for values in zip(*columns, strict=True))
     return [charge if was else None for charge, was in zip(charges, answered, strict=True)]
 

@@ -23,7 +23,7 @@ from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
-from schemas.cdr import CDR
+from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PARTS, ROW_INDEX, VIEW_PARTS
 from transforms import earlier
@@ -414,8 +414,8 @@ def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = VIEW_PAR
 
 # What of a call stands in its billing row alone.
 _FROM_BILLING = (
-    *("calling_number", "called_number", "charged_side", "direction"),
-    *("destination", "jurisdiction", "calling_presentation"),
+    *NUMBERS,
+    *("charged_side", "direction", "destination", "jurisdiction", "calling_presentation"),
 )
 _FROM_INDEX = tuple(name for name in ROW_INDEX.names if name in CDR.names)
 

@@ -26,7 +26,7 @@ from callward.retention.policy import register as policy_register
 from callward.retention.policy.register import Policies
 from callward.retention.policy.rules import call_clock
 from callward.workspace import Workspace
-from schemas.cdr import CDR
+from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Filter
 from schemas.retention import suppressions
 from transforms import earlier
@@ -88,7 +88,7 @@ def _of_subscribers(calls: pa.Table, dates: list[date], policies: Policies, toda
 
 
 def _without_numbers(calls: pa.Table, rows: pa.ChunkedArray) -> pa.Table:
-    for name in ("calling_number", "called_number"):
+    for name in NUMBERS:
         calls = set_column(calls, name, pc.if_else(rows, pa.scalar(None, pa.string()), calls[name]))
     return calls
 

@@ -41,7 +41,7 @@ from callward.retention.requests.search import Found, search
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT, Bucket
 from schemas.retention import suppressions
-from schemas.views import INDEX, STORED, VIEW_BITS, VIEW_OF
+from schemas.views import BILLING_NUMBERS, FOUND_BY, INDEX, STORED, TOKENS, VIEW_BITS, VIEW_OF
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
 from transforms.safe_errors import SafeDoFn
@@ -50,7 +50,9 @@ from transforms.write import rewrite
 
 Mask = npt.NDArray[np.bool_]
 
-_SIDES: Final = {"calling": ("calling_number", "calling_token"), "called": ("called_number", "called_token")}
+# What goes with a person's number in a role; by its token, which the row index has.
+_GOES_WITH: Final = {"calling_token": ("oli",), "called_token": ("lrn",)}
+_OF_ROLE: Final = {t: (t, number, *_GOES_WITH.get(t, ())) for t, number in zip(TOKENS, FOUND_BY, strict=True)}
 
 
 @dataclass
@@ -166,12 +168,12 @@ def _erase(work: Work, fulfilled: Fulfilled) -> None:
 
 
 def _blanked(work: Work, rows: pa.Table, of: Positions) -> pa.Table:
-    """Rows without the person's side: its number and token; for an account its name and all numbers."""
+    """Rows without the person's number and token, in every role; for an account without its name and all numbers."""
     if work.by_account:
-        rows = _null(rows, [name for side in _SIDES.values() for name in side])
+        rows = _null(rows, (*BILLING_NUMBERS, *TOKENS))
         return _with(rows, {"account": ERASED_ACCOUNT}) if "account" in rows.column_names else rows
-    for side, mask in (("calling", work.found.calling), ("called", work.found.called)):
-        rows = _null(rows, _SIDES[side], pa.array(mask[of]))
+    for token, names in _OF_ROLE.items():
+        rows = _null(rows, names, pa.array(work.found.named[token][of]))
     return rows
 
 

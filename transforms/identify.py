@@ -4,6 +4,7 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from callward.keys import tokens
 from callward.settings import Source
 from callward.sources import SourceIdentity
 from callward.workspace import Workspace
-from schemas.cdr import CDR, ID
+from schemas.cdr import BY_ROLE_RAW, CDR, ID
 from schemas.declaration import Shape
 from schemas.generation import with_keys
 from transforms.assign import assign
@@ -103,6 +104,7 @@ def _leg(column: pa.ChunkedArray, secret: bytes) -> pa.Array:
 
 
 _CONTENT_TIMES = ("start_time", "ring_time", "answer_time", "end_time", "talk_ms", "pdd_ms")
+_ROLES = (*BY_ROLE_RAW, "oli", "carrier_id")
 _CONTENT_SMALL = ("cause_q850", "cause_sip", "mos", "jitter_ms", "loss_pct")
 
 
@@ -116,7 +118,20 @@ def _content(table: pa.Table, secret: bytes) -> pa.Array:
     for at, name in enumerate(names):
         blocks[:, at] = NULL_WORD if is_absent(table[name]) else words(table[name])
     blocks[:, len(names) : width] = tokens.as_u64(said)
-    return tokens.mac_blocks(blocks, secret)
+    return _with_roles(table, tokens.mac_blocks(blocks, secret), secret)
+
+
+def _with_roles(table: pa.Table, content: pa.Array, secret: bytes) -> pa.Array:
+    """Return content hashes that cover the numbers by role, too; those of records without any stay as they are."""
+    columns = [table[name] for name in _ROLES if not is_absent(table[name])]
+    if not columns:
+        return content
+    rows = reduce(pc.or_, (pc.is_valid(column) for column in columns)).to_numpy()
+    said = tokens.mac([table[name].filter(pa.array(rows)) for name in _ROLES], secret, null_is_value=True)
+    hashes = tokens.as_u64(content).copy()
+    blocks = np.column_stack([hashes[rows], tokens.as_u64(said)])
+    hashes[rows] = tokens.as_u64(tokens.mac_blocks(blocks, secret))
+    return tokens.from_u64(hashes)
 
 
 def _listed(column: pa.ChunkedArray, known: frozenset[str]) -> pa.Array:

@@ -12,14 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import constant, few_of, flat, has_value, moved, nulls
+from callward.columns import constant, few_of, flat, has_value, is_absent, moved, nulls
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
+from schemas.cdr import ID
 from schemas.codes import Bucket
-from schemas.views import IN_FLIGHT, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, SERVICE, VIEW_BITS
+from schemas.views import (
+    FOUND_BY,
+    IN_FLIGHT,
+    INDEX,
+    INDEX_COLUMNS_OF,
+    NUMBER_COLUMNS,
+    SERVICE,
+    TOKENS,
+    VIEW_BITS,
+)
 from transforms.elements import Group, ViewRows
 from transforms.split import by_date, closed_views, is_billed
 
@@ -69,8 +79,9 @@ def index(records: pa.Table, state: str, tenant: str, workspace: Workspace, clos
     else:
         name = KeyName(INDEX, tenant, str(records["call_date"][0])[:7], "token")
         secret = workspace.keyring.key(name).secret
-        for side in ("calling", "called"):
-            columns[f"{side}_token"] = tokens.number_token(records[f"{side}_number"], secret)
+        for token, number in zip(TOKENS, FOUND_BY, strict=True):
+            numbers = records[number]
+            columns[token] = nulls(len(numbers), ID) if is_absent(numbers) else tokens.number_token(numbers, secret)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 

@@ -258,6 +258,9 @@ def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[s
     columns |= {"talk_ms": settled.talk, "pdd_ms": settled.pdd}
     columns["disposition"] = _disposition(fields, settled, declaration)
     columns["calling_presentation"] = either(fields.get("calling_presentation"), _presentation(fields))
+    if {"rated_raw", "called_raw"} <= set(columns):  # sent out as dialled: one number, in one role
+        same = pc.fill_null(pc.equal(columns["rated_raw"], columns["called_raw"]), False)
+        columns["rated_raw"] = blank(columns["rated_raw"], same)
     if {"packets_lost", "packets_received"} <= set(fields.values):
         columns.setdefault("loss_pct", _loss(fields.values["packets_lost"], fields.values["packets_received"]))
     if "mos" in columns:

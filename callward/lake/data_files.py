@@ -40,7 +40,7 @@ HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
 HELD_BESIDE = pa.schema([*HELD_FIELDS, pa.field("file_no", pa.int64())])
 HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
 _UNIQUE = (*views.ID_COLUMN.values(), "record_id", "content")
-_WITHOUT_DICTIONARY = ("billable_s", "talk_ms", "calling_number", "called_number")
+_WITHOUT_DICTIONARY = ("billable_s", "talk_ms", *views.FOUND_BY)
 
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 

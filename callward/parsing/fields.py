@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from callward.columns import few, map_few, nulls, overlaid
 from callward.parsing.raw_columns import Texts, null_empty
+from callward.parsing.records import has
 from callward.parsing.times import (
     Resolved,
     Times,
@@ -148,6 +149,8 @@ def _text(texts: Texts, value: Value) -> pa.Array | None:
     if not given or (value.join is not None and len(given) < len(value.column)):
         return None
     text = given[0] if len(given) == 1 else _put_together(given, value.join)
+    if value.contains:
+        text = _containing(text, value.contains)
     if value.cut:
         text = pc.list_element(pc.split_pattern(text, pattern=value.cut, max_splits=1, reverse=True), 0)
     if value.pattern:
@@ -163,6 +166,14 @@ def _without(text: pa.Array, absent: Sequence[str]) -> pa.Array:
 
 def _put_together(given: Sequence[pa.Array], join: str | None) -> pa.Array:
     return pc.coalesce(*given) if join is None else pc.binary_join_element_wise(*given, join)
+
+
+def _containing(text: pa.Array, what: str) -> pa.Array:
+    """Return the values that contain `what`, null for others; where none does, as mostly, the bytes are read once."""
+    written = few(text).dictionary if text.type == FEW else text
+    if not has(memoryview(written.buffers()[2] or b""), what.encode()):
+        return nulls(len(text), text.type)
+    return blank(text, pc.invert(pc.fill_null(pc.match_substring(plain(text), pattern=what), False)))
 
 
 def _kept(text: pa.Array, pattern: str) -> pa.Array:

@@ -31,11 +31,11 @@ from callward.settings import Settings
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.release import READ_OF
-from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, STORED, VIEW_OF, VIEW_PARTS
+from schemas.views import ID_COLUMN, INDEX, LINES, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
-_LINES: Final = ("direction", *BILLING_NUMBERS)
+_LINES: Final = ("direction", *LINES)
 # Both views, and the index: releases of assurance are made of it, and it knows whose an attempt was.
 _COLUMNS: Final = {
     "billing": (*BILLING_COLUMNS, *_LINES),

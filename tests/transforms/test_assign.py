@@ -178,3 +178,10 @@ def test_what_our_account_does_not_pay_for_has_no_billable_seconds(
         [{"record_id": 1, "start_time": START, "talk_ms": 2500, "direction": direction, "charged_side": side}]
     )
     assert rate(calls)["billable_s"].to_pylist() == [seconds]
+
+
+def test_the_asserted_caller_chooses_first_among_a_trunks_own_accounts(site: Any) -> None:
+    shared = {"ingress_trunk": "shared", "egress_trunk": "carrier"}
+    rows = [{"calling_raw": MINE, "asserted_raw": HERS}, {"calling_raw": HERS, "asserted_raw": OTHERS}]
+    assert [row[1] for row in assigned(site, *(shared | row for row in rows))] == ["acct-hers", "acct-hers"]
+    assert assigned(site, OUT | {"asserted_raw": HERS})[0][1] == "acct-mine"  # her account has no share in that trunk

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.cdr import CDR, PARSED
+from schemas.cdr import BY_ROLE_RAW, CDR, PARSED
 from schemas.codes import Suspense
 from tests.examples import tries
 from transforms.assign import UNASSIGNED
@@ -146,3 +146,20 @@ def test_all_records_of_a_call_meet_in_one_bucket_and_none_is_lost(cdr_table, ca
         for call in pc.unique(part["call_id"]).to_pylist():
             seen.setdefault(call, set()).add(bucket)
     assert all(len(found) == 1 for found in seen.values())
+
+
+ROLE_NUMBERS = {name: f"303555016{n}" for n, name in enumerate(BY_ROLE_RAW)} | {"oli": "62", "carrier_id": "0288"}
+
+
+def test_numbers_by_role_are_part_of_the_content_of_those_records_alone_that_have_any(site):
+    plain, *with_one = ids(site, [{}, *({name: value} for name, value in ROLE_NUMBERS.items())])["content"].to_pylist()
+    assert plain == ids(site, [{}])["content"][0].as_py()
+    assert len({plain, *with_one}) == 1 + len(ROLE_NUMBERS)
+    for (name, value), content in zip(ROLE_NUMBERS.items(), with_one, strict=True):
+        assert ids(site, [{name: value}])["content"][0].as_py() == content
+
+
+def test_no_raw_number_goes_beyond_identify(site):
+    assert not [name for name in CDR.names if name.endswith("_raw")]
+    row = ids(site, [ROLE_NUMBERS])
+    assert row["redirecting_number"].to_pylist() == ["+13035550161"] and row["oli"].to_pylist() == ["62"]

@@ -118,3 +118,45 @@ def test_the_plan_is_the_sources() -> None:
         "destination": "US",
         "jurisdiction": "international",
     }
+
+
+ROLE_CASES = [
+    # called, role numbers, what comes of it
+    ("+13035550102", {"rated_raw": "3035550102"}, {"rated_number": None, "destination": "US"}),
+    ("+13035550102", {"rated_raw": "+17205550103"}, {"rated_number": "+17205550103", "called_number": "+13035550102"}),
+    ("70", {"rated_raw": "+442079460123"}, {"called_number": "70", "destination": "GB", "called_prefix": "+44"}),
+    ("70", {"rated_raw": "71"}, {"destination": "extension", "called_prefix": None}),
+    ("911", {"rated_raw": "+13035550104"}, {"destination": "emergency"}),
+    ("8005550105", {"rated_raw": "+13035550104"}, {"destination": "toll_free", "jurisdiction": "unknown"}),
+    # Jurisdiction: the asserted caller (else who called, of Colorado) against the LRN (else who was called).
+    ("+13035550102", {}, {"jurisdiction": "intrastate"}),
+    ("+13035550102", {"lrn_raw": "+12125550106"}, {"jurisdiction": "interstate", "lrn": "+12125550106"}),
+    ("+12125550102", {"lrn_raw": "13035550106"}, {"jurisdiction": "intrastate", "lrn": "+13035550106"}),
+    ("+13035550102", {"asserted_raw": '"A" <sip:+12125550107@192.0.2.7>'}, {"jurisdiction": "interstate"}),
+    ("+13035550102", {"asserted_raw": "anonymous", "lrn_raw": "none"}, {"jurisdiction": "intrastate", "lrn": None}),
+    ("70", {"rated_raw": "+12125550103"}, {"jurisdiction": "interstate"}),
+    ("+13035550102", {"redirecting_raw": "7205550108"}, {"redirecting_number": "+17205550108"}),
+    ("+13035550102", {"charge_raw": "<sip:7205550109@192.0.2.7>"}, {"charge_number": "+17205550109"}),
+    ("+13035550102", {"oli": "62", "carrier_id": "+10288"}, {"oli": "62", "carrier_id": "0288"}),
+    ("+13035550102", {"oli": "3035550110", "carrier_id": "3035550110"}, {"oli": None, "carrier_id": None}),
+    ("+13035550102", {"charge_raw": "1.30356E+10"}, {"fault": "NUMBER"}),
+]
+
+
+def _with_roles(cases: list) -> pa.Table:
+    rows = [{"calling_raw": "+13035550101", "called_raw": called, "line": 0, **said} for called, said, _ in cases]
+    return pa.Table.from_pylist(rows, schema=PARSED)
+
+
+def test_numbers_are_kept_by_their_role_and_say_where_a_call_belongs() -> None:
+    for cases in (ROLE_CASES, *([case] for case in ROLE_CASES)):  # also where no other record has a role
+        rows = normalize(_with_roles(cases), US).to_pylist()
+        for row, (called, said, expected) in zip(rows, cases, strict=True):
+            assert {name: row[name] for name in expected} == expected, (called, said)
+
+
+def test_a_number_in_a_role_is_not_dialled_behind_an_outside_line() -> None:
+    behind_nine = plan("US", outside_prefix="9")
+    called, said = "93035550102", {"rated_raw": "9705550103", "lrn_raw": "9705550104"}
+    row = normalize(_with_roles([(called, said, {})]), behind_nine).to_pylist()[0]
+    assert (row["called_number"], row["rated_number"], row["lrn"]) == ("+13035550102", "+19705550103", "+19705550104")

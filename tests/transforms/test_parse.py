@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callward.parsing.raw_columns import LONGEST_RECORD
 from callward.parsing.records import record_end, records
-from schemas.cdr import DISPOSITIONS, PARSED, PIECES
+from schemas.cdr import BY_ROLE_RAW, DISPOSITIONS, PARSED, PIECES
 from schemas.codes import Filter, Suspense
 from schemas.declaration import Declaration, Shape, available, load, sniff
 from tests.examples import tries
@@ -647,3 +647,64 @@ def test_places_of_a_list_are_counted_from_either_end() -> None:
     assert rows["calling_raw"].to_pylist() == [None, "a", "c", None]
     assert rows["called_raw"].to_pylist() == [None, "b", "d", None]
     assert rows["account_code"].to_pylist() == [None, None, "x", None]
+
+
+def _roles(row: dict[str, object]) -> dict[str, object]:
+    return {name: row[name] for name in (*BY_ROLE_RAW, "oli", "carrier_id") if row[name] is not None}
+
+
+def test_freeswitch_says_who_forwarded_asserts_and_pays_and_what_was_sent_out() -> None:
+    sent = {"originatee": {"originatee_caller_profiles": [{"destination_number": "17205550151"}]}}
+    oldest = {"caller_id_number": "5035550101", "destination_number": "5035550150;npdi;rn=+15035550199", "aniii": "62"}
+    document = _transferred([_profile(49), {"caller_profile": {**oldest, "rdnis": "5035550152"}}])
+    document["variables"] |= {  # type: ignore[operator]
+        "sip_P-Asserted-Identity": "%3Csip:5035550153@192.0.2.7%3E",
+        "sip_h_P-Charge-Info": "<sip:5035550154@192.0.2.7>",
+        "sip_req_user": "5035550150;cic=+10288",
+    }
+    (row,) = _parsed(json.dumps(document).encode(), "freeswitch_json").to_pylist()
+    expected = {"redirecting_raw": "5035550152", "asserted_raw": "<sip:5035550153@192.0.2.7>", "oli": "62"}
+    expected |= {"charge_raw": "<sip:5035550154@192.0.2.7>", "lrn_raw": "+15035550199", "carrier_id": "+10288"}
+    assert _roles(row) == expected
+    document["callflow"][0]["caller_profile"] |= sent  # type: ignore[index]
+    rows = [_parsed(json.dumps(document).encode(), "freeswitch_json").to_pylist()[0]]
+    document["callflow"][1]["caller_profile"] |= json.loads(json.dumps(sent).replace("51", "55"))  # type: ignore[index]
+    rows += _parsed(json.dumps(document).encode(), "freeswitch_json").to_pylist()
+    assert [row["rated_raw"] for row in rows] == ["17205550151", "17205550155"]
+
+
+def test_a_uri_with_routing_parameters_gives_lrn_carrier_and_line_information() -> None:
+    lines = [
+        "INVITE|f1|t1|c1@x|200|OK|1772460000|sip:5035550101@x;isup-oli=29|sip:+15035550150;npdi;rn=+15035550199@x",
+        "INVITE|f2|t2|c2@x|200|OK|1772460000|5035550101|sip:+15035550150;cic=+10288;rn=5035550198@x;user=phone",
+        "INVITE|f3|t3|c3@x|200|OK|1772460000|5035550101|5035550150",
+    ]
+    rows = _parsed("\n".join(lines).encode() + b"\n", "acc_flatstore").to_pylist()
+    told = [{"lrn_raw": "+15035550199", "oli": "29"}, {"lrn_raw": "5035550198", "carrier_id": "+10288"}, {}]
+    assert [_roles(row) for row in rows] == told
+
+
+def test_kamailio_notes_what_was_dialled_and_what_was_sent_out() -> None:
+    header = "id,start_time,end_time,src_user,dst_ouser,dst_user,pai,answered_at\n"
+    stamps = "2026-03-02 09:00:00,2026-03-02 09:01:07"
+    ends = "2026-03-02 09:00:07"
+    lines = [
+        f"1,{stamps},5035550101,0015035550150,+15035550150,5035550102,{ends}",
+        f"2,{stamps},5035550101,5035550150,5035550150,NULL,{ends}",
+    ]
+    rows = _parsed((header + "\n".join(lines) + "\n").encode(), "acc_cdrs").to_pylist()
+    assert [row["called_raw"] for row in rows] == ["0015035550150", "5035550150"]
+    assert [_roles(row) for row in rows] == [{"rated_raw": "+15035550150", "asserted_raw": "5035550102"}, {}]
+
+
+def test_cucm_names_a_redirecting_party_where_someone_redirected() -> None:
+    names = "cdrRecordType,globalCallID_callManagerId,globalCallID_callId,pkid,dateTimeOrigination,dateTimeConnect,"
+    names += "dateTimeDisconnect,duration,callingPartyNumber,originalCalledPartyNumber,finalCalledPartyNumber,"
+    names += "lastRedirectDn,lastRedirectRedirectReason,outpulsedCalledPartyNumber,origCause_value,destCause_value\n"
+    lines = [
+        "1,2,1,p1,1772460000,1772460005,1772460065,60,5035550101,1001,15035550150,1001,15,15035550150,16,0",
+        "1,2,2,p2,1772460000,1772460005,1772460065,60,5035550101,1001,1001,1001,0,,16,0",
+    ]
+    rows = _parsed((names + "\n".join(lines) + "\n").encode(), "cucm").to_pylist()
+    assert [row["fault"] for row in rows] == [None, None]
+    assert [_roles(row) for row in rows] == [{"rated_raw": "15035550150", "redirecting_raw": "1001"}, {}]

@@ -17,7 +17,7 @@ from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold
 from callward.workspace import Workspace
 from schemas import retention
-from schemas.views import INDEX, PARTS, VIEW_OF, VIEW_PARTS
+from schemas.views import FOUND_BY, INDEX, PARTS, TOKENS, VIEW_OF, VIEW_PARTS
 
 OTHER: Final = "other reasons"  # why rows are kept, where the reader may not be told, or nothing could be matched
 
@@ -25,19 +25,19 @@ Mask = npt.NDArray[np.bool_]
 
 _INDEXED: Final = {
     "accounts": ("account",),
-    "numbers": ("calling_token", "called_token"),
+    "numbers": TOKENS,
     "trunks": ("trunk_in", "trunk_out"),
 }
 _CALLS: Final = {
     "accounts": ("account",),
-    "numbers": ("calling_number", "called_number"),
+    "numbers": FOUND_BY,
     "trunks": ("ingress_trunk", "egress_trunk"),
 }
 # The columns that each kind of selector is looked for in: of the rows of views, those of the row index. What is not
 # here is matched by tenant and dates alone. Held copies outlive index and token key, and have the numbers themselves.
 _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     **dict.fromkeys((INDEX, *VIEW_PARTS), _INDEXED),
-    "held-billing": {"accounts": ("account",), "numbers": ("calling_number", "called_number")},
+    "held-billing": {"accounts": ("account",), "numbers": FOUND_BY},
     **{f"held-{part}": {"trunks": ("trunk_in", "trunk_out")} for part in PARTS["assurance"]},
     "late": _CALLS,
     "held-late": _CALLS,
@@ -143,7 +143,7 @@ def _selected(view: str, hold: Hold, rows: pa.Table, secrets: MonthSecrets) -> M
 def _as_stored(column: str, values: Sequence[str], secrets: MonthSecrets) -> pa.Array | None:
     """Return selector values as a column holds them; None when the key to their tokens is gone."""
     plain = pa.array(values, pa.string())
-    if column in ("calling_token", "called_token"):
+    if column in TOKENS:
         return None if secrets.token is None else tokens.number_token(plain, secrets.token)
     return plain
 

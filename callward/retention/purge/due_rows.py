@@ -7,7 +7,7 @@ index, and what they match is found by its ids in every view alike; no row is lo
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Final
 
 import numpy as np
@@ -141,9 +141,10 @@ class Judge:
 
     def _of_accounts(self, item: PlanItem) -> Mask:
         """Return the rows of the accounts whose own window is past, that still have a number."""
-        rows = self.files.columns(item.file, ["account", "calling_token", "called_token"])
+        numbers = NUMBER_COLUMNS[item.file.view]
+        rows = self.files.columns(item.file, ["account", *numbers])
         of_accounts = pc.is_in(rows["account"], pa.array(item.accounts, pa.string()))
-        with_number = pc.or_(rows["calling_token"].is_valid(), rows["called_token"].is_valid())
+        with_number = reduce(pc.or_, (rows[name].is_valid() for name in numbers))
         return _mask(pc.and_(of_accounts, with_number))
 
     def _already_held(self, file: DataFile) -> Mask:

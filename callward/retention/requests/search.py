@@ -5,10 +5,10 @@ billed among them. No view is read; rows of the views follow by their ids. Where
 or the tokens are, nothing of it is found by a number any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Final
 
 import numpy as np
@@ -25,30 +25,31 @@ from callward.lake.ledger import DataFile
 from callward.retention.requests.register import Selector
 from callward.workspace import Workspace
 from schemas.codes import Bucket
-from schemas.views import INDEX, NUMBER_COLUMNS, ROW_INDEX
+from schemas.views import INDEX, ROW_INDEX, TOKENS
 
 Mask = npt.NDArray[np.bool_]
 
-_NUMBERS: Final = NUMBER_COLUMNS[INDEX]
+_OF_CALLER: Final = ("calling_token", "asserted_token", "charge_token")
 _ALWAYS: Final = ("record_id", "call_id", "parts", "file_no")  # of a record's row, as long as it is there
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A person's records in one data file of the index, by the side that the person was on (shape [rows]).
+    """A person's records in one data file of the index, and which numbers of them are the person's.
 
-    `rows`: their rows of the index, with the columns that the file still has. Searched by account, a record is the
-    person's whole: both sides are true. On neither side is one that is only known to have been the person's.
+    `rows`: their rows of the index, with the columns that the file still has. `named`: for each of TOKENS a mask (shape
+    [rows]). Searched by account, a record is the person's whole: all are true. None is, of a record that is only known
+    to have been the person's.
     """
 
     file: DataFile
     rows: pa.Table
-    calling: Mask
-    called: Mask
+    named: Mapping[str, Mask]
 
     def only(self, mask: Mask) -> "Hit":
         """Return those of the records where `mask` is true."""
-        return Hit(self.file, self.rows.filter(pa.array(mask)), self.calling[mask], self.called[mask])
+        named = {token: of_person[mask] for token, of_person in self.named.items()}
+        return Hit(self.file, self.rows.filter(pa.array(mask)), named)
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,19 @@ class Found:
         return flat(self.rows["record_id"])
 
     @cached_property
+    def named(self) -> dict[str, Mask]:
+        """Which of the records have the person's number in a role, for each of TOKENS."""
+        return {token: _joined([hit.named[token] for hit in self.hits]) for token in TOKENS}
+
+    @cached_property
     def calling(self) -> Mask:
-        return _joined([hit.calling for hit in self.hits])
+        """Which of the records the person made: by the number that called, that was asserted, or that is to pay."""
+        return _any(self.named[token] for token in _OF_CALLER)
 
     @cached_property
     def called(self) -> Mask:
-        return _joined([hit.called for hit in self.hits])
+        """Which of the records reached the person: as dialled, as sent out, or on the way to where it was forwarded."""
+        return _any(self.named[token] for token in TOKENS if token not in _OF_CALLER)
 
 
 def token_secret(workspace: Workspace, tenant: str, month: str) -> bytes | None:
@@ -106,27 +114,26 @@ def search(
 
 
 def _hit(files: DataFiles, file: DataFile, selector: Selector, secret: bytes | None, known: pa.Array | None) -> Hit:
-    calling, called = _sides(files, file, selector, secret)
-    mine = calling | called
+    named = _named(files, file, selector, secret)
+    mine = _any(named.values())
     if known is not None and len(known):
         mine |= row_index.match(files.ids(file), tokens.as_u64(known)) >= 0
     if mine.any():
         mine &= _true(has_value(files.columns(file, ["state"])["state"], Bucket.ACCEPTED))
     names = [name for name in ROW_INDEX.names if row_index.has(file, name)]
     rows = files.rows(file, names).filter(pa.array(mine)) if mine.any() else ROW_INDEX.empty_table().select(names)
-    return Hit(file, rows, calling[mine], called[mine])
+    return Hit(file, rows, {token: of_person[mine] for token, of_person in named.items()})
 
 
-def _sides(files: DataFiles, file: DataFile, selector: Selector, secret: bytes | None) -> tuple[Mask, Mask]:
-    """Return which rows of a data file of the index have the person for their caller, and which as called."""
+def _named(files: DataFiles, file: DataFile, selector: Selector, secret: bytes | None) -> dict[str, Mask]:
+    """Return which rows of a data file of the index have the person's number in a role, for each of TOKENS."""
     if selector.kind == "account":
-        of_account = _true(has_value(files.columns(file, ["account"])["account"], selector.value))
-        return of_account, of_account
+        return dict.fromkeys(TOKENS, _true(has_value(files.columns(file, ["account"])["account"], selector.value)))
     if secret is None or not file.numbers:
-        return np.zeros(file.rows, np.bool_), np.zeros(file.rows, np.bool_)
-    rows = files.columns(file, _NUMBERS)
+        return dict.fromkeys(TOKENS, np.zeros(file.rows, np.bool_))
+    rows = files.columns(file, TOKENS)
     token = tokens.number_token(pa.array([selector.value]), secret)[0]
-    return _true(pc.equal(rows["calling_token"], token)), _true(pc.equal(rows["called_token"], token))
+    return {name: _true(pc.equal(rows[name], token)) for name in TOKENS}
 
 
 def _earlier(hit: Hit, before: datetime | None) -> Hit:
@@ -134,6 +141,10 @@ def _earlier(hit: Hit, before: datetime | None) -> Hit:
         return hit
     moment = pa.scalar(before, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
     return hit.only(_true(pc.less(hit.rows["start_time"].cast(moment.type), moment)))
+
+
+def _any(masks: Iterable[Mask]) -> Mask:
+    return reduce(np.logical_or, masks)
 
 
 def _joined(masks: Sequence[Mask]) -> Mask:

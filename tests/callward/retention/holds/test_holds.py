@@ -30,7 +30,7 @@ from schemas import retention
 from schemas.cdr import FEW, ID
 from schemas.retention_classes import Window
 from schemas.tables import audit_log, keys
-from schemas.views import PARTS, VIEW_PARTS
+from schemas.views import FOUND_BY, PARTS, TOKENS, VIEW_PARTS
 from tests import retention as scenes
 from tests.examples import tries
 
@@ -534,8 +534,7 @@ _DAY = st.dates(date(2026, 2, 27), date(2026, 3, 3))
 _ROWS = st.lists(
     st.fixed_dictionaries(
         {
-            "calling": st.none() | st.sampled_from(_SOME_NUMBERS),
-            "called": st.none() | st.sampled_from(_SOME_NUMBERS),
+            **{role: st.none() | st.sampled_from(_SOME_NUMBERS) for role in FOUND_BY},
             "account": st.none() | st.sampled_from(_SOME_ACCOUNTS),
             "in": st.none() | st.sampled_from(_SOME_TRUNKS),
             "out": st.none() | st.sampled_from(_SOME_TRUNKS),
@@ -573,7 +572,7 @@ def _keeps(hold: Hold, view: str, row: dict[str, Any], tenant: str, day: date | 
         return True
     has = {
         "accounts": {row["account"]},
-        "numbers": {row["calling"], row["called"]},
+        "numbers": {row[role] for role in FOUND_BY},
         "trunks": {row["in"], row["out"]},
     }
     return any(asked[kind] & has[kind] for kind in asked)
@@ -586,21 +585,20 @@ def _column(rows: Sequence[dict[str, Any]], name: str, kind: pa.DataType = pa.st
 def _stored(view: str, rows: Sequence[dict[str, Any]], few: bool) -> pa.Table:
     """Rows as the lake holds them in a view."""
     text = FEW if few else pa.string()
-    calling, called, account, into, out = (_column(rows, n) for n in ("calling", "called", "account", "in", "out"))
+    account, into, out = (_column(rows, name) for name in ("account", "in", "out"))
+    numbers = {role: _column(rows, role) for role in FOUND_BY}
     served = {"trunk_in": into.cast(text), "trunk_out": out.cast(text)}
     if view == "index":
-        sides = {"calling_token": calling, "called_token": called}
-        made = {name: tokens.number_token(numbers, _TOKEN).cast(ID) for name, numbers in sides.items()}
+        found_by = zip(TOKENS, numbers.values(), strict=True)
+        made = {token: tokens.number_token(column, _TOKEN).cast(ID) for token, column in found_by}
         return pa.table({"account": account.cast(text), **made, **served})
     if view == "held-billing":
-        return pa.table({"account": account.cast(text), "calling_number": calling, "called_number": called})
+        return pa.table({"account": account.cast(text), **numbers})
     if view in ("held-failed", "held-answered"):
         return pa.table(served)
     trunks = {"ingress_trunk": into.cast(text), "egress_trunk": out.cast(text)}
     days = _column(rows, "day", pa.date32())
-    return pa.table(
-        {"account": account.cast(text), "calling_number": calling, "called_number": called, "call_date": days, **trunks}
-    )
+    return pa.table({"account": account.cast(text), **numbers, "call_date": days, **trunks})
 
 
 @tries(300)
@@ -638,7 +636,8 @@ def test_matching_keeps_what_an_oracle_keeps_row_by_row(
 @given(view=st.sampled_from([*_UNSEEN, "suspense", "archive", "pending"]), found=_HOLDS)
 def test_a_hold_that_cannot_be_matched_keeps_all_of_its_dates(view: str, found: list[Hold]) -> None:
     blind = holds.unmatched(view, found)
-    rows = [{"calling": None, "called": None, "account": None, "in": None, "out": None, "day": date(2026, 3, 1)}] * 2
+    row = {**dict.fromkeys((*FOUND_BY, "account", "in", "out")), "day": date(2026, 3, 1)}
+    rows = [row] * 2
     table = _stored(view, rows, False) if view in _UNSEEN else pa.table({"raw": ["", ""]})
     for hold in blind:
         kept = holds.matching(view, table, hold.tenant, date(2026, 3, 1), [hold], MonthSecrets(_TOKEN))
@@ -655,10 +654,11 @@ def test_a_hold_by_number_keeps_rows_whose_numbers_have_gone(settings: Settings)
 
 def test_held_copies_are_matched_without_the_keys_of_their_month() -> None:
     found = [Hold("1", "default", "litigation", "a", "c", numbers=(NUMBER,))]
-    rows = pa.table({"calling_number": [NUMBER, SECOND, None], "called_number": [THIRD, NUMBER, None]})
+    numbers = {role: [NUMBER if at == n else SECOND for at in range(len(FOUND_BY))] for n, role in enumerate(FOUND_BY)}
+    rows = pa.concat_tables([pa.table(numbers), pa.table({role: [THIRD] for role in FOUND_BY})])
     assert holds.columns("held-billing", found) == rows.column_names
     kept = holds.matching("held-billing", rows, "default", date(2026, 3, 1), found, MonthSecrets())
-    assert kept.to_pylist() == [True, True, False]
+    assert kept.to_pylist() == [True] * len(FOUND_BY) + [False]
 
 
 def kept_by_file(site: Any, view: str, hold: Hold) -> Iterator[tuple[pa.Table, list[bool]]]:

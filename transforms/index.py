@@ -27,7 +27,7 @@ from transforms.split import by_date, closed_views, is_billed
 _KINDS: Final = ("call", "leg", "failed", "piece")
 _AS_THEY_ARE: Final = (
     *("record_id", "leg", "role", "event", "sequence"),
-    *("content", "version", "start_time", "end_time", "talk_ms", "carried_ms"),
+    *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
 )
 _PLACE: Final = ("file_no", "block", "line")
 

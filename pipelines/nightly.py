@@ -35,6 +35,7 @@ from pipelines import release as releases
 from pipelines.alarms import Came, alarms, line
 from pipelines.compact import compact_after
 from pipelines.intake import Intake
+from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
 from pipelines.readiness.checks import require
 from pipelines.release import DueRelease
@@ -89,6 +90,7 @@ class Night:
     waves: int = 0
     refused: int = 0
     held: dict[str, int] = field(default_factory=dict)  # by source: versions of records of which one must be chosen
+    second: dict[str, int] = field(default_factory=dict)  # by source: records of calls that another element has too
     releases: list[DueRelease] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     shares: str = ""
@@ -137,6 +139,7 @@ class Night:
             "alarms": self.alarms,
             "shares": self.shares,
             "held": self.held,
+            "second": self.second,
             "releases": [vars(release) for release in self.releases],
         }
 
@@ -401,6 +404,7 @@ class _Nightly:
         """Turn pieces past their horizon into PARTIAL, make the pending log one file, read the figures."""
         point("before-pending")
         refused = expire_pending(self._settings, self._workspace, self._night.run_id, self._now_ms)
+        self._night.second = dict(match_all(self._settings, self._workspace, self._night.run_id))
         if refused or self._wasted:
             remove_orphans(self._settings, over={self._night.run_id})
         with database.reading(self._settings) as connection:

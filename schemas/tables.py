@@ -185,6 +185,8 @@ partitions = Table(
     required("tenant", primary_key=True),
     required("part", 16, primary_key=True),  # a call_date, "pending" or "suspense"
     Column("version", BigInteger, nullable=False),
+    # The version at which records of two network elements were last matched (transforms/match_elements.py).
+    Column("matched", BigInteger, nullable=False, server_default="0"),
 )
 
 lake_files = Table(

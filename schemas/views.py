@@ -105,7 +105,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("record_id", ID),
         pa.field("call_id", ID),  # null: the record's own id
         pa.field("state", pa.string()),  # the ledger's bucket: accepted ones have rows in views, others have none
-        pa.field("kind", pa.string()),  # call, leg, failed or piece
+        pa.field("kind", pa.string()),  # call, leg, failed or piece; second: another element's record of it is charged
         pa.field("leg", pa.int16()),
         pa.field("role", pa.int8()),  # as schemas.cdr has it, with `event` and `sequence`: who pays is decided by them
         pa.field("event", ID),
@@ -113,6 +113,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("content", ID),
         pa.field("version", pa.int64()),  # as its source numbers the versions of a record
         pa.field("start_time", TIMESTAMP),
+        pa.field("answer_time", TIMESTAMP),
         pa.field("end_time", TIMESTAMP),
         pa.field("talk_ms", pa.int64()),
         pa.field("carried_ms", pa.int64()),

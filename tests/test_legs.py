@@ -5,7 +5,10 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -430,3 +433,68 @@ def test_the_first_of_the_records_of_an_edge_leg_is_charged_for_the_union_of_the
     decided = decide(legs_of(drawn, numbers))
     charged = {numbers[at]: int(decided.talk[at]) for at in range(len(numbers)) if decided.charged[at]}
     assert charged == charged_of(drawn)
+
+
+# -- many random calls, against pandas ---------------------------------------------------------------------------------
+
+EDGES = ("PJSIP/northwind-", "SIP/eastern-")
+INSIDE = ("PJSIP/1001-", "SIP/1002-")
+
+
+def random_rows(rng: np.random.Generator, calls: int) -> pd.DataFrame:
+    """Rows of Asterisk between random channels: extensions, trunks, halves of Local channels."""
+    rows = np.repeat(np.arange(calls), rng.integers(1, 5, calls))
+    frame = pd.DataFrame({"call": rows})
+    frame["seq"] = frame.groupby("call").cumcount()
+    number = rng.integers(0, 2, (2, len(frame)))
+    kind = rng.integers(0, 4, (2, len(frame)))
+    for side, name in enumerate(("channel", "dst")):
+        picked = zip(kind[side], number[side], strict=True)
+        frame[name] = [("" if k > 2 else (EDGES[n] if k < 2 else INSIDE[n]) + f"{n:08x}") for k, n in picked]
+    frame["channel"] = frame["channel"].where(frame["channel"] != "", "Local/9@out-0000000f;2")
+    frame["start"] = NOON + frame["call"] % 70_000 - 35_000 + rng.integers(0, 200, len(frame))
+    frame["ring"], frame["talk"] = rng.integers(0, 30, len(frame)), rng.integers(0, 90, len(frame))
+    frame["talk"] = frame["talk"].where(rng.random(len(frame)) < 0.7, 0)
+    frame["account"] = rng.integers(0, 200, len(frame))
+    return frame
+
+
+def line_of(row: Any) -> str:
+    stamps = [f"{datetime.fromtimestamp(at, UTC):%F %T}" for at in (row.start, row.start + row.ring)]
+    stamps.append(f"{datetime.fromtimestamp(row.start + row.ring + row.talk, UTC):%F %T}")
+    answer = stamps[1] if row.talk else ""
+    values = [f"ac-{row.account:04d}", "13035550101", "13035550102", "default", "", row.channel, row.dst, "Dial", ""]
+    values += [stamps[0], answer, stamps[2], row.ring + row.talk, row.talk, "ANSWERED" if row.talk else "NO ANSWER"]
+    values += ["DOCUMENTATION", f"{NOON}.{row.call}", "", "", f"{NOON}.{row.call}", row.seq]
+    return ",".join(str(v) if isinstance(v, int) or not v else f'"{v}"' for v in values) + "\n"
+
+
+def charged_by_pandas(rows: pd.DataFrame) -> Counter:
+    """Which account is charged, for which leg, and how long: by the page's own words."""
+    inside = rows[["channel", "dst"]].apply(lambda names: names.str.match(r"^(Local/|(PJSIP|SIP)/100\d-|$)"))
+    half = rows["channel"].str.startswith("Local/")
+    rows = rows.assign(edge=rows["channel"].where(~inside["channel"], rows["dst"]))
+    rows = rows[(rows["talk"] > 0) & ~inside.all(axis=1) & ~(half & inside["dst"])]
+    found: Counter = Counter()
+    for _, leg in rows.sort_values(["start", "seq"]).groupby(["call", "edge"], sort=False):
+        seconds = {s for row in leg.itertuples() for s in range(row.start + row.ring, row.start + row.ring + row.talk)}
+        head = leg.iloc[0]
+        found[int(head.start), int(head.account), len(seconds), max(seconds) + 1] += 1
+    return found
+
+
+@pytest.mark.parametrize("calls", [5_000, pytest.param(50_000, marks=pytest.mark.endurance)])
+def test_many_random_calls_are_charged_as_pandas_says(workspace, calls):
+    rng = np.random.default_rng(3)
+    rows = random_rows(rng, calls)
+    lines, night = [line_of(row) for row in rows.itertuples(index=False)], rng.integers(0, 2, len(rows))
+    site = workspace(source("asterisk", zone="UTC"))
+    take_in(
+        site, *([lines[n] for n in rng.permutation(np.flatnonzero(night == of))] for of in range(2)), feed="asterisk"
+    )
+    billed = site.view("billing").to_pandas()
+    seconds = billed[["start", "end"]].astype("datetime64[s, UTC]").astype("int64")
+    account = billed["account"].str[-4:].astype(int)
+    assert charged_by_pandas(rows) == Counter(
+        zip(seconds["start"], account, billed["talk_ms"] // 1000, seconds["end"], strict=True)
+    )

@@ -36,7 +36,7 @@ from transforms.split import by_date, closed_views, is_billed
 _KINDS: Final = ("call", "leg", "failed", "piece")
 _AS_THEY_ARE: Final = (
     *("record_id", "leg", "role", "event", "sequence"),
-    *("content", "version", "start_time", "end_time", "talk_ms", "carried_ms"),
+    *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
 )
 _NAMED: Final = {"trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}  # as records call them
 _PLACE: Final = ("file_no", "block", "line")

@@ -315,6 +315,13 @@ class Source(Section):
         description="Values of tenant_field and the tenant that each means.",
         examples=[{"NW": "default"}],
     )
+    billing_rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="Where two network elements write records of one call: 1 counts before 2. Of two sources with "
+        "ranks, the record of the lower one is held from billing.",
+        examples=[1],
+    )
     horizon_hours: float | None = Field(
         default=None, gt=0, description="How long a piece of a call waits for the rest, if not as declared."
     )

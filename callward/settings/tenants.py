@@ -13,6 +13,11 @@ class Billing(Section):
     rows: Literal["answered", "attempts"] = Field(
         default="answered", description="The billing view holds answered calls, or all attempts at 0."
     )
+    second_elements: Literal["hold", "list"] = Field(
+        default="hold",
+        description="Of calls that two sources with billing_rank recorded, the record of the lower rank is held from "
+        "billing and listed, or listed alone ('callward sources second').",
+    )
 
 
 class Requests(Section):

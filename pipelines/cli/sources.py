@@ -22,6 +22,14 @@ def list_sources(options: Reading) -> Result:
     return Rows(sources.listed(options.settings()), "Sources")
 
 
+@command(app, "callward sources second --json")
+def second(options: Reading) -> Result:
+    """Records of calls that a source of a higher billing rank has too: by source and date, held from billing or not."""
+    from pipelines import network_elements
+
+    return Rows(network_elements.second_records(options.settings()), "Second records of calls")
+
+
 @command(app, "callward sources rename denver denver-1")
 def rename(
     old: Annotated[str, typer.Argument(metavar="OLD", help="Its name now.")],

@@ -70,6 +70,11 @@ class NightReport(Result):
                 f"{source}: {terminal.count(count, 'version')} of records held from billing, as they would be charged "
                 "differently: see 'callward suspense list --code HELD', then 'callward suspense choose FILE_NO'"
             )
+        for source, count in self.night.second.items():
+            yield (
+                f"{source}: {terminal.count(count, 'record')} of calls that a source of a higher billing rank has too: "
+                "see 'callward sources second'"
+            )
         if self.night.releases:
             rows = [[row.name, row.period, row.status, row.reason] for row in self.night.releases]
             yield terminal.table("Released", ["table", "period", "status", "why"], rows)

@@ -27,6 +27,7 @@ from pipelines import compact
 from pipelines import intake as intakes
 from pipelines.engine import log as stream_log
 from pipelines.engine.child_process import die_with_parent
+from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
 from pipelines.stream import offsets
 from schemas.tables import input_files
@@ -117,6 +118,7 @@ class Maintenance:
 
     def _tidy(self) -> None:
         expire_pending(self._settings, self._files.workspace, self._run_id, int(time.time() * 1000))
+        match_all(self._settings, self._files.workspace, self._run_id)
         with database.writing(self._settings) as connection:
             blocks.close_days(connection, datetime.now(UTC).date())
             ledger.forget_slices(connection, database.now() - _SLICES_KEPT)

@@ -409,6 +409,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("part", sa.String(length=16), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("matched", sa.BigInteger(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("tenant", "part", name=op.f("pk_partitions")),
     )
     op.create_table(

@@ -36,6 +36,7 @@ suspense show {{file_no}} --reason look
 suspense file {{file_id}} --reason look
 suspense choose {{file_no}}
 sources list
+sources second
 sources accept generic --from-now
 sources rename generic generic-{{n}} --dry-run
 sources add generic-{{n}} --dry-run

@@ -1,0 +1,114 @@
+"""Match records of two network elements, partition by partition, each in a commit of its own; and list what was found.
+
+A partition is looked at when it is no longer as it was at the last look: whatever came, in whatever order and by night
+or stream, is matched once. Killed anywhere, the next run goes on with what is not looked at.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select, update
+
+from callward import database
+from callward.columns import has_value
+from callward.failpoints import point
+from callward.lake import ledger
+from callward.lake.conflicts import ConflictsPersist, retry_on_conflict
+from callward.lake.data_files import DataFiles, open_files
+from callward.settings import Settings
+from callward.workspace import Workspace
+from schemas.tables import input_files, lake_files, partitions
+from schemas.views import INDEX
+from transforms.match_elements import SECOND, match_elements
+
+_ROLE: Final = "billing-run"
+_TRIES: Final = 5  # a partition can wait for the next run
+_WAVE: Final = -1_000_000  # of the ledger's: no other work of a run counts so far down
+
+
+def match_all(settings: Settings, workspace: Workspace, run_id: str) -> Counter[str]:
+    """Match every partition that changed; return how many second records were found, by source.
+
+    A partition that others commit to all the time stays as it is until the next run.
+    """
+    ranks = {source.name: source.billing_rank for source in settings.sources if source.billing_rank is not None}
+    found = Counter[str]()
+    if len(set(ranks.values())) < 2:
+        return found
+    for number, (tenant, part) in enumerate(_changed(settings)):
+        hold = settings.tenants[tenant].billing.second_elements == "hold"
+        look = partial(_look, workspace, run_id, _WAVE - number, tenant, date.fromisoformat(part), ranks, hold)
+        with suppress(ConflictsPersist):
+            found += retry_on_conflict(look, tries=_TRIES, also=(FileNotFoundError,))
+    return found
+
+
+def _changed(settings: Settings) -> list[tuple[str, str]]:
+    """Return (tenant, call_date) of partitions that changed since they were looked at."""
+    p, f = partitions.c, lake_files.c
+    indexed = select(f.tenant, f.part).where(f.view == INDEX, f.superseded_at.is_(None)).distinct().subquery()
+    query = select(p.tenant, p.part).join(indexed, (p.tenant == indexed.c.tenant) & (p.part == indexed.c.part))
+    with database.reading(settings) as connection:
+        rows = connection.execute(query.where(p.version != p.matched).order_by(p.tenant, p.part)).all()
+    return [(row.tenant, row.part) for row in rows if row.tenant in settings.tenants]
+
+
+def _look(
+    workspace: Workspace,
+    run_id: str,
+    wave: int,
+    tenant: str,
+    day: date,
+    ranks: Mapping[str, int],
+    hold: bool,
+    _: int,
+) -> Counter[str]:
+    """Match a partition, and note that it was looked at as it is then. Raises CommitConflict."""
+    matched = match_elements(DataFiles(workspace, run_id), tenant, day, ranks, hold=hold)
+    mine = (partitions.c.tenant == tenant) & (partitions.c.part == day.isoformat())
+    with database.writing(workspace.settings) as connection:
+        if matched.changes.superseded:
+            ledger.commit(connection, run_id, wave, matched.changes)
+            version = ledger.versions(connection, tenant, [day.isoformat()])[tenant, day.isoformat()]
+        else:
+            version = matched.changes.read[tenant, day.isoformat()]
+        connection.execute(update(partitions).where(mine).values(matched=version))
+    point("elements-matched")
+    return matched.second
+
+
+@dataclass(frozen=True)
+class SecondRecords:
+    """Records of a source's date of which another element's are charged; of those that are listed alone, both are."""
+
+    source: str
+    tenant: str
+    call_date: str
+    records: int
+    talk_ms: int
+    held: bool
+
+
+def second_records(settings: Settings) -> list[SecondRecords]:
+    """Return second records by source and date; raises Problem for a data file of the index that cannot be read."""
+    files = open_files(settings, _ROLE, "second records of calls", "list")
+    with database.reading(settings) as connection:
+        homes = ledger.files(connection, view=INDEX)
+        named = connection.execute(select(input_files.c.file_no, input_files.c.source)).all()
+    sources = {row.file_no: row.source for row in named}
+    counted: dict[tuple[str, str, str, bool], Counter[str]] = {}
+    for home in homes:
+        table = files.columns(home, ["kind", "parts", "file_no", "talk_ms"])
+        rows = table.filter(has_value(table["kind"], SECOND))
+        held = pc.equal(pc.bit_wise_and(rows["parts"], pa.scalar(1, pa.int16())), 0).to_pylist()
+        for file_no, talk, is_held in zip(rows["file_no"].to_pylist(), rows["talk_ms"].to_pylist(), held, strict=True):
+            key = sources.get(file_no, ""), home.tenant, home.part, is_held
+            counted.setdefault(key, Counter()).update(records=1, talk_ms=talk)
+    return [SecondRecords(*key[:3], of["records"], of["talk_ms"], key[3]) for key, of in sorted(counted.items())]

@@ -1,0 +1,139 @@
+"""Two network elements write records of one call: it is charged once, whichever record comes first."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from callward.settings import Billing, Tenant
+from pipelines.network_elements import second_records
+from schemas.retention_classes import CLASSES
+
+_NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
+_MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
+_A, _B, _C = "+13035550110", "+12125550160", "+12125550161"
+MORNING = (_NOON + 86_400) * 1000
+
+
+def usage(name: str, answer: float, talk: float, calling: str = _A, called: str = _B) -> str:
+    start = answer - 5
+    times = f"{int(start * 1000)},{int(answer * 1000)},{int((answer + talk) * 1000)}"
+    return f"{name},{calling},{called},{times},{int(talk * 1000)},ac-0001\n"
+
+
+def feed(*lines: str) -> bytes:
+    return "".join(["id,calling,called,start,answer,end,talk_ms,account\n", *lines]).encode()
+
+
+@pytest.fixture
+def elements(workspace: Callable[..., Any], feed_source: Any) -> Callable[..., Any]:
+    """elements(core=1, edge=2, …) → a workspace with a source for each, of that billing rank (None for none)."""
+
+    def make(second_elements: str = "hold", **ranks: int | None) -> Any:
+        times = {name: {"column": name.partition("_")[0], "time": "epoch_ms"} for name in ("start_time", "answer_time")}
+        declare = {"fields": {**times, "end_time": {"column": "end", "time": "epoch_ms"}}}
+        sources = [
+            feed_source(name, format="generic_csv", declare=declare, **({"billing_rank": rank} if rank else {}))
+            for name, rank in ranks.items()
+        ]
+        tenant = Tenant(retention=dict.fromkeys(CLASSES, "99 years"), billing=Billing(second_elements=second_elements))
+        return workspace(*sources, tenants={"default": tenant})
+
+    return make
+
+
+def charged(site: Any) -> list[str]:
+    return site.view("billing")["source"].to_pylist()
+
+
+def is_sound(site: Any) -> bool:
+    return site.differing() == 0 and not site.unbalanced()
+
+
+@pytest.mark.parametrize(
+    ("edge", "held"),
+    [
+        (usage("e", _NOON, 60), True),
+        (usage("e", _NOON + 2, 61), True),
+        (usage("e", _NOON - 2, 59), True),
+        (usage("e", _NOON + 2.001, 60), False),
+        (usage("e", _NOON, 61.001), False),
+        (usage("e", _NOON, 60, called=_C), False),
+        (usage("e", _NOON, 60, calling=_C), False),
+        (usage("e", _NOON, 60, calling="anonymous"), False),
+    ],
+)
+def test_records_of_one_call_agree_in_parties_answer_and_talk(elements: Any, edge: str, held: bool) -> None:
+    site = elements(core=1, edge=2)
+    site.land("core", "c.csv", feed(usage("c", _NOON, 60)))
+    site.land("edge", "e.csv", feed(edge))
+    night = site.night(now_ms=MORNING)
+    assert charged(site) == ["core"] if held else sorted(charged(site)) == ["core", "edge"]
+    assert night.second == ({"edge": 1} if held else {})
+    assert is_sound(site)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("core", "edge", "far"))))
+def test_the_record_of_the_highest_rank_is_charged_in_any_order(elements: Any, order: tuple[str, ...]) -> None:
+    site = elements(core=1, edge=2, far=3)
+    own = {"core": _NOON + 3600, "edge": _NOON + 3660, "far": _NOON + 3720}
+    for name in order:
+        site.land(name, f"{name}.csv", feed(usage(name, _NOON, 60), usage(f"{name}-own", own[name], 30)))
+        site.night(now_ms=MORNING)
+    assert sorted(charged(site)) == ["core", "core", "edge", "far"]
+    assert sorted(site.view("assurance")["source"].to_pylist()) == ["core", "core", "edge", "edge", "far", "far"]
+    assert site.entries() == {("in", ""): (6, 270_000), ("accepted", ""): (6, 270_000)}
+    assert sum(sums[0] for sums in site.derived()["billing_usage_daily"].values()) == 4
+    listed = {(of.source, of.records, of.talk_ms, of.held) for of in second_records(site.settings)}
+    assert listed == {("edge", 1, 60_000, True), ("far", 1, 60_000, True)}
+    assert is_sound(site)
+
+
+def test_what_is_held_stays_so_when_it_comes_again(elements: Any) -> None:
+    site = elements(core=1, edge=2)
+    site.land("core", "c.csv", feed(usage("c", _NOON, 60)))
+    site.land("edge", "e.csv", feed(usage("e", _NOON, 60)))
+    site.night(now_ms=MORNING)
+    site.land("edge", "again.csv", feed(usage("e", _NOON, 60), usage("f", _NOON + 600, 60)))
+    assert site.night(now_ms=MORNING).second == {}
+    assert charged(site) == ["core", "edge"]
+    assert site.balances()["edge/again.csv"]["duplicate"] == (1, 60_000) and is_sound(site)
+
+
+def test_a_call_whose_records_start_on_two_dates_is_charged_once(elements: Any) -> None:
+    site = elements(core=1, edge=2)
+    site.land("edge", "e.csv", feed(usage("e", _MIDNIGHT + 4, 60)))
+    site.night(now_ms=MORNING)
+    site.land("core", "c.csv", feed(usage("c", _MIDNIGHT + 5, 60)))
+    site.night(now_ms=MORNING)
+    assert charged(site) == ["core"] and is_sound(site)
+
+
+@pytest.mark.parametrize("ranks", [{"core": 1, "edge": None}, {"core": 1, "edge": 1}])
+def test_sources_without_ranks_or_of_one_rank_are_not_compared(elements: Any, ranks: dict[str, Any]) -> None:
+    site = elements(**ranks)
+    for name in ranks:
+        site.land(name, "a.csv", feed(usage(name, _NOON, 60)))
+    site.night(now_ms=MORNING)
+    assert sorted(charged(site)) == ["core", "edge"]
+
+
+def test_second_records_are_listed_alone_where_the_tenant_says_so(elements: Any) -> None:
+    site = elements("list", core=1, edge=2)
+    for name in ("core", "edge"):
+        site.land(name, "a.csv", feed(usage(name, _NOON, 60)))
+    night = site.night(now_ms=MORNING)
+    assert sorted(charged(site)) == ["core", "edge"] and night.second == {"edge": 1}
+    assert [(of.source, of.records, of.held) for of in second_records(site.settings)] == [("edge", 1, False)]
+    assert is_sound(site)
+
+
+def test_records_in_shards_of_their_own_meet(elements: Any) -> None:
+    site = elements(core=1, edge=2)
+    site.set(waves={"bucket_records": 8})
+    for name in ("core", "edge"):
+        site.land(name, "a.csv", feed(*(usage(f"{name}-{n}", _NOON + 100 * n, 60) for n in range(24))))
+    assert site.night(now_ms=MORNING).second == {"edge": 24}
+    assert len({file.shard for file in site.data_files("index")}) > 1
+    assert charged(site) == ["core"] * 24 and is_sound(site)

@@ -1,0 +1,184 @@
+"""MatchElements: two network elements' records of one call → that of the lower rank is held from billing.
+
+A source has a billing rank or none; 1 counts before 2. Two answered records of sources of different ranks are of one
+call where their parties are equal, their answers at most 2 s and their talk at most 1 s apart. Parties are compared by
+the tokens of the row index, so nothing is opened that says a number. A record that is held stays accepted, in assurance
+and in the index, whose `kind` says it; its billing row leaves with what it added to the derived tables.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import select
+
+from callward import database
+from callward.columns import flat, has_value, repeated, set_column
+from callward.keys import tokens
+from callward.lake import ledger, row_index
+from callward.lake.data_files import DataFiles, inputs_of
+from callward.lake.ledger import Changes, DataFile
+from schemas.codes import Bucket
+from schemas.tables import input_files
+from schemas.views import INDEX, PART_BITS
+from transforms.elements import Rewrite
+from transforms.summarize import negative, summarize
+from transforms.write import rewrite
+
+SECOND: Final = "second"  # of the row index's `kind`: another element's record of the call is charged
+ANSWER_APART_MS: Final = 2000
+TALK_APART_MS: Final = 1000
+_NOTHING: Final = np.zeros(0, np.int64)
+_BILLED: Final = PART_BITS["billing"]
+_COLUMNS: Final = ("state", "kind", "parts", "answer_time", "end_time", "talk_ms", "file_no")
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass
+class Matched:
+    """What matching wants committed, and how many records of each source were found to be second ones."""
+
+    changes: Changes = field(default_factory=Changes)
+    second: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Records of ranked sources that are billed or were held: where each is, and what it is compared by (shape [n])."""
+
+    file: Ints  # a position in the list of data files
+    position: Ints
+    parties: npt.NDArray[np.uint64]  # [n, 4]: tokens of caller and called
+    answer: Ints
+    talk: Ints
+    rank: Ints
+    billed: Mask  # and not yet found to be second
+    source: npt.NDArray[np.object_]
+
+
+def match_elements(files: DataFiles, tenant: str, day: date, ranks: Mapping[str, int], *, hold: bool) -> Matched:
+    """Find second records of calls of a tenant's date and the dates beside it; write data files that do not count yet.
+
+    `ranks`: of sources, by name. Without `hold` they are only marked, and stay billed. Raises FileNotFoundError for a
+    data file that was replaced meanwhile.
+    """
+    matched, parts = Matched(), [(day + timedelta(n)).isoformat() for n in (-1, 0, 1)]
+    with database.reading(files.workspace.settings) as connection:
+        matched.changes.read = ledger.versions(connection, tenant, parts)
+        homes = [f for f in ledger.files(connection, view=INDEX, tenant=tenant, parts=parts) if f.numbers]
+    records = _records(files, homes, ranks)
+    second = _second(records) & records.billed if records is not None else np.zeros(0, bool)
+    if records is None or not second.any():
+        return matched
+    matched.second = Counter(records.source[second].tolist())
+    marked: defaultdict[str, list[pa.Table]] = defaultdict(list)
+    for number, home in enumerate(homes):
+        position = np.sort(records.position[second & (records.file == number)])
+        if len(position):
+            marked[home.part].append(_mark(files, home, position, matched.changes, hold=hold))
+    if hold:
+        for part, rows in marked.items():
+            _take_billing(files, tenant, part, pa.concat_tables(rows), matched.changes)
+    return matched
+
+
+def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, int]) -> _Records | None:
+    found = [part for n, home in enumerate(homes) if (part := _of_file(files, home, n, ranks)) is not None]
+    columns = zip(*(vars(part).values() for part in found), strict=True)
+    return _Records(*map(np.concatenate, columns)) if found else None
+
+
+def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, int]) -> _Records | None:
+    """Return records of a data file of the index that may be one of two; None where none is."""
+    table = files.columns(home, [*_COLUMNS, *row_index.NUMBERS])
+    source = _sources(files, table["file_no"])
+    rank = np.array([ranks.get(name, 0) for name in source], np.int64)
+    second, called = _mask(has_value(table["kind"], SECOND)), _mask(pc.is_valid(table["called_token"]))
+    has_row = flat(table["parts"]).to_numpy() & _BILLED > 0
+    answered = ~_mask(has_value(table["kind"], "failed"))
+    accepted = _mask(has_value(table["state"], Bucket.ACCEPTED)) & answered & (has_row | second)
+    at = np.flatnonzero((rank > 0) & accepted & called & _mask(pc.is_valid(table["talk_ms"])))
+    if not len(at):
+        return None
+    few = table.take(pa.array(at))
+    talk = flat(few["talk_ms"]).to_numpy()
+    ended = pc.subtract(flat(few["end_time"]).view(pa.int64()), flat(few["talk_ms"]))
+    answer = pc.coalesce(flat(few["answer_time"]).view(pa.int64()), ended, pa.scalar(0, pa.int64()))
+    parties = [_words(few[f"{side}_token"]) for side in ("calling", "called")]
+    return _Records(
+        *(np.full(len(at), number), at, np.column_stack(parties), np.asarray(answer), talk),
+        *(rank[at], (has_row & ~second)[at], source[at]),
+    )
+
+
+def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:
+    return np.asarray(flat(column).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _words(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """Return tokens as words; those of nobody are equal."""
+    words = tokens.as_u64(flat(column)).copy()
+    words[~_mask(pc.is_valid(column))] = 0
+    return words
+
+
+def _sources(files: DataFiles, file_no: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """Return the name of the source of each row."""
+    encoded = flat(file_no).dictionary_encode()
+    numbers: list[int] = encoded.dictionary.to_pylist()
+    names: dict[int, str] = {}
+    with database.reading(files.workspace.settings) as connection:
+        for batch in database.batches(numbers):
+            query = select(input_files.c.file_no, input_files.c.source).where(input_files.c.file_no.in_(batch))
+            names |= {row.file_no: row.source for row in connection.execute(query)}
+    return np.array([names.get(number, "") for number in numbers], np.object_)[encoded.indices.to_numpy()]
+
+
+def _second(records: _Records) -> Mask:
+    """Return which records are of a call that a source of a higher rank (a lower number) has a record of."""
+    second = np.zeros(len(records.rank), bool)
+    twice = repeated(records.parties[:, 2] ^ (records.parties[:, 0] * np.uint64(3)))
+    order = twice[np.lexsort((records.answer[twice], *records.parties[twice].T))]
+    parties, answer, talk, rank = (of[order] for of in (records.parties, records.answer, records.talk, records.rank))
+    for ahead in range(1, len(order)):
+        near = (parties[ahead:] == parties[:-ahead]).all(axis=1) & (answer[ahead:] - answer[:-ahead] <= ANSWER_APART_MS)
+        if not near.any():
+            break
+        alike = near & (np.abs(talk[ahead:] - talk[:-ahead]) <= TALK_APART_MS)
+        second[order[ahead:][alike & (rank[ahead:] > rank[:-ahead])]] = True
+        second[order[:-ahead][alike & (rank[ahead:] < rank[:-ahead])]] = True
+    return second
+
+
+def _mark(files: DataFiles, home: DataFile, position: Ints, changes: Changes, *, hold: bool) -> pa.Table:
+    """Mark rows of the index as second ones; return whose they are: record_id and file_no."""
+    rows = files.rows(home).take(pa.array(position))
+    marked = set_column(rows, "kind", pa.repeat(SECOND, rows.num_rows).cast(rows.schema.field("kind").type))
+    if hold:
+        marked = set_column(marked, "parts", pc.subtract(flat(rows["parts"]), pa.scalar(_BILLED, pa.int16())))
+    _add(changes, rewrite(Rewrite(home, _NOTHING, Counter(), position, marked), files))
+    return rows.select(["record_id", "file_no"])
+
+
+def _take_billing(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: Changes) -> None:
+    """Take the billing rows of a date's records away, and out of the derived tables."""
+    zone = files.workspace.settings.tenants[tenant].zone
+    for file, position, asked in row_index.in_view(files, "billing", tenant, part, flat(records["record_id"])):
+        dropped = Counter(inputs_of(records["file_no"].take(pa.array(asked))))
+        gone = files.rows(file).take(pa.array(position))
+        _add(changes, rewrite(Rewrite(file, position, dropped, _NOTHING, None), files))
+        for name, table in negative(summarize("billing", gone, tenant, zone)).items():
+            changes.derived.setdefault(name, []).append(table)
+
+
+def _add(changes: Changes, written: Changes) -> None:
+    changes.files += written.files
+    changes.superseded |= written.superseded

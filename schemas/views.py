@@ -122,7 +122,6 @@ ROW_INDEX: Final = pa.schema(
         pa.field("trunk_out", pa.string()),
         pa.field("source", pa.string()),
         pa.field("ring_time", TIMESTAMP),
-        pa.field("answer_time", TIMESTAMP),
         pa.field("pdd_ms", pa.int64()),
         pa.field("disposition", pa.string()),
         pa.field("cause_q850", pa.int16()),

@@ -54,7 +54,7 @@ def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Coars
         position = _stays(position, file, deduplicated)
         there = files.columns(file, ("call_id", "kind", "state", "parts")).take(pa.array(position))
         call = tokens.as_u64(flat(there["call_id"]))[:, 0]
-        known.append(call[_mask(has_value(there["kind"], "call", "leg"))])
+        known.append(call[_mask(has_value(there["kind"], "call", "leg", "second"))])
         moves = _mask(pc.and_(has_value(there["kind"], "failed"), row_index.of_view(there, "assurance")))
         moves &= np.isin(call, answered)
         if moves.any():

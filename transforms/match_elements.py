@@ -26,7 +26,7 @@ from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
 from schemas.codes import Bucket
 from schemas.tables import input_files
-from schemas.views import INDEX, PART_BITS
+from schemas.views import INDEX, VIEW_BITS
 from transforms.elements import Rewrite
 from transforms.summarize import negative, summarize
 from transforms.write import rewrite
@@ -35,7 +35,7 @@ SECOND: Final = "second"  # of the row index's `kind`: another element's record 
 ANSWER_APART_MS: Final = 2000
 TALK_APART_MS: Final = 1000
 _NOTHING: Final = np.zeros(0, np.int64)
-_BILLED: Final = PART_BITS["billing"]
+_BILLED: Final = VIEW_BITS["billing"]
 _COLUMNS: Final = ("state", "kind", "parts", "answer_time", "end_time", "talk_ms", "file_no")
 
 Mask: TypeAlias = npt.NDArray[np.bool_]

@@ -167,5 +167,5 @@ def test_a_table_without_complementary_suppression_is_caught(scene, monkeypatch)
 def test_rows_are_unique_and_coarser_rows_less(scene):
     found = {one.what: one.shares for one in unicity.unicities(scene.traffic, 300, np.random.default_rng(1))}
     assert found["billing view: millisecond"][-1] > 0.99
-    assert found["assurance view: minute and area"][-1] > 0.95
+    assert found["failed attempts: minute and area"][-1] > 0.95
     assert found["hour × area"][-1] > 0.5 > found["4 hours × region"][-1]

@@ -10,7 +10,7 @@ import json
 import re
 import zoneinfo
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -409,6 +409,8 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         declaration = Declaration.model_validate(reduce(_merged, [*tables, overrides or {}]))
     except ValidationError as error:
         raise ValueError(f"the declaration {path.name} is wrong: {_first_error(error)}") from None
+    if overrides and "shapes" in overrides:
+        declaration = _without(declaration, _missing_columns(declaration), overrides.get("fields", {}))
     missing = [] if extends else _missing_columns(declaration)
     if missing:
         raise ValueError(f"the declaration {path.name} is wrong: no shape has the column {missing[0]!r}")
@@ -433,6 +435,15 @@ def _missing_columns(declaration: Declaration) -> list[str]:
     """Return columns that a format of fixed columns names and no shape has; one that extends may leave some unused."""
     known = {column for shape in declaration.shapes for column in shape.columns}
     return sorted(declaration.columns() - known) if known and declaration.file.header == "none" else []
+
+
+def _without(declaration: Declaration, missing: Collection[str], own: Collection[str]) -> Declaration:
+    """Return a declaration without the fields that a site's own shapes have no column for; its `own` fields stay."""
+    left = {
+        name: tuple(value for value in values if name in own or not set(value.column) & set(missing))
+        for name, values in declaration.fields.items()
+    }
+    return declaration.model_copy(update={"fields": {name: values for name, values in left.items() if values}})
 
 
 def _find(name_or_path: str | Path, beside: Path = Path()) -> Path:

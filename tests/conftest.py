@@ -23,7 +23,7 @@ from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.lake import ledger, row_index
 from callward.lake.data_files import HELD, DataFiles
-from callward.settings import Account, Billing, Settings, Source, Tenant, Trunk, load
+from callward.settings import Account, Billing, Lake, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
 from callward.template import render
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
@@ -229,7 +229,10 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             os.chmod(root, 0o600)
         named = [source(item) if isinstance(item, str) else item for item in sources]
         # By the clock of this machine all dates of the tests are over for long: those that close say so.
-        changes["lake"] = {"close_after_hours": 1e6, **changes.get("lake", {"grace_minutes": 0.0})}
+        lake = Lake.model_validate(changes.get("lake", {"grace_minutes": 0.0}))
+        changes["lake"] = lake.model_copy(
+            update={"close_after_hours": 1e6} if "close_after_hours" not in lake.model_fields_set else {}
+        )
         settings = demo_settings(named, **changes).model_copy(update={"path": folder / "callward.toml"})
         settings.path.write_text(render(settings), encoding="utf-8")
         if "database" in changes or not settings.lake.is_local:

@@ -12,6 +12,7 @@ LAYERS = ("schemas", "callward", "transforms", "pipelines")
 LEAST = 7  # digits of a number
 # Patterns that take so many digits and decide nothing about numbers: what they read instead.
 OTHERS = {
+    "callward/accounts": "numbers of accounts, which calls are compared with",
     "callward/database": "the file of a migration; a figure that a server returns",
     "callward/error_text.py": "an error number of the operating system",
     "callward/feeds/dirt.py": "the date in a made-up record",
@@ -23,6 +24,7 @@ OTHERS = {
     "callward/release/declaration.py": "a period",
     "callward/retention/requests/hotlines.py": "the numbers of hotlines",
     "callward/settings/inputs.py": "the hash of a password",
+    "callward/settings/tenants.py": "numbers of accounts",
     "callward/sweep": "numbers in bytes",
     "pipelines/engine/flink.py": "an error number of Java",
     "schemas/toml.py": "the line of an error in TOML",

@@ -355,13 +355,12 @@ def test_4_a_role_opens_its_view_with_its_roots_alone_and_never_the_other(
 def test_4_what_times_and_durations_still_link_is_printed_as_it_was_measured() -> None:
     """The threat model's figure is that of the attack on the demo's own views, which anybody can run again."""
     docs = Path(__file__).parent.parent / "docs"
-    measured = json.loads((docs / "attacks" / "demo.json").read_text(encoding="utf-8"))["views"]["linkage"]
-    (finest,) = [one for one in measured if one["compared"] == "… and ringing and delay"]
+    links = json.loads((docs / "attacks" / "demo.json").read_text(encoding="utf-8"))["views"]["links"]
+    (verdict,) = links["verdicts"]
     told = re.sub(r"\s+", " ", (docs / "threat-model.md").read_text(encoding="utf-8"))
-    assert (
-        f"in the demo {finest['linked']:.0%} of billing rows match exactly one assurance row".replace("%", " %") in told
-    )
-    assert finest["accounts"] == 1.0 and "and every account its token" in told
+    share = f"{verdict['rows']:.2%}".replace("%", " %")
+    assert f"In the demo both together link {share} of billing rows and no account" in told
+    assert verdict["holds"] and verdict["rows"] < 0.02 and verdict["accounts"] == 0
 
 
 # -- 5: gone means gone ------------------------------------------------------------------------------------------------

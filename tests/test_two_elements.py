@@ -1,6 +1,7 @@
 """Two network elements write records of one call: it is charged once, whichever record comes first."""
 
 import itertools
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from callward.settings import Billing, Tenant
 from pipelines.network_elements import second_records
 from schemas.retention_classes import CLASSES
+from tests.commands import run
 
 _NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
 _MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
@@ -137,3 +139,15 @@ def test_records_in_shards_of_their_own_meet(elements: Any) -> None:
     assert site.night(now_ms=MORNING).second == {"edge": 24}
     assert len({file.shard for file in site.data_files("index")}) > 1
     assert charged(site) == ["core"] * 24 and is_sound(site)
+
+
+def test_a_night_killed_once_a_date_is_matched_ends_as_one_that_was_not(elements: Any) -> None:
+    site = elements(core=1, edge=2)
+    site.land("core", "c.csv", feed(usage("c", _NOON, 60)))
+    site.land("edge", "e.csv", feed(usage("e", _NOON, 60), usage("f", _NOON, 60, called=_C)))
+    killed = run("nightly", "--config", str(site.folder), environment={"CALLWARD_CRASH_AT": "elements-matched"})
+    assert killed.code == -signal.SIGKILL, killed.err[-300:]
+    run("nightly", "--config", str(site.folder)).check_clean()
+    assert sorted(charged(site)) == ["core", "edge"]
+    assert [(found.source, found.records) for found in second_records(site.settings)] == [("edge", 1)]
+    assert is_sound(site)

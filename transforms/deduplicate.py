@@ -53,7 +53,11 @@ def number_occurrences(table: pa.Table) -> pa.Table:
     occurrence = ranks(np.cumsum(new_run))
     of_row = np.zeros(table.num_rows, np.uint64)
     of_row[order] = occurrence.astype(np.uint64)
+    own_call = (tokens.as_u64(table["call_id"]) == ids).all(axis=1)  # a call that no other record names
     ids[:, 1] ^= of_row << np.uint64(32)
+    if own_call[of_row > 0].any():
+        call_ids = np.where(own_call[:, None], ids, tokens.as_u64(table["call_id"]))
+        table = set_column(table, "call_id", tokens.from_u64(call_ids))
     if not is_absent(table["earlier"]):
         table = set_column(table, "earlier", earlier.numbered(table["earlier"], of_row))
     return set_column(table, "record_id", tokens.from_u64(ids))

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -500,13 +501,15 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
     for table in DERIVED:
         if not derived.get(table.name):
             continue
-        rows = sum_derived(table, derived[table.name]).to_pylist()
+        summed = sum_derived(table, derived[table.name])
+        rows = summed.to_pylist()
         if not rows:
             continue
         statement = _dialect(connection).insert(table)
         added = {name: table.c[name] + statement.excluded[name] for name in sum_columns(table)}
         connection.execute(statement.on_conflict_do_update(index_elements=key_columns(table), set_=added), rows)
-        _drop_empty(connection, table, [row for row in rows if any(row[name] < 0 for name in sum_columns(table))])
+        less = reduce(pc.or_, (pc.less(summed[name], 0) for name in sum_columns(table)))
+        _drop_empty(connection, table, summed.filter(less).to_pylist())
 
 
 def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

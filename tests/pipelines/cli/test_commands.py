@@ -445,7 +445,7 @@ def test_rebuild_finds_and_mends_what_differs(
     with database.writing(site.settings) as connection:
         changed = connection.execute(
             update(billing_usage_daily)
-            .where(billing_usage_daily.c.account == "unassigned")
+            .where(billing_usage_daily.c.account == "acct-0001")
             .values(calls=billing_usage_daily.c.calls + 1)
         )
     wrong = site.derived()

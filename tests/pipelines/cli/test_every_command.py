@@ -17,6 +17,7 @@ ROOT: Any = get_command(app)
 # These change nothing but the audit log. All others must have a dry run.
 READING = {
     "audit list",
+    "sources second",
     "audit verify",
     "doctor",
     "hold list",

@@ -25,7 +25,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.settings import Settings
 from callward.workspace import Workspace
 from schemas.tables import input_files, lake_files, partitions
-from schemas.views import INDEX
+from schemas.views import INDEX, VIEW_BITS
 from transforms.match_elements import SECOND, match_elements
 
 _ROLE: Final = "billing-run"
@@ -107,7 +107,7 @@ def second_records(settings: Settings) -> list[SecondRecords]:
     for home in homes:
         table = files.columns(home, ["kind", "parts", "file_no", "talk_ms"])
         rows = table.filter(has_value(table["kind"], SECOND))
-        held = pc.equal(pc.bit_wise_and(rows["parts"], pa.scalar(1, pa.int16())), 0).to_pylist()
+        held = pc.equal(pc.bit_wise_and(rows["parts"], pa.scalar(VIEW_BITS["billing"], pa.int16())), 0).to_pylist()
         for file_no, talk, is_held in zip(rows["file_no"].to_pylist(), rows["talk_ms"].to_pylist(), held, strict=True):
             key = sources.get(file_no, ""), home.tenant, home.part, is_held
             counted.setdefault(key, Counter()).update(records=1, talk_ms=talk)

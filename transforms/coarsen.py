@@ -51,7 +51,7 @@ def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Coars
     answered, moved = np.concatenate(known), list[ViewRows]()
     committed, read = index_files(legs, group, files)
     for file, position in row_index.of_calls(files, committed, calls):
-        position = _stays(position, file, deduplicated)
+        position = deduplicated.staying(file, position)
         there = files.columns(file, ("call_id", "kind", "state", "parts")).take(pa.array(position))
         call = tokens.as_u64(flat(there["call_id"]))[:, 0]
         known.append(call[_mask(has_value(there["kind"], "call", "leg", "second"))])
@@ -70,11 +70,6 @@ def _of_calls(records: pa.Table) -> pa.Table:
 
 def _answered_calls(legs: pa.Table) -> np.ndarray:
     return tokens.as_u64(flat(legs["call_id"]))[_mask(has_value(legs["disposition"], "answered")), 0]
-
-
-def _stays(position: np.ndarray, file: DataFile, deduplicated: Deduplicated) -> np.ndarray:
-    gone = deduplicated.gone.get(file)
-    return position if gone is None else position[~np.isin(position, gone.rows)]
 
 
 def _moved(

@@ -1,6 +1,7 @@
 """What Deduplicate found: rows to write, and what becomes of rows that were committed before."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,12 +48,21 @@ class Deduplicated:
     amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
     entries: list[pa.Table] = field(default_factory=list)
 
-    def now(self, file: DataFile, positions: np.ndarray, files: DataFiles) -> pa.Table:
-        """Return committed rows as they are after what is changed of them already (`positions` in order)."""
-        rows = files.rows(file).take(pa.array(positions))
-        if file not in self.amended:
+    def staying(self, file: DataFile, positions: np.ndarray) -> np.ndarray:
+        """Return those of some positions in a data file whose rows do not go."""
+        gone = self.gone.get(file)
+        return positions if gone is None else positions[~np.isin(positions, gone.rows)]
+
+    def now(
+        self, file: DataFile, positions: np.ndarray, files: DataFiles, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return committed rows, or some columns of them, as they are after what is changed of them already."""
+        read = files.rows(file) if columns is None else files.columns(file, columns)
+        rows = read.take(pa.array(positions))
+        changed, new = self.amended.get(file, (positions[:0], rows))
+        if not len(changed):
             return rows
-        changed, new = self.amended[file]
+        new = new.select(rows.column_names)
         place = np.minimum(np.searchsorted(changed, positions), len(changed) - 1)
         hit = changed[place] == positions
         both = pa.concat_tables([rows, new.cast(rows.schema)])

@@ -263,8 +263,7 @@ def _known(
     homes: list[DataFile] = []
     stored: list[Legs] = []
     for file, position in row_index.of_calls(files, committed, calls):
-        gone = deduplicated.gone.get(file)
-        position = position if gone is None else position[~np.isin(position, gone.rows)]
+        position = deduplicated.staying(file, position)
         if len(position):
             stored.append(_stored(file, position, len(homes), deduplicated, files))
             homes.append(file)
@@ -290,15 +289,7 @@ def _new(table: pa.Table, rows: np.ndarray, accepted: bool) -> Legs:
 
 def _stored(file: DataFile, position: np.ndarray, home: int, deduplicated: Deduplicated, files: DataFiles) -> Legs:
     """Return legs of a data file of the index, as they are after what this commit changes of them."""
-    at = pa.array(position)
-    table = files.columns(file, _FROM_INDEX).take(at)
-    if file in deduplicated.amended:
-        changed, rows = deduplicated.amended[file]
-        table = pa.concat_tables([table, rows.select(_FROM_INDEX).cast(table.schema)])
-        where = np.searchsorted(changed, position)
-        where = np.minimum(where, len(changed) - 1)
-        hit = changed[where] == position
-        table = table.take(pa.array(np.where(hit, len(position) + where, np.arange(len(position)))))
+    table = deduplicated.now(file, position, files, _FROM_INDEX)
     return Legs.of(
         table,
         accepted=_mask(has_value(table["state"], Bucket.ACCEPTED)),

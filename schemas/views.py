@@ -108,7 +108,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("kind", pa.string()),  # call, leg, failed or piece; second: another element's record of it is charged
         pa.field("leg", pa.int16()),
         pa.field("role", pa.int8()),  # as schemas.cdr has it, with `event` and `sequence`: who pays is decided by them
-        pa.field("event", ID),
+        pa.field("event", pa.int64()),  # of answered records that may be charged: tells edge legs of one call apart
         pa.field("sequence", pa.int64()),
         pa.field("content", ID),
         pa.field("version", pa.int64()),  # as its source numbers the versions of a record

@@ -19,9 +19,9 @@ from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import DataFile
+from transforms.calls_found import CallsFound, several
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group, ViewRows
-from transforms.legs import index_files
 from transforms.split import by_the_hour
 
 _NONE: Final = np.zeros(0, np.uint64)
@@ -29,47 +29,36 @@ _NONE: Final = np.zeros(0, np.uint64)
 
 @dataclass
 class Coarsened:
-    """Calls that others than the rows themselves say were answered (uint64 [n], half of their ids), attempts committed
-    before that go over to the part `answered`, and what was looked at: versions of partitions, ids of data files."""
+    """Calls that others than the rows themselves say were answered (uint64 [n], half of their ids), and attempts
+    committed before that go over to the part `answered`."""
 
     answered: np.ndarray = field(default_factory=lambda: _NONE)
     moved: list[ViewRows] = field(default_factory=list)
-    read: dict[tuple[str, str], int] = field(default_factory=dict)
-    compared: set[str] = field(default_factory=set)
 
 
-def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Coarsened:
+def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> Coarsened:
     """Take attempts of calls that are answered now out of the part `failed`."""
     if files.workspace.settings.tenants[group.tenant].billing.rows == "attempts":
         return Coarsened()  # no attempt is told by the minute
     versions = deduplicated.held, deduplicated.conflicts, *deduplicated.duplicates  # they have no row, and say it too
-    legs = [_of_calls(table) for table in (deduplicated.rows, *versions)]
-    calls = np.concatenate([tokens.as_u64(flat(few["call_id"])) for few in legs])
-    if not len(calls):
-        return Coarsened()
-    known = [_answered_calls(few) for few in legs]
-    answered, moved = np.concatenate(known), list[ViewRows]()
-    committed, read = index_files(legs, group, files)
-    for file, position in row_index.of_calls(files, committed, calls):
-        position = deduplicated.staying(file, position)
-        there = files.columns(file, ("call_id", "kind", "state", "parts")).take(pa.array(position))
-        call = tokens.as_u64(flat(there["call_id"]))[:, 0]
+    known, moved = [_NONE, *map(_answered_calls, versions)], list[ViewRows]()
+    answered = np.concatenate([_answered_calls(deduplicated.rows), *known]) if found.places else _NONE
+    for file, position, call in found.places:
+        stays = np.isin(position, deduplicated.staying(file, position))
+        position, call = position[stays], call[stays]
+        there = files.columns(file, ("kind", "state", "parts")).take(pa.array(position))
         known.append(call[_mask(has_value(there["kind"], "call", "leg", "second"))])
         moves = _mask(pc.and_(has_value(there["kind"], "failed"), row_index.of_view(there, "assurance")))
         moves &= np.isin(call, answered)
         if moves.any():
             moved += _moved(file, position[moves], deduplicated, group, files)
-    return Coarsened(np.concatenate(known[1:]), moved, read, {file.file_id for file in committed})
+    return Coarsened(np.concatenate(known), moved)
 
 
-def _of_calls(records: pa.Table) -> pa.Table:
-    """Return the records that are known as another call than themselves: it may have several."""
-    call, record = (tokens.as_u64(flat(records[name])) for name in ("call_id", "record_id"))
-    return records.select(["call_id", "call_date", "disposition"]).filter(pa.array((call != record).any(axis=1)))
-
-
-def _answered_calls(legs: pa.Table) -> np.ndarray:
-    return tokens.as_u64(flat(legs["call_id"]))[_mask(has_value(legs["disposition"], "answered")), 0]
+def _answered_calls(records: pa.Table) -> np.ndarray:
+    """Return the calls that some of these records say were answered; of those that may have several records."""
+    answered = several(records) & _mask(has_value(records["disposition"], "answered"))
+    return tokens.as_u64(records["call_id"])[answered, 0]
 
 
 def _moved(

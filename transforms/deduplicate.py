@@ -27,6 +27,7 @@ from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Suspense
 from schemas.views import INDEX, PARTS, ROW_INDEX, VIEW_PARTS
 from transforms import earlier
+from transforms.calls_found import find_calls
 from transforms.charges import Charge, charges_of
 from transforms.coarsen import coarsen
 from transforms.deduplicated import Deduplicated, Gone
@@ -528,13 +529,14 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     committed, read = _committed(group, files)
     before, tables = _before(group.calls, files), (group.calls, group.amended, group.withdrawn)
     deduplicated = deduplicate(*tables, files, committed, before, chosen=group.chosen)
-    looked = charge_legs(deduplicated, group, files)
+    found = find_calls(_of_calls(deduplicated, group), group, files)
+    charge_legs(deduplicated, group, files, found)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
-    coarsened = coarsen(deduplicated, group, files)
+    coarsened = coarsen(deduplicated, group, files, found)
     result = GroupDeduplicated(group, moved=coarsened.moved)
-    result.compared = {file.file_id for file in committed} | looked.compared | coarsened.compared
-    result.changes += [_changes(deduplicated, read, group), Changes(read=looked.read), Changes(read=coarsened.read)]
+    result.compared = {file.file_id for file in committed} | found.compared
+    result.changes += [_changes(deduplicated, read, group), Changes(read=found.read)]
     for code, versions in ((Suspense.CONFLICT, deduplicated.conflicts), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
             others.append((str(Bucket.SUSPENDED), versions))
@@ -544,6 +546,12 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     result.rewrites = list(_rewrites(deduplicated))
     result.group = replace(group, calls=deduplicated.rows, others=others, answered=coarsened.answered)
     return result
+
+
+def _of_calls(deduplicated: Deduplicated, group: Group) -> list[pa.Table]:
+    """Return the records that other records of their calls must be looked at for."""
+    versions = deduplicated.held, deduplicated.conflicts, *deduplicated.duplicates
+    return [deduplicated.rows, *versions, group.amended, group.withdrawn]
 
 
 def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], group: Group) -> Changes:

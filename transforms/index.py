@@ -31,11 +31,12 @@ from schemas.views import (
     VIEW_BITS,
 )
 from transforms.elements import Group, ViewRows
+from transforms.legs import events, may_be_charged
 from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
 _AS_THEY_ARE: Final = (
-    *("record_id", "leg", "role", "event", "sequence"),
+    *("record_id", "leg", "role", "sequence"),
     *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
 )
 _NAMED: Final = {"trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}  # as records call them
@@ -68,6 +69,7 @@ def index(records: pa.Table, state: str, tenant: str, workspace: Workspace, clos
     columns = {
         **{name: records[name] for name in (*_AS_THEY_ARE, *_PLACE)},
         "call_id": _own_call(records),
+        "event": _event(records),
         "state": constant(state, records.num_rows),
         "kind": _kind(records, state),
         **_of_open_views(records, state, closed),
@@ -100,6 +102,14 @@ def _own_call(records: pa.Table) -> pa.Array:
     """Return the ids of calls; null where a call is one record, which most are: its own id says it."""
     calls = tokens.as_u64(flat(records["call_id"]))
     return tokens.from_u64(calls, (calls != tokens.as_u64(flat(records["record_id"]))).any(axis=1))
+
+
+def _event(records: pa.Table) -> pa.Array:
+    """Return the number of the edge leg that each record is about, within its call; of those that may be charged."""
+    if is_absent(records["event"]):
+        return nulls(records.num_rows, pa.int64())
+    counts = may_be_charged(records) & flat(pc.is_valid(records["event"])).to_numpy(zero_copy_only=False)
+    return pa.array(events(records["event"]).view(np.int64), mask=~counts)
 
 
 def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:

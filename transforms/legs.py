@@ -9,22 +9,21 @@ rows committed before goes into the same commit.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward import database
-from callward.columns import flat, has_value, ranks, repeated, set_column, words
+from callward.columns import flat, has_value, is_absent, ranks, repeated, set_column, words
 from callward.keys import tokens
-from callward.lake import ledger, row_index
+from callward.lake import row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
-from schemas.cdr import ROLES, TIMESTAMP
+from schemas.cdr import ID, ROLES, TIMESTAMP
 from schemas.codes import Bucket
-from schemas.views import INDEX, PARTS, VIEW_BITS
+from schemas.views import PARTS, VIEW_BITS
+from transforms.calls_found import CallsFound
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
 from transforms.rate import billed_seconds
@@ -35,24 +34,16 @@ _FROM_INDEX: Final = (
     *("record_id", "call_id", "state", "kind", "leg", "role", "event", "sequence"),
     *("start_time", "end_time", "talk_ms", "parts", "file_no"),
 )
-_DAY: Final = timedelta(days=1)
 _SPREAD: Final = 1 << 34  # ms: more than lies between any two legs of a call
-
-
-@dataclass
-class Looked:
-    """What was looked at of the lake: versions of partitions, and ids of data files."""
-
-    read: dict[tuple[str, str], int]
-    compared: set[str]
 
 
 @dataclass
 class Legs:
     """Legs of calls, a row each (shape [n], ids [n, 2]).
 
-    `event` is 0 where the call as a whole is meant. `row`: its place among the new rows, or -1; `file` and `position`:
-    its place in the lake. One that is not `accepted` is held, until a person chooses what it is.
+    `event`: the number of an edge leg within its call, 0 where the call as a whole is meant. `row`: its place among the
+    new rows, or -1; `file` and `position`: its place in the lake. One that is not `accepted` is held, until a person
+    chooses what it is.
     """
 
     call: np.ndarray
@@ -82,7 +73,7 @@ class Legs:
             answered = _mask(has_value(table["disposition"], "answered"))
         return cls(
             call=tokens.as_u64(table["call_id"]),
-            event=_or_zero(table["event"]),
+            event=events(table["event"]),
             role=flat(pc.fill_null(table["role"], 0)).to_numpy(),
             start=words(table["start_time"]).view(np.int64),
             sequence=flat(pc.fill_null(table["sequence"], -1)).to_numpy(),
@@ -116,12 +107,14 @@ def _mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(flat(column).to_numpy(zero_copy_only=False), bool)
 
 
-def _or_zero(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return ids as words, null as 0."""
-    array = flat(ids)
-    found = tokens.as_u64(array).copy()
-    found[~_mask(pc.is_valid(array))] = 0
-    return found
+def events(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return numbers of edge legs, of their ids or as the index has them (uint64 [n]); 0 for null.
+
+    Half of an id tells the few edge legs of one call apart.
+    """
+    array = flat(column)
+    number = tokens.as_u64(array)[:, 0] if array.type == ID else flat(array.fill_null(0)).to_numpy().view(np.uint64)
+    return np.where(_mask(pc.is_valid(array)), number, np.uint64(0)) if array.null_count else number
 
 
 # -- which legs are charged --------------------------------------------------------------------------------------------
@@ -136,9 +129,7 @@ def decide(legs: Legs) -> _Decided:
         return decided
     few = legs.take(rows)
     names = np.column_stack([few.call, few.event])
-    role = np.where(
-        few.event.any(axis=1), 0, few.role
-    )  # it tells the records of a call apart, not those of an edge leg
+    role = np.where(few.event > 0, 0, few.role)  # it tells the records of a call apart, not those of an edge leg
     order = np.lexsort((few.record[:, 1], few.record[:, 0], few.sequence, few.start, role, *names.T[::-1]))
     rows, few, names, role = rows[order], few.take(order), names[order], role[order]
     first = np.r_[True, (names[1:] != names[:-1]).any(axis=1)]
@@ -200,26 +191,17 @@ def _numbered(legs: Legs) -> np.ndarray:
 # -- against the lake --------------------------------------------------------------------------------------------------
 
 
-def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles) -> Looked:
+def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> None:
     """Decide who is charged for the calls of a group's deduplicated records, and change committed rows accordingly.
 
     The rows get `charged`, and where several records are one charge, `event_ms` and `event_end`.
     """
     rows = deduplicated.rows
-    charged = _mask(has_value(rows["disposition"], "answered")).copy()
-    touched = [table for table in _touched(deduplicated, group) if table.num_rows]
-    if not touched:
-        deduplicated.rows = rows.append_column("charged", pa.array(charged))
-        return Looked({}, set())
-    role = flat(pc.fill_null(rows["role"], 0)).to_numpy()
-    charged &= role != _INTERNAL
-    calls = np.concatenate([tokens.as_u64(table["call_id"]) for table in touched])
-    committed, read = index_files(touched, group, files)
-    legs, homes = _known(deduplicated, group, files, committed, calls)
-    looked = Looked(read, {file.file_id for file in committed})
+    charged, touched = may_be_charged(rows), list(_with_roles(deduplicated, group))
+    legs, homes = _known(deduplicated, files, touched, found) if touched else (None, [])
     if legs is None:
         deduplicated.rows = rows.append_column("charged", pa.array(charged))
-        return looked
+        return
     decided = decide(legs)
     new = np.flatnonzero((legs.row >= 0) & legs.accepted)
     charged[legs.row[new]] = decided.charged[new]
@@ -227,10 +209,16 @@ def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles) -> L
     rows = _with_events(rows, legs.row[new], decided, new)
     deduplicated.rows = _renumber(legs, rows, touched, homes, deduplicated, group, files)
     _change_committed(legs, decided, homes, deduplicated, group, files)
-    return looked
 
 
-def _touched(deduplicated: Deduplicated, group: Group) -> Iterator[pa.Table]:
+def may_be_charged(records: pa.Table) -> np.ndarray:
+    """Return which records (schema CDR) are charged if no other of their call is (shape [n])."""
+    answered = _mask(has_value(records["disposition"], "answered"))
+    role = records["role"]
+    return answered if is_absent(role) else answered & (flat(pc.fill_null(role, 0)).to_numpy() != _INTERNAL)
+
+
+def _with_roles(deduplicated: Deduplicated, group: Group) -> Iterator[pa.Table]:
     """Yield the records that may change who is charged (schema CDR), of sources that declare legs."""
     ends = group.amended.filter(has_value(group.amended["piece"], "close", "interim"))  # quality alone charges nobody
     for table in (deduplicated.rows, deduplicated.held, ends, group.withdrawn):
@@ -238,44 +226,29 @@ def _touched(deduplicated: Deduplicated, group: Group) -> Iterator[pa.Table]:
             yield table if not table["role"].null_count else table.filter(pc.is_valid(table["role"]))
 
 
-def index_files(
-    touched: Sequence[pa.Table], group: Group, files: DataFiles
-) -> tuple[list[DataFile], dict[tuple[str, str], int]]:
-    """Return files of the index that may have legs of some calls: of the day before, the day itself, and the day after;
-    and the versions of their partitions."""
-    days = {day for table in touched for day in table["call_date"].unique().to_pylist()}
-    parts = sorted({(day + by * _DAY).isoformat() for day in days for by in (-1, 0, 1)})
-    with database.reading(files.workspace.settings) as connection:
-        read = ledger.versions(connection, group.tenant, parts)
-        committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
-    return [file for file in committed if file.overlaps(group.bits, group.shard)], read
-
-
 def _known(
-    deduplicated: Deduplicated,
-    group: Group,
-    files: DataFiles,
-    committed: Sequence[DataFile],
-    calls: np.ndarray,
+    deduplicated: Deduplicated, files: DataFiles, touched: Sequence[pa.Table], found: CallsFound
 ) -> tuple[Legs | None, list[DataFile]]:
     """Return the legs of calls of which several are known, or one in the lake; None where there is no such call; and
     the data files that legs of the lake are in."""
     homes: list[DataFile] = []
     stored: list[Legs] = []
-    for file, position in row_index.of_calls(files, committed, calls):
+    for file, position in found.of(touched):
         position = deduplicated.staying(file, position)
         if len(position):
             stored.append(_stored(file, position, len(homes), deduplicated, files))
             homes.append(file)
-    rows, held = (_of_roles(table) for table in (deduplicated.rows, deduplicated.held))
-    new = Legs.joined([_new(deduplicated.rows, rows, True), _new(deduplicated.held, held, False)])
-    known = [part.call[:, 0] for part in stored]
-    few = repeated(new.call[:, 0])
-    if known:
-        few = np.union1d(few, np.flatnonzero(np.isin(new.call[:, 0], np.concatenate(known))))
-    if not len(few) and not stored:
+    new = [(table, _of_roles(table)) for table in (deduplicated.rows, deduplicated.held)]
+    calls = [tokens.as_u64(table["call_id"])[rows, 0] for table, rows in new]
+    all_calls = np.concatenate(calls)
+    several = np.zeros(len(all_calls), bool)
+    several[repeated(all_calls)] = True
+    if stored:
+        several |= np.isin(all_calls, np.concatenate([legs.call[:, 0] for legs in stored]))
+    if not several.any() and not stored:
         return None, []
-    return Legs.joined([new.take(few), *stored]), homes
+    of_new = zip(new, np.split(several, [len(calls[0])]), (True, False), strict=True)
+    return Legs.joined([*(_new(table, rows[few], accepted) for (table, rows), few, accepted in of_new), *stored]), homes
 
 
 def _of_roles(table: pa.Table) -> np.ndarray:

@@ -29,6 +29,15 @@ TALK_STEP_S = 6
 PDD_BUCKETS_PER_OCTAVE = 4
 _TABLES = {table.name: table for table in DERIVED}
 
+_CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
+_SUMMED = {
+    "billing": ["account", "answer", "start", "direction", "destination", "talk_ms", "billable_s"],
+    INDEX: [
+        *("state", "parts", "account", "leg", "start_time", "talk_ms", "pdd_ms"),
+        *("disposition", "trunk_in", "trunk_out", *_CHILD_COLUMNS),
+    ],
+}
+
 Derived = dict[str, pa.Table]
 
 
@@ -39,10 +48,12 @@ def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
     """
     if not rows.num_rows or view not in ("billing", INDEX):
         return {}
-    rows = rows.unify_dictionaries()  # rows as they are written, or as they are stored: text is FEW or not
+    # Rows as they are written, or as they are stored: text is FEW or not.
+    rows = rows.select(_SUMMED[view]).unify_dictionaries()
     if view == "billing":
         return _billing(rows, tenant, zone)
-    rows = rows.filter(row_index.of_view(rows, "assurance"))
+    counted = row_index.of_view(rows, "assurance")
+    rows = rows if pc.all(counted).as_py() else rows.filter(counted)
     return _assurance(rows, tenant) if rows.num_rows else {}
 
 
@@ -130,9 +141,6 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
         "sla_account_daily": _accounts(rows, attempts, tenant),
     }
     return {name: table for name, table in derived.items() if table.num_rows}
-
-
-_CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
 
 
 def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:

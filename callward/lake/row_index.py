@@ -46,6 +46,14 @@ class Located(NamedTuple):
     asked: Positions
 
 
+class CallsAt(NamedTuple):
+    """Records of calls that were asked for: a data file, where they are in it, and half of the id of each's call."""
+
+    file: DataFile
+    position: Positions
+    call: Words
+
+
 @contextmanager
 def reading(file: DataFile) -> Iterator[None]:
     """Turn what a data file of the index cannot be read for into one sentence that names it. Raises Problem."""
@@ -164,7 +172,7 @@ def _first(stored: Words, ids: Words) -> Positions:
     return position
 
 
-def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -> Iterator[tuple[DataFile, Positions]]:
+def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -> Iterator[CallsAt]:
     """Yield where records of calls (ids, shape [n, 2]) stand in data files of the index: accepted ones, and versions
     of records that were set aside. Errors as for `locate`.
 
@@ -186,7 +194,7 @@ def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -
             counts = has_value(state.take(pa.array(position)), Bucket.ACCEPTED, Bucket.SUSPENDED)
             position = position[flat(counts).to_numpy(zero_copy_only=False)]
             if len(position):
-                yield file, position
+                yield CallsAt(file, position, stored[position, 0])
 
 
 def index_order(record_ids: pa.Array | pa.ChunkedArray, states: pa.Array | pa.ChunkedArray) -> Positions:

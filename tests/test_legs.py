@@ -232,6 +232,10 @@ ASTERISK = {
         ],
         [(28, 60)],
     ),
+    "a row of which two versions would be charged differently": (
+        lambda n: [ast(n, IN, AGENT, number=29), ast(n, IN, AGENT, talk=31, number=29)],
+        [],
+    ),
 }
 
 NAMES = (

@@ -32,7 +32,7 @@ from transforms.charges import Charge, charges_of
 from transforms.coarsen import coarsen
 from transforms.deduplicated import Deduplicated, Gone
 from transforms.elements import Group, Rewrite, ViewRows
-from transforms.legs import charge_legs, leg_order
+from transforms.legs import charge_legs, event_ids, leg_order
 from transforms.rate import billed_seconds
 from transforms.suspend import conflicting_versions
 
@@ -428,10 +428,10 @@ _FROM_INDEX = tuple(name for name in ROW_INDEX.names if name in CDR.names)
 def _as_calls(winners: pa.Table, lost: pa.Table, paid: Mapping[int, dict[str, Any]]) -> pa.Table:
     """Return the rows that lost (schema ROW_INDEX) as CDRs again, with what billing keeps of them (few: a loop over
     rows is fine)."""
-    calls = []
+    calls, events = [], event_ids(lost["event"]).to_pylist()
     for i, origin in enumerate(lost.to_pylist()):
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
-        call = {name: origin[name] for name in _FROM_INDEX} | winner
+        call = {name: origin[name] for name in _FROM_INDEX} | winner | {"event": events[i]}
         call |= {name: paid.get(i, {}).get(name) for name in _FROM_BILLING}
         call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"]}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})

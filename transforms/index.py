@@ -36,7 +36,7 @@ from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
 _AS_THEY_ARE: Final = (
-    *("record_id", "leg", "role", "sequence"),
+    *("record_id", "role", "sequence"),
     *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
 )
 _NAMED: Final = {"trunk_in": "ingress_trunk", "trunk_out": "egress_trunk"}  # as records call them
@@ -70,6 +70,7 @@ def index(records: pa.Table, state: str, tenant: str, workspace: Workspace, clos
         **{name: records[name] for name in (*_AS_THEY_ARE, *_PLACE)},
         "call_id": _own_call(records),
         "event": _event(records),
+        "leg": records["leg"] if state == Bucket.ACCEPTED else nulls(records.num_rows, pa.int16()),
         "state": constant(state, records.num_rows),
         "kind": _kind(records, state),
         **_of_open_views(records, state, closed),
@@ -116,10 +117,9 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
     if state == Bucket.MERGED:
         return constant("piece", records.num_rows)
     failed = ~np.asarray(has_value(records["disposition"], "answered").to_numpy(zero_copy_only=False))
+    leg = np.zeros(records.num_rows, bool)  # what was set aside is no leg yet
     if state == Bucket.ACCEPTED:
         leg = ~np.asarray(records["charged"].to_numpy(zero_copy_only=False))
-    else:
-        leg = np.asarray(flat(pc.fill_null(records["leg"], 0))) > 0
     return few_of(np.where(failed, 2, np.where(leg, 1, 0)).astype(np.int32), _KINDS)
 
 

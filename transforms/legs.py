@@ -117,6 +117,12 @@ def events(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.where(_mask(pc.is_valid(array)), number, np.uint64(0)) if array.null_count else number
 
 
+def event_ids(numbers: pa.Array | pa.ChunkedArray) -> pa.FixedSizeBinaryArray:
+    """Return ids (ID) that `events` gives those numbers of, as the index has them (int64); null for null."""
+    number = events(numbers)
+    return tokens.from_u64(np.column_stack([number, np.zeros_like(number)]), _mask(pc.is_valid(flat(numbers))))
+
+
 # -- which legs are charged --------------------------------------------------------------------------------------------
 
 

@@ -360,6 +360,16 @@ def test_a_version_that_is_chosen_takes_the_charge_from_the_other_leg(workspace)
     assert charges(site) == Counter({(2, 30): 1})
 
 
+def test_a_later_version_of_an_edge_leg_of_its_own_takes_the_place_of_the_committed_one(workspace):
+    agent = {"cc_member_session_uuid": "a", "cc_side": "agent", "sip_gateway_name": "northwind", "to": 3}
+    legs = [fs("a"), fs("b", "x", at=NOON + 1, **agent), fs("c", "y", at=NOON + 9, talk=20, **agent)]
+    site = take_in(workspace("freeswitch_json"), legs, [fs("b", "x", at=NOON + 1, talk=31, **agent)])
+    assert charges(site) == Counter({(2, 30): 1, (3, 20): 1})
+    assert choose(site.settings, 1).chosen == 1
+    check(site)
+    assert charges(site)[3, 20] == 1 and charges(site).total() == 3
+
+
 def test_where_every_attempt_has_a_row_an_attempt_that_was_answered_for_another_has_none(workspace):
     site = workspace("freeswitch_json", billing_rows="attempts")
     take_in(site, [fs("b", "a", at=NOON + 1, to=3), fs("c", "a", talk=0, to=4)], [fs("a")])

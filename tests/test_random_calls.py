@@ -1,0 +1,305 @@
+"""Random calls of a FreeSWITCH and of a CUCM, against pandas: who pays, for how long, and what each trunk was asked.
+
+A call is made up as a story: what happened, and the records that the switch writes of it (docs/legs.md). With each
+record goes what is true of it, so that the answer is worked out without a look at callward's declarations.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pytest
+
+from callward.settings import Trunk
+from schemas.tables import assurance_trunk_hourly, key_columns, sum_columns
+from tests.conftest import Site, source
+
+MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
+MORNING = 1_772_865_600_000  # 2026-03-07 06:40 UTC
+GATEWAYS = ("northwind", "eastern", "pacific")  # of the FreeSWITCH
+CUCM_TRUNKS = ("gw-north", "gw-east", "trunk-west")
+CALLER, ATTEMPT, INSIDE = range(3)  # of the records of one charge, those of the lowest count
+
+
+class Record(NamedTuple):
+    """A record of a switch, and what is true of it.
+
+    `charge`: what it is charged with, as one; `first`: which of that counts first. `talk` in seconds, None where nobody
+    answered. `call`: whose caller is counted where it came in; `met`: which of its records says what the caller met.
+    """
+
+    charge: str
+    first: int
+    start: int
+    ring: int
+    talk: int | None
+    account: int
+    call: str
+    met: int
+    trunk_in: str
+    trunk_out: str
+    line: str
+
+
+class Dice(random.Random):
+    """Chance, and the next number of a call."""
+
+    number = 0
+
+    def story(self) -> tuple[str, int]:
+        """The name of a call, and when it began: on either side of midnight."""
+        self.number += 1
+        return str(self.number), MIDNIGHT + self.randrange(-20_000, 20_000)
+
+    def talk(self) -> int:
+        """Some calls are answered and over within a second."""
+        return self.choice([0, self.randrange(1, 90), self.randrange(1, 90)])
+
+    def maybe(self) -> int | None:
+        return self.choice([None, self.talk(), self.talk()])
+
+    def tries(self) -> range:
+        return range(self.randrange(4))
+
+
+# -- FreeSWITCH: a record per channel ----------------------------------------------------------------------------------
+
+
+def channel(
+    dice: Dice, uuid: str, start: int, talk: int | None, *, charge: str = "", out: str = "", by: str = "", **more: str
+) -> Record:
+    """A channel that came in by a trunk, or that was called (`by` another); at a gateway or at a phone."""
+    ring, account = dice.randrange(30), dice.randrange(200)
+    answer, end = 0 if talk is None else start + ring, start + ring + (talk or 0)
+    first = INSIDE if "loopback/" in more.get("channel_name", "") else ATTEMPT if by or out else CALLER
+    came_by = dice.choice(GATEWAYS)
+    variables = {
+        "uuid": uuid,
+        "call_uuid": by or uuid,
+        "direction": "outbound" if by or out else "inbound",
+        "caller_id_number": "13035550101",
+        "destination_number": "13035550102",
+        "accountcode": f"ac-{account:04d}",
+        "hangup_cause": "USER_BUSY" if talk is None else "NORMAL_CLEARING",
+        "billmsec": str(1000 * (talk or 0)),
+        **({"sip_gateway_name": out} if out else {"sip_gateway": came_by}),
+        **{f"{name}_uepoch": str(s * 1_000_000) for name, s in (("start", start), ("answer", answer), ("end", end))},
+    }
+    line = json.dumps({"variables": variables | {"channel_name": f"sofia/external/{uuid}"} | more}) + "\n"
+    call = "" if first != CALLER else uuid
+    return Record(charge or by or uuid, first, start, ring, talk, account, call, 0, came_by, out, line)
+
+
+def bridged(dice: Dice) -> Iterator[Record]:
+    """A calls B, at whom several phones or routes are tried, one after the other or at once; B transfers, or not."""
+    n, at = dice.story()
+    yield channel(dice, f"a{n}", at, dice.maybe())
+    step = dice.choice([0, 7])
+    for k in dice.tries():
+        yield channel(dice, f"b{n}-{k}", at + 1 + step * k, None, by=f"a{n}", out=dice.choice(["", *GATEWAYS]))
+    for k in dice.tries():
+        yield channel(dice, f"c{n}-{k}", at + 30 + 40 * k, dice.talk(), by=f"a{n}", out=dice.choice(["", *GATEWAYS]))
+    if dice.random() < 0.2:  # it outlived the bridge, and is a call of its own by then
+        outlived = {"call_uuid": f"d{n}", "originating_leg_uuid": f"a{n}"}
+        yield channel(dice, f"d{n}", at + 200, dice.talk(), by=f"a{n}", **outlived)
+
+
+def queued(dice: Dice) -> Iterator[Record]:
+    """A queue: its agents are called one after the other, some of them outside."""
+    n, at = dice.story()
+    yield channel(dice, f"a{n}", at, dice.talk())
+    for k in range(dice.randrange(1, 4)):
+        agent = {"cc_side": "agent", "cc_member_session_uuid": f"a{n}", "call_uuid": f"q{n}-{k}"}
+        out = dice.choice(["", *GATEWAYS])
+        charge = f"b{n}-{k}" if out else ""
+        yield channel(dice, f"b{n}-{k}", at + 5 + 20 * k, dice.maybe(), charge=charge, by=f"a{n}", out=out, **agent)
+
+
+def conference(dice: Dice) -> Iterator[Record]:
+    """Those who call in are calls of their own, and so is who is called by the conference."""
+    for _ in range(3):
+        n, at = dice.story()
+        yield channel(dice, f"a{n}", at, dice.talk())
+    n, at = dice.story()
+    yield channel(dice, f"b{n}", at, dice.maybe(), out=dice.choice(GATEWAYS))
+
+
+def clicked(dice: Dice) -> Iterator[Record]:
+    """Click to call: the switch calls both."""
+    n, at = dice.story()
+    yield channel(dice, f"a{n}", at, dice.maybe(), out=dice.choice(GATEWAYS))
+    yield channel(dice, f"b{n}", at + 9, dice.maybe(), by=f"a{n}", out=dice.choice(GATEWAYS))
+
+
+FREESWITCH = (bridged, bridged, queued, conference, clicked)
+
+
+# -- CUCM: a record per pair of legs -----------------------------------------------------------------------------------
+
+NAMES = (
+    *("cdrRecordType", "globalCallID_callManagerId", "globalCallID_callId", "origLegCallIdentifier"),
+    *("dateTimeOrigination", "callingPartyNumber", "origCause_value", "destLegIdentifier", "originalCalledPartyNumber"),
+    *("finalCalledPartyNumber", "destCause_value", "dateTimeConnect", "dateTimeDisconnect", "pkid", "duration"),
+    *("origDeviceName", "destDeviceName", "clientMatterCode", "globalCallId_ClusterID"),
+)
+PHONES = ("SEP000000000001", "CSFDESK", "BOTMOBILE")
+
+
+def pair(dice: Dice, n: str, start: int, talk: int | None, legs: str, edge: str = "", met: int = CALLER) -> Record:
+    """Two legs of call `n`, each "device.leg"; `edge`: the one of them that is outside."""
+    ring, account = dice.randrange(30), dice.randrange(200)
+    (device, leg), (to_device, to_leg) = (part.split(".") for part in legs.split())
+    answer, end = 0 if talk is None else start + ring, start + ring + (talk or 0)
+    values = [1, 1, n, f"{n}{leg}", start, "13035550101", 16, f"{n}{to_leg}", "13035550102", "13035550103", 0]
+    values += [answer, end, f"{n}-{dice.random()}", talk or 0, device, to_device, f"ac-{account:04d}", "C1"]
+    trunks = (name if name in CUCM_TRUNKS else "other" for name in (device, to_device))
+    line = ",".join(map(str, values)) + "\n"
+    return Record(f"{n}{edge}", CALLER if edge else INSIDE, start, ring, talk, account, n, met, *trunks, line)
+
+
+def hunted(dice: Dice) -> Iterator[Record]:
+    """A call comes in; phones of a hunt group do not answer, one does; it is transferred inside, or forwarded."""
+    n, at = dice.story()
+    trunk = dice.choice(CUCM_TRUNKS)
+    for k in dice.tries():
+        yield pair(dice, n, at + 9 * k, None, f"{trunk}.1 {PHONES[k]}.{k + 2}", edge="1")
+    for k in range(dice.randrange(1, 4)):
+        yield pair(dice, n, at + 40 + 60 * k, dice.talk(), f"{trunk}.1 {PHONES[k]}.{k + 6}", edge="1")
+    if dice.random() < 0.3:  # a consultation is a call of its own
+        yield pair(dice, f"{n}0", at + 50, dice.talk(), f"{PHONES[0]}.7 {PHONES[1]}.8", met=INSIDE)
+
+
+def routed(dice: Dice) -> Iterator[Record]:
+    """A phone calls out: routes are tried, one answers or none; another phone takes the call over, or not."""
+    n, at = dice.story()
+    for k in dice.tries():
+        yield pair(dice, n, at + 3 * k, None, f"{PHONES[0]}.1 {dice.choice(CUCM_TRUNKS)}.{k + 2}", edge=f"{k + 2}")
+    trunk = dice.choice(CUCM_TRUNKS)
+    yield pair(dice, n, at + 20, dice.maybe(), f"{PHONES[0]}.1 {trunk}.6", edge="6")
+    for k in dice.tries():
+        yield pair(dice, n, at + 120 + 50 * k, dice.talk(), f"{PHONES[k - 1]}.{k + 7} {trunk}.6", edge="6")
+
+
+def conferred(dice: Dice) -> Iterator[Record]:
+    """A call that came in, and one that the phone made within it, in a conference with the phone."""
+    n, at = dice.story()
+    came_by, left_by = dice.choice(CUCM_TRUNKS), dice.choice(CUCM_TRUNKS)
+    yield pair(dice, n, at, dice.talk(), f"{came_by}.1 {PHONES[0]}.2", edge="1")
+    yield pair(dice, n, at + 9, dice.talk(), f"{PHONES[0]}.3 {left_by}.4", edge="4", met=ATTEMPT)
+    for k, (device, edge) in enumerate([(came_by, "1"), (left_by, "4"), (PHONES[0], "")]):
+        legs, met = f"{device}.{edge or 2} CFB_1.{k + 5}", ATTEMPT if edge else INSIDE
+        yield pair(dice, n, at + 60 + k, dice.talk(), legs, edge=edge, met=met)
+
+
+def inside(dice: Dice) -> Iterator[Record]:
+    n, at = dice.story()
+    yield pair(dice, n, at, dice.maybe(), f"{PHONES[0]}.1 {PHONES[1]}.2", met=INSIDE)
+
+
+CUCM = (hunted, hunted, routed, routed, conferred, inside)
+
+
+# -- what is true ------------------------------------------------------------------------------------------------------
+
+
+def charged(records: pd.DataFrame) -> Counter:
+    """Who is charged from when until when, and how long: one charge of answered records, in times that count once."""
+    few = records[records["talk"].notna() & (records["first"] < INSIDE)]
+    few = few[few["first"] == few.groupby("charge")["first"].transform("min")].sort_values("start")
+    few = few.assign(begins=few["start"] + few["ring"])
+    spans: dict[str, list[range]] = {}
+    for charge, at, talk in zip(few["charge"], few["begins"], few["talk"], strict=True):
+        spans.setdefault(charge, []).append(range(at, at + int(talk)))
+    heads = few.drop_duplicates("charge").itertuples()
+    return Counter(
+        (head.start, f"acct-{head.account:04d}", len(set().union(*times)), max(span.stop for span in times))
+        for head, times in zip(heads, spans.values(), strict=True)
+    )
+
+
+def asked(records: pd.DataFrame) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Attempts, answers and talk in steps of six seconds, by side and trunk: callers where they came in, routes where
+    they left."""
+    answered = records["talk"].notna()
+    records = records.assign(answered=answered, steps=-(-records["talk"].fillna(0) // 6) * 6)
+    order = records.sort_values(["met", "answered", "start"], ascending=[True, False, False])
+    callers = order[order["call"] != ""].drop_duplicates("call").assign(side="ingress", trunk=lambda r: r["trunk_in"])
+    routes = records[records["trunk_out"] != ""].assign(side="egress", trunk=lambda r: r["trunk_out"])
+    found = {}
+    for key, those in pd.concat([callers, routes]).groupby(["side", "trunk"]):
+        found[key] = (len(those), int(those["answered"].sum()), int(those["steps"].sum()))
+    return found
+
+
+# -- and what callward says --------------------------------------------------------------------------------------------
+
+SWITCHES = {"freeswitch_json": (FREESWITCH, GATEWAYS, ""), "cucm": (CUCM, CUCM_TRUNKS, ",".join(NAMES) + "\n")}
+
+
+def written(dice: Dice, stories: Sequence[Callable[[Dice], Iterator[Record]]], calls: int) -> pd.DataFrame:
+    """Return the records of random calls; one in twenty was never written."""
+    records = [record for _ in range(calls) for record in dice.choice(stories)(dice) if dice.random() < 0.95]
+    return pd.DataFrame(records, columns=Record._fields)
+
+
+def shuffled(dice: Dice, lines: list[str]) -> list[str]:
+    """Return lines in any order, one in twenty of them twice."""
+    return dice.sample([*lines, *dice.sample(lines, len(lines) // 20)], len(lines) + len(lines) // 20)
+
+
+def billed(site: Site, switch: str) -> Counter:
+    rows = site.view("billing").to_pandas()
+    rows = rows[rows["source"] == switch]
+    seconds = rows[["start", "end"]].astype("datetime64[s, UTC]").astype("int64")
+    return Counter(zip(seconds["start"], rows["account"], rows["talk_ms"] // 1000, seconds["end"], strict=True))
+
+
+def counted(site: Site) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Return attempts, answers and talk by side and trunk, over all hours."""
+    names = (*key_columns(assurance_trunk_hourly), *sum_columns(assurance_trunk_hourly))
+    rows = [(*key, *sums) for key, sums in site.derived()["assurance_trunk_hourly"].items()]
+    sums = pd.DataFrame(rows, columns=names).groupby(["side", "trunk"])[["attempts", "answered", "talk_s"]].sum()
+    return {key: tuple(row) for key, row in zip(sums.index, sums.to_numpy().tolist(), strict=True)}
+
+
+class Taken(NamedTuple):
+    """A workspace after two nights of random calls, and the records of each switch."""
+
+    site: Site
+    records: dict[str, pd.DataFrame]
+
+
+@pytest.fixture(scope="module", params=[5_000, pytest.param(50_000, marks=pytest.mark.endurance)])
+def taken(request: Any, workspace: Callable[..., Site]) -> Taken:
+    """Records come in any order, one in twenty of them twice."""
+    dice, trunks = Dice(7), [Trunk(name=name, carrier=name) for name in (*GATEWAYS, *CUCM_TRUNKS)]
+    site = workspace(*(source(switch, zone="UTC") for switch in SWITCHES), trunks=trunks)
+    records = {switch: written(dice, stories, request.param) for switch, (stories, _, _) in SWITCHES.items()}
+    lines = {switch: shuffled(dice, frame["line"].to_list()) for switch, frame in records.items()}
+    for night in range(2):
+        for switch, (_, _, head) in SWITCHES.items():
+            for part in range(2):
+                site.land(switch, f"n{night}-{part}", (head + "".join(lines[switch][night + 2 * part :: 4])).encode())
+        site.night(MORNING)
+    return Taken(site, records)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_random_calls_are_charged_as_pandas_says(taken: Taken, switch: str) -> None:
+    off = billed(taken.site, switch)
+    off.subtract(charged(taken.records[switch]))
+    assert not {charge: times for charge, times in off.items() if times}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_attempts_on_each_trunk_are_what_pandas_says(taken: Taken, switch: str) -> None:
+    mine = (*SWITCHES[switch][1], "other") if switch == "cucm" else SWITCHES[switch][1]
+    assert {key: sums for key, sums in counted(taken.site).items() if key[1] in mine} == asked(taken.records[switch])
+
+
+def test_nothing_of_random_calls_is_lost(taken: Taken) -> None:
+    assert taken.site.differing() == 0 and not taken.site.unbalanced()
+    assert taken.site.entries()["in", ""][0] == sum(len(r) + len(r) // 20 for r in taken.records.values())

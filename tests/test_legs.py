@@ -135,6 +135,24 @@ FREESWITCH = {
         ],
         [(31, 30)],
     ),
+    "outbound through a loopback channel, across which the dialplan exported the call": (
+        lambda n: [
+            fs(f"a{n}", to=34, parent_call_uuid=f"a{n}"),
+            fs(f"b{n}", f"a{n}", channel_name="loopback/9-a", parent_call_uuid=f"a{n}", to=35),
+            fs(f"c{n}", channel_name="loopback/9-b", parent_call_uuid=f"a{n}", to=35),
+            fs(f"d{n}", f"c{n}", at=NOON + 2, sip_gateway_name="eastern", parent_call_uuid=f"a{n}", to=35),
+        ],
+        [(34, 30)],
+    ),
+    "forwarded abroad, and transferred on by whom it was forwarded to": (
+        lambda n: [
+            fs(f"a{n}", to=36, talk=90, call_direction="inbound"),
+            fs(f"b{n}", f"a{n}", at=NOON + 2, to=37, talk=40, sip_gateway_name="eastern", call_direction="inbound"),
+            fs(f"c{n}", f"a{n}", at=NOON + 50, to=38, sip_gateway_name="eastern", call_direction="inbound"),
+            fs(f"d{n}", f"a{n}", at=NOON + 80, to=39, talk=10, call_direction="inbound"),
+        ],
+        [(36, 90), (37, 40), (38, 30)],
+    ),
     "a b-leg that outlived its bridge, so that its call is its own": (
         lambda n: [fs(f"a{n}", to=32), fs(f"b{n}", f"b{n}", at=NOON + 1, originating_leg_uuid=f"a{n}", to=33)],
         [(32, 30)],
@@ -238,6 +256,38 @@ ASTERISK = {
     ),
 }
 
+
+def sheet(uuid: str, of: str = "", at: int = NOON, talk: int = 30, to: int = 2, template: int = 0) -> str:
+    """A line of mod_cdr_csv, by the one shipped template or the other, with the leg that dialed this one at the end."""
+    answer, end = at + 5 if talk else 0, at + 5 + talk
+    stamps = [f"{datetime.fromtimestamp(s, UTC):%F %T}" if s else "" for s in (at, answer, end)]
+    times = [*stamps, 5 + talk, talk, "NORMAL_CLEARING" if talk else "USER_BUSY"]
+    numbers = ["13035550101", f"130355501{to:02}", "default"]
+    values = ["", *numbers, *times, uuid, "", "ac-0001", "", ""]
+    if template:
+        values = ["ac-0001", *numbers, '"" <1001>', "sofia/inside/1001@a", "", "", "", *times, "", uuid, ""]
+    return ",".join(f'"{value}"' for value in (*values, of)) + "\n"
+
+
+FREESWITCH_CSV = {
+    "a-leg, and a b-leg that was answered": (
+        lambda n: [sheet(f"a{n}", to=10), sheet(f"b{n}", f"a{n}", at=NOON + 1, to=11)],
+        [(10, 30)],
+    ),
+    "route advance, by the other template": (
+        lambda n: [
+            sheet(f"a{n}", to=12, template=1),
+            sheet(f"b{n}", f"a{n}", talk=0, to=13, template=1),
+            sheet(f"c{n}", f"a{n}", at=NOON + 9, to=13, template=1),
+        ],
+        [(12, 30)],
+    ),
+    "a-leg that was never answered": (
+        lambda n: [sheet(f"a{n}", talk=0, to=14), sheet(f"b{n}", f"a{n}", at=NOON + 1, to=15)],
+        [(15, 30)],
+    ),
+}
+
 NAMES = (
     *("cdrRecordType", "globalCallID_callManagerId", "globalCallID_callId", "origLegCallIdentifier"),
     *("dateTimeOrigination", "callingPartyNumber", "origCause_value", "destLegIdentifier", "originalCalledPartyNumber"),
@@ -300,7 +350,7 @@ CUCM = {
         [(20, 39)],
     ),
 }
-SCENES = {"freeswitch_json": FREESWITCH, "asterisk": ASTERISK, "cucm": CUCM}
+SCENES = {"freeswitch_json": FREESWITCH, "freeswitch": FREESWITCH_CSV, "asterisk": ASTERISK, "cucm": CUCM}
 HEADS = {"cucm": ",".join(NAMES) + "\n"}
 COPIES = 6
 
@@ -368,6 +418,12 @@ def test_a_later_version_of_an_edge_leg_of_its_own_takes_the_place_of_the_commit
     assert choose(site.settings, 1).chosen == 1
     check(site)
     assert charges(site)[3, 20] == 1 and charges(site).total() == 3
+
+
+def test_legs_of_a_template_without_the_leg_that_dialed_are_calls_of_their_own(workspace):
+    shipped = [line.rpartition(",")[0] + "\n" for line in (sheet("a"), sheet("b", "a", to=3))]
+    site = take_in(workspace(source("freeswitch", zone="UTC")), shipped, feed="freeswitch")
+    assert charges(site) == Counter({(2, 30): 1, (3, 30): 1}) and index(site)["role"].null_count == 2
 
 
 def test_where_every_attempt_has_a_row_an_attempt_that_was_answered_for_another_has_none(workspace):

@@ -134,7 +134,31 @@ def clicked(dice: Dice) -> Iterator[Record]:
     yield channel(dice, f"b{n}", at + 9, dice.maybe(), by=f"a{n}", out=dice.choice(GATEWAYS))
 
 
-FREESWITCH = (bridged, bridged, queued, conference, clicked)
+def forwarded(dice: Dice) -> Iterator[Record]:
+    """Who is called from outside has the call go on, to a phone or outside, or transfers it."""
+    n, at = dice.story()
+    yield channel(dice, f"a{n}", at, dice.talk(), call_direction="inbound")
+    for k in range(dice.randrange(1, 4)):
+        out = dice.choice(["", *GATEWAYS])
+        charge = f"b{n}-{k}" if out else ""
+        yield channel(
+            dice, f"b{n}-{k}", at + 9 * k, dice.maybe(), charge=charge, by=f"a{n}", out=out, call_direction="inbound"
+        )
+
+
+def looped(dice: Dice) -> Iterator[Record]:
+    """A call goes on through a loopback channel, across which the dialplan exports whose call it is."""
+    n, at = dice.story()
+    a, talk, call = f"a{n}", dice.talk(), {"parent_call_uuid": f"a{n}"}
+    yield channel(dice, a, at, talk, **call)
+    yield channel(dice, f"x{n}", at + 1, talk, by=a, channel_name="loopback/9-a", **call)
+    yield channel(dice, f"y{n}", at + 1, talk, channel_name="loopback/9-b", **call)
+    for k in range(dice.randrange(1, 4)):
+        far = {"call_uuid": f"y{n}", "originating_leg_uuid": f"y{n}"} | call
+        yield channel(dice, f"b{n}-{k}", at + 2 + 9 * k, dice.maybe(), by=a, out=dice.choice(GATEWAYS), **far)
+
+
+FREESWITCH = (bridged, bridged, queued, conference, clicked, forwarded, looped)
 
 
 # -- CUCM: a record per pair of legs -----------------------------------------------------------------------------------

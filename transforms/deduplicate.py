@@ -433,15 +433,9 @@ def _as_calls(winners: pa.Table, lost: pa.Table, paid: Mapping[int, dict[str, An
         winner = winners.slice(i, 1).select(["source", "tenant", "record_id", "call_id", "call_date"]).to_pylist()[0]
         call = {name: origin[name] for name in _FROM_INDEX} | winner | {"event": events[i]}
         call |= {name: paid.get(i, {}).get(name) for name in _FROM_BILLING}
-        call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"], "event": _event(origin)}
+        call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"]}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
     return pa.Table.from_pylist(calls, schema=CDR)
-
-
-def _event(origin: Mapping[str, Any]) -> bytes | None:
-    """Return an id of the edge leg that an index row is about: of the id it had, the index has half."""
-    number = origin["event"]
-    return None if number is None else number.to_bytes(16, "little", signed=True)
 
 
 def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:

@@ -321,8 +321,10 @@ def _names(texts: Texts, declaration: Declaration, kinds: _Kinds) -> dict[str, p
 
 
 def _legs(texts: Texts, rows: int, declaration: Declaration) -> dict[str, pa.Array]:
-    """Return what each record is to its call, and which edge leg it is about; nothing where no leg is declared."""
-    if not declaration.legs:
+    """Return what each record is to its call, and which edge leg it is about; nothing where no leg is declared, or the
+    file has none of the columns that tell legs apart."""
+    told_by = {column for leg in declaration.legs for column in leg.when}
+    if not declaration.legs or (declaration.file.kind == "csv" and told_by.isdisjoint(texts)):
         return {}
     role, event = np.full(rows, ROLES.index("caller"), np.int8), nulls(rows, pa.string())
     for leg in reversed(declaration.legs):  # the first that matches holds

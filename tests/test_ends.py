@@ -60,6 +60,40 @@ STORIES = {
         [2000],
         0,
     ),
+    "both refresh the session at once, and both are refused": (
+        [
+            acc("INVITE", "f1 t1", "g", 200, 0),
+            acc("INVITE", "f1 t1", "g", 491, 10),
+            acc("INVITE", "t1 f1", "g", 491, 10, swapped=True),
+            acc("BYE", "f1 t1", "g", 200, 20),
+        ],
+        [20],
+        0,
+    ),
+    "routes one after the other, of which the third answers": (
+        [
+            acc("INVITE", "f1 t1", "h", 486, 1),
+            acc("INVITE", "f1 t2", "h", 503, 5),
+            acc("INVITE", "f1 t3", "h", 200, 9),
+            acc("BYE", "f1 t3", "h", 200, 39),
+        ],
+        [30],
+        2,
+    ),
+    "a refusal that is logged for the branch, and for the transaction": (
+        [acc("INVITE", "f1 t1", "i", 486, 1)] * 2,
+        [],
+        1,
+    ),
+    "a call that passes the proxy twice": (
+        [
+            acc("INVITE", "f1 t1", "j", 200, 0),
+            acc("INVITE", "f1 t1", "j", 200, 1),
+            *[acc("BYE", "f1 t1", "j", 200, 30)] * 2,
+        ],
+        [30],
+        0,
+    ),
     "a busy line, tried again": ([acc("INVITE", "f1 t1", "e", 486, 1), acc("INVITE", "f2 t2", "e", 486, 9)], [], 2),
 }
 LINES = [line for lines, _, _ in STORIES.values() for line in lines]
@@ -142,3 +176,17 @@ def test_an_estimated_end_is_the_same_whatever_was_read_first(workspace):
     assert (moments(site, "start"), moments(site, "end")) == ([-600], [900])
     assert site.view("billing")["talk_ms"].to_pylist() == [1_500_000]
     assert site.differing() == 0 and not site.unbalanced()
+
+
+def test_a_refusal_told_in_two_ways_goes_once_when_its_call_is_known(workspace):
+    """Two lines of one second that differ in what the site logs are versions of one refusal."""
+    site, line = workspace("opensips"), acc("INVITE", "f1 t1", "a", 491, 10)
+    site.land("opensips", "n1", (line + line.replace(CALLED, "13035550103")).encode())
+    site.night(MORNING)
+    assert site.entries()["suspended", "CONFLICT"][0] == 1
+    site.land("opensips", "n2", (acc("INVITE", "f1 t1", "a", 200, 0) + acc("BYE", "f1 t1", "a", 200, 30)).encode())
+    site.night(MORNING + HOUR_MS)
+    assert {key: rows for key, (rows, _) in site.entries().items() if rows} == {
+        ("in", ""): 4, ("accepted", ""): 1, ("merged", ""): 2, ("suspended", "CONFLICT"): 1
+    }  # fmt: skip
+    assert site.view("assurance").num_rows == 1 and site.differing() == 0 and not site.unbalanced()

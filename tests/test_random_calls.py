@@ -1,4 +1,4 @@
-"""Random calls of a FreeSWITCH and of a CUCM, against pandas: who pays, for how long, and what each trunk was asked.
+"""Random calls of a FreeSWITCH, a CUCM and a SIP proxy, against pandas: who pays, for how long, what a trunk was asked.
 
 A call is made up as a story: what happened, and the records that the switch writes of it (docs/legs.md). With each
 record goes what is true of it, so that the answer is worked out without a look at callward's declarations.
@@ -21,6 +21,7 @@ MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
 MORNING = 1_772_865_600_000  # 2026-03-07 06:40 UTC
 GATEWAYS = ("northwind", "eastern", "pacific")  # of the FreeSWITCH
 CUCM_TRUNKS = ("gw-north", "gw-east", "trunk-west")
+PEERS = ("peer-1", "peer-2")  # of the proxy
 CALLER, ATTEMPT, INSIDE = range(3)  # of the records of one charge, those of the lowest count
 
 
@@ -226,6 +227,48 @@ def inside(dice: Dice) -> Iterator[Record]:
 CUCM = (hunted, hunted, routed, routed, conferred, inside)
 
 
+# -- acc: a line per transaction ---------------------------------------------------------------------------------------
+
+
+def sip(dice: Dice, of: str, tags: str, code: int, at: int, *, talk: int | None = None, counts: bool = False) -> Record:
+    """The last reply to an INVITE of Call-ID `n`, or to a BYE ("BYE n"); `counts`: it is an attempt, or opens a dialog
+    that ends."""
+    *method, n = of.split()
+    account, came_by, left_by = dice.randrange(200), dice.choice(PEERS), dice.choice(PEERS)
+    tag, to_tag = tags.split() if dice.random() < 0.5 or "f" not in tags or not method else reversed(tags.split())
+    values = [*(method or ["INVITE"]), tag, to_tag, n, code, "x", at, "", "13035550101", "13035550102"]
+    line = "|".join(map(str, [*values, f"ac-{account:04d}", "", came_by, left_by])) + "\n"
+    call, left_by = (f"{n} {tags}", left_by) if counts else ("", "")
+    return Record(f"{n} {tags}", CALLER if counts else INSIDE, at, 0, talk, account, call, 0, came_by, left_by, line)
+
+
+def proxied(dice: Dice) -> Iterator[Record]:
+    """A call that the proxy tries at several places, one after the other or at once: one answers, none, or two."""
+    n, at = dice.story()
+    if dice.random() < 0.3:
+        yield sip(dice, n, "f x", 407, at)
+    step = dice.choice([0, 7])
+    for k in dice.tries():
+        yield sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True)
+    for k in range(dice.choice([0, 1, 1, 1, 2])):
+        yield from dialog(dice, n, f"f t{k}", at + 30 + k)
+
+
+def dialog(dice: Dice, n: str, tags: str, at: int) -> Iterator[Record]:
+    """An answered call: refreshed or not, ended by either side or by both, or no end was written."""
+    talk, ends = dice.talk(), dice.random() < 0.95
+    yield sip(dice, n, tags, 200, at, talk=talk if ends else None, counts=ends)
+    for _ in dice.tries() if talk else ():
+        yield sip(dice, n, tags, dice.choice([200, 408, 491]), at + dice.randrange(1, talk + 1))
+    if ends:
+        yield sip(dice, f"BYE {n}", tags, dice.choice([401, 407]), at + dice.randrange(talk + 1))
+        yield sip(dice, f"BYE {n}", tags, dice.choice([200, 408, 481]), at + talk)
+        yield sip(dice, f"BYE {n}", tags, dice.choice([200, 481]), at + talk + dice.randrange(1, 40))
+
+
+ACC = (proxied,)
+
+
 # -- what is true ------------------------------------------------------------------------------------------------------
 
 
@@ -260,12 +303,17 @@ def asked(records: pd.DataFrame) -> dict[tuple[str, str], tuple[int, ...]]:
 
 # -- and what callward says --------------------------------------------------------------------------------------------
 
-SWITCHES = {"freeswitch_json": (FREESWITCH, GATEWAYS, ""), "cucm": (CUCM, CUCM_TRUNKS, ",".join(NAMES) + "\n")}
+SWITCHES = {
+    "freeswitch_json": (FREESWITCH, GATEWAYS, ""),
+    "cucm": (CUCM, CUCM_TRUNKS, ",".join(NAMES) + "\n"),
+    "opensips": (ACC, PEERS, ""),
+}
 
 
 def written(dice: Dice, stories: Sequence[Callable[[Dice], Iterator[Record]]], calls: int) -> pd.DataFrame:
-    """Return the records of random calls; one in twenty was never written."""
-    records = [record for _ in range(calls) for record in dice.choice(stories)(dice) if dice.random() < 0.95]
+    """Return the records of random calls; of those that are no pieces one in twenty was never written."""
+    lost = 0.0 if stories is ACC else 0.05
+    records = [record for _ in range(calls) for record in dice.choice(stories)(dice) if dice.random() >= lost]
     return pd.DataFrame(records, columns=Record._fields)
 
 
@@ -299,7 +347,7 @@ class Taken(NamedTuple):
 @pytest.fixture(scope="module", params=[5_000, pytest.param(50_000, marks=pytest.mark.endurance)])
 def taken(request: Any, workspace: Callable[..., Site]) -> Taken:
     """Records come in any order, one in twenty of them twice."""
-    dice, trunks = Dice(7), [Trunk(name=name, carrier=name) for name in (*GATEWAYS, *CUCM_TRUNKS)]
+    dice, trunks = Dice(7), [Trunk(name=name, carrier=name) for name in (*GATEWAYS, *CUCM_TRUNKS, *PEERS)]
     site = workspace(*(source(switch, zone="UTC") for switch in SWITCHES), trunks=trunks)
     records = {switch: written(dice, stories, request.param) for switch, (stories, _, _) in SWITCHES.items()}
     lines = {switch: shuffled(dice, frame["line"].to_list()) for switch, frame in records.items()}

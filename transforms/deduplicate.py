@@ -325,7 +325,11 @@ def _still_there(located: Located, deduplicated: Deduplicated) -> Located:
 
 
 def _withdraw(withdrawn: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
-    """Take rows that are no records of their own any more out of index and views; they were merged into another."""
+    """Take rows that are no records of their own any more out of index and views; they were merged into another.
+
+    Of several versions of a record one has the row.
+    """
+    withdrawn = withdrawn.take(pa.array(_first_of_each(withdrawn["record_id"])))
     for located in row_index.locate(files, committed, withdrawn["record_id"], withdrawn["call_date"]):
         origin = _leave_index(located.file, located.position, deduplicated, files)
         records = withdrawn.take(pa.array(located.asked))
@@ -336,6 +340,12 @@ def _withdraw(withdrawn: pa.Table, deduplicated: Deduplicated, files: DataFiles,
             pass
         deduplicated.entries += ledger.entries(records, Bucket.MERGED)
         deduplicated.withdrawn.append(records)
+
+
+def _first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
+    """Return where each of some ids stands first."""
+    words = np.ascontiguousarray(tokens.as_u64(ids))
+    return np.sort(np.unique(words.view("V16").ravel(), return_index=True)[1])
 
 
 def _leave_views(

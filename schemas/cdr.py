@@ -41,7 +41,8 @@ BY_ROLE_RAW: Final = tuple(f"{name.removesuffix('_number')}_raw" for name in BY_
 NUMBERS: Final = ("calling_number", "called_number", *BY_ROLE, "oli", "carrier_id")  # they leave together
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
 # What a leg is to its call, as a number its place here: who pays for a call is decided in this order.
-ROLES: Final = ("caller", "attempt", "internal")
+# The last is no record of a switch: callward makes it of one that two parties pay for (transforms/onward.py).
+ROLES: Final = ("caller", "attempt", "internal", "onward")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)
@@ -103,6 +104,7 @@ PARSE_FIELDS: Final = (
     pa.field("piece", FEW),  # one of PIECES
     pa.field("role", pa.int8()),  # place in ROLES; null where the declaration has no legs
     pa.field("event", pa.string()),  # raw id of the edge leg that it is about; null: the call as a whole
+    pa.field("onward", pa.string()),  # raw id of the edge leg that goes on from it, where it names both; or null
     pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
     pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
@@ -137,6 +139,8 @@ IDENTIFY_FIELDS: Final = (
     pa.field("leg_b", ID),
     pa.field("role", pa.int8()),
     pa.field("event", ID),
+    pa.field("onward", ID),  # of the edge leg that goes on from a forwarded call; null: it was not forwarded
+    pa.field("onward_account", FEW),  # who pays for that leg
     pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
     pa.field("earlier", pa.binary()),  # its ids and dates under earlier generations (transforms/earlier.py); or null
     pa.field("calling_prefix", FEW),  # country and area at most

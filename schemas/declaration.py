@@ -276,12 +276,18 @@ class Leg(_Strict):
     """What a record is to its call: the caller's leg, an attempt to go on from there, or internal to the switch.
 
     An attempt is charged where no caller's leg is that was answered. `event` names the edge leg that the record is
-    about, where a call has several that are charged each; records of one event are one charge.
+    about, where a call has several that are charged each; records of one event are one charge. `onward` names the edge
+    leg that goes out, in records that have one at both ends: where the call was forwarded, that leg is charged, too.
     """
 
     role: Literal["caller", "attempt", "internal"]
     when: dict[str, Condition] = {}
     event: Key | None = None
+    onward: Key | None = None
+
+    def edge_legs(self) -> tuple[Key, ...]:
+        """Return what names edge legs."""
+        return tuple(key for key in (self.event, self.onward) if key is not None)
 
 
 class Leave(_Strict):
@@ -377,7 +383,7 @@ class Declaration(_Strict):
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
         read |= {column for value in self.epoch for column in value.column}
-        events = (leg.event for leg in self.legs if leg.event is not None)
+        events = (key for leg in self.legs for key in leg.edge_legs())
         for key in (*self.identities(), self.call, self.leg_a, self.leg_b, *events):
             read |= key.columns()
         return (read | {self.tenant_column, tenant_column}) - {""}
@@ -486,6 +492,8 @@ def explain(declaration: Declaration) -> list[Explained]:
         rows.append(Explained(f"leg: {leg.role}", " and ".join(leg.when) or "any other record", ""))
         if leg.event is not None:
             rows.append(Explained("event", f"{_key_text(leg.event)} (of {leg.role})", ""))
+        if leg.onward is not None:
+            rows.append(Explained("onward", f"{_key_text(leg.onward)} (of {leg.role})", ""))
     return [*rows, Explained("", ", ".join(dropped(declaration)) or "everything else", "dropped")]
 
 

@@ -8,7 +8,7 @@ the called number on that day pays. A toll-free call is paid for by our customer
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -45,14 +45,17 @@ class Assigned(NamedTuple):
     direction: pa.DictionaryArray
     account: pa.DictionaryArray
     charged_side: pa.DictionaryArray
+    onward_account: pa.DictionaryArray  # null: no leg goes on from the record that another party pays for
 
 
 @dataclass(frozen=True, eq=False)
 class _Owners:
-    """Whose numbers those of both parties are on the day of the call; of the caller the asserted one first."""
+    """Whose numbers those of both parties are on the day of the call, of the caller the asserted one first; and that of
+    whoever forwarded it."""
 
     calling: Payers
     called: Payers
+    redirecting: Payers
 
 
 def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
@@ -61,15 +64,31 @@ def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
     owners = _owners(table, directory, workspace.settings.tenants[tenant].zone)
     place = few(table["destination"])
     direction = _directions(table, owners, place, workspace.sides)
+    forwarded, forwarder = _forwarded(table, direction, owners, directory, workspace.sides)
+    if forwarded.any():
+        direction = np.where(forwarded, np.where(direction == OUTBOUND, INTERNAL, INBOUND), direction)
+        owners = replace(owners, called=np.where(forwarded, _first(owners.called, forwarder), owners.called))
     toll_free = _is(place, "toll_free")
     payer = _payers(table, direction, toll_free, owners, directory)
-    charged = _charged(direction, toll_free, place)
-    accounts = (*directory.ids, UNASSIGNED)
     return Assigned(
         few_of(direction, DIRECTIONS),
-        few_of(np.where(payer == NOBODY, len(directory.ids), payer), accounts),
-        few_of(charged, CHARGED_SIDES),
+        _accounts(payer, directory),
+        few_of(_charged(direction, toll_free, place), CHARGED_SIDES),
+        _accounts(forwarder, directory, forwarded),
     )
+
+
+def _accounts(payer: Payers, directory: Directory, where: Mask | None = None) -> pa.DictionaryArray:
+    """Return accounts by name, UNASSIGNED for nobody; null where `where` is not."""
+    at = pa.array(np.where(payer == NOBODY, len(directory.ids), payer), mask=None if where is None else ~where)
+    return few_of(at, (*directory.ids, UNASSIGNED))
+
+
+def charged_side(direction: str, destination: Column) -> pa.DictionaryArray:
+    """Return the side whose account pays for calls of one direction to those destinations (Places.destination)."""
+    place = few(destination)
+    directions = np.full(len(place), DIRECTIONS.index(direction), np.int32)
+    return few_of(_charged(directions, _is(place, "toll_free"), place), CHARGED_SIDES)
 
 
 def _mapped(column: Column, position: Callable[[str], int], missing: int) -> Positions:
@@ -96,12 +115,16 @@ def _first(*choices: Positions, but: int = NOBODY) -> Positions:
 def _owners(table: pa.Table, directory: Directory, zone: str) -> _Owners:
     if not directory.numbers:
         nobody = np.full(table.num_rows, NOBODY, np.int32)
-        return _Owners(nobody, nobody)
+        return _Owners(nobody, nobody, nobody)
     days = _days(table["start_time"], zone)
-    calling, called = (directory.numbers.owners(table[f"{party}_number"], days) for party in ("calling", "called"))
-    if not is_absent(table["asserted_number"]):
-        calling = _first(directory.numbers.owners(table["asserted_number"], days), calling)
-    return _Owners(calling, called)
+
+    def owners(party: str) -> Payers:
+        numbers = table[f"{party}_number"]
+        if is_absent(numbers):
+            return np.full(table.num_rows, NOBODY, np.int32)
+        return directory.numbers.owners(numbers, days)
+
+    return _Owners(_first(owners("asserted"), owners("calling")), owners("called"), owners("redirecting"))
 
 
 def _days(start: pa.ChunkedArray, zone: str) -> Days:
@@ -143,6 +166,36 @@ def _declared(table: pa.Table, end: str, sides: dict[str, str]) -> tuple[Positio
 
 def _of_owners(owner: Payers) -> Positions:
     return np.where(owner == NOBODY, np.int32(_UNSAID), np.int32(_CUSTOMER))
+
+
+# -- forwarding --------------------------------------------------------------------------------------------------------
+
+
+def _forwarded(
+    table: pa.Table, direction: Positions, owners: _Owners, directory: Directory, sides: dict[str, str]
+) -> tuple[Mask, Payers]:
+    """Return which records are of calls that one of ours forwarded out to the network again, and who that is.
+
+    A record says it by both of its edge legs (`onward`). What came from the network was forwarded where it names who
+    did it, where the number that was called is one of ours, or an account code is there. What came from a customer was
+    where the number that he called is ours, and another was sent out.
+    """
+    nobody = np.full(table.num_rows, NOBODY, np.int32)
+    two_edges = _valid(table["onward"])
+    if not two_edges.any():
+        return two_edges, nobody
+    ours = owners.called != NOBODY
+    code = _mapped(table["account_code"], lambda name: directory.by_code.get(name, NOBODY), NOBODY)
+    two_edges &= _first(*_declared(table, "egress", sides), but=_UNSAID) == _NETWORK
+    from_network = two_edges & np.isin(direction, (INBOUND, TRANSIT))
+    from_network &= _valid(table["redirecting_number"]) | ours | (code != NOBODY)
+    from_customer = two_edges & (direction == OUTBOUND) & ours & _valid(table["rated_number"])
+    forwarder = np.where(from_network, _first(owners.redirecting, owners.called, code), owners.called)
+    return from_network | from_customer, forwarder
+
+
+def _valid(column: Column) -> Mask:
+    return np.asarray(flat(pc.is_valid(column)).to_numpy(zero_copy_only=False), bool)
 
 
 # -- who pays ----------------------------------------------------------------------------------------------------------

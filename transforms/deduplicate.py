@@ -33,6 +33,7 @@ from transforms.coarsen import coarsen
 from transforms.deduplicated import Deduplicated, Gone
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.legs import charge_legs, event_ids, leg_order
+from transforms.onward import own, put_back, with_onward
 from transforms.rate import billed_seconds
 from transforms.suspend import conflicting_versions
 
@@ -99,7 +100,7 @@ def deduplicate(
     rows of earlier generations of the calls' sources. `chosen` calls are versions that a person chose of those that
     were set aside: each is the row.
     """
-    calls = number_occurrences(calls)
+    calls = with_onward(number_occurrences(calls), files.workspace)
     content = tokens.as_u64(flat(calls["content"]))
     keep, duplicate, conflict, held = _among(calls, content)
     deduplicated = Deduplicated(calls)
@@ -445,7 +446,7 @@ def _as_calls(winners: pa.Table, lost: pa.Table, paid: Mapping[int, dict[str, An
         call |= {name: paid.get(i, {}).get(name) for name in _FROM_BILLING}
         call |= {"ingress_trunk": origin["trunk_in"], "egress_trunk": origin["trunk_out"]}
         calls.append({**call, "piece": "whole", "was": str(Bucket.ACCEPTED), "was_ms": origin["carried_ms"] or 0})
-    return pa.Table.from_pylist(calls, schema=CDR)
+    return put_back(pa.Table.from_pylist(calls, schema=CDR))
 
 
 def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
@@ -547,10 +548,12 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     result = GroupDeduplicated(group, moved=coarsened.moved)
     result.compared = {file.file_id for file in committed} | found.compared
     result.changes += [_changes(deduplicated, read, group), Changes(read=found.read)]
-    for code, versions in ((Suspense.CONFLICT, deduplicated.conflicts), (Suspense.HELD, deduplicated.held)):
+    for code, versions in ((Suspense.CONFLICT, own(deduplicated.conflicts)), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
             others.append((str(Bucket.SUSPENDED), versions))
-            aside = conflicting_versions(versions, code, group.tenant, files.workspace)
+        written = own(versions)
+        if written.num_rows:
+            aside = conflicting_versions(written, code, group.tenant, files.workspace)
             result.suspended.append((group.tenant, aside))
     result.taken = list(_taken(deduplicated, group))
     result.rewrites = list(_rewrites(deduplicated))
@@ -565,7 +568,7 @@ def _of_calls(deduplicated: Deduplicated, group: Group) -> list[pa.Table]:
 
 
 def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], group: Group) -> Changes:
-    rows = deduplicated.rows
+    rows = own(deduplicated.rows)
     changes = Changes(entries=[*deduplicated.entries, *ledger.entries(rows, Bucket.ACCEPTED)], read=read)
     closed = pa.array([date.fromisoformat(day) for day in group.without_assurance], pa.date32())
     unwritten = rows["file_no"].filter(pc.is_in(rows["call_date"], closed))

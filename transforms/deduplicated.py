@@ -13,6 +13,7 @@ from callward.lake.ledger import DataFile
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from schemas.views import INDEX
+from transforms.onward import own
 
 
 @dataclass
@@ -98,6 +99,7 @@ class Deduplicated:
 
     def repeat(self, records: pa.Table) -> None:
         """Count records that are there already."""
+        records = own(records)
         if records.num_rows:
             self.entries += ledger.entries(records, Bucket.DUPLICATE)
             self.duplicates.append(records)

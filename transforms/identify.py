@@ -58,16 +58,18 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         identity = pc.coalesce(identity.cast(pa.large_binary()), table["raw"])
     record_id = tokens.mac([identity], keys.record)
     trunk_in = _listed(table["ingress_trunk"], workspace.trunks)
+    assigned = assign(table, tenant, workspace)
     made = {
         "source": constant(source.name, table.num_rows),
         "record_id": record_id,
         "call_id": _call_id(table, record_id, keys.call),
         "content": _content(table, keys.content),
-        **assign(table, tenant, workspace)._asdict(),
+        **assigned._asdict(),
         "call_date": pc.cast(table["start_time"], pa.date32()),
         "leg_a": _leg(table["leg_a"], keys.leg),
         "leg_b": _leg(table["leg_b"], keys.leg),
         "event": _leg(table["event"], keys.leg),
+        "onward": _onward(table["onward"], assigned.onward_account, keys.leg),
         "by_content": by_content,
         "earlier": _earlier(table, source, known, tenant, workspace),
         "ingress_trunk": trunk_in,
@@ -101,6 +103,13 @@ def _leg(column: pa.ChunkedArray, secret: bytes) -> pa.Array:
     if column.null_count == len(column):
         return nulls(len(column), ID)
     return tokens.mac([column], secret)
+
+
+def _onward(column: pa.ChunkedArray, account: pa.DictionaryArray, secret: bytes) -> pa.Array:
+    """Return the ids of edge legs that go on from forwarded calls."""
+    return (
+        nulls(len(column), ID) if is_absent(account) else pc.if_else(pc.is_valid(account), _leg(column, secret), None)
+    )
 
 
 _CONTENT_TIMES = ("start_time", "ring_time", "answer_time", "end_time", "talk_ms", "pdd_ms")

@@ -32,6 +32,7 @@ from schemas.views import (
 )
 from transforms.elements import Group, ViewRows
 from transforms.legs import events, may_be_charged
+from transforms.onward import is_onward
 from transforms.split import by_date, closed_views, is_billed
 
 _KINDS: Final = ("call", "leg", "failed", "piece")
@@ -128,7 +129,7 @@ def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, clo
     bits = np.zeros(records.num_rows, np.int16)
     if state != Bucket.ACCEPTED:
         return pa.array(bits)
-    held = {"billing": is_billed(records, tenant, workspace), "assurance": np.ones(records.num_rows, bool)}
+    held = {"billing": is_billed(records, tenant, workspace), "assurance": ~is_onward(records)}
     for view, rows in held.items():
         if view not in closed:
             bits[rows] += VIEW_BITS[view]

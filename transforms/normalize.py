@@ -20,12 +20,12 @@ _DAMAGED: Final = KINDS.index("damaged")
 def _both(calling: pa.Array, called: pa.Array, plan: Plan) -> tuple[pa.Table, pa.Table]:
     """Return what the numbers of both parties are; read together, unless they are written in ways of their own."""
     if plan != plan.of_callers:
-        return _parties(calling, plan.of_callers), _parties(called, plan)
-    both = _parties(pa.concat_arrays([calling, called]), plan)
+        return parties(calling, plan.of_callers), parties(called, plan)
+    both = parties(pa.concat_arrays([calling, called]), plan)
     return both.slice(0, len(calling)), both.slice(len(calling))
 
 
-def _parties(raw: pa.Array, plan: Plan) -> pa.Table:
+def parties(raw: pa.Array, plan: Plan) -> pa.Table:
     """Return what each of some numbers is and where it belongs; each distinct one is read once. Null for null."""
     encoded = raw.dictionary_encode()
     read = normalize_values(encoded.dictionary, plan)
@@ -76,7 +76,7 @@ def normalize(table: pa.Table, plan: Plan) -> pa.Table:
 def _roles(table: pa.Table, plan: Plan) -> dict[str, pa.Table]:
     """Return what the numbers of those roles are that any record has. None of them is dialled on a telephone."""
     raw = zip(BY_ROLE, BY_ROLE_RAW, strict=True)
-    return {name: _parties(flat(table[of]), plan.of_callers) for name, of in raw if not is_absent(table[of])}
+    return {name: parties(flat(table[of]), plan.of_callers) for name, of in raw if not is_absent(table[of])}
 
 
 def _reached(called: pa.Table, rated: pa.Table | None) -> pa.Table:

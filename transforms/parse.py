@@ -44,6 +44,7 @@ from transforms.read import SHAPE, SOURCE, UNENDED
 
 UNKNOWN_TENANT: Final = "_unknown"
 _CLOCKED: Final = 1000  # records of a block whose clock is compared with the epoch that they hold
+_TEXT: Final = pa.string()
 _JOINT: Final = "\x1f"
 _ROUNDED: Final = r"(?:^|\x1f)[0-9](?:[.,][0-9]+)?E\+[0-9]+(?:$|\x1f)"  # by a spreadsheet: many records share it
 _OF_ATTEMPTS: Final = ("talk_ms", "pdd_ms", "disposition", "calling_presentation")  # said of no other piece of a call
@@ -321,19 +322,20 @@ def _names(texts: Texts, declaration: Declaration, kinds: _Kinds) -> dict[str, p
 
 
 def _legs(texts: Texts, rows: int, declaration: Declaration) -> dict[str, pa.Array]:
-    """Return what each record is to its call, and which edge leg it is about; nothing where no leg is declared, or the
-    file has none of the columns that tell legs apart."""
+    """Return what each record is to its call, which edge leg it is about, and which goes on from it; nothing where no
+    leg is declared, or the file has none of the columns that tell legs apart."""
     told_by = {column for leg in declaration.legs for column in leg.when}
     if not declaration.legs or (declaration.file.kind == "csv" and told_by.isdisjoint(texts)):
         return {}
-    role, event = np.full(rows, ROLES.index("caller"), np.int8), nulls(rows, pa.string())
+    role, names = np.full(rows, ROLES.index("caller"), np.int8), dict.fromkeys(("event", "onward"), nulls(rows, _TEXT))
     for leg in reversed(declaration.legs):  # the first that matches holds
         meets = _meets(texts, rows, leg.when)
         role[meets] = ROLES.index(leg.role)
-        named = _key(texts, leg.event) if leg.event is not None and meets.any() else None
-        if named is not None or event.null_count < rows:
-            event = pc.if_else(pa.array(meets), nulls(rows, pa.string()) if named is None else named, event)
-    return {"role": pa.array(role), "event": event}
+        for name, key in (("event", leg.event), ("onward", leg.onward)):
+            named = _key(texts, key) if key is not None and meets.any() else None
+            if named is not None or names[name].null_count < rows:
+                names[name] = pc.if_else(pa.array(meets), nulls(rows, _TEXT) if named is None else named, names[name])
+    return {"role": pa.array(role), **names}
 
 
 def _groups(texts: Texts, key: Key) -> list[tuple[str, ...]]:

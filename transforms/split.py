@@ -18,6 +18,7 @@ from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
 from schemas.views import ANSWERED, BILLING, BILLING_NUMBERS, FAILED, ID_COLUMN, IN_FLIGHT, VIEW_OF
 from transforms.elements import Group, ViewRows
+from transforms.onward import is_onward
 
 PDD_STEP_MS: Final = 100  # of the part `answered`, rounded down
 SLAB = 1 << 16  # rows worked on at a time: their columns stay in the processor's cache, and memory is used again
@@ -43,7 +44,9 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
     parts = []
     if "assurance" not in closed:
         in_answered = np.asarray(flat(calls[IN_ANSWERED]).to_numpy(zero_copy_only=False))
-        for name, rows in (("failed", np.flatnonzero(~in_answered)), ("answered", np.flatnonzero(in_answered))):
+        attempts = ~is_onward(calls)  # a leg that goes on is in the attempt of its record
+        for name, which in (("failed", attempts & ~in_answered), ("answered", attempts & in_answered)):
+            rows = np.flatnonzero(which)
             if len(rows):
                 parts.append(assurance_part(name, calls, rows, opened(workspace, name, tenant, month)["id"]))
     if "billing" in closed:
@@ -119,7 +122,7 @@ def _events(calls: pa.Table) -> tuple[str, ...]:
 
 def _slab(calls: pa.Table, first: int) -> pa.Table:
     """SLAB rows of a group, each column of the views in one piece."""
-    of_split = ("file_no", "call_date", "charged", IN_ANSWERED)
+    of_split = ("file_no", "call_date", "charged", "role", IN_ANSWERED)
     names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *_events(calls), *of_split))
     columns = {name: calls[name].slice(first, SLAB) for name in names}
     return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})

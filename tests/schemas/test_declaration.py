@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,13 @@ def test_no_column_is_both_read_and_dropped(name: str) -> None:
 
 
 def test_free_text_of_an_asterisk_record_is_dropped() -> None:
-    assert {"clid", "lastdata", "userfield"} <= set(dropped(ASTERISK))
+    assert {"clid", "userfield"} <= set(dropped(ASTERISK))
+    kept = pa.array(
+        ["PJSIP/+13035550101@carrier,30,Tt", "SIP/carrier/13035550101", "SIP/1001&SIP/1002", "Jane Doe 5550101"]
+    )
+    (dialled,) = ASTERISK.fields["rated_raw"]
+    found = pc.struct_field(pc.extract_regex(kept, pattern=dialled.pattern), "value").to_pylist()
+    assert found == ["+13035550101", "13035550101", None, None]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from transforms.assemble import CLOSED
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")
-_PATIENCE_S = 120
+_PATIENCE_S = 600
 # What no person should ever see: a traceback, or the words for an error that nobody foresaw.
 _UGLY = re.compile(
     r"Traceback \(most recent call last\)|^  File \"|a defect|Exception ignored|Fatal Python error", re.MULTILINE

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes
 from callward.retention.requests import restrictions
 from callward.settings import Settings
+from pipelines.suspense import first_lines
 from pipelines.vacuum import remove_orphans
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
@@ -39,15 +41,17 @@ class Choice:
     several: int
 
 
-def choose(settings: Settings, file_no: int, *, dry_run: bool = False) -> Choice:
+def choose(settings: Settings, file_no: int, records: Collection[int] = (), *, dry_run: bool = False) -> Choice:
     """Bill the versions of held records that came in a file; the other versions stay in suspense as CONFLICT.
 
-    A record of which several versions came in that file stays held. Raises Problem where the file has no held record.
+    `records`: their numbers in the file, from 1, as 'callward suspense show' has them; none: all. A record of which
+    several of these versions are stays held. Raises Problem where there is no such held record.
     """
     workspace_id.check(settings)
     _check_file(settings, file_no)
     with runs.running(settings, "choose", ["suspense"]) as run_id:
-        choosing = _Choosing(open_files(settings, ROLE, "choose", run_id), file_no, dry_run, int(time.time() * 1000))
+        files, which = open_files(settings, ROLE, "choose", run_id), frozenset(records)
+        choosing = _Choosing(files, file_no, which, first_lines(settings, file_no), dry_run, int(time.time() * 1000))
         counts: Counter[str] = Counter()
         for number, tenant in enumerate(settings.tenants):
             counts += retry_on_conflict(
@@ -59,7 +63,8 @@ def choose(settings: Settings, file_no: int, *, dry_run: bool = False) -> Choice
         runs.finish(settings, run_id, "done", vars(choice))
     if not choice.chosen and not choice.several:
         raise Problem(
-            f"file {file_no} has no held record in suspense; 'callward suspense list --code HELD' shows which have"
+            f"file {file_no} has no such held record in suspense; 'callward suspense list --code HELD' shows which "
+            f"have any, and 'callward suspense show {file_no} --code HELD --reason WHY' the numbers of the records"
         )
     restrictions.mark(settings)
     return choice
@@ -77,6 +82,8 @@ def _check_file(settings: Settings, file_no: int) -> None:
 class _Choosing:
     files: DataFiles
     file_no: int
+    records: frozenset[int]
+    starts: dict[int, int]  # how many records of the file come before each of its blocks
     dry_run: bool
     now_ms: int
 
@@ -88,7 +95,9 @@ class _Choosing:
         held = np.flatnonzero(pc.and_(log["open"], pc.equal(log["code"], str(Suspense.HELD))))
         calls = [_call(payload) for payload in log["payload"].take(pa.array(held)).to_pylist()]
         ids = [call["record_id"][0].as_py() for call in calls]
-        mine = [number == self.file_no for number in log["file_no"].take(pa.array(held)).to_pylist()]
+        mine = [
+            self._is_meant(row) for row in log.select(["file_no", "block", "line"]).take(pa.array(held)).to_pylist()
+        ]
         times = Counter(name for name, of_file in zip(ids, mine, strict=True) if of_file)
         chosen = [of_file and times[name] == 1 for name, of_file in zip(ids, mine, strict=True)]
         counts = Counter(chosen=sum(chosen), several=sum(count > 1 for count in times.values()))
@@ -106,6 +115,10 @@ class _Choosing:
             with database.writing(files.workspace.settings) as connection:
                 ledger.commit(connection, files.run_id, wave, changes)
         return counts
+
+    def _is_meant(self, row: dict[str, int]) -> bool:
+        number = self.starts.get(row["block"], 0) + row["line"] + 1
+        return row["file_no"] == self.file_no and (not self.records or number in self.records)
 
 
 def _call(payload: bytes) -> pa.Table:

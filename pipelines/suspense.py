@@ -140,7 +140,7 @@ def open_content(
         of_file = of_file.filter(pc.is_in(of_file["code"], pa.array(list(codes))))
     if not of_file.num_rows:
         raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
-    starts = _first_lines(settings, file_no)
+    starts = first_lines(settings, file_no)
     ordered = of_file.sort_by([("block", "ascending"), ("line", "ascending")])
     return [_opened(row, starts) for row in ordered.slice(0, limit).to_pylist()]
 
@@ -157,7 +157,7 @@ def _content(row: dict[str, Any]) -> str | dict[str, str]:
     return {name: str(value) for name, value in fields.items() if value is not None and not isinstance(value, bytes)}
 
 
-def _first_lines(settings: Settings, file_no: int) -> dict[int, int]:
+def first_lines(settings: Settings, file_no: int) -> dict[int, int]:
     """Return how many records of a file come before each of its blocks."""
     with database.reading(settings) as connection:
         rows = connection.execute(

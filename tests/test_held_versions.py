@@ -53,6 +53,11 @@ def test_versions_of_one_file_are_held_as_those_of_two(workspace):
     with pytest.raises(Problem, match="no file of that number came in"):
         choose(site.settings, 99)
     assert choose(site.settings, 1).several == 1 and talk(site) == [9_000]
+    with pytest.raises(Problem, match="no such held record"):
+        choose(site.settings, 1, [3])
+    assert choose(site.settings, 1, [2]).chosen == 1
+    assert sorted(talk(site)) == [9_000, 60_000] and site.entries()["suspended", "CONFLICT"] == (1, 30_000)
+    assert site.differing() == 0 and not site.unbalanced()
 
 
 def test_a_chosen_version_is_billed_and_the_others_stay_known(workspace):

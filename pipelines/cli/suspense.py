@@ -53,12 +53,16 @@ def find_file(
 def choose_versions(
     file_no: Annotated[int, typer.Argument(metavar="FILE_NO", help="The file whose versions count, by its number.")],
     options: Changing,
+    record: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Only the record of that number in the file, as 'suspense show' has it (repeatable)."),
+    ] = None,
 ) -> Result:
     """Bill held records as a file has them; their other versions stay in suspense as CONFLICT."""
     from pipelines.choose import choose
     from pipelines.reports.suspense import ChoiceReport
 
-    return ChoiceReport(choose(options.settings(), file_no, dry_run=options.dry_run))
+    return ChoiceReport(choose(options.settings(), file_no, record or (), dry_run=options.dry_run))
 
 
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")

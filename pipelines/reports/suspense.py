@@ -105,7 +105,8 @@ class ChoiceReport(Result):
         what = "would be billed" if self.choice.dry_run else "billed"
         yield f"{terminal.count(self.choice.chosen, 'held record')} {what} as in file {self.choice.file_no}"
         if self.choice.several:
-            yield f"{terminal.count(self.choice.several, 'record')} with several versions in that file: held as before"
+            held = terminal.count(self.choice.several, "record")
+            yield f"{held} with several versions in that file: held as before; --record chooses one"
 
 
 def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.Table:

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from callward import database, workspace_id
 from callward.disposal.derived import rows_digest
@@ -21,25 +21,34 @@ from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict, DataFile
+from callward.retention.purge.due_files import first_kept
 from callward.settings import Settings
 from pipelines import closing
 from pipelines.results import Part, Result, Rows, to_document
-from schemas.retention import frozen_derived
-from schemas.tables import CLOSED, DERIVED, key_columns, sum_columns
+from schemas.codes import DisposalReason
+from schemas.retention import disposals, frozen_derived
+from schemas.tables import (
+    CLOSED,
+    DERIVED,
+    assurance_failed_5min,
+    assurance_trunk_hourly,
+    day_column,
+    key_columns,
+    sum_columns,
+)
 from schemas.views import INDEX, PARTS, STORED
 from transforms.close import tables
 from transforms.summarize import summarize
 
 ROLE = "billing-run"
 _TRIES = 3  # each reads the whole lake
-_DAYS = ("billing_date", "call_date", "hour")  # the column of a derived table that its day is in
 Noted = dict[tuple[str, str, date], str]  # (table, tenant, day)
 # The columns that derived tables are made of, of the billing view and of the index: numbers are not among them.
 _COLUMNS = {
     "billing": ["account", "direction", "destination", "start", "answer", "talk_ms", "billable_s"],
     INDEX: [
-        *("state", "parts", "account", "trunk_in", "trunk_out", "leg", "start_time", "talk_ms", "pdd_ms"),
-        *("disposition", "cause_q850", "cause_sip", "mos", "mos_method"),
+        *("state", "parts", "kind", "role", "account", "trunk_in", "trunk_out", "leg", "start_time", "talk_ms"),
+        *("pdd_ms", "disposition", "cause_q850", "cause_sip", "mos", "mos_method", "released_by", "called_prefix"),
     ],
 }
 
@@ -110,6 +119,7 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         closed = _closed(connection)
         stored = {table.name: _stored(connection, table) for table in DERIVED}
         noted = _noted(connection)
+        told = _Told(closed, noted, _first_kept(connection))
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
     for file in committed:
         for name, part in summarize(
@@ -120,10 +130,10 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         for _, _, calls in closing.calls_of(files, index, [], tenant):
             for name, part in tables(calls, tenant, day).items():
                 parts[name].append(part)
-    stored |= {table.name: _of_days(stored[table.name], _day(table), closed) for table in CLOSED}
-    wanted = {table.name: _wanted(table, parts[table.name]) for table in DERIVED}
+    stored = {table.name: told.rows(table, stored[table.name]) for table in DERIVED}
+    wanted = {table.name: told.rows(table, _wanted(table, parts[table.name])) for table in DERIVED}
     if write:
-        _replace(settings, wanted, before, noted, closed)
+        _replace(settings, wanted, before, noted, told)
     return [
         TableCheck(
             table.name,
@@ -161,9 +171,32 @@ def _index_of(files: Sequence[DataFile], dates: set[tuple[str, str]]) -> dict[tu
     return index
 
 
-def _of_days(rows: list[tuple[Any, ...]], day: int, dates: set[tuple[str, str]]) -> list[tuple[Any, ...]]:
-    """Return rows of some dates; their tenant is the first column."""
-    return [row for row in rows if (row[0], row[day].isoformat()) in dates]
+@dataclass(frozen=True)
+class _Told:
+    """Of which days the lake can tell what a derived table has: what it cannot is neither compared nor put right."""
+
+    closed: set[tuple[str, str]]
+    noted: Noted
+    first_kept: date  # of the table by five minutes, which a purge takes before the rows that it was made of
+
+    def day(self, table: Any, tenant: str, day: date) -> bool:
+        if table in CLOSED:
+            return (tenant, day.isoformat()) in self.closed
+        if table is assurance_failed_5min:
+            return day >= self.first_kept and (assurance_trunk_hourly.name, tenant, day) not in self.noted
+        return True
+
+    def rows(self, table: Any, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        of_day = _by_day(rows, _day(table))
+        return [row for (tenant, day), few in of_day.items() if self.day(table, tenant, day) for row in few]
+
+
+def _first_kept(connection: Any) -> date:
+    """Return the first day that the newest purge left rows by five minutes of."""
+    d = disposals.c
+    purged = select(func.max(d.as_of)).where(d.reason == DisposalReason.PURGE, d.status.in_(("done", "partial")))
+    as_of = connection.scalar(purged)
+    return first_kept(as_of) if as_of else date.min
 
 
 def _noted(connection: Any) -> Noted:
@@ -214,7 +247,7 @@ def _by_day(rows: list[tuple[Any, ...]], day: int) -> dict[tuple[str, date], lis
 
 def _day(table: Any) -> int:
     """Return which of a derived table's columns its day is in."""
-    return next(n for n, column in enumerate(table.primary_key.columns) if column.name in _DAYS)
+    return key_columns(table).index(day_column(table).name)
 
 
 def _columns(table: Any) -> list[str]:
@@ -250,7 +283,7 @@ def _replace(
     wanted: dict[str, list[tuple[Any, ...]]],
     before: set[str],
     noted: Noted,
-    closed: set[tuple[str, str]],
+    told: _Told,
 ) -> None:
     with database.writing(settings) as connection:
         if _manifest(connection) != before:
@@ -258,8 +291,7 @@ def _replace(
         for table in DERIVED:
             kept, recomputed = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))
             days = {(tenant, at) for name, tenant, at in noted if name == table.name}
-            if table in CLOSED:
-                days |= {(tenant, at) for tenant, at in kept if (tenant, at.isoformat()) not in closed}
+            days |= {of_day for of_day in kept if not told.day(table, *of_day)}
             rows = [row for of_day, of_that_day in kept.items() if of_day in days for row in of_that_day]
             rows += [row for of_day, of_that_day in recomputed.items() if of_day not in days for row in of_that_day]
             connection.execute(delete(table))

@@ -74,14 +74,14 @@ OWN_NAMES: Final[dict[str, str]] = {
     "ORIGINATOR_CANCEL": CANCELLED,
     "CRASH": "network_failure",
     "SYSTEM_SHUTDOWN": "network_failure",
-    "LOSE_RACE": "no_answer",  # another leg of a forked call was answered first
+    "LOSE_RACE": CANCELLED,  # another leg of a forked call was answered first
     "MANAGER_REQUEST": "unknown",
     "BLIND_TRANSFER": "unknown",
     "ATTENDED_TRANSFER": "unknown",
     "ALLOTTED_TIMEOUT": TIMED_OUT,
     "USER_CHALLENGE": "rejected",
     "MEDIA_TIMEOUT": "network_failure",
-    "PICKED_OFF": "no_answer",  # answered on another leg, by pickup
+    "PICKED_OFF": CANCELLED,  # answered on another leg, by pickup
     "USER_NOT_REGISTERED": "no_answer",
     "PROGRESS_TIMEOUT": "network_failure",
     "INVALID_GATEWAY": "network_failure",

@@ -297,6 +297,7 @@ assurance_trunk_hourly = derived(
     _count("seizures"),
     _count("answered"),
     _count("ner_success"),
+    _count("rescued"),  # attempts that failed, of calls that were answered by another route
     _count("talk_s"),
     _count("pdd_ms"),
     _count("pdd_count"),
@@ -323,6 +324,29 @@ assurance_trunk_hourly_mos = derived(
     required("method", 32, primary_key=True),
     _count("mos_milli"),  # sum of thousandths: whole numbers add the same in any order
     _count("count"),
+)
+# Attempts of calls that nobody answered, which the part `failed` tells in full: billing has none of them, so their
+# figures may be as fine as is useful. Those of answered calls are told by the hour and no finer.
+assurance_failed_5min = derived(
+    "assurance",
+    "assurance_failed_5min",
+    required("tenant", primary_key=True),
+    Column("start", DateTime, primary_key=True),  # whole five minutes
+    required("side", 8, primary_key=True),
+    required("trunk", primary_key=True),
+    required("disposition", 32, primary_key=True),
+    Column("cause_q850", Integer, primary_key=True, autoincrement=False),  # -1: not known
+    Column("cause_sip", Integer, primary_key=True, autoincrement=False),  # -1: not known
+    required("released_by", 16, primary_key=True),
+    _count("attempts"),
+)
+assurance_failed_destination_hourly = derived(
+    "assurance",
+    "assurance_failed_destination_hourly",
+    *_trunk_key(),
+    required("called_prefix", 16, primary_key=True),  # country, in the NANP with the area; "" where it is not known
+    required("disposition", 32, primary_key=True),
+    _count("attempts"),
 )
 sla_account_daily = derived(
     "sla",
@@ -373,6 +397,8 @@ DERIVED: Final = (
     assurance_trunk_hourly_pdd,
     assurance_trunk_hourly_cause,
     assurance_trunk_hourly_mos,
+    assurance_failed_5min,
+    assurance_failed_destination_hourly,
     sla_account_daily,
 )
 
@@ -380,6 +406,11 @@ DERIVED: Final = (
 def of_view(view: str) -> tuple[Table, ...]:
     """Return the derived tables of a view."""
     return tuple(table for table in DERIVED if table.schema == view)
+
+
+def day_column(table: Table) -> Column[Any]:
+    """Return the column of a derived table's key that says of which day a row is: a date, or a time."""
+    return next(column for column in table.primary_key.columns if isinstance(column.type, Date | DateTime))
 
 
 def key_columns(table: Table) -> list[str]:

@@ -105,7 +105,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("record_id", ID),
         pa.field("call_id", ID),  # null: the record's own id
         pa.field("state", pa.string()),  # the ledger's bucket: accepted ones have rows in views, others have none
-        pa.field("kind", pa.string()),  # call, leg, failed or piece; second: another element's record of it is charged
+        pa.field("kind", pa.string()),  # call, leg, piece, or one of UNANSWERED; second: another element's is charged
         pa.field("leg", pa.int16()),
         pa.field("role", pa.int8()),  # as schemas.cdr has it, with `event` and `sequence`: who pays is decided by them
         pa.field("event", pa.int64()),  # of answered records that may be charged: tells edge legs of one call apart
@@ -143,6 +143,8 @@ ROW_INDEX: Final = pa.schema(
     ]
 )
 INDEX: Final = "index"
+# Kinds of attempts that nobody answered; a `route` is one whose call was answered on another.
+UNANSWERED: Final = ("failed", "route")
 # What is stored of each view. A person's role, its keys and a retention class are of a view, data files of its parts.
 PARTS: Final = {"billing": ("billing",), "assurance": ("failed", "answered")}
 VIEW_OF: Final = {part: view for view, parts in PARTS.items() for part in parts}

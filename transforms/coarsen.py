@@ -1,5 +1,7 @@
 """Coarsen: attempts of calls that were answered → the part `answered`, in whatever order the records of a call come.
 
+The row index says of them that they are routes of such a call.
+
 Billing has the moment of such a call: an attempt of it, told to the minute, would give it away. Whether a call was
 answered is asked of all that is known of its records: in the group, and in the index, also of versions that were set
 aside. What was once answered stays so. A record that is known as its own call has no other attempt.
@@ -14,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import flat, has_value
+from callward.columns import flat, has_value, set_column
 from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import DataFile
+from schemas.codes import Bucket
 from transforms.calls_found import CallsFound, several
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group, ViewRows
@@ -37,9 +40,7 @@ class Coarsened:
 
 
 def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> Coarsened:
-    """Take attempts of calls that are answered now out of the part `failed`."""
-    if files.workspace.settings.tenants[group.tenant].billing.rows == "attempts":
-        return Coarsened()  # no attempt is told by the minute
+    """Take attempts of calls that are answered now out of the part `failed`; the index has them as routes."""
     versions = deduplicated.held, deduplicated.conflicts, *deduplicated.duplicates  # they have no row, and say it too
     known, moved = [_NONE, *map(_answered_calls, versions)], list[ViewRows]()
     answered = np.concatenate([_answered_calls(deduplicated.rows), *known]) if found.places else _NONE
@@ -48,10 +49,11 @@ def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles, found: C
         position, call = position[stays], call[stays]
         there = files.columns(file, ("kind", "state", "parts")).take(pa.array(position))
         known.append(call[_mask(has_value(there["kind"], "call", "leg", "second"))])
-        moves = _mask(pc.and_(has_value(there["kind"], "failed"), row_index.of_view(there, "assurance")))
-        moves &= np.isin(call, answered)
-        if moves.any():
-            moved += _moved(file, position[moves], deduplicated, group, files)
+        failed = pc.and_(has_value(there["kind"], "failed"), has_value(there["state"], Bucket.ACCEPTED))
+        moves = np.sort(position[_mask(failed) & np.isin(call, answered)])
+        if len(moves):
+            attempts = _as_routes(file, moves, deduplicated, files)
+            moved += _moved(file, attempts, deduplicated, group, files)
     return Coarsened(np.concatenate(known), moved)
 
 
@@ -61,13 +63,22 @@ def _answered_calls(records: pa.Table) -> np.ndarray:
     return tokens.as_u64(records["call_id"])[answered, 0]
 
 
+def _as_routes(home: DataFile, position: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> pa.Table:
+    """Have an index file say of failed attempts (positions in order) that their call was answered; return its rows."""
+    attempts = deduplicated.now(home, position, files)
+    kind = pa.repeat("route", attempts.num_rows).cast(attempts.schema.field("kind").type)
+    routes = set_column(attempts, "kind", kind)
+    deduplicated.change(home, position, routes, files)
+    return routes
+
+
 def _moved(
-    home: DataFile, position: np.ndarray, deduplicated: Deduplicated, group: Group, files: DataFiles
+    home: DataFile, attempts: pa.Table, deduplicated: Deduplicated, group: Group, files: DataFiles
 ) -> Iterator[ViewRows]:
     """Take attempts (rows of an index file) out of the part `failed`; yield what they become in `answered`."""
-    if home.part in group.without_assurance:
+    attempts = attempts.filter(row_index.of_view(attempts, "assurance"))
+    if home.part in group.without_assurance or not attempts.num_rows:
         return
-    attempts = deduplicated.now(home, np.sort(position), files)
     key = row_index.id_key("answered", home.tenant, home.part[:7])
     for located in row_index.in_part(files, "failed", home.tenant, home.part, attempts["record_id"]):
         few = attempts.take(pa.array(located.asked))

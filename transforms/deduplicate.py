@@ -25,7 +25,7 @@ from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Suspense
-from schemas.views import INDEX, PARTS, ROW_INDEX, VIEW_PARTS
+from schemas.views import INDEX, PARTS, ROW_INDEX, UNANSWERED, VIEW_PARTS
 from transforms import earlier
 from transforms.calls_found import find_calls
 from transforms.charges import Charge, charges_of
@@ -314,7 +314,7 @@ def _differ_in_charge(incoming: pa.Table, files: DataFiles) -> np.ndarray:
 
 
 def _was_answered(rows: pa.Table) -> np.ndarray:
-    return ~np.asarray(has_value(rows["kind"], "failed").to_numpy(zero_copy_only=False))
+    return ~np.asarray(has_value(rows["kind"], *UNANSWERED).to_numpy(zero_copy_only=False))
 
 
 def _still_there(located: Located, deduplicated: Deduplicated) -> Located:

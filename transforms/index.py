@@ -28,14 +28,16 @@ from schemas.views import (
     NUMBER_COLUMNS,
     SERVICE,
     TOKENS,
+    UNANSWERED,
     VIEW_BITS,
 )
 from transforms.elements import Group, ViewRows
 from transforms.legs import events, may_be_charged
 from transforms.onward import is_onward
-from transforms.split import by_date, closed_views, is_billed
+from transforms.split import by_date, closed_views, is_billed, of_answered
 
-_KINDS: Final = ("call", "leg", "failed", "piece")
+_KINDS: Final = ("call", "leg", *UNANSWERED)
+_OF_ANSWERED: Final = "of_answered"  # of an accepted record: whether its call was answered
 _AS_THEY_ARE: Final = (
     *("record_id", "role", "sequence"),
     *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
@@ -47,7 +49,8 @@ _PLACE: Final = ("file_no", "block", "line")
 def index_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     """Yield the index rows of each call_date of a deduplicated group, of its calls and of its other records."""
     by_day: dict[str, list[pa.Table]] = {}
-    for state, records in ((str(Bucket.ACCEPTED), group.calls), *group.others):
+    calls = group.calls.append_column(_OF_ANSWERED, pa.array(of_answered(group.calls, group.answered)))
+    for state, records in ((str(Bucket.ACCEPTED), calls), *group.others):
         for call_date, of_day in by_date(records) if records.num_rows else ():
             rows = index(of_day, state, group.tenant, workspace, closed_views(group, call_date))
             by_day.setdefault(call_date, []).append(rows)
@@ -118,10 +121,12 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
     if state == Bucket.MERGED:
         return constant("piece", records.num_rows)
     failed = ~np.asarray(has_value(records["disposition"], "answered").to_numpy(zero_copy_only=False))
-    leg = np.zeros(records.num_rows, bool)  # what was set aside is no leg yet
+    leg, route = (np.zeros(records.num_rows, bool) for _ in range(2))  # what was set aside is neither yet
     if state == Bucket.ACCEPTED:
         leg = ~np.asarray(records["charged"].to_numpy(zero_copy_only=False))
-    return few_of(np.where(failed, 2, np.where(leg, 1, 0)).astype(np.int32), _KINDS)
+        route = failed & np.asarray(records[_OF_ANSWERED].to_numpy(zero_copy_only=False))
+    kind = np.where(failed, np.where(route, 3, 2), np.where(leg, 1, 0))
+    return few_of(kind.astype(np.int32), _KINDS)
 
 
 def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, closed: set[str]) -> pa.Array:

@@ -22,7 +22,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from schemas.cdr import ID, ROLES, TIMESTAMP
 from schemas.codes import Bucket
-from schemas.views import PARTS, VIEW_BITS
+from schemas.views import PARTS, UNANSWERED, VIEW_BITS
 from transforms.calls_found import CallsFound
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
@@ -68,7 +68,7 @@ class Legs:
         zeros = np.zeros(table.num_rows, np.int64)
         kept = {"billed": zeros.astype(bool), "row": zeros - 1, "file": zeros - 1, "position": zeros - 1}
         if "kind" in table.column_names:
-            answered = ~_mask(has_value(table["kind"], "failed"))
+            answered = ~_mask(has_value(table["kind"], *UNANSWERED))
         else:
             answered = _mask(has_value(table["disposition"], "answered"))
         return cls(

@@ -26,7 +26,7 @@ from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
 from schemas.codes import Bucket
 from schemas.tables import input_files
-from schemas.views import INDEX, VIEW_BITS
+from schemas.views import INDEX, UNANSWERED, VIEW_BITS
 from transforms.elements import Rewrite
 from transforms.summarize import negative, summarize
 from transforms.write import rewrite
@@ -103,7 +103,7 @@ def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, 
     rank = np.array([ranks.get(name, 0) for name in source], np.int64)
     second, called = _mask(has_value(table["kind"], SECOND)), _mask(pc.is_valid(table["called_token"]))
     has_row = flat(table["parts"]).to_numpy() & _BILLED > 0
-    answered = ~_mask(has_value(table["kind"], "failed"))
+    answered = ~_mask(has_value(table["kind"], *UNANSWERED))
     accepted = _mask(has_value(table["state"], Bucket.ACCEPTED)) & answered & (has_row | second)
     at = np.flatnonzero((rank > 0) & accepted & called & _mask(pc.is_valid(table["talk_ms"])))
     if not len(at):

@@ -67,9 +67,19 @@ def with_part(calls: pa.Table, tenant: str, workspace: Workspace, known: np.ndar
     Attempts of a call that another leg answered are with it: they have a billed call's time. Where all attempts are
     billed, billing has the time of each. `known`: calls that other records say were answered (uint64 [n], half ids).
     """
-    answered = _answered(calls)
     if workspace.settings.tenants[tenant].billing.rows == "attempts":
         answered = np.ones(calls.num_rows, bool)
+    else:
+        answered = of_answered(calls, known)
+    return calls.append_column(IN_ANSWERED, pa.array(answered))
+
+
+def of_answered(calls: pa.Table, known: np.ndarray | None = None) -> np.ndarray:
+    """Return which of one tenant's records are of a call that was answered (bool, shape [rows]).
+
+    `calls`: call_id and disposition. `known`: calls that other records say were answered (uint64 [n], half ids).
+    """
+    answered = _answered(calls)
     call = tokens.as_u64(flat(calls["call_id"]))[:, 0]  # half of a 128-bit id decides: two calls share it once in 2^64
     several = repeated(call)
     if len(several):
@@ -77,7 +87,7 @@ def with_part(calls: pa.Table, tenant: str, workspace: Workspace, known: np.ndar
         answered[several] |= np.isin(call[several], with_answer)
     if known is not None and len(known):
         answered |= np.isin(call, known)
-    return calls.append_column(IN_ANSWERED, pa.array(answered))
+    return answered
 
 
 def _answered(calls: pa.Table) -> np.ndarray:

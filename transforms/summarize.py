@@ -5,6 +5,9 @@ All figures add; ratios are for readers. What the index knows of each record's s
 KPIs (ITU-T E.425, as formats.md section 3 quotes it): ASR = answered / seizures, NER = (answered + user busy + ring no
 answer + terminal reject or unavailable) / seizures. A seizure is counted per route attempt on the egress side, and
 once per caller's call (leg 0) on the ingress side. Attempts of unknown disposition are in no numerator or denominator.
+Legs inside the switch are no seizures, nor are attempts that the switch gave up because another one was answered.
+
+Figures finer than the hour, or with a prefix, are of calls that nobody answered and billing has no row of.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,28 +16,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import constant, filled, flat, has_value, words
+from callward.columns import constant, few, filled, flat, has_value, words
 from callward.lake import row_index
 from callward.lake.ledger import Changes
 from callward.settings import Tenant
-from schemas.cdr import FEW, TIMESTAMP
+from schemas.cdr import FEW, ROLES, TIMESTAMP
 from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import DERIVED, key_columns, sum_columns
-from schemas.views import INDEX
+from schemas.views import INDEX, VIEW_BITS
 from transforms.elements import Rewrite, ViewRows
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
 UNKNOWN_TRUNK = "unknown"
 TALK_STEP_S = 6
 PDD_BUCKETS_PER_OCTAVE = 4
+FIVE_MINUTES_MS = 300_000
+HOUR_MS = 3_600_000
+UNKNOWN_CAUSE = -1
+_INTERNAL = ROLES.index("internal")
+_CANCELLED = 487  # the SIP status of an attempt that the switch took back
 _TABLES = {table.name: table for table in DERIVED}
 
 _CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
 _SUMMED = {
     "billing": ["account", "answer", "start", "direction", "destination", "talk_ms", "billable_s"],
     INDEX: [
-        *("state", "parts", "account", "leg", "start_time", "talk_ms", "pdd_ms"),
-        *("disposition", "trunk_in", "trunk_out", *_CHILD_COLUMNS),
+        *("state", "parts", "kind", "role", "account", "leg", "start_time", "talk_ms", "pdd_ms"),
+        *("disposition", "trunk_in", "trunk_out", "released_by", "called_prefix", *_CHILD_COLUMNS),
     ],
 }
 
@@ -120,6 +128,7 @@ def _attempts(rows: pa.Table) -> dict[str, pa.Array]:
         "unknown": _flags(has_value(disposition, "unknown")),
         "answered": _flags(has_value(disposition, "answered")),
         "ner_success": _flags(has_value(disposition, *NER_SUCCESS)),
+        "rescued": _flags(has_value(rows["kind"], "route")),
         "talk_s": pc.fill_null(talk_steps(rows["talk_ms"]), 0),
         "pdd_ms": pc.fill_null(rows["pdd_ms"], 0),
         "pdd_count": _flags(pc.is_valid(rows["pdd_ms"])),
@@ -138,6 +147,7 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
         "assurance_trunk_hourly_pdd": _child(joined, "pdd", _pdd, tenant),
         "assurance_trunk_hourly_cause": _child(joined, "cause", _causes, tenant),
         "assurance_trunk_hourly_mos": _child(joined, "mos", _mos, tenant),
+        **_failed(rows, tenant),
         "sla_account_daily": _accounts(rows, attempts, tenant),
     }
     return {name: table for name, table in derived.items() if table.num_rows}
@@ -145,15 +155,82 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
 
 def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
     """Return rows as one side of the switch counts them."""
-    trunk = rows["trunk_in"] if side == "ingress" else rows["trunk_out"]
-    counted = pc.equal(pc.fill_null(rows["leg"], 0), 0) if side == "ingress" else pc.is_valid(trunk)
-    hour = pa.array(words(rows["start_time"]).view(np.int64) // 3_600_000 * 3_600_000).view(TIMESTAMP)
+    trunk, counted = rows[_TRUNK[side]], _seized(rows, side)
     # A measure that no row has is not carried along: most sources lack some.
     child = {name: rows[name] for name in _CHILD_COLUMNS if rows[name].null_count < rows.num_rows}
     child |= {"pdd": rows["pdd_ms"]} if rows["pdd_ms"].null_count < rows.num_rows else {}
+    hour = _whole(rows, HOUR_MS)
     table = pa.table({"hour": hour, "trunk": filled(trunk, UNKNOWN_TRUNK), **attempts, **child})
     table = table if pc.all(counted).as_py() else table.filter(counted)
     return table.append_column("side", constant(side, table.num_rows))
+
+
+_TRUNK = {"ingress": "trunk_in", "egress": "trunk_out"}
+
+
+def _seized(rows: pa.Table, side: str) -> pa.Array:
+    """Return which rows are seizures of a trunk of a side: a caller's call, or an attempt on a route."""
+    outside = pc.invert(pc.fill_null(pc.equal(rows["role"], _INTERNAL), False))
+    if side == "ingress":
+        return pc.and_(outside, pc.equal(pc.fill_null(rows["leg"], 0), 0))
+    return pc.and_(pc.and_(outside, pc.is_valid(rows["trunk_out"])), pc.invert(_lost(rows)))
+
+
+def _lost(rows: pa.Table) -> pa.Array:
+    """Return which rows lost the race to another leg: given up, though their call was answered."""
+    given_up = pc.or_(
+        has_value(rows["disposition"], "abandoned_alerting", "abandoned_before_alerting"),
+        pc.fill_null(pc.equal(rows["cause_sip"], _CANCELLED), False),
+    )
+    return pc.and_(has_value(rows["kind"], "route"), given_up)
+
+
+def _whole(rows: pa.Table, unit_ms: int) -> pa.Array:
+    """Return the start of rows in whole units."""
+    return pa.array(words(rows["start_time"]).view(np.int64) // unit_ms * unit_ms).view(TIMESTAMP)
+
+
+def is_failed(rows: pa.Table) -> pa.Array:
+    """Return which rows of the index are attempts that figures tell in full: their call has no row in billing."""
+    billed = pc.bit_wise_and(rows["parts"], pa.scalar(VIEW_BITS["billing"], pa.int16()))
+    return pc.and_(has_value(rows["kind"], "failed"), pc.equal(billed, 0))
+
+
+def _failed(rows: pa.Table, tenant: str) -> Derived:
+    """Return attempts of calls that nobody answered, by trunk: each five minutes' causes, each hour's destinations."""
+    rows = rows.filter(is_failed(rows))
+    sides = [(side, rows.filter(_seized(rows, side))) for side in _TRUNK]
+    tables = {
+        "assurance_failed_5min": [_failed_causes(few, side) for side, few in sides],
+        "assurance_failed_destination_hourly": [_failed_destinations(few, side) for side, few in sides],
+    }
+    return {name: _sum(name, _stacked(of_sides), tenant) for name, of_sides in tables.items()}
+
+
+def _stacked(tables: list[pa.Table]) -> dict[str, pa.ChunkedArray]:
+    joined = pa.concat_tables(tables).unify_dictionaries()
+    return {name: joined[name] for name in joined.column_names}
+
+
+def _failed_on(rows: pa.Table, side: str) -> dict[str, pa.Array | pa.ChunkedArray]:
+    return {
+        "side": constant(side, rows.num_rows),
+        "trunk": filled(rows[_TRUNK[side]], UNKNOWN_TRUNK),
+        "disposition": few(rows["disposition"]),
+        "attempts": pa.repeat(1, rows.num_rows),
+    }
+
+
+def _failed_causes(rows: pa.Table, side: str) -> pa.Table:
+    causes = {name: pc.fill_null(rows[name].cast(pa.int64()), UNKNOWN_CAUSE) for name in ("cause_q850", "cause_sip")}
+    released_by = filled(rows["released_by"], "unknown")
+    start = _whole(rows, FIVE_MINUTES_MS)
+    return pa.table({"start": start, **_failed_on(rows, side), **causes, "released_by": released_by})
+
+
+def _failed_destinations(rows: pa.Table, side: str) -> pa.Table:
+    called_prefix = filled(rows["called_prefix"], "")
+    return pa.table({"hour": _whole(rows, HOUR_MS), **_failed_on(rows, side), "called_prefix": called_prefix})
 
 
 def _child(joined: pa.Table, what: str, columns: Callable[[pa.Table], pa.Table], tenant: str) -> pa.Table:

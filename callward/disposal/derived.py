@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, DateTime, Table, and_, delete, insert, select
 
 from callward import database
 from callward.disposal.record import Disposal
-from callward.retention.purge.due_files import BY_TRUNK, FROZEN, OPEN, REMOVED, USAGE
+from callward.retention.purge.due_files import FROZEN, OPEN, REMOVED
 from schemas.retention import frozen_derived
-from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.tables import DERIVED, day_column, key_columns, sum_columns
 
 TABLES: Final = {table.name: table for table in DERIVED}
 
@@ -30,23 +30,17 @@ def derived_of(connection: Connection, table: Table, tenant: str, first: date, l
     where = _within(table, tenant, first, last)
     rows: dict[date, list[Any]] = defaultdict(list)
     for row in connection.execute(select(*columns).where(where)):
-        moment = row._mapping[_day_column(table)]
+        moment = row._mapping[day_column(table)]
         rows[moment.date() if isinstance(moment, datetime) else moment].append(tuple(row))
     return rows
-
-
-def _day_column(table: Table) -> Any:
-    return (
-        table.c.hour if table.name in BY_TRUNK else table.c.billing_date if table.name == USAGE else table.c.call_date
-    )
 
 
 def _within(table: Table, tenant: str, first: date, last: date) -> ColumnElement[bool]:
     low: date = first
     high: date = last + timedelta(1)
-    if table.name in BY_TRUNK:
+    column = day_column(table)
+    if isinstance(column.type, DateTime):
         low, high = datetime.combine(low, time()), datetime.combine(high, time())
-    column = _day_column(table)
     return and_(table.c.tenant == tenant, column >= low, column < high)
 
 

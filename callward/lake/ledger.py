@@ -513,12 +513,15 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
 
 
 def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Delete those of some derived rows that came to nothing: their keys alone would name an account and its day."""
+    """Delete those of some derived rows that came to nothing: their keys alone would name an account and its day.
+
+    One that a purge took already may come to less, where a record of it changes later.
+    """
     if not rows:
         return
     keys = [{f"key_{name}": row[name] for name in key_columns(table)} for row in rows]
     these = [table.c[name] == bindparam(f"key_{name}") for name in key_columns(table)]
-    connection.execute(delete(table).where(*these, *(table.c[name] == 0 for name in sum_columns(table))), keys)
+    connection.execute(delete(table).where(*these, *(table.c[name] <= 0 for name in sum_columns(table))), keys)
 
 
 def add_ends(connection: Connection, run_id: str, tables: Sequence[pa.Table]) -> None:

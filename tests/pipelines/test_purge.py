@@ -26,6 +26,7 @@ from callward.retention.policy.register import parse
 from callward.retention.purge import safety_check
 from callward.settings import Settings, Tenant
 from pipelines import purge as purges
+from pipelines.rebuild import rebuild
 from pipelines.reports import policy as policy_report
 from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
@@ -273,6 +274,20 @@ def test_hourly_rows_by_trunk_stay_frozen_and_the_others_go(site: Any) -> None:
         table = derived.TABLES["assurance_trunk_hourly"]
         rows = derived.derived_of(connection, table, "default", DAY, DAY)[DAY]
     assert derived.rows_digest(rows) == frozen["assurance_trunk_hourly"].sha256
+
+
+def test_rows_by_five_minutes_go_after_14_days_and_do_not_come_back(site: Any) -> None:
+    before = site.derived()
+    assert before["assurance_failed_5min"]
+    purged(site, DAY + timedelta(14))
+    assert site.derived() == before
+    done = purged(site, DAY + timedelta(15))
+    assert done["status"] == "done" and site.differing() == 0
+    after = site.derived()
+    assert not after["assurance_failed_5min"]
+    assert {name for name in before if after[name] != before[name]} == {"assurance_failed_5min"}
+    rebuild(site.settings, write=True)
+    assert site.derived() == after
 
 
 def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:

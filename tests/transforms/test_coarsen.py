@@ -66,6 +66,16 @@ def together(make):
     return take_in(make(), [attempt(name) for name in ENDINGS])
 
 
+def test_attempts_of_an_answered_call_count_as_rescued_and_as_no_failure(make):
+    site = take_in(make(), [attempt("first")])
+    assert sum(site.derived()["assurance_failed_5min"].values(), ()) == (1,)
+    take_in(site, *([attempt(name)] for name in ("third", "alone")))
+    ((attempts, *_, rescued, _, _, _),) = site.derived()["assurance_trunk_hourly"].values()
+    assert (attempts, rescued) == (1, 1), "the caller's call is the first attempt"
+    assert not site.derived()["assurance_failed_5min"]
+    assert not site.derived()["assurance_failed_destination_hourly"]
+
+
 RESCUED = {
     "failed": Counter({("12:13:00", "busy", None): 1, ("12:14:00", "no_answer", None): 1}),
     "answered": Counter({("12:00:00", ending, 3.5): 1 for ending in ("network_failure", "busy", "answered")}),

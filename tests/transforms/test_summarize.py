@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake.ledger import sum_derived
-from schemas.cdr import DISPOSITIONS
+from schemas.cdr import DISPOSITIONS, ROLES
 from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import DERIVED, key_columns, sum_columns
 from schemas.views import BILLING, IN_FLIGHT, INDEX, ROW_INDEX, VIEW_BITS, VIEW_PARTS
@@ -27,6 +27,10 @@ ATTEMPT = st.fixed_dictionaries(
     {
         "state": st.sampled_from(["accepted", "accepted", "accepted", "duplicate"]),
         "parts": st.sampled_from([*BOTH, VIEW_BITS["billing"]]),
+        "kind": st.sampled_from(["call", "failed", "route"]),
+        "role": st.sampled_from([None, 0, ROLES.index("internal")]),
+        "called_prefix": st.sampled_from([None, "+1303", "+52"]),
+        "released_by": st.sampled_from([None, "caller"]),
         "account": st.sampled_from(["one", "two", ERASED_ACCOUNT]),
         "trunk_in": st.sampled_from([None, "one", "two"]),
         "trunk_out": st.sampled_from([None, "three"]),
@@ -34,9 +38,9 @@ ATTEMPT = st.fixed_dictionaries(
         "start_time": st.integers(0, 120).map(lambda minute: T0 + minute * 60_000),
         "talk_ms": st.sampled_from([None, 0, 1, 6000, 59_999]),
         "pdd_ms": st.one_of(st.none(), st.integers(0, 200_000)),
-        "disposition": st.sampled_from(["answered", "busy", "unknown", "network_failure"]),
+        "disposition": st.sampled_from(["answered", "busy", "unknown", "abandoned_alerting"]),
         "cause_q850": st.sampled_from([None, 16, 17]),
-        "cause_sip": st.sampled_from([None, 200, 486]),
+        "cause_sip": st.sampled_from([None, 200, 486, 487]),
         "mos": st.sampled_from([None, 1.25, 3.5, 4.4]),
         "mos_method": st.sampled_from([None, "cisco_mlqk"]),
     }
@@ -121,10 +125,16 @@ def _times(rng):
 
 def attempts(rng):
     """Attempts of every disposition with every measure now and then unknown, as a frame."""
+    disposition = _choices(rng, DISPOSITIONS)
+    fates = _choices(rng, ["failed", "route"])
     return pd.DataFrame(
         {
             "state": _choices(rng, ["accepted"] * 9 + ["duplicate"]),
             "parts": pd.array(_choices(rng, [*BOTH, *BOTH, 0]), "Int16"),
+            "kind": [fate if word != "answered" else "call" for word, fate in zip(disposition, fates, strict=True)],
+            "role": pd.array(_choices(rng, [*range(len(ROLES)), 0, None, None]), "Int8"),
+            "called_prefix": _choices(rng, ["+1303", "+52", None]),
+            "released_by": _choices(rng, ["caller", "network", None]),
             "account": _choices(rng, ["acct-1", "acct-2", "acct-3", ERASED_ACCOUNT, None]),
             "trunk_in": _choices(rng, ["one", "two", None]),
             "trunk_out": _choices(rng, ["two", "three", None, None]),
@@ -132,9 +142,9 @@ def attempts(rng):
             "start_time": _times(rng),
             "talk_ms": pd.array(_choices(rng, [0, 1, 6000, 6001, 3_600_000, None]), "Int64"),
             "pdd_ms": pd.array(_choices(rng, [0, 1, 2, 3, 1499, 1500, 16384, 200_000, None]), "Int64"),
-            "disposition": _choices(rng, DISPOSITIONS),
+            "disposition": disposition,
             "cause_q850": pd.array(_choices(rng, [16, 17, 34, None]), "Int16"),
-            "cause_sip": pd.array(_choices(rng, [200, 486, None]), "Int16"),
+            "cause_sip": pd.array(_choices(rng, [200, 486, 487, None]), "Int16"),
             "mos": pd.array(_choices(rng, [1.0, 3.4567, 4.41, None]), "Float32"),
             "mos_method": _choices(rng, ["cisco_mlqk", "source", None]),
         }
@@ -168,6 +178,7 @@ def _counted(rows):
         seizures=known.astype(int),
         answered=(rows.disposition == "answered").astype(int),
         ner_success=rows.disposition.isin(CONNECTED).astype(int),
+        rescued=(rows.kind == "route").astype(int),
         talk_s=-(-rows.talk_ms // 6000) * 6,
         pdd_count=rows.pdd_ms.notna().astype(int),
         count=1,
@@ -176,9 +187,11 @@ def _counted(rows):
 
 def _of_sides(rows):
     """Each attempt as the trunk that it came in by counts it, and as the one that it left by does."""
+    rows = rows[rows.role.isna() | (rows.role != ROLES.index("internal"))]
     callers = rows[rows.leg.fillna(0) == 0]
     coming = callers.assign(side="ingress", trunk=callers.trunk_in.fillna("unknown"))
-    going = rows[rows.trunk_out.notna()]
+    given_up = rows.disposition.str.startswith("abandoned") | (rows.cause_sip == 487).fillna(False)
+    going = rows[rows.trunk_out.notna() & ~((rows.kind == "route") & given_up)]
     both = pd.concat([coming, going.assign(side="egress", trunk=going.trunk_out)])
     return both.assign(hour=both.start_time.dt.floor("h"))
 
@@ -201,6 +214,18 @@ def _pdd(sides):
     return known.assign(bucket=[(max(int(ms), 1) ** 4).bit_length() - 1 for ms in known.pdd_ms])
 
 
+def _failed(sides):
+    """Attempts of calls that nobody answered and billing has no row of."""
+    failed = sides[(sides.kind == "failed") & (sides.parts != BOTH[0])]
+    return failed.assign(
+        start=failed.start_time.dt.floor("5min"),
+        cause_q850=failed.cause_q850.fillna(-1),
+        cause_sip=failed.cause_sip.fillna(-1),
+        released_by=failed.released_by.fillna("unknown"),
+        called_prefix=failed.called_prefix.fillna(""),
+    )
+
+
 def expected_assurance(rows):
     rows = _counted(rows)
     sides = _of_sides(rows)
@@ -210,6 +235,8 @@ def expected_assurance(rows):
         "assurance_trunk_hourly_pdd": _pdd(sides),
         "assurance_trunk_hourly_cause": _causes(sides),
         "assurance_trunk_hourly_mos": _mos(sides),
+        "assurance_failed_5min": _failed(sides),
+        "assurance_failed_destination_hourly": _failed(sides),
         "sla_account_daily": callers.assign(call_date=callers.start_time.dt.date),
     }
 

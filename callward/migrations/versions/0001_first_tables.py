@@ -84,6 +84,50 @@ def upgrade() -> None:
         schema="assurance",
     )
     op.create_table(
+        "assurance_failed_5min",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("start", sa.DateTime(), nullable=False),
+        sa.Column("side", sa.String(length=8), nullable=False),
+        sa.Column("trunk", sa.String(length=64), nullable=False),
+        sa.Column("disposition", sa.String(length=32), nullable=False),
+        sa.Column("cause_q850", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("cause_sip", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("released_by", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant",
+            "start",
+            "side",
+            "trunk",
+            "disposition",
+            "cause_q850",
+            "cause_sip",
+            "released_by",
+            name=op.f("pk_assurance_failed_5min"),
+        ),
+        schema="assurance",
+    )
+    op.create_table(
+        "assurance_failed_destination_hourly",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("hour", sa.DateTime(), nullable=False),
+        sa.Column("side", sa.String(length=8), nullable=False),
+        sa.Column("trunk", sa.String(length=64), nullable=False),
+        sa.Column("called_prefix", sa.String(length=16), nullable=False),
+        sa.Column("disposition", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant",
+            "hour",
+            "side",
+            "trunk",
+            "called_prefix",
+            "disposition",
+            name=op.f("pk_assurance_failed_destination_hourly"),
+        ),
+        schema="assurance",
+    )
+    op.create_table(
         "assurance_trunk_hourly",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("hour", sa.DateTime(), nullable=False),
@@ -94,6 +138,7 @@ def upgrade() -> None:
         sa.Column("seizures", sa.BigInteger(), nullable=False),
         sa.Column("answered", sa.BigInteger(), nullable=False),
         sa.Column("ner_success", sa.BigInteger(), nullable=False),
+        sa.Column("rescued", sa.BigInteger(), nullable=False),
         sa.Column("talk_s", sa.BigInteger(), nullable=False),
         sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
         sa.Column("pdd_count", sa.BigInteger(), nullable=False),
@@ -740,6 +785,8 @@ def downgrade() -> None:
     op.drop_table("assurance_trunk_hourly_cause", schema="assurance")
     op.drop_table("assurance_trunk_hourly", schema="assurance")
     op.drop_table("assurance_prefix_daily", schema="assurance")
+    op.drop_table("assurance_failed_destination_hourly", schema="assurance")
+    op.drop_table("assurance_failed_5min", schema="assurance")
     op.drop_table("assurance_durations_daily", schema="assurance")
     op.drop_table("approvals")
     op.drop_table("analytics_cells", schema="analytics")

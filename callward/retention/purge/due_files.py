@@ -435,7 +435,13 @@ BY_TRUNK: Final = (
     "assurance_trunk_hourly_cause",
     "assurance_trunk_hourly_mos",
 )
-BY_DATE: Final = ("sla_account_daily", *(table.name for table in CLOSED))
+BY_DATE: Final = (
+    "sla_account_daily",
+    "assurance_failed_destination_hourly",
+    *(table.name for table in CLOSED),
+)
+FIVE_MINUTES: Final = "assurance_failed_5min"
+FIVE_MINUTES_DAYS: Final = 14  # that its rows are kept, or less where the day's attempts go earlier
 USAGE: Final = "billing_usage_daily"
 
 
@@ -456,6 +462,19 @@ class Dates:
 
     def held(self, tenant: str, first: date, last: date) -> bool:
         return bool(holds.covering(self.found, tenant, first, last))
+
+
+def first_kept(as_of: date) -> date:
+    """Return the first day of which FIVE_MINUTES has rows after a purge."""
+    return as_of - timedelta(FIVE_MINUTES_DAYS)
+
+
+def short_rows(days: Iterable[tuple[str, date]], dates: Dates) -> Iterator[Derived]:
+    """Yield the days (tenant, date) whose rows of FIVE_MINUTES go: nothing is noted of them, as nothing stays."""
+    for tenant, day in sorted(days):
+        over = day < first_kept(dates.as_of) or dates.closed("assurance", tenant, day)
+        if over and not dates.held(tenant, day, day):
+            yield Derived(FIVE_MINUTES, tenant, day, REMOVED)
 
 
 def derived_rows(

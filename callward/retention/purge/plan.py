@@ -38,12 +38,13 @@ from callward.retention.purge.due_files import (
     is_due,
     items,
     keys_to_destroy,
+    short_rows,
 )
 from callward.retention.purge.due_rows import Judge, looked
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store, Stored
 from schemas.retention import frozen_derived, requests
-from schemas.tables import keys, lake_files, partitions
+from schemas.tables import assurance_failed_5min, keys, lake_files, partitions
 from schemas.views import INDEX, VIEW_OF
 
 
@@ -57,6 +58,7 @@ class Seen:
     versions: Mapping[tuple[str, str], int]
     keys: Sequence[MonthKey]
     noted: Mapping[tuple[str, str, date], str]  # derived rows that earlier purges froze or left open
+    five_minutes: Collection[tuple[str, date]]  # tenants and days of which there are rows by five minutes
     answered: Sequence[tuple[str, str, date, date]]  # requests: id, tenant, answered, received
     fingerprint: str  # of the holds
     tenant: str | None = None  # of whom alone it is
@@ -213,12 +215,13 @@ def _plan(
     touched = {(item.file.tenant, item.file.part) for item in planned if item.changes}
     to_destroy = keys_to_destroy(seen.keys, readable, seen.law, as_of, today)
     under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}
+    dates = Dates(parts, seen.law, blocking, as_of, today)
     return Plan(
         as_of=as_of,
         items=planned,
         keys=[(key, cls) for key, cls in to_destroy if not _never_used(key, under)],
         unused_keys=[key.key_id for key, _ in to_destroy if _never_used(key, under)],
-        derived=list(derived_rows(planned, seen.noted, Dates(parts, seen.law, blocking, as_of, today))),
+        derived=[*derived_rows(planned, seen.noted, dates), *short_rows(seen.five_minutes, dates)],
         requests=_due_requests(seen, as_of),
         spilled=sorted(_due_spills(settings, seen.law, as_of)) if seen.tenant is None else [],
         stale=sorted(stale_ids),
@@ -268,6 +271,7 @@ def _seen(
         versions={(row.tenant, row.part): row.version for row in connection.execute(select(partitions))},
         keys=_live_keys(connection, segments.keys_in_use(settings)),
         noted=dict(_noted(connection)),
+        five_minutes=_five_minutes(connection),
         answered=list(_answered(connection)),
         fingerprint=fingerprint,
     )
@@ -281,6 +285,7 @@ def _of_tenant(seen: Seen, tenant: str) -> Seen:
         replaced=[file for file in seen.replaced if file.tenant == tenant],
         keys=[key for key in seen.keys if key.tenant == tenant],
         noted={name: state for name, state in seen.noted.items() if name[1] == tenant},
+        five_minutes=[name for name in seen.five_minutes if name[0] == tenant],
         answered=[request for request in seen.answered if request[1] == tenant],
     )
 
@@ -296,6 +301,12 @@ def _noted(connection: Connection) -> Iterator[tuple[tuple[str, str, date], str]
     f = frozen_derived.c
     for row in connection.execute(select(f.table_name, f.tenant, f.part, f.sha256)):
         yield (row.table_name, row.tenant, date.fromisoformat(row.part)), FROZEN if row.sha256 else OPEN
+
+
+def _five_minutes(connection: Connection) -> set[tuple[str, date]]:
+    table = assurance_failed_5min.c
+    rows = connection.execute(select(table.tenant, table.start).distinct())
+    return {(row.tenant, row.start.date()) for row in rows}
 
 
 def _answered(connection: Connection) -> Iterator[tuple[str, str, date, date]]:

@@ -14,6 +14,7 @@ from callward.retention.policy.rules import Policies, Policy, Rule, call_clock
 from callward.retention.purge.due_files import (
     BY_DATE,
     BY_TRUNK,
+    FIVE_MINUTES,
     FROZEN,
     OPEN,
     REMOVED,
@@ -29,6 +30,7 @@ from callward.retention.purge.due_files import (
     items,
     keys_to_destroy,
     last_of_month,
+    short_rows,
 )
 from schemas.retention_classes import Window
 from schemas.views import PARTS, VIEW_PARTS
@@ -309,6 +311,14 @@ def test_rows_by_trunk_stay_where_the_class_is_anonymized() -> None:
         assert {kept[f"{table} {DAY}"] for table in BY_DATE} == {REMOVED}
         assert {kept[f"{table} {DAY}"] for table in BY_TRUNK} == {FROZEN}
         assert set(states(dates(as_of, at_expiry="purge"), file(part)).values()) == {REMOVED}
+
+
+def test_rows_by_five_minutes_go_after_14_days_unless_a_hold_covers_them() -> None:
+    last_kept = DAY + timedelta(14)
+    assert not list(short_rows([("default", DAY)], dates(last_kept)))
+    (goes,) = short_rows([("default", DAY)], dates(last_kept + timedelta(1)))
+    assert (goes.table, goes.day, goes.state) == (FIVE_MINUTES, DAY, REMOVED)
+    assert not list(short_rows([("default", DAY)], dates(last_kept + timedelta(1), found=(hold(),))))
 
 
 def test_rows_of_dates_that_a_hold_covers_stay() -> None:

@@ -363,8 +363,8 @@ sla_account_daily = derived(
     _count("pdd_count"),
 )
 
-# Made when a date closes, from the index, in cells of many rows (transforms/close.py): how long calls were, and where
-# they went. Null in a cell of fewer: what is told of it is told of all such together.
+# Made when a date closes, from the index, in cells of many rows (transforms/close.py): how long calls were, where they
+# went, and how many talked at once. Null in a cell of fewer: what is told of it is told of all such together.
 assurance_durations_daily = derived(
     "assurance",
     "assurance_durations_daily",
@@ -387,7 +387,18 @@ assurance_prefix_daily = derived(
     required("disposition", 32, primary_key=True),
     _count("attempts"),
 )
-CLOSED: Final = (assurance_durations_daily, assurance_prefix_daily)
+assurance_erlangs_hourly = derived(
+    "assurance",
+    "assurance_erlangs_hourly",
+    required("tenant", primary_key=True),
+    Column("call_date", Date, primary_key=True),  # of the calls' start: those of the day before talk on in the next
+    Column("hour", DateTime, primary_key=True),
+    required("side", 8, primary_key=True),
+    required("trunk", primary_key=True),
+    _count("calls"),  # that talked in the hour
+    _count("talk_min"),  # within the hour; sixty are an erlang
+)
+CLOSED: Final = (assurance_durations_daily, assurance_prefix_daily, assurance_erlangs_hourly)
 
 # Every table that Summarize writes: one that is listed here is rebuilt, purged, and granted to its view's role.
 DERIVED: Final = (

@@ -2,11 +2,12 @@
 
 A part that came with its commits tells, by its files, which rows came together. Here all rows of a date are told anew,
 each only as finely as enough others are (docs/adr/0024): `answered` by the hour and trunks, by four hours, by the day,
-or by the day alone; how long calls were, and where they went, as sums. `failed` stays as it is: billing has none of it.
+or by the day alone; how long calls were, where they went, and how many talked at once, as sums. `failed` stays as it
+is: billing has none of it.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,10 +20,10 @@ from callward.lake import cells
 from callward.lake.cells import Codes
 from callward.workspace import Workspace
 from schemas.cdr import TIMESTAMP
-from schemas.tables import assurance_durations_daily, assurance_prefix_daily
+from schemas.tables import assurance_durations_daily, assurance_erlangs_hourly, assurance_prefix_daily
 from schemas.views import PARTS
 from transforms.split import IN_ANSWERED, Part, assurance_part, opened, with_part
-from transforms.summarize import UNKNOWN_TRUNK
+from transforms.summarize import UNKNOWN_TRUNK, seized
 
 POOLED: Final = "pooled"  # trunks of which too few rows are alike
 LONGEST_S: Final = 31 * 86_400  # no call is longer: schemas.codes.Suspense.DURATION
@@ -84,7 +85,11 @@ def _hidden(column: pa.Array, where: pa.Array) -> pa.Array:
 def tables(calls: pa.Table, tenant: str, call_date: str) -> dict[str, pa.Table]:
     """Return what closing adds to each table of schemas.tables.CLOSED, of calls (`as_calls`) of one tenant's date."""
     day = pa.scalar(call_date).cast(pa.date32())
-    made = {assurance_durations_daily.name: durations(calls), assurance_prefix_daily.name: prefixes(calls)}
+    made = {
+        assurance_durations_daily.name: durations(calls),
+        assurance_prefix_daily.name: prefixes(calls),
+        assurance_erlangs_hourly.name: erlangs(calls),
+    }
     return {
         name: table.add_column(0, "call_date", pa.repeat(day, table.num_rows)).add_column(
             0, "tenant", pa.repeat(tenant, table.num_rows)
@@ -94,55 +99,130 @@ def tables(calls: pa.Table, tenant: str, call_date: str) -> dict[str, pa.Table]:
     }
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a table says of rows at each level (key columns, shape [rows]), and the level that each is told at."""
+
+    levels: Sequence[Mapping[str, pa.Array]]
+    level: Codes
+
+    @classmethod
+    def finely(cls, levels: Sequence[Mapping[str, pa.Array]], whole: int | None = None) -> "Told":
+        """Tell each row as finely as enough others are (callward/lake/cells.py)."""
+        coded = [[_codes(column) for column in level.values()] for level in levels]
+        return cls(levels, cells.finest(coded, whole=whole))
+
+    def keys(self) -> dict[str, pa.Array]:
+        at = pa.array(self.level)
+        return {name: pc.choose(at, *(level[name] for level in self.levels)) for name in self.levels[0]}
+
+
 def durations(calls: pa.Table) -> pa.Table:
-    """Return answered attempts and their talk by trunks and length: steps of 20 %, of 70 %, all, or trunks pooled."""
-    answered = calls.filter(pc.and_(has_value(calls["disposition"], "answered"), pc.is_valid(calls["talk_ms"])))
-    trunks = [_trunk(answered, side) for side in ("ingress", "egress")]
-    codes = [_codes(trunk) for trunk in trunks]
+    """Return answered attempts and their talk by trunks and length (`told_durations`)."""
+    answered = talked(calls)
+    sums = {"calls": pa.repeat(1, answered.num_rows), "talk_ms": answered["talk_ms"]}
+    return _summed(told_durations(answered).keys(), sums)
+
+
+def talked(calls: pa.Table) -> pa.Table:
+    """Return the answered calls whose talk is known."""
+    return calls.filter(pc.and_(has_value(calls["disposition"], "answered"), pc.is_valid(calls["talk_ms"])))
+
+
+def told_durations(answered: pa.Table) -> Told:
+    """Return calls that talked by trunks and length: steps of 20 %, of 70 %, all, or trunks pooled.
+
+    Trunks that have enough calls keep all of them, so their talk by call is exact.
+    """
+    trunks = dict(zip(_TRUNKS, (_trunk(answered, side) for side in ("ingress", "egress")), strict=True))
+    pooled = {name: _same(POOLED, answered) for name in _TRUNKS}
     seconds = np.asarray(flat(answered["talk_ms"]).to_numpy()) // 1000
-    everything = np.zeros(len(seconds), np.int64)
-    bounds = [*(_bounds(step) for step in _STEPS), np.array([0, LONGEST_S + 1])]
-    steps = [np.searchsorted(edges, seconds, side="right") - 1 for edges in bounds]
-    level = cells.finest([*([*codes, step] for step in steps), [everything]])
-    at = np.minimum(level, 2)
-    low, high = (
-        np.choose(at, [edges[step + more] for edges, step in zip(bounds, steps, strict=True)]) for more in (0, 1)
-    )
-    pooled = pa.array(level == 3)
-    return _summed(
-        {
-            **{name: _pooled(trunk, pooled) for name, trunk in zip(_TRUNKS, trunks, strict=True)},
-            "from_s": pa.array(low, pa.int64()),
-            "to_s": pa.array(high, pa.int64()),
-        },
-        {"calls": pa.repeat(1, answered.num_rows), "talk_ms": answered["talk_ms"]},
-    )
+    everything = _step(np.array([0, LONGEST_S + 1]), seconds)
+    steps = [_step(_bounds(step), seconds) for step in _STEPS]
+    levels = [*({**trunks, **step} for step in steps), {**trunks, **everything}, {**pooled, **everything}]
+    return Told.finely(levels, whole=2)
+
+
+def _step(bounds: Codes, seconds: Codes) -> dict[str, pa.Array]:
+    step = np.searchsorted(bounds, seconds, side="right")
+    return {"from_s": pa.array(bounds[step - 1]), "to_s": pa.array(bounds[step])}
 
 
 def prefixes(calls: pa.Table) -> pa.Table:
+    """Return attempts by called prefix, trunk and disposition (`told_prefixes`)."""
+    return _summed(told_prefixes(calls).keys(), {"attempts": pa.repeat(1, calls.num_rows)})
+
+
+def told_prefixes(calls: pa.Table) -> Told:
     """Return attempts by called prefix, trunk and disposition: area or country, country, neither, or pooled trunks."""
     prefix = flat(filled(calls["called_prefix"], "").cast(pa.string()))
-    country = pc.if_else(pc.starts_with(prefix, "+1"), "+1", prefix)
-    nowhere = pa.array([""] * len(prefix))
+    country, nowhere = pc.if_else(pc.starts_with(prefix, "+1"), "+1", prefix), _same("", calls)
     trunk, disposition = _trunk(calls, "egress"), flat(calls["disposition"].cast(pa.string()))
-    beside = [_codes(trunk), _codes(disposition)]
-    told = [prefix, country, nowhere]
-    level = cells.finest([*([_codes(column), *beside] for column in told), [beside[1]]])
-    at = np.minimum(level, 2)
-    keys = {
-        "called_prefix": pc.choose(pa.array(at), *told),
-        "trunk_out": _pooled(trunk, pa.array(level == 3)),
-        "disposition": disposition,
-    }
-    return _summed(keys, {"attempts": pa.repeat(1, calls.num_rows)})
+    beside = {"trunk_out": trunk, "disposition": disposition}
+    levels = [{"called_prefix": place, **beside} for place in (prefix, country, nowhere)]
+    return Told.finely([*levels, {**levels[-1], "trunk_out": _same(POOLED, calls)}])
+
+
+def erlangs(calls: pa.Table) -> pa.Table:
+    """Return how many calls talked in each hour on each trunk, and for how many minutes (`told_hours`).
+
+    Minutes are whole ones, rounded once for each cell: exact talk, less what other tables say of it, could be one
+    call's.
+    """
+    hours = [hours_of(calls, side) for side in ("ingress", "egress")]
+    pieces = pa.concat_tables(hours)
+    sums = {"calls": pa.repeat(1, pieces.num_rows), "talk_ms": pieces["talk_ms"]}
+    table = _summed(told_hours(pieces).keys(), sums)
+    minutes = pc.divide(pc.add(table["talk_ms"], 30_000), 60_000)
+    return table.drop_columns("talk_ms").append_column("talk_min", minutes)
+
+
+def hours_of(calls: pa.Table, side: str) -> pa.Table:
+    """Return the hours that calls talked in on the trunk of a side: hour, side, trunk, talk_ms clipped to the hour, and
+    of which of the calls each is (`row`)."""
+    talk = pc.greater(calls["talk_ms"], 0).fill_null(False)
+    seized = pc.and_(_seizes(calls, side), pc.and_(has_value(calls["disposition"], "answered"), talk))
+    row = np.flatnonzero(flat(seized).to_numpy(zero_copy_only=False))
+    few = calls.take(pa.array(row))
+    talk_ms = np.asarray(flat(few["talk_ms"]).to_numpy())
+    until = flat(few["end_time"]).view(pa.int64()).fill_null(0).to_numpy()
+    began = words(few["start_time"]).view(np.int64)
+    until = np.where(until > 0, until, began + talk_ms)
+    began = until - talk_ms
+    many = (until - 1) // _HOUR_MS - began // _HOUR_MS + 1
+    of = np.repeat(np.arange(len(few)), many)
+    hour = (began // _HOUR_MS)[of] + np.arange(len(of)) - np.repeat(np.cumsum(many) - many, many)
+    low, high = np.maximum(began[of], hour * _HOUR_MS), np.minimum(until[of], (hour + 1) * _HOUR_MS)
+    return pa.table(
+        {
+            "hour": pa.array(hour * _HOUR_MS).view(TIMESTAMP),
+            "side": pa.repeat(side, len(of)),
+            "trunk": _trunk(few, side).take(pa.array(of)),
+            "talk_ms": high - low,
+            "row": row[of],
+        }
+    )
+
+
+def told_hours(pieces: pa.Table) -> Told:
+    """Return hours of calls by side and trunk, or with all trunks of the side pooled."""
+    by_trunk = {name: flat(pieces[name]) for name in ("hour", "side", "trunk")}
+    return Told.finely([by_trunk, {**by_trunk, "trunk": _same(POOLED, pieces)}])
+
+
+def _seizes(calls: pa.Table, side: str) -> pa.Array:
+    """Return which answered calls are on a trunk of a side; as transforms.summarize counts them."""
+    index = {"trunk_in": calls["ingress_trunk"], "trunk_out": calls["egress_trunk"]}
+    names = ("role", "leg", "kind", "disposition", "cause_sip")
+    return seized(pa.table({**index, **{name: calls[name] for name in names}}), side)
+
+
+def _same(value: str, rows: pa.Table) -> pa.Array:
+    return pa.repeat(value, rows.num_rows)
 
 
 def _trunk(calls: pa.Table, side: str) -> pa.Array:
     return flat(filled(calls[f"{side}_trunk"], UNKNOWN_TRUNK).cast(pa.string()))
-
-
-def _pooled(trunk: pa.Array, pooled: pa.Array) -> pa.Array:
-    return pc.if_else(pooled, POOLED, trunk)
 
 
 def _bounds(step: float) -> Codes:

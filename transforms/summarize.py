@@ -155,7 +155,7 @@ def _assurance(rows: pa.Table, tenant: str) -> Derived:
 
 def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
     """Return rows as one side of the switch counts them."""
-    trunk, counted = rows[_TRUNK[side]], _seized(rows, side)
+    trunk, counted = rows[_TRUNK[side]], seized(rows, side)
     # A measure that no row has is not carried along: most sources lack some.
     child = {name: rows[name] for name in _CHILD_COLUMNS if rows[name].null_count < rows.num_rows}
     child |= {"pdd": rows["pdd_ms"]} if rows["pdd_ms"].null_count < rows.num_rows else {}
@@ -168,7 +168,7 @@ def _side(rows: pa.Table, attempts: dict[str, pa.Array], side: str) -> pa.Table:
 _TRUNK = {"ingress": "trunk_in", "egress": "trunk_out"}
 
 
-def _seized(rows: pa.Table, side: str) -> pa.Array:
+def seized(rows: pa.Table, side: str) -> pa.Array:
     """Return which rows are seizures of a trunk of a side: a caller's call, or an attempt on a route."""
     outside = pc.invert(pc.fill_null(pc.equal(rows["role"], _INTERNAL), False))
     if side == "ingress":
@@ -199,7 +199,7 @@ def is_failed(rows: pa.Table) -> pa.Array:
 def _failed(rows: pa.Table, tenant: str) -> Derived:
     """Return attempts of calls that nobody answered, by trunk: each five minutes' causes, each hour's destinations."""
     rows = rows.filter(is_failed(rows))
-    sides = [(side, rows.filter(_seized(rows, side))) for side in _TRUNK]
+    sides = [(side, rows.filter(seized(rows, side))) for side in _TRUNK]
     tables = {
         "assurance_failed_5min": [_failed_causes(few, side) for side, few in sides],
         "assurance_failed_destination_hourly": [_failed_destinations(few, side) for side, few in sides],

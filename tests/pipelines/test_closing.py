@@ -16,7 +16,7 @@ from callward.feeds import generate
 from callward.lake.data_files import DataFiles
 from pipelines import closing
 from pipelines.compact import compact
-from schemas.tables import assurance_durations_daily, assurance_prefix_daily
+from schemas.tables import assurance_durations_daily, assurance_erlangs_hourly, assurance_prefix_daily
 from schemas.views import ID_COLUMN, INDEX, PARTS
 from tests.commands import run, strays
 from tests.conftest import MORNING
@@ -99,6 +99,9 @@ def test_closed_tables_count_every_call_of_the_date(site: Any) -> None:
         lengths = [row for row in site._rows(assurance_durations_daily) if row.call_date == day]
         assert (sum(r.calls for r in lengths), sum(r.talk_ms for r in lengths)) == (len(talked), sum(talked))
         assert sum(r.attempts for r in site._rows(assurance_prefix_daily) if r.call_date == day) == len(rows)
+        came_in = sum(row["talk_ms"] or 0 for row in rows if row["disposition"] == "answered" and not row["leg"])
+        hours = [row for row in site._rows(assurance_erlangs_hourly) if row.call_date == day and row.side == "ingress"]
+        assert hours and abs(sum(r.talk_min for r in hours) - came_in / 60_000) <= len(hours) / 2
 
 
 def test_rebuild_finds_what_was_changed_in_a_closed_table(site: Any) -> None:

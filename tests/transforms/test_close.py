@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake.cells import LEAST
+from schemas.cdr import ROLES, TIMESTAMP
 from schemas.views import ANSWERED, IN_FLIGHT
 from tests.examples import tries
-from transforms.close import POOLED, durations, in_cells, prefixes
+from transforms.close import POOLED, durations, erlangs, in_cells, prefixes
 
 T0 = 1_772_668_800_000  # 2026-03-05
 HOUR = 3_600_000
@@ -125,3 +126,75 @@ def test_a_prefix_is_told_by_area_then_by_country_then_not():
     assert told(*["+1303"] * 12, *["+1719"] * 9) == {("+1", "out"): 21}
     assert told(*["+1303"] * 12, *["+44"] * 9) == {("", "out"): 21}
     assert told(*["+1303"] * 12) == {("", POOLED): 12}
+
+
+def test_talk_by_call_of_trunks_is_exact_though_long_calls_are_rare():
+    rows = [(1000 * s, "a", "out", None, "answered") for s in [60] * 2 * LEAST + [10_000]]
+    told = durations(calls(rows)).to_pylist()
+    assert {row["trunk_in"] for row in told} == {"a"}
+    assert (sum(row["calls"] for row in told), sum(row["talk_ms"] for row in told)) == (2 * LEAST + 1, 12_400_000)
+
+
+# -- erlangs -----------------------------------------------------------------------------------------------------------
+
+
+def in_hours(rows):
+    """Answered calls of (end in minutes after T0, talk in minutes, trunk) each, told by hour and side."""
+    made = [
+        {
+            "start_time": T0 + (end - talk) * 60_000 - 5_000,
+            "end_time": T0 + end * 60_000,
+            "talk_ms": talk * 60_000,
+            "ingress_trunk": trunk,
+            "disposition": "answered",
+            **more,
+        }
+        for end, talk, trunk, *_more in rows
+        for more in (_more[0] if _more else {},)
+    ]
+    found = erlangs(pa.Table.from_pylist(made, schema=CALL)).to_pylist()
+    return {
+        ((row["hour"].replace(tzinfo=UTC).timestamp() * 1000 - T0) // HOUR, row["trunk"]): (
+            row["calls"],
+            row["talk_min"],
+        )
+        for row in found
+        if row["side"] == "ingress"
+    }
+
+
+CALL = pa.schema(
+    [
+        ("start_time", TIMESTAMP),
+        ("end_time", TIMESTAMP),
+        ("talk_ms", pa.int64()),
+        ("leg", pa.int16()),
+        ("role", pa.int8()),
+        ("cause_sip", pa.int16()),
+        *((name, pa.string()) for name in ("ingress_trunk", "egress_trunk", "disposition", "kind")),
+    ]
+)
+
+
+def test_talk_is_clipped_to_the_hours_it_fell_in():
+    assert in_hours([(130, 100, "a")] * LEAST) == {(0, "a"): (20, 600), (1, "a"): (20, 1200), (2, "a"): (20, 200)}
+    assert in_hours([(60, 10, "a")] * LEAST) == {(0, "a"): (20, 200)}, (
+        "a call that ends with the hour is not in the next"
+    )
+
+
+def test_an_hour_of_few_calls_on_a_trunk_is_told_of_all_trunks_together():
+    assert in_hours([(30, 10, "a")] * LEAST + [(30, 3, "b")]) == {(0, "a"): (20, 200), (0, POOLED): (1, 3)}
+
+
+def test_legs_inside_and_further_routes_are_in_no_trunk_hour():
+    internal, second = {"role": ROLES.index("internal")}, {"leg": 1}
+    assert in_hours([(30, 10, "a", more) for more in [internal, second] for _ in range(LEAST)]) == {}
+
+
+@given(rows=st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 400), st.sampled_from("ab")), max_size=60))
+@tries(40)
+def test_every_minute_of_talk_is_in_one_hour(rows):
+    told = in_hours(rows)
+    assert sum(minutes for _, minutes in told.values()) == sum(talk for _, talk, _ in rows)
+    assert all(calls >= LEAST or trunk == POOLED for (_, trunk), (calls, _) in told.items())

@@ -84,6 +84,20 @@ def upgrade() -> None:
         schema="assurance",
     )
     op.create_table(
+        "assurance_erlangs_hourly",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("call_date", sa.Date(), nullable=False),
+        sa.Column("hour", sa.DateTime(), nullable=False),
+        sa.Column("side", sa.String(length=8), nullable=False),
+        sa.Column("trunk", sa.String(length=64), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("talk_min", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "tenant", "call_date", "hour", "side", "trunk", name=op.f("pk_assurance_erlangs_hourly")
+        ),
+        schema="assurance",
+    )
+    op.create_table(
         "assurance_failed_5min",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("start", sa.DateTime(), nullable=False),
@@ -787,6 +801,7 @@ def downgrade() -> None:
     op.drop_table("assurance_prefix_daily", schema="assurance")
     op.drop_table("assurance_failed_destination_hourly", schema="assurance")
     op.drop_table("assurance_failed_5min", schema="assurance")
+    op.drop_table("assurance_erlangs_hourly", schema="assurance")
     op.drop_table("assurance_durations_daily", schema="assurance")
     op.drop_table("approvals")
     op.drop_table("analytics_cells", schema="analytics")

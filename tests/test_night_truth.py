@@ -17,7 +17,7 @@ from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
-from schemas.cdr import DIRECTIONS, DISPOSITIONS
+from schemas.cdr import DIRECTIONS, DISPOSITIONS, ROLES
 from schemas.codes import Bucket
 from schemas.views import INDEX, ROW_INDEX
 from transforms.assemble import CLOSED
@@ -337,11 +337,20 @@ def attempts_frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def sides(table: pa.Table) -> pd.DataFrame:
-    """Attempts as each side counts them: coming in one per caller's call, going out one per route."""
+def sides(table: pa.Table, *, inside: bool = False) -> pd.DataFrame:
+    """Attempts as each side counts them: coming in one per caller's call, going out one per route.
+
+    `inside`: with legs inside the switch, and attempts that lost the race to another leg, which no trunk counts.
+    """
     frame = attempts_frame(table)
+    frame["lost"] = False
+    if not inside:
+        frame = frame[frame["role"] != ROLES.index("internal")]
+        given_up = frame["disposition"].str.startswith("abandoned") | (frame["cause_sip"] == 487)
+        route = frame["kind"] == "route"
+        frame = frame.assign(lost=route & given_up, rescued=route.astype(int))
     coming = frame[frame["leg"] == 0].assign(side="ingress", trunk=lambda f: f["trunk_in"].fillna("unknown"))
-    going = frame[frame["trunk_out"].notna()].assign(side="egress", trunk=lambda f: f["trunk_out"])
+    going = frame[frame["trunk_out"].notna() & ~frame["lost"]].assign(side="egress", trunk=lambda f: f["trunk_out"])
     return pd.concat([coming, going])
 
 
@@ -371,11 +380,11 @@ def test_usage_by_day_is_the_sum_of_the_billing_rows(told):
 def test_trunks_by_hour_are_the_sum_of_the_attempts(told):
     rows = sides(told.index)
     rows["seizures"] = rows["attempts"] - rows["unknown"]
-    order = ["attempts", "unknown", "seizures", *ATTEMPT_SUMS[2:]]
+    order = ["attempts", "unknown", "seizures", "answered", "ner_success", "rescued", *ATTEMPT_SUMS[4:]]
     hourly = told.derived[1]["assurance_trunk_hourly"]
     assert hourly == summed(rows, TRUNK, order)
-    shown = summed(sides(told.views[1]["assurance"]), TRUNK, COUNTS)
-    assert shown == {key: tuple(sums[order.index(name)] for name in COUNTS) for key, sums in hourly.items()}
+    shown = summed(sides(told.views[1]["assurance"], inside=True), TRUNK, COUNTS)
+    assert shown == summed(sides(told.index, inside=True), TRUNK, COUNTS)
 
 
 def test_causes_and_scores_are_counted_by_hour_and_trunk(told):

@@ -22,16 +22,18 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import declaration
 from callward.release.attack.attacks import Ints
+from callward.release.attack.linkage import Table
 from callward.release.attack.two_views import ASSURANCE_COLUMNS, BILLING_COLUMNS, Views, linkages, measured
 from callward.release.attack.unicity import Unicity, alone
 from callward.release.declaration import Release
 from callward.retention.requests import restrictions
 from callward.retention.requests.restrictions import Hidden
 from callward.settings import Settings
+from pipelines.attack import counters
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.release import READ_OF
-from schemas.views import ID_COLUMN, INDEX, LINES, STORED, VIEW_OF, VIEW_PARTS
+from schemas.views import ID_COLUMN, INDEX, LINES, PARTS, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
@@ -41,7 +43,7 @@ _COLUMNS: Final = {
     "billing": (*BILLING_COLUMNS, *_LINES),
     "answered": ASSURANCE_COLUMNS,
     "failed": ("start", "called_prefix"),
-    INDEX: ("state", "parts", "account", "start_time"),
+    INDEX: ("state", "parts", "account", "start_time", *counters.COLUMNS),
 }
 _COMPARED: Final = ("billing", "answered")  # what both have rows of
 
@@ -62,8 +64,9 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     files = open_files(settings, ROLE, f"attack on the views of {day}")
     releases = declared(settings) or [declaration.parse(schema.example(name)) for name in schema.examples()]
     read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
-    views = _views(files, read)
-    links = measured(views)
+    number = _numbers({name: read[name].records for name in (*_COMPARED, INDEX)})
+    views = _views(files, read, number)
+    links = measured(views, _counters(files, tenant, day, read[INDEX].rows, number[INDEX], views))
     return {
         "tenant": tenant,
         "day": day.isoformat(),
@@ -113,12 +116,27 @@ def _file(
 # -- linkage -----------------------------------------------------------------------------------------------------------
 
 
-def _views(files: DataFiles, read: Mapping[str, _Read]) -> Views:
+def _views(files: DataFiles, read: Mapping[str, _Read], number: Mapping[str, Ints]) -> Views:
     billing, assurance = read["billing"], read["answered"]
-    records = np.concatenate([billing.records, assurance.records])
-    number = np.unique(records, axis=0, return_inverse=True)[1].ravel()
-    call = (number[: len(billing.records)], number[len(billing.records) :])
+    call = number["billing"], number["answered"]
     return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, (billing.file, assurance.file))
+
+
+def _numbers(records: Mapping[str, Words]) -> dict[str, Ints]:
+    """Return numbers that name records, shape [n] for each [n, 2]: equal for equal ones."""
+    number = np.unique(np.concatenate(list(records.values())), axis=0, return_inverse=True)[1].ravel()
+    ends = np.cumsum([len(some) for some in records.values()])
+    return dict(zip(records, np.split(number, ends[:-1]), strict=True))
+
+
+def _counters(files: DataFiles, tenant: str, day: date, index: pa.Table, number: Ints, views: Views) -> list[Table]:
+    """Return the counters of the date: those that a date gets when it closes as well, once it has."""
+    rows = np.flatnonzero(flat(row_index.of_view(index, "assurance")).to_numpy(zero_copy_only=False))
+    few = index.take(pa.array(rows)).unify_dictionaries()
+    counted = counters.Counted.of(few, number[rows], views.rows, files.workspace.carriers)
+    parts = [file for part in PARTS["assurance"] for file in files.committed(part, tenant, [day.isoformat()])]
+    tables = list(counters.live(counted))
+    return [*tables, *counters.closed(counted)] if all(file.closed for file in parts) else tables
 
 
 # -- unicity -----------------------------------------------------------------------------------------------------------

@@ -138,15 +138,22 @@ def linkages(views: Views) -> list[Linked]:
     return [linked(views.rows, table, jointly=True) for table in (_rows(views) if is_closed else tables)]
 
 
-def measured(views: Views) -> Measure:
-    """Return what rows, files of one commit and counters link, and the verdict. None of them names an account."""
+def measured(views: Views, counters: Sequence[Table] | None = None) -> Measure:
+    """Return what rows, files of one commit and counters link, and the verdict. None of them names an account.
+
+    `counters`: as one row for each call that they count; None: those by trunk and hour, as the rows tell them.
+    """
     tables = _rows(views)
     if any(groups.any() for groups in views.files):
         tables += _rows(views, files=True)
-    tables += [
-        _table(views, f"counters: trunk {side} × hour", [_by("start_ms", _HOUR_MS), _by(f"carrier_{side}")])
-        for side in ("in", "out")
-    ]
+    tables += (
+        counters
+        if counters is not None
+        else [
+            _table(views, f"counters: trunk {side} × hour", [_by("start_ms", _HOUR_MS), _by(f"carrier_{side}")])
+            for side in ("in", "out")
+        ]
+    )
     return measure(views.rows, tables)
 
 

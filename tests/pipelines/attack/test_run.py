@@ -212,8 +212,10 @@ def test_rows_and_counters_of_the_lake_are_held_against_billing(own):
     (verdict,) = links["verdicts"]
     rows = {one["compared"]: one["linked"] for one in links["jointly"]}
     finest, *counters = rows.values()
-    sides = [f"counters: trunk {side} × hour" for side in ("in", "out")]
+    grains = ["trunk {} × hour", "failed, trunk {} × 5 minutes", "failed, trunk {} × destination × hour"]
+    sides = [f"counters: {grain.format(side)}" for side in ("in", "out") for grain in grains]
     assert list(rows) == ["rows: hour, source, carriers", *sides]
+    assert all(linked == 0 for what, linked in rows.items() if "failed" in what), "billing has none of them"
     assert verdict["role"] == "assurance" and 0.02 < finest <= verdict["rows"] < 0.5
     assert not verdict["holds"]
     assert max(counters) <= finest

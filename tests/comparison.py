@@ -23,7 +23,7 @@ from callward.lake.ledger import DataFile
 from callward.redaction import mask
 from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
-from schemas.tables import DERIVED, input_files, key_columns, keys, ledger_entries, sum_columns
+from schemas.tables import DERIVED, day_column, input_files, key_columns, keys, ledger_entries, sum_columns
 from schemas.views import ID_COLUMN, INDEX
 from tests.shared_keys import shared_keys
 from transforms.assemble import fold
@@ -358,7 +358,7 @@ def compare_derived(made: Comparison, ours: Side, theirs: Side, tenant: str) -> 
 
 def _months(settings: Settings, table: Any, tenant: str) -> Iterator[tuple[Any, Any]]:
     """First and last day of each month that a derived table may have rows of."""
-    column = next(c for c in table.primary_key.columns if c.name in ("billing_date", "call_date", "hour"))
+    column = day_column(table)
     query = select(func.min(column), func.max(column)).where(table.c.tenant == tenant)
     with database.reading(settings) as connection:
         low, high = connection.execute(query).one()

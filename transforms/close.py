@@ -238,6 +238,8 @@ def _summed(keys: Mapping[str, pa.Array], sums: Mapping[str, pa.Array | pa.Chunk
 
 
 def _codes(column: pa.Array | pa.ChunkedArray) -> Codes:
-    """Return values as numbers; null is -1."""
+    """Return values as numbers; null is -1. Integers are themselves, so that their order is not that of the rows."""
+    if pa.types.is_integer(column.type):
+        return np.asarray(flat(column).cast(pa.int64()).fill_null(-1).to_numpy(), np.int64)
     encoded = flat(column) if pa.types.is_dictionary(column.type) else flat(column).dictionary_encode()
     return np.asarray(encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False), np.int64)

@@ -135,6 +135,20 @@ def test_talk_by_call_of_trunks_is_exact_though_long_calls_are_rare():
     assert (sum(row["calls"] for row in told), sum(row["talk_ms"] for row in told)) == (2 * LEAST + 1, 12_400_000)
 
 
+@given(
+    talk=st.lists(st.sampled_from([1, 2, 2, 3, 3, 60, 61, 7000]), max_size=110),
+    order=st.randoms(use_true_random=False),
+)
+@tries(60)
+def test_lengths_do_not_hang_on_the_order_of_the_rows(talk, order):
+    def told(seconds):
+        found = durations(calls([(1000 * s, "a", "out", None, "answered") for s in seconds])).to_pylist()
+        return sorted(tuple(row.values()) for row in found)
+
+    shuffled = order.sample(talk, len(talk))
+    assert told(shuffled) == told(talk)
+
+
 # -- erlangs -----------------------------------------------------------------------------------------------------------
 
 

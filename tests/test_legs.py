@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,8 +19,10 @@ from callward.lake.data_files import DataFiles
 from pipelines.choose import choose
 from schemas.cdr import ROLES
 from schemas.views import INDEX, VIEW_BITS
+from tests.commands import run
 from tests.conftest import Site, source
 from tests.examples import tries
+from tests.streams import inline
 from transforms.legs import Legs, decide
 
 NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
@@ -400,6 +403,46 @@ def test_any_nights_and_order_end_in_the_same_state(workspace, one_night, switch
     ended = state(site)
     for what in ended:
         assert ended[what] == one_night[what], what
+
+
+SELDOM = [pytest.param(name, marks=pytest.mark.endurance) for name in sorted(SCENES) if name != "asterisk"]
+
+
+@pytest.mark.parametrize("switch", ["asterisk", *SELDOM], indirect=True)
+def test_a_stream_whose_flushes_part_the_legs_ends_in_the_state_of_one_night(workspace, one_night, switch):
+    lines = records(SCENES[switch])
+    random.Random(5).shuffle(lines)
+    site = workspace(source(switch, zone="UTC"))
+    with inline(site.settings, [switch]) as work:
+        reader, before = work.reader(), 0
+        for part in range(3):
+            site.land(switch, f"f{part}", (HEADS.get(switch, "") + "".join(lines[part::3])).encode())
+            for block in work.works(reader):
+                work.take(block)
+            work.flush_all()
+            assert site.view("assurance").num_rows > before
+            before = site.view("assurance").num_rows
+    check(site)
+    ended = state(site)
+    for what in ended:
+        assert ended[what] == one_night[what], what
+
+
+def test_a_night_killed_while_its_legs_change_committed_rows_ends_as_one_that_was_not(workspace):
+    first = [fs(f"b{n}", f"a{n}", at=NOON + 1, to=n) for n in range(9)]
+    late = [fs(f"a{n}", at=NOON, talk=40, to=20 + n) for n in range(6)]  # they take over
+    late += [fs(f"c{n}", f"a{n}", at=NOON + 60, talk=9, to=40) for n in range(6, 9)]  # the call is longer
+    site, clean = take_in(workspace("freeswitch_json"), first), take_in(workspace("freeswitch_json"), first, late)
+    site.land("freeswitch_json", "f1", "".join(late).encode())
+    for where in ("commit-half", "commit-ready", "committed"):
+        killed = run("nightly", "--config", str(site.folder), environment={"CALLWARD_CRASH_AT": where})
+        assert killed.code == -signal.SIGKILL, f"{where}: {killed.err[-300:]}"
+    run("nightly", "--config", str(site.folder)).check_clean()
+    check(site)
+    assert charges(site) == Counter({(20 + n, 40): 1 for n in range(6)} | {(n, 39): 1 for n in range(6, 9)})
+    ended, expected_state = state(site), state(clean)
+    for what in ended:
+        assert ended[what] == expected_state[what], what
 
 
 def test_a_version_that_is_chosen_takes_the_charge_from_the_other_leg(workspace):

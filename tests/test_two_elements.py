@@ -11,6 +11,7 @@ from callward.settings import Billing, Tenant
 from pipelines.network_elements import second_records
 from schemas.retention_classes import CLASSES
 from tests.commands import run
+from tests.test_legs import fs
 
 _NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
 _MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
@@ -28,17 +29,19 @@ def feed(*lines: str) -> bytes:
     return "".join(["id,calling,called,start,answer,end,talk_ms,account\n", *lines]).encode()
 
 
+def element(feed_source: Any, name: str, rank: int | None) -> Any:
+    """A source of `usage` lines, of that billing rank."""
+    times = {name: {"column": name.partition("_")[0], "time": "epoch_ms"} for name in ("start_time", "answer_time")}
+    declare = {"fields": {**times, "end_time": {"column": "end", "time": "epoch_ms"}}}
+    return feed_source(name, format="generic_csv", declare=declare, **({"billing_rank": rank} if rank else {}))
+
+
 @pytest.fixture
 def elements(workspace: Callable[..., Any], feed_source: Any) -> Callable[..., Any]:
     """elements(core=1, edge=2, …) → a workspace with a source for each, of that billing rank (None for none)."""
 
     def make(second_elements: str = "hold", **ranks: int | None) -> Any:
-        times = {name: {"column": name.partition("_")[0], "time": "epoch_ms"} for name in ("start_time", "answer_time")}
-        declare = {"fields": {**times, "end_time": {"column": "end", "time": "epoch_ms"}}}
-        sources = [
-            feed_source(name, format="generic_csv", declare=declare, **({"billing_rank": rank} if rank else {}))
-            for name, rank in ranks.items()
-        ]
+        sources = [element(feed_source, name, rank) for name, rank in ranks.items()]
         tenant = Tenant(retention=dict.fromkeys(CLASSES, "99 years"), billing=Billing(second_elements=second_elements))
         return workspace(*sources, tenants={"default": tenant})
 
@@ -89,6 +92,37 @@ def test_the_record_of_the_highest_rank_is_charged_in_any_order(elements: Any, o
     assert sum(sums[0] for sums in site.derived()["billing_usage_daily"].values()) == 4
     listed = {(of.source, of.records, of.talk_ms, of.held) for of in second_records(site.settings)}
     assert listed == {("edge", 1, 60_000, True), ("far", 1, 60_000, True)}
+    assert is_sound(site)
+
+
+_AGENT = {"cc_member_session_uuid": "e", "cc_side": "agent", "sip_gateway_name": "northwind"}
+# Legs of calls at a switch: an attempt that was answered, and what says that it is none of its own.
+_ATTEMPTS = [
+    fs("b", "a", at=_NOON + 1, ring=4, to=60),
+    fs("f", "q", at=_NOON + 1209, talk=20, to=60, **_AGENT),
+]
+_OTHERS = [fs("a", at=_NOON, to=60), fs("e", at=_NOON + 1200, to=61)]
+_AT_EDGE = [
+    usage(f"e{answer}", _NOON + answer, talk, "+13035550101", "+13035550160") for answer, talk in ((5, 30), (1214, 20))
+]
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("late", ["edge", "others"])
+def test_legs_are_charged_beside_another_element_as_their_call(
+    workspace: Callable[..., Any], feed_source: Any, rank: int, late: str
+) -> None:
+    switch = feed_source("freeswitch_json", zone="UTC", billing_rank=rank)
+    site = workspace(switch, element(feed_source, "edge", 3 - rank))
+    site.land("freeswitch_json", "attempts", "".join(_ATTEMPTS).encode())
+    for night in range(2):
+        if night == (late == "edge"):
+            site.land("edge", "e.csv", feed(*_AT_EDGE))
+        if night == (late == "others"):
+            site.land("freeswitch_json", "others", "".join(_OTHERS).encode())
+        site.night(now_ms=MORNING)
+    of_queue = ["freeswitch_json"]  # what its caller pays is told by the switch alone
+    assert sorted(charged(site)) == sorted(of_queue + [switch.name if rank == 1 else "edge"] * 2)
     assert is_sound(site)
 
 

@@ -39,8 +39,8 @@ def ast(n: int, channel: str, to: str, caller: str, called: str, sent: str, code
     stamps = [f"2026-03-05 12:00:{s:02}" for s in (n, n + 1, n + 1 + talk)]
     stamps[1] = stamps[1] if talk else ""
     values = [code, caller, called, "default", "", channel, to, "Dial", f"PJSIP/{sent}@eastern,30", *stamps, talk + 1]
-    values += [talk, "ANSWERED" if talk else "NO ANSWER", "DOCUMENTATION", f"177271200{n}.{n}", "", ""]
-    return ",".join(f'"{value}"' for value in [*values, f"177271200{n}.{n}", n]) + "\n"
+    values += [talk, "ANSWERED" if talk else "NO ANSWER", "DOCUMENTATION", f"{1772712000 + n}.{n}", "", ""]
+    return ",".join(f'"{value}"' for value in [*values, f"{1772712000 + n}.{n}", n]) + "\n"
 
 
 # What Asterisk writes, and the rows of the bill: direction, account, charged side, caller, called.
@@ -62,6 +62,14 @@ STORIES = {
     "from carrier to carrier, nobody of ours": (
         ast(6, IN, OUT, STRANGER, ELSEWHERE, ELSEWHERE),
         [("transit", "unassigned", "calling", STRANGER, ELSEWHERE)],
+    ),
+    "from carrier to carrier, for a customer by his code": (
+        ast(9, IN, OUT, STRANGER, ELSEWHERE, ELSEWHERE, code="ac-his"),
+        [("transit", "his", "calling", STRANGER, ELSEWHERE)],
+    ),
+    "a number of ours that is served elsewhere": (
+        ast(10, IN, OUT, STRANGER, HIS, HIS),
+        [("transit", "unassigned", "calling", STRANGER, HIS)],
     ),
     "inbound to a phone that is no extension": (
         ast(7, IN, "PJSIP/desk-0000000d", STRANGER, HERS, "desk"),

@@ -177,8 +177,9 @@ def _forwarded(
     """Return which records are of calls that one of ours forwarded out to the network again, and who that is.
 
     A record says it by both of its edge legs (`onward`). What came from the network was forwarded where it names who
-    did it, where the number that was called is one of ours, or an account code is there. What came from a customer was
-    where the number that he called is ours, and another was sent out.
+    did it, or another number was sent out than was called and this is one of ours, or an account code is there (a code
+    alone names a customer whose transit it is). What came from a customer was where he called a number of ours and
+    another was sent out.
     """
     nobody = np.full(table.num_rows, NOBODY, np.int32)
     two_edges = _valid(table["onward"])
@@ -188,8 +189,9 @@ def _forwarded(
     code = _mapped(table["account_code"], lambda name: directory.by_code.get(name, NOBODY), NOBODY)
     two_edges &= _first(*_declared(table, "egress", sides), but=_UNSAID) == _NETWORK
     from_network = two_edges & np.isin(direction, (INBOUND, TRANSIT))
-    from_network &= _valid(table["redirecting_number"]) | ours | (code != NOBODY)
-    from_customer = two_edges & (direction == OUTBOUND) & ours & _valid(table["rated_number"])
+    another = _valid(table["rated_number"])
+    from_network &= _valid(table["redirecting_number"]) | (another & (ours | (code != NOBODY)))
+    from_customer = two_edges & (direction == OUTBOUND) & ours & another
     forwarder = np.where(from_network, _first(owners.redirecting, owners.called, code), owners.called)
     return from_network | from_customer, forwarder
 

@@ -21,18 +21,8 @@ from pipelines.vacuum import remove_superseded
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import PENDING
-from transforms.assemble import (
-    CLOSED,
-    ESTIMATED,
-    PARTIAL,
-    WAITING,
-    Assembled,
-    end_as_known,
-    fold,
-    pending_log,
-    runs_of_calls,
-    talk_rules,
-)
+from transforms.assemble import Assembled, end_as_known, fold, pending_log, talk_rules
+from transforms.combine import CLOSED, ESTIMATED, IMPOSSIBLE, PARTIAL, WAITING, runs_of_calls
 from transforms.process_bucket import process_assembled
 
 _TRIES = 5  # a log can wait for the next run
@@ -91,7 +81,8 @@ def age(log: pa.Table, horizons: dict[str, float], talk_rules: dict[str, str], n
     overdue = log.filter(pa.array(expired))
     log = set_column(log, "state", pa.array(np.where(expired, PARTIAL, state), pa.int8()))
     log = set_column(log, "was", pc.if_else(pa.array(expired), str(Suspense.PARTIAL), log["was"]))
-    goes_on = np.maximum.reduceat((state == ESTIMATED) | theirs, starts)[call]
+    open_to_change = (state == ESTIMATED) | (state == IMPOSSIBLE) | theirs
+    goes_on = np.maximum.reduceat(open_to_change, starts)[call]
     kept = log.filter(pa.array(~(past & (state == CLOSED) & ~goes_on)))
     return Aged(fold(pa.concat_tables([kept, ended.pending])) if theirs.any() else kept, overdue, ended)
 

@@ -13,14 +13,16 @@ from callward import audit, database
 from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import FILE_ID, every_name, shown_file
 from callward.lake import ledger
-from callward.lake.data_files import DataFiles, open_files
+from callward.lake.data_files import DataFiles, counted_rows, open_files
 from callward.redaction import recorded
 from callward.settings import Settings
 from pipelines import intake
+from schemas.cdr import CDR
 from schemas.codes import Suspense
-from schemas.suspense import SUSPENSE
+from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import blocks, input_files
 from schemas.tables import ledger_entries as e
+from transforms.assemble import pending_log
 
 ROLE = "billing-run"
 
@@ -134,15 +136,17 @@ def open_content(
     # Recorded before anything is opened: also an attempt by someone whose root does not open is known.
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
     files = open_files(settings, ROLE, f"suspense show: {reason}")
-    rows = open_records(files)
-    of_file = rows.filter(pc.equal(rows["file_no"], file_no))
-    if codes:
-        of_file = of_file.filter(pc.is_in(of_file["code"], pa.array(list(codes))))
-    if not of_file.num_rows:
+    rows: list[dict[str, Any]] = []
+    for table in (open_records(files), open_pieces(files)):
+        of_file = table.filter(pc.equal(table["file_no"], file_no))
+        if codes:
+            of_file = of_file.filter(pc.is_in(of_file["code"], pa.array(list(codes))))
+        rows += of_file.sort_by([("block", "ascending"), ("line", "ascending")]).slice(0, limit).to_pylist()
+    if not rows:
         raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
     starts = first_lines(settings, file_no)
-    ordered = of_file.sort_by([("block", "ascending"), ("line", "ascending")])
-    return [_opened(row, starts) for row in ordered.slice(0, limit).to_pylist()]
+    rows.sort(key=lambda row: (row["block"], row["line"]))
+    return [_opened(row, starts) for row in rows[:limit]]
 
 
 def _opened(row: dict[str, Any], starts: dict[int, int]) -> OpenRecord:
@@ -151,10 +155,11 @@ def _opened(row: dict[str, Any], starts: dict[int, int]) -> OpenRecord:
 
 
 def _content(row: dict[str, Any]) -> str | dict[str, str]:
-    if row["kind"] != "row":
+    if row["kind"] == "raw":
         return str(row["payload"].decode("utf-8", "backslashreplace"))
-    fields = pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
-    return {name: str(value) for name, value in fields.items() if value is not None and not isinstance(value, bytes)}
+    fields = row if row["kind"] == "piece" else pa.ipc.open_stream(row["payload"]).read_all().to_pylist()[0]
+    known = {name: fields.get(name) for name in CDR.names}
+    return {name: str(value) for name, value in known.items() if value is not None and not isinstance(value, bytes)}
 
 
 def first_lines(settings: Settings, file_no: int) -> dict[int, int]:
@@ -176,3 +181,13 @@ def open_records(files: DataFiles) -> pa.Table:
         logs = ledger.files(connection, view="suspense")
     table = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)])
     return table.filter(table["open"])
+
+
+def open_pieces(files: DataFiles) -> pa.Table:
+    """Return the pieces of calls that are suspended in any tenant's pending log (schema PENDING, with code and kind):
+    those whose rest did not come, and those that contradict their call."""
+    logs = [pending_log(files, tenant)[0] for tenant in files.workspace.settings.tenants]
+    log = pa.concat_tables([PENDING.empty_table(), *logs])
+    pieces = log.filter(pc.and_(counted_rows("pending", log), pc.is_in(log["was"], pa.array(list(map(str, Suspense))))))
+    kind = pa.repeat("piece", pieces.num_rows)
+    return pieces.append_column("code", pieces["was"]).append_column("kind", kind)

@@ -107,6 +107,7 @@ PARSE_FIELDS: Final = (
     pa.field("onward", pa.string()),  # raw id of the edge leg that goes on from it, where it names both; or null
     pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
     pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
+    pa.field("end_again", TIMESTAMP),  # second moment of an end that knows no start, in a local hour that comes twice
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended
     pa.field("filter", pa.string()),  # a filter code: this record is counted and left out
@@ -141,6 +142,7 @@ IDENTIFY_FIELDS: Final = (
     pa.field("event", ID),
     pa.field("onward", ID),  # of the edge leg that goes on from a forwarded call; null: it was not forwarded
     pa.field("onward_account", FEW),  # who pays for that leg
+    pa.field("end_again", TIMESTAMP),
     pa.field("by_content", pa.bool_()),  # the id is of the content: Deduplicate adds the occurrence within the file
     pa.field("earlier", pa.binary()),  # its ids and dates under earlier generations (transforms/earlier.py); or null
     pa.field("calling_prefix", FEW),  # country and area at most

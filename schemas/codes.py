@@ -16,8 +16,8 @@ class Suspense(StrEnum):
     IDENTITY = "IDENTITY"  # a field of the record's identity is empty, or rounded by a spreadsheet
     FIELD = "FIELD"  # a number or a word that the declaration does not know
     TIME = "TIME"  # no start time, or an impossible date
-    ORDER = "ORDER"  # ends before it starts, or is answered before it starts
-    DURATION = "DURATION"  # a negative duration, or talk longer than the call or than 31 days
+    ORDER = "ORDER"  # ends before it starts, or is answered before it starts; or a piece that makes its call so
+    DURATION = "DURATION"  # a negative duration, talk longer than the call or than 31 days; or a piece that makes it so
     FUTURE = "FUTURE"  # starts more than a day after it was read
     NUMBER = "NUMBER"  # a party's number longer than 32 characters, or rounded by a spreadsheet
     TENANT = "TENANT"  # the tenant rule knows no such tenant

@@ -33,6 +33,9 @@ SUSPENDED: Final = pa.schema(
 # payload, so that a re-delivery of the record is known.
 SUSPENSE: Final = pa.schema([*SUSPENDED, pa.field("seen", TIMESTAMP), pa.field("open", pa.bool_())])
 
-# The pending log: a piece and how far it has come. States only rise, so of several rows the highest counts.
-PENDING_STATES: Final = ("waiting", "partial", "estimated", "closed")
-PENDING: Final = pa.schema([*plain(CDR), pa.field("state", pa.int8()), pa.field("seen", TIMESTAMP)])
+# The pending log: a piece and how far it has come. Each row of a piece has one turn more than the one before it, so
+# the highest turn counts.
+PENDING_STATES: Final = ("waiting", "partial", "impossible", "estimated", "closed")
+PENDING: Final = pa.schema(
+    [*plain(CDR), pa.field("state", pa.int8()), pa.field("seen", TIMESTAMP), pa.field("turn", pa.int32())]
+)

@@ -25,7 +25,7 @@ BILLING: Final = pa.schema(
         pa.field("start", TIMESTAMP),
         pa.field("answer", TIMESTAMP),
         pa.field("end", TIMESTAMP),
-        pa.field("end_estimated", pa.bool_()),  # no record says when it ended: then it was known to go on
+        pa.field("end_estimated", pa.bool_()),  # no record says when it ended: `end` is its last proof, or its answer
         pa.field("talk_ms", pa.int64()),
         pa.field("billable_s", pa.int64()),
         pa.field("destination", pa.string()),

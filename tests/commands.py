@@ -27,7 +27,7 @@ from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import INDEX, STORED, VIEW_PARTS
 from tests.signatures import remember_signatures
-from transforms.assemble import CLOSED
+from transforms.combine import CLOSED
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FORKED = multiprocessing.get_context("forkserver")

@@ -20,7 +20,7 @@ from callward.lake.data_files import DataFiles
 from schemas.cdr import DIRECTIONS, DISPOSITIONS, ROLES
 from schemas.codes import Bucket
 from schemas.views import INDEX, ROW_INDEX
-from transforms.assemble import CLOSED
+from transforms.combine import CLOSED
 
 SEED, DIRT = 9, 0.005
 # Sources with late files must be larger: few calls end so late that their last record comes the night after.

@@ -2,7 +2,8 @@
 
 The result never depends on the order in which pieces came: of all pieces of a call that are known, the earliest opening
 is its row, the earliest close after the answer is its end, and a quality record is joined to every row of the call that
-has its leg. What a later piece changes takes the place of what was written before.
+has its leg. What a later piece changes takes the place of what was written before. A piece that contradicts its call is
+suspended, and the call goes on as though it had not come; it leaves suspense when another piece agrees with it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,14 +23,25 @@ from callward.lake.ledger import Changes
 from callward.workspace import Workspace
 from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket
-from schemas.suspense import PENDING, PENDING_STATES
+from schemas.suspense import PENDING
+from transforms.combine import (
+    CLOSE,
+    CLOSED,
+    ESTIMATED,
+    IMPOSSIBLE,
+    QUALITY,
+    REFUSED,
+    WAITING,
+    Calls,
+    Combined,
+    combine,
+    kinds_of,
+    moments,
+    runs_of_calls,
+)
 from transforms.elements import BucketRows, Group, Sharding
 
-WAITING, PARTIAL, ESTIMATED, CLOSED = map(np.int8, range(len(PENDING_STATES)))
-_KIND = ("open", "interim", "close", "whole", "quality", "refused")  # a piece's kind as a number is its place here
-_QUALITY = ("mos", "jitter_ms", "loss_pct")
-_OPEN, _INTERIM, _CLOSE, _REFUSED = (_KIND.index(kind) for kind in ("open", "interim", "close", "refused"))
-_NO_DAY = np.iinfo(np.int32).max
+_LAST = np.iinfo(np.int32).max
 # A closed piece is remembered by its ids, times and quality; what else it said is in the lake.
 _FORGOTTEN = (*NUMBERS, "account", "calling_prefix", "called_prefix")
 
@@ -85,8 +97,8 @@ def _alone(table: pa.Table) -> pa.ChunkedArray:
 
 
 def fold(log: pa.Table) -> pa.Table:
-    """Return the pending log as it stands: of several rows for one piece the one that has come furthest."""
-    to_go = pc.subtract(pa.scalar(CLOSED, pa.int8()), log["state"])  # not a negation: the order is unsigned
+    """Return the pending log as it stands: of several rows for one piece the last."""
+    to_go = pc.subtract(pa.scalar(_LAST, pa.int32()), log["turn"])  # not a negation: the order is unsigned
     order = _piece_order(log, to_go)
     ordered = log.take(order)
     return ordered.filter(pa.array(_first_of_run(ordered)))
@@ -95,18 +107,15 @@ def fold(log: pa.Table) -> pa.Table:
 def _with_state(table: pa.Table, now_ms: int) -> pa.Table:
     state = pa.nulls(table.num_rows, pa.int8())
     seen = pa.repeat(pa.scalar(now_ms, PENDING.field("seen").type), table.num_rows)
-    return pa.table([*table.columns, state, seen], schema=PENDING)
-
-
-def _kinds(table: pa.Table) -> np.ndarray:
-    return np.asarray(flat(pc.index_in(table["piece"], pa.array(list(_KIND)))))
+    turn = pa.array(np.zeros(table.num_rows, np.int32))
+    return pa.table([*table.columns, state, seen, turn], schema=PENDING)
 
 
 def _piece_order(table: pa.Table, then: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return rows in order of call, kind, id and content, then `then`, then where they came from."""
     call, which = tokens.as_u64(table["call_id"]), _which(table)
     place = [words(table[name]) for name in ("line", "block", "file_no")]
-    return np.lexsort((*place, words(then), *which.T, _kinds(table), call[:, 1], call[:, 0]))
+    return np.lexsort((*place, words(then), *which.T, kinds_of(table), call[:, 1], call[:, 0]))
 
 
 def _which(table: pa.Table) -> np.ndarray:
@@ -119,7 +128,7 @@ def _first_of_run(ordered: pa.Table) -> np.ndarray:
     """Return which rows are the first of their (call, kind, id, content) in an ordered table."""
     if not ordered.num_rows:
         return np.zeros(0, bool)
-    key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), _kinds(ordered).astype(np.uint64)])
+    key = np.column_stack([tokens.as_u64(ordered["call_id"]), _which(ordered), kinds_of(ordered).astype(np.uint64)])
     return np.concatenate([np.ones(1, bool), (key[1:] != key[:-1]).any(axis=1)])
 
 
@@ -139,67 +148,19 @@ def _on_date_of_call(pieces: pa.Table) -> pa.Table:
     if not pieces.num_rows:
         return pieces
     starts, call = runs_of_calls(pieces)
-    days = flat(pieces["call_date"].cast(pa.int32()).fill_null(_NO_DAY)).to_numpy()
+    days = flat(pieces["call_date"].cast(pa.int32()).fill_null(_LAST)).to_numpy()
     first = np.minimum.reduceat(days, starts)[call]
-    return set_column(pieces, "call_date", pa.array(first, mask=first == _NO_DAY).cast(pa.date32()))
-
-
-def runs_of_calls(pieces: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """First row of each call in an ordered table, and each row's call number."""
-    call = tokens.as_u64(pieces["call_id"])
-    starts = np.r_[True, (call[1:] != call[:-1]).any(axis=1)]
-    return np.flatnonzero(starts), np.cumsum(starts) - 1
-
-
-@dataclass(frozen=True)
-class _Calls:
-    """Ordered pieces of calls, a run of rows each: their kinds, how far they have come (-1: new), their calls."""
-
-    pieces: pa.Table
-    kinds: np.ndarray
-    state: np.ndarray
-    starts: np.ndarray
-    call: np.ndarray
-
-    @classmethod
-    def of(cls, pieces: pa.Table) -> "_Calls":
-        state = flat(pc.fill_null(pieces["state"], -1)).to_numpy()
-        return cls(pieces, _kinds(pieces), state, *runs_of_calls(pieces))
-
-    def any(self, mask: np.ndarray) -> np.ndarray:
-        """Return for each piece whether any piece of its call is of the mask."""
-        return np.asarray(np.maximum.reduceat(mask, self.starts)[self.call])
-
-    def filter(self, mask: np.ndarray) -> pa.Table:
-        return self.pieces.filter(pa.array(mask))
-
-    @property
-    def fresh(self) -> np.ndarray:
-        return np.asarray(self.state == -1)
-
-    @property
-    def stands(self) -> np.ndarray:
-        """Return which pieces are of calls that have a row already."""
-        return self.any((self.state >= ESTIMATED) & (self.kinds != _REFUSED))
-
-    @property
-    def opening(self) -> np.ndarray:
-        """Return which pieces open a call: also a close that knows when it was answered, a whole call by itself."""
-        return (self.kinds == _OPEN) | ((self.kinds == _CLOSE) & _answered(self.pieces))
-
-
-def _answered(pieces: pa.Table) -> np.ndarray:
-    return np.asarray(flat(pc.is_valid(pieces["answer_time"])).to_numpy(zero_copy_only=False))
+    return set_column(pieces, "call_date", pa.array(first, mask=first == _LAST).cast(pa.date32()))
 
 
 def _close(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
     """Put pieces of calls together; what cannot be closed yet waits."""
     if not pieces.num_rows:
         return
-    calls = _Calls.of(pieces)
+    calls = Calls.of(pieces)
     opened, stands, fresh = calls.any(calls.opening), calls.stands, calls.fresh
-    whole, refused = opened & calls.any(calls.kinds == _CLOSE), calls.kinds == _REFUSED
-    closing, late = whole & ~stands, stands & fresh
+    whole, refused = opened & calls.any(calls.kinds == CLOSE), calls.kinds == REFUSED
+    closing, late = whole & ~stands & calls.any(fresh), stands & fresh
     _refuse(calls, opened, assembled)
     if closing.any():
         _combine(calls.filter(closing), talk_rules, assembled, CLOSED)
@@ -207,17 +168,21 @@ def _close(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled
         remembered = calls.any(calls.opening & ~fresh)
         _revise(calls.filter(calls.any(late) & remembered), talk_rules, assembled)
         _join(calls.filter(late & ~remembered), assembled)
-    waits = fresh & ~whole & ~stands & ~refused
-    assembled.entries += ledger.entries(_cdr(calls.filter(waits)), Bucket.PENDING)
-    _log(assembled, calls.filter(waits), WAITING)
+    _wait(calls.filter(fresh & ~whole & ~stands & ~refused), assembled)
 
 
-def _refuse(calls: _Calls, opened: np.ndarray, assembled: Assembled) -> None:
+def _wait(pieces: pa.Table, assembled: Assembled) -> None:
+    """Have new pieces wait for the rest of their calls."""
+    assembled.entries += ledger.entries(_cdr(pieces), Bucket.PENDING)
+    _log(assembled, pieces, WAITING, Bucket.PENDING)
+
+
+def _refuse(calls: Calls, opened: np.ndarray, assembled: Assembled) -> None:
     """Take in refused requests: each is an attempt of its own, unless its call was answered, before or since.
 
     Refused within a call that stands, it is a piece of that call (RFC 3261, 14.1): no version of it, and no attempt.
     """
-    refused, fresh = calls.kinds == _REFUSED, calls.fresh
+    refused, fresh = calls.kinds == REFUSED, calls.fresh
     if not refused.any():
         return
     attempts, opened_before = calls.filter(refused & fresh & ~opened), calls.any(calls.opening & ~fresh)
@@ -225,14 +190,14 @@ def _refuse(calls: _Calls, opened: np.ndarray, assembled: Assembled) -> None:
     assembled.calls = pa.concat_tables([assembled.calls, _cdr(rows)])
     _withdraw(calls.filter(refused & ~fresh & opened & ~opened_before), assembled)
     _log(assembled, attempts, CLOSED)
-    waits = ~calls.stands & ~calls.any(calls.kinds == _CLOSE)
+    waits = ~calls.stands & ~calls.any(calls.kinds == CLOSE)
     _join(_on_date_of_call(calls.pieces).filter(pa.array(refused & fresh & opened & waits)), assembled)
 
 
 def _join(pieces: pa.Table, assembled: Assembled) -> None:
     """Count pieces of calls that they do not change."""
     assembled.set_apart(pieces, Bucket.MERGED)
-    _log(assembled, pieces, CLOSED)
+    _log(assembled, pieces, CLOSED, Bucket.MERGED)
 
 
 def _withdraw(rows: pa.Table, assembled: Assembled) -> None:
@@ -241,16 +206,45 @@ def _withdraw(rows: pa.Table, assembled: Assembled) -> None:
     assembled.withdrawn = pa.concat_tables([assembled.withdrawn, _cdr(set_column(rows, "was_ms", rows["carried_ms"]))])
 
 
-def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled, state: np.int8) -> None:
-    """Close the calls whose opening and closing pieces are here."""
-    row, opening = _combined(pieces, talk_rules)
+def _combine(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled, state: np.int8) -> np.ndarray:
+    """Close the calls whose opening and closing pieces are here; return which pieces are of calls that have a row now.
+
+    Of the others the openings wait on, as though what contradicts them had not come.
+    """
+    combined = combine(pieces, talk_rules, known=state == ESTIMATED)
+    row = combined.row.filter(pa.array(combined.possible))
     assembled.calls = pa.concat_tables([assembled.calls, _cdr(row)])
     assembled.entries.append(_computed(row, talk_rules))
-    merged = np.ones(pieces.num_rows, bool)
-    merged[opening] = False
-    merged &= (_kinds(pieces) != _REFUSED) | _Calls.of(pieces).fresh  # others were merged when they came
-    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
-    _log(assembled, pieces, state)
+    calls, has_row = combined.calls, combined.has_row
+    refused = calls.kinds == REFUSED
+    settles = np.where(refused, calls.fresh, has_row)  # refused ones that are not new were merged when they came
+    _settle(combined, settles, combined.opening[combined.possible], assembled)
+    _log_row(combined, has_row, state, assembled)
+    _log(assembled, calls.filter(~has_row & refused & calls.fresh), CLOSED, Bucket.MERGED)
+    _wait(calls.filter(~has_row & calls.fresh & combined.fits & ~refused), assembled)
+    return has_row
+
+
+def _settle(combined: Combined, mask: np.ndarray, rows: np.ndarray, assembled: Assembled) -> None:
+    """Count the pieces of a mask that are no `rows` (places) as merged, and suspend those that fit in no way."""
+    merged = mask & combined.fits
+    merged[rows] = False
+    fits, calls = combined.fits, combined.calls
+    pieces = _on_date_of_call(calls.pieces if fits.all() else calls.filter(fits))
+    assembled.set_apart(pieces.filter(pa.array(merged[fits])), Bucket.MERGED)
+    unfit, code = combined.unfit
+    if unfit.num_rows:
+        moved = flat(pc.not_equal(unfit["was"], code))
+        assembled.entries += ledger.entries(_cdr(unfit.filter(moved)), Bucket.SUSPENDED, code.filter(moved))
+        _log(assembled, unfit, IMPOSSIBLE, code)
+
+
+def _log_row(combined: Combined, mask: np.ndarray, state: np.int8, assembled: Assembled) -> None:
+    """Note that the pieces of a mask have made rows: which of them is the row, and which are merged into it."""
+    is_row = np.zeros(len(mask), bool)
+    is_row[combined.opening] = True
+    for own, bucket in ((is_row, Bucket.ACCEPTED), (~is_row, Bucket.MERGED)):
+        _log(assembled, combined.calls.filter(mask & combined.fits & own), state, bucket)
 
 
 def _revise(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assembled) -> None:
@@ -261,10 +255,11 @@ def _revise(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assemble
     """
     if not pieces.num_rows:
         return
-    fresh = _Calls.of(pieces).fresh
-    before, _ = _combined(pieces.filter(pa.array(~fresh)), talk_rules)
-    after, opening = _combined(pieces, talk_rules)
-    anew = fresh[opening]
+    fresh = Calls.of(pieces).fresh
+    known = combine(pieces.filter(pa.array(~fresh)), talk_rules, known=True, committed=True)
+    now = combine(pieces, talk_rules, known=True)
+    before, after = known.row, now.row
+    anew = np.flatnonzero(~fresh)[known.opening] != now.opening
     differs = (tokens.as_u64(before["content"]) != tokens.as_u64(after["content"])).any(axis=1)
     differs |= ~flat(pc.equal(before["piece"], after["piece"])).to_numpy(zero_copy_only=False)
     _withdraw(before.filter(pa.array(anew)), assembled)
@@ -273,12 +268,10 @@ def _revise(pieces: pa.Table, talk_rules: Mapping[str, str], assembled: Assemble
     kind = pc.if_else(pc.equal(after["piece"], "whole"), "close", "interim")
     changed = set_column(after, "piece", kind).filter(pa.array(differs & ~anew))
     assembled.amended = pa.concat_tables([assembled.amended, _cdr(changed)])
-    merged = fresh.copy()
-    merged[opening] = False
-    assembled.set_apart(_on_date_of_call(pieces).filter(pa.array(merged)), Bucket.MERGED)
-    closed = flat(pc.equal(after["piece"], "whole")).to_numpy(zero_copy_only=False)[runs_of_calls(pieces)[1]]
-    _log(assembled, pieces.filter(pa.array(closed)), CLOSED)
-    _log(assembled, pieces.filter(pa.array(~closed)), ESTIMATED)
+    _settle(now, now.calls.state < ESTIMATED, now.opening, assembled)
+    ended = now.ended[now.calls.call]
+    _log_row(now, ended, CLOSED, assembled)
+    _log_row(now, ~ended, ESTIMATED, assembled)
 
 
 def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
@@ -286,75 +279,6 @@ def _computed(row: pa.Table, talk_rules: Mapping[str, str]) -> pa.Table:
     sources = pa.array([source for source, rule in talk_rules.items() if rule == "computed"], pa.string())
     own = pc.fill_null(pc.equal(row["talk_ms"], row["carried_ms"]), False)
     return ledger.computed_talk_entries(row.filter(pc.and_(pc.is_in(row["source"], sources), pc.invert(own))))
-
-
-def _combined(pieces: pa.Table, talk_rules: Mapping[str, str]) -> tuple[pa.Table, np.ndarray]:
-    """Ordered pieces of calls → one row each, in the place of the opening piece; and where that is (shape [calls])."""
-    calls = _Calls.of(pieces)
-    opening = _opening(calls)
-    row = pieces.take(pa.array(opening))
-    closing = _closing(calls, opening, words(pc.coalesce(row["answer_time"], row["start_time"])).view(np.int64))
-    last = pieces.take(pa.array(closing))
-    row = set_column(row, "end_time", _ends(row, last))
-    for name in ("released_by", "cause_q850", "cause_sip", *_QUALITY, "mos_method", "codec"):
-        row = set_column(row, name, pc.coalesce(last[name], row[name]))
-    used = calls.kinds == _INTERIM
-    used[opening] = used[closing] = True
-    row = set_column(row, "talk_ms", _talk(calls, used, row, last, talk_rules))
-    content = np.where(used[:, None], tokens.as_u64(pieces["content"]), np.uint64(0))
-    row = set_column(row, "content", tokens.from_u64(np.bitwise_xor.reduceat(content, calls.starts, axis=0)))
-    kind = np.where(calls.kinds[closing] == _CLOSE, "whole", "estimated")
-    return set_column(row, "piece", pa.array(kind, pa.string())), opening
-
-
-def _moments(pieces: pa.Table) -> np.ndarray:
-    """Return when each piece was, in ms: a close or an interim record at its end, others at their start."""
-    return words(pc.coalesce(pieces["end_time"], pieces["start_time"])).view(np.int64)
-
-
-def _first_of_call(calls: _Calls, rank: np.ndarray, moment: np.ndarray) -> np.ndarray:
-    """Return where each call's piece of the lowest rank stands, of these the first by moment (shape [calls])."""
-    return np.asarray(np.lexsort((moment, rank, calls.call))[calls.starts])
-
-
-def _opening(calls: _Calls) -> np.ndarray:
-    """Return where each call's opening stands: a close that is a whole call, else the earliest that opens."""
-    whole = calls.opening & (calls.kinds == _CLOSE)
-    start = words(pc.coalesce(calls.pieces["start_time"], calls.pieces["end_time"])).view(np.int64)
-    rank = np.where(whole, 0, np.where(calls.opening, 1, 2))
-    return _first_of_call(calls, rank, np.where(whole, _moments(calls.pieces), start))
-
-
-def _closing(calls: _Calls, opening: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """Return where each call's end stands: the earliest close after the answer, else the close that is nearest to it;
-    where there is none, the last piece that shows that the call went on. A whole call is its own."""
-    moment, closes = _moments(calls.pieces), calls.kinds == _CLOSE
-    after = moment >= answer[calls.call]
-    rank = np.where(closes & after, 0, np.where(closes, 1, 2))
-    closing = _first_of_call(calls, rank, np.where(rank == 0, moment, -moment))
-    return np.where(calls.kinds[opening] == _CLOSE, opening, closing)
-
-
-def _ends(row: pa.Table, closing: pa.Table) -> pa.ChunkedArray:
-    """Return when each call ended: not before it was answered or began, as two clocks may differ."""
-    answer = pc.coalesce(row["answer_time"], row["start_time"])
-    end = pc.coalesce(closing["end_time"], closing["start_time"])
-    return pc.if_else(pc.fill_null(pc.less(end, answer), False), answer, end)
-
-
-def _talk(calls: _Calls, used: np.ndarray, row: pa.Table, closing: pa.Table, talk_rules: Mapping[str, str]) -> pa.Array:
-    """Return talk in ms of each call by its source's rule; of a close that is a whole call, its own."""
-    answer = pc.coalesce(row["answer_time"], row["start_time"])
-    apart = pc.subtract(flat(row["end_time"]).view(pa.int64()), flat(answer).view(pa.int64()))
-    computed = pc.max_element_wise(apart, pa.scalar(0, pa.int64()), skip_nulls=False)  # two clocks may differ
-    carried = np.where(used, flat(pc.fill_null(calls.pieces["talk_ms"], 0)).to_numpy(), 0)
-    summed = pa.array(np.add.reduceat(carried, calls.starts))
-    rules = pa.array([talk_rules.get(source, "computed") for source in row["source"].unique().to_pylist()])
-    rule = rules.take(pc.index_in(row["source"], row["source"].unique()))
-    talk = pc.if_else(pc.equal(rule, "sum"), summed, pc.coalesce(closing["talk_ms"], computed))
-    by_itself = pc.and_(pc.equal(row["piece"], "close"), pc.is_valid(row["talk_ms"]))
-    talk = pc.if_else(pc.equal(rule, "computed"), computed, talk)
-    return flat(pc.if_else(by_itself, row["talk_ms"], talk))
 
 
 def _join_quality(wholes: pa.Table, quality: pa.Table, assembled: Assembled) -> None:
@@ -379,9 +303,7 @@ def _join_quality(wholes: pa.Table, quality: pa.Table, assembled: Assembled) -> 
     of_call = flat(wholes["call_date"]).take(pa.array(whole, mask=~matched))
     assembled.set_apart(set_column(quality, "call_date", of_call).filter(pa.array(merged)), Bucket.MERGED)
     _log(assembled, quality.filter(pa.array(merged)), CLOSED)
-    waits = quality.filter(pa.array(~matched & new_quality))
-    assembled.entries += ledger.entries(_cdr(waits), Bucket.PENDING)
-    _log(assembled, waits, WAITING)
+    _wait(quality.filter(pa.array(~matched & new_quality)), assembled)
 
 
 def _is_new(table: pa.Table) -> np.ndarray:
@@ -405,10 +327,10 @@ def _worst(wholes: pa.Table, quality: pa.Table, pairs: pd.DataFrame) -> pa.Table
     if pairs.empty:
         return wholes
     heard = quality.take(pa.array(pairs["quality"].to_numpy()))
-    frame = pd.DataFrame({name: flat(heard[name]).to_numpy(zero_copy_only=False) for name in _QUALITY})
+    frame = pd.DataFrame({name: flat(heard[name]).to_numpy(zero_copy_only=False) for name in QUALITY})
     frame["whole"] = pairs["whole"].to_numpy()
     worst = frame.groupby("whole").agg({"mos": "min", "jitter_ms": "max", "loss_pct": "max"})
-    for name in _QUALITY:
+    for name in QUALITY:
         values = np.full(wholes.num_rows, np.nan, np.float32)
         values[worst.index] = worst[name]
         joined = pc.if_else(pc.is_nan(pa.array(values)), pa.scalar(None, pa.float32()), pa.array(values))
@@ -423,15 +345,20 @@ def _cdr(pieces: pa.Table) -> pa.Table:
     return pieces.select(CDR.names).cast(CDR)
 
 
-def _log(assembled: Assembled, pieces: pa.Table, state: np.int8) -> None:
-    """Note how far pieces have come; what was in the ledger's pending bucket stays so until it closes."""
+def _log(assembled: Assembled, pieces: pa.Table, state: np.int8, bucket: Bucket | pa.Array | None = None) -> None:
+    """Note how far pieces have come, and in which bucket of the ledger (or with which code) they are, where it is new.
+
+    What has made a row keeps none of its numbers.
+    """
     if not pieces.num_rows:
         return
+    turn = pc.add(pieces["turn"], pa.scalar(1, pa.int32()))
+    pieces = set_column(pieces, "turn", turn)
     pieces = set_column(pieces, "state", pa.repeat(pa.scalar(state, pa.int8()), pieces.num_rows))
-    if state == WAITING:
-        pieces = set_column(pieces, "was", pa.repeat(str(Bucket.PENDING), pieces.num_rows))
-        pieces = set_column(pieces, "was_ms", pieces["carried_ms"])
-    else:
+    if bucket is not None:
+        was = pa.repeat(str(bucket), pieces.num_rows) if isinstance(bucket, Bucket) else bucket
+        pieces = set_column(set_column(pieces, "was", was), "was_ms", pieces["carried_ms"])
+    if state >= ESTIMATED:
         for name in _FORGOTTEN:
             pieces = set_column(pieces, name, pa.nulls(pieces.num_rows, PENDING.field(name).type))
     assembled.pending = pa.concat_tables([assembled.pending, pieces])
@@ -441,17 +368,18 @@ def end_as_known(log: pa.Table, expired: np.ndarray, talk_rules: Mapping[str, st
     """Return the calls of a folded pending log that end, as far as is known, with the last piece that shows that they
     went on; and which pieces of the log are theirs.
 
-    `expired` are pieces that waited in vain. A call without a piece after its answer is no such call.
+    `expired` are pieces that waited in vain. A call without a piece after its answer is no such call, nor is one whose
+    pieces contradict each other.
     """
     assembled = Assembled(CDR.empty_table())
     if not expired.any():
         return assembled, expired
-    calls = _Calls.of(log)
+    calls = Calls.of(log)
     answer = words(pc.coalesce(log["answer_time"], log["start_time"])).view(np.int64)
     answered = np.minimum.reduceat(np.where(calls.opening, answer, np.iinfo(np.int64).max), calls.starts)[calls.call]
-    theirs = calls.any(expired) & calls.any(_moments(log) > answered)
+    theirs = calls.any(expired) & calls.any(moments(log) > answered)
     if theirs.any():
-        _combine(calls.filter(theirs), talk_rules, assembled, ESTIMATED)
+        theirs[theirs] = _combine(calls.filter(theirs), talk_rules, assembled, ESTIMATED)
     return assembled, theirs
 
 

@@ -256,6 +256,8 @@ def _told(fields: Fields, settled: Resolved, declaration: Declaration) -> dict[s
     stamps = dict(zip(TIME_FIELDS, (settled.start, settled.ring, settled.answer, settled.end), strict=True))
     columns |= {name: at.cast(TIMESTAMP) for name, at in stamps.items()}
     columns |= {"talk_ms": settled.talk, "pdd_ms": settled.pdd}
+    if settled.end_again is not None:
+        columns["end_again"] = settled.end_again.cast(TIMESTAMP)
     columns["disposition"] = _disposition(fields, settled, declaration)
     columns["calling_presentation"] = either(fields.get("calling_presentation"), _presentation(fields))
     if {"rated_raw", "called_raw"} <= set(columns):  # sent out as dialled: one number, in one role

@@ -1,7 +1,7 @@
 """Validate: what a record says must be possible. A record that is not gets a fault; nothing is corrected here."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,25 +30,44 @@ def validate(table: pa.Table, now_ms: int) -> pa.Table:
 
     `now_ms` is when the record was read, in ms since 1970. Records that a rule leaves out are not checked.
     """
-    fault = table["fault"]
-    for code, wrong in _checks(table, now_ms):
-        if pc.any(wrong, min_count=0).as_py():
-            fault = pc.coalesce(fault, pc.if_else(wrong, code.value, pa.scalar(None, pa.string())))
+    fault = _first(_checks(table, now_ms), table["fault"])
     if fault is table["fault"]:
         return table
     fault = pc.if_else(pc.is_valid(table["filter"]), table["fault"], fault)
     return table.set_column(table.schema.get_field_index("fault"), table.schema.field("fault"), fault)
 
 
+def contradictions(rows: pa.Table) -> pa.Array | pa.ChunkedArray:
+    """Return the code of what the times and lengths of each row contradict; null where they agree.
+
+    `rows` have the times, talk and pdd of schema CDR: a call that was put together is judged as a whole record is.
+    """
+    return _first(_of_lengths(rows), pa.nulls(rows.num_rows, pa.string()))
+
+
+def _first(
+    checks: Iterable[tuple[Suspense, pa.ChunkedArray]], fault: pa.Array | pa.ChunkedArray
+) -> pa.Array | pa.ChunkedArray:
+    """Return faults with the first code that says a row is wrong, where it has none; the same ones if none does."""
+    for code, wrong in checks:
+        if pc.any(wrong, min_count=0).as_py():
+            fault = pc.coalesce(fault, pc.if_else(wrong, code.value, pa.scalar(None, pa.string())))
+    return fault
+
+
 def _checks(table: pa.Table, now_ms: int) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
     """Yield each code with the rows it is about (null: not), in the order in which they win."""
     yield Suspense.TIME, _no_time(table)
-    yield Suspense.DURATION, _negative(table)  # a wrong length puts stamps that follow from it out of order
-    yield Suspense.ORDER, _out_of_order(table)
-    yield Suspense.DURATION, _too_long_a_talk(table)
+    yield from _of_lengths(table)
     yield Suspense.FUTURE, pc.greater(_moment(table), pa.scalar(now_ms + DAY_MS, pa.int64()).cast(TIMESTAMP))
     yield Suspense.NUMBER, pc.or_(_too_long_a_number(table, "calling"), _too_long_a_number(table, "called"))
     yield Suspense.IDENTITY, pc.and_(_is_part(table), pc.is_null(table["call"]))
+
+
+def _of_lengths(table: pa.Table) -> Iterator[tuple[Suspense, pa.ChunkedArray]]:
+    yield Suspense.DURATION, _negative(table)  # a wrong length puts stamps that follow from it out of order
+    yield Suspense.ORDER, _out_of_order(table)
+    yield Suspense.DURATION, _too_long_a_talk(table)
 
 
 def _is_part(table: pa.Table) -> pa.BooleanArray:

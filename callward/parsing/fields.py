@@ -86,7 +86,11 @@ class Fields:
         if time is not None:
             self.bad_time = _worse(self.bad_time, present, time.at, where)
             before = self.timestamps.get(name)
-            self.timestamps[name] = Timestamps(_laid_over(before.at if before else None, time.at, where), time.local)
+            at = _laid_over(before.at if before else None, time.at, where)
+            again = time.again
+            if again is not None or (before and before.again is not None):
+                again = _laid_over(before.second if before else None, time.second, where)
+            self.timestamps[name] = Timestamps(at, time.local, again)
 
     def _timestamps(self, text: pa.Array, value: Value) -> Timestamps:
         key = repr(value)
@@ -97,14 +101,19 @@ class Fields:
     def _either(self, first: Timestamps, second: Timestamps) -> Timestamps:
         if first.local != second.local:
             first, second = (in_utc(s, self.zone, self.declaration.time) for s in (first, second))
-        return Timestamps(pc.coalesce(first.at, second.at), first.local)
+        again = first.again
+        if first.again is not None or second.again is not None:
+            again = pc.if_else(pc.is_valid(first.at), first.second, second.second)
+        return Timestamps(pc.coalesce(first.at, second.at), first.local, again)
 
     def keep_only(self, names: Sequence[str], where: pa.Array) -> None:
         """Blank all fields but `names` in the records of the mask `where`."""
         for name in set(self.values) - set(names):
             self.values[name] = blank(self.values[name], where)
         for name in set(self.timestamps) - set(names):
-            self.timestamps[name] = Timestamps(blank(self.timestamps[name].at, where), self.timestamps[name].local)
+            time = self.timestamps[name]
+            again = None if time.again is None else blank(time.again, where)
+            self.timestamps[name] = Timestamps(blank(time.at, where), time.local, again)
 
     def get(self, name: str) -> pa.Array:
         """Return the field `name`, null throughout where the source has none."""

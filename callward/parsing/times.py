@@ -126,10 +126,19 @@ def _milliseconds(text: pa.Array, factor: float) -> pa.Array:
 
 @dataclass(frozen=True)
 class Timestamps:
-    """Times of one kind: `at` is timestamp[ms], naive where `local`, else UTC without saying so."""
+    """Times of one kind: `at` is timestamp[ms], naive where `local`, else UTC without saying so.
+
+    `again` is the second moment (UTC) of a local time that came twice, where `at` is the first; None: none did.
+    """
 
     at: pa.Array
     local: bool
+    again: pa.Array | None = None
+
+    @property
+    def second(self) -> pa.Array:
+        """Return `again`, null throughout where no time came twice."""
+        return pa.nulls(len(self.at), _NAIVE) if self.again is None else self.again
 
 
 def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Timestamps:
@@ -141,7 +150,7 @@ def read_times(text: pa.Array, value: Value, zone: str, time: Time) -> Timestamp
     if value.time == "offset":
         return Timestamps(_offset_time(text, value), local=False)
     if value.time == "any":
-        return Timestamps(_any_time(text, value.zone or zone, time), local=False)
+        return _any_time(text, value.zone or zone, time)
     read = _excel(text) if value.time == "excel" else _written(text, value.format)
     written = Timestamps(read, local=value.time != "utc")
     return in_utc(written, value.zone, time) if value.zone else written
@@ -204,17 +213,18 @@ def _with_offset(text: pa.Array) -> pa.Array:
     return read.cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
 
 
-def _any_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
+def _any_time(text: pa.Array, zone: str, time: Time) -> Timestamps:
     """Return epoch seconds, ISO 8601 with an offset, or ISO 8601 without one (then local), each row by itself."""
     whole = _digits(text)
     if whole is not None and (pc.max(whole).as_py() or 0) < _MS_SINCE:
-        return _milliseconds(text, 1000.0).cast(_NAIVE)
+        return Timestamps(_milliseconds(text, 1000.0).cast(_NAIVE), local=False)
     with contextlib.suppress(pa.ArrowInvalid):
-        return pc.cast(text, pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us")).cast(_NAIVE, safe=False)
+        absolute = pc.cast(text, pa.timestamp("us", tz="UTC"))
+        return Timestamps(absolute.cast(pa.timestamp("us")).cast(_NAIVE, safe=False), local=False)
     return _each_time(text, zone, time)
 
 
-def _each_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
+def _each_time(text: pa.Array, zone: str, time: Time) -> Timestamps:
     nothing = pa.scalar(None, text.type)
     compact = pc.match_substring_regex(text, _COMPACT)
     text = pc.if_else(compact, pc.replace_substring_regex(text, _COMPACT_PARTS, r"\1-\2-\3 \4:\5:\6"), text)
@@ -223,7 +233,8 @@ def _each_time(text: pa.Array, zone: str, time: Time) -> pa.Array:
     epochs = _epochs(pc.if_else(number, text, nothing))
     absolute = _with_offset(pc.if_else(zoned, text, nothing))
     local = _iso(pc.if_else(pc.or_(number, zoned), nothing, text))
-    return pc.coalesce(epochs, absolute, _to_utc(local, zone, time.ambiguous, time.nonexistent))
+    own = in_utc(Timestamps(local, local=True), zone, time)
+    return Timestamps(pc.coalesce(epochs, absolute, own.at), local=False, again=own.again)
 
 
 def _epochs(text: pa.Array) -> pa.Array:
@@ -300,6 +311,7 @@ class Resolved:
     talk: pa.Array
     pdd: pa.Array
     answered: pa.Array
+    end_again: pa.Array | None = None  # where no start says which of an end's two moments it is: the second
 
 
 def complete_times(times: Times, rows: int, zone: str, time: Time) -> Resolved:
@@ -317,7 +329,8 @@ def complete_times(times: Times, rows: int, zone: str, time: Time) -> Resolved:
     if times.talk is not None:
         talk = pc.if_else(pc.or_(answered, pc.is_valid(talk)), talk, 0)
     pdd = _coalesced(times.pdd if times.pdd is not None else pa.nulls(rows, pa.int64()), _between(start, ring))
-    return Resolved(start, ring, answer, end, talk, pdd, answered)
+    again = None if utc.end is None else utc.end.again
+    return Resolved(start, ring, answer, end, talk, pdd, answered, again)
 
 
 def _column(given: Timestamps | None, rows: int) -> pa.Array:
@@ -333,52 +346,93 @@ def _talk(times: Times, answer: pa.Array, end: pa.Array, rows: int) -> pa.Array:
 
 
 def _resolved(times: Times, zone: str, time: Time) -> Times:
-    """Return every time in UTC. `times.start`'s clock decides; without a start each stands for itself."""
-    start = times.start
-    if start is None or not start.local:
-        given = {name: getattr(times, name) for name in ("ring", "answer", "end")}
-        return replace(times, **{name: _after(s, start, zone, time) for name, s in given.items() if s is not None})
-    utc = _to_utc(start.at, zone, time.ambiguous, time.nonexistent)
-    lengths = {"ring": times.pdd, "answer": _minus(times.duration, times.talk), "end": times.duration}
-    moved = {name: _moved(getattr(times, name), start, utc, length, zone, time) for name, length in lengths.items()}
-    return replace(times, start=Timestamps(utc, local=False), **moved)
+    """Return every time in UTC. `times.start`'s clock decides; without a start each stands for itself.
+
+    An end of which only the local hour is known, where that comes twice, is where the switch's own duration says, else
+    the first such moment after the answer (where there is none, after the start).
+    """
+    begins = None if times.start is None else in_utc(times.start, zone, time)
+    clock, start, talk = _Clock(zone, time, times.start, begins), None if begins is None else begins.at, times.talk
+    ring = clock.later(times.ring, times.pdd, start, _later(start, times.pdd))
+    to_answer = _minus(times.duration, talk)
+    answer = clock.later(times.answer, to_answer, start, _later(start, to_answer))
+    answered = None if answer is None else answer.at
+    expected = _first_of(_later(start, times.duration), _later(answered, talk))
+    end = clock.later(times.end, times.duration, _first_of(answered, start), expected)
+    return replace(times, start=begins, ring=ring, answer=answer, end=end)
 
 
-def _after(given: Timestamps, start: Timestamps | None, zone: str, time: Time) -> Timestamps:
-    """Return times in UTC: of a local hour that comes twice the first pass that is not before the start, if known."""
-    if start is None or not given.local:
-        return in_utc(given, zone, time)
-    return Timestamps(_by_own_clock(given.at, start.at, zone, time), local=False)
+@dataclass(frozen=True)
+class _Clock:
+    """A switch's clock: its zone, and when calls started by it, as written and in UTC."""
+
+    zone: str
+    time: Time
+    written: Timestamps | None
+    start: Timestamps | None
+
+    def later(
+        self, given: Timestamps | None, length: pa.Array | None, after: pa.Array | None, expected: pa.Array | None
+    ) -> Timestamps | None:
+        """Return a later time in UTC: as far after the start as on the clock, unless `length` says otherwise.
+
+        Where no length is known it is in its own hour; where that comes twice, nearest to `expected`, if known, else
+        the first that is not before `after`. Nulls of these are not known.
+        """
+        if given is None:
+            return None
+        moved = self._moved(given, length)
+        if moved is not None and not moved.null_count:
+            return Timestamps(moved, local=False)
+        own = _chosen(in_utc(given, self.zone, self.time), after, expected)
+        if moved is None:
+            return own
+        again = None if own.again is None else pc.if_else(pc.is_valid(moved), None, own.again)
+        return Timestamps(pc.coalesce(moved, own.at), local=False, again=again)
+
+    def _moved(self, given: Timestamps, length: pa.Array | None) -> pa.Array | None:
+        """Return times that a length vouches for: their distance from the start is it, or the clock's if both agree."""
+        if self.start is None or self.written is None or length is None or not (self.written.local and given.local):
+            return None
+        apart = _between(self.written.at, given.at)
+        agrees = pc.less_equal(pc.abs(pc.subtract(apart, length)), _AGREE_MS)
+        return _later(self.start.at, pc.if_else(pc.and_(agrees, pc.is_valid(apart)), apart, length))
+
+
+def _chosen(read: Timestamps, after: pa.Array | None, expected: pa.Array | None) -> Timestamps:
+    """Return times of which one that came twice is the one nearest to `expected`, or else not before `after`.
+
+    Those that neither is known of keep both moments.
+    """
+    if read.again is None:
+        return read
+    unknown = pa.nulls(len(read.at), _NAIVE)
+    after, expected = (unknown if known is None else known for known in (after, expected))
+    off = [pc.abs(_between(expected, moment)) for moment in (read.at, read.again)]
+    second = pc.coalesce(pc.less(off[1], off[0]), pc.less(read.at, after), False)
+    at = pc.if_else(pc.and_(second, pc.is_valid(read.again)), read.again, read.at)
+    open_still = pc.and_(pc.is_null(after), pc.is_null(expected))
+    return Timestamps(at, local=False, again=pc.if_else(open_still, read.again, None))
 
 
 def in_utc(given: Timestamps, zone: str, time: Time) -> Timestamps:
     """Return times by themselves, in UTC: a clock change is resolved as `time` says."""
-    return Timestamps(_to_utc(given.at, zone, time.ambiguous, time.nonexistent), local=False) if given.local else given
-
-
-def _moved(
-    given: Timestamps | None, start: Timestamps, utc: pa.Array, length: pa.Array | None, zone: str, time: Time
-) -> Timestamps | None:
-    """Return a later local time in UTC: as far after the start as on the clock, unless `length` says otherwise."""
-    if given is None or not given.local:
+    if not given.local:
         return given
-    if length is None:
-        return Timestamps(_by_own_clock(given.at, utc, zone, time), local=False)
-    apart = _between(start.at, given.at)
-    agrees = pc.fill_null(pc.less_equal(pc.abs(pc.subtract(apart, length)), _AGREE_MS), True)
-    if not pc.all(agrees, min_count=0).as_py():
-        apart = pc.if_else(agrees, apart, length)
-    moved = _later(utc, apart)
-    return Timestamps(_coalesced(moved, in_utc(given, zone, time).at) if start.at.null_count else moved, local=False)
+    if zone == "UTC":
+        return Timestamps(given.at, local=False)
+    if time.ambiguous == "earliest":
+        with contextlib.suppress(pa.ArrowInvalid):  # no time came twice, as nearly always
+            return Timestamps(_to_utc(given.at, zone, "raise", time.nonexistent), local=False)
+    first = _to_utc(given.at, zone, time.ambiguous, time.nonexistent)
+    latest = _to_utc(given.at, zone, "latest", time.nonexistent)
+    again = pc.if_else(pc.equal(first, latest), pa.scalar(None, _NAIVE), latest)
+    return Timestamps(first, local=False, again=again if again.null_count < len(again) else None)
 
 
-def _by_own_clock(local: pa.Array, start: pa.Array, zone: str, time: Time) -> pa.Array:
-    """Return a time without a duration, in its own hour; in the repeated hour's second pass if it must be."""
-    first = _to_utc(local, zone, time.ambiguous, time.nonexistent)
-    before_start = pc.fill_null(pc.less(first, start), False)
-    if not pc.any(before_start, min_count=0).as_py():
-        return first
-    return pc.if_else(before_start, _to_utc(local, zone, "latest", time.nonexistent), first)
+def _first_of(*known: pa.Array | None) -> pa.Array | None:
+    given = [times for times in known if times is not None]
+    return pc.coalesce(*given) if given else None
 
 
 def _coalesced(first: pa.Array, *others: pa.Array | None) -> pa.Array:
@@ -390,8 +444,8 @@ def _minus(length: pa.Array | None, part: pa.Array | None) -> pa.Array | None:
     return None if length is None or part is None else pc.subtract(length, part)
 
 
-def _later(at: pa.Array, length: pa.Array | None) -> pa.Array | None:
-    return None if length is None else pc.add(at, length.cast(pa.duration("ms")))
+def _later(at: pa.Array | None, length: pa.Array | None) -> pa.Array | None:
+    return None if at is None or length is None else pc.add(at, length.cast(pa.duration("ms")))
 
 
 def _earlier(at: pa.Array, length: pa.Array | None) -> pa.Array | None:

@@ -25,7 +25,7 @@ from tests.comparison import verify
 from tests.conftest import HOUR_MS, MORNING
 from tests.meanwhile import ALWAYS, comes_between, commit_another, without_pauses
 from tests.retention import DAY, FEED, NUMBERS_KEPT, WINDOWS, call, copied, feed, night, purged
-from transforms.assemble import WAITING
+from transforms.combine import WAITING
 
 SPOILT = "id-{},+13035550101,+13035550102,not a time,,2026-03-05T12:00:00Z,0,\n"
 MORE = feed(*(call(n, talk=90) for n in range(2)), *(call(n) for n in range(2, 9)), SPOILT.format(91))

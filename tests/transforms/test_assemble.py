@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -11,7 +12,8 @@ from callward.lake import ledger
 from schemas.cdr import CDR
 from schemas.suspense import PENDING
 from tests.examples import tries
-from transforms.assemble import CLOSED, Assembled, assemble, fold, in_pieces
+from transforms.assemble import Assembled, assemble, end_as_known, fold, in_pieces
+from transforms.combine import CLOSED, SKEW_MS, WAITING
 
 T0 = 1_772_712_000_000
 RULES = {"sip": "computed", "sums": "sum"}
@@ -94,6 +96,7 @@ def totals(entries):
     counted: Counter = Counter()
     for row in ledger.sum_entries(entries).to_pylist():
         counted[row["bucket"]] += row["rows"]
+        counted[row["bucket"], row["code"]] += row["rows"]
         counted[row["bucket"], "talk"] += row["talk_ms"]
     return {key: amount for key, amount in counted.items() if amount}
 
@@ -223,13 +226,112 @@ def test_a_close_that_knows_the_answer_is_a_whole_call(cdr_table):
         assert amounts["accepted"] == 1 and ("paired", "talk") not in amounts
 
 
-def test_a_call_never_ends_before_its_answer_whatever_the_clocks(cdr_table):
-    calls = [open_piece(1, at=5000), close_piece(1, 4000), open_piece(2, at=5000), close_piece(2, 9000)]
-    rows = nights(cdr_table, [calls])[0]
-    assert sorted((row["end_time"].timestamp() * 1000 - T0, row["talk_ms"]) for row in rows.values()) == [
-        (5000, 0),
-        (9000, 4000),
+@pytest.mark.parametrize(
+    ("behind", "piece", "codes"),
+    [(0, "whole", {}), (1, "estimated", {}), (SKEW_MS, "estimated", {}), (SKEW_MS + 1, None, {"ORDER": 1})],
+)
+def test_an_end_before_the_answer_is_the_answer_only_where_two_clocks_may_differ(cdr_table, behind, piece, codes):
+    batches = [[open_piece(1)], [close_piece(1, -behind)]]
+    for order in (batches, batches[::-1], [batches[0] + batches[1]]):
+        rows, amounts, _ = nights(cdr_table, order)
+        assert [(row["end_time"].timestamp() * 1000, row["talk_ms"], row["piece"]) for row in rows.values()] == (
+            [(T0, 0, piece)] if piece else []
+        )
+        assert suspended(amounts) == codes and amounts.get("pending", 0) == len(codes)
+
+
+def suspended(amounts):
+    """Pieces in suspense by code."""
+    return {key[1]: amount for key, amount in amounts.items() if key[0] == "suspended" and key[1] not in ("", "talk")}
+
+
+def test_a_piece_that_contradicts_its_call_leaves_suspense_with_the_piece_that_agrees(cdr_table):
+    opened, wrong = open_piece(1, 600_000), close_piece(1, 0, content=101)
+    for late in (close_piece(1, 660_000), open_piece(1, -60_000, content=11)):
+        rows, amounts, _ = nights(cdr_table, [[wrong, opened], [late]])
+        (row,) = rows.values()
+        assert row["talk_ms"] == 60_000 and row["calling_number"] == "+13035550101"
+        assert amounts["merged"] == 2 and not suspended(amounts) and "pending" not in amounts
+
+
+def test_an_opening_that_no_end_fits_is_suspended_and_the_row_stays(cdr_table):
+    """Its answer is after every end: only a later end makes it the call's opening, with its numbers."""
+    stands = [open_piece(1, 0), close_piece(1, 60_000)]
+    earlier = open_piece(1, -60_000, answer_time=T0 + 90_000, content=11, called_number="+13035550103")
+    for batches in ([stands, [earlier]], [[earlier], stands], [[earlier, *stands]]):
+        rows, amounts, _ = nights(cdr_table, batches)
+        assert [row["talk_ms"] for row in rows.values()] == [60_000] and suspended(amounts) == {"ORDER": 1}
+        rows, amounts, _ = nights(cdr_table, [*batches, [close_piece(1, 120_000, content=102)]])
+        (row,) = rows.values()
+        assert (row["talk_ms"], row["called_number"]) == (30_000, "+13035550103") and not suspended(amounts)
+        assert (amounts["accepted"], amounts["merged"]) == (1, 3)
+
+
+def test_parts_that_come_to_more_than_their_call_are_none_of_it(cdr_table):
+    parts = [
+        {**piece, "source": "sums", "talk_ms": ms, "carried_ms": ms, "content": ms}
+        for piece, ms in (
+            (open_piece(1), 10_000),
+            ({**open_piece(1, 9), "piece": "interim"}, 20_000),
+            ({**open_piece(1, 10), "piece": "interim"}, 700_000),
+            (close_piece(1, 36_000), 5_000),
+        )
     ]
+    for batches in ([parts], [[part] for part in parts], [[part] for part in reversed(parts)]):
+        rows, amounts, _ = nights(cdr_table, batches)
+        assert [row["talk_ms"] for row in rows.values()] == [35_000] and suspended(amounts) == {"DURATION": 1}
+        assert amounts["suspended", "talk"] == 700_000
+
+
+def test_a_local_end_that_came_twice_is_after_the_answer(cdr_table):
+    hour = 3_600_000
+    for before, talk in ((0, 0), (SKEW_MS, 0), (SKEW_MS + 1000, hour - SKEW_MS - 1000), (40 * 60_000, 20 * 60_000)):
+        end = close_piece(1, -before, end_again=T0 - before + hour)
+        rows, amounts, _ = nights(cdr_table, [[end], [open_piece(1)]])
+        assert [row["talk_ms"] for row in rows.values()] == [talk] and not suspended(amounts)
+
+
+@st.composite
+def contradicting(draw):
+    """Pieces of a call or two of which hardly any agree: ends before, at and long after answers that come late."""
+    found = []
+    for call in range(1, draw(st.integers(1, 2)) + 1):
+        source, part = draw(st.sampled_from(["sip", "sums"])), st.sampled_from([0, 40_000, 200_000])
+        for at in draw(st.lists(st.sampled_from([-100, 0, 1, 100]), max_size=3, unique=True)):
+            times = {"answer_time": T0 + at * 1000 + draw(st.sampled_from([0, 150_000])), "talk_ms": draw(part)}
+            numbers = {"called_number": f"+1303555010{at % 7}"}
+            found.append(open_piece(call, at * 1000, content=call * 1000 + at, source=source, **times, **numbers))
+        for at in draw(st.lists(st.sampled_from([-400, -104, -4, 60, 160, 40 * 86_400]), max_size=3, unique=True)):
+            again = draw(st.sampled_from([None, T0 + at * 1000 + 3_600_000]))
+            more = {"content": call * 3000 + at, "source": source, "end_again": again}
+            found.append(close_piece(call, at * 1000, **more))
+        for at in draw(st.lists(st.sampled_from([-50, 50, 170]), max_size=2, unique=True)):
+            more = {"content": call * 5000 + at, "source": source, "piece": "interim", "talk_ms": draw(part)}
+            found.append(open_piece(call, at * 1000, **more))
+        found += [refused_piece(call, at * 1000, source=source) for at in draw(st.sampled_from([[], [20]]))]
+    return [{**row, "carried_ms": row.get("talk_ms")} for row in found]
+
+
+@given(data=st.data())
+@tries(60)
+def test_contradictions_end_the_same_in_any_order_and_night(cdr_table, data):
+    found = data.draw(contradicting())
+    cut = data.draw(st.lists(st.integers(0, 3), min_size=len(found), max_size=len(found)))
+    mixed = data.draw(st.permutations(list(zip(found, cut, strict=True))))
+    rows, amounts, log = nights(cdr_table, [found])
+    rows_apart, amounts_apart, log_apart = nights(
+        cdr_table, [[row for row, night in mixed if night == n] for n in range(4)]
+    )
+    assert said(rows_apart) == said(rows) and amounts_apart == amounts
+    for row in rows.values():
+        if row["answer_time"] is not None:
+            assert row["start_time"] <= row["answer_time"] <= row["end_time"]
+            assert row["talk_ms"] <= (row["end_time"] - row["start_time"]).total_seconds() * 1000 + 1000
+    ended, ended_apart = (
+        end_as_known(log, np.array([s == WAITING for s in log["state"].to_pylist()], bool), RULES)[0].calls
+        for log in (log, log_apart)
+    )
+    assert said(dict(enumerate(ended_apart.to_pylist()))) == said(dict(enumerate(ended.to_pylist())))
 
 
 def test_computed_talk_begins_with_the_start_where_no_answer_is_known(cdr_table):

@@ -25,6 +25,7 @@ from schemas.cdr import plain
 from schemas.suspense import PENDING
 from schemas.views import BILLING_NUMBERS
 from tests.retention import DAY, NUMBERS_KEPT, OTHER, WINDOWS, call, feed, files, night
+from transforms.combine import CLOSED
 from transforms.expire import Outcome, _note, _outcome, expire, prepared, without_numbers
 
 AS_OF = NUMBERS_KEPT + timedelta(1)
@@ -144,7 +145,7 @@ def test_each_held_row_names_the_holds_that_match_it(given_masks: list[list[bool
 # -- pending: a piece in several logs ----------------------------------------------------------------------------------
 
 
-def piece(number: int, state: int, day: date = DAY) -> dict[str, Any]:
+def piece(number: int, state: int | np.int8, day: date = DAY) -> dict[str, Any]:
     noon = datetime(day.year, day.month, day.day, 12)
     return {
         "source": "generic",
@@ -163,6 +164,7 @@ def piece(number: int, state: int, day: date = DAY) -> dict[str, Any]:
         "was_ms": 1000,
         "state": state,
         "seen": noon + timedelta(1),
+        "turn": int(state),
     }
 
 
@@ -170,7 +172,7 @@ def test_a_piece_that_was_closed_since_is_not_written_off(workspace: Callable[..
     """A night that was killed leaves a piece in two logs, waiting and closed: the ledger counts it as merged."""
     site = workspace("generic", retention=WINDOWS)
     by = judge(site)
-    logs = [[piece(1, 0), piece(2, 0), piece(3, 0, DAY + timedelta(90))], [piece(2, 2)]]
+    logs = [[piece(1, 0), piece(2, 0), piece(3, 0, DAY + timedelta(90))], [piece(2, CLOSED)]]
     tables = [pa.Table.from_pylist(rows, schema=plain(PENDING)) for rows in logs]
     made = [by.files.write_log("pending", "default", table) for table in tables]
     with database.writing(site.settings) as connection:

@@ -343,6 +343,40 @@ def test_a_local_end_after_an_absolute_start_is_the_first_such_moment() -> None:
     assert [row["end_time"] - row["start_time"] for row in rows] == [timedelta(minutes=5)] * 2
 
 
+@pytest.mark.parametrize("kind", ["local", "any"])
+@pytest.mark.parametrize(
+    ("lengths", "start", "end", "minutes"),
+    [
+        ("", "01:50:00", "01:10:00", 20),  # the first such moment after the start
+        ("", "00:50:00", "01:10:00", 20),
+        ("duration", "00:50:00", "01:10:00", 80),  # the switch's own duration says which of both
+        ("billsec", "00:50:00", "01:10:00", 80),
+        ("billsec", "01:50:00", "01:10:00", 20),
+    ],
+)
+def test_an_end_in_an_hour_that_comes_twice_is_where_the_duration_says(
+    kind: str, lengths: str, start: str, end: str, minutes: int
+) -> None:
+    names = {"start_time": "start", "answer_time": "answer", "end_time": "end"}
+    fields = {field: [{"column": column, "time": kind}] for field, column in names.items()}
+    stamps = f"2026-11-01 {start},2026-11-01 {start},2026-11-01 {end}"
+    text = f"id,start,answer,end,{lengths or 'none'}\n1,{stamps},{minutes * 60}\n"
+    (row,) = _parsed(text.encode(), "generic_csv", NEW_YORK, fields=fields).to_pylist()
+    assert (row["end_time"] - row["start_time"], row["fault"]) == (timedelta(minutes=minutes), None)
+    assert row["end_again"] is None
+
+
+def test_an_end_without_a_start_has_both_moments_of_an_hour_that_comes_twice() -> None:
+    bye = "BYE|f|t|{}|200|OK|{}|13035550101|13035550102\n"
+    stamps = "2026-11-01 01:10:00", "2026-11-01 02:10:00", "1793509800", "2026-11-01 01:10:00-04:00"
+    data = "".join(bye.format(call, stamp) for call, stamp in enumerate(stamps)).encode()
+    rows = _parsed(data, "acc_flatstore", NEW_YORK).to_pylist()
+    assert [row["end_time"].hour for row in rows] == [5, 7, 5, 5]
+    assert [row["end_again"] and row["end_again"].hour for row in rows] == [6, None, None, None]
+    late = _parsed(data, "acc_flatstore", NEW_YORK, time={"ambiguous": "latest"}).to_pylist()
+    assert late[0]["end_time"].hour == 6 and late[0]["end_again"] is None
+
+
 def test_an_answered_call_of_no_length_is_answered() -> None:
     data = b"id,start,answer,end,billsec\n1,2026-03-02 14:00:05,2026-03-02 14:00:09,2026-03-02 14:00:09,0\n"
     (row,) = _parsed(data, "generic_csv").to_pylist()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.cdr import PARSED, PIECES
-from transforms.validate import validate
+from transforms.validate import contradictions, validate
 
 NOW_MS = 1_772_460_000_000  # 2026-03-02T14:00:00Z
 DAY_MS = 86_400_000
@@ -57,6 +57,23 @@ SOUND = {"start_time": NOW_MS - 60_000, "answer_time": NOW_MS - 50_000, "end_tim
 )
 def test_an_impossible_record_gets_its_code(change: dict[str, Any], fault: str | None) -> None:
     assert _fault(**SOUND | change) == fault
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, None),
+        ({"end_time": NOW_MS - 50_001}, "ORDER"),
+        ({"talk_ms": 61_001}, "DURATION"),
+        ({"end_time": NOW_MS + 32 * DAY_MS, "talk_ms": 32 * DAY_MS}, "DURATION"),
+        ({"start_time": NOW_MS + 2 * DAY_MS, "answer_time": None, "end_time": None, "talk_ms": None}, None),
+    ],
+)
+def test_a_call_that_was_put_together_contradicts_what_a_record_would(change: dict[str, Any], code: str | None) -> None:
+    rows = _table(SOUND, SOUND | change)
+    assert contradictions(rows).to_pylist() == [None, code]
+    if code is not None:
+        assert validate(rows, NOW_MS)["fault"].to_pylist() == [None, code]
 
 
 def test_talk_of_more_than_31_days_is_none() -> None:

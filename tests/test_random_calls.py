@@ -178,8 +178,9 @@ def pair(dice: Dice, n: str, start: int, talk: int | None, legs: str, edge: str 
     ring, account = dice.randrange(30), dice.randrange(200)
     (device, leg), (to_device, to_leg) = (part.split(".") for part in legs.split())
     answer, end = 0 if talk is None else start + ring, start + ring + (talk or 0)
-    values = [1, 1, n, f"{n}{leg}", start, "13035550101", 16, f"{n}{to_leg}", "13035550102", "13035550103", 0]
-    values += [answer, end, f"{n}-{dice.random()}", talk or 0, device, to_device, f"ac-{account:04d}", "C1"]
+    causes = (0, 17) if talk is None else (16, 0)
+    values = [1, 1, n, f"{n}{leg}", start, "13035550101", causes[0], f"{n}{to_leg}", "13035550102", "13035550103"]
+    values += [causes[1], answer, end, f"{n}-{dice.random()}", talk or 0, device, to_device, f"ac-{account:04d}", "C1"]
     trunks = (name if name in CUCM_TRUNKS else "other" for name in (device, to_device))
     line = ",".join(map(str, values)) + "\n"
     return Record(f"{n}{edge}", CALLER if edge else INSIDE, start, ring, talk, account, n, met, *trunks, line)
@@ -290,6 +291,7 @@ def charged(records: pd.DataFrame) -> Counter:
 def asked(records: pd.DataFrame) -> dict[tuple[str, str], tuple[int, ...]]:
     """Attempts, answers and talk in steps of six seconds, by side and trunk: callers where they came in, routes where
     they left."""
+    records = records[records["first"] < INSIDE]
     answered = records["talk"].notna()
     records = records.assign(answered=answered, steps=-(-records["talk"].fillna(0) // 6) * 6)
     order = records.sort_values(["met", "answered", "start"], ascending=[True, False, False])

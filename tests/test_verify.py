@@ -183,8 +183,10 @@ def test_rows_that_one_side_lacks_are_found(pair: Callable[[], tuple[Any, Any]],
 
 def test_rows_without_their_numbers_are_found(pair: Callable[[], tuple[Any, Any]]) -> None:
     one, other = pair()
+    rows = one.view("billing")
+    told = [name for name in BILLING_NUMBERS if rows[name].null_count < rows.num_rows]
     _change_rows(other, "billing", lambda rows: rows.drop_columns(BILLING_NUMBERS))
-    assert list(_verified(one, other).first[0].columns) == list(BILLING_NUMBERS)
+    assert list(_verified(one, other).first[0].columns) == told and "called_number" in told
 
 
 def test_a_partition_that_one_side_lacks_is_found(pair: Callable[[], tuple[Any, Any]]) -> None:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import strategies as st
 
 from callward.parsing.raw_columns import LONGEST_RECORD
@@ -88,6 +88,7 @@ def test_a_record_reads_the_same_whatever_lies_beside_it(mutated: tuple[str, byt
     name, data = mutated
     declaration = load(name)
     shape = sniff(data, declaration)
+    assume(len(set(shape.columns)) == len(shape.columns))  # such a file stays in landing
     found = records(_after_header(data, shape), declaration)
     together = parse(found, declaration, shape, NEW_YORK).drop_columns("line").to_pylist()
     alone = [

@@ -19,7 +19,7 @@ from callward.disposal.record import UNDER_WAY, Status
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.lake import ledger
-from callward.lake.compaction import Limits, Merge, MergedFiles, merges, ordered
+from callward.lake.compaction import Limits, Merge, MergedFiles, merges, together
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.retention.requests import restrictions
@@ -263,14 +263,12 @@ def _merge_view(files: DataFiles, merge: Merge) -> None:
 
 def _written(files: DataFiles, merge: Merge) -> DataFile:
     first = merge.first
-    rows = pa.concat_tables([files.rows(file) for file in merge.files], promote_options="default")
-    rows = rows.select([name for name in STORED[first.view].names if name in rows.column_names])
+    rows = together(first.view, map(files.rows, merge.files))
     with database.reading(files.workspace.settings) as connection:
         inputs = ledger.inputs(connection, [file.file_id for file in merge.files])
     place = first.view, first.tenant, first.part
-    ordered_rows = ordered(first.view, rows)
     shard = first.shard_bits, first.shard, first.received_on
-    return files.write_view(*place, ordered_rows, inputs, *shard, closed=first.closed)
+    return files.write_view(*place, rows, inputs, *shard, closed=first.closed)
 
 
 def _swap(

@@ -28,7 +28,8 @@ def like(folder: Path, other: Settings) -> Settings:
         for source in other.sources
     ]
     same = {name: getattr(other, name) for name in ("tenants", "trunks", "accounts", "thresholds")}
-    return Settings(path=folder / FILE_NAME, sources=sources, **same)
+    lake = type(other.lake)(close_after_hours=other.lake.close_after_hours)
+    return Settings(path=folder / FILE_NAME, sources=sources, lake=lake, **same)
 
 
 def init_with_keys_of(other: Settings, folder: Path, settings: Settings, months: Iterable[str] = ()) -> Settings:

@@ -16,13 +16,14 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from callward.columns import flat, moved, words
+from callward.columns import few, flat, is_absent, nulls, words
 from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.ledger import DataFile
-from schemas.views import ID_COLUMN, INDEX
+from schemas.cdr import FEW
+from schemas.views import ID_COLUMN, IN_FLIGHT, INDEX, STORED
 
-MOST_ROWS: Final = 1_000_000  # of a merged file: they are in memory together, and once more while they are ordered
+MOST_ROWS: Final = 1_000_000  # of a merged file: they are in memory together, and a column once more
 MOST_FILES: Final = 1_000  # that one merged file takes the place of, in one transaction
 
 
@@ -120,15 +121,45 @@ def _filled(files: Sequence[DataFile], most_bytes: int) -> Iterator[list[DataFil
         yield part
 
 
-def ordered(view: str, rows: pa.Table) -> pa.Table:
-    """Return rows of billing by (start, id), of the index by record, of the assurance parts by id.
+def together(view: str, tables: Iterable[pa.Table]) -> pa.Table:
+    """Return the rows of data files of a view in one table: of billing by (start, id), of the index by record, of the
+    assurance parts by id.
 
     Ids are as good as drawn: what had come in side by side does not lie side by side, so nobody can lay two views, or
-    two parts, next to each other and count.
+    two parts, next to each other and count. Rows are held once, and a column more: each leaves as it is put in order.
     """
+    rows = pa.concat_tables(
+        [_in_flight(view, table) for table in tables], promote_options="default"
+    ).unify_dictionaries()
+    order = pa.array(_order(view, rows))
+    columns = {name: rows[name] for name in STORED[view].names if name in rows.column_names}
+    schema = pa.schema([rows.schema.field(name) for name in columns])
+    del rows
+    moved = {name: _taken(columns.pop(name), order) for name in schema.names}
+    return pa.table(moved, schema=schema)
+
+
+def _in_flight(view: str, rows: pa.Table) -> pa.Table:
+    """Return rows of a data file with each text as FEW, and in no memory what none of them has."""
+    schema = pa.schema([IN_FLIGHT[view].field(name) for name in rows.column_names])
+    columns = [
+        nulls(rows.num_rows, field.type)
+        if is_absent(rows[field.name])
+        else few(rows[field.name])
+        if field.type == FEW
+        else rows[field.name]
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _taken(column: pa.ChunkedArray, order: pa.Array) -> pa.Array:
+    return nulls(len(order), column.type) if is_absent(column) else flat(column).take(order)
+
+
+def _order(view: str, rows: pa.Table) -> np.ndarray:
     if view == INDEX:
-        return moved(rows, row_index.index_order(rows["record_id"], rows["state"]))
+        return row_index.index_order(rows["record_id"], rows["state"])
     ids = tokens.as_u64(flat(rows[ID_COLUMN[view]]))
-    if view != "billing":
-        return moved(rows, np.lexsort((ids[:, 1], ids[:, 0])))
-    return moved(rows, np.lexsort((ids[:, 1], ids[:, 0], words(rows["start"]).view(np.int64))))
+    by = () if view != "billing" else (words(rows["start"]).view(np.int64),)
+    return np.lexsort((ids[:, 1], ids[:, 0], *by))

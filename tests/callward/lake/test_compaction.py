@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward.lake.compaction import MOST_FILES, Limits, merges, ordered
+from callward.lake.compaction import MOST_FILES, Limits, merges, together
 from callward.lake.ledger import DataFile
 from schemas.views import ID_COLUMN, INDEX, ROW_INDEX, VIEW_PARTS
 from tests.examples import tries
@@ -125,7 +125,9 @@ def test_rows_of_billing_lie_by_time_then_id_those_of_assurance_by_id_alone(
         )  # type: ignore[return-value]
 
     expected = sorted(range(len(rows)), key=by)
-    assert ordered(view, table)[ID_COLUMN[view]].to_pylist() == [rows[number][1] for number in expected]
+    assert together(view, [table.slice(0, 2), table.slice(2)])[ID_COLUMN[view]].to_pylist() == [
+        rows[number][1] for number in expected
+    ]
 
 
 @given(rows=st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.booleans()), min_size=1, max_size=30))
@@ -137,5 +139,6 @@ def test_rows_of_the_index_lie_by_id_an_accepted_record_first(rows: list[tuple[b
         record, accepted = row
         return int.from_bytes(record[:8], "little"), int.from_bytes(record[8:], "little"), not accepted
 
-    lies = ordered(INDEX, pa.Table.from_pylist(at, schema=ROW_INDEX)).select(["record_id", "state"]).to_pylist()
+    table = pa.Table.from_pylist(at, schema=ROW_INDEX)
+    lies = together(INDEX, [table.slice(0, 1), table.slice(1)]).select(["record_id", "state"]).to_pylist()
     assert [(row["record_id"], row["state"] == "accepted") for row in lies] == sorted(rows, key=by)

@@ -18,7 +18,7 @@ from callward.redaction import recorded
 from callward.settings import Settings
 from pipelines import intake
 from schemas.cdr import CDR
-from schemas.codes import Suspense
+from schemas.codes import Bucket, Suspense
 from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import blocks, input_files
 from schemas.tables import ledger_entries as e
@@ -137,7 +137,10 @@ def open_content(
     audit.record(settings, [audit.Entry(ROLE, "suspense show", f"file {file_no}", reason)])
     files = open_files(settings, ROLE, f"suspense show: {reason}")
     rows: list[dict[str, Any]] = []
-    for table in (open_records(files), open_pieces(files)):
+    tables = [open_records(files)]
+    if _has_pieces(settings, file_no, tables[0]):  # they are under a root of their own
+        tables.append(open_pieces(files))
+    for table in tables:
         of_file = table.filter(pc.equal(table["file_no"], file_no))
         if codes:
             of_file = of_file.filter(pc.is_in(of_file["code"], pa.array(list(codes))))
@@ -181,6 +184,14 @@ def open_records(files: DataFiles) -> pa.Table:
         logs = ledger.files(connection, view="suspense")
     table = pa.concat_tables([SUSPENSE.empty_table(), *(files.read_log(log) for log in logs)])
     return table.filter(table["open"])
+
+
+def _has_pieces(settings: Settings, file_no: int, records: pa.Table) -> bool:
+    """Return whether more of a file is suspended than its open records in the suspense log: pieces of calls are."""
+    query = select(func.sum(e.c.rows)).where(e.c.file_no == file_no, e.c.bucket == Bucket.SUSPENDED)
+    with database.reading(settings) as connection:
+        suspended = connection.execute(query).scalar() or 0
+    return bool(suspended > records["file_no"].to_pylist().count(file_no))
 
 
 def open_pieces(files: DataFiles) -> pa.Table:

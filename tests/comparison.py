@@ -36,7 +36,7 @@ _LOGS: Final = {"suspense": SUSPENSE, "pending": PENDING}
 _LEDGER: Final = ("source", "bucket", "code")
 # A piece of a call is known by these; which file it came in, when, and what it was called before may differ.
 _PIECE: Final = ["call_id", "record_id", "content", "piece"]
-_OF_ITS_WAY: Final = ("file_no", "block", "line", "seen", "was", "was_ms")
+_OF_ITS_WAY: Final = ("file_no", "block", "line", "seen", "turn", "was", "was_ms")
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,9 @@ def _failed(rows: pa.Table, tenant: str) -> Derived:
     sides = [(side, rows.filter(seized(rows, side))) for side in _TRUNK]
     tables = {
         "assurance_failed_5min": [_failed_causes(few, side) for side, few in sides],
-        "assurance_failed_destination_hourly": [_failed_destinations(few, side) for side, few in sides],
+        "assurance_failed_destination_hourly": [
+            _failed_destinations(few, side) for side, few in sides if side == "egress"
+        ],
     }
     return {name: _sum(name, _stacked(of_sides), tenant) for name, of_sides in tables.items()}
 

@@ -502,14 +502,40 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
         if not derived.get(table.name):
             continue
         summed = sum_derived(table, derived[table.name])
-        rows = summed.to_pylist()
-        if not rows:
+        if not summed.num_rows:
             continue
         statement = _dialect(connection).insert(table)
         added = {name: table.c[name] + statement.excluded[name] for name in sum_columns(table)}
-        connection.execute(statement.on_conflict_do_update(index_elements=key_columns(table), set_=added), rows)
+        upsert = statement.on_conflict_do_update(index_elements=key_columns(table), set_=added)
+        _execute_columns(connection, upsert, table, summed)
         less = reduce(pc.or_, (pc.less(summed[name], 0) for name in sum_columns(table)))
         _drop_empty(connection, table, summed.filter(less).to_pylist())
+
+
+def _execute_columns(connection: Connection, statement: Any, table: Table, rows: pa.Table) -> None:
+    """Execute a statement for each of many rows (columns of `table`).
+
+    SQLAlchemy goes through them one by one; SQLite takes them as they are, with times in its own form.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.execute(statement, rows.to_pylist())
+        return
+    compiled = statement.compile(
+        dialect=connection.dialect,
+        column_keys=rows.column_names,
+        schema_translate_map=connection.get_execution_options().get("schema_translate_map"),
+        render_schema_translate=True,
+    )
+    columns = (_as_stored(connection, table.c[name], rows[name].to_pylist()) for name in compiled.positiontup)
+    connection.exec_driver_sql(compiled.string, list(zip(*columns, strict=True)))
+
+
+def _as_stored(connection: Connection, column: Any, values: list[Any]) -> list[Any]:
+    stored = column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    if stored is None:
+        return values
+    known = {value: stored(value) for value in set(values)}
+    return [known[value] for value in values]
 
 
 def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -144,7 +144,7 @@ def test_direction_follows_from_the_sides(site: Any, row: dict[str, Any], direct
     ],
 )
 def test_who_pays(site: Any, row: dict[str, Any], account: str, side: str) -> None:
-    assert assigned(site, row)[0][1:] == (account, side)
+    assert assigned(site, row)[0][1:] == (account, side, None)
 
 
 def test_days_are_those_of_the_tenants_zone(workspace: Callable[..., Any]) -> None:

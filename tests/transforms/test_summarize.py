@@ -236,7 +236,7 @@ def expected_assurance(rows):
         "assurance_trunk_hourly_cause": _causes(sides),
         "assurance_trunk_hourly_mos": _mos(sides),
         "assurance_failed_5min": _failed(sides),
-        "assurance_failed_destination_hourly": _failed(sides),
+        "assurance_failed_destination_hourly": _failed(sides[sides.side == "egress"]),
         "sla_account_daily": callers.assign(call_date=callers.start_time.dt.date),
     }
 

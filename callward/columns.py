@@ -55,11 +55,15 @@ def is_absent(column: Column) -> bool:
     return bool(column.null_count == len(column))
 
 
+def taken(column: Column, at: pa.Array) -> pa.Array:
+    """Return the rows of a column at those positions, in that order; one that no row has is not moved."""
+    return nulls(len(at), column.type) if is_absent(column) else flat(column).take(at)
+
+
 def moved(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """Return the rows of a table at those positions, in that order; what no row has is not moved."""
     at = pa.array(rows)
-    columns = [nulls(len(rows), c.type) if is_absent(c) else flat(c).take(at) for c in table.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
+    return pa.Table.from_arrays([taken(column, at) for column in table.columns], schema=table.schema)
 
 
 # -- few-valued text (schemas.cdr.FEW) ---------------------------------------------------------------------------------

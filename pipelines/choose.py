@@ -19,7 +19,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from pipelines.suspense import first_lines
+from pipelines.suspense import first_lines, number_in_file
 from pipelines.vacuum import remove_orphans
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
@@ -117,7 +117,7 @@ class _Choosing:
         return counts
 
     def _is_meant(self, row: dict[str, int]) -> bool:
-        number = self.starts.get(row["block"], 0) + row["line"] + 1
+        number = number_in_file(row, self.starts)
         return row["file_no"] == self.file_no and (not self.records or number in self.records)
 
 

@@ -1,7 +1,7 @@
 """suspense: what was set aside, listed without content, and opened one by one to whoever holds the suspense root."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,8 +153,12 @@ def open_content(
 
 
 def _opened(row: dict[str, Any], starts: dict[int, int]) -> OpenRecord:
-    record = starts.get(row["block"], 0) + row["line"] + 1
-    return OpenRecord(row["source"], row["file_no"], record, row["code"], _content(row))
+    return OpenRecord(row["source"], row["file_no"], number_in_file(row, starts), row["code"], _content(row))
+
+
+def number_in_file(row: Mapping[str, Any], starts: Mapping[int, int]) -> int:
+    """Return which record of its file, from 1, one is that has `block` and `line` (`starts`: as `first_lines`)."""
+    return int(starts.get(row["block"], 0) + row["line"] + 1)
 
 
 def _content(row: dict[str, Any]) -> str | dict[str, str]:

@@ -60,11 +60,8 @@ def put_back(records: pa.Table) -> pa.Table:
 
 def own(records: pa.Table) -> pa.Table:
     """Return the records (schema CDR) that a switch wrote."""
-    role = records["role"]
-    if is_absent(role):
-        return records
-    made = pc.fill_null(pc.equal(role, ONWARD), False)
-    return records.filter(pc.invert(made)) if pc.any(made, min_count=0).as_py() else records
+    made = is_onward(records)
+    return records.filter(pa.array(~made)) if made.any() else records
 
 
 def is_onward(records: pa.Table) -> np.ndarray:

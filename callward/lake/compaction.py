@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from callward.columns import few, flat, is_absent, nulls, words
+from callward.columns import few, flat, is_absent, nulls, taken, words
 from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.ledger import DataFile
@@ -135,8 +135,8 @@ def together(view: str, tables: Iterable[pa.Table]) -> pa.Table:
     columns = {name: rows[name] for name in STORED[view].names if name in rows.column_names}
     schema = pa.schema([rows.schema.field(name) for name in columns])
     del rows
-    moved = {name: _taken(columns.pop(name), order) for name in schema.names}
-    return pa.table(moved, schema=schema)
+    in_order = {name: taken(columns.pop(name), order) for name in schema.names}
+    return pa.table(in_order, schema=schema)
 
 
 def _in_flight(view: str, rows: pa.Table) -> pa.Table:
@@ -151,10 +151,6 @@ def _in_flight(view: str, rows: pa.Table) -> pa.Table:
         for field in schema
     ]
     return pa.table(columns, schema=schema)
-
-
-def _taken(column: pa.ChunkedArray, order: pa.Array) -> pa.Array:
-    return nulls(len(order), column.type) if is_absent(column) else flat(column).take(order)
 
 
 def _order(view: str, rows: pa.Table) -> np.ndarray:

@@ -37,9 +37,9 @@ SCHEMAS: Final = ("billing", "assurance", "sla", "analytics")
 
 
 def derived(view: str, name: str, *columns: Column[Any]) -> Table:
-    """Return a new table in the schema of its view."""
+    """Return a new table in the schema of its view; SQLite keeps its rows by their key alone."""
     assert view in SCHEMAS, f"no schema for the derived tables of {view}"
-    return Table(name, METADATA, *columns, schema=view)
+    return Table(name, METADATA, *columns, schema=view, sqlite_with_rowid=False)
 
 
 def serial() -> Any:

@@ -23,7 +23,7 @@ from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import key_id_of
 from callward.lake import ledger
 from callward.lake.ledger import DataFile
-from callward.lake.parquet import Written, read_parquet, write_parquet
+from callward.lake.parquet import Encoding, Written, read_parquet, write_parquet
 from callward.runs import new_id
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store
@@ -39,8 +39,13 @@ HELD = "held-"  # views of rows that a hold keeps past their window begin so: no
 HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
 HELD_BESIDE = pa.schema([*HELD_FIELDS, pa.field("file_no", pa.int64())])
 HELD_LATE = pa.schema([*plain(CDR), *HELD_FIELDS])
-_UNIQUE = (*views.ID_COLUMN.values(), "record_id", "content")
-_WITHOUT_DICTIONARY = ("billable_s", "talk_ms", *views.FOUND_BY)
+_ENCODINGS: Mapping[str, Encoding] = {
+    **dict.fromkeys((*views.ID_COLUMN.values(), "record_id", "content", "event"), "unique"),
+    **dict.fromkeys(("billable_s", *views.FOUND_BY), "plain"),
+    **dict.fromkeys(("sequence", "start_time", "answer_time", "end_time", "line"), "delta"),
+}
+# Times of assurance are whole minutes or hours.
+_OF_PARTS: Mapping[str, Mapping[str, Encoding]] = {part: {"start": "dictionary"} for part in views.PARTS["assurance"]}
 
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 
@@ -155,8 +160,7 @@ class DataFiles:
                 meta=meta,
                 numbers=numbers,
                 number_columns=views.NUMBER_COLUMNS[view],
-                without_dictionary=_WITHOUT_DICTIONARY,
-                unique=_UNIQUE,
+                encodings={**_ENCODINGS, **_OF_PARTS.get(view, {})},
                 filesystem=self.store.filesystem,
             )
 

@@ -484,7 +484,7 @@ def _dialect(connection: Connection) -> Any:
 
 
 def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
-    """Return parts of a derived table added up by its key, without the rows that came to nothing."""
+    """Return parts of a derived table added up by its key and in its order, without the rows that came to nothing."""
     keys, sums = key_columns(table), sum_columns(table)
     joined = pa.concat_tables(parts, promote_options="permissive").select(keys + sums)
     grouped = joined.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in sums])
@@ -494,7 +494,8 @@ def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
     nonzero = pc.not_equal(grouped[sums[0]], 0)
     for name in sums[1:]:
         nonzero = pc.or_(nonzero, pc.not_equal(grouped[name], 0))
-    return grouped.select(keys + sums).filter(nonzero)
+    # In order of the key: the database finds each row's neighbour at hand, and two commits wait for rows in one order.
+    return grouped.select(keys + sums).filter(nonzero).sort_by([(name, "ascending") for name in keys])
 
 
 def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table]]) -> None:
@@ -526,16 +527,16 @@ def _execute_columns(connection: Connection, statement: Any, table: Table, rows:
         schema_translate_map=connection.get_execution_options().get("schema_translate_map"),
         render_schema_translate=True,
     )
-    columns = (_as_stored(connection, table.c[name], rows[name].to_pylist()) for name in compiled.positiontup)
+    columns = (_as_stored(connection, table.c[name], rows[name]) for name in compiled.positiontup)
     connection.exec_driver_sql(compiled.string, list(zip(*columns, strict=True)))
 
 
-def _as_stored(connection: Connection, column: Any, values: list[Any]) -> list[Any]:
+def _as_stored(connection: Connection, column: Any, values: pa.ChunkedArray) -> list[Any]:
+    """Return values as the database's driver takes them; each different one is made once."""
     stored = column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-    if stored is None:
-        return values
-    known = {value: stored(value) for value in set(values)}
-    return [known[value] for value in values]
+    distinct = values.combine_chunks().dictionary_encode("encode")
+    known = [stored(value) if stored else value for value in distinct.dictionary.to_pylist()]
+    return [known[at] for at in distinct.indices.to_pylist()]
 
 
 def _drop_empty(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

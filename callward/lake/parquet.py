@@ -20,7 +20,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,6 +48,11 @@ _MAGIC: Final = b"PARE"  # Parquet with an encrypted footer
 _PLAIN_MAGIC: Final = b"PAR1"
 _ROW_GROUP_ROWS: Final = 1 << 18
 _NONCE_BYTES: Final = 12
+
+# How a column is written: values by number, as they are, integers by what they differ in from the last, or such that
+# nothing makes smaller (unique ids). The first two are compressed.
+Encoding: TypeAlias = Literal["dictionary", "plain", "delta", "unique"]
+_COMPRESSED: Final = ("dictionary", "plain")
 
 
 @dataclass(frozen=True)
@@ -143,23 +149,21 @@ def write_parquet(
     meta: Key,
     numbers: Key | None = None,
     number_columns: Sequence[str] = (),
-    without_dictionary: Sequence[str] = (),
-    unique: Sequence[str] = (),
+    encodings: Mapping[str, Encoding] = MappingProxyType({}),
     filesystem: pafs.FileSystem | None = None,
 ) -> Written:
     """Write `table` as one encrypted data file, whole or not at all, on disk when this returns.
 
-    `number_columns` that the table has must come last and go under `numbers`; `without_dictionary` names columns
-    whose values hardly repeat, beside those whose type says so, and `unique` ids, which nothing makes smaller. Raises
-    ValueError for number columns without a key of their own, or not last: they would be readable by, or make the file
-    unreadable for, who may not see numbers.
+    `number_columns` that the table has must come last and go under `numbers`; `encodings` are those of columns whose
+    type does not say enough. Raises ValueError for number columns without a key of their own, or not last: they would
+    be readable by, or make the file unreadable for, who may not see numbers.
     """
     numbers_at = _numbers_at(table.schema, meta, numbers, number_columns)
     hidden = table.schema.names[numbers_at:]
     properties = _encryption(table.schema, numbers_at, meta, numbers if hidden else None)
     note = {"key": numbers.key_id, "columns": hidden} if numbers is not None and hidden else None
     metadata = {_FILE: file_id, _FORMAT: str(FORMAT_VERSION), _NUMBERS: json.dumps(note)}
-    blob = _parquet(table, metadata, properties, without_dictionary, unique)
+    blob = _parquet(table, metadata, properties, encodings)
     write_sealed(path, blob, filesystem)
     return Written(path, blob.size, hashlib.sha256(memoryview(blob)).hexdigest(), table.num_rows)
 
@@ -178,20 +182,19 @@ def _numbers_at(schema: pa.Schema, meta: Key, numbers: Key | None, number_column
 
 
 def _parquet(
-    table: pa.Table,
-    metadata: Mapping[str, str],
-    properties: Any,
-    without_dictionary: Sequence[str],
-    unique: Sequence[str],
+    table: pa.Table, metadata: Mapping[str, str], properties: Any, encodings: Mapping[str, Encoding]
 ) -> pa.Buffer:
     sink = pa.BufferOutputStream()
     table = _own_values(table)
+    encoded = {f.name: encodings.get(f.name) or _usual(f.type) for f in table.schema}
+    smaller = {name: encoding in _COMPRESSED for name, encoding in encoded.items()}
     writer = pq.ParquetWriter(
         sink,
         table.schema,
-        compression={name: "NONE" if name in unique else "zstd" for name in table.schema.names},
-        compression_level={name: 1 for name in table.schema.names if name not in unique},
-        use_dictionary=[f.name for f in table.schema if _repeats(f.type) and f.name not in without_dictionary],
+        compression={name: "zstd" if yes else "NONE" for name, yes in smaller.items()},
+        compression_level={name: 1 for name, yes in smaller.items() if yes},
+        use_dictionary=[name for name, encoding in encoded.items() if encoding == "dictionary"],
+        column_encoding={name: "DELTA_BINARY_PACKED" for name, encoding in encoded.items() if encoding == "delta"},
         write_statistics=[f.name for f in table.schema if _is_measure(f.type)],
         encryption_properties=properties,
         store_schema=False,  # Arrow's would make readers give dictionaries back for text that was encoded already
@@ -219,9 +222,10 @@ def _own_values(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def _repeats(kind: pa.DataType) -> bool:
-    """Return whether a dictionary pays: not for ids, tokens, times and measurements."""
-    return not (pa.types.is_fixed_size_binary(kind) or pa.types.is_timestamp(kind) or pa.types.is_floating(kind))
+def _usual(kind: pa.DataType) -> Encoding:
+    """Return the encoding that pays by type: a dictionary, but not for ids, tokens, times and measurements."""
+    varies = pa.types.is_fixed_size_binary(kind) or pa.types.is_timestamp(kind) or pa.types.is_floating(kind)
+    return "plain" if varies else "dictionary"
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ _CODEC_SPELLINGS: Final = {
     "L16": ("SLIN", "SLIN16"),
     **dict.fromkeys(("AMR", "CODEC2", "EVS", "GSM", "H264", "ILBC", "ISAC", "OPUS", "SILK", "SPEEX", "T38", "VP8"), ()),
 }
+_LOOKED_AT: Final = 1000  # values of a column that say whether most of it differ
 _CODECS: Final = {spelling: codec for codec, spellings in _CODEC_SPELLINGS.items() for spelling in (codec, *spellings)}
 
 
@@ -66,6 +67,8 @@ class Fields:
     def _read_value(self, name: str, values: tuple[Value, ...], where: pa.Array | None) -> None:
         column, present = None, None
         for value in values:
+            if column is not None and not column.null_count:
+                break
             text = _text(self.texts, value)
             if text is not None:
                 typed = _typed(name, _worded(text, value), value)
@@ -187,10 +190,21 @@ def _containing(text: pa.Array, what: str) -> pa.Array:
 
 def _kept(text: pa.Array, pattern: str) -> pa.Array:
     """Return the group `value` of `pattern`, found once per distinct value; null where there is none."""
+    if _mostly_different(text):  # and so is what is found
+        return _group(text, pattern)
     distinct = few(text)
-    group = pc.struct_field(pc.extract_regex(distinct.dictionary, pattern=pattern), "value")
-    named = null_empty(group).dictionary_encode()
+    named = _group(distinct.dictionary, pattern).dictionary_encode()
     return pa.DictionaryArray.from_arrays(named.indices.take(distinct.indices), named.dictionary)
+
+
+def _mostly_different(text: pa.Array) -> bool:
+    """Return whether the first values of text differ, more of them than not."""
+    first = text.slice(0, _LOOKED_AT)
+    return bool(text.type != FEW and 2 * pc.count_distinct(first).as_py() > len(first))
+
+
+def _group(text: pa.Array, pattern: str) -> pa.Array:
+    return null_empty(pc.struct_field(pc.extract_regex(text, pattern=pattern), "value"))
 
 
 def _worded(text: pa.Array, value: Value) -> pa.Array:

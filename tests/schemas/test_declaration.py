@@ -35,12 +35,20 @@ def test_no_column_is_both_read_and_dropped(name: str) -> None:
 
 def test_free_text_of_an_asterisk_record_is_dropped() -> None:
     assert {"clid", "userfield"} <= set(dropped(ASTERISK))
-    kept = pa.array(
-        ["PJSIP/+13035550101@carrier,30,Tt", "SIP/carrier/13035550101", "SIP/1001&SIP/1002", "Jane Doe 5550101"]
-    )
-    (dialled,) = ASTERISK.fields["rated_raw"]
-    found = pc.struct_field(pc.extract_regex(kept, pattern=dialled.pattern), "value").to_pylist()
-    assert found == ["+13035550101", "13035550101", None, None]
+    kept = {
+        "PJSIP/+13035550101@carrier,30,Tt": "+13035550101",
+        "SIP/carrier/13035550101": "13035550101",
+        "SIP/2nd-carrier/13035550101,60": "13035550101",
+        "SIP/13035550100/13035550101": "13035550101",
+        "SIP/1001&SIP/1002": None,
+        "Jane Doe 5550101": None,
+    }
+    text = pa.array(list(kept))
+    found = [
+        pc.struct_field(pc.extract_regex(text, pattern=dialled.pattern), "value")
+        for dialled in ASTERISK.fields["rated_raw"]
+    ]
+    assert pc.coalesce(*found).to_pylist() == list(kept.values())
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("suppressed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("release_id", "cell", "measure", name=op.f("pk_analytics_cells")),
         schema="analytics",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "approvals",
@@ -69,6 +70,7 @@ def upgrade() -> None:
             name=op.f("pk_assurance_durations_daily"),
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_prefix_daily",
@@ -82,6 +84,7 @@ def upgrade() -> None:
             "tenant", "call_date", "called_prefix", "trunk_out", "disposition", name=op.f("pk_assurance_prefix_daily")
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_erlangs_hourly",
@@ -96,6 +99,7 @@ def upgrade() -> None:
             "tenant", "call_date", "hour", "side", "trunk", name=op.f("pk_assurance_erlangs_hourly")
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_failed_5min",
@@ -120,6 +124,7 @@ def upgrade() -> None:
             name=op.f("pk_assurance_failed_5min"),
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_failed_destination_hourly",
@@ -140,6 +145,7 @@ def upgrade() -> None:
             name=op.f("pk_assurance_failed_destination_hourly"),
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_trunk_hourly",
@@ -158,6 +164,7 @@ def upgrade() -> None:
         sa.Column("pdd_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "hour", "side", "trunk", name=op.f("pk_assurance_trunk_hourly")),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_trunk_hourly_cause",
@@ -172,6 +179,7 @@ def upgrade() -> None:
             "tenant", "hour", "side", "trunk", "kind", "cause", name=op.f("pk_assurance_trunk_hourly_cause")
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_trunk_hourly_mos",
@@ -186,6 +194,7 @@ def upgrade() -> None:
             "tenant", "hour", "side", "trunk", "method", name=op.f("pk_assurance_trunk_hourly_mos")
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "assurance_trunk_hourly_pdd",
@@ -199,6 +208,7 @@ def upgrade() -> None:
             "tenant", "hour", "side", "trunk", "bucket", name=op.f("pk_assurance_trunk_hourly_pdd")
         ),
         schema="assurance",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "audit_log",
@@ -232,6 +242,7 @@ def upgrade() -> None:
             "tenant", "account", "billing_date", "direction", "destination", name=op.f("pk_billing_usage_daily")
         ),
         schema="billing",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "block_slices",
@@ -611,6 +622,7 @@ def upgrade() -> None:
         sa.Column("pdd_count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "account", "call_date", name=op.f("pk_sla_account_daily")),
         schema="sla",
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "source_generations",

@@ -145,7 +145,7 @@ def test_no_value_of_rows_that_were_cut_away_is_in_a_file(path):
 
 
 def test_ids_tokens_and_named_columns_have_no_dictionary(path):
-    write_parquet(calls(), str(path), file_id="file-1", meta=META, without_dictionary=["called_number"])
+    write_parquet(calls(), str(path), file_id="file-1", meta=META, encodings={"called_number": "plain"})
     with pq.ParquetFile(path, decryption_properties=parquet._decryption(NO_NUMBERS)) as file:
         group = file.metadata.row_group(0)
         coded = {

@@ -40,9 +40,10 @@ BY_ROLE: Final = ("rated_number", "redirecting_number", "asserted_number", "char
 BY_ROLE_RAW: Final = tuple(f"{name.removesuffix('_number')}_raw" for name in BY_ROLE)
 NUMBERS: Final = ("calling_number", "called_number", *BY_ROLE, "oli", "carrier_id")  # they leave together
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
-# What a leg is to its call, as a number its place here: who pays for a call is decided in this order.
-# The last is no record of a switch: callward makes it of one that two parties pay for (transforms/onward.py).
-ROLES: Final = ("caller", "attempt", "internal", "onward")
+# What a leg is to its call, as a number its place here: who pays for a call is decided by it.
+# "onward" is no record of a switch: callward makes it of one that two parties pay for (transforms/onward.py). The last
+# two are a caller's leg whose call left the switch, as far as is known, and a leg by which it may have (docs/legs.md).
+ROLES: Final = ("caller", "attempt", "internal", "onward", "outward", "egress")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)

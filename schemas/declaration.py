@@ -280,7 +280,7 @@ class Leg(_Strict):
     leg that goes out, in records that have one at both ends: where the call was forwarded, that leg is charged, too.
     """
 
-    role: Literal["caller", "attempt", "internal"]
+    role: Literal["caller", "attempt", "egress", "internal"]
     when: dict[str, Condition] = {}
     event: Key | None = None
     onward: Key | None = None

@@ -156,6 +156,36 @@ FREESWITCH = {
         ],
         [(36, 90), (37, 40), (38, 30)],
     ),
+    "the dialplan answers, and dials: the far end answers later, on the second route": (
+        lambda n: [
+            fs(f"a{n}", to=41, ring=1, talk=80),
+            fs(f"b{n}", f"a{n}", at=NOON + 2, talk=0, to=41),
+            fs(f"c{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, to=41),
+        ],
+        [(41, 50)],
+    ),
+    "the same for a call that came from outside: it is answered by the dialplan": (
+        lambda n: [
+            fs(f"a{n}", to=42, ring=1, talk=80, call_direction="inbound"),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, to=43, call_direction="inbound"),
+        ],
+        [(42, 80)],
+    ),
+    "the same inside: an extension is no far end": (
+        lambda n: [
+            fs(f"a{n}", to=44, ring=1, talk=80),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, destination_number="1001"),
+        ],
+        [(44, 80)],
+    ),
+    "an outbound call that is transferred on, outside, by the dialplan": (
+        lambda n: [
+            fs(f"a{n}", to=45, ring=1, talk=200, call_direction="outbound"),
+            fs(f"b{n}", f"a{n}", at=NOON + 2, talk=50, to=45, call_direction="outbound"),
+            fs(f"c{n}", f"a{n}", at=NOON + 70, ring=30, talk=60, to=46, call_direction="outbound"),
+        ],
+        [(45, 110)],
+    ),
     "a b-leg that outlived its bridge, so that its call is its own": (
         lambda n: [fs(f"a{n}", to=32), fs(f"b{n}", f"b{n}", at=NOON + 1, originating_leg_uuid=f"a{n}", to=33)],
         [(32, 30)],
@@ -284,6 +314,10 @@ FREESWITCH_CSV = {
             sheet(f"c{n}", f"a{n}", at=NOON + 9, to=13, template=1),
         ],
         [(12, 30)],
+    ),
+    "the dialplan answers, and dials": (
+        lambda n: [sheet(f"a{n}", to=16, talk=50), sheet(f"b{n}", f"a{n}", at=NOON + 20, talk=20, to=16)],
+        [(16, 20)],
     ),
     "a-leg that was never answered": (
         lambda n: [sheet(f"a{n}", talk=0, to=14), sheet(f"b{n}", f"a{n}", at=NOON + 1, to=15)],
@@ -439,7 +473,7 @@ def test_a_night_killed_while_its_legs_change_committed_rows_ends_as_one_that_wa
         assert killed.code == -signal.SIGKILL, f"{where}: {killed.err[-300:]}"
     run("nightly", "--config", str(site.folder)).check_clean()
     check(site)
-    assert charges(site) == Counter({(20 + n, 40): 1 for n in range(6)} | {(n, 39): 1 for n in range(6, 9)})
+    assert charges(site) == Counter({(20 + n, 30): 1 for n in range(6)} | {(n, 39): 1 for n in range(6, 9)})
     ended, expected_state = state(site), state(clean)
     for what in ended:
         assert ended[what] == expected_state[what], what
@@ -492,7 +526,7 @@ def test_a_late_leg_takes_the_charge_while_the_window_lasts_and_changes_nothing_
 LEG = st.tuples(
     st.integers(0, 1),  # call
     st.integers(0, 2),  # edge leg, 0: the call's own
-    st.sampled_from(range(ROLES.index("onward"))),  # that one names its edge leg always
+    st.sampled_from([role for role in range(len(ROLES)) if role != ROLES.index("onward")]),  # that names its edge leg
     st.integers(0, 9),  # start
     st.integers(0, 9),  # talk
     st.integers(0, 9),  # wait before it
@@ -511,12 +545,13 @@ def legs_of(drawn: list[tuple], numbers: Sequence[int]) -> Legs:
         "sequence": [None] * len(numbers),
         "record_id": [bytes([n + 1]) * 16 for n in numbers],
         "disposition": ["answered" if was else "busy" for was in answered],
+        "answer_time": [s + w for s, w in zip(start, wait, strict=True)],
         "end_time": [s + w + t for s, w, t in zip(start, wait, talk, strict=True)],
         "talk_ms": talk,
         "leg": [0] * len(numbers),
     }
     kinds = {"call_id": pa.binary(16), "event": pa.binary(16), "record_id": pa.binary(16), "sequence": pa.int64()}
-    times = dict.fromkeys(("start_time", "end_time"), pa.timestamp("ms", "UTC"))
+    times = dict.fromkeys(("start_time", "answer_time", "end_time"), pa.timestamp("ms", "UTC"))
     kinds |= times | {"role": pa.int8(), "leg": pa.int16(), "talk_ms": pa.int64(), "disposition": pa.string()}
     table = pa.table({name: pa.array(values, kinds[name]) for name, values in rows.items()})
     return Legs.of(table, accepted=pa.array(accepted).to_numpy(zero_copy_only=False))
@@ -526,13 +561,16 @@ def charged_of(drawn: list[tuple]) -> dict[int, int]:
     """Which legs are charged, and for how long: the rule, leg by leg."""
     found = {}
     for name in {leg[:2] for leg in drawn}:
-        role = (lambda leg: 0) if name[1] else (lambda leg: leg[2])
-        mine = [(role(leg), leg[3], n) for n, leg in enumerate(drawn) if leg[:2] == name and leg[6] and leg[2] < 2]
+        role = (lambda leg: 0) if name[1] else (lambda leg: ROLES[leg[2]] in ("attempt", "egress"))
+        those = [n for n, leg in enumerate(drawn) if leg[:2] == name and leg[6] and ROLES[leg[2]] != "internal"]
+        mine = [(role(drawn[n]), drawn[n][3], n) for n in those]
         if not mine:
             continue
         first_role, _, first = min(mine)
         if drawn[first][7]:
+            left = [drawn[n] for n in those if ROLES[drawn[n][2]] == "egress" and drawn[n][7]]
             counts = [drawn[n] for at, _, n in mine if at == first_role and drawn[n][7]]
+            counts = left if left and ROLES[drawn[first][2]] == "outward" else counts
             moments = {m for leg in counts for m in range(leg[3] + leg[5], leg[3] + leg[5] + leg[4])}
             found[first] = len(moments)
     return found

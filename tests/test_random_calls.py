@@ -43,6 +43,7 @@ class Record(NamedTuple):
     trunk_in: str
     trunk_out: str
     line: str
+    outward: bool = False  # a caller's leg whose call may have left, or a leg by which it did: this counts then
 
 
 class Dice(random.Random):
@@ -76,22 +77,23 @@ def channel(
     ring, account = dice.randrange(30), dice.randrange(200)
     answer, end = 0 if talk is None else start + ring, start + ring + (talk or 0)
     first = INSIDE if "loopback/" in more.get("channel_name", "") else ATTEMPT if by or out else CALLER
-    came_by = dice.choice(GATEWAYS)
+    came_by = dice.choice(["", *GATEWAYS])  # from a phone, or from the network
     variables = {
         "uuid": uuid,
         "call_uuid": by or uuid,
         "direction": "outbound" if by or out else "inbound",
         "caller_id_number": "13035550101",
-        "destination_number": "13035550102",
+        "destination_number": "13035550102" if out or not by else "1001",
         "accountcode": f"ac-{account:04d}",
         "hangup_cause": "USER_BUSY" if talk is None else "NORMAL_CLEARING",
         "billmsec": str(1000 * (talk or 0)),
-        **({"sip_gateway_name": out} if out else {"sip_gateway": came_by}),
+        **({"sip_gateway_name": out} if out else {"sip_gateway": came_by} if came_by else {}),
         **{f"{name}_uepoch": str(s * 1_000_000) for name, s in (("start", start), ("answer", answer), ("end", end))},
     }
     line = json.dumps({"variables": variables | {"channel_name": f"sofia/external/{uuid}"} | more}) + "\n"
     call = "" if first != CALLER else uuid
-    return Record(charge or by or uuid, first, start, ring, talk, account, call, 0, came_by, out, line)
+    outward = "call_direction" not in more and (bool(by and out) if first == ATTEMPT else not came_by)
+    return Record(charge or by or uuid, first, start, ring, talk, account, call, 0, came_by, out, line, outward)
 
 
 def bridged(dice: Dice) -> Iterator[Record]:
@@ -276,15 +278,23 @@ ACC = (proxied,)
 def charged(records: pd.DataFrame) -> Counter:
     """Who is charged from when until when, and how long: one charge of answered records, in times that count once."""
     few = records[records["talk"].notna() & (records["first"] < INSIDE)]
-    few = few[few["first"] == few.groupby("charge")["first"].transform("min")].sort_values("start")
-    few = few.assign(begins=few["start"] + few["ring"])
+    few = few.assign(begins=few["start"] + few["ring"]).sort_values("start")
+    far = few[few["outward"] & (few["first"] == ATTEMPT)]
+    few = few[few["first"] == few.groupby("charge")["first"].transform("min")]
+    heads = few.drop_duplicates("charge")
+    beyond = heads["charge"][heads["outward"] & (heads["first"] == CALLER) & heads["charge"].isin(far["charge"])]
+    counts = pd.concat([few[~few["charge"].isin(beyond)], far[far["charge"].isin(beyond)]])
     spans: dict[str, list[range]] = {}
-    for charge, at, talk in zip(few["charge"], few["begins"], few["talk"], strict=True):
+    for charge, at, talk in zip(counts["charge"], counts["begins"], counts["talk"], strict=True):
         spans.setdefault(charge, []).append(range(at, at + int(talk)))
-    heads = few.drop_duplicates("charge").itertuples()
     return Counter(
-        (head.start, f"acct-{head.account:04d}", len(set().union(*times)), max(span.stop for span in times))
-        for head, times in zip(heads, spans.values(), strict=True)
+        (
+            *(head.start, f"acct-{head.account:04d}", len(set().union(*times))),
+            min(span.start for span in times) if gone else head.begins,
+            max(span.stop for span in times),
+        )
+        for head, gone in zip(heads.itertuples(), heads["charge"].isin(beyond), strict=True)
+        for times in [spans[head.charge]]
     )
 
 
@@ -296,6 +306,7 @@ def asked(records: pd.DataFrame) -> dict[tuple[str, str], tuple[int, ...]]:
     records = records.assign(answered=answered, steps=-(-records["talk"].fillna(0) // 6) * 6)
     order = records.sort_values(["met", "answered", "start"], ascending=[True, False, False])
     callers = order[order["call"] != ""].drop_duplicates("call").assign(side="ingress", trunk=lambda r: r["trunk_in"])
+    callers = callers[callers["trunk"] != ""]
     routes = records[records["trunk_out"] != ""].assign(side="egress", trunk=lambda r: r["trunk_out"])
     found = {}
     for key, those in pd.concat([callers, routes]).groupby(["side", "trunk"]):
@@ -327,8 +338,9 @@ def shuffled(dice: Dice, lines: list[str]) -> list[str]:
 def billed(site: Site, switch: str) -> Counter:
     rows = site.view("billing").to_pandas()
     rows = rows[rows["source"] == switch]
-    seconds = rows[["start", "end"]].astype("datetime64[s, UTC]").astype("int64")
-    return Counter(zip(seconds["start"], rows["account"], rows["talk_ms"] // 1000, seconds["end"], strict=True))
+    at = rows[["start", "answer", "end"]].astype("datetime64[s, UTC]").astype("int64")
+    talk = rows["talk_ms"] // 1000
+    return Counter(zip(at["start"], rows["account"], talk, at["answer"], at["end"], strict=True))
 
 
 def counted(site: Site) -> dict[tuple[str, str], tuple[int, ...]]:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from callward.accounts.directory import NOBODY, Days, Directory, Payers
 from callward.columns import Column, few, few_of, flat, is_absent
 from callward.workspace import Workspace
-from schemas.cdr import CHARGED_SIDES, DIRECTIONS, SIDES
+from schemas.cdr import CHARGED_SIDES, DIRECTIONS, ROLES, SIDES
 
 UNASSIGNED: Final = "unassigned"
 
@@ -37,15 +37,17 @@ _DIRECTION: Final = np.array(
 _CALLERS: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER}
 _DIALS: Final = {"feature": _CUSTOMER, "emergency": _CUSTOMER, "short_code": _CUSTOMER}
 _REACHED: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER, "feature": _CUSTOMER, "emergency": _NETWORK}
+_CALLER, _ATTEMPT, _OUTWARD, _EGRESS = (ROLES.index(role) for role in ("caller", "attempt", "outward", "egress"))
 
 
 class Assigned(NamedTuple):
-    """Columns of a table's records, all FEW: direction, account, charged_side."""
+    """Columns of a table's records, FEW where nothing else is said."""
 
     direction: pa.DictionaryArray
     account: pa.DictionaryArray
     charged_side: pa.DictionaryArray
     onward_account: pa.DictionaryArray  # null: no leg goes on from the record that another party pays for
+    role: pa.Array  # int8, as declared, or by what is known of the direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
         _accounts(payer, directory),
         few_of(_charged(direction, toll_free, place), CHARGED_SIDES),
         _accounts(forwarder, directory, forwarded),
+        _roles(table, direction, _reached(place) | (owners.called != NOBODY)),
     )
 
 
@@ -166,6 +169,27 @@ def _declared(table: pa.Table, end: str, sides: dict[str, str]) -> tuple[Positio
 
 def _of_owners(owner: Payers) -> Positions:
     return np.where(owner == NOBODY, np.int32(_UNSAID), np.int32(_CUSTOMER))
+
+
+def _reached(place: pa.DictionaryArray) -> Mask:
+    """Return which records reached somebody inside, by the kind of number that was called (null: not known)."""
+    inside = _mapped(place, lambda name: _REACHED.get(name) == _CUSTOMER, 1)
+    return np.asarray(inside.astype(np.bool_))
+
+
+def _roles(table: pa.Table, direction: Positions, inside: Mask) -> pa.Array:
+    """Return what records are to their calls (schemas.cdr.ROLES), null where the declaration has no legs.
+
+    A caller's leg of no edge leg of its own is "outward" unless the call is known to end with us or to be in transit:
+    it is charged as long as the legs talked that it left by. One that reached somebody inside is no such leg.
+    """
+    role = flat(table["role"])
+    if is_absent(role):
+        return role
+    number = role.fill_null(_CALLER).to_numpy()
+    left = (number == _CALLER) & np.isin(direction, (OUTBOUND, UNKNOWN)) & ~_valid(table["event"])
+    number = np.where(left, _OUTWARD, np.where((number == _EGRESS) & inside, _ATTEMPT, number))
+    return pa.array(number.astype(np.int8), mask=~_valid(role))
 
 
 # -- forwarding --------------------------------------------------------------------------------------------------------

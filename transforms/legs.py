@@ -3,8 +3,9 @@
 A declaration says what each record is to its call (schemas.cdr.ROLES) and which edge leg it is about. The answered
 records of one edge leg are one charge; where none is named, those of the call are, and of these the ones of the first
 role alone. The union of their times is charged once, and the first of them in a total order (role, start, sequence,
-record id) has the billing row. So it does not matter in which order they come, and no leg waits. What a leg changes of
-rows committed before goes into the same commit.
+record id) has the billing row. Of a call that left the switch, the times are those of the legs it left by, where any is
+known: the caller's own leg may have been answered before anybody was reached. So it does not matter in which order they
+come, and no leg waits. What a leg changes of rows committed before goes into the same commit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +29,14 @@ from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
 from transforms.rate import billed_seconds
 
-_INTERNAL: Final = ROLES.index("internal")
+_INTERNAL, _OUTWARD, _EGRESS = (ROLES.index(role) for role in ("internal", "outward", "egress"))
+_RANK: Final = np.array([0, 1, 2, 3, 0, 1], np.int8)  # of ROLES: the caller's legs are first, those beyond it second
 _BILLED: Final = VIEW_BITS["billing"]
 _FROM_INDEX: Final = (
     *("record_id", "call_id", "state", "kind", "leg", "role", "event", "sequence"),
-    *("start_time", "end_time", "talk_ms", "parts", "file_no"),
+    *("start_time", "answer_time", "end_time", "talk_ms", "parts", "file_no"),
 )
+_UNANSWERED: Final = np.iinfo(np.int64).min
 _SPREAD: Final = 1 << 34  # ms: more than lies between any two legs of a call
 
 
@@ -53,6 +56,7 @@ class Legs:
     sequence: np.ndarray
     record: np.ndarray
     answered: np.ndarray
+    answer: np.ndarray
     end: np.ndarray
     talk: np.ndarray
     leg: np.ndarray
@@ -79,6 +83,7 @@ class Legs:
             sequence=flat(pc.fill_null(table["sequence"], -1)).to_numpy(),
             record=tokens.as_u64(table["record_id"]),
             answered=answered,
+            answer=_moments(table["answer_time"]),
             end=words(pc.coalesce(table["end_time"], table["start_time"])).view(np.int64),
             talk=flat(pc.fill_null(table["talk_ms"], 0)).to_numpy(),
             leg=flat(pc.fill_null(table["leg"], 0)).to_numpy(),
@@ -95,16 +100,29 @@ class Legs:
 
 @dataclass
 class _Decided:
-    """Which legs are charged, and of these the talk and the end of their edge leg (ms; shape [n])."""
+    """Which legs are charged, and of these the talk, answer and end of their edge leg (ms; shape [n])."""
 
     charged: np.ndarray
     talk: np.ndarray
+    answer: np.ndarray
     end: np.ndarray
-    several: np.ndarray  # whether the edge leg has several records that count
+    several: np.ndarray  # whether the edge leg has several records that count, or others say how long
+
+    def times(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.talk, self.answer, self.end
 
 
 def _mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(flat(column).to_numpy(zero_copy_only=False), bool)
+
+
+def _moments(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return times (ms; int64 [n]), _UNANSWERED for null."""
+    return np.asarray(flat(column).view(pa.int64()).fill_null(_UNANSWERED).to_numpy(zero_copy_only=False))
+
+
+def _times(moments: np.ndarray) -> pa.Array:
+    return pa.array(moments, mask=moments == _UNANSWERED).view(TIMESTAMP)
 
 
 def events(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -129,26 +147,29 @@ def event_ids(numbers: pa.Array | pa.ChunkedArray) -> pa.FixedSizeBinaryArray:
 def decide(legs: Legs) -> _Decided:
     """Decide which of all known legs of some calls are charged."""
     n = len(legs.role)
-    decided = _Decided(np.zeros(n, bool), legs.talk.copy(), legs.end.copy(), np.zeros(n, bool))
+    decided = _Decided(np.zeros(n, bool), legs.talk.copy(), legs.answer.copy(), legs.end.copy(), np.zeros(n, bool))
     rows = np.flatnonzero(legs.answered & (legs.role != _INTERNAL) & ~_settled(legs))
     if not len(rows):
         return decided
     few = legs.take(rows)
     names = np.column_stack([few.call, few.event])
-    role = np.where(few.event > 0, 0, few.role)  # it tells the records of a call apart, not those of an edge leg
-    order = np.lexsort((few.record[:, 1], few.record[:, 0], few.sequence, few.start, role, *names.T[::-1]))
-    rows, few, names, role = rows[order], few.take(order), names[order], role[order]
+    rank = np.where(few.event > 0, 0, _RANK[few.role])  # it tells the records of a call apart, not those of an edge leg
+    order = np.lexsort((few.record[:, 1], few.record[:, 0], few.sequence, few.start, rank, *names.T[::-1]))
+    rows, few, names, rank = rows[order], few.take(order), names[order], rank[order]
     first = np.r_[True, (names[1:] != names[:-1]).any(axis=1)]
     run = np.cumsum(first) - 1
-    counts = few.accepted & (role == role[np.flatnonzero(first)][run])
+    left = few.accepted & (few.role == _EGRESS)
+    by_others = ((few.role[first] == _OUTWARD) & (np.bincount(run[left], minlength=run[-1] + 1) > 0))[run]
+    counts = np.where(by_others, left, few.accepted & (rank == rank[first][run]))
     decided.charged[rows[first & few.accepted]] = True
-    shared = np.flatnonzero(counts & (np.bincount(run[counts], minlength=run[-1] + 1) > 1)[run])
+    shared = np.flatnonzero(counts & (by_others | (np.bincount(run[counts], minlength=run[-1] + 1) > 1)[run]))
     if len(shared):
-        talk, end = _union(few.take(shared), run[shared])
+        talk, answer, end = _union(few.take(shared), run[shared])
         at = np.searchsorted(np.unique(run[shared]), run)
         several = np.isin(run, run[shared])
         decided.talk[rows[several]], decided.end[rows[several]] = talk[at[several]], end[at[several]]
         decided.several[rows[several]] = True
+        decided.answer[rows[by_others]] = answer[at[by_others]]
     return decided
 
 
@@ -162,18 +183,19 @@ def _settled(legs: Legs) -> np.ndarray:
     return settled
 
 
-def _union(legs: Legs, run: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how long legs talked, and when they ended, per run (ascending): times that overlap count once (ms)."""
+def _union(legs: Legs, run: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how long legs talked, when the first was answered and the last ended, per run (ascending): times that
+    overlap count once (ms)."""
     began = legs.end - legs.talk
     order = np.lexsort((began, run))
-    run, began, end = run[order], began[order], legs.end[order]
+    run, began, answer, end = run[order], began[order], legs.answer[order], legs.end[order]
     first = np.r_[True, run[1:] != run[:-1]]
     starts, number = np.flatnonzero(first), np.cumsum(first) - 1
     offset = number * _SPREAD - began[starts][number]
     until = np.maximum.accumulate(end + offset)
     before = np.where(first, began + offset, np.r_[0, until[:-1]])
     talk = np.maximum(0, end + offset - np.maximum(before, began + offset))
-    return np.add.reduceat(talk, starts), np.maximum.reduceat(end, starts)
+    return np.add.reduceat(talk, starts), np.minimum.reduceat(answer, starts), np.maximum.reduceat(end, starts)
 
 
 def leg_order(
@@ -181,7 +203,7 @@ def leg_order(
 ) -> np.ndarray:
     """Return rows in order of call, that one first that says what the caller met: of the first role, answered, the last
     to start, the last in sequence (shape [n] each), and at last `by` an id."""
-    return np.lexsort((by, ~sequence, ~start, ~answered, role, call))
+    return np.lexsort((by, ~sequence, ~start, ~answered, _RANK[role], call))
 
 
 def _numbered(legs: Legs) -> np.ndarray:
@@ -200,7 +222,7 @@ def _numbered(legs: Legs) -> np.ndarray:
 def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> None:
     """Decide who is charged for the calls of a group's deduplicated records, and change committed rows accordingly.
 
-    The rows get `charged`, and where several records are one charge, `event_ms` and `event_end`.
+    The rows get `charged`, and where other records say how long, `event_ms`, `event_answer` and `event_end`.
     """
     rows = deduplicated.rows
     charged, touched = may_be_charged(rows), list(_with_roles(deduplicated, group))
@@ -279,14 +301,18 @@ def _stored(file: DataFile, position: np.ndarray, home: int, deduplicated: Dedup
 
 
 def _with_events(rows: pa.Table, at: np.ndarray, decided: _Decided, new: np.ndarray) -> pa.Table:
-    """Return rows with the talk and the end of their edge legs, where any of these has several records."""
+    """Return rows with the talk, answer and end of their edge legs, where any of these has several records."""
     if not decided.several[new].any():
         return rows
     some = new[decided.several[new]]
     where = at[decided.several[new]]
-    shared, talk, end = np.zeros(rows.num_rows, bool), *(np.zeros(rows.num_rows, np.int64) for _ in range(2))
-    shared[where], talk[where], end[where] = True, decided.talk[some], decided.end[some]
-    of_event = {"event_ms": ("talk_ms", pa.array(talk)), "event_end": ("end_time", pa.array(end).view(TIMESTAMP))}
+    shared, (talk, answer, end) = np.zeros(rows.num_rows, bool), np.zeros((3, rows.num_rows), np.int64)
+    shared[where], talk[where], answer[where], end[where] = True, *(of[some] for of in decided.times())
+    of_event = {
+        "event_ms": ("talk_ms", pa.array(talk)),
+        "event_answer": ("answer_time", _times(answer)),
+        "event_end": ("end_time", _times(end)),
+    }
     for name, (own, of) in of_event.items():
         rows = rows.append_column(name, pc.if_else(pa.array(shared), of, rows[own]))
     return rows
@@ -313,7 +339,7 @@ def _change_committed(
         stays = changes[legs.file[changes] == number]
         if len(stays):
             few = legs.take(stays)
-            _amend_billing(file, few, decided.talk[stays], decided.end[stays], deduplicated, group, files)
+            _amend_billing(file, few, [of[stays] for of in decided.times()], deduplicated, group, files)
 
 
 def _renumber(
@@ -375,19 +401,20 @@ def _leave_billing(home: DataFile, legs: Legs, deduplicated: Deduplicated, group
 def _amend_billing(
     home: DataFile,
     legs: Legs,
-    talk: np.ndarray,
-    end: np.ndarray,
+    times: Sequence[np.ndarray],
     deduplicated: Deduplicated,
     group: Group,
     files: DataFiles,
 ) -> None:
     for file, at, of in _rows_of_view("billing", home, legs.record, group, files):
         rows = deduplicated.now(file, at, files)
-        talk_ms, ends = pa.array(talk[of]), pa.array(end[of]).view(TIMESTAMP)
-        differs = _mask(pc.or_(pc.not_equal(rows["talk_ms"], talk_ms), pc.not_equal(rows["end"], ends)))
+        talk, answer, end = (time[of] for time in times)
+        now = {"talk_ms": pa.array(talk), "answer": _times(answer), "end": _times(end)}
+        differs = ~np.logical_and.reduce([_moments(rows[name]) == _moments(column) for name, column in now.items()])
         if differs.any():
-            rows = set_column(set_column(rows, "talk_ms", talk_ms), "end", ends)
-            rows = set_column(rows, "billable_s", billed_seconds(talk_ms, rows["direction"], rows["charged_side"]))
+            now["billable_s"] = billed_seconds(now["talk_ms"], rows["direction"], rows["charged_side"])
+            for name, column in now.items():
+                rows = set_column(rows, name, column)
             deduplicated.change(file, at[differs], rows.filter(pa.array(differs)), files)
 
 

@@ -114,7 +114,7 @@ _FOR_BILLING = (
     *(name for name in BILLING.names if name in CDR.names),
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s", "piece"),
 )
-_OF_EVENTS = ("event_ms", "event_end")  # where several records are one charge
+_OF_EVENTS = ("event_ms", "event_answer", "event_end")  # where other records say how long
 _FOR_ASSURANCE = (
     *(name for name in (*FAILED.names, *ANSWERED.names) if name in CDR.names),
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "ring_time", "answer_time", "end_time"),
@@ -151,7 +151,7 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
         "carrier_in": map_few(calls["ingress_trunk"], carrier),
         "carrier_out": map_few(calls["egress_trunk"], carrier),
         "start": calls["start_time"],
-        "answer": calls["answer_time"],
+        "answer": calls["event_answer" if "event_answer" in calls.column_names else "answer_time"],
         "end": calls["event_end" if "event_end" in calls.column_names else "end_time"],
         "talk_ms": calls["event_ms" if "event_ms" in calls.column_names else "talk_ms"],
         "end_estimated": has_value(calls["piece"], "estimated"),

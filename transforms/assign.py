@@ -77,7 +77,7 @@ def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
         _accounts(payer, directory),
         few_of(_charged(direction, toll_free, place), CHARGED_SIDES),
         _accounts(forwarder, directory, forwarded),
-        _roles(table, direction, _reached(place) | (owners.called != NOBODY)),
+        _roles(table, direction, _inside(place) | (owners.called != NOBODY) | ~_valid(table["called_number"])),
     )
 
 
@@ -171,10 +171,9 @@ def _of_owners(owner: Payers) -> Positions:
     return np.where(owner == NOBODY, np.int32(_UNSAID), np.int32(_CUSTOMER))
 
 
-def _reached(place: pa.DictionaryArray) -> Mask:
-    """Return which records reached somebody inside, by the kind of number that was called (null: not known)."""
-    inside = _mapped(place, lambda name: _REACHED.get(name) == _CUSTOMER, 1)
-    return np.asarray(inside.astype(np.bool_))
+def _inside(place: pa.DictionaryArray) -> Mask:
+    """Return which records reached somebody inside, by the kind of number that was called."""
+    return np.asarray(_mapped(place, lambda name: _REACHED.get(name) == _CUSTOMER, 0).astype(np.bool_))
 
 
 def _roles(table: pa.Table, direction: Positions, inside: Mask) -> pa.Array:

@@ -34,18 +34,26 @@ _TRUNKS: Final = ("trunk_in", "trunk_out")
 _PLACES: Final = ("source", "leg", *_TRUNKS)
 
 
-def as_calls(rows: pa.Table, tenant: str, workspace: Workspace, by_the_hour: pa.Array) -> pa.Table:
+def as_calls(rows: pa.Table, tenant: str, workspace: Workspace, by_the_hour: np.ndarray) -> pa.Table:
     """Return accepted rows of the index (ROW_INDEX without numbers) as calls that Split takes, with their part.
 
-    `by_the_hour`: ids of records that the part `answered` has already: what was once told by the hour stays so.
+    `by_the_hour`: first halves of the ids of records that the part `answered` has already (uint64 [n], ascending): what
+    was once told by the hour stays so.
     """
     columns = {"ingress_trunk": rows["trunk_in"], "egress_trunk": rows["trunk_out"]}
     columns |= {name: rows[name] for name in rows.column_names if name not in _TRUNKS}
     columns["call_id"] = flat(pc.coalesce(rows["call_id"], rows["record_id"]))
     text = {name: few(column) for name, column in columns.items() if column.type == pa.string()}
     calls = pa.table({**columns, **text})
-    told = pc.is_in(flat(calls["record_id"]), by_the_hour)
-    return with_part(calls, tenant, workspace, tokens.as_u64(flat(calls["call_id"]).filter(told))[:, 0])
+    told = _among(tokens.as_u64(calls["record_id"])[:, 0], by_the_hour)
+    return with_part(calls, tenant, workspace, tokens.as_u64(calls["call_id"])[told, 0])
+
+
+def _among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values)
 
 
 def close(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> Iterator[Part]:

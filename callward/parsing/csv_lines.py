@@ -1,6 +1,7 @@
 """Lines of a CSV file onto the sheet: by pyarrow, and one by one the few that it refuses."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -54,6 +55,12 @@ class _Tried:
         )
 
 
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of columns; one that several have is not read. (Such a file stays in landing.)"""
+    often = Counter(names)
+    return tuple(name if often[name] == 1 else "" for name in names)
+
+
 _Reader = Callable[[pa.LargeBinaryArray, File, Sequence[str], set[str]], _Tried]
 
 
@@ -72,7 +79,7 @@ class CsvLines:
 
         A line without its end is read in the file's own shape alone: what is left of a torn one may fit another.
         """
-        first = Layout(name="file", columns=shape.columns) if shape.columns else next(iter(layouts), None)
+        first = Layout(name="file", columns=_told_apart(shape.columns)) if shape.columns else next(iter(layouts), None)
         left, counts = np.arange(len(self.lines)), np.full(len(self.lines), -1)
         if first is not None:
             left, counts = self._take(left, first, len(first.columns), _READERS[self.file.quoting])

@@ -9,7 +9,7 @@ import pytest
 
 from callward.numbering import plan
 from callward.settings import Account, NumberRange, Tenant, Trunk
-from schemas.cdr import PARSED
+from schemas.cdr import PARSED, ROLES
 from schemas.retention_classes import CLASSES
 from transforms.assign import UNASSIGNED, assign
 from transforms.normalize import normalize
@@ -60,7 +60,8 @@ def assigned(site: Any, *rows: dict[str, Any]) -> list[tuple[str, str, str]]:
     said."""
     usual = {"start_time": START, "calling_raw": OTHERS, "called_raw": "+12125550161", "piece": "whole"}
     table = normalize(pa.Table.from_pylist([{**usual, **row} for row in rows], schema=PARSED), plan("US"))
-    return list(zip(*(column.to_pylist() for column in assign(table, "default", site.opened)), strict=True))
+    *payers, _ = (column.to_pylist() for column in assign(table, "default", site.opened))
+    return list(zip(*payers, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,31 @@ def assigned(site: Any, *rows: dict[str, Any]) -> list[tuple[str, str, str]]:
 )
 def test_direction_follows_from_the_sides(site: Any, row: dict[str, Any], direction: str) -> None:
     assert assigned(site, row)[0][0] == direction
+
+
+@pytest.mark.parametrize(
+    ("row", "role", "becomes"),
+    [
+        ({"ingress_trunk": "pbx"}, "caller", "outward"),
+        ({}, "caller", "outward"),  # direction not known
+        ({"ingress_trunk": "carrier"}, "caller", "caller"),
+        ({"ingress_trunk": "carrier", "egress_trunk": "wholesale"}, "caller", "caller"),
+        ({"ingress_trunk": "pbx", "egress_trunk": "hers"}, "caller", "caller"),
+        ({"ingress_trunk": "pbx", "event": "an edge leg"}, "caller", "caller"),
+        ({}, "egress", "egress"),
+        ({"called_raw": "911"}, "egress", "egress"),
+        ({"called_raw": "1002"}, "egress", "attempt"),
+        ({"called_raw": HERS}, "egress", "attempt"),
+        ({"called_raw": None}, "egress", "attempt"),
+        ({"ingress_trunk": "pbx"}, "attempt", "attempt"),
+        ({"ingress_trunk": "pbx"}, "internal", "internal"),
+    ],
+)
+def test_a_role_follows_from_where_the_call_went(site: Any, row: dict[str, Any], role: str, becomes: str) -> None:
+    usual = {"start_time": START, "calling_raw": OTHERS, "called_raw": "+12125550161", "piece": "whole"}
+    rows = [{**usual, **row, "role": ROLES.index(role)}, usual]
+    table = normalize(pa.Table.from_pylist(rows, schema=PARSED), plan("US"))
+    assert assign(table, "default", site.opened).role.to_pylist() == [ROLES.index(becomes), None]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, assume, given
+from hypothesis import HealthCheck, assume, example, given
 from hypothesis import strategies as st
 
 from callward.parsing.raw_columns import LONGEST_RECORD
@@ -63,6 +63,7 @@ def _mutated(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @LONG
 @given(_mutated())
+@example(("freepbx_web", b"calldate,src,src\n2026-03-02 09:00:00,5035550101,15035550123\n"))
 def test_any_bytes_give_a_row_per_record_and_known_codes(mutated: tuple[str, bytes]) -> None:
     name, data = mutated
     declaration = load(name)

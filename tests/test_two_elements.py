@@ -100,10 +100,12 @@ _AGENT = {"cc_member_session_uuid": "e", "cc_side": "agent", "sip_gateway_name":
 _ATTEMPTS = [
     fs("b", "a", at=_NOON + 1, ring=4, to=60),
     fs("f", "q", at=_NOON + 1209, talk=20, to=60, **_AGENT),
+    fs("h", "g", at=_NOON + 2410, ring=20, talk=50, to=60),  # its caller was answered before
 ]
-_OTHERS = [fs("a", at=_NOON, to=60), fs("e", at=_NOON + 1200, to=61)]
+_OTHERS = [fs("a", at=_NOON, to=60), fs("e", at=_NOON + 1200, to=61), fs("g", at=_NOON + 2400, ring=1, talk=79, to=60)]
 _AT_EDGE = [
-    usage(f"e{answer}", _NOON + answer, talk, "+13035550101", "+13035550160") for answer, talk in ((5, 30), (1214, 20))
+    usage(f"e{answer}", _NOON + answer, talk, "+13035550101", "+13035550160")
+    for answer, talk in ((5, 30), (1214, 20), (2430, 50))
 ]
 
 
@@ -122,7 +124,7 @@ def test_legs_are_charged_beside_another_element_as_their_call(
             site.land("freeswitch_json", "others", "".join(_OTHERS).encode())
         site.night(now_ms=MORNING)
     of_queue = ["freeswitch_json"]  # what its caller pays is told by the switch alone
-    assert sorted(charged(site)) == sorted(of_queue + [switch.name if rank == 1 else "edge"] * 2)
+    assert sorted(charged(site)) == sorted(of_queue + [switch.name if rank == 1 else "edge"] * 3)
     assert is_sound(site)
 
 
@@ -144,6 +146,26 @@ def test_a_call_whose_records_start_on_two_dates_is_charged_once(elements: Any) 
     site.land("core", "c.csv", feed(usage("c", _MIDNIGHT + 5, 60)))
     site.night(now_ms=MORNING)
     assert charged(site) == ["core"] and is_sound(site)
+
+
+@pytest.mark.parametrize("first", ["core", "edge"])
+@pytest.mark.parametrize(("before", "after"), [("core", "edge"), ("edge", "core")])
+def test_a_call_whose_records_start_in_two_months_is_charged_once(
+    elements: Any, first: str, before: str, after: str
+) -> None:
+    """Numbers have other tokens in each month."""
+    site = elements(core=1, edge=2)
+    end = _MIDNIGHT + 26 * 86_400  # of March
+    lines = {  # the first two are of one call each, the caller of one withheld; others' numbers or answers differ
+        before: [usage(f"m{n}", end + 4, 60, *who) for n, who in enumerate([(_A, _B), ("anonymous", _C), (_A, _C)])],
+        after: [usage(f"n{n}", end + 5, 60, *who) for n, who in enumerate([(_A, _B), ("anonymous", _C), (_C, _C)])],
+    }
+    lines[after].append(usage("n3", end + 8, 60, _A, _C))
+    for name in (first, *({before, after} - {first})):
+        site.land(name, f"{name}.csv", feed(*lines[name]))
+        site.night(now_ms=(end + 86_400) * 1000)
+    assert sorted(charged(site)) == sorted(["core"] * len(lines["core"]) + ["edge"] * (len(lines["edge"]) - 2))
+    assert len({file.part for file in site.data_files("index")}) == 2 and is_sound(site)
 
 
 @pytest.mark.parametrize("ranks", [{"core": 1, "edge": None}, {"core": 1, "edge": 1}])

@@ -2,13 +2,14 @@
 
 A source has a billing rank or none; 1 counts before 2. Two answered records of sources of different ranks are of one
 call where their parties are equal, their answers at most 2 s and their talk at most 1 s apart. Parties are compared by
-the tokens of the row index, so nothing is opened that says a number. A record that is held stays accepted, in assurance
+the tokens of the row index, so nothing is opened that says a number, but for the few calls on both sides of a month's
+last midnight: tokens of two months have nothing in common. A record that is held stays accepted, in assurance
 and in the index, whose `kind` says it; its billing row leaves with what it added to the derived tables.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final, TypeAlias
 
@@ -21,6 +22,7 @@ from sqlalchemy import select
 from callward import database
 from callward.columns import flat, has_value, repeated, set_column
 from callward.keys import tokens
+from callward.keys.register import KeyName
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
@@ -36,7 +38,7 @@ ANSWER_APART_MS: Final = 2000
 TALK_APART_MS: Final = 1000
 _NOTHING: Final = np.zeros(0, np.int64)
 _BILLED: Final = VIEW_BITS["billing"]
-_COLUMNS: Final = ("state", "kind", "parts", "answer_time", "end_time", "talk_ms", "file_no")
+_COLUMNS: Final = ("state", "kind", "role", "parts", "answer_time", "end_time", "talk_ms", "file_no")
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -61,7 +63,11 @@ class _Records:
     talk: Ints
     rank: Ints
     billed: Mask  # and not yet found to be second
+    leg: Mask  # whether other records of the call may say how long it was charged
     source: npt.NDArray[np.object_]
+
+    def take(self, rows: Mask) -> "_Records":
+        return _Records(*(of[rows] for of in vars(self).values()))
 
 
 def match_elements(files: DataFiles, tenant: str, day: date, ranks: Mapping[str, int], *, hold: bool) -> Matched:
@@ -74,7 +80,7 @@ def match_elements(files: DataFiles, tenant: str, day: date, ranks: Mapping[str,
     with database.reading(files.workspace.settings) as connection:
         matched.changes.read = ledger.versions(connection, tenant, parts)
         homes = [f for f in ledger.files(connection, view=INDEX, tenant=tenant, parts=parts) if f.numbers]
-    records = _records(files, homes, ranks)
+    records = _records(files, homes, ranks, day.isoformat()[:7])
     second = _second(records) & records.billed if records is not None else np.zeros(0, bool)
     if records is None or not second.any():
         return matched
@@ -90,10 +96,58 @@ def match_elements(files: DataFiles, tenant: str, day: date, ranks: Mapping[str,
     return matched
 
 
-def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, int]) -> _Records | None:
+def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, int], month: str) -> _Records | None:
+    """Return records that may be of one call, their parties by the tokens of one month; None where there are none."""
     found = [part for n, home in enumerate(homes) if (part := _of_file(files, home, n, ranks)) is not None]
-    columns = zip(*(vars(part).values() for part in found), strict=True)
-    return _Records(*map(np.concatenate, columns)) if found else None
+    found = [_as_charged(files, homes[part.file[0]], part) for part in found]
+    mine = [part for part in found if homes[part.file[0]].part[:7] == month]
+    if not mine:
+        return None
+    answers = np.sort(np.concatenate([part.answer for part in mine]))
+    for part in found:
+        home = homes[part.file[0]]
+        near = part.billed & _near(part.answer, answers) if home.part[:7] != month else None
+        if near is not None and near.any():
+            mine.append(_in_tokens_of(month, files, home, part.take(near)))
+    return _Records(*map(np.concatenate, zip(*(vars(part).values() for part in mine), strict=True)))
+
+
+def _as_charged(files: DataFiles, home: DataFile, records: _Records) -> _Records:
+    """Return records with answer and talk of the charge, where that may be of several legs (transforms/legs.py)."""
+    legs = np.flatnonzero(records.billed & records.leg)
+    if not len(legs):
+        return records
+    answer, talk = records.answer.copy(), records.talk.copy()
+    for position, asked, table in _billing_of(files, home, records.position[legs], ["answer", "talk_ms"]):
+        charged, own = flat(table["answer"]).take(position), pa.array(answer[legs[asked]])
+        answer[legs[asked]] = pc.coalesce(charged.view(pa.int64()), own).to_numpy()
+        talk[legs[asked]] = flat(table["talk_ms"]).take(position).to_numpy()
+    return replace(records, answer=answer, talk=talk)
+
+
+def _billing_of(
+    files: DataFiles, home: DataFile, position: Ints, columns: list[str]
+) -> Iterator[tuple[pa.Array, Ints, pa.Table]]:
+    """Yield columns of the billing files that have rows of records of an index file: where, and of which record."""
+    ids = flat(files.columns(home, ["record_id"])["record_id"]).take(pa.array(position))
+    for file, at, asked in row_index.in_view(files, "billing", home.tenant, home.part, ids):
+        yield pa.array(at), asked, files.columns(file, columns)
+
+
+def _near(answer: Ints, ascending: Ints) -> Mask:
+    """Return which answers are near enough to one of others."""
+    at = np.minimum(np.searchsorted(ascending, answer - ANSWER_APART_MS), len(ascending) - 1)
+    return np.asarray(np.abs(ascending[at] - answer) <= ANSWER_APART_MS)
+
+
+def _in_tokens_of(month: str, files: DataFiles, home: DataFile, records: _Records) -> _Records:
+    """Return records of another month with the tokens that their numbers have in `month`."""
+    secret = files.workspace.keyring.key(KeyName(INDEX, home.tenant, month, "token")).secret
+    parties = np.zeros_like(records.parties)
+    for position, asked, table in _billing_of(files, home, records.position, ["calling_number", "called_number"]):
+        numbers = table.take(position).columns
+        parties[asked] = np.column_stack([_words(tokens.number_token(number, secret)) for number in numbers])
+    return replace(records, parties=parties)
 
 
 def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, int]) -> _Records | None:
@@ -115,7 +169,7 @@ def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, 
     parties = [_words(few[f"{side}_token"]) for side in ("calling", "called")]
     return _Records(
         *(np.full(len(at), number), at, np.column_stack(parties), np.asarray(answer), talk),
-        *(rank[at], (has_row & ~second)[at], source[at]),
+        *(rank[at], (has_row & ~second)[at], _mask(pc.is_valid(few["role"])), source[at]),
     )
 
 
@@ -123,7 +177,7 @@ def _mask(column: pa.Array | pa.ChunkedArray) -> Mask:
     return np.asarray(flat(column).to_numpy(zero_copy_only=False), np.bool_)
 
 
-def _words(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+def _words(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """Return tokens as words; those of nobody are equal."""
     words = tokens.as_u64(flat(column)).copy()
     words[~_mask(pc.is_valid(column))] = 0

@@ -18,8 +18,11 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     Table,
+    Text,
     bindparam,
+    column,
     delete,
     func,
     insert,
@@ -273,10 +276,10 @@ def sum_entries(tables: Sequence[pa.Table]) -> pa.Table:
 
 def check_balance(table: pa.Table) -> None:
     """Check promise 1: per file, rows in = all buckets, and talk likewise. Raises Unbalanced."""
-    for column in ("rows", "talk_ms"):
+    for figure in ("rows", "talk_ms"):
         sums: dict[int, int] = defaultdict(int)
         for file_no, bucket, amount in zip(
-            table["file_no"].to_pylist(), table["bucket"].to_pylist(), table[column].to_pylist(), strict=True
+            table["file_no"].to_pylist(), table["bucket"].to_pylist(), table[figure].to_pylist(), strict=True
         ):
             if bucket != PAIRED:
                 sums[file_no] += -amount if bucket == IN else amount
@@ -284,7 +287,7 @@ def check_balance(table: pa.Table) -> None:
         if wrong:
             file_no, amount = next(iter(wrong.items()))
             raise Unbalanced(
-                f"file {file_no} does not balance: {amount:+d} {column} against what was read; nothing was committed"
+                f"file {file_no} does not balance: {amount:+d} {figure} against what was read; nothing was committed"
             )
 
 
@@ -505,7 +508,7 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
         summed = sum_derived(table, derived[table.name])
         if not summed.num_rows:
             continue
-        statement = _dialect(connection).insert(table)
+        statement = _insert_columns(connection, table, summed.column_names)
         added = {name: table.c[name] + statement.excluded[name] for name in sum_columns(table)}
         upsert = statement.on_conflict_do_update(index_elements=key_columns(table), set_=added)
         _execute_columns(connection, upsert, table, summed)
@@ -513,13 +516,25 @@ def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table
         _drop_empty(connection, table, summed.filter(less).to_pylist())
 
 
-def _execute_columns(connection: Connection, statement: Any, table: Table, rows: pa.Table) -> None:
-    """Execute a statement for each of many rows (columns of `table`).
+def _insert_columns(connection: Connection, table: Table, names: Sequence[str]) -> Any:
+    """Return the statement by which `_execute_columns` puts rows of those columns in."""
+    statement = _dialect(connection).insert(table)
+    if connection.dialect.name != "postgresql":
+        return statement
+    kinds = [Text() if isinstance(table.c[name].type, String) else table.c[name].type for name in names]
+    arrays = [bindparam(f"all_{name}", type_=postgresql.ARRAY(kind)) for name, kind in zip(names, kinds, strict=True)]
+    rows = func.unnest(*arrays).table_valued(*map(column, names, kinds)).render_derived()
+    return statement.from_select(names, select(rows))
 
-    SQLAlchemy goes through them one by one; SQLite takes them as they are, with times in its own form.
+
+def _execute_columns(connection: Connection, statement: Any, table: Table, rows: pa.Table) -> None:
+    """Execute a statement of `_insert_columns` for many rows (columns of `table`).
+
+    SQLAlchemy would go through them one by one. PostgreSQL takes a column as an array; SQLite rows as they are, with
+    times in its own form.
     """
-    if connection.dialect.name != "sqlite":
-        connection.execute(statement, rows.to_pylist())
+    if connection.dialect.name == "postgresql":
+        connection.execute(statement, {f"all_{name}": rows[name].to_pylist() for name in rows.column_names})
         return
     compiled = statement.compile(
         dialect=connection.dialect,

@@ -252,7 +252,11 @@ def proxied(dice: Dice) -> Iterator[Record]:
         yield sip(dice, n, "f x", 407, at)
     step = dice.choice([0, 7])
     for k in dice.tries():
-        yield sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True)
+        branch = sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True)
+        yield branch
+        if dice.random() < 0.2:  # the transaction, which that branch's reply ended
+            later = branch.line.replace(f"|{branch.start}|", f"|{branch.start + dice.randrange(3)}|")
+            yield branch._replace(first=INSIDE, call="", trunk_out="", line=later)
     for k in range(dice.choice([0, 1, 1, 1, 2])):
         yield from dialog(dice, n, f"f t{k}", at + 30 + k)
 

@@ -36,7 +36,7 @@ def talk(site):
     return site.view("billing")["talk_ms"].to_pylist()
 
 
-@pytest.mark.parametrize("lines", [*permutations([version(30), version(60), version(60, called="13035550103")])][::2])
+@pytest.mark.parametrize("lines", [*permutations([version(30), version(60), version(60, called="13035550103")])][::3])
 def test_answered_versions_of_different_charge_are_held_in_any_order(workspace, lines):
     site = workspace("generic")
     assert take_in(site, lines) == [False, True, True]
@@ -83,7 +83,7 @@ def test_versions_of_one_charge_and_those_that_were_not_answered_hold_nothing(wo
     assert talk(site) == [60_000] and ("suspended", "HELD") not in site.entries()
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 2, 0)])
 def test_where_a_source_numbers_its_versions_the_highest_is_billed(workspace, feed_source, order):
     site = workspace(feed_source("generic", declare={"fields": {"version": "rev"}}))
     lines = [version(60, rev="1"), version(45, rev="2"), version(30, rev="3")]

@@ -429,7 +429,13 @@ def _told(site: Any, done: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("as_of", [date(2026, 5, 12), date(2026, 6, 2), date(2026, 9, 2)])
+@pytest.mark.parametrize(
+    "as_of",
+    [
+        date(2026, 6, 2),
+        *(pytest.param(day, marks=pytest.mark.endurance) for day in (date(2026, 5, 12), date(2026, 9, 2))),
+    ],
+)
 @pytest.mark.parametrize("selectors", [{}, {"numbers": (OTHER,)}])
 def test_a_purge_of_merged_files_comes_to_the_same(
     small: Callable[[], Any], as_of: date, selectors: dict[str, Any]

@@ -47,7 +47,7 @@ from tests.meanwhile import ALWAYS, comes_between, without_pauses
 from tests.streams import Bags, Crash, Engine, inline
 from tests.test_night_order import call_of, cut
 
-EXAMPLES = int(os.environ.get("CALLWARD_EXAMPLES") or 2)
+EXAMPLES = 2 * int(os.environ.get("CALLWARD_EXAMPLES") or 1)
 SOURCES = ("asterisk", "opensips", "generic", "plain")
 NOW = int(time.time() * 1000)
 LONG = 10_000_000.0  # hours: nothing waits past its horizon
@@ -307,7 +307,7 @@ def test_what_is_delivered_again_changes_nothing_but_the_count_of_duplicates(
 ) -> None:
     """The same files under other names, by a night and by a stream."""
     again, site = make(), make()
-    some = files[::3]  # of every source, small and large ones
+    some = files[::6]  # small and large ones
     for target, run in ((again, lambda: again.night(NOW)), (site, lambda: Engine(site.settings, SOURCES).finish())):
         for source, name, data in some:
             target.land(source, name, data)
@@ -428,8 +428,15 @@ def _taken_in(engine: Engine, site: Any, name: str, data: bytes) -> Bags:
     return bags
 
 
-@pytest.mark.parametrize("again", [calls(4, 2), LONGER], ids=["equal", "longer"])
-@pytest.mark.parametrize("first", ["one.csv", "two.csv"])
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        pytest.param("one.csv", LONGER, id="one.csv-longer"),
+        pytest.param("two.csv", calls(4, 2), id="two.csv-equal"),
+        pytest.param("one.csv", calls(4, 2), id="one.csv-equal", marks=pytest.mark.endurance),
+        pytest.param("two.csv", LONGER, id="two.csv-longer", marks=pytest.mark.endurance),
+    ],
+)
 def test_of_two_flushes_that_read_before_the_other_commits_each_record_ends_once(
     first: str, again: bytes, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -548,8 +555,15 @@ def test_works_of_two_attempts_may_overlap(make: Callable[..., Any]) -> None:
     assert sum(rows for (bucket, _), (rows, _) in site.entries().items() if bucket == "suspended") == 3
 
 
-@pytest.mark.parametrize("how", ["longer", "gone"])
-@pytest.mark.parametrize("restart", ["fail", "kill"])
+@pytest.mark.parametrize(
+    ("restart", "how"),
+    [
+        ("fail", "longer"),
+        ("kill", "gone"),
+        pytest.param("fail", "gone", marks=pytest.mark.endurance),
+        pytest.param("kill", "longer", marks=pytest.mark.endurance),
+    ],
+)
 def test_a_file_that_changes_before_it_is_read_on_is_taken_as_it_is_then(
     how: str, restart: str, make: Callable[..., Any]
 ) -> None:
@@ -627,6 +641,7 @@ def test_a_reader_waits_for_the_commits_and_then_goes_on(make: Callable[..., Any
     assert site.entries()["accepted", ""][0] == 64
 
 
+@pytest.mark.endurance
 def test_a_clock_that_steps_changes_nothing(
     make: Callable[..., Any], files: DataFiles, night: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The engine: how a pipeline is run, and what its errors become before a person sees them."""
 
 import gc
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from pipelines.engine.options import Options
 from transforms import safe_errors
 from transforms.coders import use_transit
 
+_RUNS = itertools.count()  # of pipelines of this process
 _AGAIN = "nothing of this wave was committed, and running again goes on from there"
 
 
@@ -44,7 +46,7 @@ def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipel
     """Build and run one pipeline to its end. Raises Problem with one clear sentence."""
     process.prepare()
     pa.set_memory_pool(pa.system_memory_pool())  # where Arrow was imported before
-    if gc.get_freeze_count():
+    if next(_RUNS):
         gc.collect()  # what the last pipeline left
     gc.freeze()  # what there is stays: no collection need look at it again
     gc.disable()  # a batch makes many objects and no cycles

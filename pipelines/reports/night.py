@@ -25,6 +25,7 @@ from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks
 from schemas.tables import lake_files
 from schemas.views import INDEX
+from transforms.summarize import UNKNOWN_TRUNK
 
 _HOUR_MS = 3_600_000
 _ALWAYS = (Bucket.ACCEPTED, Bucket.SUSPENDED)
@@ -168,7 +169,8 @@ def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:
     largest: list[Sequence[Any]] = []
     for side in ("ingress", "egress"):
         largest += [row for row in kpis if row[0] == side][:_MOST_TRUNKS]
-    yield terminal.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], largest)
+    rows = [[side, "-" if trunk == UNKNOWN_TRUNK else trunk, *rest] for side, trunk, *rest in largest]
+    yield terminal.table(title, ["side", "trunk", "attempts", "ASR %", "NER %", "ACD s", "PDD ms"], rows)
     if len(largest) < len(kpis):
         more = terminal.count(len(kpis) - len(largest), "smaller trunk")
         yield f"and {more}: callward sql --role assurance 'SELECT * FROM trunk_kpi'"

@@ -314,7 +314,7 @@ def _with_events(rows: pa.Table, at: np.ndarray, decided: _Decided, new: np.ndar
         "event_end": ("end_time", _times(end)),
     }
     for name, (own, of) in of_event.items():
-        rows = rows.append_column(name, pc.if_else(pa.array(shared), of, rows[own]))
+        rows = rows.append_column(name, pc.coalesce(pc.if_else(pa.array(shared), of, rows[own]), rows[own]))
     return rows
 
 
@@ -409,6 +409,7 @@ def _amend_billing(
     for file, at, of in _rows_of_view("billing", home, legs.record, group, files):
         rows = deduplicated.now(file, at, files)
         talk, answer, end = (time[of] for time in times)
+        answer = np.where(answer == _UNANSWERED, _moments(rows["answer"]), answer)  # not every record says when
         now = {"talk_ms": pa.array(talk), "answer": _times(answer), "end": _times(end)}
         differs = ~np.logical_and.reduce([_moments(rows[name]) == _moments(column) for name, column in now.items()])
         if differs.any():

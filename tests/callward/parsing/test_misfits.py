@@ -40,7 +40,7 @@ def test_a_file_that_is_taken_gives_a_row_or_is_but_names_and_line_ends(mutated:
     declaration = load(path.parent.name)
     if _rows(data, declaration) == 0:
         text = data.decode("utf-16" if data[:2] == b"\xff\xfe" else "utf-8", "replace").strip("\ufeff\r\n")
-        filled = [line for line in text.splitlines() if line.strip()]
+        filled = [line for line in text.splitlines() if line.strip(" \0")]  # of UTF-16 half a line end is left
         assert len(filled) <= 2 and not any(" 2026" in line or ",2026" in line for line in filled)
 
 

@@ -37,6 +37,7 @@ _DIRECTION: Final = np.array(
 _CALLERS: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER}
 _DIALS: Final = {"feature": _CUSTOMER, "emergency": _CUSTOMER, "short_code": _CUSTOMER}
 _REACHED: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER, "feature": _CUSTOMER, "emergency": _NETWORK}
+_INSIDE: Final = tuple(kind for kind, side in _REACHED.items() if side == _CUSTOMER)
 _CALLER, _ATTEMPT, _OUTWARD, _EGRESS = (ROLES.index(role) for role in ("caller", "attempt", "outward", "egress"))
 
 
@@ -77,7 +78,7 @@ def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
         _accounts(payer, directory),
         few_of(_charged(direction, toll_free, place), CHARGED_SIDES),
         _accounts(forwarder, directory, forwarded),
-        _roles(table, direction, _inside(place) | (owners.called != NOBODY) | ~_valid(table["called_number"])),
+        _roles(table, direction, place, owners),
     )
 
 
@@ -103,8 +104,8 @@ def _mapped(column: Column, position: Callable[[str], int], missing: int) -> Pos
     return np.asarray(values[column.indices.fill_null(len(column.dictionary)).to_numpy(zero_copy_only=False)])
 
 
-def _is(place: pa.DictionaryArray, name: str) -> Mask:
-    return np.asarray(_mapped(place, lambda value: value == name, 0).astype(np.bool_))
+def _is(place: pa.DictionaryArray, *names: str) -> Mask:
+    return np.asarray(_mapped(place, lambda value: value in names, 0).astype(np.bool_))
 
 
 def _first(*choices: Positions, but: int = NOBODY) -> Positions:
@@ -171,12 +172,7 @@ def _of_owners(owner: Payers) -> Positions:
     return np.where(owner == NOBODY, np.int32(_UNSAID), np.int32(_CUSTOMER))
 
 
-def _inside(place: pa.DictionaryArray) -> Mask:
-    """Return which records reached somebody inside, by the kind of number that was called."""
-    return np.asarray(_mapped(place, lambda name: _REACHED.get(name) == _CUSTOMER, 0).astype(np.bool_))
-
-
-def _roles(table: pa.Table, direction: Positions, inside: Mask) -> pa.Array:
+def _roles(table: pa.Table, direction: Positions, place: pa.DictionaryArray, owners: _Owners) -> pa.Array:
     """Return what records are to their calls (schemas.cdr.ROLES), null where the declaration has no legs.
 
     A caller's leg of no edge leg of its own is "outward" unless the call is known to end with us or to be in transit:
@@ -185,6 +181,7 @@ def _roles(table: pa.Table, direction: Positions, inside: Mask) -> pa.Array:
     role = flat(table["role"])
     if is_absent(role):
         return role
+    inside = _is(place, *_INSIDE) | (owners.called != NOBODY) | ~_valid(table["called_number"])
     number = role.fill_null(_CALLER).to_numpy()
     left = (number == _CALLER) & np.isin(direction, (OUTBOUND, UNKNOWN)) & ~_valid(table["event"])
     number = np.where(left, _OUTWARD, np.where((number == _EGRESS) & inside, _ATTEMPT, number))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import flat, has_value, is_absent, ranks, repeated, set_column, words
+from callward.columns import NULL_WORD, flat, has_value, is_absent, ranks, repeated, set_column, words
 from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
@@ -36,7 +36,7 @@ _FROM_INDEX: Final = (
     *("record_id", "call_id", "state", "kind", "leg", "role", "event", "sequence"),
     *("start_time", "answer_time", "end_time", "talk_ms", "parts", "file_no"),
 )
-_UNANSWERED: Final = np.iinfo(np.int64).min
+_NULL: Final = NULL_WORD.astype(np.int64)
 _SPREAD: Final = 1 << 34  # ms: more than lies between any two legs of a call
 
 
@@ -83,7 +83,7 @@ class Legs:
             sequence=flat(pc.fill_null(table["sequence"], -1)).to_numpy(),
             record=tokens.as_u64(table["record_id"]),
             answered=answered,
-            answer=_moments(table["answer_time"]),
+            answer=words(table["answer_time"]).view(np.int64),
             end=words(pc.coalesce(table["end_time"], table["start_time"])).view(np.int64),
             talk=flat(pc.fill_null(table["talk_ms"], 0)).to_numpy(),
             leg=flat(pc.fill_null(table["leg"], 0)).to_numpy(),
@@ -116,13 +116,13 @@ def _mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return np.asarray(flat(column).to_numpy(zero_copy_only=False), bool)
 
 
-def _moments(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return times (ms; int64 [n]), _UNANSWERED for null."""
-    return np.asarray(flat(column).view(pa.int64()).fill_null(_UNANSWERED).to_numpy(zero_copy_only=False))
+def _known_ms(moments: np.ndarray) -> pa.Array:
+    """Return milliseconds as `words` has them (int64 [n]), with its word for null as null."""
+    return pa.array(moments, mask=moments == _NULL)
 
 
 def _times(moments: np.ndarray) -> pa.Array:
-    return pa.array(moments, mask=moments == _UNANSWERED).view(TIMESTAMP)
+    return _known_ms(moments).view(TIMESTAMP)
 
 
 def events(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -306,15 +306,15 @@ def _with_events(rows: pa.Table, at: np.ndarray, decided: _Decided, new: np.ndar
         return rows
     some = new[decided.several[new]]
     where = at[decided.several[new]]
-    shared, (talk, answer, end) = np.zeros(rows.num_rows, bool), np.zeros((3, rows.num_rows), np.int64)
-    shared[where], talk[where], answer[where], end[where] = True, *(of[some] for of in decided.times())
+    talk, answer, end = np.full((3, rows.num_rows), _NULL)
+    talk[where], answer[where], end[where] = (of[some] for of in decided.times())
     of_event = {
-        "event_ms": ("talk_ms", pa.array(talk)),
+        "event_ms": ("talk_ms", _known_ms(talk)),
         "event_answer": ("answer_time", _times(answer)),
         "event_end": ("end_time", _times(end)),
     }
     for name, (own, of) in of_event.items():
-        rows = rows.append_column(name, pc.coalesce(pc.if_else(pa.array(shared), of, rows[own]), rows[own]))
+        rows = rows.append_column(name, pc.coalesce(of, rows[own]))
     return rows
 
 
@@ -409,9 +409,10 @@ def _amend_billing(
     for file, at, of in _rows_of_view("billing", home, legs.record, group, files):
         rows = deduplicated.now(file, at, files)
         talk, answer, end = (time[of] for time in times)
-        answer = np.where(answer == _UNANSWERED, _moments(rows["answer"]), answer)  # not every record says when
+        before = {name: words(rows[name]).view(np.int64) for name in ("talk_ms", "answer", "end")}
+        answer = np.where(answer == _NULL, before["answer"], answer)  # not every record says when
         now = {"talk_ms": pa.array(talk), "answer": _times(answer), "end": _times(end)}
-        differs = ~np.logical_and.reduce([_moments(rows[name]) == _moments(column) for name, column in now.items()])
+        differs = (before["talk_ms"] != talk) | (before["answer"] != answer) | (before["end"] != end)
         if differs.any():
             now["billable_s"] = billed_seconds(now["talk_ms"], rows["direction"], rows["charged_side"])
             for name, column in now.items():

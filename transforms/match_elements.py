@@ -106,9 +106,10 @@ def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, in
     answers = np.sort(np.concatenate([part.answer for part in mine]))
     for part in found:
         home = homes[part.file[0]]
-        near = part.billed & _near(part.answer, answers) if home.part[:7] != month else None
-        if near is not None and near.any():
-            mine.append(_in_tokens_of(month, files, home, part.take(near)))
+        if home.part[:7] != month:
+            near = part.billed & _near(part.answer, answers)
+            if near.any():
+                mine.append(_in_tokens_of(month, files, home, part.take(near)))
     return _Records(*map(np.concatenate, zip(*(vars(part).values() for part in mine), strict=True)))
 
 

@@ -153,6 +153,11 @@ def parse_rates(bench: Bench, rows: int) -> Result:
     return _document(bench, "parse_rates", "--rows", str(rows))
 
 
+def directory(bench: Bench) -> Result:
+    """An account directory of ten million numbers: seconds to load it, and its cost for both sides of a CDR."""
+    return _document(bench, "accounts")
+
+
 def purging(bench: Bench) -> Result:
     """One month of a 24-month lake, small and ten times larger; rewriting, in rows per second of one worker."""
     return _document(bench, "purge", "--folder", str(bench.scratch))
@@ -180,6 +185,7 @@ def _steps(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Cal
     yield "flatness", lambda: flatness(bench, sizes)
     yield "per_record", lambda: rival(bench, options.rival_rows, options.rows)
     yield "parse_rates", lambda: parse_rates(bench, options.parse_rows)
+    yield "accounts", lambda: directory(bench)
     yield "purge", lambda: purging(bench)
     if options.large:
         yield "release", lambda: releasing(bench, 10 * _MILLION)
@@ -254,10 +260,13 @@ def show(console: Console, results: Result) -> None:
     formats = Table("format", "records/s parsed, one thread")
     for name, rate in results.get("parse_rates", {}).items():
         formats.add_row(name, f"{rate:,.0f}" if isinstance(rate, float) else str(rate))
+    accounts = Table("account directory", "measured")
+    for name, value in results.get("accounts", {}).items():
+        accounts.add_row(name, str(value))
     promises = Table("ratio", "measured")
     for name, value in results["ratios"].items():
         promises.add_row(name, "not measured" if value is None else str(value))
-    console.print(processes, formats, promises)
+    console.print(processes, formats, accounts, promises)
     for name, run in _rows(results):
         if "failed" in run:
             console.print(f"{name}: {run['failed']}", markup=False)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.pvalue import PBegin, PCollection
 
+from callward.accounts.entries import UNASSIGNED
 from callward.columns import Column, few, flat, has_value
 from callward.errors import Problem
 from callward.keys import tokens
@@ -38,7 +39,6 @@ from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT
 from schemas.release import DERIVED_COLUMNS, READ_OF
 from schemas.views import BILLING_NUMBERS, ID_COLUMN, LINES
-from transforms.assign import UNASSIGNED
 from transforms.safe_errors import SafeDoFn
 from transforms.spread import Spread
 

@@ -16,12 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.accounts.directory import NOBODY, Days, Directory, Payers
+from callward.accounts.directory import Directory, Payers
+from callward.accounts.entries import NOBODY, UNASSIGNED, Days
 from callward.columns import Column, few, few_of, flat, is_absent
 from callward.workspace import Workspace
 from schemas.cdr import CHARGED_SIDES, DIRECTIONS, ROLES, SIDES
-
-UNASSIGNED: Final = "unassigned"
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Positions: TypeAlias = npt.NDArray[np.int32]
@@ -64,15 +63,17 @@ class _Owners:
 def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
     """Return who pays for one tenant's records (schema PARSED, with places), and for which side of a call."""
     directory = workspace.directory(tenant)
-    owners = _owners(table, directory, workspace.settings.tenants[tenant].zone)
+    days = _days(table["start_time"], workspace.settings.tenants[tenant].zone)
+    owners = _owners(table, directory, days)
     place = few(table["destination"])
     direction = _directions(table, owners, place, workspace.sides)
-    forwarded, forwarder = _forwarded(table, direction, owners, directory, workspace.sides)
+    code = directory.codes.owners(table["account_code"], days)
+    forwarded, forwarder = _forwarded(table, direction, owners, code, workspace.sides)
     if forwarded.any():
         direction = np.where(forwarded, np.where(direction == OUTBOUND, INTERNAL, INBOUND), direction)
         owners = replace(owners, called=np.where(forwarded, _first(owners.called, forwarder), owners.called))
     toll_free = _is(place, "toll_free")
-    payer = _payers(table, direction, toll_free, owners, directory)
+    payer = _payers(table, direction, toll_free, owners, code, directory, days)
     return Assigned(
         few_of(direction, DIRECTIONS),
         _accounts(payer, directory),
@@ -84,8 +85,9 @@ def assign(table: pa.Table, tenant: str, workspace: Workspace) -> Assigned:
 
 def _accounts(payer: Payers, directory: Directory, where: Mask | None = None) -> pa.DictionaryArray:
     """Return accounts by name, UNASSIGNED for nobody; null where `where` is not."""
-    at = pa.array(np.where(payer == NOBODY, len(directory.ids), payer), mask=None if where is None else ~where)
-    return few_of(at, (*directory.ids, UNASSIGNED))
+    payers = pa.array(payer, mask=None if where is None else ~where).dictionary_encode()
+    known = pc.if_else(pc.equal(payers.dictionary, NOBODY), None, payers.dictionary)
+    return few_of(payers.indices, directory.ids.take(known).fill_null(UNASSIGNED))
 
 
 def charged_side(direction: str, destination: Column) -> pa.DictionaryArray:
@@ -116,17 +118,9 @@ def _first(*choices: Positions, but: int = NOBODY) -> Positions:
     return chosen
 
 
-def _owners(table: pa.Table, directory: Directory, zone: str) -> _Owners:
-    if not directory.numbers:
-        nobody = np.full(table.num_rows, NOBODY, np.int32)
-        return _Owners(nobody, nobody, nobody)
-    days = _days(table["start_time"], zone)
-
+def _owners(table: pa.Table, directory: Directory, days: Days) -> _Owners:
     def owners(party: str) -> Payers:
-        numbers = table[f"{party}_number"]
-        if is_absent(numbers):
-            return np.full(table.num_rows, NOBODY, np.int32)
-        return directory.numbers.owners(numbers, days)
+        return directory.numbers.owners(table[f"{party}_number"], days)
 
     return _Owners(_first(owners("asserted"), owners("calling")), owners("called"), owners("redirecting"))
 
@@ -192,7 +186,7 @@ def _roles(table: pa.Table, direction: Positions, place: pa.DictionaryArray, own
 
 
 def _forwarded(
-    table: pa.Table, direction: Positions, owners: _Owners, directory: Directory, sides: dict[str, str]
+    table: pa.Table, direction: Positions, owners: _Owners, code: Payers, sides: dict[str, str]
 ) -> tuple[Mask, Payers]:
     """Return which records are of calls that one of ours forwarded out to the network again, and who that is.
 
@@ -206,7 +200,6 @@ def _forwarded(
     if not two_edges.any():
         return two_edges, nobody
     ours = owners.called != NOBODY
-    code = _mapped(table["account_code"], lambda name: directory.by_code.get(name, NOBODY), NOBODY)
     two_edges &= _first(*_declared(table, "egress", sides), but=_UNSAID) == _NETWORK
     from_network = two_edges & np.isin(direction, (INBOUND, TRANSIT))
     another = _valid(table["rated_number"])
@@ -223,14 +216,19 @@ def _valid(column: Column) -> Mask:
 # -- who pays ----------------------------------------------------------------------------------------------------------
 
 
-def _payers(table: pa.Table, direction: Positions, toll_free: Mask, owners: _Owners, directory: Directory) -> Payers:
+def _payers(
+    table: pa.Table,
+    direction: Positions,
+    toll_free: Mask,
+    owners: _Owners,
+    code: Payers,
+    directory: Directory,
+    days: Days,
+) -> Payers:
     """Return the account that pays for each record, whatever the call then costs it."""
-    code = _mapped(table["account_code"], lambda name: directory.by_code.get(name, NOBODY), NOBODY)
-    came_by, left_by = (
-        _mapped(table[f"{end}_trunk"], lambda name: directory.by_trunk.get(name, NOBODY), NOBODY)
-        for end in ("ingress", "egress")
-    )
-    payer = _first(code, _among_own(table["ingress_trunk"], came_by, owners.calling, directory))
+    came_by, left_by = (directory.trunks.owners(table[f"{end}_trunk"], days) for end in ("ingress", "egress"))
+    among_own = directory.trunks.shared_with(table["ingress_trunk"], days, owners.calling)
+    payer = _first(code, np.where(among_own, owners.calling, came_by))
     inbound = direction == INBOUND
     if inbound.any():
         payer = np.where(inbound, _first(owners.called, code, left_by), payer)
@@ -238,17 +236,6 @@ def _payers(table: pa.Table, direction: Positions, toll_free: Mask, owners: _Own
     if within.any():
         payer = np.where(within, _first(owners.called, left_by), payer)
     return payer
-
-
-def _among_own(trunks: Column, usual: Payers, calling: Payers, directory: Directory) -> Payers:
-    """Return who pays for what came by a trunk: of accounts that share it the caller's, else the trunk's own."""
-    if not directory.sharing:
-        return usual
-    names, accounts = list(directory.sharing), len(directory.ids)
-    trunk = _mapped(trunks, lambda name: names.index(name) if name in directory.sharing else NOBODY, NOBODY)
-    own = [at * accounts + account for at, name in enumerate(names) for account in directory.sharing[name]]
-    chosen = (trunk != NOBODY) & (calling != NOBODY) & np.isin(trunk.astype(np.int64) * accounts + calling, own)
-    return np.where(chosen, calling, usual)
 
 
 def _charged(direction: Positions, toll_free: Mask, place: pa.DictionaryArray) -> Positions:

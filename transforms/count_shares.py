@@ -6,8 +6,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.accounts.entries import UNASSIGNED
 from callward.columns import has_value
-from transforms.assign import UNASSIGNED
 from transforms.identify import OTHER
 
 ATTEMPTS: Final = "attempts"  # what the others are shares of: records that are about an attempt

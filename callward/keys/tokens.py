@@ -103,13 +103,24 @@ def number_token(numbers: Column, secret: bytes) -> pa.FixedSizeBinaryArray:
     column = _as_binary(numbers)
     odd = _true(pc.or_(pc.greater(pc.binary_length(column), ID_BYTES), pc.ends_with(column, "\0")))
     words = _padded(pc.if_else(pa.array(odd), b"", column) if odd.any() else column, ID_BYTES)
-    cipher = _cipher(secret, "callward number token")
-    tokens = _through(cipher.encryptor(), words)
-    tokens ^= words
+    tokens = _one_way(words, secret, "callward number token")
     if odd.any():
         longer = column.filter(pa.array(odd))
         tokens[odd] = as_u64(mac([longer], derive(secret, "callward long number token")))
     return from_u64(tokens, _valid(column))
+
+
+def integer_token(numbers: npt.NDArray[np.int64], secret: bytes) -> Words:
+    """Return tokens of integers (shape [n]) as words, shape [n, 2]: one-way as `number_token`, and none of its own."""
+    words = np.zeros((len(numbers), 2), np.uint64)
+    words[:, 0] = numbers
+    return _one_way(words, secret, "callward integer token")
+
+
+def _one_way(words: Words, secret: bytes, label: str) -> Words:
+    tokens = _through(_cipher(secret, label).encryptor(), words)
+    tokens ^= words
+    return tokens
 
 
 def _cipher(secret: bytes, label: str) -> Cipher[modes.ECB]:

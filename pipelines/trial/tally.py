@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.accounts.entries import UNASSIGNED
 from callward.columns import flat, has_value
 from callward.keys import tokens
 from callward.numbering import normalize_values
@@ -18,7 +19,6 @@ from callward.redaction import mask
 from pipelines.trial.clock import Clock
 from pipelines.trial.fitting import Candidate
 from schemas.cdr import READ_FIELDS
-from transforms.assign import UNASSIGNED
 from transforms.elements import Sharding
 from transforms.identify import by_bucket
 
@@ -108,7 +108,7 @@ class Tally:
         for name in _TRUNKS:
             self.trunks.update({k: n for k, n in _counts(sound[name]).items() if k not in workspace.trunks})
         tenants = sound["tenant"].unique().to_pylist()
-        known = {code for tenant in tenants for code in workspace.directory(tenant).by_code}
+        known = {code for tenant in tenants for code in workspace.directory(tenant).codes.place}
         self.accounts.update({k: n for k, n in _counts(sound["account_code"]).items() if k not in known})
         if self.candidate.context_column:
             self.contexts.update(_counts(sound["tenant_field"]))

@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from callward.accounts.entries import UNASSIGNED
 from callward.numbering import plan
 from callward.settings import Account, NumberRange, Tenant, Trunk
 from schemas.cdr import PARSED, ROLES
 from schemas.retention_classes import CLASSES
-from transforms.assign import UNASSIGNED, assign
+from transforms.assign import assign
 from transforms.normalize import normalize
 from transforms.rate import rate
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callward.accounts.entries import UNASSIGNED
 from schemas.cdr import BY_ROLE_RAW, CDR, PARSED
 from schemas.codes import Suspense
 from tests.examples import tries
-from transforms.assign import UNASSIGNED
 from transforms.identify import OTHER, cut_by_bucket, identify
 from transforms.normalize import normalize
 from transforms.parse import tenants

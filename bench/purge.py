@@ -31,7 +31,7 @@ from callward import database, settings, template
 from callward.columns import flat, set_column
 from callward.keys import approvers, signing, tokens
 from callward.keys.register import KeyName
-from callward.lake import ledger, row_index
+from callward.lake import account_sums, ledger, row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.retention import holds
@@ -200,7 +200,6 @@ def _fill_derived(made: Settings, days: list[date]) -> None:
              for day in days for hour in range(24) for n in range(_TRUNKS))  # fmt: skip
     for table, keyed in (
         (billing_usage_daily, usage),
-        (sla_account_daily, accounts),
         (assurance_trunk_hourly, hours),
     ):
         common = {"tenant": TENANT, **dict.fromkeys(sum_columns(table), 1)}
@@ -208,6 +207,11 @@ def _fill_derived(made: Settings, days: list[date]) -> None:
         assert set(rows[0]) == {*key_columns(table), *sum_columns(table)}
         with database.writing(made) as connection:
             connection.execute(insert(table), rows)
+    common = {"tenant": TENANT, **dict.fromkeys(sum_columns(sla_account_daily), 1)}
+    sums = pa.Table.from_pylist([common | row for row in accounts], schema=account_sums.SCHEMA)
+    batches = account_sums.whole(open_files(made, "billing-run", "bench").workspace.keyring, sums)
+    with database.writing(made) as connection:
+        account_sums.put(connection, account_sums.Sealed(batches, {}))
 
 
 # -- measured ----------------------------------------------------------------------------------------------------------

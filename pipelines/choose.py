@@ -112,7 +112,9 @@ class _Choosing:
                 entries=entries,
             )
             changes = Changes.merge([changes, *process_chosen(tenant, rows, files, self.now_ms)])
-            with database.writing(files.workspace.settings) as connection:
+            settings = files.workspace.settings
+            changes = ledger.with_sealed_sums(changes, settings, files.workspace.keyring)
+            with database.writing(settings) as connection:
                 ledger.commit(connection, files.run_id, wave, changes)
         return counts
 

@@ -19,6 +19,7 @@ from callward.columns import flat
 from callward.failpoints import point
 from callward.keys import tokens
 from callward.lake import ledger, row_index
+from callward.lake.additive import sum_derived
 from callward.lake.compaction import MOST_ROWS
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, CommitConflict, DataFile
@@ -142,6 +143,6 @@ def _replace_tables(connection: Connection, tenant: str, part: str, summed: dict
         connection.execute(delete(table).where(mine))
         rows: list[dict[str, Any]] = []
         if summed.get(table.name):
-            rows = ledger.sum_derived(table, summed[table.name]).to_pylist()
+            rows = sum_derived(table, summed[table.name]).to_pylist()
         if rows:
             connection.execute(insert(table), rows)

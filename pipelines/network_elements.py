@@ -73,9 +73,10 @@ def _look(
     """Match a partition, and note that it was looked at as it is then. Raises CommitConflict."""
     matched = match_elements(DataFiles(workspace, run_id), tenant, day, ranks, hold=hold)
     mine = (partitions.c.tenant == tenant) & (partitions.c.part == day.isoformat())
+    changes = ledger.with_sealed_sums(matched.changes, workspace.settings, workspace.keyring)
     with database.writing(workspace.settings) as connection:
-        if matched.changes.superseded:
-            ledger.commit(connection, run_id, wave, matched.changes)
+        if changes.superseded:
+            ledger.commit(connection, run_id, wave, changes)
             version = ledger.versions(connection, tenant, [day.isoformat()])[tenant, day.isoformat()]
         else:
             version = matched.changes.read[tenant, day.isoformat()]

@@ -119,5 +119,7 @@ class _Aging:
         if ended:
             files = DataFiles(self.files.workspace, self.files.run_id)  # it keeps what it read
             changes = Changes.merge([changes, *process_assembled(tenant, aged.ended, files, self.now_ms)])
-        with database.writing(self.files.workspace.settings) as connection:
+        workspace = self.files.workspace
+        changes = ledger.with_sealed_sums(changes, workspace.settings, workspace.keyring)
+        with database.writing(workspace.settings) as connection:
             ledger.commit(connection, self.files.run_id, wave, changes)

@@ -5,7 +5,7 @@ was left open (rows of the day may still come) must have at least what the lake 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain
@@ -17,7 +17,9 @@ from sqlalchemy import delete, func, insert, select
 from callward import database, workspace_id
 from callward.disposal.derived import rows_digest
 from callward.errors import UsageProblem
-from callward.lake import ledger
+from callward.keys.register import Keyring
+from callward.lake import account_sums, ledger
+from callward.lake.additive import sum_derived
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict, DataFile
@@ -30,10 +32,13 @@ from schemas.retention import disposals, frozen_derived
 from schemas.tables import (
     CLOSED,
     DERIVED,
+    SUMMARIZED,
     assurance_failed_5min,
     assurance_trunk_hourly,
     day_column,
     key_columns,
+    sla_account_daily,
+    sla_sums,
     sum_columns,
 )
 from schemas.views import INDEX, PARTS, STORED
@@ -118,9 +123,11 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
         closed = _closed(connection)
         stored = {table.name: _stored(connection, table) for table in DERIVED}
+        batches = _batches(connection)
         noted = _noted(connection)
         told = _Told(closed, noted, _first_kept(connection))
-    parts: dict[str, list[pa.Table]] = {table.name: [] for table in DERIVED}
+    stored[sla_account_daily.name] = _rows(sla_account_daily, account_sums.read(settings, files.workspace.keyring))
+    parts: dict[str, list[pa.Table]] = {table.name: [] for table in SUMMARIZED}
     for file in committed:
         for name, part in summarize(
             file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)
@@ -130,18 +137,18 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         for _, _, calls in closing.calls_of(files, index, [], tenant):
             for name, part in tables(calls, tenant, day).items():
                 parts[name].append(part)
-    stored = {table.name: told.rows(table, stored[table.name]) for table in DERIVED}
-    wanted = {table.name: told.rows(table, _wanted(table, parts[table.name])) for table in DERIVED}
+    stored = {table.name: told.rows(table, stored[table.name]) for table in SUMMARIZED}
+    wanted = {table.name: told.rows(table, _wanted(table, parts[table.name])) for table in SUMMARIZED}
     if write:
-        _replace(settings, wanted, before, noted, told)
+        _replace(settings, files.workspace.keyring, wanted, before, noted, told)
     return [
         TableCheck(
             table.name,
             len(stored[table.name]),
             len(wanted[table.name]),
-            _differing(table, stored[table.name], wanted[table.name], noted),
+            _differing(table, stored[table.name], wanted[table.name], noted, batches),
         )
-        for table in DERIVED
+        for table in SUMMARIZED
     ]
 
 
@@ -205,25 +212,36 @@ def _noted(connection: Any) -> Noted:
     return {(row.table_name, row.tenant, date.fromisoformat(row.part)): row.sha256 for row in rows}
 
 
-def _differing(table: Any, stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], noted: Noted) -> int:
+def _differing(
+    table: Any,
+    stored: list[tuple[Any, ...]],
+    wanted: list[tuple[Any, ...]],
+    noted: Noted,
+    batches: Mapping[tuple[str, date], list[tuple[Any, ...]]],
+) -> int:
     """Return how many keys have other figures, or are in one of them only.
 
-    On a frozen day how many rows it has, or one.
+    On a frozen day how many rows it has, or one. `batches`: those of sums by account, which are frozen as they are.
     """
     day = _day(table)
-    ours = {name: hashed for name, hashed in noted.items() if name[0] == table.name}
+    ours = {name: hashed for name, hashed in noted.items() if name[0] == _noted_as(table)}
     size, differ = len(key_columns(table)), 0
     if ours:
         stored_of, wanted_of = _by_day(stored, day), _by_day(wanted, day)
         for (_, tenant, at), hashed in ours.items():
             left, recomputed = stored_of.pop((tenant, at), []), wanted_of.pop((tenant, at), [])
             if hashed:
-                differ += 0 if rows_digest(left) == hashed and not recomputed else max(1, len(left))
+                frozen = batches.get((tenant, at), []) if table is sla_account_daily else left
+                differ += 0 if rows_digest(frozen) == hashed and not recomputed else max(1, len(left))
             else:
                 differ += _less(left, recomputed, size)
         stored, wanted = (list(chain.from_iterable(of_day.values())) for of_day in (stored_of, wanted_of))
     nonzero = {row for row in stored if any(row[size:])}  # what came to nothing is as good as not there
     return differ + len({row[:size] for row in nonzero ^ set(wanted)})
+
+
+def _noted_as(table: Any) -> str:
+    return sla_sums.name if table is sla_account_daily else str(table.name)
 
 
 def _less(stored: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]], size: int) -> int:
@@ -259,12 +277,18 @@ def _stored(connection: Any, table: Any) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in connection.execute(select(*columns))]
 
 
+def _batches(connection: Any) -> dict[tuple[str, date], list[tuple[Any, ...]]]:
+    """Return the batches of sums by account, as they are stored, by tenant and call date."""
+    columns = [sla_sums.c[name] for name in (*key_columns(sla_sums), "sealed")]
+    return _by_day([tuple(row) for row in connection.execute(select(*columns))], 1)
+
+
 def _wanted(table: Any, parts: list[pa.Table]) -> list[tuple[Any, ...]]:
-    if not parts:
-        return []
-    summed = ledger.sum_derived(table, parts)
-    columns = [_plain(summed[name]) for name in _columns(table)]
-    return list(zip(*columns, strict=True))
+    return _rows(table, sum_derived(table, parts)) if parts else []
+
+
+def _rows(table: Any, rows: pa.Table) -> list[tuple[Any, ...]]:
+    return list(zip(*(_plain(rows[name]) for name in _columns(table)), strict=True))
 
 
 def _plain(column: pa.ChunkedArray) -> list[Any]:
@@ -280,13 +304,20 @@ def _plain(column: pa.ChunkedArray) -> list[Any]:
 
 def _replace(
     settings: Settings,
+    keyring: Keyring,
     wanted: dict[str, list[tuple[Any, ...]]],
     before: set[str],
     noted: Noted,
     told: _Told,
 ) -> None:
+    kept_days = [(tenant, at) for name, tenant, at in noted if name == sla_sums.name]
+    sums = pa.Table.from_pylist(
+        [dict(zip(_columns(sla_account_daily), row, strict=True)) for row in wanted[sla_account_daily.name]],
+        schema=account_sums.SCHEMA,
+    )
+    batches = [batch for batch in account_sums.whole(keyring, sums) if (batch.tenant, batch.call_date) not in kept_days]
     with database.writing(settings) as connection:
-        if _manifest(connection) != before:
+        if _manifest(connection) != before or not account_sums.replace_all(connection, batches, kept_days):
             raise CommitConflict
         for table in DERIVED:
             kept, recomputed = (_by_day(rows, _day(table)) for rows in (_stored(connection, table), wanted[table.name]))

@@ -348,9 +348,11 @@ assurance_failed_destination_hourly = derived(
     required("disposition", 32, primary_key=True),
     _count("attempts"),
 )
-sla_account_daily = derived(
-    "sla",
+# Sums by account, which no database shows: its rows lie sealed in `sla_sums` (callward/lake/account_sums.py). It is a
+# table as others are for whoever adds, compares or asks.
+sla_account_daily = Table(
     "sla_account_daily",
+    MetaData(),
     required("tenant", primary_key=True),
     required("account", primary_key=True),
     Column("call_date", Date, primary_key=True),
@@ -361,6 +363,17 @@ sla_account_daily = derived(
     _count("talk_s"),
     _count("pdd_ms"),
     _count("pdd_count"),
+)
+# What commits added to the sums of a call date, sealed under the month's key of the domain `sla`: their sum counts.
+sla_sums = derived(
+    "sla",
+    "sla_sums",
+    required("tenant", primary_key=True),
+    Column("call_date", Date, primary_key=True),
+    required("sums_id", 32, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    required("key_id", 32),
+    Column("sealed", LargeBinary, nullable=False),
 )
 
 # Made when a date closes, from the index, in cells of many rows (transforms/close.py): how long calls were, where they
@@ -400,7 +413,7 @@ assurance_erlangs_hourly = derived(
 )
 CLOSED: Final = (assurance_durations_daily, assurance_prefix_daily, assurance_erlangs_hourly)
 
-# Every table that Summarize writes: one that is listed here is rebuilt, purged, and granted to its view's role.
+# Every table that Summarize writes in the clear: one that is listed is rebuilt, purged, and granted to its view's role.
 DERIVED: Final = (
     *CLOSED,
     billing_usage_daily,
@@ -410,8 +423,8 @@ DERIVED: Final = (
     assurance_trunk_hourly_mos,
     assurance_failed_5min,
     assurance_failed_destination_hourly,
-    sla_account_daily,
 )
+SUMMARIZED: Final = (*DERIVED, sla_account_daily)
 
 
 def of_view(view: str) -> tuple[Table, ...]:

@@ -17,13 +17,23 @@ from sqlalchemy import func, select
 from callward import database
 from callward.disposal.derived import derived_of
 from callward.keys.register import EVERY_MONTH, KeyName, name_of
-from callward.lake import ledger
+from callward.lake import account_sums, ledger
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.redaction import mask
 from callward.settings import Settings
 from schemas.suspense import PENDING, SUSPENSE
-from schemas.tables import DERIVED, day_column, input_files, key_columns, keys, ledger_entries, sum_columns
+from schemas.tables import (
+    DERIVED,
+    day_column,
+    input_files,
+    key_columns,
+    keys,
+    ledger_entries,
+    sla_account_daily,
+    sla_sums,
+    sum_columns,
+)
 from schemas.views import ID_COLUMN, INDEX
 from tests.shared_keys import shared_keys
 from transforms.assemble import fold
@@ -346,6 +356,11 @@ def _ledger(settings: Settings) -> pa.Table:
 
 def compare_derived(made: Comparison, ours: Side, theirs: Side, tenant: str) -> None:
     """Derived tables of a tenant, a month at a time; rows that came to nothing are as good as none."""
+    one, other = (_sums(side, tenant) for side in (ours, theirs))
+    for month in sorted({*one, *other}):
+        nothing = account_sums.SCHEMA.empty_table()
+        here, there = (side.get(month, nothing).drop_columns(["tenant"]) for side in (one, other))
+        made.add(sla_account_daily.name, tenant, month, here, there, key_columns(sla_account_daily)[1:])
     for table in DERIVED:
         names = key_columns(table) + sum_columns(table)
         months = sorted({*_months(ours.settings, table, tenant), *_months(theirs.settings, table, tenant)})
@@ -354,6 +369,13 @@ def compare_derived(made: Comparison, ours: Side, theirs: Side, tenant: str) -> 
             made.add(
                 table.name, tenant, f"{first:%Y-%m}", _table(names, one), _table(names, other), key_columns(table)[1:]
             )
+
+
+def _sums(side: Side, tenant: str) -> dict[str, pa.Table]:
+    """Sums by account, by the month of their call date (YYYY-MM)."""
+    rows = account_sums.read(side.settings, side.files.workspace.keyring, sla_sums.c.tenant == tenant)
+    months = pc.strftime(rows["call_date"], "%Y-%m")
+    return {month: rows.filter(pc.equal(months, month)) for month in pc.unique(months).to_pylist()}
 
 
 def _months(settings: Settings, table: Any, tenant: str) -> Iterator[tuple[Any, Any]]:

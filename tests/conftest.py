@@ -21,7 +21,7 @@ from callward.feeds.generate import generate
 from callward.feeds.world import TRUNKS
 from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
-from callward.lake import ledger, row_index
+from callward.lake import account_sums, ledger, row_index
 from callward.lake.data_files import HELD, DataFiles
 from callward.settings import Account, Billing, Lake, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
@@ -31,7 +31,7 @@ from pipelines.nightly import Night, nightly
 from pipelines.rebuild import rebuild
 from schemas.cdr import CDR
 from schemas.retention_classes import CLASSES
-from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sum_columns
+from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sla_account_daily, sum_columns
 from schemas.views import ID_COLUMN, PARTS, VIEW_PARTS
 from tests import balance, servers
 from tests.examples import register_profiles
@@ -163,7 +163,14 @@ class Site:
             rows = [row._mapping for row in self._rows(table)]
             keyed = {tuple(r[k] for k in key_columns(table)): tuple(r[s] for s in sum_columns(table)) for r in rows}
             found[table.name] = {key: sums for key, sums in keyed.items() if any(sums)}
+        found[sla_account_daily.name] = self.account_sums()
         return found
+
+    def account_sums(self) -> dict[tuple[Any, ...], tuple[int, ...]]:
+        """Sums by account and day as {key: sums}, from the batches that they lie sealed in."""
+        keys, sums = key_columns(sla_account_daily), sum_columns(sla_account_daily)
+        rows = account_sums.read(self.settings, self.opened.keyring).to_pylist()
+        return {tuple(row[k] for k in keys): tuple(row[s] for s in sums) for row in rows}
 
     def log(self, kind: str) -> pa.Table:
         """Every row of the sealed pending or suspense log, as its files hold them."""

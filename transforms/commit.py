@@ -14,7 +14,7 @@ from callward.errors import Problem
 from callward.lake import ledger
 from callward.lake.ledger import Changes, CommitConflict
 from callward.settings import Settings
-from callward.workspace import WorkspaceRef, open_workspace
+from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas.tables import waves
 from transforms.counters import count_records
 from transforms.error_limit import ErrorLimit, over_limit
@@ -42,14 +42,15 @@ class CommitAttempt:
 
 
 def commit(
-    changes: Iterable[Changes], settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
+    changes: Iterable[Changes], workspace: Workspace, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
 ) -> CommitResult:
     """Commit a wave's changes once and record the result; an attempt that has one already answers so again."""
+    settings = workspace.settings
     known = result_of(settings, attempt)
     if known is not None:
         return known
     try:
-        return _commit(Changes.merge(changes), settings, attempt, limits)
+        return _commit(Changes.merge(changes), workspace, attempt, limits)
     except CommitConflict:
         result = CommitResult(REFUSED)
     except Problem as problem:
@@ -58,13 +59,15 @@ def commit(
 
 
 def _commit(
-    merged: Changes, settings: Settings, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
+    merged: Changes, workspace: Workspace, attempt: CommitAttempt, limits: Mapping[int, ErrorLimit]
 ) -> CommitResult:
+    settings = workspace.settings
     if merged.changed:
         return _record(settings, attempt, CommitResult(CHANGED, sorted(merged.changed)))
     faulty = sorted(over_limit(merged, limits) - merged.set_aside)
     if faulty or attempt.check:
         return _record(settings, attempt, CommitResult(SET_ASIDE if faulty else COMMITTED, faulty))
+    merged = ledger.with_sealed_sums(merged, settings, workspace.keyring)
     with database.writing(settings) as connection:
         counted = ledger.counted(connection, ledger.commit(connection, attempt.run_id, attempt.wave, merged))
         result = _insert(connection, attempt, CommitResult(COMMITTED))
@@ -113,4 +116,4 @@ class _CommitFn(SafeDoFn):
         self._reference, self._attempt, self._limits = reference, attempt, limits
 
     def process(self, element: tuple[int, Iterable[Changes]]) -> None:
-        commit(element[1], open_workspace(self._reference).settings, self._attempt, self._limits)
+        commit(element[1], open_workspace(self._reference), self._attempt, self._limits)

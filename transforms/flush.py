@@ -209,9 +209,10 @@ class _Committing:
         """
         if attempt > 1 and not _moved_on(flushing, files):
             raise _Overtaken
-        run_id = files.run_id
-        with database.writing(files.workspace.settings) as connection:
-            entries = ledger.commit(connection, run_id, _WAVE, flushing.changes)
+        run_id, settings = files.run_id, files.workspace.settings
+        changes = ledger.with_sealed_sums(flushing.changes, settings, files.workspace.keyring)
+        with database.writing(settings) as connection:
+            entries = ledger.commit(connection, run_id, _WAVE, changes)
             counted = ledger.counted(connection, entries)
             metrics.count(connection, run_id, counted)
             register.committed(connection, run_id, entries, self._conflicts + attempt - 1)

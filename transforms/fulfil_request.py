@@ -400,10 +400,12 @@ class _CommitFn(SafeDoFn):
 
     def process(self, element: tuple[int, Iterable[Fulfilled]]) -> None:
         """Commit all dates together, or nothing: whoever started this sees by the request whether it was done."""
-        settings, parts = open_workspace(self._reference).settings, list(element[1])
+        workspace, parts = open_workspace(self._reference), list(element[1])
+        settings = workspace.settings
         try:
+            merged = Changes.merge(part.outcome for part in parts)
             changes = RequestChanges(
-                Changes.merge(part.outcome for part in parts),
+                ledger.with_sealed_sums(merged, settings, workspace.keyring),
                 sorted({record for part in parts for record in part.suppressed}),
                 [item for part in parts for item in part.items],
                 sum((part.counts for part in parts), Counter()),

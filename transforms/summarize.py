@@ -22,7 +22,7 @@ from callward.lake.ledger import Changes
 from callward.settings import Tenant
 from schemas.cdr import FEW, ROLES, TIMESTAMP
 from schemas.codes import ERASED_ACCOUNT
-from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.tables import SUMMARIZED, key_columns, sum_columns
 from schemas.views import INDEX, VIEW_BITS
 from transforms.elements import Rewrite, ViewRows
 
@@ -35,7 +35,7 @@ HOUR_MS = 3_600_000
 UNKNOWN_CAUSE = -1
 _INTERNAL = ROLES.index("internal")
 _CANCELLED = 487  # the SIP status of an attempt that the switch took back
-_TABLES = {table.name: table for table in DERIVED}
+_TABLES = {table.name: table for table in SUMMARIZED}
 
 _CHILD_COLUMNS = ("cause_q850", "cause_sip", "mos", "mos_method")
 _SUMMED = {

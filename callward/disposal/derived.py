@@ -13,9 +13,10 @@ from callward import database
 from callward.disposal.record import Disposal
 from callward.retention.purge.due_files import FROZEN, OPEN, REMOVED
 from schemas.retention import frozen_derived
-from schemas.tables import DERIVED, day_column, key_columns, sum_columns
+from schemas.tables import DERIVED, day_column, key_columns, sla_sums, sum_columns
 
-TABLES: Final = {table.name: table for table in DERIVED}
+# Sums by account go, and are told apart, by the batches that they lie sealed in: nobody opens these here.
+TABLES: Final = {table.name: table for table in (*DERIVED, sla_sums)}
 
 
 def rows_digest(rows: Iterable[Sequence[Any]]) -> str:
@@ -25,8 +26,9 @@ def rows_digest(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def derived_of(connection: Connection, table: Table, tenant: str, first: date, last: date) -> dict[date, list[Any]]:
-    """Return a derived table's rows by day (both ends included): key columns, then sums, as stored."""
-    columns = [table.c[name] for name in key_columns(table) + sum_columns(table)]
+    """Return a derived table's rows by day (both ends included): key columns, then sums or sealed bytes, as stored."""
+    names = key_columns(table) + (["sealed"] if table is sla_sums else sum_columns(table))
+    columns = [table.c[name] for name in names]
     where = _within(table, tenant, first, last)
     rows: dict[date, list[Any]] = defaultdict(list)
     for row in connection.execute(select(*columns).where(where)):

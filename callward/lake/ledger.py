@@ -6,7 +6,7 @@ it checks that every input file balances; then files, derived tables and entries
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import reduce
 from typing import Any, NamedTuple
@@ -36,6 +36,11 @@ from callward import database, runs
 from callward.columns import few, has_value, map_distinct
 from callward.errors import Problem
 from callward.failpoints import point
+from callward.keys.register import Keyring
+from callward.lake import account_sums
+from callward.lake.account_sums import Sealed
+from callward.lake.additive import sum_derived
+from callward.settings import Settings
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.streaming import block_slices
@@ -48,6 +53,7 @@ from schemas.tables import (
     lake_files,
     ledger_entries,
     partitions,
+    sla_account_daily,
     source_shares,
     sum_columns,
 )
@@ -149,6 +155,7 @@ class Changes:
     read: dict[tuple[str, str], int] = field(default_factory=dict)
     entries: list[pa.Table] = field(default_factory=list)
     derived: dict[str, list[pa.Table]] = field(default_factory=dict)
+    sums: Sealed | None = None  # what `derived` says of accounts, sealed: the last that is done before the commit
     blocks: list[pa.Table] = field(default_factory=list)
     ends: list[pa.Table] = field(default_factory=list)  # rows that a view does not keep (shape ENDS)
     changed: set[int] = field(default_factory=set)  # files that changed or vanished while they were read
@@ -334,8 +341,10 @@ def data_file(row: Row[Any]) -> DataFile:
 def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> pa.Table:
     """Commit a wave within a writing transaction; returns its summed entries.
 
-    Raises CommitConflict (a partition changed), Unbalanced, or Problem (the lease was lost).
+    Its sums by account are sealed (`with_sealed_sums`). Raises CommitConflict (a partition changed, or the sums of a
+    day), Unbalanced, or Problem (the lease was lost).
     """
+    assert outcome.sums is not None or sla_account_daily.name not in outcome.derived, "sums by account in the clear"
     point("commit-begun")
     runs.renew(connection, run_id)
     summed = sum_entries(outcome.entries)
@@ -346,6 +355,8 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
     swap_files(connection, run_id, outcome)
     _raise_versions(connection, outcome)
     _add_derived(connection, outcome.derived)
+    if outcome.sums is not None and not account_sums.put(connection, outcome.sums):
+        raise CommitConflict
     point("commit-half")
     if summed.num_rows:
         nonzero = summed.filter(pc.or_(pc.not_equal(summed["rows"], 0), pc.not_equal(summed["talk_ms"], 0)))
@@ -364,6 +375,15 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
     _add_shares(connection, run_id, outcome.shares)
     point("commit-ready")
     return summed
+
+
+def with_sealed_sums(outcome: Changes, settings: Settings, keyring: Keyring) -> Changes:
+    """Return changes ready to be committed: their sums by account sealed, as they would be if they counted now."""
+    parts = outcome.derived.get(sla_account_daily.name)
+    if not parts:
+        return outcome
+    added = sum_derived(sla_account_daily, parts)
+    return replace(outcome, sums=account_sums.sealed(settings, keyring, added))
 
 
 class Counted(NamedTuple):
@@ -484,21 +504,6 @@ def _add_shares(connection: Connection, run_id: str, shares: Counter[tuple[str, 
 
 def _dialect(connection: Connection) -> Any:
     return postgresql if connection.dialect.name == "postgresql" else sqlite
-
-
-def sum_derived(table: Table, parts: Sequence[pa.Table]) -> pa.Table:
-    """Return parts of a derived table added up by its key and in its order, without the rows that came to nothing."""
-    keys, sums = key_columns(table), sum_columns(table)
-    joined = pa.concat_tables(parts, promote_options="permissive").select(keys + sums)
-    grouped = joined.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in sums])
-    grouped = grouped.rename_columns(
-        [name.removesuffix("_sum") if name.endswith("_sum") else name for name in grouped.column_names]
-    )
-    nonzero = pc.not_equal(grouped[sums[0]], 0)
-    for name in sums[1:]:
-        nonzero = pc.or_(nonzero, pc.not_equal(grouped[name], 0))
-    # In order of the key: the database finds each row's neighbour at hand, and two commits wait for rows in one order.
-    return grouped.select(keys + sums).filter(nonzero).sort_by([(name, "ascending") for name in keys])
 
 
 def _add_derived(connection: Connection, derived: Mapping[str, Sequence[pa.Table]]) -> None:

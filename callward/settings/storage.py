@@ -13,6 +13,7 @@ KEY_DOMAINS = (
     "billing-numbers",
     "assurance",
     "index",
+    "sla",
     "suspense",
     "pending",
     "archive",

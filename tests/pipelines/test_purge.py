@@ -211,11 +211,11 @@ def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
     dead = {name for name, state in states(site).items() if state == "destroyed"}
     numbers = {"billing-numbers/numbers", "billing-numbers/token"}
     numbers |= {"index/numbers", "index/token"}
-    assert dead == numbers | {"assurance/meta"}
+    assert dead == numbers | {"assurance/meta", "sla/sums"}
     purged(site, ALL_BILLING)
     dead = {name for name, state in states(site).items() if state == "destroyed"}
     index = {"index/meta", *(f"index/{part}-id" for part in VIEW_PARTS)}
-    assert dead == numbers | {"assurance/meta", "billing/meta"} | index
+    assert dead == numbers | {"assurance/meta", "sla/sums", "billing/meta"} | index
     with pytest.raises(Problem, match="was destroyed"):
         keyring(site.settings, "test", "test").key(KeyName("billing", "default", "2026-03", "meta"))
     keyring(site.settings, "test", "test").key(KeyName("ids", "default", "all", "record"))
@@ -796,7 +796,7 @@ def test_a_longer_window_is_for_what_comes_in_afterwards(workspace: Callable[...
         )
     purged(site, ASSURANCE_KEPT + NEXT)
     assert site.view("assurance").num_rows == 3
-    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "sla_account_daily"} == {""}
+    assert {row.sha256 for row in site._rows(frozen_derived) if row.table_name == "sla_sums"} == {""}
 
 
 def test_numbers_of_a_subscriber_with_a_shorter_window_go_first(workspace: Callable[..., Any]) -> None:

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callward.lake.ledger import sum_derived
+from callward.lake.additive import sum_derived
 from schemas.cdr import DISPOSITIONS, ROLES
 from schemas.codes import ERASED_ACCOUNT
-from schemas.tables import DERIVED, key_columns, sum_columns
+from schemas.tables import SUMMARIZED, key_columns, sum_columns
 from schemas.views import BILLING, IN_FLIGHT, INDEX, ROW_INDEX, VIEW_BITS, VIEW_PARTS
 from tests.examples import tries
 from transforms.summarize import negative, pdd_bucket, summarize
 
 T0 = 1_772_712_000_000
-TABLES = {table.name: table for table in DERIVED}
+TABLES = {table.name: table for table in SUMMARIZED}
 BOTH = (sum(VIEW_BITS.values()), VIEW_BITS["assurance"])  # what the index says of a record that assurance has
 
 ATTEMPT = st.fixed_dictionaries(

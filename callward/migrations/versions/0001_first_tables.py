@@ -609,18 +609,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("disposal_id", "view", "file_no", "end", name=op.f("pk_row_ends")),
     )
     op.create_table(
-        "sla_account_daily",
+        "sla_sums",
         sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column("call_date", sa.Date(), nullable=False),
-        sa.Column("attempts", sa.BigInteger(), nullable=False),
-        sa.Column("unknown", sa.BigInteger(), nullable=False),
-        sa.Column("answered", sa.BigInteger(), nullable=False),
-        sa.Column("ner_success", sa.BigInteger(), nullable=False),
-        sa.Column("talk_s", sa.BigInteger(), nullable=False),
-        sa.Column("pdd_ms", sa.BigInteger(), nullable=False),
-        sa.Column("pdd_count", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("tenant", "account", "call_date", name=op.f("pk_sla_account_daily")),
+        sa.Column("sums_id", sa.String(length=32), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("key_id", sa.String(length=32), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "call_date", "sums_id", name=op.f("pk_sla_sums")),
         schema="sla",
         sqlite_with_rowid=False,
     )
@@ -748,7 +744,7 @@ def downgrade() -> None:
 
     op.drop_table("source_names")
     op.drop_table("source_generations")
-    op.drop_table("sla_account_daily", schema="sla")
+    op.drop_table("sla_sums", schema="sla")
     op.drop_table("row_ends")
     op.drop_table("roots")
     op.drop_table("root_copies")

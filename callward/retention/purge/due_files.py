@@ -6,18 +6,19 @@ row of it is counted. Where a hold covers, or single rows of a file are due, the
 and callward/retention/purge/due_rows.py counts the rows. Everything else is arithmetic over dates.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 
 from callward.errors import Problem
+from callward.lake import account_sums
 from callward.lake.data_files import HELD
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
-from schemas.tables import CLOSED
+from schemas.tables import CLOSED, sla_sums
 from schemas.views import INDEX, VIEW_BITS, VIEW_OF, VIEW_PARTS
 
 SUSPENSE: Final = "suspense"
@@ -322,20 +323,31 @@ class MonthKey(NamedTuple):
 
 
 _INDEX_NUMBERS: Final = f"{INDEX}-numbers"  # the index's keys of numbers and tokens: its root is one with that of meta
-_VIEW_CLASS: Final = {**_CLASS_OF_VIEW, "billing-numbers": NUMBERS, _INDEX_NUMBERS: NUMBERS}
+_VIEW_CLASS: Final = {
+    **_CLASS_OF_VIEW,
+    account_sums.DOMAIN: ASSURANCE,
+    "billing-numbers": NUMBERS,
+    _INDEX_NUMBERS: NUMBERS,
+}
 _SEALED_CLASS: Final = {"suspense": SUSPENSE, "pending": NUMBERS, "late": NUMBERS, "archive": ARCHIVE, "hold": NUMBERS}
 
 
 def keys_to_destroy(
-    known: Iterable[MonthKey], remaining: Sequence[DataFile], law: Governance, as_of: date, today: date
+    known: Iterable[MonthKey],
+    remaining: Sequence[DataFile],
+    law: Governance,
+    as_of: date,
+    today: date,
+    of_sums: Collection[str] = (),
 ) -> list[tuple[MonthKey, str]]:
     """Return month keys that nothing needs any more, and the class of what lay under each, in order.
 
-    `remaining` are data files as they are after the plan. A key of a view goes when no file of its month is left and
-    every date of the month is due also for data that would come in `today`; one that sealed logs or the archive in a
-    month goes when that month is over and no file is under it. Keys of ids never go.
+    `remaining` are data files as they are after the plan, `of_sums` ids of the keys that sums by account lie under.
+    A key of a view goes when no file of its month is left and every date of the month is due also for data that would
+    come in `today`; one that sealed logs or the archive in a month goes when that month is over and no file is under
+    it. Keys of ids never go.
     """
-    used = {key_id for file in remaining for key_id in file.key_ids.split()}
+    used = {key_id for file in remaining for key_id in file.key_ids.split()} | set(of_sums)
     left = {(VIEW_OF.get(file.view, file.view), file.tenant, file.part[:7]) for file in remaining}
     left |= {
         (f"{file.view}-numbers", file.tenant, file.part[:7])
@@ -436,7 +448,7 @@ BY_TRUNK: Final = (
     "assurance_trunk_hourly_mos",
 )
 BY_DATE: Final = (
-    "sla_account_daily",
+    sla_sums.name,
     "assurance_failed_destination_hourly",
     *(table.name for table in CLOSED),
 )

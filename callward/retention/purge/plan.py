@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from callward import database, runs
 from callward.errors import Problem
 from callward.ingest import segments
-from callward.lake import ledger
+from callward.lake import account_sums, ledger
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.retention import holds
@@ -25,6 +25,7 @@ from callward.retention.purge.due_files import (
     FROZEN,
     KEEP,
     OPEN,
+    REMOVED,
     REQUESTS,
     REWRITE,
     TEMP,
@@ -44,7 +45,7 @@ from callward.retention.purge.due_rows import Judge, looked
 from callward.settings import Settings
 from callward.storage.store import TRANSIT, Store, Stored
 from schemas.retention import frozen_derived, requests
-from schemas.tables import assurance_failed_5min, keys, lake_files, partitions
+from schemas.tables import assurance_failed_5min, keys, lake_files, partitions, sla_sums
 from schemas.views import INDEX, VIEW_OF
 
 
@@ -60,6 +61,7 @@ class Seen:
     noted: Mapping[tuple[str, str, date], str]  # derived rows that earlier purges froze or left open
     five_minutes: Collection[tuple[str, date]]  # tenants and days of which there are rows by five minutes
     answered: Sequence[tuple[str, str, date, date]]  # requests: id, tenant, answered, received
+    sums: Collection[tuple[str, date, str]]  # call dates that have sums by account: tenant, date, id of the key
     fingerprint: str  # of the holds
     tenant: str | None = None  # of whom alone it is
 
@@ -213,15 +215,16 @@ def _plan(
     readable = remaining + [file for file in seen.replaced if file.file_id not in stale_ids]
     parts = frozenset((VIEW_OF.get(file.view, file.view), file.tenant, file.part) for file in remaining)
     touched = {(item.file.tenant, item.file.part) for item in planned if item.changes}
-    to_destroy = keys_to_destroy(seen.keys, readable, seen.law, as_of, today)
-    under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}
     dates = Dates(parts, seen.law, blocking, as_of, today)
+    derived = [*derived_rows(planned, seen.noted, dates), *short_rows(seen.five_minutes, dates)]
+    to_destroy = keys_to_destroy(seen.keys, readable, seen.law, as_of, today, _keys_of_sums(seen, derived))
+    under = {key_id for file in (*seen.files, *seen.replaced) for key_id in file.key_ids.split()}
     return Plan(
         as_of=as_of,
         items=planned,
         keys=[(key, cls) for key, cls in to_destroy if not _never_used(key, under)],
         unused_keys=[key.key_id for key, _ in to_destroy if _never_used(key, under)],
-        derived=[*derived_rows(planned, seen.noted, dates), *short_rows(seen.five_minutes, dates)],
+        derived=derived,
         requests=_due_requests(seen, as_of),
         spilled=sorted(_due_spills(settings, seen.law, as_of)) if seen.tenant is None else [],
         stale=sorted(stale_ids),
@@ -229,6 +232,12 @@ def _plan(
         versions={part: seen.versions.get(part, 0) for part in touched},
         fingerprint=seen.fingerprint,
     )
+
+
+def _keys_of_sums(seen: Seen, derived: Iterable[Derived]) -> set[str]:
+    """Return ids of the keys that sums by account lie under once the plan is done."""
+    going = {(row.tenant, row.day) for row in derived if (row.table, row.state) == (sla_sums.name, REMOVED)}
+    return {key_id for tenant, day, key_id in seen.sums if (tenant, day) not in going}
 
 
 def _never_used(key: MonthKey, under: set[str]) -> bool:
@@ -273,6 +282,7 @@ def _seen(
         noted=dict(_noted(connection)),
         five_minutes=_five_minutes(connection),
         answered=list(_answered(connection)),
+        sums=account_sums.keys_in_use(connection),
         fingerprint=fingerprint,
     )
 
@@ -287,6 +297,7 @@ def _of_tenant(seen: Seen, tenant: str) -> Seen:
         noted={name: state for name, state in seen.noted.items() if name[1] == tenant},
         five_minutes=[name for name in seen.five_minutes if name[0] == tenant],
         answered=[request for request in seen.answered if request[1] == tenant],
+        sums=[name for name in seen.sums if name[0] == tenant],
     )
 
 

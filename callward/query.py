@@ -1,7 +1,8 @@
 """SQL for people: DuckDB over encrypted data files and derived tables, by role.
 
 A role sees the tables listed for it (access/roles.py) and nothing else, and only when its key roots open: its name
-alone opens nothing. Numbers are among the columns only for a stated purpose and case. DuckDB spills numbers in the
+alone opens nothing. Numbers are among the columns only for a stated purpose and case; support sees the one account of
+a case that is open. DuckDB spills numbers in the
 clear, reads any file it is asked for and looks into Python's variables, so all three are off, and its configuration is
 locked.
 """
@@ -12,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -22,12 +24,14 @@ import pyarrow.dataset as ds
 from sqlalchemy import ColumnElement, Table, select
 
 from callward import audit, database, query_errors
+from callward.access import cases
+from callward.access.cases import Case
 from callward.access.roles import ROLES, unsealed
 from callward.answer_types import portable
 from callward.errors import Problem, UsageProblem
 from callward.keys.keys import Key, KeyProblem, open_source
 from callward.keys.register import KeyName, Keyring
-from callward.lake import ledger, readers
+from callward.lake import account_sums, ledger, readers
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.ledger import DataFile
 from callward.lake.parquet import LakeFile, open_dataset
@@ -39,6 +43,7 @@ from callward.settings import Settings
 from callward.storage.store import Store
 from schemas import tables, views
 from schemas.release import PUBLISHED, analytics_cells, releases
+from schemas.tables import sla_account_daily
 
 _CONFIG: dict[str, Any] = {
     "temp_directory": "",
@@ -47,6 +52,7 @@ _CONFIG: dict[str, Any] = {
     "python_enable_replacements": "false",
     "errors_as_json": "true",  # they say where in the question, apart from words that may quote a value
 }
+SUPPORT = "support"
 _BATCH_ROWS = 100_000
 _TRIES = 3  # a night may replace a data file between the manifest's reading and its own
 
@@ -79,6 +85,7 @@ def asking(
     _check_role(role)
     purpose, case = _checked_case(role, purpose, case)
     _prove(settings, role, bool(case))
+    asked = _Question(settings, role, purpose, case, _opened_case(settings, case, purpose) if role == SUPPORT else None)
     released = _released(settings, role)
     if role == "analytics" and not released:
         raise Problem("analytics sees released cells only, and nothing has been released")
@@ -88,15 +95,37 @@ def asking(
     names = [*tables_of(role), *released]
     with readers.reading(settings):
         with _connected() as connection, _sentences(settings, names, sql, rows_read=False):
-            _bound(connection, settings, role, sql, purpose, case)
+            _bound(connection, asked, sql)
         with _connected() as connection, _sentences(settings, names, sql, rows_read=True):
-            _register(connection, settings, role, sql, purpose, case)
+            _register(connection, asked, sql)
             yield _asked(connection, sql).to_arrow_reader(_BATCH_ROWS)
 
 
-def _bound(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str
-) -> None:
+@dataclass(frozen=True)
+class _Question:
+    """Who asks what for. `of`: the case of support, whose account it may see."""
+
+    settings: Settings
+    role: str
+    purpose: str
+    case: str
+    of: Case | None
+
+
+def _opened_case(settings: Settings, case: str, purpose: str) -> Case:
+    """Return the case that support names. Raises Problem, with an entry in the audit log, where it is not open."""
+    try:
+        return cases.in_force(settings, case, purpose)
+    except Problem as problem:
+        _note_refusal(settings, case, str(problem))
+        raise
+
+
+def _note_refusal(settings: Settings, case: str, why: str) -> None:
+    audit.record(settings, [audit.Entry(SUPPORT, "refused", f"case {case}", why)])
+
+
+def _bound(connection: duckdb.DuckDBPyConnection, asked: _Question, sql: str) -> None:
     """Bind the question to the role's tables without a row in them: what is wrong with it is said before one is read.
 
     Raises UsageProblem for anything but one SELECT statement.
@@ -104,7 +133,7 @@ def _bound(
     statements = connection.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise UsageProblem("one SELECT statement, please")
-    _register(connection, settings, role, "", purpose, case)
+    _register(connection, asked, "")
     _asked(connection, sql)
 
 
@@ -131,32 +160,37 @@ def _check_role(role: str) -> None:
 
 
 def _checked_case(role: str, purpose: str, case: str) -> tuple[str, str]:
-    """Return purpose and case as they are recorded, both empty where no numbers are asked for."""
+    """Return purpose and case as they are recorded, both empty where neither numbers nor an account are asked for."""
     purpose, case = recorded("--purpose", purpose), recorded("--case", case)
     if bool(purpose) != bool(case):
         raise UsageProblem("numbers are shown for a stated purpose and a case: give both --purpose and --case")
-    if case and role != "billing":
+    if role == SUPPORT and not case:
+        raise UsageProblem("support sees the one account of a case that is open: give both --purpose and --case")
+    if case and role not in ("billing", SUPPORT):
         raise UsageProblem(f"role {role} sees no numbers, whatever the case")
     return purpose, case
 
 
 def _prove(settings: Settings, role: str, with_numbers: bool) -> None:
     """Open a role's roots: whoever cannot learns nothing, not even from an empty lake."""
-    for domain in ROLES[role].roots(with_numbers):
+    for domain in ROLES[role].roots(with_numbers and role == "billing"):
         try:
             open_source(settings.root_uri(domain)).close()
         except KeyProblem as problem:
             raise Problem(f"{problem} (a role is what its key roots open)") from None
 
 
-def _register(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, role: str, sql: str, purpose: str, case: str
-) -> None:
+def _register(connection: duckdb.DuckDBPyConnection, asked: _Question, sql: str) -> None:
     """Give the connection the role's tables; those that the SQL does not name stay empty, and nothing is opened."""
+    settings, role, case = asked.settings, asked.role, asked.case
     named = _named(role, sql)
     view = ROLES[role].view
-    if view is not None:
-        keyring = Keyring(settings, role, f"sql {purpose} {case}".strip())
+    keyring = Keyring(settings, role, f"sql {asked.purpose} {case}".strip())
+    if asked.of is not None:
+        wanted = sla_account_daily.name in named
+        rows = _sums_of(asked.of, settings, keyring, sql) if wanted else account_sums.SCHEMA.empty_table()
+        connection.register(sla_account_daily.name, rows)
+    elif view is not None:
         unseen = restrictions.hidden(settings, keyring, view) if named else {}
         for part in views.PARTS[view]:
             schema = _schema(part, bool(case))
@@ -177,6 +211,24 @@ def _register(
         connection.execute(f'CREATE VIEW "{name}" AS {text}')
 
 
+def _sums_of(case: Case, settings: Settings, keyring: Keyring, sql: str) -> pa.Table:
+    """Return the sums of a case's account.
+
+    Raises Problem, with an entry in the audit log, where the question names another account, or that one is restricted.
+    """
+    if restrictions.hides_account(settings, keyring, case.tenant, case.account):
+        problem = Problem(f"the account of case {case.case_id} is restricted: its data is kept, and used for nothing")
+        _note_refusal(settings, case.case_id, str(problem))
+        raise problem
+    rows, accounts = account_sums.of_account(settings, keyring, case.tenant, case.account)
+    quoted = {word.replace("''", "'") for word in re.findall(r"'((?:[^']|'')*)'", sql)}
+    if quoted & (accounts - {case.account}):
+        problem = Problem(f"case {case.case_id} is of another account than the question names")
+        _note_refusal(settings, case.case_id, str(problem))
+        raise problem
+    return rows
+
+
 def _named(role: str, sql: str) -> set[str]:
     """Return tables that the SQL may read: those whose names it holds, and what the views it names stand on."""
     words = _words(sql)
@@ -194,7 +246,7 @@ def tables_of(role: str) -> list[str]:
     """Return names that a role can query."""
     granted = ROLES[role]
     stored = (table.name for table in granted.tables)
-    parts = views.PARTS[granted.view] if granted.view else ()
+    parts = views.PARTS.get(granted.view or "", ())
     return [*parts, *stored, *granted.computed, *_VIEWS.get(role, {})]
 
 

@@ -348,6 +348,20 @@ assurance_failed_destination_hourly = derived(
     required("disposition", 32, primary_key=True),
     _count("attempts"),
 )
+# Whom a person of support may look at (callward/access/cases.py): one account each.
+cases = Table(
+    "cases",
+    METADATA,
+    required("case_id", primary_key=True),
+    required("tenant"),
+    required("account"),
+    required("purpose"),
+    required("reason", 255),
+    required("opened_by", 255),
+    Column("opened_at", DateTime, nullable=False),
+    Column("closed_at", DateTime),  # null: open
+)
+
 # Sums by account, which no database shows: its rows lie sealed in `sla_sums` (callward/lake/account_sums.py). It is a
 # table as others are for whoever adds, compares or asks.
 sla_account_daily = Table(
@@ -356,13 +370,17 @@ sla_account_daily = Table(
     required("tenant", primary_key=True),
     required("account", primary_key=True),
     Column("call_date", Date, primary_key=True),
+    required("region", 16, primary_key=True),  # that was called: country, in the NANP with the area; "": not known
+    required("mos_method", 32, primary_key=True),  # of attempts with a score, else "": scores of two do not mix
     _count("attempts"),
     _count("unknown"),
     _count("answered"),
     _count("ner_success"),
-    _count("talk_s"),
+    _count("talk_ms"),
     _count("pdd_ms"),
     _count("pdd_count"),
+    _count("mos_milli"),
+    _count("mos_count"),
 )
 # What commits added to the sums of a call date, sealed under the month's key of the domain `sla`: their sum counts.
 sla_sums = derived(

@@ -172,6 +172,13 @@ class Site:
         rows = account_sums.read(self.settings, self.opened.keyring).to_pylist()
         return {tuple(row[k] for k in keys): tuple(row[s] for s in sums) for row in rows}
 
+    def sums_by_day(self, *names: str) -> dict[tuple[Any, ...], tuple[int, ...]]:
+        """Some of the sums by account and day as {(tenant, account, call_date): sums}, over regions and methods."""
+        keys = ["tenant", "account", "call_date"]
+        rows = account_sums.read(self.settings, self.opened.keyring)
+        grouped = rows.group_by(keys, use_threads=False).aggregate([(name, "sum") for name in names]).to_pylist()
+        return {tuple(row[k] for k in keys): tuple(row[f"{name}_sum"] for name in names) for row in grouped}
+
     def log(self, kind: str) -> pa.Table:
         """Every row of the sealed pending or suspense log, as its files hold them."""
         files = DataFiles(self.opened, "test")

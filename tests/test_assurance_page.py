@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from callward import initiate, query
-from callward.access.roles import ROLES
+from callward.access import cases
+from callward.access.cases import Case
 from callward.lake.cells import LEAST
 from pipelines.compact import compact
-from schemas.tables import sla_account_daily
 from tests.postgresql import new_database, on_loopback
 
 PAGE = Path(__file__).parent.parent / "docs" / "assurance.md"
@@ -22,7 +22,7 @@ QUESTIONS = {
     int(number): re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     for number, text in re.findall(r"^## (\d+)\.(.*?)(?=^## |\Z)", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 }
-NOT_ANSWERED = 7
+OF_SUPPORT = 7
 FIRST, LAST = pd.Timestamp("2026-02-23"), pd.Timestamp("2026-03-05")
 TODAY, CLOSED = pd.Timestamp("2026-03-05"), pd.Timestamp("2026-03-04")
 NOW = datetime(2026, 3, 7, 12, tzinfo=UTC)  # the last date that is closed then is CLOSED
@@ -65,6 +65,7 @@ def attempts() -> pd.DataFrame:
         ring_s=np.where(frame.disposition.isin(["answered", "no_answer", "abandoned_alerting"]), 4, 0),
         pdd_ms=rng.integers(200, 6000, size),
         codec=rng.choice(["PCMU", "G729"], size),
+        account=np.where(frame.call.str[-1].astype(int) % 2, "ac-0001", "ac-0002"),
         mos=np.where(answered, np.round(rng.uniform(2, 4.4, size), 1), np.nan),
         route=answered.groupby(frame.call).transform("any") & ~answered,
         failed=~answered.groupby(frame.call).transform("any"),
@@ -73,7 +74,8 @@ def attempts() -> pd.DataFrame:
 
 HEADER = (
     "record_id,call_id,leg,calling_number,called_number,start_time,ring_time,answer_time,end_time,talk_ms,"
-    "ingress_trunk,egress_trunk,disposition,cause_q850,cause_sip,released_by,codec,mos,pdd_ms"
+    "ingress_trunk,egress_trunk,disposition,cause_q850,cause_sip,released_by,codec,mos,pdd_ms,"
+    "account_code"
 )
 
 
@@ -89,14 +91,17 @@ def line(row: Any) -> str:
     times = [f"{moment:%FT%TZ}" if said else "" for moment, said in known]
     word, *causes = ENDINGS[row.disposition]
     who = [f"{AREAS[area]}{100 + row.Index % 99}" for area in (row.calling_prefix, row.called_prefix)]
-    sound = [row.codec, "" if pd.isna(row.mos) else row.mos, row.pdd_ms]
+    sound = [row.codec, "" if pd.isna(row.mos) else row.mos, row.pdd_ms, row.account]
     values = [f"{row.call}-{row.at}", row.call, row.leg, *who, *times, row.talk_s * 1000]
     return ",".join(map(str, [*values, row.trunk_in, row.trunk_out, word, *causes, *sound]))
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def ask(request, workspace, feed_source) -> Callable[[str], list[tuple[Any, ...]]]:
-    """ask(sql) → the rows that the role assurance gets, of a lake whose dates up to CLOSED are closed."""
+def ask(request, workspace, feed_source) -> Callable[..., list[tuple[Any, ...]]]:
+    """ask(sql) → the rows that the role assurance gets, of a lake whose dates up to CLOSED are closed.
+
+    ask(sql, role="support", case=…, purpose=…) asks as another.
+    """
     on = {}
     if request.param == "postgresql":
         on["database"] = on_loopback(new_database(request.getfixturevalue("server_url")))
@@ -107,14 +112,31 @@ def ask(request, workspace, feed_source) -> Callable[[str], list[tuple[Any, ...]
     site.set(lake={"close_after_hours": 48.0})
     closed = compact(site.settings, now=NOW.replace(tzinfo=None)).closed
     assert max(one.part for one in closed) == CLOSED.date().isoformat()
-    return lambda sql: [tuple(row.values()) for row in query.query(site.settings, "assurance", sql).to_pylist()]
+    cases.open_case(site.settings, Case("T-42", "default", "acct-0001", "quality_complaint", "dropped calls"))
+
+    def ask(sql: str, role: str = "assurance", **case: str) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in query.query(site.settings, role, sql, **case).to_pylist()]
+
+    return ask
 
 
-def test_every_question_has_sql_but_the_one_that_no_role_answers():
+def test_every_question_has_sql():
     assert sorted(QUESTIONS) == list(range(1, 11))
-    assert [number for number, blocks in QUESTIONS.items() if len(blocks) != 1] == [NOT_ANSWERED]
-    assert not any(sla_account_daily in role.tables for role in ROLES.values())
-    assert "No role answers this today" in PAGE.read_text("utf-8")
+    assert [number for number, blocks in QUESTIONS.items() if len(blocks) != 1] == []
+
+
+def test_a_customers_month_is_told_to_support_by_a_case(ask):
+    got = ask(QUESTIONS[OF_SUPPORT][0], "support", purpose="quality_complaint", case="T-42")
+    calls = attempts()[lambda f: (f.leg == 0) & (f.account == "ac-0001") & (f.start >= "2026-03-01")]
+    assert {row[0] for row in got} == set(AREAS)
+    for region, count, asr, ner, acd_s, pdd_ms, mos in got:
+        mine = calls[calls.called_prefix == region]
+        answered = mine.disposition == "answered"
+        connected = mine.disposition.isin(["answered", "busy", "no_answer", "abandoned_alerting", "rejected"])
+        assert (count, asr, ner) == (len(mine), pct(answered.sum(), len(mine)), pct(connected.sum(), len(mine)))
+        assert abs(acd_s - mine.talk_s.sum() / answered.sum()) <= 0.0501
+        assert abs(pdd_ms - mine.pdd_ms.mean()) <= 0.51 and abs(mos - mine.mos.mean()) <= 0.0051
+    assert [row[1] for row in got] == sorted((row[1] for row in got), reverse=True)
 
 
 def pct(part: float, whole: float) -> float:

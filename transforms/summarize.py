@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import constant, few, filled, flat, has_value, words
+from callward.columns import constant, few, filled, flat, has_value, overlaid, words
 from callward.lake import row_index
 from callward.lake.ledger import Changes
 from callward.settings import Tenant
@@ -289,13 +289,17 @@ def _mos(joined: pa.Table) -> pa.Table:
             "count": pa.array([], pa.int64()),
         }
         return pa.table({**_trunk_key(known), **nothing})
-    milli = pc.cast(pc.round(pc.multiply(pc.cast(known["mos"], pa.float64()), 1000.0)), pa.int64())
     method = (
         filled(known["mos_method"], "unknown")
         if "mos_method" in known.column_names
         else pa.repeat("unknown", known.num_rows)
     )
-    return pa.table({**_trunk_key(known), "method": method, "mos_milli": milli, "count": pa.repeat(1, known.num_rows)})
+    scores = {"mos_milli": _milli(known["mos"]), "count": pa.repeat(1, known.num_rows)}
+    return pa.table({**_trunk_key(known), "method": method, **scores})
+
+
+def _milli(mos: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(pc.round(pc.multiply(pc.cast(mos, pa.float64()), 1000.0)), pa.int64())
 
 
 def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.Table:
@@ -303,7 +307,17 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
 
     A row whose person had the account erased counts against none.
     """
-    columns = {"account": rows["account"], "call_date": pc.cast(rows["start_time"], pa.date32()), **attempts}
+    scored = flat(pc.is_valid(rows["mos"]))
+    columns = {
+        "account": rows["account"],
+        "call_date": pc.cast(rows["start_time"], pa.date32()),
+        "region": filled(rows["called_prefix"], ""),
+        "mos_method": overlaid(filled(rows["mos_method"], "unknown"), pc.invert(scored), ""),
+        "mos_milli": pc.fill_null(_milli(rows["mos"]), 0),
+        "mos_count": _flags(scored),
+        "talk_ms": pc.fill_null(rows["talk_ms"], 0),
+        **attempts,
+    }
     of_account = pc.and_(pc.is_valid(rows["account"]), pc.invert(has_value(rows["account"], ERASED_ACCOUNT)))
     callers = pc.and_(pc.equal(pc.fill_null(rows["leg"], 0), 0), of_account)
     table = pa.table(columns)

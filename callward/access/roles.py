@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Column, LargeBinary, MetaData, String, Table
 
+from callward.lake.account_sums import DOMAIN
 from callward.lake.readers import PREFIX
 from schemas import retention, streaming, tables
 from schemas.release import PUBLISHED, analytics_cells, release_budgets, release_charges, releases
@@ -46,7 +47,8 @@ class Role:
     """What a role may ask, and what its commands need of the database.
 
     Attributes:
-        view: the view of the lake that it reads; the roots of that view must open for it to ask at all.
+        view: the view of the lake that it reads, or the sums by account (`sla`); the roots of that view must open for
+            it to ask at all.
         tables: tables of the database that it may ask for.
         computed: tables that are made when they are asked for.
         registers: what its commands read and write besides.
@@ -130,6 +132,7 @@ _COMPLIANCE: Final = Role(
         tables.lake_files,
         tables.keys,
         tables.audit_log,
+        tables.cases,
         releases,
         release_charges,
     ),
@@ -152,9 +155,25 @@ _ANALYTICS: Final = Role(
     ),
 )
 
+_ITS_SUMS: Final = f"domain = '{DOMAIN}'"
+_SUPPORT: Final = Role(
+    DOMAIN,
+    (),
+    (tables.sla_account_daily.name,),  # the rows of a case's account, opened
+    (
+        Access(tables.sla_sums),
+        Access(tables.keys, rows=_ITS_SUMS),
+        Access(retention.roots, rows=_ITS_SUMS),
+        Access(retention.restrictions, ("tenant", "selector", "request_id", "until")),
+        Access(tables.cases, rows="closed_at IS NULL"),
+    ),
+    ("sql", "open", "refused"),
+)
+
 ROLES: Final = {
     "billing": _of_view("billing"),
     "assurance": _of_view("assurance"),
     "compliance": _COMPLIANCE,
     "analytics": _ANALYTICS,
+    "support": _SUPPORT,
 }

@@ -116,6 +116,19 @@ def read(settings: Settings, keyring: Keyring, where: ColumnElement[bool] = true
     return _positive(sum_derived(sla_account_daily, opened)) if opened else SCHEMA.empty_table()
 
 
+def of_account(settings: Settings, keyring: Keyring, tenant: str, account: str) -> tuple[pa.Table, set[str]]:
+    """Return one account's sums (shape SCHEMA), and the names of all accounts of its tenant that have some.
+
+    Raises as `read`.
+    """
+    mine, names = [SCHEMA.empty_table()], set[str]()
+    for row in _stored(settings, _s.tenant == tenant):
+        opened = _opened(keyring, row)
+        names.update(pc.unique(opened["account"]).to_pylist())
+        mine.append(opened.filter(pc.equal(opened["account"], account)))
+    return _positive(sum_derived(sla_account_daily, mine)), names
+
+
 def days(settings: Settings, where: ColumnElement[bool] = true()) -> list[tuple[str, date]]:
     """Return the call dates (tenant, date) that have sums."""
     with database.reading(settings) as connection:

@@ -13,7 +13,7 @@ app = typer.Typer()
 
 @command(app, "callward grant billing ada_of_billing")
 def grant(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="billing, assurance, compliance or analytics.")],
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="billing, assurance, compliance, analytics or support.")],
     user: Annotated[str, typer.Argument(metavar="USER", help="A user of the PostgreSQL server."), AS_GIVEN],
     options: Changing,
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the role's rights away again.")] = False,

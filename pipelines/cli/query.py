@@ -14,11 +14,11 @@ app = typer.Typer()
 
 @dataclass(frozen=True, kw_only=True)
 class Purpose:
-    """Who asks, and why: numbers open for a purpose and a case only."""
+    """Who asks, and why: numbers, and accounts of support, open for a purpose and a case only."""
 
-    role: Annotated[str, typer.Option("--role", help="billing, assurance or compliance: each sees its own tables.")]
-    purpose: Annotated[str, typer.Option("--purpose", help="Why numbers are needed; recorded.")] = ""
-    case: Annotated[str, typer.Option("--case", help="The case that numbers are needed for; recorded.")] = ""
+    role: Annotated[str, typer.Option("--role", help="billing, assurance, compliance, analytics or support.")]
+    purpose: Annotated[str, typer.Option("--purpose", help="Why numbers, or an account, are needed; recorded.")] = ""
+    case: Annotated[str, typer.Option("--case", help="The case that they are needed for; recorded.")] = ""
 
 
 @command(app, "callward sql --role billing --format csv 'SELECT * FROM billing_usage_daily'")

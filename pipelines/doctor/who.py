@@ -17,6 +17,7 @@ _PERSONS: Final = {
     frozenset({"billing", "billing-numbers"}): "billing, with a case",
     frozenset({"assurance"}): "assurance",
     frozenset({"hold"}): "legal",
+    frozenset({"sla"}): "support",
     frozenset({"archive"}): "receive",
     frozenset[str](): "compliance, ops or analytics (no root opens)",
 }

@@ -237,7 +237,13 @@ def expected_assurance(rows):
         "assurance_trunk_hourly_mos": _mos(sides),
         "assurance_failed_5min": _failed(sides),
         "assurance_failed_destination_hourly": _failed(sides[sides.side == "egress"]),
-        "sla_account_daily": callers.assign(call_date=callers.start_time.dt.date),
+        "sla_account_daily": callers.assign(
+            call_date=callers.start_time.dt.date,
+            region=callers.called_prefix.fillna(""),
+            mos_method=callers.mos_method.fillna("unknown").where(callers.mos.notna(), ""),
+            mos_milli=(callers.mos.astype("Float64") * 1000).round(),
+            mos_count=callers.mos.notna().astype(int),
+        ),
     }
 
 

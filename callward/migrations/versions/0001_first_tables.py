@@ -290,6 +290,18 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_blocks_registered_at"), ["registered_at"], unique=False)
 
     op.create_table(
+        "cases",
+        sa.Column("case_id", sa.String(length=64), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("purpose", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=255), nullable=False),
+        sa.Column("opened_by", sa.String(length=255), nullable=False),
+        sa.Column("opened_at", sa.DateTime(), nullable=False),
+        sa.Column("closed_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("case_id", name=op.f("pk_cases")),
+    )
+    op.create_table(
         "certificates",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("certificate_id", sa.String(length=32), nullable=False),
@@ -786,6 +798,7 @@ def downgrade() -> None:
     op.drop_table("disposals")
     op.drop_table("disposal_items")
     op.drop_table("certificates")
+    op.drop_table("cases")
     with op.batch_alter_table("blocks", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_blocks_registered_at"))
         batch_op.drop_index(

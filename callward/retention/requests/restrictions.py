@@ -21,7 +21,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from callward import audit, database, runs
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring
-from callward.lake import row_index
+from callward.lake import account_sums, row_index
 from callward.lake.data_files import DataFiles, open_files
 from callward.retention.requests.register import SERVICE, Request, Selector, find
 from callward.retention.requests.search import search
@@ -34,6 +34,7 @@ from schemas.views import ID_COLUMN, INDEX, STORED, VIEW_OF, VIEW_PARTS
 
 RUN: Final = "restrict"
 _REASON: Final = "restrictions"
+_NAMING: Final = ("billing", account_sums.DOMAIN)  # key domains under which accounts are named
 MARK: Final = "mark"  # stands where a restriction has its request: a row of a view, or an account, that one hides
 _PATIENCE_S: Final = 60.0
 
@@ -144,9 +145,9 @@ def _marks(files: DataFiles, tenant: str, whom: Sequence[Selector], since: datet
     marks: set[str] = set()
     for selector in whom:
         if selector.kind == "account":
-            name = KeyName("billing", tenant, EVERY_MONTH, "restriction")
-            secret = files.workspace.keyring.key(name).secret
-            marks.update(_hex(tokens.mac([pa.array([selector.value])], secret)))
+            for domain in _NAMING:
+                secret = files.workspace.keyring.key(_marking_key(domain, tenant)).secret
+                marks.update(_hex(tokens.mac([pa.array([selector.value])], secret)))
         for day in _dates(files.workspace.settings, tenant, since):
             marks.update(_of_date(files, tenant, day, selector))
     return marks
@@ -249,6 +250,17 @@ def hidden(settings: Settings, keyring: Keyring, view: str) -> dict[str, Hidden]
         named = _restricted(accounts[tenant], marks[tenant], secret) if secret and tenant in accounts else ()
         result[tenant] = Hidden(view, ids, named, unseen[tenant])
     return result
+
+
+def hides_account(settings: Settings, keyring: Keyring, tenant: str, account: str) -> bool:
+    """Return whether a reader of sums by account does not see those of an account."""
+    with database.reading(settings) as connection:
+        if tenant not in active(connection):
+            return False
+        marks = _marks_of(connection, tenant)
+    name = _marking_key(account_sums.DOMAIN, tenant)
+    opened = keyring.existing([name])
+    return name in opened and bool(_restricted([account], marks, opened[name].secret))
 
 
 def _marks_of(connection: Connection, tenant: str) -> pa.Array:

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from callward import audit, database, initiate
-from callward.access import grants
+from callward.access import cases, grants
+from callward.access.cases import Case
 from callward.access.roles import ROLES
 from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
@@ -39,7 +40,10 @@ SUMS = {
     "billing": "SELECT sum(calls)::BIGINT AS n FROM billing_usage_daily",
     "assurance": "SELECT sum(attempts)::BIGINT AS n FROM trunk_kpi WHERE side = 'ingress'",
 }
-ASKED = {"compliance": "SELECT count(*) AS n FROM lake_files", "analytics": "SHOW TABLES"}
+# Of support, of an account that no case is restricted for.
+ONE_ACCOUNT = "SELECT sum(attempts)::BIGINT AS n FROM sla_account_daily"
+CASE = ("--purpose", "complaint", "--case", "T-1")
+ASKED = {"support": ONE_ACCOUNT, "compliance": "SELECT count(*) AS n FROM lake_files", "analytics": "SHOW TABLES"}
 ANSWERS = {"billing": 5, "assurance": 6}  # calls that were answered; attempts of all
 # All that a server knows of who may do what in a database.
 ACLS = """
@@ -145,6 +149,9 @@ def office(server_url: str, workspace: Callable[..., Any]) -> Office:
     key = retention.person(made.site)
     about = f"--tenant default --account acct-0007 --regime gdpr --identity seen --person ada --key {key}"
     commands.run("request", "restrict", *about.split(), "--config", str(made.settings.path)).check_clean()
+    for case_id, account in (("T-1", "unassigned"), ("T-2", "acct-0007"), ("T-3", "unassigned")):
+        cases.open_case(made.settings, Case(case_id, "default", account, "complaint", "why"), unlisted=True)
+    cases.close(made.settings, "T-3")
     for role in ROLES:
         made.given(role)
     return made
@@ -158,6 +165,10 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 def _sql(run: Run, person: Settings, role: str, sql: str, *more: str) -> Ran:
     return run("sql", "--role", role, *more, "--json", sql, "--config", person.path)
+
+
+def _case(role: str) -> tuple[str, ...]:
+    return CASE if role == "support" else ()
 
 
 def _allowed(office: Office, login: str) -> dict[str, set[str]]:
@@ -197,6 +208,24 @@ def test_billing_sees_numbers_for_a_case_by_its_login(office: Office, tmp_path: 
     assert ran.json == [{"n": ANSWERS["billing"] - 1}]
 
 
+def test_support_sees_the_account_of_an_open_case_by_its_login_and_can_make_none(
+    office: Office, tmp_path: Path, run: Run
+) -> None:
+    person, login = office.person(tmp_path / "p", "support"), office.login("support")
+    assert _sql(run, person, "support", ONE_ACCOUNT, *CASE).json == [{"n": 5}]
+    for case, why in (("T-2", "is restricted"), ("T-3", "no case T-3 is open")):
+        refused = _sql(run, person, "support", ONE_ACCOUNT, "--purpose", "complaint", "--case", case)
+        assert refused.code == 1 and why in refused.json["error"], case
+    assert {row[0] for row in office.asked(login, "SELECT case_id FROM cases")} == {"T-1", "T-2"}
+    assert {row[0] for row in office.asked(login, "SELECT domain FROM keys")} == {"sla"}
+    for statement in ("UPDATE cases SET account = 'acct-0001'", "INSERT INTO cases SELECT * FROM cases"):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            office.asked(login, statement)
+    for view in VIEWS:
+        with pytest.raises(UsageProblem, match="no user reads both views"):
+            grants.grant(office.settings, view, login)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_login_may_do_what_its_role_says_and_nothing_else(office: Office, role: str) -> None:
     needs = {access.name: access for access in ROLES[role].access()}
@@ -206,7 +235,7 @@ def test_a_login_may_do_what_its_role_says_and_nothing_else(office: Office, role
         else:
             assert may == ({"SELECT", "INSERT", "UPDATE", "DELETE"} if needs[name].writes else {"SELECT"}), name
     sealed = {"keys.blob", "input_files.name_sealed", "input_files.shape_sealed", "holds.body", "requests.body"}
-    for column in sealed - ({"keys.blob"} if role in (*VIEWS, "compliance") else set()):
+    for column in sealed - ({"keys.blob"} if role in (*VIEWS, "compliance", "support") else set()):
         table, _, name = column.partition(".")
         with database.reading(office.settings) as connection:
             asked = func.has_column_privilege(office.login(role), table, name, "SELECT")
@@ -279,7 +308,7 @@ def test_a_login_appends_to_the_log_and_can_neither_change_nor_read_it(
     office: Office, tmp_path: Path, run: Run, role: str
 ) -> None:
     before = audit.checked(office.settings)[0]
-    _sql(run, office.person(tmp_path / role, role), role, ASKED.get(role, SUMS.get(role, "")))
+    _sql(run, office.person(tmp_path / role, role), role, ASKED.get(role, SUMS.get(role, "")), *_case(role))
     newest = audit.newest(office.settings, 1)[0]
     if role != "analytics":  # nothing was released, so nothing is asked
         assert audit.checked(office.settings)[0] > before and newest.role == role

@@ -16,12 +16,13 @@ from callward.lake import account_sums, ledger
 from callward.lake.account_sums import FOLDED_AT, SCHEMA
 from callward.lake.additive import sum_derived
 from callward.lake.ledger import Changes
-from schemas.tables import METADATA, key_columns, sla_account_daily, sla_sums, sum_columns
+from schemas.tables import METADATA, sla_account_daily, sla_sums, sum_columns
 from tests.postgresql import new_database, on_loopback
 from tests.retention import night
 
 DAYS = (date(2026, 3, 5), date(2026, 3, 6), date(2026, 4, 1))
-KEYS, SUMS = key_columns(sla_account_daily), sum_columns(sla_account_daily)
+SUMS = sum_columns(sla_account_daily)
+KEYED = {"tenant": "default", "region": "", "mos_method": ""}
 ROWS = st.tuples(st.sampled_from(["acct-1", "acct-2", "acct-3"]), st.sampled_from(DAYS), st.integers(1, 9))
 
 
@@ -41,8 +42,7 @@ def keyring(site):
 def rows(*of, sign=1):
     """Sums of (account, day, attempts)."""
     made = [
-        dict.fromkeys(SUMS, 0) | {"tenant": "default", "account": a, "call_date": day, "attempts": sign * n}
-        for a, day, n in of
+        dict.fromkeys(SUMS, 0) | {**KEYED, "account": a, "call_date": day, "attempts": sign * n} for a, day, n in of
     ]
     return pa.Table.from_pylist(made, schema=SCHEMA)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from callward import database, runs
 from callward.disposal import derived
@@ -31,7 +31,7 @@ from pipelines.reports import policy as policy_report
 from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
-from schemas.tables import audit_log, keys, lake_files, ledger_entries
+from schemas.tables import audit_log, keys, lake_files, ledger_entries, sla_sums
 from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, PARTS, VIEW_PARTS
 from tests.retention import (
     ASSURANCE_KEPT,
@@ -295,6 +295,27 @@ def test_with_the_action_purge_the_hourly_rows_go_too(site: Any) -> None:
     done = purged(site, ALL_ASSURANCE)
     assert done["status"] == "done", done
     assert all(not rows for name, rows in site.derived().items() if name.startswith(("assurance", "sla")))
+
+
+def test_sums_by_account_of_a_held_day_stay_with_their_key_and_go_with_the_hold(site: Any) -> None:
+    sums = site.account_sums()
+    placed = hold(site, accounts=("acct-0007",))
+    purged(site, ALL_ASSURANCE)
+    assert sums and site.account_sums() == sums and site.differing() == 0
+    assert states(site)["sla/sums"] == "active"
+    frozen = {row.table_name: row.sha256 for row in site._rows(frozen_derived)}
+    assert frozen["sla_sums"]
+    with database.writing(site.settings) as connection:
+        connection.execute(update(sla_sums).values(sealed=b"another"))
+    with pytest.raises(Problem):
+        site.differing()
+    with database.writing(site.settings) as connection:
+        connection.execute(delete(sla_sums))
+    assert site.differing() == 1
+    release(site, placed)
+    purged(site, ALL_ASSURANCE + NEXT)
+    assert site.account_sums() == {} and states(site)["sla/sums"] == "destroyed"
+    assert site.differing() == 0
 
 
 def test_usage_goes_when_no_call_date_can_add_to_it(site: Any) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from callward import database, sources
 from callward import settings as settings_module
 from callward.accounts.directory import Directory
+from callward.accounts.register import Directories
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
@@ -60,7 +61,6 @@ class Workspace:
     settings: Settings
     _declarations: dict[str, Declaration] = field(default_factory=dict)
     _earlier: dict[tuple[str, int], tuple[Numbered, ...]] = field(default_factory=dict)
-    _directories: dict[str, Directory] = field(default_factory=dict)
 
     @property
     def keyring(self) -> Keyring:
@@ -145,10 +145,12 @@ class Workspace:
             raise UsageProblem(f"source {source.name}: {error}") from None
 
     def directory(self, tenant: str) -> Directory:
-        """Return who pays among a tenant's accounts."""
-        if tenant not in self._directories:
-            self._directories[tenant] = Directory.of(tenant, self.settings.accounts, self.settings.trunks)
-        return self._directories[tenant]
+        """Return who pays among a tenant's accounts now; raises Problem for a directory that cannot be read."""
+        return self._directories.of(tenant, self.keyring)
+
+    @cached_property
+    def _directories(self) -> Directories:
+        return Directories(self.settings)
 
     @cached_property
     def trunks(self) -> frozenset[str]:

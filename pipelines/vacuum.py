@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select, update
 
 from callward import database, runs
+from callward.accounts.register import on_disk
 from callward.failpoints import point
 from callward.lake import ledger, readers
 from callward.lake.removal import removing
@@ -35,6 +36,7 @@ def remove_orphans(settings: Settings, over: Collection[str] | None = None) -> i
         over_runs = set(over) if over is not None else _ended(connection, late)
         named = select(lake_files.c.file_id).where(lake_files.c.run_id.in_(over_runs))
         known = set(connection.execute(named).scalars()) if over_runs else set()
+        known.update(map(_file_id, on_disk(connection)))
     if not over_runs:
         return 0
     store, removed = Store.of(settings), 0

@@ -112,6 +112,25 @@ source_generations = Table(
     Column("began_at", DateTime, nullable=False),
 )
 
+# Versions of each tenant's account directory, the highest of which counts: one sealed file each.
+account_directories = Table(
+    "account_directories",
+    METADATA,
+    required("tenant", primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    required("path", 255),  # below the lake's root
+    Column("bytes", BigInteger, nullable=False),
+    required("sha256", 64),
+    required("key_id", 32),
+    Column("accounts", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in ("numbers", "ranges", "codes", "trunks", "contexts")),
+    *(Column(name, BigInteger, nullable=False) for name in ("added", "removed", "changed")),
+    Column("format_version", Integer, nullable=False),
+    required("imported_by", 255),
+    Column("imported_at", DateTime, nullable=False),
+    Column("removed_at", DateTime),  # when its file was removed; the row stays as a record of what was there
+)
+
 waves = Table(
     "waves",
     METADATA,

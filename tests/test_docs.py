@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from callward import audit, initiate, query, settings
+from callward.accounts import sealed
 from callward.keys import keys, seal
 from callward.keys import register as key_register
 from callward.lake import parquet
@@ -220,6 +221,7 @@ def test_format_versions_are_those_of_the_code():
         "views:": views.FORMAT_VERSION,
         "data file,": parquet.FORMAT_VERSION,
         "suspense and pending,": suspense.FORMAT_VERSION,
+        "account directory,": sealed.FORMAT_VERSION,
         "seal: sealed bytes": seal.FORMAT_VERSION,
         "wrapped key": key_register.FORMAT_VERSION,
     }

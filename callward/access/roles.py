@@ -119,7 +119,13 @@ _EVIDENCE: Final = (
         retention.frozen_derived,
     ),
     *(retention.lake_file_inputs, retention.certificates, retention.purge_forecasts, release_budgets),
-    *(tables.partitions, streaming.block_slices, streaming.streams, streaming.stream_counts),
+    *(
+        tables.account_directories,
+        tables.partitions,
+        streaming.block_slices,
+        streaming.streams,
+        streaming.stream_counts,
+    ),
 )
 _COMPLIANCE: Final = Role(
     None,

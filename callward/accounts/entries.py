@@ -111,7 +111,7 @@ class Holdings:
         names = [
             (label(kind, name), at)
             for at, account in enumerate(accounts)
-            for kind, words in (("code", account.codes), ("trunk", account.trunks))
+            for kind, words in (("code", account.codes), ("trunk", account.trunks), ("context", account.contexts))
             for name in words
         ]
         labels = pa.array([name for name, _ in names], pa.string()).dictionary_encode()
@@ -120,9 +120,9 @@ class Holdings:
             *(labels.indices.to_numpy(), np.zeros(n), [at for _, at in names]),
             *(np.full(n, ALWAYS), np.full(n, FOREVER)),
         )
-        ids = pa.array([account.id for account in accounts], pa.string())
+        ids, zones = ([getattr(account, name) for account in accounts] for name in ("id", "zone"))
         return cls(
-            *(ids, pa.nulls(len(ids), pa.string()), labels.dictionary, Entries.of()),
+            *(pa.array(ids, pa.string()), pa.array(zones, pa.string()), labels.dictionary, Entries.of()),
             *(Entries.of(*zip(*ranges, strict=True)), named),
         )
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from callward import database
+from callward.accounts.register import on_disk
 from callward.keys import rotation
 from callward.lake import ledger
 from callward.lake.data_files import HELD
@@ -47,6 +48,7 @@ def of_disposal(settings: Settings, disposal_id: str, key_ids: Sequence[str], *,
     with database.reading(settings) as connection:
         removed = removed_files(connection, disposal_id)
         named = _named(connection)
+        beside = on_disk(connection)
         unswept = _unswept(connection)
         footed = [foots(connection, disposal_id)]
     store = Store.of(settings)
@@ -54,7 +56,7 @@ def of_disposal(settings: Settings, disposal_id: str, key_ids: Sequence[str], *,
     return [
         _absent(removed, there),
         keys_dead(settings, key_ids),
-        _no_orphans(named, there, unswept),
+        _no_orphans([*beside, *(path for row in named for path in with_sidecar(row.path))], there, unswept),
         _survivors(store, named, there, quick),
         *_versionless(store),
         *footed,
@@ -127,9 +129,8 @@ def _unswept(connection: Connection) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def _no_orphans(named: Sequence[Any], there: Mapping[str, int], unswept: Collection[str]) -> Check:
-    known = {path for row in named for path in with_sidecar(row.path)}
-    orphans = sorted(path for path in there.keys() - known if _run_of(path) not in unswept)
+def _no_orphans(named: Collection[str], there: Mapping[str, int], unswept: Collection[str]) -> Check:
+    orphans = sorted(path for path in there.keys() - set(named) if _run_of(path) not in unswept)
     if orphans:
         return Check("no orphans", False, f"{_first(orphans, 'file')} in the lake is named by no register")
     return Check("no orphans", True, f"each of {_count(there, 'file')} in the lake is named by the register or its run")

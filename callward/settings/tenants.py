@@ -140,11 +140,21 @@ class NumberRange(Section):
 class Account(Section):
     id: str = Field(description="Opaque account id; never a phone number.", examples=["acct-0001"])
     tenant: str = Field(default="default", description="Tenant the account belongs to.")
+    zone: str | None = Field(
+        default=None,
+        description="Its billing zone, if not the tenant's: the local date of the answer is the billing date.",
+        examples=["America/Chicago"],
+    )
     codes: Words = Field(default=[], description="Account codes that switches write.", examples=[["ac-0001"]])
     trunks: Words = Field(
         default=[],
         description="Trunks whose calls this account pays for; where several accounts have one, the caller's number "
         "chooses among them.",
         examples=[["pbx-7"]],
+    )
+    contexts: Words = Field(
+        default=[],
+        description="Contexts of a dialplan whose calls this account pays for, where neither code nor trunk says who.",
+        examples=[["from-northwind"]],
     )
     numbers: list[NumberRange] = Field(default=[], description="Its numbers: it pays for calls to them.")

@@ -24,7 +24,7 @@ from pipelines.cli.options import AS_GIVEN, Printed, in_words
 from pipelines.results import Failure, Result, is_usage
 
 HEADINGS: Final = {
-    "Set up": ("init", "doctor", "try", "sources", "demo"),
+    "Set up": ("init", "doctor", "try", "sources", "accounts", "demo"),
     "Run": ("nightly", "stream", "receive", "suspense", "recycle", "compact", "rebuild"),
     "Ask": ("sql",),
     "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep"),

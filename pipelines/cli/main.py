@@ -19,6 +19,7 @@ process.prepare()  # before the large libraries are imported
 # isort: split
 from pipelines import terminal  # noqa: E402
 from pipelines.cli import (  # noqa: E402
+    accounts,
     audit,
     case,
     demo,
@@ -57,7 +58,7 @@ app = typer.Typer(
 for commands in (init, trial, demo, nightly, receive, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
-for group in (sources, stream, suspense, policy, hold, case, purge, request, tenant, audit, release, keys):
+for group in (sources, accounts, stream, suspense, policy, hold, case, purge, request, tenant, audit, release, keys):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

@@ -17,6 +17,29 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("workspace_id", name=op.f("pk_workspace")),
     )
     op.create_table(
+        "account_directories",
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("path", sa.String(length=255), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=32), nullable=False),
+        sa.Column("accounts", sa.BigInteger(), nullable=False),
+        sa.Column("numbers", sa.BigInteger(), nullable=False),
+        sa.Column("ranges", sa.BigInteger(), nullable=False),
+        sa.Column("codes", sa.BigInteger(), nullable=False),
+        sa.Column("trunks", sa.BigInteger(), nullable=False),
+        sa.Column("contexts", sa.BigInteger(), nullable=False),
+        sa.Column("added", sa.BigInteger(), nullable=False),
+        sa.Column("removed", sa.BigInteger(), nullable=False),
+        sa.Column("changed", sa.BigInteger(), nullable=False),
+        sa.Column("format_version", sa.Integer(), nullable=False),
+        sa.Column("imported_by", sa.String(length=255), nullable=False),
+        sa.Column("imported_at", sa.DateTime(), nullable=False),
+        sa.Column("removed_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("tenant", "version", name=op.f("pk_account_directories")),
+    )
+    op.create_table(
         "analytics_cells",
         sa.Column("release_id", sa.String(length=32), nullable=False),
         sa.Column("cell", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -826,4 +849,5 @@ def downgrade() -> None:
     op.drop_table("assurance_durations_daily", schema="assurance")
     op.drop_table("approvals")
     op.drop_table("analytics_cells", schema="analytics")
+    op.drop_table("account_directories")
     op.drop_table("workspace")

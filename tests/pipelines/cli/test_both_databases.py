@@ -35,6 +35,12 @@ suspense list
 suspense show {{file_no}} --reason look
 suspense file {{file_id}} --reason look
 suspense choose {{file_no}}
+accounts import {{keys}}/accounts.csv --dry-run
+accounts import {{keys}}/accounts.csv --add --from {{year}}-01-01
+accounts list --limit 3
+accounts lint
+accounts history
+accounts history acct-one
 sources list
 sources second
 sources accept generic --from-now
@@ -113,6 +119,7 @@ ENDS = {
 LEFT_OUT = {"init", "demo", "try", "receive", "grant", "stream start", "stream stop", "tenant open", "release attack"}
 
 
+_ACCOUNTS = "account,number,code\nacct-one,+13035550190,\nacct-one,,code-one\nacct-two,+13035550191,\n"
 # How often a line is typed decides what it names.
 PROGRAM = {"n": "one", "year": "2035", "public": "ab" * 32}
 PERSON = {"n": "two", "year": "2036", "public": "cd" * 32}
@@ -188,6 +195,7 @@ def _prepare(site: Any, keys: Path) -> None:
     keys.mkdir()
     for name in ("ada", "ben"):
         shutil.copy2(retention.person(site, name), keys / f"{name}.sign")
+    (keys / "accounts.csv").write_text(_ACCOUNTS)
     (keys / "policy.toml").write_text(retention.policy_text(retention.WINDOWS))
     releases.declare(site, releases.text(lateness_days="0"))
     private = X25519PrivateKey.generate()

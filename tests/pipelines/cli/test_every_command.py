@@ -16,6 +16,9 @@ NOT_YET = ("purge",)
 ROOT: Any = get_command(app)
 # These change nothing but the audit log. All others must have a dry run.
 READING = {
+    "accounts history",
+    "accounts lint",
+    "accounts list",
     "audit list",
     "sources second",
     "audit verify",

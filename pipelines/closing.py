@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, delete, insert, select
 
 from callward import database, runs
-from callward.columns import flat
+from callward.columns import flat, set_column
 from callward.failpoints import point
 from callward.keys import tokens
 from callward.lake import ledger, row_index
@@ -27,6 +27,7 @@ from callward.settings import Settings
 from schemas.tables import CLOSED, lake_files
 from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, PARTS, ROW_INDEX
 from transforms.close import as_calls, close, tables
+from transforms.identify import cut_by_bucket
 
 _PARTS: Final = PARTS["assurance"]
 _RECEIVED: Final = "received_on"
@@ -92,7 +93,8 @@ def calls_of(
 ) -> Iterator[tuple[int, int, pa.Table]]:
     """Yield a date's calls (transforms.close.as_calls) and when each came in, by shard: so many as fit in memory.
 
-    What the date's parts have is read once, as half an id of eight bytes for each record.
+    Each data file is read once. One with rows of several shards is cut, and waits sealed, as a batch in flight does.
+    What the date's parts have is read as half an id of eight bytes for each record.
 
     `index`, `parts`: the data files of one tenant's date. Legs of a call are in one shard; bits are chosen by how
     many records there are, however many the files have.
@@ -101,12 +103,19 @@ def calls_of(
     bits = max(0, (sum(file.rows for file in telling) - 1) // MOST_ROWS).bit_length()
     told = [_records(files, file) for file in parts if file.view == "answered"]
     by_the_hour = np.sort(np.concatenate([np.zeros(0, np.uint64), *told]))
-    for shard in range(1 << bits):
-        overlapping = [file for file in telling if file.overlaps(bits, shard)]
-        read = [_rows(files, file, bits, shard) for file in overlapping]
-        rows = pa.concat_tables(read) if read else None
-        if rows is not None and rows.num_rows:
-            yield bits, shard, as_calls(rows, tenant, files.workspace, by_the_hour)
+    spilled: dict[int, list[str]] = {shard: [] for shard in range(1 << bits)}
+    try:
+        for file in telling:
+            for shard, cut in cut_by_bucket(_rows(files, file), bits, 1 << bits, 0) if file.shard_bits < bits else ():
+                spilled[shard].append(files.spill(cut))
+        for shard, names in spilled.items():
+            whole = [file for file in telling if file.shard_bits >= bits and file.overlaps(bits, shard)]
+            read = [*(_rows(files, file) for file in whole), *map(files.fetch, names)]
+            rows = pa.concat_tables(read) if read else None
+            if rows is not None and rows.num_rows:
+                yield bits, shard, as_calls(rows, tenant, files.workspace, by_the_hour)
+    finally:
+        files.discard([name for names in spilled.values() for name in names])
 
 
 def _records(files: DataFiles, file: DataFile) -> np.ndarray:
@@ -116,13 +125,11 @@ def _records(files: DataFiles, file: DataFile) -> np.ndarray:
     return tokens.as_u64(tokens.unpermute(ids, secret))[:, 0] if secret else np.zeros(0, np.uint64)
 
 
-def _rows(files: DataFiles, file: DataFile, bits: int, shard: int) -> pa.Table:
+def _rows(files: DataFiles, file: DataFile) -> pa.Table:
     with row_index.reading(file):
         rows = files.rows(file, _COLUMNS)
     rows = rows.filter(row_index.of_view(rows, "assurance"))
-    if bits > file.shard_bits:
-        calls = pc.coalesce(rows["call_id"], rows["record_id"])
-        rows = rows.filter(pa.array(tokens.shard_bits(calls, bits) == shard))
+    rows = set_column(rows, "call_id", flat(pc.coalesce(rows["call_id"], rows["record_id"])))
     return rows.append_column(_RECEIVED, pa.repeat(pa.scalar(file.received_on, pa.date32()), rows.num_rows))
 
 

@@ -35,14 +35,14 @@ _PLACES: Final = ("source", "leg", *_TRUNKS)
 
 
 def as_calls(rows: pa.Table, tenant: str, workspace: Workspace, by_the_hour: np.ndarray) -> pa.Table:
-    """Return accepted rows of the index (ROW_INDEX without numbers) as calls that Split takes, with their part.
+    """Return accepted rows of the index (ROW_INDEX without numbers, each of a call) as calls that Split takes, with
+    their part.
 
     `by_the_hour`: first halves of the ids of records that the part `answered` has already (uint64 [n], ascending): what
     was once told by the hour stays so.
     """
     columns = {"ingress_trunk": rows["trunk_in"], "egress_trunk": rows["trunk_out"]}
     columns |= {name: rows[name] for name in rows.column_names if name not in _TRUNKS}
-    columns["call_id"] = flat(pc.coalesce(rows["call_id"], rows["record_id"]))
     text = {name: few(column) for name, column in columns.items() if column.type == pa.string()}
     calls = pa.table({**columns, **text})
     told = _among(tokens.as_u64(calls["record_id"])[:, 0], by_the_hour)

@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from callward import database
 from callward.feeds import generate
 from callward.lake.data_files import DataFiles
+from callward.lake.ledger import DataFile
 from pipelines import closing
 from pipelines.compact import compact
 from schemas.tables import assurance_durations_daily, assurance_erlangs_hourly, assurance_prefix_daily
@@ -160,3 +162,31 @@ def test_a_closing_killed_at_every_point_leaves_the_date_as_it_was_or_closed(sit
     run("compact", "--config", str(site.folder)).check_clean()
     assert closed(site) == closed(site, DAY - timedelta(1)) == {True}
     assert site.view("assurance").num_rows == rows and site.differing() == 0 and not strays(site)
+
+
+def _totals(site: Any) -> dict[str, Any]:
+    """What each derived table sums to, by whichever keys (one told in shards is told less finely)."""
+    return {name: tuple(map(sum, zip(*rows.values(), strict=True))) for name, rows in site.derived().items()}
+
+
+def test_a_date_of_many_shards_closes_as_one_of_one_and_reads_each_file_once(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files with rows of several shards are cut, and what waits between is gone afterwards."""
+    database.engine(site.settings).dispose()
+    shutil.copytree(site.folder, tmp_path / "other")
+    other = type(site)(tmp_path / "other")
+    compact(site.settings, now=OVER)
+    rows, read = DataFiles.rows, Counter[str]()
+
+    def counted(files: DataFiles, file: DataFile, *columns: Any) -> Any:
+        read[file.file_id] += 1
+        return rows(files, file, *columns)
+
+    monkeypatch.setattr(DataFiles, "rows", counted)
+    monkeypatch.setattr(closing, "MOST_ROWS", 40)
+    compact(other.settings, now=OVER)
+    assert {file.shard_bits for file in other.data_files("assurance")} >= {2}
+    assert {read[file.file_id] for file in other.data_files(INDEX)} <= {0, 1}
+    assert (ids(other), _totals(other)) == (ids(site), _totals(site))
+    assert other.differing() == 0 and not strays(other)

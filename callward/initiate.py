@@ -15,12 +15,14 @@ from callward.keys.signing import SigningKey
 from callward.settings import FILE_NAME, KEY_DOMAINS, SIGNERS, Settings, load
 from callward.storage.durable import create
 from callward.storage.store import Store
-from callward.template import render
+from callward.template import brief, render
 from schemas.tables import keys
 
 
-def init(folder: Path, settings: Settings, *, dry_run: bool = False) -> Settings:
+def init(folder: Path, settings: Settings, *, minimal: bool = False, dry_run: bool = False) -> Settings:
     """Make a workspace in `folder` from settings, and return them as they were written.
+
+    `minimal`: only the keys that differ from the defaults are written; otherwise all, each explained.
 
     Raises UsageProblem when the folder is not empty, also for a dry run, which makes nothing.
     """
@@ -34,7 +36,7 @@ def init(folder: Path, settings: Settings, *, dry_run: bool = False) -> Settings
     try:
         folder.mkdir(parents=True, exist_ok=True)
         named = settings.model_copy(update={"workspace_id": settings.workspace_id or runs.new_id()})
-        create(folder / FILE_NAME, render(named).encode())
+        create(folder / FILE_NAME, (brief if minimal else render)(named).encode())
         written = load(folder / FILE_NAME)
         _make(written)
     finally:

@@ -1,4 +1,5 @@
-"""Writes a settings file in which every key is explained, from the descriptions that stand in callward/settings."""
+"""Writes settings files: one in which every key is explained, from the descriptions that stand in callward/settings,
+and one of the keys that are set alone."""
 
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -113,3 +114,25 @@ def render(settings: Settings) -> str:
         *_tables(settings, "", True),
     ]
     return "\n".join(lines) + "\n"
+
+
+def brief(settings: Settings) -> str:
+    """Return only what differs from the defaults as TOML, without comments; reading it back gives equal settings."""
+    return "\n".join(_given("", settings.model_dump(exclude_defaults=True))) + "\n"
+
+
+def _given(path: str, table: Mapping[str, Any]) -> Iterable[str]:
+    """Return the lines of a table: its keys, then the tables in it under headings of their own."""
+    tables = {key: value for key, value in table.items() if _has_tables(value)}
+    given = {key: value for key, value in table.items() if key not in tables and value is not None}
+    yield from (f"{written_key(key)} = {written(value)}" for key, value in given.items())
+    for key, value in tables.items():
+        name = f"{path}{written_key(key)}"
+        for item in value if isinstance(value, list) else [value]:
+            yield f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
+            yield from _given(f"{name}.", item)
+
+
+def _has_tables(value: Any) -> bool:
+    is_list = isinstance(value, list) and bool(value)
+    return isinstance(value, Mapping) or (is_list and all(isinstance(item, Mapping) for item in value))

@@ -12,7 +12,7 @@ import zoneinfo
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
@@ -423,18 +423,24 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
     return declaration
 
 
-def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+def _tables(path: Path, extending: tuple[Path, ...] = ()) -> list[Mapping[str, Any]]:
     """Return the tables of the declaration that a file `extends`, if it does, and the file's own last."""
     try:
-        tables = toml.decode(toml.read(path))
+        tables = _decoded(toml.read(path))
     except toml.NotToml as error:
         raise ValueError(f"the declaration {path.name} is {error}") from None
-    base = tables.pop("extends", None)
+    base = tables.get("extends")
     if base is None:
         return [tables]
     if path in extending:
         raise ValueError(f"the declaration {path.name} extends itself")
-    return [*_tables(_find(base, path.parent), (*extending, path)), tables]
+    own = {name: value for name, value in tables.items() if name != "extends"}
+    return [*_tables(_find(base, path.parent), (*extending, path)), own]
+
+
+@lru_cache(maxsize=64)  # each run, and each worker, asks for those of all sources anew
+def _decoded(content: bytes) -> Mapping[str, Any]:
+    return toml.decode(content)
 
 
 def _missing_columns(declaration: Declaration) -> list[str]:

@@ -25,7 +25,7 @@ from callward.lake import account_sums, ledger, row_index
 from callward.lake.data_files import HELD, DataFiles
 from callward.settings import Account, Billing, Lake, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
-from callward.template import render
+from callward.template import brief
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from pipelines.nightly import Night, nightly
 from pipelines.rebuild import rebuild
@@ -37,16 +37,22 @@ from tests import balance, servers
 from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server
 from tests.signatures import remember_signatures
+from tests.statements import share_statements
 from transforms.assemble import fold
 
 register_profiles()
 remember_signatures()
+share_statements()
 
 ROLE = "billing-run"
 DAY = date(2026, 3, 5)
 # The morning after DAY: nothing waits past its horizon yet.
 MORNING = int(datetime(2026, 3, 6, 6, tzinfo=UTC).timestamp() * 1000)
 HOUR_MS = 3_600_000
+
+# The engine of settings that name none: with workers beside each other. Tiny nights have one, as each more makes every
+# step of them again.
+AS_INSTALLED: dict[str, Any] = {}
 
 # The declared format and zone of each source of the feeds, where they differ from its name and from UTC.
 _FORMATS = {
@@ -78,6 +84,7 @@ def demo_settings(sources: Iterable[Source], **changes: Any) -> Settings:
         ],
         "accounts": [Account(id=f"acct-{n:04d}", codes=[f"ac-{n:04d}"]) for n in range(200)],
         "sources": list(sources),
+        "engine": {"workers": 1},
         "lake": {"grace_minutes": 0.0},  # what is replaced leaves the disk with the night, so that tests can look
     }
     return Settings(path=Path("callward.toml"), **(usual | changes))
@@ -102,7 +109,7 @@ class Site:
         """Change sections of the settings: set(waves={"records": 100})."""
         now = self.settings
         changed = {name: getattr(now, name).model_copy(update=values) for name, values in changes.items()}
-        now.path.write_text(render(now.model_copy(update=changed)), encoding="utf-8")
+        now.path.write_text(brief(now.model_copy(update=changed)), encoding="utf-8")
 
     def land(self, source: str, name: str, data: bytes) -> None:
         """Put a file into a source's landing folder, whole from its first moment."""
@@ -248,7 +255,7 @@ def workspace(_first_site: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
             update={"close_after_hours": 1e6} if "close_after_hours" not in lake.model_fields_set else {}
         )
         settings = demo_settings(named, **changes).model_copy(update={"path": folder / "callward.toml"})
-        settings.path.write_text(render(settings), encoding="utf-8")
+        settings.path.write_text(brief(settings), encoding="utf-8")
         if "database" in changes or not settings.lake.is_local:
             (folder / "lake" / MARK).unlink()  # a new database makes a new workspace, and the lake is elsewhere
         make_folders(load(folder))

@@ -4,7 +4,7 @@ The making of a graph reads the signatures of all methods of each DoFn about ten
 in them. They do not change.
 """
 
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,8 +33,8 @@ def _remembered(function: Any) -> tuple[list[str], list[Any]]:
 
 
 def _specs(dofn: core.DoFn) -> tuple[set[Any], set[Any]]:
-    if isinstance(dofn, core.CallableWrapperDoFn):  # its methods are of the function that it wraps
-        return _SPECS(dofn)
+    if isinstance(dofn, core.CallableWrapperDoFn) and isinstance(dofn.process, MethodType):
+        return _SPECS(dofn)  # what it processes with is a method of another object
     if type(dofn) not in _of_classes:
         _of_classes[type(dofn)] = _SPECS(dofn)
     states, timers = _of_classes[type(dofn)]

@@ -24,6 +24,7 @@ from callward.feeds import asterisk_files
 from callward.template import render
 from schemas.views import VIEW_PARTS
 from tests.commands import Ended, all_that_is, run, start, strays, waiting
+from tests.conftest import AS_INSTALLED
 
 DAY = date(2026, 3, 5)
 NUMBERS = [f"+1{area}55501{line:02d}" for area in ("212", "303") for line in range(100)]
@@ -721,7 +722,7 @@ def test_nights_of_two_sources_at_once_come_to_what_one_night_comes_to(
 ) -> None:
     named = [feed_source(name, format="asterisk", zone="America/Denver") for name in ("asterisk", "other")]
     files = {name: [calls(50) + b"a,b\n" for _ in range(6)] for name in ("asterisk", "other")}
-    together, one = (workspace(*named, waves={"records": 110}) for _ in range(2))
+    together, one = (workspace(*named, waves={"records": 110}, engine=AS_INSTALLED) for _ in range(2))
     for site in (together, one):
         for name, contents in files.items():
             for n, content in enumerate(contents):

@@ -14,6 +14,7 @@ import pytest
 from callward.feeds import asterisk_files, generate
 from schemas.views import ID_COLUMN, VIEW_PARTS
 from tests.commands import all_that_is, killed_after, run, strays, waiting
+from tests.conftest import AS_INSTALLED
 from tests.shared_keys import init_with_keys_of, like
 
 SOURCES = ("asterisk", "opensips", "cucm", "packed")
@@ -70,7 +71,7 @@ def landed(feeds: Path, workspace: Callable[..., Any], feed_source: Callable[...
     def make() -> Any:
         packed = feed_source("packed", format="asterisk", zone="UTC")
         named = [feed_source(name, complete="marker" if name == "cucm" else "rename") for name in SOURCES[:3]]
-        site = workspace(*named, packed, waves=WAVES)
+        site = workspace(*named, packed, waves=WAVES, engine=AS_INSTALLED)
         site.deliver(sorted(path for path in feeds.rglob("*") if path.is_file()))
         for path in list((site.settings.landing_path / "cucm").iterdir()):
             path.with_name(path.name + ".done").touch()

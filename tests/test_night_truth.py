@@ -20,6 +20,7 @@ from callward.lake.data_files import DataFiles
 from schemas.cdr import DIRECTIONS, DISPOSITIONS, ROLES
 from schemas.codes import Bucket
 from schemas.views import INDEX, ROW_INDEX
+from tests.conftest import AS_INSTALLED
 from transforms.combine import CLOSED
 
 SEED, DIRT = 9, 0.005
@@ -57,7 +58,7 @@ def told(workspace, day, tmp_path_factory) -> Told:
         for name, calls in CALLS.items()
     ]
     files, late = [f for feeds in made for f in feeds.files], [f for feeds in made for f in feeds.late]
-    site = workspace(*CALLS)
+    site = workspace(*CALLS, engine=AS_INSTALLED)
     balances, views, differing, derived = [], [], [], []
     for prefix, paths in (("", files), ("", late), ("again-", [*files, *late])):
         site.deliver(paths, prefix)

@@ -105,9 +105,9 @@ class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
     def expand(self, changes: PCollection[Changes]) -> PCollection[None]:
         return (
             changes
-            | "OneWave" >> beam.WithKeys(0)
+            | "OneWave" >> beam.WithKeys(0).with_output_types(tuple[int, Changes])
             | "Gather" >> beam.GroupByKey()
-            | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.attempt, self.limits))
+            | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.attempt, self.limits)).with_output_types(None)
         )
 
 

@@ -116,3 +116,13 @@ def test_upgrade_registers_the_roots_of_an_older_workspace(tmp_path: Path) -> No
     (made.folder / "keys" / "assurance.root").chmod(0o600)
     initiate.upgrade(made)
     assert {name for name, _ in _registered(made)} == {*KEY_DOMAINS, *SIGNERS} - {"assurance"}
+
+
+def test_a_minimal_workspace_has_the_same_settings_in_few_lines(tmp_path: Path) -> None:
+    whole, few = (
+        initiate.init(tmp_path / name, _settings(tmp_path / name), minimal=name == "few") for name in ("whole", "few")
+    )
+    same = {"path": tmp_path, "digest": "", "workspace_id": ""}
+    assert whole.model_copy(update=same) == few.model_copy(update=same)
+    lines = few.path.read_text().splitlines()
+    assert len(lines) < 10 and not any(line.startswith("#") for line in lines)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.declaration import available
 from tests.commands import run, strays
+from tests.conftest import AS_INSTALLED
 from tests.examples import tries
 from tests.mutations import mutated_files
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.endurance
 def test_a_night_over_changed_files_is_balanced_and_silent_about_none(
     files: list[tuple[Path, bytes]], workspace: Callable[..., Any], feed_source: Callable[..., Any]
 ) -> None:
-    site = workspace(*(feed_source(name, format=name) for name in available()))
+    site = workspace(*(feed_source(name, format=name) for name in available()), engine=AS_INSTALLED)
     for number, (path, data) in enumerate(files):
         site.land(path.parent.name, f"{number:03d}.txt", data)
     ended = run("nightly", "--json", "--config", str(site.folder)).check_clean()

@@ -17,6 +17,7 @@ from callward.feeds import generate
 from callward.feeds.generate import SOURCE_NAMES
 from callward.sweep.scanner import sweep
 from tests.commands import all_that_is, killed_after, run, strays, waiting
+from tests.conftest import AS_INSTALLED
 from tests.raw_search import a_few, search
 
 KILLS = 50
@@ -41,7 +42,10 @@ def test_fifty_random_kills_end_as_one_clean_run(workspace: Callable[..., Any], 
     for n, folder in enumerate(deliveries):
         feeds = generate(folder, seed=seed % 1000 + n, day=DAY, calls=6000, dirt=0.01, sources=SOURCE_NAMES)
         numbers |= set(feeds.numbers.to_pylist())
-    clean, broken = (workspace(*SOURCE_NAMES, waves=WAVES, thresholds={"file_errors_pct": 100.0}) for _ in range(2))
+    clean, broken = (
+        workspace(*SOURCE_NAMES, waves=WAVES, engine=AS_INSTALLED, thresholds={"file_errors_pct": 100.0})
+        for _ in range(2)
+    )
     killed, again = 0, ("nightly", "--config", str(broken.folder))
     for n, folder in enumerate(deliveries):
         files = sorted(path for path in folder.rglob("*") if path.is_file())

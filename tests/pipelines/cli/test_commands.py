@@ -25,6 +25,7 @@ from callward import audit, database
 from callward.errors import Problem
 from callward.feeds.generate import generate
 from callward.initiate import root_file
+from callward.settings import load
 from callward.sweep import scanner
 from pipelines import terminal
 from pipelines.cli.command import fail
@@ -159,6 +160,19 @@ def test_demo_workspace_needs_no_mending(run: Run, tmp_path: Path) -> None:
     ran = run("doctor", "--config", tmp_path / "w")
     assert ran.code == 0, ran.out
     assert "all that a night needs is there" in ran.out
+
+
+def test_a_workspace_begins_with_a_source_in_a_short_file(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+    begin = ("init", folder, "--minimal", "--source", "asterisk", "--zone")
+    _sentence(run(*begin, "America/Denwer"), 2, "--zone takes a zone of the tz database")
+    _sentence(run("init", folder, "--source", "asterix"), 2, "did you mean 'asterisk'?")
+    assert run(*begin, "America/Denver").code == 0
+    (source,) = load(folder).sources
+    assert (source.name, source.format, source.zone) == ("asterisk", "asterisk", "America/Denver")
+    assert (folder / "landing" / "asterisk").is_dir()
+    looked = run("doctor", "--config", folder, "--json")
+    assert {item["what"] for item in looked.json if item["state"] == "missing"} == {"windows of default"}
 
 
 def _break_mode(site: Any) -> None:

@@ -1,7 +1,6 @@
 """doctor on releases and on the receiver: nothing where none is declared, and a row for each thing that is wrong."""
 
 import os
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,6 +161,6 @@ def test_whoever_may_push_without_a_password_is_a_note(receiving: Any) -> None:
 
 def test_listening_beyond_this_machine_in_the_clear_is_no_settings(site: Any) -> None:
     given = site.settings.path.read_text()
-    site.settings.path.write_text(re.sub(r"(?m)^(# )?listen = .*$", 'listen = "0.0.0.0:8420"', given, count=1))
+    site.settings.path.write_text(given + '[receive]\nlisten = "0.0.0.0:8420"\n')
     (found,) = [row for row in doctor.examine(str(site.folder)) if row.what == "settings"]
     assert found.bad and "certificate_file" in found.seen

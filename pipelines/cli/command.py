@@ -27,7 +27,7 @@ HEADINGS: Final = {
     "Set up": ("init", "doctor", "try", "sources", "accounts", "demo"),
     "Run": ("nightly", "stream", "receive", "suspense", "recycle", "compact", "rebuild"),
     "Ask": ("sql",),
-    "Keep": ("policy", "hold", "purge", "request", "tenant", "audit", "sweep"),
+    "Keep": ("policy", "hold", "case", "purge", "request", "tenant", "audit", "sweep"),
     "Publish": ("release",),
     "Keys": ("keys", "grant"),
 }

@@ -22,6 +22,7 @@ READING = {
     "audit list",
     "sources second",
     "audit verify",
+    "case list",
     "doctor",
     "hold list",
     "hold show",

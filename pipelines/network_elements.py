@@ -1,19 +1,19 @@
 """Match records of two network elements, partition by partition, each in a commit of its own; and list what was found.
 
-A partition is looked at when it is no longer as it was at the last look: whatever came, in whatever order and by night
-or stream, is matched once. Killed anywhere, the next run goes on with what is not looked at.
+A partition is looked at when it is no longer as it was at the last look, and with it those of the days beside it, as a
+call may lie on two sides of midnight: whatever came, in whatever order and by night or stream, is matched once. Killed
+anywhere, the next run goes on with what is not looked at.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
+from itertools import count
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import select, update
 
 from callward import database
@@ -25,10 +25,11 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.settings import Settings
 from callward.workspace import Workspace
 from schemas.tables import input_files, lake_files, partitions
-from schemas.views import INDEX, VIEW_BITS
-from transforms.match_elements import SECOND, match_elements
+from schemas.views import INDEX, SECOND
+from transforms.match_elements import LISTED, match_elements
 
 _ROLE: Final = "billing-run"
+_DAY: Final = timedelta(days=1)
 _TRIES: Final = 5  # a partition can wait for the next run
 _WAVE: Final = -1_000_000  # of the ledger's: no other work of a run counts so far down
 
@@ -42,22 +43,30 @@ def match_all(settings: Settings, workspace: Workspace, run_id: str) -> Counter[
     found = Counter[str]()
     if len(set(ranks.values())) < 2:
         return found
-    for number, (tenant, part) in enumerate(_changed(settings)):
-        hold = settings.tenants[tenant].billing.second_elements == "hold"
-        look = partial(_look, workspace, run_id, _WAVE - number, tenant, date.fromisoformat(part), ranks, hold)
-        with suppress(ConflictsPersist):
-            found += retry_on_conflict(look, tries=_TRIES, also=(FileNotFoundError,))
+    looked, numbers = set[tuple[str, str]](), count()
+    for tenant, part, version in _changed(settings):
+        hold, day = settings.tenants[tenant].billing.second_elements == "hold", date.fromisoformat(part)
+        # The days beside it come first: what is noted as looked at has none left that waits for it.
+        for of, of_version in ((day - _DAY, None), (day + _DAY, None), (day, version)):
+            if of_version is None and (tenant, of.isoformat()) in looked:
+                continue
+            wave = _WAVE - next(numbers)
+            look = partial(_look, workspace, run_id, wave, tenant, of, ranks, hold, of_version)
+            with suppress(ConflictsPersist):
+                found += retry_on_conflict(look, tries=_TRIES, also=(FileNotFoundError,))
+                looked.add((tenant, of.isoformat()))
     return found
 
 
-def _changed(settings: Settings) -> list[tuple[str, str]]:
-    """Return (tenant, call_date) of partitions that changed since they were looked at."""
+def _changed(settings: Settings) -> list[tuple[str, str, int]]:
+    """Return (tenant, call_date, version) of partitions that changed since they were looked at."""
     p, f = partitions.c, lake_files.c
     indexed = select(f.tenant, f.part).where(f.view == INDEX, f.superseded_at.is_(None)).distinct().subquery()
-    query = select(p.tenant, p.part).join(indexed, (p.tenant == indexed.c.tenant) & (p.part == indexed.c.part))
+    query = select(p.tenant, p.part, p.version)
+    query = query.join(indexed, (p.tenant == indexed.c.tenant) & (p.part == indexed.c.part))
     with database.reading(settings) as connection:
         rows = connection.execute(query.where(p.version != p.matched).order_by(p.tenant, p.part)).all()
-    return [(row.tenant, row.part) for row in rows if row.tenant in settings.tenants]
+    return [tuple(row) for row in rows if row.tenant in settings.tenants]
 
 
 def _look(
@@ -68,19 +77,24 @@ def _look(
     day: date,
     ranks: Mapping[str, int],
     hold: bool,
+    since: int | None,
     _: int,
 ) -> Counter[str]:
-    """Match a partition, and note that it was looked at as it is then. Raises CommitConflict."""
+    """Match a partition, and note that it was looked at as it is then, where it is as it was at version `since`.
+
+    Without `since` only what it does to the partition itself is noted. Raises CommitConflict.
+    """
+    part = day.isoformat()
     matched = match_elements(DataFiles(workspace, run_id), tenant, day, ranks, hold=hold)
-    mine = (partitions.c.tenant == tenant) & (partitions.c.part == day.isoformat())
+    mine, before = (partitions.c.tenant == tenant) & (partitions.c.part == part), matched.changes.read[tenant, part]
     changes = ledger.with_sealed_sums(matched.changes, workspace.settings, workspace.keyring)
     with database.writing(workspace.settings) as connection:
+        after = before
         if changes.superseded:
             ledger.commit(connection, run_id, wave, changes)
-            version = ledger.versions(connection, tenant, [day.isoformat()])[tenant, day.isoformat()]
-        else:
-            version = matched.changes.read[tenant, day.isoformat()]
-        connection.execute(update(partitions).where(mine).values(matched=version))
+            after = ledger.versions(connection, tenant, [part])[tenant, part]
+        as_seen = mine if since == before else mine & (partitions.c.matched == before)
+        connection.execute(update(partitions).where(as_seen).values(matched=after))
     point("elements-matched")
     return matched.second
 
@@ -106,9 +120,9 @@ def second_records(settings: Settings) -> list[SecondRecords]:
     sources = {row.file_no: row.source for row in named}
     counted: dict[tuple[str, str, str, bool], Counter[str]] = {}
     for home in homes:
-        table = files.columns(home, ["kind", "parts", "file_no", "talk_ms"])
-        rows = table.filter(has_value(table["kind"], SECOND))
-        held = pc.equal(pc.bit_wise_and(rows["parts"], pa.scalar(VIEW_BITS["billing"], pa.int16())), 0).to_pylist()
+        table = files.columns(home, ["kind", "file_no", "talk_ms"])
+        rows = table.filter(has_value(table["kind"], SECOND, LISTED))
+        held = has_value(rows["kind"], SECOND).to_pylist()
         for file_no, talk, is_held in zip(rows["file_no"].to_pylist(), rows["talk_ms"].to_pylist(), held, strict=True):
             key = sources.get(file_no, ""), home.tenant, home.part, is_held
             counted.setdefault(key, Counter()).update(records=1, talk_ms=talk)

@@ -23,6 +23,7 @@ from callward.sweep.scanner import Remote
 from callward.sweep.scanner import sweep as sweep_paths
 from pipelines import intake, terminal
 from schemas.cdr import BY_ROLE
+from schemas.views import PARTS
 
 ROLE = "billing-run"
 _NUMBERS = ["calling_number", "called_number", *BY_ROLE]
@@ -91,7 +92,7 @@ def _of_lake(settings: Settings) -> set[str]:
     """Return every number of the billing view and of the calls that wait: in memory only, each opening audited."""
     files = open_files(settings, ROLE, "sweep")
     with database.reading(settings) as connection:
-        committed = ledger.files(connection, view="billing")
+        committed = [file for part in PARTS["billing"] for file in ledger.files(connection, view=part)]
         logs = ledger.files(connection, view="pending")
     numbers: set[str] = set()
     for table in _tables(files, committed, logs):

@@ -38,7 +38,7 @@ from pipelines.purge import purge
 from pipelines.reports.tenant import WAITS, Floor, ReturnOpened, TenantClosed, TenantReturned
 from schemas.retention import lake_file_inputs, requests, row_ends
 from schemas.tables import input_files, lake_files
-from schemas.views import VIEW_PARTS
+from schemas.views import PARTS, VIEW_PARTS
 
 ROLE: Final = "retention-run"
 _VIEWS: Final = tuple(VIEW_PARTS)  # the row index is the services' own
@@ -299,7 +299,7 @@ def _floors(settings: Settings, tenant: str, governed: Policies, today: date) ->
 
 def _clocks(file: DataFile) -> Iterator[tuple[str, date]]:
     """Yield the classes that govern a data file, and the day that the clock of its newest row began."""
-    if file.view == "billing":
+    if file.view in PARTS["billing"]:
         clock = call_clock(date.fromisoformat(file.part))
         yield "billing_transaction", clock
         if file.numbers:

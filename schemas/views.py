@@ -105,7 +105,7 @@ ROW_INDEX: Final = pa.schema(
         pa.field("record_id", ID),
         pa.field("call_id", ID),  # null: the record's own id
         pa.field("state", pa.string()),  # the ledger's bucket: accepted ones have rows in views, others have none
-        pa.field("kind", pa.string()),  # call, leg, piece, or one of UNANSWERED; second: another element's is charged
+        pa.field("kind", pa.string()),  # call, leg, piece, or one of UNANSWERED, NOT_CHARGED, or listed (as second)
         pa.field("leg", pa.int16()),
         pa.field("role", pa.int8()),  # as schemas.cdr has it, with `event` and `sequence`: who pays is decided by them
         pa.field("event", pa.int64()),  # of answered records that may be charged: tells edge legs of one call apart
@@ -145,8 +145,14 @@ ROW_INDEX: Final = pa.schema(
 INDEX: Final = "index"
 # Kinds of attempts that nobody answered; a `route` is one whose call was answered on another.
 UNANSWERED: Final = ("failed", "route")
+# Kinds of records that are held from billing: of a call that another element's record is charged for, and of one that
+# nobody was reached by. Their rows are in the part UNCHARGED, and come back when a later record tells otherwise.
+SECOND: Final = "second"
+UNREACHED: Final = "unreached"
+NOT_CHARGED: Final = (SECOND, UNREACHED)
+UNCHARGED: Final = "uncharged"
 # What is stored of each view. A person's role, its keys and a retention class are of a view, data files of its parts.
-PARTS: Final = {"billing": ("billing",), "assurance": ("failed", "answered")}
+PARTS: Final = {"billing": ("billing", UNCHARGED), "assurance": ("failed", "answered")}
 VIEW_OF: Final = {part: view for view, parts in PARTS.items() for part in parts}
 VIEW_BITS: Final = {"billing": 1, "assurance": 2}
 # What the index says of a record's service: the assurance view and its tables are made of it.
@@ -154,12 +160,13 @@ SERVICE: Final = tuple(ROW_INDEX.names[ROW_INDEX.get_field_index("trunk_in") : R
 # Columns of the index that leave with the rows of a view; all others stay while any view has a row of the record.
 INDEX_COLUMNS_OF: Final = {"billing": (), "assurance": SERVICE}
 
-VIEW_PARTS: Final = {"billing": BILLING, "failed": FAILED, "answered": ANSWERED}
-ID_COLUMN: Final = {part: f"{part}_id" for part in VIEW_PARTS}
+VIEW_PARTS: Final = {"billing": BILLING, UNCHARGED: BILLING, "failed": FAILED, "answered": ANSWERED}
+ID_COLUMN: Final = {part: schema.names[0] for part, schema in VIEW_PARTS.items()}
 # What is stored as data files of calls: parts of the views, and the index, which is none. Numbers stand last in each.
 STORED: Final = {**VIEW_PARTS, INDEX: ROW_INDEX}
 NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "billing": BILLING_NUMBERS,
+    UNCHARGED: BILLING_NUMBERS,
     "failed": (),
     "answered": (),
     INDEX: TOKENS,

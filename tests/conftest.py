@@ -131,10 +131,12 @@ class Site:
     # -- what is there ----------------------------------------------------------------------------------------------
 
     def view(self, view: str) -> pa.Table:
-        """All rows of a view, or of a part of one, with their numbers, in order of start and id."""
+        """All rows of a view, or of a part of one, with their numbers, in order of start and id; of billing those that
+        are charged."""
         files = DataFiles(self.opened, "test")
-        parts = PARTS.get(view, (view,))
-        tables = [files.rows(file) for file in self.data_files(view)]  # a file may have no number columns any more
+        parts = (view,) if view in VIEW_PARTS else PARTS[view]
+        stored = (file for part in parts for file in self.data_files(part))
+        tables = [files.rows(file) for file in stored]  # a file may have no number columns any more
         nothing = [VIEW_PARTS[part].empty_table() for part in parts]
         table = pa.concat_tables([*nothing, *tables], promote_options="permissive")
         return table.sort_by([(name, "ascending") for name in ("start", *(ID_COLUMN[part] for part in parts))])
@@ -143,7 +145,8 @@ class Site:
         """Return the data files that count of a view, or of its held copies (all parts), of one part, or any kind."""
         held, kind = HELD * view.startswith(HELD), view.removeprefix(HELD)
         with database.reading(self.settings) as connection:
-            return [file for part in PARTS.get(kind, (kind,)) for file in ledger.files(connection, view=held + part)]
+            parts = (kind,) if kind in VIEW_PARTS else PARTS.get(kind, (kind,))
+            return [file for part in parts for file in ledger.files(connection, view=held + part)]
 
     def entries(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Rows and talk_ms per bucket and code, over all files and nights; what came to nothing is left out."""

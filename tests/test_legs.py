@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from callward.lake.data_files import DataFiles
 from pipelines.choose import choose
 from schemas.cdr import ROLES
-from schemas.views import INDEX, VIEW_BITS
+from schemas.views import INDEX, NOT_CHARGED, UNCHARGED, VIEW_BITS
 from tests.commands import run
 from tests.conftest import Site, source
 from tests.examples import tries
@@ -61,8 +61,15 @@ def take_in(site: Site, *nights: Sequence[str], feed: str = "freeswitch_json") -
 def check(site: Site) -> None:
     """Nothing is lost, the derived tables are what the views say, and the index knows which rows there are."""
     assert not site.unbalanced() and site.differing() == 0
-    parts = Counter(part for row in index(site).to_pylist() for part in VIEW_BITS if row["parts"] & VIEW_BITS[part])
-    assert parts == {view: site.view(view).num_rows for view in VIEW_BITS if site.view(view).num_rows}
+    parts = Counter(part for row in index(site).to_pylist() for part in _parts(row))
+    stored = ("billing", UNCHARGED, "assurance")
+    assert parts == {part: site.view(part).num_rows for part in stored if site.view(part).num_rows}
+
+
+def _parts(row: dict[str, Any]) -> list[str]:
+    of_billing = UNCHARGED if row["kind"] in NOT_CHARGED else "billing"
+    names = {"billing": of_billing, "assurance": "assurance"}
+    return [names[view] for view in VIEW_BITS if row["parts"] & VIEW_BITS[view]]
 
 
 def index(site: Site) -> pa.Table:
@@ -177,6 +184,38 @@ FREESWITCH = {
             fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, destination_number="1001"),
         ],
         [(44, 80)],
+    ),
+    "the dialplan answers, and dials: nobody answers on any route": (
+        lambda n: [
+            fs(f"a{n}", to=47, ring=1, talk=80),
+            fs(f"b{n}", f"a{n}", at=NOON + 2, talk=0, to=47),
+            fs(f"c{n}", f"a{n}", at=NOON + 9, talk=0, to=47),
+        ],
+        [],
+    ),
+    "the same for a call that came from outside: it talked to the dialplan": (
+        lambda n: [
+            fs(f"a{n}", to=48, ring=1, talk=80, call_direction="inbound"),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, talk=0, to=49, call_direction="inbound"),
+        ],
+        [(48, 80)],
+    ),
+    "nobody answers outside, an extension does": (
+        lambda n: [
+            fs(f"a{n}", to=50, ring=1, talk=80),
+            fs(f"b{n}", f"a{n}", at=NOON + 2, talk=0, to=50),
+            fs(f"c{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, destination_number="1001"),
+        ],
+        [(50, 80)],
+    ),
+    "nobody answers, through a loopback channel": (
+        lambda n: [
+            fs(f"a{n}", to=51, parent_call_uuid=f"a{n}"),
+            fs(f"b{n}", f"a{n}", channel_name="loopback/9-a", parent_call_uuid=f"a{n}", to=52),
+            fs(f"c{n}", channel_name="loopback/9-b", parent_call_uuid=f"a{n}", to=52),
+            fs(f"d{n}", f"c{n}", at=NOON + 2, talk=0, sip_gateway_name="eastern", parent_call_uuid=f"a{n}", to=52),
+        ],
+        [],
     ),
     "an outbound call that is transferred on, outside, by the dialplan": (
         lambda n: [
@@ -406,6 +445,7 @@ def state(site: Site) -> dict:
     what = ["record_id", "state", "content", "kind", "leg", "parts", "talk_ms", "role", "event"]
     return {
         "billing": site.view("billing"),
+        "uncharged": site.view(UNCHARGED),
         "assurance": site.view("assurance"),
         "index": index(site).select(what),
         "entries": site.entries(),
@@ -477,6 +517,18 @@ def test_a_night_killed_while_its_legs_change_committed_rows_ends_as_one_that_wa
     ended, expected_state = state(site), state(clean)
     for what in ended:
         assert ended[what] == expected_state[what], what
+
+
+def test_a_call_that_reached_nobody_is_not_charged_until_a_leg_tells_otherwise(workspace):
+    steps = [fs("a", ring=1, talk=80), fs("b", "a", at=NOON + 2, talk=0), fs("c", "a", at=NOON + 9, ring=20, talk=50)]
+    site = workspace("freeswitch_json")
+    for number, (line, charged) in enumerate(zip(steps, [{(2, 80): 1}, {}, {(2, 50): 1}], strict=True)):
+        site.land("freeswitch_json", f"f{number}", line.encode())
+        site.night(MORNING)
+        check(site)
+        assert charges(site) == charged and site.view(UNCHARGED).num_rows == (not charged)
+    other = take_in(workspace("freeswitch_json"), steps[::-1])
+    assert site.view("billing").drop_columns(["billing_id"]) == other.view("billing").drop_columns(["billing_id"])
 
 
 def test_a_version_that_is_chosen_takes_the_charge_from_the_other_leg(workspace):
@@ -567,7 +619,9 @@ def charged_of(drawn: list[tuple]) -> dict[int, int]:
         if not mine:
             continue
         first_role, _, first = min(mine)
-        if drawn[first][7]:
+        tried = any(leg[0] == name[0] and ROLES[leg[2]] == "egress" and leg[7] for leg in drawn)
+        unreached = ROLES[drawn[first][2]] == "outward" and tried and not any(at for at, *_ in mine)
+        if drawn[first][7] and not unreached:
             left = [drawn[n] for n in those if ROLES[drawn[n][2]] == "egress" and drawn[n][7]]
             counts = [drawn[n] for at, _, n in mine if at == first_role and drawn[n][7]]
             counts = left if left and ROLES[drawn[first][2]] == "outward" else counts

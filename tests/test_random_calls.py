@@ -280,12 +280,18 @@ ACC = (proxied,)
 
 
 def charged(records: pd.DataFrame) -> Counter:
-    """Who is charged from when until when, and how long: one charge of answered records, in times that count once."""
+    """Who is charged from when until when, and how long: one charge of answered records, in times that count once.
+
+    A caller who left, and was answered by nobody but the switch, is not.
+    """
     few = records[records["talk"].notna() & (records["first"] < INSIDE)]
     few = few.assign(begins=few["start"] + few["ring"]).sort_values("start")
+    beyond, tried = few["charge"][few["first"] == ATTEMPT], records[records["outward"] & (records["first"] == ATTEMPT)]
     far = few[few["outward"] & (few["first"] == ATTEMPT)]
     few = few[few["first"] == few.groupby("charge")["first"].transform("min")]
     heads = few.drop_duplicates("charge")
+    unreached = heads["outward"] & (heads["first"] == CALLER) & heads["charge"].isin(tried["charge"])
+    heads = heads[~unreached | heads["charge"].isin(beyond)]
     beyond = heads["charge"][heads["outward"] & (heads["first"] == CALLER) & heads["charge"].isin(far["charge"])]
     counts = pd.concat([few[~few["charge"].isin(beyond)], far[far["charge"].isin(beyond)]])
     spans: dict[str, list[range]] = {}

@@ -19,20 +19,20 @@ _A, _B, _C = "+13035550110", "+12125550160", "+12125550161"
 MORNING = (_NOON + 86_400) * 1000
 
 
-def usage(name: str, answer: float, talk: float, calling: str = _A, called: str = _B) -> str:
+def usage(name: str, answer: float, talk: float, calling: str = _A, called: str = _B, rev: str = "") -> str:
     start = answer - 5
     times = f"{int(start * 1000)},{int(answer * 1000)},{int((answer + talk) * 1000)}"
-    return f"{name},{calling},{called},{times},{int(talk * 1000)},ac-0001\n"
+    return f"{name},{calling},{called},{times},{int(talk * 1000)},ac-0001,{rev}\n"
 
 
 def feed(*lines: str) -> bytes:
-    return "".join(["id,calling,called,start,answer,end,talk_ms,account\n", *lines]).encode()
+    return "".join(["id,calling,called,start,answer,end,talk_ms,account,rev\n", *lines]).encode()
 
 
 def element(feed_source: Any, name: str, rank: int | None) -> Any:
     """A source of `usage` lines, of that billing rank."""
     times = {name: {"column": name.partition("_")[0], "time": "epoch_ms"} for name in ("start_time", "answer_time")}
-    declare = {"fields": {**times, "end_time": {"column": "end", "time": "epoch_ms"}}}
+    declare = {"fields": {**times, "end_time": {"column": "end", "time": "epoch_ms"}, "version": "rev"}}
     return feed_source(name, format="generic_csv", declare=declare, **({"billing_rank": rank} if rank else {}))
 
 
@@ -137,6 +137,23 @@ def test_what_is_held_stays_so_when_it_comes_again(elements: Any) -> None:
     assert site.night(now_ms=MORNING).second == {}
     assert charged(site) == ["core", "edge"]
     assert site.balances()["edge/again.csv"]["duplicate"] == (1, 60_000) and is_sound(site)
+
+
+@pytest.mark.parametrize("at", [_NOON, _MIDNIGHT + 5])
+@pytest.mark.parametrize("order", [(0, 2, 1), (2, 0, 1), (0, 1, 2)])
+@pytest.mark.parametrize("talk", [(60, 90), (90, 60)])
+def test_what_is_held_hangs_on_what_the_other_record_says_now(
+    elements: Any, at: int, order: tuple[int, ...], talk: tuple[int, int]
+) -> None:
+    """Of a call whose records start on two dates, too."""
+    site = elements(core=1, edge=2)
+    first, second = (("core", usage("c", at, of, rev=str(rev))) for rev, of in enumerate(talk, 1))
+    for number in order:
+        name, line = (first, second, ("edge", usage("e", at - 1, 60)))[number]
+        site.land(name, f"{number}.csv", feed(line))
+        site.night(now_ms=MORNING)
+    assert sorted(charged(site)) == (["core"] if talk[1] == 60 else ["core", "edge"])
+    assert site.view("uncharged").num_rows == (talk[1] == 60) and is_sound(site)
 
 
 def test_a_call_whose_records_start_on_two_dates_is_charged_once(elements: Any) -> None:

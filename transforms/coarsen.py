@@ -7,9 +7,6 @@ answered is asked of all that is known of its records: in the group, and in the 
 aside. What was once answered stays so. A record that is known as its own call has no other attempt.
 """
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -19,42 +16,37 @@ import pyarrow.compute as pc
 from callward.columns import flat, has_value, set_column
 from callward.keys import tokens
 from callward.lake import row_index
-from callward.lake.data_files import DataFiles, inputs_of
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from schemas.codes import Bucket
+from schemas.views import UNANSWERED
 from transforms.calls_found import CallsFound, several
 from transforms.deduplicated import Deduplicated
-from transforms.elements import Group, ViewRows
+from transforms.elements import Group
 from transforms.split import by_the_hour
 
 _NONE: Final = np.zeros(0, np.uint64)
 
 
-@dataclass
-class Coarsened:
-    """Calls that others than the rows themselves say were answered (uint64 [n], half of their ids), and attempts
-    committed before that go over to the part `answered`."""
+def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> np.ndarray:
+    """Have attempts of calls that are answered now go over to the part `answered`; the index has them as routes.
 
-    answered: np.ndarray = field(default_factory=lambda: _NONE)
-    moved: list[ViewRows] = field(default_factory=list)
-
-
-def coarsen(deduplicated: Deduplicated, group: Group, files: DataFiles, found: CallsFound) -> Coarsened:
-    """Take attempts of calls that are answered now out of the part `failed`; the index has them as routes."""
+    Return the calls that others than the rows themselves say were answered (uint64 [n], half of their ids).
+    """
     versions = deduplicated.held, deduplicated.conflicts, *deduplicated.duplicates  # they have no row, and say it too
-    known, moved = [_NONE, *map(_answered_calls, versions)], list[ViewRows]()
+    known = [_NONE, *map(_answered_calls, versions)]
     answered = np.concatenate([_answered_calls(deduplicated.rows), *known]) if found.places else _NONE
     for file, position, call in found.places:
         stays = np.isin(position, deduplicated.staying(file, position))
         position, call = position[stays], call[stays]
         there = files.columns(file, ("kind", "state", "parts")).take(pa.array(position))
-        known.append(call[_mask(has_value(there["kind"], "call", "leg", "second"))])
+        known.append(call[_mask(pc.invert(has_value(there["kind"], "piece", *UNANSWERED)))])
         failed = pc.and_(has_value(there["kind"], "failed"), has_value(there["state"], Bucket.ACCEPTED))
         moves = np.sort(position[_mask(failed) & np.isin(call, answered)])
         if len(moves):
             attempts = _as_routes(file, moves, deduplicated, files)
-            moved += _moved(file, attempts, deduplicated, group, files)
-    return Coarsened(np.concatenate(known), moved)
+            _move(file, attempts, deduplicated, group, files)
+    return np.concatenate(known)
 
 
 def _answered_calls(records: pa.Table) -> np.ndarray:
@@ -72,10 +64,8 @@ def _as_routes(home: DataFile, position: np.ndarray, deduplicated: Deduplicated,
     return routes
 
 
-def _moved(
-    home: DataFile, attempts: pa.Table, deduplicated: Deduplicated, group: Group, files: DataFiles
-) -> Iterator[ViewRows]:
-    """Take attempts (rows of an index file) out of the part `failed`; yield what they become in `answered`."""
+def _move(home: DataFile, attempts: pa.Table, deduplicated: Deduplicated, group: Group, files: DataFiles) -> None:
+    """Have attempts (rows of an index file) go over from the part `failed` to `answered`."""
     attempts = attempts.filter(row_index.of_view(attempts, "assurance"))
     if home.part in group.without_assurance or not attempts.num_rows:
         return
@@ -83,10 +73,8 @@ def _moved(
     for located in row_index.in_part(files, "failed", home.tenant, home.part, attempts["record_id"]):
         few = attempts.take(pa.array(located.asked))
         deduplicated.leave(located.file, located.position, few["file_no"], files)
-        rows, inputs = by_the_hour(few, files.workspace.keyring.key(key).secret), Counter(inputs_of(few["file_no"]))
-        file = located.file
-        place = home.tenant, home.part, file.shard_bits, file.shard
-        yield ViewRows("answered", *place, rows, inputs, received_on=file.received_on)
+        rows = by_the_hour(few, files.workspace.keyring.key(key).secret)
+        deduplicated.move(located.file, rows, few["file_no"], "answered")
 
 
 def _mask(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -306,7 +306,7 @@ def _of_held(calls: pa.Table, new: np.ndarray, aside: _SetAside, deduplicated: D
 def _differ_in_charge(incoming: pa.Table, files: DataFiles) -> np.ndarray:
     """Return which answered calls would be charged otherwise than the committed version of their record."""
     differ, charges = np.zeros(incoming.num_rows, bool), charges_of(incoming)
-    for located in _in_views(incoming, files, ["billing"]):
+    for located in _in_views(incoming, files, PARTS["billing"]):
         rows = files.rows(located.file).take(pa.array(located.position))
         for at, before in zip(located.asked.tolist(), charges_of(rows), strict=True):
             differ[at] = before is not None and charges[at] != before
@@ -405,7 +405,7 @@ def _replace(
     """
     paid: dict[int, dict[str, Any]] = {}
     for located, rows in _leave_views(winners, lost, deduplicated, files):
-        if located.file.view == "billing":
+        if located.file.view in PARTS["billing"]:
             paid |= dict(zip(located.asked.tolist(), rows.to_pylist(), strict=True))
     rows = _as_calls(winners, lost, paid)
     superseded = _numbers(rows) < _numbers(winners)
@@ -462,7 +462,7 @@ def _amend(amended: pa.Table, deduplicated: Deduplicated, files: DataFiles, comm
         _amend_file(amended, located, deduplicated, files)
     longer = amended.filter(_ends_anew(amended))
     if longer.num_rows:
-        for located in _in_views(longer, files, ["billing"]):
+        for located in _in_views(longer, files, PARTS["billing"]):
             _amend_file(longer, located, deduplicated, files)
 
 
@@ -509,7 +509,7 @@ def _worse(old: pa.Table, late: pa.Table) -> pa.Table:
 
 def _lengthened(part: str, late: pa.Table, old: pa.Table) -> dict[str, pa.Array]:
     """Return what becomes of rows whose call ends otherwise now, by column: those that the part has count."""
-    if part == "billing":
+    if part in PARTS["billing"]:
         return {
             "end": flat(late["end_time"]),
             "end_estimated": flat(has_value(late["piece"], "interim")),
@@ -523,7 +523,7 @@ def _lengthened(part: str, late: pa.Table, old: pa.Table) -> dict[str, pa.Array]
 @dataclass
 class GroupDeduplicated:
     """A group's rows to write, what the ledger must know, what was suspended (by tenant), rows that leave the derived
-    tables, committed attempts that go to another part, data files to write anew, and those that the group was compared
+    tables, committed rows that go to another part, data files to write anew, and those that the group was compared
     with."""
 
     group: Group
@@ -544,8 +544,8 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     charge_legs(deduplicated, group, files, found)
     others = [*group.others, *((str(Bucket.DUPLICATE), records) for records in deduplicated.duplicates)]
     others += [(str(Bucket.MERGED), records) for records in deduplicated.withdrawn]
-    coarsened = coarsen(deduplicated, group, files, found)
-    result = GroupDeduplicated(group, moved=coarsened.moved)
+    answered = coarsen(deduplicated, group, files, found)
+    result = GroupDeduplicated(group, moved=deduplicated.moved)
     result.compared = {file.file_id for file in committed} | found.compared
     result.changes += [_changes(deduplicated, read, group), Changes(read=found.read)]
     for code, versions in ((Suspense.CONFLICT, own(deduplicated.conflicts)), (Suspense.HELD, deduplicated.held)):
@@ -557,7 +557,7 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
             result.suspended.append((group.tenant, aside))
     result.taken = list(_taken(deduplicated, group))
     result.rewrites = list(_rewrites(deduplicated))
-    result.group = replace(group, calls=deduplicated.rows, others=others, answered=coarsened.answered)
+    result.group = replace(group, calls=deduplicated.rows, others=others, answered=answered)
     return result
 
 

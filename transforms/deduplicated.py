@@ -13,6 +13,7 @@ from callward.lake.ledger import DataFile
 from schemas.cdr import CDR
 from schemas.codes import Bucket
 from schemas.views import INDEX
+from transforms.elements import ViewRows
 from transforms.onward import own
 
 
@@ -47,6 +48,8 @@ class Deduplicated:
     left: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     # Positions and new form of the rows that change in a data file.
     amended: dict[DataFile, tuple[np.ndarray, pa.Table]] = field(default_factory=dict)
+    # Committed rows that go over to another part of their view.
+    moved: list[ViewRows] = field(default_factory=list)
     entries: list[pa.Table] = field(default_factory=list)
 
     def staying(self, file: DataFile, positions: np.ndarray) -> np.ndarray:
@@ -91,6 +94,12 @@ class Deduplicated:
             self.amended[file] = (before[stays], rows.filter(pa.array(stays)))
         else:
             self._leave_tables(file, positions, files)
+
+    def move(self, file: DataFile, rows: pa.Table, file_no: pa.ChunkedArray, part: str) -> None:
+        """Have committed rows that leave a file go over, as `rows`, to another part of their view."""
+        place = part, file.tenant, file.part, file.shard_bits, file.shard
+        inputs = Counter(inputs_of(file_no))
+        self.moved.append(ViewRows(*place, rows, inputs, received_on=file.received_on))
 
     def _leave_tables(self, file: DataFile, positions: np.ndarray, files: DataFiles) -> None:
         """Take committed rows, as they are in the lake, out of the derived tables."""

@@ -41,7 +41,7 @@ from callward.retention.requests.search import Found, search
 from callward.workspace import WorkspaceRef, open_workspace
 from schemas.codes import ERASED_ACCOUNT, Bucket
 from schemas.retention import suppressions
-from schemas.views import BILLING_NUMBERS, FOUND_BY, INDEX, STORED, TOKENS, VIEW_BITS, VIEW_OF
+from schemas.views import BILLING_NUMBERS, FOUND_BY, INDEX, PARTS, STORED, TOKENS, VIEW_BITS, VIEW_OF
 from transforms.drop_expired import suppression_ids
 from transforms.elements import Rewrite
 from transforms.safe_errors import SafeDoFn
@@ -321,13 +321,13 @@ def _suppressed(work: Work, record_ids: pa.Array) -> list[str]:
 
 
 # The index names every record; where only numbers go of it, they are call detail, as in billing.
-_CLASS_OF: Final = {"billing": "billing_transaction", INDEX: "call_detail"}
+_CLASS_OF: Final = {**dict.fromkeys(PARTS["billing"], "billing_transaction"), INDEX: "call_detail"}
 
 
 def _item(anew: Rewrite) -> Item:
     """Return the data file as a certificate lists it."""
     file, removed = anew.file, len(anew.drop)
-    blanked_only = file.view == "billing" and not removed
+    blanked_only = file.view in PARTS["billing"] and not removed
     return Item(
         retention_class="call_detail" if blanked_only else _CLASS_OF.get(file.view, "assurance_metrics"),
         action="delete" if removed == file.rows else "rewrite",

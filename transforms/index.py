@@ -29,14 +29,15 @@ from schemas.views import (
     SERVICE,
     TOKENS,
     UNANSWERED,
+    UNREACHED,
     VIEW_BITS,
 )
 from transforms.elements import Group, ViewRows
 from transforms.legs import events, may_be_charged
 from transforms.onward import is_onward
-from transforms.split import by_date, closed_views, is_billed, of_answered
+from transforms.split import by_date, closed_views, is_billed, is_uncharged, of_answered
 
-_KINDS: Final = ("call", "leg", *UNANSWERED)
+_KINDS: Final = ("call", "leg", *UNANSWERED, UNREACHED)
 _OF_ANSWERED: Final = "of_answered"  # of an accepted record: whether its call was answered
 _AS_THEY_ARE: Final = (
     *("record_id", "role", "sequence"),
@@ -121,11 +122,12 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
     if state == Bucket.MERGED:
         return constant("piece", records.num_rows)
     failed = ~np.asarray(has_value(records["disposition"], "answered").to_numpy(zero_copy_only=False))
-    leg, route = (np.zeros(records.num_rows, bool) for _ in range(2))  # what was set aside is neither yet
+    leg, route, unreached = (np.zeros(records.num_rows, bool) for _ in range(3))  # what was set aside is none yet
     if state == Bucket.ACCEPTED:
         leg = ~np.asarray(records["charged"].to_numpy(zero_copy_only=False))
         route = failed & np.asarray(records[_OF_ANSWERED].to_numpy(zero_copy_only=False))
-    kind = np.where(failed, np.where(route, 3, 2), np.where(leg, 1, 0))
+        unreached = is_uncharged(records)
+    kind = np.where(failed, np.where(route, 3, 2), np.where(leg, np.where(unreached, 4, 1), 0))
     return few_of(kind.astype(np.int32), _KINDS)
 
 
@@ -134,7 +136,8 @@ def _parts(records: pa.Table, state: str, tenant: str, workspace: Workspace, clo
     bits = np.zeros(records.num_rows, np.int16)
     if state != Bucket.ACCEPTED:
         return pa.array(bits)
-    held = {"billing": is_billed(records, tenant, workspace), "assurance": ~is_onward(records)}
+    billing = is_billed(records, tenant, workspace) | is_uncharged(records)
+    held = {"billing": billing, "assurance": ~is_onward(records)}
     for view, rows in held.items():
         if view not in closed:
             bits[rows] += VIEW_BITS[view]

@@ -4,8 +4,9 @@ A declaration says what each record is to its call (schemas.cdr.ROLES) and which
 records of one edge leg are one charge; where none is named, those of the call are, and of these the ones of the first
 role alone. The union of their times is charged once, and the first of them in a total order (role, start, sequence,
 record id) has the billing row. Of a call that left the switch, the times are those of the legs it left by, where any is
-known: the caller's own leg may have been answered before anybody was reached. So it does not matter in which order they
-come, and no leg waits. What a leg changes of rows committed before goes into the same commit.
+known: the caller's own leg may have been answered before anybody was reached. Where such legs were tried and nobody was
+reached, its row waits in the part `uncharged`. So it does not matter in which order they come, and no leg waits. What a
+leg changes of rows committed before goes into the same commit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from schemas.cdr import ID, ROLES, TIMESTAMP
 from schemas.codes import Bucket
-from schemas.views import PARTS, UNANSWERED, VIEW_BITS
+from schemas.views import PARTS, SECOND, UNANSWERED, UNCHARGED, UNREACHED, VIEW_BITS
 from transforms.calls_found import CallsFound
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
@@ -46,7 +47,8 @@ class Legs:
 
     `event`: the number of an edge leg within its call, 0 where the call as a whole is meant. `row`: its place among the
     new rows, or -1; `file` and `position`: its place in the lake. One that is not `accepted` is held, until a person
-    chooses what it is.
+    chooses what it is. One that is `billed` has a row in the billing view; that of an `unreached` or a `second` one is
+    in the part that nobody is charged for.
     """
 
     call: np.ndarray
@@ -62,6 +64,8 @@ class Legs:
     leg: np.ndarray
     accepted: np.ndarray
     billed: np.ndarray
+    unreached: np.ndarray
+    second: np.ndarray
     row: np.ndarray
     file: np.ndarray
     position: np.ndarray
@@ -70,7 +74,8 @@ class Legs:
     def of(cls, table: pa.Table, **more: np.ndarray) -> "Legs":
         """Return legs of a table of schema CDR, or of index rows."""
         zeros = np.zeros(table.num_rows, np.int64)
-        kept = {"billed": zeros.astype(bool), "row": zeros - 1, "file": zeros - 1, "position": zeros - 1}
+        kept = dict.fromkeys(("billed", "unreached", "second"), zeros.astype(bool))
+        kept |= dict.fromkeys(("row", "file", "position"), zeros - 1)
         if "kind" in table.column_names:
             answered = ~_mask(has_value(table["kind"], *UNANSWERED))
         else:
@@ -100,9 +105,11 @@ class Legs:
 
 @dataclass
 class _Decided:
-    """Which legs are charged, and of these the talk, answer and end of their edge leg (ms; shape [n])."""
+    """Which legs are charged, or would be if somebody had been reached, and of these the talk, answer and end of their
+    edge leg (ms; shape [n])."""
 
     charged: np.ndarray
+    unreached: np.ndarray
     talk: np.ndarray
     answer: np.ndarray
     end: np.ndarray
@@ -147,7 +154,8 @@ def event_ids(numbers: pa.Array | pa.ChunkedArray) -> pa.FixedSizeBinaryArray:
 def decide(legs: Legs) -> _Decided:
     """Decide which of all known legs of some calls are charged."""
     n = len(legs.role)
-    decided = _Decided(np.zeros(n, bool), legs.talk.copy(), legs.answer.copy(), legs.end.copy(), np.zeros(n, bool))
+    none = np.zeros((3, n), bool)
+    decided = _Decided(none[0], none[1], legs.talk.copy(), legs.answer.copy(), legs.end.copy(), none[2])
     rows = np.flatnonzero(legs.answered & (legs.role != _INTERNAL) & ~_settled(legs))
     if not len(rows):
         return decided
@@ -161,7 +169,11 @@ def decide(legs: Legs) -> _Decided:
     left = few.accepted & (few.role == _EGRESS)
     by_others = ((few.role[first] == _OUTWARD) & (np.bincount(run[left], minlength=run[-1] + 1) > 0))[run]
     counts = np.where(by_others, left, few.accepted & (rank == rank[first][run]))
-    decided.charged[rows[first & few.accepted]] = True
+    reached = (np.bincount(run[rank > 0], minlength=run[-1] + 1) > 0)[run]
+    tried = np.isin(few.call[:, 0], legs.call[legs.accepted & (legs.role == _EGRESS), 0])
+    unreached = (few.role == _OUTWARD) & tried & ~reached
+    decided.charged[rows[first & few.accepted & ~unreached]] = True
+    decided.unreached[rows[first & few.accepted & unreached]] = True
     shared = np.flatnonzero(counts & (by_others | (np.bincount(run[counts], minlength=run[-1] + 1) > 1)[run]))
     if len(shared):
         talk, answer, end = _union(few.take(shared), run[shared])
@@ -234,6 +246,10 @@ def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles, foun
     new = np.flatnonzero((legs.row >= 0) & legs.accepted)
     charged[legs.row[new]] = decided.charged[new]
     rows = rows.append_column("charged", pa.array(charged))
+    if decided.unreached[new].any():
+        unreached = np.zeros(rows.num_rows, bool)
+        unreached[legs.row[new]] = decided.unreached[new]
+        rows = rows.append_column(UNREACHED, pa.array(unreached))
     rows = _with_events(rows, legs.row[new], decided, new)
     deduplicated.rows = _renumber(legs, rows, touched, homes, deduplicated, group, files)
     _change_committed(legs, decided, homes, deduplicated, group, files)
@@ -295,6 +311,8 @@ def _stored(file: DataFile, position: np.ndarray, home: int, deduplicated: Dedup
         table,
         accepted=_mask(has_value(table["state"], Bucket.ACCEPTED)),
         billed=flat(table["parts"]).to_numpy() & _BILLED > 0,
+        unreached=_mask(has_value(table["kind"], UNREACHED)),
+        second=_mask(has_value(table["kind"], SECOND)),
         file=np.full(len(position), home),
         position=position,
     )
@@ -326,20 +344,24 @@ def _change_committed(
     group: Group,
     files: DataFiles,
 ) -> None:
-    """Take away billing rows of committed legs that are not charged any more; change those of other talk."""
+    """Take away billing rows of committed legs that are not charged any more; change those of other talk, and move
+    those between the parts of the view whose call reached somebody now, or nobody."""
     there = (legs.file >= 0) & legs.accepted & legs.answered & legs.billed
-    leaves = np.flatnonzero(there & ~decided.charged)
+    leaves = np.flatnonzero(there & ~decided.charged & ~decided.unreached)
     left = np.concatenate([tokens.as_u64(t["call_id"]) for t in (deduplicated.held, group.withdrawn)])
     fewer = np.isin(legs.call[:, 0], left[:, 0])
-    changes = np.flatnonzero(there & decided.charged & (decided.several | fewer))
+    moves = there & (decided.charged | decided.unreached) & (decided.unreached != legs.unreached)
+    changes = np.flatnonzero(moves | (there & decided.charged & (decided.several | fewer)))
     for number, file in enumerate(homes):
         gone = leaves[legs.file[leaves] == number]
         if len(gone):
             _leave_billing(file, legs.take(gone), deduplicated, group, files)
         stays = changes[legs.file[changes] == number]
         if len(stays):
-            few = legs.take(stays)
-            _amend_billing(file, few, [of[stays] for of in decided.times()], deduplicated, group, files)
+            few, unreached = legs.take(stays), decided.unreached[stays]
+            times = [of[stays] for of in decided.times()]
+            _amend_billing(file, few, times, unreached | few.second, deduplicated, group, files)
+            _restate(file, few.take(moves[stays]), unreached[moves[stays]], deduplicated, files)
 
 
 def _renumber(
@@ -402,10 +424,13 @@ def _amend_billing(
     home: DataFile,
     legs: Legs,
     times: Sequence[np.ndarray],
+    uncharged: np.ndarray,
     deduplicated: Deduplicated,
     group: Group,
     files: DataFiles,
 ) -> None:
+    """Give committed legs the times of their edge legs, in the part of billing that their rows belong to."""
+    file_no = deduplicated.now(home, legs.position, files, ["file_no"])["file_no"]
     for file, at, of in _rows_of_view("billing", home, legs.record, group, files):
         rows = deduplicated.now(file, at, files)
         talk, answer, end = (time[of] for time in times)
@@ -413,11 +438,27 @@ def _amend_billing(
         answer = np.where(answer == _NULL, before["answer"], answer)  # not every record says when
         now = {"talk_ms": pa.array(talk), "answer": _times(answer), "end": _times(end)}
         differs = (before["talk_ms"] != talk) | (before["answer"] != answer) | (before["end"] != end)
-        if differs.any():
-            now["billable_s"] = billed_seconds(now["talk_ms"], rows["direction"], rows["charged_side"])
-            for name, column in now.items():
-                rows = set_column(rows, name, column)
-            deduplicated.change(file, at[differs], rows.filter(pa.array(differs)), files)
+        now["billable_s"] = billed_seconds(now["talk_ms"], rows["direction"], rows["charged_side"])
+        for name, column in now.items():
+            rows = set_column(rows, name, column)
+        goes = uncharged[of] != (file.view == UNCHARGED)
+        stays = differs & ~goes
+        if stays.any():
+            deduplicated.change(file, at[stays], rows.filter(pa.array(stays)), files)
+        if goes.any():
+            of_rows, part = file_no.take(pa.array(of[goes])), "billing" if file.view == UNCHARGED else UNCHARGED
+            deduplicated.leave(file, at[goes], of_rows, files)
+            deduplicated.move(file, rows.filter(pa.array(goes)), of_rows, part)
+
+
+def _restate(home: DataFile, legs: Legs, unreached: np.ndarray, deduplicated: Deduplicated, files: DataFiles) -> None:
+    """Have the index say of committed legs whether their call reached nobody."""
+    if not len(unreached):
+        return
+    order = np.argsort(legs.position)
+    rows = deduplicated.now(home, legs.position[order], files)
+    kind = pa.array(np.where(unreached[order], UNREACHED, "call")).cast(rows.schema.field("kind").type)
+    deduplicated.change(home, legs.position[order], set_column(rows, "kind", kind), files)
 
 
 def _rows_of_view(

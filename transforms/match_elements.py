@@ -4,10 +4,12 @@ A source has a billing rank or none; 1 counts before 2. Two answered records of 
 call where their parties are equal, their answers at most 2 s and their talk at most 1 s apart. Parties are compared by
 the tokens of the row index, so nothing is opened that says a number, but for the few calls on both sides of a month's
 last midnight: tokens of two months have nothing in common. A record that is held stays accepted, in assurance
-and in the index, whose `kind` says it; its billing row leaves with what it added to the derived tables.
+and in the index, whose `kind` says it; its billing row goes over to the part that nobody is charged for, and out of the
+derived tables. It comes back when the other record is none of its call any more: what is held hangs on what is in the
+lake alone, never on what came first.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -28,15 +30,16 @@ from callward.lake.data_files import DataFiles, inputs_of
 from callward.lake.ledger import Changes, DataFile
 from schemas.codes import Bucket
 from schemas.tables import input_files
-from schemas.views import INDEX, UNANSWERED, VIEW_BITS
-from transforms.elements import Rewrite
+from schemas.views import INDEX, SECOND, UNANSWERED, UNCHARGED, UNREACHED, VIEW_BITS
+from transforms.elements import Rewrite, ViewRows
 from transforms.summarize import negative, summarize
-from transforms.write import rewrite
+from transforms.write import rewrite, write
 
-SECOND: Final = "second"  # of the row index's `kind`: another element's record of the call is charged
+LISTED: Final = "listed"  # of the row index's `kind`: as SECOND, but charged all the same
 ANSWER_APART_MS: Final = 2000
 TALK_APART_MS: Final = 1000
 _NOTHING: Final = np.zeros(0, np.int64)
+_FOUND: Final = (SECOND, LISTED)
 _BILLED: Final = VIEW_BITS["billing"]
 _COLUMNS: Final = ("state", "kind", "role", "parts", "answer_time", "end_time", "talk_ms", "file_no")
 
@@ -46,7 +49,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass
 class Matched:
-    """What matching wants committed, and how many records of each source were found to be second ones."""
+    """What matching wants committed, and how many records of each source were newly found to be second ones."""
 
     changes: Changes = field(default_factory=Changes)
     second: Counter[str] = field(default_factory=Counter)
@@ -54,7 +57,7 @@ class Matched:
 
 @dataclass(frozen=True)
 class _Records:
-    """Records of ranked sources that are billed or were held: where each is, and what it is compared by (shape [n])."""
+    """Records of ranked sources that are charged, or were held: where each is, what it is compared by (shape [n])."""
 
     file: Ints  # a position in the list of data files
     position: Ints
@@ -62,7 +65,7 @@ class _Records:
     answer: Ints
     talk: Ints
     rank: Ints
-    billed: Mask  # and not yet found to be second
+    kind: npt.NDArray[np.object_]
     leg: Mask  # whether other records of the call may say how long it was charged
     source: npt.NDArray[np.object_]
 
@@ -71,33 +74,36 @@ class _Records:
 
 
 def match_elements(files: DataFiles, tenant: str, day: date, ranks: Mapping[str, int], *, hold: bool) -> Matched:
-    """Find second records of calls of a tenant's date and the dates beside it; write data files that do not count yet.
+    """Find which of a tenant's records of a date are second ones; write data files that do not count yet.
 
-    `ranks`: of sources, by name. Without `hold` they are only marked, and stay billed. Raises FileNotFoundError for a
-    data file that was replaced meanwhile.
+    They are compared with those of the dates beside it, too. `ranks`: of sources, by name. Without `hold` they are only
+    listed, and stay billed. Raises FileNotFoundError for a data file that was replaced meanwhile.
     """
-    matched, parts = Matched(), [(day + timedelta(n)).isoformat() for n in (-1, 0, 1)]
+    matched, marked, parts = Matched(), list[pa.Table](), [(day + timedelta(n)).isoformat() for n in (-1, 0, 1)]
     with database.reading(files.workspace.settings) as connection:
         matched.changes.read = ledger.versions(connection, tenant, parts)
         homes = [f for f in ledger.files(connection, view=INDEX, tenant=tenant, parts=parts) if f.numbers]
-    records = _records(files, homes, ranks, day.isoformat()[:7])
-    second = _second(records) & records.billed if records is not None else np.zeros(0, bool)
-    if records is None or not second.any():
+    of_day = np.array([home.part == day.isoformat() for home in homes], bool)
+    records = _records(files, homes, ranks, day.isoformat()) if of_day.any() else None
+    if records is None:
         return matched
-    matched.second = Counter(records.source[second].tolist())
-    marked: defaultdict[str, list[pa.Table]] = defaultdict(list)
-    for number, home in enumerate(homes):
-        position = np.sort(records.position[second & (records.file == number)])
-        if len(position):
-            marked[home.part].append(_mark(files, home, position, matched.changes, hold=hold))
-    if hold:
-        for part, rows in marked.items():
-            _take_billing(files, tenant, part, pa.concat_tables(rows), matched.changes)
+    second = _second(records)
+    kind = np.where(second, SECOND if hold else LISTED, np.where(np.isin(records.kind, _FOUND), "call", records.kind))
+    changed = of_day[records.file] & (kind != records.kind)
+    matched.second = Counter(records.source[changed & second & ~np.isin(records.kind, _FOUND)].tolist())
+    for number in np.unique(records.file[changed]):
+        mine = np.flatnonzero(changed & (records.file == number))
+        mine = mine[np.argsort(records.position[mine])]
+        marked.append(_mark(files, homes[number], records.position[mine], kind[mine], matched.changes))
+    if marked:
+        _move(files, tenant, day.isoformat(), pa.concat_tables(marked).unify_dictionaries(), matched.changes)
     return matched
 
 
-def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, int], month: str) -> _Records | None:
-    """Return records that may be of one call, their parties by the tokens of one month; None where there are none."""
+def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, int], day: str) -> _Records | None:
+    """Return records that may be of one call, their parties by the tokens of one date's month; None where there are
+    none."""
+    month = day[:7]
     found = [part for n, home in enumerate(homes) if (part := _of_file(files, home, n, ranks)) is not None]
     found = [_as_charged(files, homes[part.file[0]], part) for part in found]
     mine = [part for part in found if homes[part.file[0]].part[:7] == month]
@@ -107,7 +113,7 @@ def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, in
     for part in found:
         home = homes[part.file[0]]
         if home.part[:7] != month:
-            near = part.billed & _near(part.answer, answers)
+            near = _near(part.answer, answers)
             if near.any():
                 mine.append(_in_tokens_of(month, files, home, part.take(near)))
     return _Records(*map(np.concatenate, zip(*(vars(part).values() for part in mine), strict=True)))
@@ -115,7 +121,7 @@ def _records(files: DataFiles, homes: Sequence[DataFile], ranks: Mapping[str, in
 
 def _as_charged(files: DataFiles, home: DataFile, records: _Records) -> _Records:
     """Return records with answer and talk of the charge, where that may be of several legs (transforms/legs.py)."""
-    legs = np.flatnonzero(records.billed & records.leg)
+    legs = np.flatnonzero(records.leg)
     if not len(legs):
         return records
     answer, talk = records.answer.copy(), records.talk.copy()
@@ -156,10 +162,9 @@ def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, 
     table = files.columns(home, [*_COLUMNS, *row_index.NUMBERS])
     source = _sources(files, table["file_no"])
     rank = np.array([ranks.get(name, 0) for name in source], np.int64)
-    second, called = _mask(has_value(table["kind"], SECOND)), _mask(pc.is_valid(table["called_token"]))
-    has_row = flat(table["parts"]).to_numpy() & _BILLED > 0
-    answered = ~_mask(has_value(table["kind"], *UNANSWERED))
-    accepted = _mask(has_value(table["state"], Bucket.ACCEPTED)) & answered & (has_row | second)
+    called, has_row = _mask(pc.is_valid(table["called_token"])), flat(table["parts"]).to_numpy() & _BILLED > 0
+    answered = ~_mask(has_value(table["kind"], *UNANSWERED, UNREACHED))
+    accepted = _mask(has_value(table["state"], Bucket.ACCEPTED)) & answered & has_row
     at = np.flatnonzero((rank > 0) & accepted & called & _mask(pc.is_valid(table["talk_ms"])))
     if not len(at):
         return None
@@ -170,7 +175,9 @@ def _of_file(files: DataFiles, home: DataFile, number: int, ranks: Mapping[str, 
     parties = [_words(few[f"{side}_token"]) for side in ("calling", "called")]
     return _Records(
         *(np.full(len(at), number), at, np.column_stack(parties), np.asarray(answer), talk),
-        *(rank[at], (has_row & ~second)[at], _mask(pc.is_valid(few["role"])), source[at]),
+        rank[at],
+        np.asarray(few["kind"].to_numpy(zero_copy_only=False), np.object_),
+        *(_mask(pc.is_valid(few["role"])), source[at]),
     )
 
 
@@ -213,24 +220,31 @@ def _second(records: _Records) -> Mask:
     return second
 
 
-def _mark(files: DataFiles, home: DataFile, position: Ints, changes: Changes, *, hold: bool) -> pa.Table:
-    """Mark rows of the index as second ones; return whose they are: record_id and file_no."""
+def _mark(
+    files: DataFiles, home: DataFile, position: Ints, kind: npt.NDArray[np.object_], changes: Changes
+) -> pa.Table:
+    """Have the index say of which kind some records (positions in order) are; return what it says of them."""
     rows = files.rows(home).take(pa.array(position))
-    marked = set_column(rows, "kind", pa.repeat(SECOND, rows.num_rows).cast(rows.schema.field("kind").type))
-    if hold:
-        marked = set_column(marked, "parts", pc.subtract(flat(rows["parts"]), pa.scalar(_BILLED, pa.int16())))
+    marked = set_column(rows, "kind", pa.array(kind, pa.string()).cast(rows.schema.field("kind").type))
     _add(changes, rewrite(Rewrite(home, _NOTHING, Counter(), position, marked), files))
-    return rows.select(["record_id", "file_no"])
+    return marked.select(["record_id", "file_no", "kind"])
 
 
-def _take_billing(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: Changes) -> None:
-    """Take the billing rows of a date's records away, and out of the derived tables."""
-    zone = files.workspace.settings.tenants[tenant].zone
-    for file, position, asked in row_index.in_view(files, "billing", tenant, part, flat(records["record_id"])):
-        dropped = Counter(inputs_of(records["file_no"].take(pa.array(asked))))
-        gone = files.rows(file).take(pa.array(position))
-        _add(changes, rewrite(Rewrite(file, position, dropped, _NOTHING, None), files))
-        for name, table in negative(summarize("billing", gone, tenant, zone)).items():
+def _move(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: Changes) -> None:
+    """Have billing rows of a date's records that are held go over to UNCHARGED, and those of others come back from
+    there; the derived tables follow."""
+    held, zone = _mask(has_value(records["kind"], SECOND)), files.workspace.settings.tenants[tenant].zone
+    for file, at, of in row_index.in_view(files, "billing", tenant, part, flat(records["record_id"])):
+        goes = held[of] != (file.view == UNCHARGED)
+        if not goes.any():
+            continue
+        inputs = Counter(inputs_of(records["file_no"].take(pa.array(of[goes]))))
+        rows, to = files.rows(file).take(pa.array(at[goes])), UNCHARGED if file.view == "billing" else "billing"
+        place = to, tenant, part, file.shard_bits, file.shard
+        _add(changes, rewrite(Rewrite(file, at[goes], inputs, _NOTHING, None), files))
+        _add(changes, write(ViewRows(*place, rows, inputs, received_on=file.received_on), files))
+        derived = summarize("billing", rows, tenant, zone)
+        for name, table in (derived if to == "billing" else negative(derived)).items():
             changes.derived.setdefault(name, []).append(table)
 
 

@@ -94,7 +94,7 @@ def _process_group(group: Group, files: DataFiles, today: date, processed: Proce
 
 def _written(deduplicated: GroupDeduplicated, files: DataFiles) -> Iterator[Changes]:
     group, tenants = deduplicated.group, files.workspace.settings.tenants
-    yield from (differences(view_rows, tenants) for view_rows in deduplicated.taken)
+    yield from (differences(view_rows, tenants) for view_rows in (*deduplicated.taken, *deduplicated.moved))
     yield from (write(view_rows, files) for view_rows in deduplicated.moved)
     if group.calls.num_rows:
         for view_rows in split_group(replace(group, calls=rate(group.calls)), files.workspace):

@@ -16,7 +16,17 @@ from callward.lake import row_index
 from callward.lake.data_files import inputs_of
 from callward.workspace import Workspace
 from schemas.cdr import CDR, TIMESTAMP
-from schemas.views import ANSWERED, BILLING, BILLING_NUMBERS, FAILED, ID_COLUMN, IN_FLIGHT, VIEW_OF
+from schemas.views import (
+    ANSWERED,
+    BILLING,
+    BILLING_NUMBERS,
+    FAILED,
+    ID_COLUMN,
+    IN_FLIGHT,
+    UNCHARGED,
+    UNREACHED,
+    VIEW_OF,
+)
 from transforms.elements import Group, ViewRows
 from transforms.onward import is_onward
 
@@ -51,10 +61,11 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
                 parts.append(assurance_part(name, calls, rows, opened(workspace, name, tenant, month)["id"]))
     if "billing" in closed:
         return parts
-    billed = np.flatnonzero(is_billed(calls, tenant, workspace))
-    if len(billed):
-        keys = opened(workspace, "billing", tenant, month, *([] if "numbers" in closed else ["token"]))
-        parts.append(_billing(calls, billed, keys, workspace))
+    for name, which in (("billing", is_billed(calls, tenant, workspace)), (UNCHARGED, is_uncharged(calls))):
+        rows = np.flatnonzero(which)
+        if len(rows):
+            keys = opened(workspace, name, tenant, month, *([] if "numbers" in closed else ["token"]))
+            parts.append(_billing(name, calls, rows, keys, workspace))
     return parts
 
 
@@ -103,6 +114,13 @@ def is_billed(calls: pa.Table, tenant: str, workspace: Workspace) -> np.ndarray:
     return charged
 
 
+def is_uncharged(calls: pa.Table) -> np.ndarray:
+    """Return which calls are held from billing until somebody was reached (bool, shape [rows])."""
+    if UNREACHED not in calls.column_names:
+        return np.zeros(calls.num_rows, bool)
+    return np.asarray(calls[UNREACHED].to_numpy(zero_copy_only=False))
+
+
 def opened(workspace: Workspace, part: str, tenant: str, month: str, *further: str) -> dict[str, bytes]:
     """Return a month's secrets of a part by purpose: that of its ids, and `further` ones of the numbers (token)."""
     names = {"id": row_index.id_key(part, tenant, month)}
@@ -115,6 +133,7 @@ _FOR_BILLING = (
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "answer_time", "end_time", "billable_s", "piece"),
 )
 _OF_EVENTS = ("event_ms", "event_answer", "event_end")  # where other records say how long
+_FROM_LEGS = (*_OF_EVENTS, UNREACHED)  # columns that are there where a row has any of them
 _FOR_ASSURANCE = (
     *(name for name in (*FAILED.names, *ANSWERED.names) if name in CDR.names),
     *("record_id", "ingress_trunk", "egress_trunk", "start_time", "ring_time", "answer_time", "end_time"),
@@ -133,12 +152,13 @@ def _events(calls: pa.Table) -> tuple[str, ...]:
 def _slab(calls: pa.Table, first: int) -> pa.Table:
     """SLAB rows of a group, each column of the views in one piece."""
     of_split = ("file_no", "call_date", "charged", "role", IN_ANSWERED)
-    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *_events(calls), *of_split))
+    further = (name for name in _FROM_LEGS if name in calls.column_names)
+    names = dict.fromkeys((*_FOR_BILLING, *_FOR_ASSURANCE, *further, *of_split))
     columns = {name: calls[name].slice(first, SLAB) for name in names}
     return pa.table({n: nulls(len(c), c.type) if is_absent(c) else flat(c) for n, c in columns.items()})
 
 
-def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], workspace: Workspace) -> Part:
+def _billing(part: str, calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], workspace: Workspace) -> Part:
     order = billed[np.argsort(words(calls["start_time"])[billed], kind="stable")]
     calls = _in_order(calls, (*_FOR_BILLING, *_events(calls)), order)
     carrier = workspace.carriers.get
@@ -161,7 +181,7 @@ def _billing(calls: pa.Table, billed: np.ndarray, keys: dict[str, bytes], worksp
         made["calling_token"] = tokens.number_token(calls["calling_number"], keys["token"])
         made["called_token"] = tokens.number_token(calls["called_number"], keys["token"])
     rows = _view("billing", made, calls, without=() if "token" in keys else BILLING_NUMBERS)
-    return Part("billing", rows, Counter(inputs_of(calls["file_no"])))
+    return Part(part, rows, Counter(inputs_of(calls["file_no"])))
 
 
 def assurance_part(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:

@@ -21,7 +21,7 @@ from callward.keys import tokens
 from callward.lake import row_index
 from callward.lake.ledger import DataFile
 from schemas.cdr import FEW
-from schemas.views import ID_COLUMN, IN_FLIGHT, INDEX, STORED
+from schemas.views import ID_COLUMN, IN_FLIGHT, INDEX, STORED, VIEW_OF
 
 MOST_ROWS: Final = 1_000_000  # of a merged file: they are in memory together, and a column once more
 MOST_FILES: Final = 1_000  # that one merged file takes the place of, in one transaction
@@ -157,5 +157,5 @@ def _order(view: str, rows: pa.Table) -> np.ndarray:
     if view == INDEX:
         return row_index.index_order(rows["record_id"], rows["state"])
     ids = tokens.as_u64(flat(rows[ID_COLUMN[view]]))
-    by = () if view != "billing" else (words(rows["start"]).view(np.int64),)
+    by = (words(rows["start"]).view(np.int64),) if VIEW_OF.get(view) == "billing" else ()
     return np.lexsort((ids[:, 1], ids[:, 0], *by))

@@ -460,4 +460,5 @@ def views_of(rows: pa.Table) -> int:
 
 def numbers_key(view: str, tenant: str, month: str) -> KeyName:
     """Return the name of the key that the number columns of a view, or of the index, are under."""
-    return KeyName(view if view == views.INDEX else f"{view}-numbers", tenant, month, "numbers")
+    domain = view if view == views.INDEX else f"{views.VIEW_OF.get(view, view)}-numbers"
+    return KeyName(domain, tenant, month, "numbers")

@@ -26,7 +26,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import DataFile
 from callward.workspace import Workspace
 from schemas.codes import Bucket
-from schemas.views import INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PARTS, ROW_INDEX, VIEW_BITS, VIEW_OF
+from schemas.views import ID_COLUMN, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PARTS, ROW_INDEX, VIEW_BITS, VIEW_OF
 
 _NEXT: Final = "put it back from a backup and run this again"
 NUMBERS: Final = NUMBER_COLUMNS[INDEX]
@@ -250,7 +250,7 @@ def id_key(part: str, tenant: str, month: str) -> KeyName:
 
     It is the index's: whoever opens a view has no key that leads from its ids to records, and so to another view.
     """
-    return KeyName(INDEX, tenant, month, f"{part}-id")
+    return KeyName(INDEX, tenant, month, ID_COLUMN.get(part, f"{part}_id").replace("_", "-"))
 
 
 def id_secret(workspace: Workspace, part: str, tenant: str, month: str) -> bytes | None:

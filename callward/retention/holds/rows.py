@@ -37,7 +37,7 @@ _CALLS: Final = {
 # here is matched by tenant and dates alone. Held copies outlive index and token key, and have the numbers themselves.
 _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     **dict.fromkeys((INDEX, *VIEW_PARTS), _INDEXED),
-    "held-billing": {"accounts": ("account",), "numbers": FOUND_BY},
+    **{f"held-{part}": {"accounts": ("account",), "numbers": FOUND_BY} for part in PARTS["billing"]},
     **{f"held-{part}": {"trunks": ("trunk_in", "trunk_out")} for part in PARTS["assurance"]},
     "late": _CALLS,
     "held-late": _CALLS,

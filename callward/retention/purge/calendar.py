@@ -29,6 +29,7 @@ from callward.settings import Settings
 from schemas.retention import certificates, requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys
+from schemas.views import PARTS
 
 EVERYBODY: Final = "_all"  # what belongs to no tenant
 # Nothing of these is destroyed by a purge: what is due is listed, for a person to put away or to seal anew.
@@ -115,10 +116,11 @@ def _held(file: DataFile, governed: Governed) -> ExpiringRows:
 
 def _held_class(file: DataFile, law: Governance, as_of: date) -> str:
     """Of a held billing row first the numbers are past their window, later the row."""
-    if file.view not in (f"{HELD}billing", f"{HELD}late"):
+    of_billing = file.view in [HELD + part for part in PARTS["billing"]]
+    if not of_billing and file.view != f"{HELD}late":
         return ASSURANCE
     past = law.due(file.tenant, BILLING, call_clock(about(file)), _received(file), as_of)
-    return BILLING if file.view == f"{HELD}billing" and past else NUMBERS
+    return BILLING if of_billing and past else NUMBERS
 
 
 def _keeping(file: DataFile, blocking: Sequence[Hold]) -> bool:

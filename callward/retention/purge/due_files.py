@@ -19,7 +19,7 @@ from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
 from schemas.tables import CLOSED, sla_sums
-from schemas.views import INDEX, VIEW_BITS, VIEW_OF, VIEW_PARTS
+from schemas.views import INDEX, PARTS, VIEW_BITS, VIEW_OF, VIEW_PARTS
 
 SUSPENSE: Final = "suspense"
 ARCHIVE: Final = "archive"
@@ -153,7 +153,7 @@ def expiries(file: DataFile, law: Governance) -> list[Expiry]:
     for a view that this release does not know.
     """
     check_known(file)
-    if file.view == "billing":
+    if file.view in PARTS["billing"]:
         return _of_billing(file, law)
     if file.view in VIEW_PARTS:
         return [_one(ASSURANCE, law.last_day(file.tenant, ASSURANCE, call_clock(_day(file)), _received(file)), file)]
@@ -269,7 +269,7 @@ def _of_view(file: DataFile, law: Governance, blocking: Sequence[Hold], as_of: d
 
 def still_open(opened: OpenFor, view: str) -> bool:
     """Return whether a view, or a part of one, still keeps its rows."""
-    return opened.billing if view == "billing" else opened.assurance
+    return opened.billing if VIEW_OF.get(view, view) == "billing" else opened.assurance
 
 
 def _of_index(file: DataFile, law: Governance, as_of: date) -> PlanItem | None:
@@ -350,9 +350,9 @@ def keys_to_destroy(
     used = {key_id for file in remaining for key_id in file.key_ids.split()} | set(of_sums)
     left = {(VIEW_OF.get(file.view, file.view), file.tenant, file.part[:7]) for file in remaining}
     left |= {
-        (f"{file.view}-numbers", file.tenant, file.part[:7])
+        (f"{VIEW_OF.get(file.view, file.view)}-numbers", file.tenant, file.part[:7])
         for file in remaining
-        if file.view in ("billing", INDEX) and file.numbers
+        if file.view in (*PARTS["billing"], INDEX) and file.numbers
     }
     classes = ((key, _class_to_destroy(key, used, left, law, as_of, today)) for key in sorted(known, key=_by_name))
     return [(key, cls) for key, cls in classes if cls]
@@ -412,7 +412,7 @@ def after(files: Iterable[DataFile], plan: Iterable[PlanItem]) -> list[DataFile]
         if item is None or (item.action == REWRITE and _keeps_numbers(item)):
             remaining.append(file)
         elif item.action == REWRITE:
-            stays = file.key_ids.split()[0] if file.view in ("billing", INDEX) else ""
+            stays = file.key_ids.split()[0] if file.view in (*PARTS["billing"], INDEX) else ""
             remaining.append(replace(file, numbers=False, key_ids=stays))
     return remaining
 
@@ -509,7 +509,7 @@ def derived_rows(
 def _made_of(file: DataFile) -> Iterator[tuple[str, str, date]]:
     """Yield the tables, tenant and days that rows of a data file may be in."""
     day = _day(file)
-    if file.view == "billing":
+    if file.view in PARTS["billing"]:
         yield from ((USAGE, file.tenant, day + timedelta(n)) for n in range(-1, _LONGEST_BILLED + 1))
     else:
         yield from ((table, file.tenant, day) for table in (*BY_DATE, *BY_TRUNK))

@@ -216,7 +216,7 @@ class Hidden:
     def rows(self, part: str) -> pc.Expression:
         """Return what is true for the rows of a part of the view, or of the index, that are hidden."""
         where = pc.field(ID_COLUMN.get(part, "record_id")).isin(self.ids)
-        if part != "billing":
+        if VIEW_OF.get(part) != "billing":
             return where
         return where | pc.coalesce(pc.field("account").isin(pa.array(self.accounts, pa.string())), pc.scalar(False))
 

@@ -32,7 +32,8 @@ from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries, sla_sums
-from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, PARTS, VIEW_PARTS
+from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, PARTS, UNCHARGED, VIEW_PARTS
+from tests import test_legs as legs
 from tests.retention import (
     ASSURANCE_KEPT,
     BILLING_KEPT,
@@ -169,6 +170,23 @@ def test_a_policy_is_tried_before_it_is_in_force(site: Any) -> None:
 
 
 # -- what goes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_nobody_is_charged_for_goes_as_those_of_the_bill(
+    workspace: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = workspace("freeswitch_json", retention=WINDOWS)
+    legs.take_in(made, [legs.fs("a", ring=1, talk=80), legs.fs("b", "a", at=legs.NOON + 2, talk=0)])
+    assert made.view(UNCHARGED)["calling_number"].to_pylist() == [CALLER] and not numbers(made)
+    site, kept = copied(made, tmp_path / "gone"), copied(made, tmp_path / "kept")
+    assert purged(site, ALL_NUMBERS)["failed_checks"] == []
+    assert site.view(UNCHARGED)["calling_number"].to_pylist() == [None]
+    assert states(site)["billing-numbers/numbers"] == "destroyed"
+    assert purged(site, ALL_BILLING)["failed_checks"] == []
+    assert site.view(UNCHARGED).num_rows == 0 and states(site)["billing/meta"] == "destroyed"
+    hold(kept, numbers=(CALLER,))
+    purged(kept, ALL_BILLING)
+    assert [row["calling_number"] for row in held(kept, HELD + UNCHARGED)] == [CALLER]
 
 
 def test_of_a_view_that_goes_whole_no_row_is_read(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

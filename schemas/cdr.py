@@ -41,9 +41,10 @@ BY_ROLE_RAW: Final = tuple(f"{name.removesuffix('_number')}_raw" for name in BY_
 NUMBERS: Final = ("calling_number", "called_number", *BY_ROLE, "oli", "carrier_id")  # they leave together
 PIECES: Final = ("whole", "open", "interim", "close", "quality", "refused")
 # What a leg is to its call, as a number its place here: who pays for a call is decided by it.
-# "onward" is no record of a switch: callward makes it of one that two parties pay for (transforms/onward.py). The last
-# two are a caller's leg whose call left the switch, as far as is known, and a leg by which it may have (docs/legs.md).
-ROLES: Final = ("caller", "attempt", "internal", "onward", "outward", "egress")
+# "onward" is no record of a switch: callward makes it of one that two parties pay for (transforms/onward.py). Then
+# come a caller's leg whose call left the switch, as far as is known, a leg by which it may have, and a caller's leg
+# that says itself that nobody was reached where its call went (docs/legs.md).
+ROLES: Final = ("caller", "attempt", "internal", "onward", "outward", "egress", "unreached")
 
 TIMESTAMP: Final = pa.timestamp("ms", tz="UTC")
 ID: Final = pa.binary(16)
@@ -108,6 +109,7 @@ PARSE_FIELDS: Final = (
     pa.field("onward", pa.string()),  # raw id of the edge leg that goes on from it, where it names both; or null
     pa.field("silent", pa.bool_()),  # neither an answer nor talk, and no word of why: nobody knows whether to charge it
     pa.field("ahead_ms", pa.int64()),  # of the first records: how far the start is ahead of the epoch that they hold
+    pa.field("reached", TIMESTAMP),  # when the far end was there, as the caller's leg says it
     pa.field("end_again", TIMESTAMP),  # second moment of an end that knows no start, in a local hour that comes twice
     pa.field("tenant_field", pa.string()),  # raw value the tenant rule looks at
     pa.field("fault", pa.string()),  # a suspense code: this record will be suspended

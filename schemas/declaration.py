@@ -273,14 +273,15 @@ class Pieces(_Strict):
 
 
 class Leg(_Strict):
-    """What a record is to its call: the caller's leg, an attempt to go on from there, or internal to the switch.
+    """What a record is to its call: the caller's leg, an attempt to go on from there, or internal to the switch; or a
+    caller's leg that reached nobody, which is not charged where its call was to leave the switch.
 
     An attempt is charged where no caller's leg is that was answered. `event` names the edge leg that the record is
     about, where a call has several that are charged each; records of one event are one charge. `onward` names the edge
     leg that goes out, in records that have one at both ends: where the call was forwarded, that leg is charged, too.
     """
 
-    role: Literal["caller", "attempt", "egress", "internal"]
+    role: Literal["caller", "attempt", "egress", "internal", "unreached"]
     when: dict[str, Condition] = {}
     event: Key | None = None
     onward: Key | None = None
@@ -327,6 +328,9 @@ class Declaration(_Strict):
     older_identities: tuple[OlderKeys, ...] = ()
     # A moment near the start that no zone decides, where a record holds one: local stamps are compared with it.
     epoch: Values = ()
+    # When a caller's leg was connected to the far end: an outbound call is charged from then on, not from an earlier
+    # answer of the dial plan.
+    reached: Values = ()
     pieces: Pieces | None = None
     legs: tuple[Leg, ...] = ()  # the first that matches says it; a record that none matches is the caller's leg
     filters: tuple[Leave, ...] = ()
@@ -334,8 +338,9 @@ class Declaration(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(value.time in (None, *_LOCAL) for value in self.epoch):
-            raise ValueError('`epoch` is a time that needs no zone, such as time = "epoch_s"')
+        for name, values in (("epoch", self.epoch), ("reached", self.reached)):
+            if any(value.time in (None, *_LOCAL) for value in values):
+                raise ValueError(f'`{name}` is a time that needs no zone, such as time = "epoch_s"')
         for field, values in self._all_fields():
             _check_words(field, values)
         if self.file.kind == "csv" and self.file.header == "none" and not self.shapes:
@@ -382,7 +387,7 @@ class Declaration(_Strict):
         """Return every column of a source that is read: no other ever is."""
         read = {c for _, values in self._all_fields() for value in values for c in value.column}
         read |= {column for when in self._conditions() for column in when}
-        read |= {column for value in self.epoch for column in value.column}
+        read |= {column for value in (*self.epoch, *self.reached) for column in value.column}
         events = (key for leg in self.legs for key in leg.edge_legs())
         for key in (*self.identities(), self.call, self.leg_a, self.leg_b, *events):
             read |= key.columns()

@@ -13,7 +13,7 @@ import pytest
 
 from callward import database
 from callward.feeds import generate
-from schemas.views import VIEW_PARTS
+from schemas.views import PARTS, VIEW_PARTS
 from tests.commands import Ended, all_that_is, killed_after, run, strays
 from tests.conftest import MORNING
 
@@ -48,7 +48,7 @@ def before(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
     site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))
     site.night(MORNING)
     site.set(lake={"compact_files": 3})
-    for view in (*VIEW_PARTS, "archive", "suspense"):
+    for view in ("billing", *PARTS["assurance"], "archive", "suspense"):
         assert len(site.data_files(view)) >= 3, view
     database.engine(site.settings).dispose()
     return site

@@ -30,9 +30,11 @@ MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
 MORNING = 1_772_865_600_000  # 2026-03-07 06:40 UTC
 
 
-def fs(uuid: str, call: str = "", at: int = NOON, ring: int = 5, talk: int = 30, to: int = 2, **more: str) -> str:
+def fs(
+    uuid: str, call: str = "", at: int = NOON, ring: int = 5, talk: int = 30, to: int = 2, bridged: int = 0, **more: str
+) -> str:
     """A line of mod_json_cdr: a leg that rang and talked so many seconds; one of a call that it does not name is a
-    b-leg. `to`: the end of the number called."""
+    b-leg. `to`: the end of the number called; `bridged`: when it was connected to another leg."""
     answer, end = at + ring if talk else 0, at + ring + talk
     variables = {
         "uuid": uuid,
@@ -45,6 +47,7 @@ def fs(uuid: str, call: str = "", at: int = NOON, ring: int = 5, talk: int = 30,
         "duration": str(ring + talk),
         "billmsec": str(talk * 1000),
         **{f"{name}_uepoch": str(s * 1_000_000) for name, s in (("start", at), ("answer", answer), ("end", end))},
+        "bridge_uepoch": str(bridged * 1_000_000),
     }
     return json.dumps({"variables": variables | more}) + "\n"
 
@@ -225,6 +228,40 @@ FREESWITCH = {
         ],
         [(45, 110)],
     ),
+    "no b-leg is logged: the a-leg says when it was bridged": (
+        lambda n: [fs(f"a{n}", to=53, ring=1, talk=80, bridged=NOON + 31, call_direction="outbound")],
+        [(53, 50)],
+    ),
+    "no b-leg is logged: the a-leg says that it dialed in vain": (
+        lambda n: [
+            fs(f"a{n}", to=54, ring=1, talk=80, call_direction="outbound", originate_disposition="SUBSCRIBER_ABSENT")
+        ],
+        [],
+    ),
+    "the same, and a b-leg is logged all the same": (
+        lambda n: [
+            fs(f"a{n}", to=55, ring=1, talk=80, call_direction="outbound", originate_disposition="USER_BUSY"),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, to=55, call_direction="outbound"),
+        ],
+        [(55, 50)],
+    ),
+    "who called from outside talked to the switch, whether it reached somebody or not": (
+        lambda n: [
+            fs(f"a{n}", to=56, talk=80, call_direction="inbound", originate_disposition="USER_BUSY"),
+            fs(f"b{n}", to=57, talk=80, call_direction="inbound", bridged=NOON + 31),
+            fs(f"c{n}", to=58, talk=80, originate_disposition="USER_BUSY"),
+        ],
+        [(56, 80), (57, 80), (58, 80)],
+    ),
+    "an outbound call that was bridged before a second route failed": (
+        lambda n: [
+            fs(
+                f"a{n}", to=59, talk=80, bridged=NOON + 5, last_bridge_to=f"b{n}", originate_disposition="USER_BUSY",
+                call_direction="outbound",
+            )
+        ],
+        [(59, 80)],
+    ),
     "a b-leg that outlived its bridge, so that its call is its own": (
         lambda n: [fs(f"a{n}", to=32), fs(f"b{n}", f"b{n}", at=NOON + 1, originating_leg_uuid=f"a{n}", to=33)],
         [(32, 30)],
@@ -233,14 +270,23 @@ FREESWITCH = {
 
 
 def ast(
-    n: str, channel: str, to: str, at: int = 0, ring: int = 5, talk: int = 30, seq: int = 1, number: int = 2
+    n: str,
+    channel: str,
+    to: str,
+    at: int = 0,
+    ring: int = 5,
+    talk: int = 30,
+    seq: int = 1,
+    number: int = 2,
+    **more: str,
 ) -> str:
-    """A line of Master.csv: a row between two channels of call `n`, so many seconds after its beginning."""
+    """A line of Master.csv: a row between two channels of call `n`, so many seconds after its beginning. `was`: its
+    disposition."""
     begin = NOON + sum(map(ord, n))
     stamps = [f"{datetime.fromtimestamp(begin + at + s, UTC):%F %T}" for s in (0, ring, ring + talk)]
     values = ["ac-0001", "13035550101", f"130355501{number:02}", "default", "", channel, to, "Dial", "", *stamps]
     values[10] = values[10] if talk else ""
-    values += [ring + talk, talk, "ANSWERED" if talk else "NO ANSWER", "DOCUMENTATION"]
+    values += [ring + talk, talk, more.get("was", "ANSWERED" if talk else "NO ANSWER"), "DOCUMENTATION"]
     values += [f"{begin}.{n}9{seq}", "", "", f"{begin}.{n}9", seq]
     return ",".join(str(v) if isinstance(v, int) or not v else f'"{v}"' for v in values) + "\n"
 
@@ -259,6 +305,20 @@ ASTERISK = {
     "outbound, the second route": (
         lambda n: [ast(n, AGENT, OUT, talk=0, number=11), ast(n, AGENT, OUT2, at=1, seq=2, number=11)],
         [(11, 30)],
+    ),
+    "the dialplan answers, and dials: the first route is busy": (
+        lambda n: [
+            ast(n, AGENT, OUT, talk=9, number=30, was="BUSY"),
+            ast(n, AGENT, OUT2, at=14, ring=0, seq=2, number=30),
+        ],
+        [(30, 30)],
+    ),
+    "the dialplan answers, and dials a trunk or an extension in vain": (
+        lambda n: [
+            ast(n, AGENT, OUT, number=31, was="CONGESTION"),
+            ast(n + "1", IN, AGENT, number=32, was="NO ANSWER"),  # who called from outside heard the dialplan
+        ],
+        [(32, 30)],
     ),
     "a queue with two agents: the second answers": (
         lambda n: [
@@ -620,11 +680,13 @@ def charged_of(drawn: list[tuple]) -> dict[int, int]:
             continue
         first_role, _, first = min(mine)
         tried = any(leg[0] == name[0] and ROLES[leg[2]] == "egress" and leg[7] for leg in drawn)
-        unreached = ROLES[drawn[first][2]] == "outward" and tried and not any(at for at, *_ in mine)
+        role_of_first = ROLES[drawn[first][2]]
+        unreached = role_of_first == "unreached" or (role_of_first == "outward" and tried)
+        unreached &= not any(at for at, *_ in mine)
         if drawn[first][7] and not unreached:
             left = [drawn[n] for n in those if ROLES[drawn[n][2]] == "egress" and drawn[n][7]]
             counts = [drawn[n] for at, _, n in mine if at == first_role and drawn[n][7]]
-            counts = left if left and ROLES[drawn[first][2]] == "outward" else counts
+            counts = left if left and role_of_first in ("outward", "unreached") else counts
             moments = {m for leg in counts for m in range(leg[3] + leg[5], leg[3] + leg[5] + leg[4])}
             found[first] = len(moments)
     return found

@@ -37,7 +37,9 @@ _CALLERS: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER}
 _DIALS: Final = {"feature": _CUSTOMER, "emergency": _CUSTOMER, "short_code": _CUSTOMER}
 _REACHED: Final = {"extension": _CUSTOMER, "sip_user": _CUSTOMER, "feature": _CUSTOMER, "emergency": _NETWORK}
 _INSIDE: Final = tuple(kind for kind, side in _REACHED.items() if side == _CUSTOMER)
-_CALLER, _ATTEMPT, _OUTWARD, _EGRESS = (ROLES.index(role) for role in ("caller", "attempt", "outward", "egress"))
+_CALLER, _ATTEMPT, _OUTWARD, _EGRESS, _UNREACHED = (
+    ROLES.index(role) for role in ("caller", "attempt", "outward", "egress", "unreached")
+)
 
 
 class Assigned(NamedTuple):
@@ -170,13 +172,17 @@ def _roles(table: pa.Table, direction: Positions, place: pa.DictionaryArray, own
     """Return what records are to their calls (schemas.cdr.ROLES), null where the declaration has no legs.
 
     A caller's leg of no edge leg of its own is "outward" unless the call is known to end with us or to be in transit:
-    it is charged as long as the legs talked that it left by. One that reached somebody inside is no such leg.
+    it is charged as long as the legs talked that it left by. One that reached somebody inside is no such leg. That
+    nobody was reached counts where the call was to leave, as it says or names the edge leg: who called from outside
+    talked to the switch.
     """
     role = flat(table["role"])
     if is_absent(role):
         return role
     inside = _is(place, *_INSIDE) | (owners.called != NOBODY) | ~_valid(table["called_number"])
     number = role.fill_null(_CALLER).to_numpy()
+    out = (direction == OUTBOUND) | ((direction == UNKNOWN) & _valid(table["event"]))
+    number = np.where((number == _UNREACHED) & ~out, _CALLER, number)
     left = (number == _CALLER) & np.isin(direction, (OUTBOUND, UNKNOWN)) & ~_valid(table["event"])
     number = np.where(left, _OUTWARD, np.where((number == _EGRESS) & inside, _ATTEMPT, number))
     return pa.array(number.astype(np.int8), mask=~_valid(role))

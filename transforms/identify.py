@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import NULL_WORD, constant, has_value, is_absent, map_few, moved, nulls, words
+from callward.columns import NULL_WORD, constant, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
 from callward.sources import SourceIdentity
@@ -18,7 +18,7 @@ from callward.workspace import Workspace
 from schemas.cdr import BY_ROLE_RAW, CDR, ID
 from schemas.declaration import Shape
 from schemas.generation import with_keys
-from transforms.assign import assign
+from transforms.assign import Assigned, assign
 from transforms.earlier import EarlierReading, pack
 from transforms.elements import Sharding
 from transforms.read import SHAPE, SOURCE
@@ -70,12 +70,27 @@ def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace)
         "leg_b": _leg(table["leg_b"], keys.leg),
         "event": _leg(table["event"], keys.leg),
         "onward": _onward(table["onward"], assigned.onward_account, keys.leg),
+        **_as_reached(table, assigned),
         "by_content": by_content,
         "earlier": _earlier(table, source, known, tenant, workspace),
         "ingress_trunk": trunk_in,
         "egress_trunk": _listed(table["egress_trunk"], workspace.trunks),
     }
     return pa.table([made[name] if name in made else table[name] for name in CDR.names], schema=CDR)
+
+
+def _as_reached(table: pa.Table, assigned: Assigned) -> dict[str, pa.Array]:
+    """Return answer and talk of outbound calls from when the far end was there, as their callers' legs say it; the
+    dial plan may have answered before."""
+    if is_absent(table["reached"]):
+        return {}
+    answer, talk, end, reached = (flat(table[name]) for name in ("answer_time", "talk_ms", "end_time", "reached"))
+    later = pc.and_(
+        has_value(assigned.direction, "outbound"), pc.and_(pc.greater(reached, answer), pc.less_equal(reached, end))
+    )
+    rest = pc.min_element_wise(talk, pc.subtract(end, reached).cast(pa.int64()), skip_nulls=False)
+    later = pc.fill_null(later, False)
+    return {"answer_time": pc.if_else(later, reached, answer), "talk_ms": pc.if_else(later, rest, talk)}
 
 
 def _earlier(

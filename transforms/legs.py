@@ -30,8 +30,10 @@ from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
 from transforms.rate import billed_seconds
 
-_INTERNAL, _OUTWARD, _EGRESS = (ROLES.index(role) for role in ("internal", "outward", "egress"))
-_RANK: Final = np.array([0, 1, 2, 3, 0, 1], np.int8)  # of ROLES: the caller's legs are first, those beyond it second
+_INTERNAL, _OUTWARD, _EGRESS, _UNREACHED = (
+    ROLES.index(role) for role in ("internal", "outward", "egress", "unreached")
+)
+_RANK: Final = np.array([0, 1, 2, 3, 0, 1, 0], np.int8)  # of ROLES: the caller's legs are first, those beyond it second
 _BILLED: Final = VIEW_BITS["billing"]
 _FROM_INDEX: Final = (
     *("record_id", "call_id", "state", "kind", "leg", "role", "event", "sequence"),
@@ -167,11 +169,13 @@ def decide(legs: Legs) -> _Decided:
     first = np.r_[True, (names[1:] != names[:-1]).any(axis=1)]
     run = np.cumsum(first) - 1
     left = few.accepted & (few.role == _EGRESS)
-    by_others = ((few.role[first] == _OUTWARD) & (np.bincount(run[left], minlength=run[-1] + 1) > 0))[run]
+    by_others = (
+        np.isin(few.role[first], (_OUTWARD, _UNREACHED)) & (np.bincount(run[left], minlength=run[-1] + 1) > 0)
+    )[run]
     counts = np.where(by_others, left, few.accepted & (rank == rank[first][run]))
     reached = (np.bincount(run[rank > 0], minlength=run[-1] + 1) > 0)[run]
     tried = np.isin(few.call[:, 0], legs.call[legs.accepted & (legs.role == _EGRESS), 0])
-    unreached = (few.role == _OUTWARD) & tried & ~reached
+    unreached = ((few.role == _UNREACHED) | ((few.role == _OUTWARD) & tried)) & ~reached
     decided.charged[rows[first & few.accepted & ~unreached]] = True
     decided.unreached[rows[first & few.accepted & unreached]] = True
     shared = np.flatnonzero(counts & (by_others | (np.bincount(run[counts], minlength=run[-1] + 1) > 1)[run]))
@@ -287,6 +291,8 @@ def _known(
     all_calls = np.concatenate(calls)
     several = np.zeros(len(all_calls), bool)
     several[repeated(all_calls)] = True
+    roles = [flat(table["role"]).take(pa.array(rows)).to_numpy() for table, rows in new]
+    several |= np.concatenate(roles) == _UNREACHED  # it is decided alone, too
     if stored:
         several |= np.isin(all_calls, np.concatenate([legs.call[:, 0] for legs in stored]))
     if not several.any() and not stored:

@@ -39,7 +39,7 @@ from callward.workspace import Workspace
 from schemas.causes import CANCELLED, TIMED_OUT
 from schemas.cdr import FEW, PARSED, PRESENTATIONS, READ_FIELDS, ROLES, TIMESTAMP
 from schemas.codes import Suspense
-from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape
+from schemas.declaration import TIME_FIELDS, Condition, Declaration, Edges, Key, Rule, Shape, Value
 from transforms.read import SHAPE, SOURCE, UNENDED
 
 UNKNOWN_TENANT: Final = "_unknown"
@@ -145,6 +145,7 @@ def _batch(part: Part, declaration: Declaration, zone: str, tenant_column: str) 
     columns["silent"] = _silent(fields, columns["disposition"])
     if declaration.epoch and declaration.has_local_stamps:
         columns["ahead_ms"] = _ahead(fields, settled)
+    columns["reached"] = _moments(fields, declaration.reached)
     return _table(columns, rows)
 
 
@@ -163,12 +164,20 @@ def _ahead(fields: Fields, settled: Resolved) -> pa.Array:
     """Return how far starts are ahead of the epochs in their records, in ms; of the first records alone."""
     few_rows = min(fields.rows, _CLOCKED)
     texts = {name: text.slice(0, few_rows) for name, text in fields.texts.items()}
-    held = Fields(texts, few_rows, fields.zone, fields.declaration)
-    held.read({"start_time": fields.declaration.epoch})
-    if "start_time" not in held.timestamps:
+    held = _moments(Fields(texts, few_rows, fields.zone, fields.declaration), fields.declaration.epoch)
+    if held is None:
         return nulls(fields.rows, pa.int64())
-    ahead = pc.subtract(settled.start.slice(0, few_rows), held.timestamps["start_time"].at).cast(pa.int64())
+    ahead = pc.subtract(settled.start.slice(0, few_rows), held).cast(pa.int64())
     return pa.concat_arrays([ahead, nulls(fields.rows - few_rows, pa.int64())])
+
+
+def _moments(fields: Fields, values: Sequence[Value]) -> pa.Array | None:
+    """Return moments that no zone decides, beside the times of records; None where no record has any."""
+    if not values:
+        return None
+    held = Fields(fields.texts, fields.rows, fields.zone, fields.declaration)
+    held.read({"start_time": values})
+    return held.timestamps["start_time"].at if "start_time" in held.timestamps else None
 
 
 def _table(columns: Mapping[str, pa.Array | None], rows: int) -> pa.Table:

@@ -32,7 +32,7 @@ from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries, sla_sums
-from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, PARTS, UNCHARGED, VIEW_PARTS
+from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, ID_COLUMN, PARTS, UNCHARGED, VIEW_PARTS
 from tests import test_legs as legs
 from tests.retention import (
     ASSURANCE_KEPT,
@@ -232,7 +232,7 @@ def test_keys_die_when_the_last_date_of_their_month_is_past(site: Any) -> None:
     assert dead == numbers | {"assurance/meta", "sla/sums"}
     purged(site, ALL_BILLING)
     dead = {name for name, state in states(site).items() if state == "destroyed"}
-    index = {"index/meta", *(f"index/{part}-id" for part in VIEW_PARTS)}
+    index = {"index/meta", *(f"index/{name.replace('_', '-')}" for name in ID_COLUMN.values())}
     assert dead == numbers | {"assurance/meta", "sla/sums", "billing/meta"} | index
     with pytest.raises(Problem, match="was destroyed"):
         keyring(site.settings, "test", "test").key(KeyName("billing", "default", "2026-03", "meta"))

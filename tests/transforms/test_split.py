@@ -127,7 +127,8 @@ def test_assurance_is_coarse_and_billing_exact(cdr_table, opened, drawn):
         )
     answered = [line for line, row in by_line.items() if row["disposition"] == "answered"]
     lines = {part: sorted(line for _, line in parts.get(part, ())) for part in VIEW_PARTS}
-    assert lines == {"billing": answered, "answered": answered, "failed": sorted(by_line.keys() - set(answered))}
+    failed = sorted(by_line.keys() - set(answered))
+    assert lines == {"billing": answered, "uncharged": [], "answered": answered, "failed": failed}
 
 
 def test_equal_numbers_have_equal_tokens_and_none_has_none(cdr_table, opened):

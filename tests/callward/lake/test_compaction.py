@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from callward.lake.compaction import MOST_FILES, Limits, merges, together
 from callward.lake.ledger import DataFile
-from schemas.views import ID_COLUMN, INDEX, ROW_INDEX, VIEW_PARTS
+from schemas.views import ID_COLUMN, INDEX, PARTS, ROW_INDEX, VIEW_PARTS
 from tests.examples import tries
 
 LIMITS = Limits(bytes=1000, files=4)
@@ -120,7 +120,7 @@ def test_rows_of_billing_lie_by_time_then_id_those_of_assurance_by_id_alone(
 
     def by(number: int) -> tuple[int, int, int]:
         minute, row_id = rows[number]
-        return minute if view == "billing" else 0, *(
+        return minute if view in PARTS["billing"] else 0, *(
             int.from_bytes(half, "little") for half in (row_id[:8], row_id[8:])
         )  # type: ignore[return-value]
 

@@ -509,7 +509,8 @@ def test_what_cannot_be_looked_for_in_a_view_or_copy_is_known() -> None:
         Hold(str(number), "default", "litigation", "a", "c", **{kind: ("x",)})
         for number, kind in enumerate(("accounts", "numbers", "trunks"))
     ]
-    assert holds.unmatched("held-billing", found) == [by_trunk]
+    for part in PARTS["billing"]:
+        assert holds.unmatched(f"held-{part}", found) == [by_trunk]
     for part in PARTS["assurance"]:  # a copy has no account and no number, its record is not to be known by it
         assert holds.unmatched(f"held-{part}", found) == [by_account, by_number]
     for view in VIEW_PARTS:  # rows of any view are found by the index

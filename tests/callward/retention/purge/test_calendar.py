@@ -97,13 +97,13 @@ def expected(file: File, chosen: dict[str, str]) -> dict[str, date]:
     row = max(kept_through(ended, chosen["billing_transaction"]), file.day + timedelta(92))
     attempt = {"assurance_metrics": kept_through(ended, chosen["assurance_metrics"])}
     last = {
-        "billing": {"billing_transaction": row},
+        **{part: {"billing_transaction": row} for part in PARTS["billing"]},
         **{part: dict(attempt) for part in PARTS["assurance"]},
         "suspense": {"suspense": kept_through(file.day, chosen["suspense"])},
         "archive": {"archive": kept_through(file.day, chosen["archive"])},
         "pending": {"call_detail": kept_through(ended, chosen["call_detail"])},
     }[file.view]
-    if file.view == "billing" and file.numbers:
+    if file.view in PARTS["billing"] and file.numbers:
         last["call_detail"] = min(row, kept_through(ended, chosen["call_detail"]))
     return {cls: day + timedelta(1) for cls, day in last.items()}
 

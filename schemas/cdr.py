@@ -101,6 +101,7 @@ PARSE_FIELDS: Final = (
     pa.field("line", pa.int32()),  # record's line within its block, from 0
     pa.field("identity", pa.string()),  # raw identity fields, joined with \x1f; null: take the content
     pa.field("call", pa.string()),  # raw fields that name the call, joined with \x1f
+    pa.field("within", pa.string()),  # raw fields that name what the caller asked for, of which the call is a part
     pa.field("leg_a", pa.string()),  # raw ids that a quality record is joined by
     pa.field("leg_b", pa.string()),
     pa.field("piece", FEW),  # one of PIECES

@@ -226,18 +226,20 @@ class Key(_Strict):
     """Columns that name something: the first of `any_of` whose columns the record's layout has, then `unordered`.
 
     Unordered columns are sorted (the tags of a SIP dialog swap when the callee hangs up). A column that is empty
-    leaves the key empty, unless it is `optional`. `fall_back` tries the next of `any_of` for such a record.
+    leaves the key empty, unless it is `optional`. `fall_back` tries the next of `any_of` for such a record. Of a call,
+    `within` names what the caller asked for, where that may be several calls: dialogs of one SIP request.
     """
 
     any_of: tuple[tuple[str, ...], ...] = ()
     unordered: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
     fall_back: bool = False
     content: bool = False  # no column names it: the record's content does
 
     def columns(self) -> set[str]:
         """Return every column that the key may look at."""
-        return {column for group in (*self.any_of, self.unordered) for column in group}
+        return {column for group in (*self.any_of, self.unordered, self.within) for column in group}
 
 
 class Time(_Strict):

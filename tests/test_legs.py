@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.lake.data_files import DataFiles
+from callward.settings import Trunk
 from pipelines.choose import choose
 from schemas.cdr import ROLES
+from schemas.tables import assurance_trunk_hourly, key_columns, sum_columns
 from schemas.views import INDEX, NOT_CHARGED, UNCHARGED, VIEW_BITS
 from tests.commands import run
 from tests.conftest import Site, source
@@ -28,6 +30,7 @@ from transforms.legs import Legs, decide
 NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
 MIDNIGHT = 1_772_755_200  # 2026-03-06 00:00 UTC
 MORNING = 1_772_865_600_000  # 2026-03-07 06:40 UTC
+TRUNKS = assurance_trunk_hourly.name
 
 
 def fs(
@@ -631,6 +634,29 @@ def test_a_late_leg_takes_the_charge_while_the_window_lasts_and_changes_nothing_
         site.night(int((clock + timedelta(days=days)).timestamp() * 1000))
         assert not site.unbalanced() and site.differing() == 0
         assert charges(site) == Counter({(9, 30): 1, (1, 30): 1})
+
+
+PROXIED = [
+    "INVITE|f|x1|c1|486|Busy|{}||13035550101|13035550102|ac-0001||peer-1|peer-2\n",
+    "INVITE|f|x2|c1|487|Terminated|{}||13035550101|13035550102|ac-0001||peer-1|peer-2\n",
+    "INVITE|f|t|c1|200|OK|{}||13035550101|13035550102|ac-0001||peer-1|peer-3\n",
+    "BYE|f|t|c1|200|OK|{}||13035550101|13035550102|ac-0001||peer-1|peer-3\n",
+    "INVITE|f|x1|c2|486|Busy|{}||13035550101|13035550102|ac-0001||peer-1|peer-2\n",
+    "INVITE|f|x2|c2|503|Unavailable|{}||13035550101|13035550102|ac-0001||peer-1|peer-3\n",
+]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (5, 2, 3, 0, 1, 4)])
+def test_branches_of_a_proxy_are_one_callers_call_where_it_came_in(workspace, order):
+    peers = [Trunk(name=f"peer-{n}", carrier=f"c-{n}") for n in range(1, 4)]
+    site = workspace(source("opensips", zone="UTC"), trunks=peers)
+    lines = [PROXIED[n].format(NOON + 10 * n) for n in order]
+    take_in(site, lines[::2], lines[1::2], feed="opensips")
+    names = [*key_columns(assurance_trunk_hourly), *sum_columns(assurance_trunk_hourly)]
+    hours = [dict(zip(names, (*key, *sums), strict=True)) for key, sums in site.derived()[TRUNKS].items()]
+    asked = {(row["side"], row["trunk"]): (row["attempts"], row["answered"], row["rescued"]) for row in hours}
+    assert asked == {("ingress", "peer-1"): (2, 1, 0), ("egress", "peer-2"): (2, 0, 1), ("egress", "peer-3"): (2, 1, 0)}
+    assert charges(site) == Counter({(2, 10): 1})
 
 
 # -- the decision, against its rule written out ------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class Record(NamedTuple):
     trunk_in: str
     trunk_out: str
     line: str
+    given_up: bool = False  # an attempt that the switch took back: it counts where nobody else answered
     outward: bool = False  # a caller's leg whose call may have left, or a leg by which it did: this counts then
 
 
@@ -93,7 +94,7 @@ def channel(
     line = json.dumps({"variables": variables | {"channel_name": f"sofia/external/{uuid}"} | more}) + "\n"
     call = "" if first != CALLER else uuid
     outward = "call_direction" not in more and (bool(by and out) if first == ATTEMPT else not came_by)
-    return Record(charge or by or uuid, first, start, ring, talk, account, call, 0, came_by, out, line, outward)
+    return Record(charge or by or uuid, first, start, ring, talk, account, call, 0, came_by, out, line, False, outward)
 
 
 def bridged(dice: Dice) -> Iterator[Record]:
@@ -233,38 +234,40 @@ CUCM = (hunted, hunted, routed, routed, conferred, inside)
 # -- acc: a line per transaction ---------------------------------------------------------------------------------------
 
 
-def sip(dice: Dice, of: str, tags: str, code: int, at: int, *, talk: int | None = None, counts: bool = False) -> Record:
+def sip(
+    dice: Dice, of: str, tags: str, code: int, at: int, *, talk: int | None = None, counts: bool = False, by: str = ""
+) -> Record:
     """The last reply to an INVITE of Call-ID `n`, or to a BYE ("BYE n"); `counts`: it is an attempt, or opens a dialog
     that ends."""
     *method, n = of.split()
-    account, came_by, left_by = dice.randrange(200), dice.choice(PEERS), dice.choice(PEERS)
+    account, came_by, left_by = dice.randrange(200), by or dice.choice(PEERS), dice.choice(PEERS)
     tag, to_tag = tags.split() if dice.random() < 0.5 or "f" not in tags or not method else reversed(tags.split())
     values = [*(method or ["INVITE"]), tag, to_tag, n, code, "x", at, "", "13035550101", "13035550102"]
     line = "|".join(map(str, [*values, f"ac-{account:04d}", "", came_by, left_by])) + "\n"
-    call, left_by = (f"{n} {tags}", left_by) if counts else ("", "")
-    return Record(f"{n} {tags}", CALLER if counts else INSIDE, at, 0, talk, account, call, 0, came_by, left_by, line)
+    call, left_by, first = (n, left_by, CALLER) if counts else ("", "", INSIDE)
+    return Record(f"{n} {tags}", first, at, 0, talk, account, call, 0, came_by, left_by, line, code == 487)
 
 
 def proxied(dice: Dice) -> Iterator[Record]:
     """A call that the proxy tries at several places, one after the other or at once: one answers, none, or two."""
-    n, at = dice.story()
+    (n, at), by = dice.story(), dice.choice(PEERS)
     if dice.random() < 0.3:
         yield sip(dice, n, "f x", 407, at)
     step = dice.choice([0, 7])
     for k in dice.tries():
-        branch = sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True)
+        branch = sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True, by=by)
         yield branch
         if dice.random() < 0.2:  # the transaction, which that branch's reply ended
             later = branch.line.replace(f"|{branch.start}|", f"|{branch.start + dice.randrange(3)}|")
             yield branch._replace(first=INSIDE, call="", trunk_out="", line=later)
     for k in range(dice.choice([0, 1, 1, 1, 2])):
-        yield from dialog(dice, n, f"f t{k}", at + 30 + k)
+        yield from dialog(dice, n, f"f t{k}", at + 30 + k, by)
 
 
-def dialog(dice: Dice, n: str, tags: str, at: int) -> Iterator[Record]:
+def dialog(dice: Dice, n: str, tags: str, at: int, by: str) -> Iterator[Record]:
     """An answered call: refreshed or not, ended by either side or by both, or no end was written."""
     talk, ends = dice.talk(), dice.random() < 0.95
-    yield sip(dice, n, tags, 200, at, talk=talk if ends else None, counts=ends)
+    yield sip(dice, n, tags, 200, at, talk=talk if ends else None, counts=ends, by=by)
     for _ in dice.tries() if talk else ():
         yield sip(dice, n, tags, dice.choice([200, 408, 491]), at + dice.randrange(1, talk + 1))
     if ends:
@@ -310,14 +313,17 @@ def charged(records: pd.DataFrame) -> Counter:
 
 def asked(records: pd.DataFrame) -> dict[tuple[str, str], tuple[int, ...]]:
     """Attempts, answers and talk in steps of six seconds, by side and trunk: callers where they came in, routes where
-    they left."""
+    they left, less those that lost a race."""
     records = records[records["first"] < INSIDE]
     answered = records["talk"].notna()
     records = records.assign(answered=answered, steps=-(-records["talk"].fillna(0) // 6) * 6)
     order = records.sort_values(["met", "answered", "start"], ascending=[True, False, False])
     callers = order[order["call"] != ""].drop_duplicates("call").assign(side="ingress", trunk=lambda r: r["trunk_in"])
     callers = callers[callers["trunk"] != ""]
-    routes = records[records["trunk_out"] != ""].assign(side="egress", trunk=lambda r: r["trunk_out"])
+    won = records["call"].isin(records["call"][answered])
+    routes = records[(records["trunk_out"] != "") & ~(records["given_up"] & won)].assign(
+        side="egress", trunk=lambda r: r["trunk_out"]
+    )
     found = {}
     for key, those in pd.concat([callers, routes]).groupby(["side", "trunk"]):
         found[key] = (len(those), int(those["answered"].sum()), int(those["steps"].sum()))

@@ -111,7 +111,18 @@ def _call_id(table: pa.Table, record_id: pa.Array, secret: bytes) -> pa.Array:
     if table["call"].null_count == table.num_rows:
         return record_id
     call = tokens.mac([table["call"]], secret)
+    call = call if is_absent(table["within"]) else _within(call, table["within"], secret)
     return pc.coalesce(call, record_id) if call.null_count else call
+
+
+def _within(call: pa.Array, named: pa.ChunkedArray, secret: bytes) -> pa.Array:
+    """Return ids of calls of which those within what one caller asked for have their first half in common: so they
+    meet, and half of an id tells callers' calls apart."""
+    first = tokens.mac([named], secret)
+    known = pc.and_(pc.is_valid(call), pc.is_valid(first)).to_numpy(zero_copy_only=False)
+    halves = np.column_stack([tokens.as_u64(first)[:, 0], tokens.as_u64(call)[:, 1]])
+    both = np.where(known[:, None], halves, tokens.as_u64(call))
+    return tokens.from_u64(both, pc.is_valid(call).to_numpy(zero_copy_only=False))
 
 
 def _leg(column: pa.ChunkedArray, secret: bytes) -> pa.Array:

@@ -325,6 +325,8 @@ def _scored(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
 def _names(texts: Texts, declaration: Declaration, kinds: _Kinds) -> dict[str, pa.Array | None]:
     keys = {name: getattr(declaration, name) for name in ("identity", "call", "leg_a", "leg_b")}
     names = {name: _key(texts, key) for name, key in keys.items()}
+    within = declaration.call.within
+    names["within"] = _key(texts, Key(any_of=(within,))) if within else None
     for rows, key in kinds.identified() if names["identity"] is not None else ():
         own = _key(texts, key)
         own = nulls(len(rows), pa.string()) if own is None else own
@@ -336,7 +338,7 @@ def _legs(texts: Texts, rows: int, declaration: Declaration) -> dict[str, pa.Arr
     """Return what each record is to its call, which edge leg it is about, and which goes on from it; nothing where no
     leg is declared, or the file has none of the columns that tell legs apart."""
     told_by = {column for leg in declaration.legs for column in leg.when}
-    if not declaration.legs or (declaration.file.kind == "csv" and told_by.isdisjoint(texts)):
+    if not declaration.legs or (told_by and declaration.file.kind == "csv" and told_by.isdisjoint(texts)):
         return {}
     role, names = np.full(rows, ROLES.index("caller"), np.int8), dict.fromkeys(("event", "onward"), nulls(rows, _TEXT))
     for leg in reversed(declaration.legs):  # the first that matches holds

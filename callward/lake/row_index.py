@@ -172,11 +172,17 @@ def _first(stored: Words, ids: Words) -> Positions:
     return position
 
 
+def _is_one_of(words: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    at = np.minimum(np.searchsorted(ascending, words), len(ascending) - 1)
+    return np.asarray(ascending[at] == words)
+
+
 def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -> Iterator[CallsAt]:
     """Yield where records of calls (ids, shape [n, 2]) stand in data files of the index: accepted ones, and versions
     of records that were set aside. Errors as for `locate`.
 
-    A call that is one record, and is named by its id alone, is not looked for.
+    Half of an id decides: calls that were one caller's have it in common. A call that is one record, and is named by
+    its id alone, is not looked for.
     """
     if not len(call_ids):
         return
@@ -188,7 +194,7 @@ def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -
         with _reading_beside_others(files, file):
             stored = tokens.as_u64(files.columns(file, ["call_id"])["call_id"])
             position = np.flatnonzero(perhaps[stored[:, 0] >> bits])
-            position = position[_first(asked, stored[position]) >= 0]
+            position = position[_is_one_of(stored[position, 0], asked[:, 0])]
             state = files.columns(file, ["state"])["state"] if len(position) else None
         if state is not None:
             counts = has_value(state.take(pa.array(position)), Bucket.ACCEPTED, Bucket.SUSPENDED)

@@ -21,10 +21,12 @@ from transforms.count_shares import (
     NO_DIRECTION,
     NO_OUTCOME,
     OTHER_TRUNK,
+    UNJOINED,
 )
 from transforms.error_limit import error_limit
 
 _NEARLY_ALL: Final = 0.9  # of the records that hold an epoch
+_TWICE: Final = "may be charged twice: have the dial plan say whose call it is (docs/legs.md, loopback channels)"
 _HINT: Final = "'callward nightly --source {} --explain' says what is read from where"
 
 
@@ -48,6 +50,8 @@ def alarms(
             earlier = shares.before(connection, source.name, run_id, day)
             yield from _of_lacks(settings, source.name, workspace.declaration(source), now, earlier)
             yield from clock(source, now)
+            if now[UNJOINED]:
+                yield f"{source.name}: {now[UNJOINED]:,} calls left beyond a channel that names no caller, and {_TWICE}"
 
 
 def _of_errors(settings: Settings, source: Source, came: Came) -> Iterator[str]:

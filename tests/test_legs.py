@@ -582,6 +582,19 @@ def test_a_night_killed_while_its_legs_change_committed_rows_ends_as_one_that_wa
         assert ended[what] == expected_state[what], what
 
 
+@pytest.mark.parametrize("exported", [True, False])
+def test_a_call_beyond_a_loopback_channel_that_names_no_caller_calls_a_person(workspace, exported):
+    parent = {"parent_call_uuid": "a"} if exported else {}
+    halves = [fs("b", "a", channel_name="loopback/9-a", **parent), fs("c", channel_name="loopback/9-b", **parent)]
+    beyond = fs("d", "c", at=NOON + 2, sip_gateway_name="eastern", to=3, **parent)
+    site = workspace("freeswitch_json")
+    for number, (lines, alarms) in enumerate([([fs("a", **parent), *halves], 0), ([beyond], not exported)]):
+        site.land("freeswitch_json", f"f{number}", "".join(lines).encode())
+        night = site.night(MORNING)
+        assert len(night.alarms) == alarms
+    assert charges(site).total() == 2 - exported
+
+
 def test_a_call_that_reached_nobody_is_not_charged_until_a_leg_tells_otherwise(workspace):
     steps = [fs("a", ring=1, talk=80), fs("b", "a", at=NOON + 2, talk=0), fs("c", "a", at=NOON + 9, ring=20, talk=50)]
     site = workspace("freeswitch_json")

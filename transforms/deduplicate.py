@@ -570,6 +570,7 @@ def _of_calls(deduplicated: Deduplicated, group: Group) -> list[pa.Table]:
 def _changes(deduplicated: Deduplicated, read: dict[tuple[str, str], int], group: Group) -> Changes:
     rows = own(deduplicated.rows)
     changes = Changes(entries=[*deduplicated.entries, *ledger.entries(rows, Bucket.ACCEPTED)], read=read)
+    changes.shares.update(deduplicated.shares)
     closed = pa.array([date.fromisoformat(day) for day in group.without_assurance], pa.date32())
     unwritten = rows["file_no"].filter(pc.is_in(rows["call_date"], closed))
     if len(unwritten):

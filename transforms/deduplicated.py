@@ -51,6 +51,7 @@ class Deduplicated:
     # Committed rows that go over to another part of their view.
     moved: list[ViewRows] = field(default_factory=list)
     entries: list[pa.Table] = field(default_factory=list)
+    shares: Counter[tuple[str, str]] = field(default_factory=Counter)  # (source, what a person must look at): calls
 
     def staying(self, file: DataFile, positions: np.ndarray) -> np.ndarray:
         """Return those of some positions in a data file whose rows do not go."""

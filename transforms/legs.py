@@ -26,6 +26,7 @@ from schemas.cdr import ID, ROLES, TIMESTAMP
 from schemas.codes import Bucket
 from schemas.views import PARTS, SECOND, UNANSWERED, UNCHARGED, UNREACHED, VIEW_BITS
 from transforms.calls_found import CallsFound
+from transforms.count_shares import UNJOINED
 from transforms.deduplicated import Deduplicated
 from transforms.elements import Group
 from transforms.rate import billed_seconds
@@ -247,6 +248,7 @@ def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles, foun
         deduplicated.rows = rows.append_column("charged", pa.array(charged))
         return
     decided = decide(legs)
+    _count_unjoined(legs, decided, deduplicated)
     new = np.flatnonzero((legs.row >= 0) & legs.accepted)
     charged[legs.row[new]] = decided.charged[new]
     rows = rows.append_column("charged", pa.array(charged))
@@ -257,6 +259,20 @@ def charge_legs(deduplicated: Deduplicated, group: Group, files: DataFiles, foun
     rows = _with_events(rows, legs.row[new], decided, new)
     deduplicated.rows = _renumber(legs, rows, touched, homes, deduplicated, group, files)
     _change_committed(legs, decided, homes, deduplicated, group, files)
+
+
+def _count_unjoined(legs: Legs, decided: _Decided, deduplicated: Deduplicated) -> None:
+    """Count calls that are charged by the leg they left by, beyond an internal channel, where no caller's leg names
+    them: the caller's call may be charged as well, under a name of its own."""
+    calls = legs.call[:, 0]
+    heads = decided.charged & (legs.role == _EGRESS) & (legs.event == 0)
+    heads &= np.isin(calls, calls[legs.accepted & (legs.role == _INTERNAL)])
+    if heads.any():
+        of_row = tokens.as_u64(deduplicated.rows["call_id"])[:, 0]
+        at = np.flatnonzero(np.isin(of_row, calls[heads]))
+        at = at[np.unique(of_row[at], return_index=True)[1]]  # a call counts once
+        sources = deduplicated.rows["source"].take(pa.array(at)).to_pylist()
+        deduplicated.shares.update((name, UNJOINED) for name in sources)
 
 
 def may_be_charged(records: pa.Table) -> np.ndarray:

@@ -171,7 +171,7 @@ def _ahead(fields: Fields, settled: Resolved) -> pa.Array:
     return pa.concat_arrays([ahead, nulls(fields.rows - few_rows, pa.int64())])
 
 
-def _moments(fields: Fields, values: Sequence[Value]) -> pa.Array | None:
+def _moments(fields: Fields, values: tuple[Value, ...]) -> pa.Array | None:
     """Return moments that no zone decides, beside the times of records; None where no record has any."""
     if not values:
         return None

@@ -78,8 +78,8 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
 
 
 def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:
-    parts = PARTS["billing"] if view == "billing" else (view,)  # who opens it sees what is held from it, too
-    committed = [file for part in parts for file in files.committed(part, tenant, [day.isoformat()])]
+    stored = PARTS["billing"] if view == "billing" else (view,)  # who opens it sees what is held from it, too
+    committed = [file for part in stored for file in files.committed(part, tenant, [day.isoformat()])]
     if not committed and view in _COMPARED:
         raise UsageProblem(f"view {VIEW_OF[view]} of {tenant} has no rows on {day}")
     if view == "billing" and not all(file.numbers for file in committed):

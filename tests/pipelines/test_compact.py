@@ -29,7 +29,7 @@ from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table
-from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, PARTS, STORED, VIEW_PARTS
+from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, PARTS, STORED, UNCHARGED, VIEW_PARTS
 from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING
@@ -39,6 +39,7 @@ from tests.typed import Run, typing
 
 SOURCES = ("asterisk", "opensips", "cucm")
 _FEED: dict[str, Any] = {"seed": 6, "day": DAY, "calls": 260, "dirt": 0.08}
+WRITTEN = [view for view in STORED if view != UNCHARGED]  # of no call here
 WAVES = {"records": 5, "block_mebibytes": 0.0005}  # of about four records each
 FEW = {"compact_files": 4}
 NEVER = {"compact_files": 100_000}
@@ -54,7 +55,7 @@ def scattered(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     site.deliver(sorted(path for path in folder.rglob("*") if path.is_file()))
     site.night(MORNING)
     site.set(lake=FEW)
-    for view in (*STORED, "archive", "suspense"):
+    for view in (*WRITTEN, "archive", "suspense"):
         assert len(site.data_files(view)) >= 4, view
     return _copier(site, tmp_path_factory)
 
@@ -112,12 +113,12 @@ def test_everything_is_as_it_was_in_fewer_files(scattered: Callable[[], Any]) ->
     before, site = scattered(), scattered()
     done = compact(site.settings)
     assert done.refused == 0
-    assert {row.view for row in done.merged} == {*STORED, "archive", "suspense"}
+    assert {row.view for row in done.merged} == {*WRITTEN, "archive", "suspense"}
     assert verify(before.settings, site.settings).equal
     assert all_that_is(site) == all_that_is(before)
     assert (_inputs(site), _archived(site)) == (_inputs(before), _archived(before))
     assert site.differing() == 0 and site.unbalanced() == {} and strays(site) == []
-    for view in (*STORED, "archive", "suspense"):
+    for view in (*WRITTEN, "archive", "suspense"):
         assert len(site.data_files(view)) < 0.6 * len(before.data_files(view))
     assert compact(site.settings).merged == []  # done is done
 
@@ -286,7 +287,7 @@ def small(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFactor
     )
     others = {n: (call(60 + n, answered=False), SPOILT.format(90 + n)) for n in range(0, 20, 3)}
     night(site, feed(*(line for n in range(20) for line in (_line(n), *others.get(n, ())))))
-    assert min(len(site.data_files(view)) for view in (*STORED, "suspense")) >= 4
+    assert min(len(site.data_files(view)) for view in (*WRITTEN, "suspense")) >= 4
     site.set(lake=FEW, waves={"records": 1000})
     return _copier(site, tmp_path_factory)
 
@@ -319,7 +320,7 @@ def test_a_night_that_adds_rows_is_not_refused_by_a_compaction(
     night(before, more, name="b.csv")
     done = _compact_once_before(monkeypatch, site)
     ended = night(site, more, name="b.csv")
-    assert {row.view for row in done[0].merged} >= set(STORED)
+    assert {row.view for row in done[0].merged} >= set(WRITTEN)
     assert ended.refused == 0
     assert verify(before.settings, site.settings).equal
     assert site.differing() == 0 and strays(site) == []
@@ -340,7 +341,7 @@ def test_a_night_that_writes_a_merged_file_anew_is_refused_and_does_it_again(
     assert site.differing() == 0 and strays(site) == []
 
 
-@pytest.mark.parametrize("view", [*STORED, "archive", "suspense"])
+@pytest.mark.parametrize("view", [*WRITTEN, "archive", "suspense"])
 def test_a_merge_that_another_commit_came_before_is_left_for_the_next_time(
     view: str, small: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,7 +403,7 @@ def test_suspense_that_is_being_recycled_is_left_for_the_next_time(small: Callab
     with runs.running(site.settings, "recycle", ["suspense"]) as run_id:
         merged = {row.view for row in compact(site.settings).merged}
         runs.finish(site.settings, run_id, "done")
-    assert merged == {*STORED, "archive"}
+    assert merged == {*WRITTEN, "archive"}
     assert {row.view for row in compact(site.settings).merged} == {"suspense"}
 
 
@@ -446,7 +447,7 @@ def test_a_purge_of_merged_files_comes_to_the_same(
         site = small()
         person(site)
         if merge:
-            assert {row.view for row in compact(site.settings).merged} == {*STORED, "archive", "suspense"}
+            assert {row.view for row in compact(site.settings).merged} == {*WRITTEN, "archive", "suspense"}
         if selectors:
             hold(site, **selectors)
         site.set(lake=NEVER)

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby, zip_longest
+from types import NoneType
 from typing import Final, NamedTuple
 
 import apache_beam as beam
@@ -348,7 +349,10 @@ class Aggregate(beam.PTransform[PBegin, PCollection[None]]):
             | "ByShard" >> beam.GroupByKey()
             | "Reduce" >> beam.ParDo(reduce).with_output_types(tuple[int, Piece])
             | "OneRelease" >> beam.GroupByKey()
-            | "Gather" >> beam.ParDo(_GatherFn(self.reference, self.run_id, self.task.release, self.task.label))
+            | "Gather"
+            >> beam.ParDo(_GatherFn(self.reference, self.run_id, self.task.release, self.task.label)).with_output_types(
+                NoneType
+            )
         )
 
 

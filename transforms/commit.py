@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import apache_beam as beam
@@ -107,7 +108,8 @@ class Commit(beam.PTransform[PCollection[Changes], PCollection[None]]):
             changes
             | "OneWave" >> beam.WithKeys(0).with_output_types(tuple[int, Changes])
             | "Gather" >> beam.GroupByKey()
-            | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.attempt, self.limits)).with_output_types(None)
+            | "CommitOnce"
+            >> beam.ParDo(_CommitFn(self.reference, self.attempt, self.limits)).with_output_types(NoneType)
         )
 
 

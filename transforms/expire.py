@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
+from types import NoneType
 from typing import Any, Final
 
 import apache_beam as beam
@@ -271,7 +272,7 @@ class Expire(beam.PTransform[PCollection[PlanItem], PCollection[None]]):
             | "WriteAnew" >> beam.ParDo(work).with_output_types(Outcome)
             | "OnePurge" >> beam.WithKeys(0)
             | "Gather" >> beam.GroupByKey()
-            | "Note" >> beam.ParDo(_NoteFn(self.reference, self.run_id, self.attempt))
+            | "Note" >> beam.ParDo(_NoteFn(self.reference, self.run_id, self.attempt)).with_output_types(NoneType)
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from types import NoneType
 from typing import Any, Final, TypeAlias
 
 import apache_beam as beam
@@ -369,7 +370,10 @@ class FulfilRequest(beam.PTransform[PCollection[str], PCollection[None]]):
             | "AlterRows" >> work.with_output_types(Fulfilled)
             | "OneRequest" >> beam.WithKeys(0)
             | "Gather" >> beam.GroupByKey()
-            | "CommitOnce" >> beam.ParDo(_CommitFn(self.reference, self.run_id, self.request_id, self.today))
+            | "CommitOnce"
+            >> beam.ParDo(_CommitFn(self.reference, self.run_id, self.request_id, self.today)).with_output_types(
+                NoneType
+            )
         )
 
 

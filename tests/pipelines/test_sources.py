@@ -94,7 +94,7 @@ def test_a_format_without_local_times_has_no_zone_to_change(workspace: Site, fee
     assert len(site._rows(source_generations)) == 1
 
 
-@tries(6)
+@tries(4)
 @given(order=st.permutations([1, 2, 3]), fields=st.sampled_from(["identity", "zone", "start", "both"]))
 def test_records_sent_again_after_any_accepted_change_count_once(
     workspace: Site, feed_source: Site, order: list[int], fields: str

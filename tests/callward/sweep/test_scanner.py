@@ -403,7 +403,7 @@ def test_ciphertext_is_what_its_sha256_says(tmp_path: Path) -> None:
     assert not _swept(tmp_path, data, ciphertext=lambda asked, head: asked == path and data.startswith(head)).hits
 
 
-@pytest.mark.parametrize("separator", ["", ","])
+@pytest.mark.parametrize("separator", ["", pytest.param(",", marks=pytest.mark.endurance)])
 def test_expected_chance_hits_are_those_that_chance_gives(tmp_path: Path, separator: str) -> None:
     rng = random.Random(5)
     numbers = [f"{rng.randrange(10**10):010d}" for _ in range(200_000)]

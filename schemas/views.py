@@ -117,7 +117,9 @@ ROW_INDEX: Final = pa.schema(
         pa.field("end_time", TIMESTAMP),
         pa.field("talk_ms", pa.int64()),
         pa.field("carried_ms", pa.int64()),
-        pa.field("account", pa.string()),
+        pa.field("account", pa.string()),  # with times, tokens and these: whether two versions are charged alike
+        pa.field("direction", pa.string()),
+        pa.field("jurisdiction", pa.string()),
         pa.field("trunk_in", pa.string()),
         pa.field("trunk_out", pa.string()),
         pa.field("source", pa.string()),

@@ -265,6 +265,23 @@ FREESWITCH = {
         ],
         [(59, 80)],
     ),
+    "an a-leg that is sent again with another quality: it is charged as before": (
+        lambda n: [
+            fs(f"a{n}", to=60, ring=1, talk=80),
+            fs(f"a{n}", to=60, ring=1, talk=80, rtp_audio_in_mos="4.1"),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, to=60),
+        ],
+        [(60, 50)],
+    ),
+    "a b-leg of which two versions say other times, beside one that answered": (
+        lambda n: [
+            fs(f"a{n}", to=61, ring=1, talk=80),
+            fs(f"b{n}", f"a{n}", at=NOON + 9, ring=20, talk=50, to=61),
+            fs(f"c{n}", f"a{n}", at=NOON + 9, ring=20, talk=40, to=61),
+            fs(f"c{n}", f"a{n}", at=NOON + 9, ring=20, talk=60, to=61),
+        ],
+        [(61, 50)],
+    ),
     "a b-leg that outlived its bridge, so that its call is its own": (
         lambda n: [fs(f"a{n}", to=32), fs(f"b{n}", f"b{n}", at=NOON + 1, originating_leg_uuid=f"a{n}", to=33)],
         [(32, 30)],

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from callward.columns import flat, has_value
 from transforms.rate import billable_seconds
@@ -26,17 +25,9 @@ class Charge(NamedTuple):
 
 
 def charges_of(calls: pa.Table) -> list[Charge | None]:
-    """Return the charge of each call (schema CDR, or of the billing view), None where it was not answered (few)."""
-    answer = calls["answer_time"] if "answer_time" in calls.column_names else calls["answer"]
-    if "disposition" in calls.column_names:
-        answered = has_value(calls["disposition"], "answered").to_pylist()
-    else:
-        answered = pc.or_(pc.is_valid(answer), pc.greater(calls["talk_ms"].fill_null(0), 0)).to_pylist()
-    columns = [flat(answer).to_pylist(), flat(billable_seconds(calls["talk_ms"])).to_pylist()]
-    columns += [_texts(calls, name) for name in _SAID]
+    """Return the charge of each call (schema CDR), None where it was not answered (few)."""
+    answered = has_value(calls["disposition"], "answered").to_pylist()
+    columns = [calls["answer_time"].to_pylist(), flat(billable_seconds(calls["talk_ms"])).to_pylist()]
+    columns += [calls[name].to_pylist() for name in _SAID]
     charges = (Charge(*values) for values in zip(*columns, strict=True))
     return [charge if was else None for charge, was in zip(charges, answered, strict=True)]
-
-
-def _texts(calls: pa.Table, name: str) -> list[str | None]:
-    return calls[name].to_pylist() if name in calls.column_names else [None] * calls.num_rows

@@ -19,13 +19,14 @@ from sqlalchemy import or_
 from callward import database, sources
 from callward.columns import flat, has_value, is_absent, ranks, repeated, set_column, words
 from callward.keys import tokens
+from callward.keys.register import KeyName
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes, DataFile
 from callward.lake.row_index import Located
 from schemas.cdr import CDR, NUMBERS
 from schemas.codes import Bucket, Suspense
-from schemas.views import INDEX, PARTS, ROW_INDEX, UNANSWERED, VIEW_PARTS
+from schemas.views import FOUND_BY, INDEX, PARTS, ROW_INDEX, TOKENS, UNANSWERED, VIEW_PARTS
 from transforms import earlier
 from transforms.calls_found import find_calls
 from transforms.charges import Charge, charges_of
@@ -34,7 +35,7 @@ from transforms.deduplicated import Deduplicated, Gone
 from transforms.elements import Group, Rewrite, ViewRows
 from transforms.legs import charge_legs, event_ids, leg_order
 from transforms.onward import own, put_back, with_onward
-from transforms.rate import billed_seconds
+from transforms.rate import billable_seconds, billed_seconds
 from transforms.suspend import conflicting_versions
 
 
@@ -193,6 +194,8 @@ def _charged_differently(calls: pa.Table, rows: np.ndarray, run: np.ndarray, los
     return [number for number, different in charges.items() if len(different) > 1]
 
 
+_CHARGED_BY = ("answer_time", "talk_ms", "account", "direction", "jurisdiction")
+_CHARGED_TO = ("calling_token", "called_token", "rated_token")
 _VERSION = ("content", "end_time", "talk_ms", "version")
 
 
@@ -252,7 +255,8 @@ def _judged(
         same, wins, differs = same | again, wins & ~again, differs & ~again
     undecided = differs & ours[:, 1].astype(bool) & before[:, 1].astype(bool)
     if undecided.any():
-        undecided[undecided] = _differ_in_charge(incoming.filter(pa.array(undecided)), files)
+        position = pa.array(located.position[undecided])
+        undecided[undecided] = _differ_in_charge(incoming.filter(pa.array(undecided)), located.file, position, files)
     return same, wins, undecided
 
 
@@ -303,13 +307,19 @@ def _of_held(calls: pa.Table, new: np.ndarray, aside: _SetAside, deduplicated: D
     return stays
 
 
-def _differ_in_charge(incoming: pa.Table, files: DataFiles) -> np.ndarray:
-    """Return which answered calls would be charged otherwise than the committed version of their record."""
-    differ, charges = np.zeros(incoming.num_rows, bool), charges_of(incoming)
-    for located in _in_views(incoming, files, PARTS["billing"]):
-        rows = files.rows(located.file).take(pa.array(located.position))
-        for at, before in zip(located.asked.tolist(), charges_of(rows), strict=True):
-            differ[at] = before is not None and charges[at] != before
+def _differ_in_charge(incoming: pa.Table, file: DataFile, position: pa.Array, files: DataFiles) -> np.ndarray:
+    """Return which answered calls would be charged otherwise than the committed version of their record, each by what
+    it says itself: the index tells, and numbers by their tokens while it has these."""
+    tokened = _CHARGED_TO if file.numbers else ()
+    before = files.columns(file, [*_CHARGED_BY, *tokened]).take(position)
+    pairs = [(incoming[name], before[name]) for name in _CHARGED_BY if name != "talk_ms"]
+    pairs.append((billable_seconds(incoming["talk_ms"]), billable_seconds(before["talk_ms"])))
+    if tokened:
+        secret = files.workspace.keyring.key(KeyName(INDEX, file.tenant, file.part[:7], "token")).secret
+        pairs += [(tokens.number_token(incoming[FOUND_BY[TOKENS.index(t)]], secret), before[t]) for t in tokened]
+    differ = np.zeros(incoming.num_rows, bool)
+    for ours, theirs in pairs:  # few: a loop over rows is fine
+        differ |= np.array([a != b for a, b in zip(flat(ours).to_pylist(), theirs.to_pylist(), strict=True)], bool)
     return differ
 
 
@@ -431,7 +441,7 @@ def _in_views(calls: pa.Table, files: DataFiles, parts: Iterable[str] = VIEW_PAR
 # What of a call stands in its billing row alone.
 _FROM_BILLING = (
     *NUMBERS,
-    *("charged_side", "direction", "destination", "jurisdiction", "calling_presentation"),
+    *("charged_side", "destination", "calling_presentation"),
 )
 _FROM_INDEX = tuple(name for name in ROW_INDEX.names if name in CDR.names)
 

@@ -100,7 +100,7 @@ def _of_open_views(records: pa.Table, state: str, closed: set[str]) -> dict[str,
         name: records[_NAMED.get(name, name)]
         if state == Bucket.ACCEPTED and name not in closed_columns
         else nulls(records.num_rows, IN_FLIGHT[INDEX].field(name).type)
-        for name in ("account", *SERVICE)
+        for name in ("account", "direction", "jurisdiction", *SERVICE)
     }
 
 

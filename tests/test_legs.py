@@ -729,16 +729,16 @@ def charged_of(drawn: list[tuple]) -> dict[int, int]:
     """Which legs are charged, and for how long: the rule, leg by leg."""
     found = {}
     for name in {leg[:2] for leg in drawn}:
-        role = (lambda leg: 0) if name[1] else (lambda leg: ROLES[leg[2]] in ("attempt", "egress"))
+        second = ("unreached",) if name[1] else ("attempt", "egress")
         those = [n for n, leg in enumerate(drawn) if leg[:2] == name and leg[6] and ROLES[leg[2]] != "internal"]
-        mine = [(role(drawn[n]), drawn[n][3], n) for n in those]
+        mine = [(ROLES[drawn[n][2]] in second, drawn[n][3], n) for n in those]
         if not mine:
             continue
         first_role, _, first = min(mine)
         tried = any(leg[0] == name[0] and ROLES[leg[2]] == "egress" and leg[7] for leg in drawn)
         role_of_first = ROLES[drawn[first][2]]
         unreached = role_of_first == "unreached" or (role_of_first == "outward" and tried)
-        unreached &= not any(at for at, *_ in mine)
+        unreached &= bool(name[1]) or not any(at for at, *_ in mine)
         if drawn[first][7] and not unreached:
             left = [drawn[n] for n in those if ROLES[drawn[n][2]] == "egress" and drawn[n][7]]
             counts = [drawn[n] for at, _, n in mine if at == first_role and drawn[n][7]]
@@ -779,15 +779,18 @@ def random_rows(rng: np.random.Generator, calls: int) -> pd.DataFrame:
     frame["ring"], frame["talk"] = rng.integers(0, 30, len(frame)), rng.integers(0, 90, len(frame))
     frame["talk"] = frame["talk"].where(rng.random(len(frame)) < 0.7, 0)
     frame["account"] = rng.integers(0, 200, len(frame))
+    out = frame["channel"].str.match("Local/|(PJSIP|SIP)/100") & frame["dst"].str.startswith(EDGES)
+    frame["vain"] = out & (rng.random(len(frame)) < 0.1)  # it was answered by the dialplan alone
     return frame
 
 
 def line_of(row: Any) -> str:
     stamps = [f"{datetime.fromtimestamp(at, UTC):%F %T}" for at in (row.start, row.start + row.ring)]
     stamps.append(f"{datetime.fromtimestamp(row.start + row.ring + row.talk, UTC):%F %T}")
-    answer = stamps[1] if row.talk else ""
+    was = "BUSY" if row.vain else "ANSWERED" if row.talk else "NO ANSWER"
+    stamps[1] = stamps[1] if row.talk else ""
     values = [f"ac-{row.account:04d}", "13035550101", "13035550102", "default", "", row.channel, row.dst, "Dial", ""]
-    values += [stamps[0], answer, stamps[2], row.ring + row.talk, row.talk, "ANSWERED" if row.talk else "NO ANSWER"]
+    values += [*stamps, row.ring + row.talk, row.talk, was]
     values += ["DOCUMENTATION", f"{NOON}.{row.call}", "", "", f"{NOON}.{row.call}", row.seq]
     return ",".join(str(v) if isinstance(v, int) or not v else f'"{v}"' for v in values) + "\n"
 
@@ -797,7 +800,7 @@ def charged_by_pandas(rows: pd.DataFrame) -> Counter:
     inside = rows[["channel", "dst"]].apply(lambda names: names.str.match(r"^(Local/|(PJSIP|SIP)/100\d-|$)"))
     half = rows["channel"].str.startswith("Local/")
     rows = rows.assign(edge=rows["channel"].where(~inside["channel"], rows["dst"]))
-    rows = rows[(rows["talk"] > 0) & ~inside.all(axis=1) & ~(half & inside["dst"])]
+    rows = rows[(rows["talk"] > 0) & ~rows["vain"] & ~inside.all(axis=1) & ~(half & inside["dst"])]
     found: Counter = Counter()
     for _, leg in rows.sort_values(["start", "seq"]).groupby(["call", "edge"], sort=False):
         seconds = {s for row in leg.itertuples() for s in range(row.start + row.ring, row.start + row.ring + row.talk)}

@@ -164,7 +164,8 @@ def decide(legs: Legs) -> _Decided:
         return decided
     few = legs.take(rows)
     names = np.column_stack([few.call, few.event])
-    rank = np.where(few.event > 0, 0, _RANK[few.role])  # it tells the records of a call apart, not those of an edge leg
+    # It tells the records of a call apart; of those of an edge leg one that reached nobody counts for nothing.
+    rank = np.where(few.event > 0, few.role == _UNREACHED, _RANK[few.role])
     order = np.lexsort((few.record[:, 1], few.record[:, 0], few.sequence, few.start, rank, *names.T[::-1]))
     rows, few, names, rank = rows[order], few.take(order), names[order], rank[order]
     first = np.r_[True, (names[1:] != names[:-1]).any(axis=1)]
@@ -174,7 +175,8 @@ def decide(legs: Legs) -> _Decided:
         np.isin(few.role[first], (_OUTWARD, _UNREACHED)) & (np.bincount(run[left], minlength=run[-1] + 1) > 0)
     )[run]
     counts = np.where(by_others, left, few.accepted & (rank == rank[first][run]))
-    reached = (np.bincount(run[rank > 0], minlength=run[-1] + 1) > 0)[run]
+    beyond = (rank > 0) & (few.event == 0)
+    reached = (np.bincount(run[beyond], minlength=run[-1] + 1) > 0)[run]
     tried = np.isin(few.call[:, 0], legs.call[legs.accepted & (legs.role == _EGRESS), 0])
     unreached = ((few.role == _UNREACHED) | ((few.role == _OUTWARD) & tried)) & ~reached
     decided.charged[rows[first & few.accepted & ~unreached]] = True

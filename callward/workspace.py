@@ -15,6 +15,7 @@ from callward import database, sources
 from callward import settings as settings_module
 from callward.accounts.directory import Directory
 from callward.accounts.register import Directories
+from callward.accounts.zones import BillingZones
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
 from callward.keys.register import EVERY_MONTH, KeyName, Keyring, keyring
@@ -147,6 +148,10 @@ class Workspace:
     def directory(self, tenant: str) -> Directory:
         """Return who pays among a tenant's accounts now; raises Problem for a directory that cannot be read."""
         return self._directories.of(tenant, self.keyring)
+
+    def billing_zones(self, tenant: str) -> BillingZones:
+        """Return in which zone's days the calls of a tenant's accounts are billed. Errors as for `directory`."""
+        return BillingZones(self.settings.tenants[tenant].zone, self.directory(tenant).own_zones)
 
     @cached_property
     def _directories(self) -> Directories:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
+from sqlalchemy import select
 
 from callward import database, runs
 from callward.accounts import changes, lint, reading, register, sealed
@@ -22,6 +24,7 @@ from callward.redaction import mask
 from callward.settings import Settings, nearest
 from pipelines import terminal
 from pipelines.results import Part, Result
+from schemas.tables import billing_usage_daily
 
 _FEW: Final = 20  # accounts and findings that are shown one by one
 
@@ -148,6 +151,7 @@ def _prepared(
     after = changes.changed(old, new, add=add, start=start, zones=rows.has_zones)
     whole = joined(after, _of_settings(settings, tenant))
     lint.refuse_shared_codes(whole)
+    _refuse_other_zones(settings, tenant, joined(old, _of_settings(settings, tenant)), whole)
     lines = None if add or start is not None else changes.lines_of(rows)
     findings = lint.lint(joined(new, _of_settings(settings, tenant)) if lines else whole, _trunks(settings), lines)
     entries, of_accounts = changes.differences(old, after)
@@ -155,6 +159,23 @@ def _prepared(
     same &= not any(of.added or of.removed or of.changed for of in entries)
     number = version if same else version + 1
     return Imported(tenant, number, same, len(after.ids), entries, of_accounts, findings), after
+
+
+def _refuse_other_zones(settings: Settings, tenant: str, old: Holdings, new: Holdings) -> None:
+    """Raise UsageProblem where an account with usage gets another billing zone: usage is summed by its days."""
+    usual, (before, after) = settings.tenants[tenant].zone, old.beside(new)
+    was, now = (zones.fill_null(usual) for zones in (before.zones, after.zones))
+    changed = before.ids.filter(pc.not_equal(was, now)).to_pylist()
+    usage = billing_usage_daily.c
+    with database.reading(settings) as connection:
+        for batch in database.batches(changed):
+            used = select(usage.account).where(usage.tenant == tenant, usage.account.in_(batch)).limit(1)
+            account = connection.execute(used).scalar()
+            if account is not None:
+                raise UsageProblem(
+                    f"account {account!r} would have another billing zone, and its usage is summed by the days of the "
+                    "one it has: let its lines stay, with that zone"
+                )
 
 
 def _stored(settings: Settings, keys: Keyring, tenant: str) -> tuple[int, Holdings]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from sqlalchemy import delete, func, insert, select
 
 from callward import database, workspace_id
+from callward.accounts.zones import BillingZones
 from callward.disposal.derived import rows_digest
 from callward.errors import UsageProblem
 from callward.keys.register import Keyring
@@ -25,6 +26,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import CommitConflict, DataFile
 from callward.retention.purge.due_files import first_kept
 from callward.settings import Settings
+from callward.workspace import Workspace
 from pipelines import closing
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.codes import DisposalReason
@@ -130,7 +132,7 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in SUMMARIZED}
     for file in committed:
         for name, part in summarize(
-            file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zone(settings, file.tenant)
+            file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zones(files.workspace, file.tenant)
         ).items():
             parts[name].append(part)
     for (tenant, day), index in _index_of(committed, closed).items():
@@ -152,10 +154,11 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     ]
 
 
-def _zone(settings: Settings, tenant: str) -> str:
+def _zones(workspace: Workspace, tenant: str) -> BillingZones:
+    settings = workspace.settings
     if tenant not in settings.tenants:
         raise UsageProblem(f"{settings.path.name}: the lake has data of tenant {tenant!r}, who is not in the settings")
-    return settings.tenants[tenant].zone
+    return workspace.billing_zones(tenant)
 
 
 def _manifest(connection: Any) -> set[str]:

@@ -75,6 +75,7 @@ READ_FIELDS: Final = (
     _field("egress_trunk", FEW, "service"),
     _field("ingress_side", FEW, "service", "one of SIDES, where the record says it: by a context, or a device"),
     _field("egress_side", FEW, "service", "one of SIDES"),
+    _field("context", FEW, "service", "of the dialplan, where the call came in"),
     _field("leg", pa.int16(), "service", "0 is the caller's call, 1 and up are further route attempts"),
     _field("sequence", pa.int64(), "service"),
     _field("version", pa.int64(), "service", "of several versions of a record the highest counts"),
@@ -157,8 +158,8 @@ IDENTIFY_FIELDS: Final = (
 
 PARSED: Final = pa.schema(READ_FIELDS + PARSE_FIELDS)
 # What travels behind Identify: what the switch wrote of numbers and accounts has become ids and a content hash, and
-# what it wrote of sides a direction.
-_USED_UP: Final = ("calling_raw", "called_raw", *BY_ROLE_RAW, "account_code", "ingress_side", "egress_side")
+# what it wrote of sides and contexts a direction and an account.
+_USED_UP: Final = ("calling_raw", "called_raw", *BY_ROLE_RAW, "account_code", "ingress_side", "egress_side", "context")
 CDR: Final = pa.schema(IDENTIFY_FIELDS + tuple(f for f in READ_FIELDS if f.name not in _USED_UP) + LINEAGE_FIELDS)
 
 

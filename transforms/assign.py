@@ -2,9 +2,10 @@
 
 Sides come first: who is at the other end of the trunk that a call came in by, and of the one that it left by. What the
 record says of them (a context, a device) counts where the settings do not say it of the trunk, and what kind of party
-is named where neither does. Outbound, an account code that the switch wrote pays, then the trunk's account; a caller's
-number only chooses among accounts of that trunk, so a spoofed one never bills another customer. Inbound, whoever has
-the called number on that day pays. A toll-free call is paid for by our customer whose number it is, or by nobody here.
+is named where neither does. Outbound, an account code that the switch wrote pays, then the trunk's account, then the
+context's; a caller's number only chooses among accounts of these, so a spoofed one never bills another customer.
+Inbound, whoever has the called number on that day pays. A toll-free call is paid for by our customer whose number it
+is, or by nobody here.
 """
 
 from collections.abc import Callable
@@ -233,14 +234,16 @@ def _payers(
 ) -> Payers:
     """Return the account that pays for each record, whatever the call then costs it."""
     came_by, left_by = (directory.trunks.owners(table[f"{end}_trunk"], days) for end in ("ingress", "egress"))
+    within = directory.contexts.owners(table["context"], days)
     among_own = directory.trunks.shared_with(table["ingress_trunk"], days, owners.calling)
-    payer = _first(code, np.where(among_own, owners.calling, came_by))
+    among_own |= directory.contexts.shared_with(table["context"], days, owners.calling)
+    payer = _first(code, np.where(among_own, owners.calling, _first(came_by, within)))
     inbound = direction == INBOUND
     if inbound.any():
         payer = np.where(inbound, _first(owners.called, code, left_by), payer)
-    within = (direction == INTERNAL) & toll_free
-    if within.any():
-        payer = np.where(within, _first(owners.called, left_by), payer)
+    free_inside = (direction == INTERNAL) & toll_free
+    if free_inside.any():
+        payer = np.where(free_inside, _first(owners.called, left_by), payer)
     return payer
 
 

@@ -310,8 +310,8 @@ def _replace(work: Work, anew: Rewrite, fulfilled: Fulfilled) -> None:
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:
     """Return the differences of the derived tables."""
-    zone = work.files.workspace.settings.tenants[work.tenant].zone
-    for derived in (negative(summarize(view, before, work.tenant, zone)), summarize(view, after, work.tenant, zone)):
+    zones = work.files.workspace.billing_zones(work.tenant)
+    for derived in (negative(summarize(view, before, work.tenant, zones)), summarize(view, after, work.tenant, zones)):
         for name, table in derived.items():
             outcome.derived.setdefault(name, []).append(table)
 

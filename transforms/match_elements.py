@@ -233,7 +233,7 @@ def _mark(
 def _move(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: Changes) -> None:
     """Have billing rows of a date's records that are held go over to UNCHARGED, and those of others come back from
     there; the derived tables follow."""
-    held, zone = _mask(has_value(records["kind"], SECOND)), files.workspace.settings.tenants[tenant].zone
+    held, zones = _mask(has_value(records["kind"], SECOND)), files.workspace.billing_zones(tenant)
     for file, at, of in row_index.in_view(files, "billing", tenant, part, flat(records["record_id"])):
         goes = held[of] != (file.view == UNCHARGED)
         if not goes.any():
@@ -243,7 +243,7 @@ def _move(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: 
         place = to, tenant, part, file.shard_bits, file.shard
         _add(changes, rewrite(Rewrite(file, at[goes], inputs, _NOTHING, None), files))
         _add(changes, write(ViewRows(*place, rows, inputs, received_on=file.received_on), files))
-        derived = summarize("billing", rows, tenant, zone)
+        derived = summarize("billing", rows, tenant, zones)
         for name, table in (derived if to == "billing" else negative(derived)).items():
             changes.derived.setdefault(name, []).append(table)
 

@@ -10,16 +10,16 @@ Legs inside the switch are no seizures, nor are attempts that the switch gave up
 Figures finer than the hour, or with a prefix, are of calls that nobody answered and billing has no row of.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.accounts.zones import BillingZones
 from callward.columns import constant, few, filled, flat, has_value, overlaid, words
 from callward.lake import row_index
 from callward.lake.ledger import Changes
-from callward.settings import Tenant
 from schemas.cdr import FEW, ROLES, TIMESTAMP
 from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import SUMMARIZED, key_columns, sum_columns
@@ -49,17 +49,14 @@ _SUMMED = {
 Derived = dict[str, pa.Table]
 
 
-def summarize(view: str, rows: pa.Table, tenant: str, zone: str) -> Derived:
-    """Return what rows of a view, or of the index, add to each derived table; the assurance view's add nothing.
-
-    `zone`: the tenant's billing zone (IANA).
-    """
+def summarize(view: str, rows: pa.Table, tenant: str, zones: BillingZones) -> Derived:
+    """Return what rows of a view, or of the index, add to each derived table; the assurance view's add nothing."""
     if not rows.num_rows or view not in ("billing", INDEX):
         return {}
     # Rows as they are written, or as they are stored: text is FEW or not.
     rows = rows.select(_SUMMED[view]).unify_dictionaries()
     if view == "billing":
-        return _billing(rows, tenant, zone)
+        return _billing(rows, tenant, zones)
     counted = row_index.of_view(rows, "assurance")
     rows = rows if pc.all(counted).as_py() else rows.filter(counted)
     return _assurance(rows, tenant) if rows.num_rows else {}
@@ -104,12 +101,10 @@ def _flags(condition: pa.Array | pa.ChunkedArray) -> pa.Array:
     return pc.cast(pc.fill_null(condition, False), pa.int64())
 
 
-def _billing(rows: pa.Table, tenant: str, zone: str) -> Derived:
-    moment = pc.coalesce(rows["answer"], rows["start"])
-    local = moment if zone == "UTC" else pc.local_timestamp(pc.cast(moment, pa.timestamp("ms", tz=zone)))
+def _billing(rows: pa.Table, tenant: str, zones: BillingZones) -> Derived:
     columns = {
         "account": rows["account"],
-        "billing_date": pc.cast(local, pa.date32()),
+        "billing_date": zones.dates(pc.coalesce(rows["answer"], rows["start"]), rows["account"]),
         "direction": filled(rows["direction"], "unknown"),
         "destination": filled(rows["destination"], "unknown"),
         "calls": pa.repeat(1, rows.num_rows),
@@ -325,16 +320,16 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
     return _sum("sla_account_daily", {name: table[name] for name in table.column_names}, tenant)
 
 
-def differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Changes:
-    """Return what written, taken or rewritten rows change in the derived tables."""
-    derived = _differences(element, tenants)
+def differences(element: ViewRows | Rewrite, zones: BillingZones) -> Changes:
+    """Return what written, taken or rewritten rows of a tenant change in the derived tables."""
+    derived = _differences(element, zones)
     return Changes(derived={name: [table] for name, table in derived.items()})
 
 
-def _differences(element: ViewRows | Rewrite, tenants: Mapping[str, Tenant]) -> Derived:
+def _differences(element: ViewRows | Rewrite, zones: BillingZones) -> Derived:
     if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
         if element.changed is None:
             return {}
-        return summarize(element.file.view, element.changed, element.file.tenant, tenants[element.file.tenant].zone)
-    derived = summarize(element.view, element.rows, element.tenant, tenants[element.tenant].zone)
+        return summarize(element.file.view, element.changed, element.file.tenant, zones)
+    derived = summarize(element.view, element.rows, element.tenant, zones)
     return negative(derived) if element.taken else derived

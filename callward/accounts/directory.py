@@ -9,6 +9,7 @@ neither does, for a wrong bill is worse than a late one. A name that several acc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, TypeAlias
 
@@ -323,6 +324,12 @@ class Directory:
             *(holdings.ids, holdings.zones, Names.of(holdings, "code"), Names.of(holdings, "trunk", led)),
             *(Names.of(holdings, "context"), Numbers(singles, ranges)),
         )
+
+    @cached_property
+    def own_zones(self) -> dict[str, str]:
+        """Account → billing zone, of those that have their own."""
+        own = self.zones.is_valid()
+        return dict(zip(self.ids.filter(own).to_pylist(), self.zones.filter(own).to_pylist(), strict=True))
 
 
 def _found(ids: pa.StringArray, wanted: Mapping[str, int]) -> Iterator[tuple[int, str]]:

@@ -19,6 +19,7 @@ from transforms.rate import rate
 START = 1_772_712_000_000  # 2026-03-05 12:00 UTC
 MINE, OTHERS, ABROAD = "+13035550110", "+12125550160", "+442079460123"
 HERS, FREE_OURS, FREE_OTHERS, PREMIUM = "+13035550120", "+18005550110", "+18885550160", "+19005550110"
+OFFICE, LOBBY = "+13035550140", "+13035550141"
 FORMER = "+13035550130"  # mine until the day before, hers since
 
 TRUNKS = [
@@ -47,6 +48,8 @@ ACCOUNTS = [
         ],
     ),
     Account(id="acct-carrier"),
+    Account(id="acct-office", contexts=["office", "floor"], numbers=[NumberRange(first=OFFICE)]),
+    Account(id="acct-lobby", contexts=["floor"], numbers=[NumberRange(first=LOBBY)]),
 ]
 OUT, IN = {"ingress_trunk": "pbx", "egress_trunk": "carrier"}, {"ingress_trunk": "carrier"}
 
@@ -144,6 +147,12 @@ def test_a_role_follows_from_where_the_call_went(site: Any, row: dict[str, Any],
         (OUT | {"calling_raw": HERS}, "acct-mine", "calling"),
         ({"egress_trunk": "carrier", "calling_raw": HERS}, UNASSIGNED, "calling"),
         ({"ingress_trunk": "odd", "egress_trunk": "carrier", "calling_raw": HERS}, UNASSIGNED, "calling"),
+        # The context where neither code nor trunk says it; accounts that share one are told by the caller's number.
+        ({"ingress_trunk": "odd", "egress_trunk": "carrier", "context": "office"}, "acct-office", "calling"),
+        (OUT | {"context": "office"}, "acct-mine", "calling"),
+        (OUT | {"context": "office", "account_code": "ac-hers"}, "acct-hers", "calling"),
+        ({"egress_trunk": "carrier", "context": "floor", "calling_raw": LOBBY}, "acct-lobby", "calling"),
+        ({"egress_trunk": "carrier", "context": "floor", "calling_raw": HERS}, UNASSIGNED, "calling"),
         # Inbound: whose number it was on that day; else what the switch wrote, or where it was sent.
         (IN | {"called_raw": MINE}, "acct-mine", "called"),
         (IN | {"called_raw": MINE, "account_code": "ac-hers"}, "acct-mine", "called"),

@@ -1,0 +1,100 @@
+"""A night looks up whom the directory names on the day of each call, and bills by that account's own days."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from callward import database
+from callward.errors import UsageProblem
+from callward.settings import Tenant, Trunk
+from pipelines import accounts
+from schemas.retention_classes import CLASSES
+from schemas.tables import billing_usage_daily
+
+Make = Callable[..., Any]
+
+_HEAD = "id,calling_number,called_number,start,answer,end,talk_s,ingress_trunk,egress_trunk,account_code\n"
+_KEPT = dict.fromkeys(CLASSES, "99 years")
+
+
+def call(number: int, day: int, hour: int, called: str = "", code: str = "") -> str:
+    """A call of a minute on a day of March 2026 (UTC): inbound where a number is called, else outbound by a trunk."""
+    minute = f"2026-03-{day:02d} {hour:02d}:{number:02d}"
+    parties, trunks = ["+12125550160", called or "+12125550161"], ["carrier", ""] if called else ["pbx", "carrier"]
+    return (
+        ",".join([f"id-{number}", *parties, f"{minute}:00", f"{minute}:10", f"{minute}:59", "49", *trunks, code]) + "\n"
+    )
+
+
+@pytest.fixture
+def site(workspace: Make) -> Any:
+    trunks = [Trunk(name="pbx", side="customer"), Trunk(name="carrier", carrier="north")]
+    return workspace("generic", accounts=[], trunks=trunks, tenants={"default": Tenant(retention=_KEPT)})
+
+
+def _import(site: Any, text: str, **how: Any) -> None:
+    path: Path = site.folder / "accounts.csv"
+    path.write_text(text)
+    accounts.import_file(site.settings, path, **how)
+
+
+def _night(site: Any, name: str, *calls: str) -> None:
+    site.land("generic", name, (_HEAD + "".join(calls)).encode())
+    site.night()
+
+
+def _billed(site: Any) -> list[tuple[str, str]]:
+    rows = site.view("billing").select(["account", "start"]).to_pylist()
+    return sorted((row["account"], f"{row['start']:%d %H}") for row in rows)
+
+
+def _usage(site: Any) -> list[tuple[str, int, int]]:
+    u = billing_usage_daily.c
+    with database.reading(site.settings) as connection:
+        rows = connection.execute(select(u.account, u.billing_date, u.calls).order_by(u.account, u.billing_date))
+        return [(row.account, row.billing_date.day, row.calls) for row in rows]
+
+
+def test_calls_are_those_of_who_had_the_number_on_their_day(site: Any) -> None:
+    _import(
+        site, "account,number,last,code,until\na,+13035550110,+13035550119,,\nb,+13035550112,,,2026-03-05\nc,,,ac-c,\n"
+    )
+    calls = [call(1, 5, 12, "+13035550110"), call(2, 5, 12, "+13035550112"), call(3, 6, 12, "+13035550112")]
+    _night(site, "a.csv", *calls, call(4, 5, 12), call(5, 5, 12, code="ac-c"))
+    assert _billed(site) == [("a", "05 12"), ("a", "06 12"), ("b", "05 12"), ("c", "05 12"), ("unassigned", "05 12")]
+
+
+def test_an_import_counts_from_the_next_block_on_and_what_was_billed_stays(site: Any) -> None:
+    _import(site, "account,number\na,+13035550110\n")
+    _night(site, "a.csv", call(1, 5, 12, "+13035550110"))
+    _import(site, "account,number,trunk\nb,+13035550110,\nb,,pbx\n", start=date(2026, 3, 6))
+    _night(
+        site, "b.csv", call(2, 5, 13, "+13035550110"), call(3, 6, 13, "+13035550110"), call(4, 6, 14), call(5, 5, 14)
+    )
+    assert _billed(site) == [("a", "05 12"), ("a", "05 13"), ("b", "06 13"), ("b", "06 14"), ("unassigned", "05 14")]
+    assert site.differing() == 0
+
+
+def test_usage_is_summed_by_the_days_of_the_accounts_zone(site: Any) -> None:
+    _import(site, "account,number,zone\nfar,+13035550110,America/Denver\nnear,+13035550111,\n")
+    _night(site, "a.csv", *(call(n, 6, 3, f"+1303555011{n}") for n in (0, 1)))
+    assert _usage(site) == [("far", 5, 1), ("near", 6, 1)]
+    assert site.differing() == 0
+
+
+def test_a_zone_that_would_move_usage_is_refused(site: Any) -> None:
+    _import(site, "account,number,zone\nfar,+13035550110,America/Denver\nnear,+13035550111,\n")
+    _night(site, "a.csv", call(0, 6, 3, "+13035550110"))
+    for text in (
+        "account,number,zone\nfar,+13035550110,UTC\n",
+        "account,number,zone\nnear,+13035550111,\n",
+    ):
+        with pytest.raises(UsageProblem, match="account 'far' would have another billing zone"):
+            _import(site, text)
+    _import(site, "account,number\nfar,+13035550112\n")  # without a column of zones they stay
+    _import(site, "account,number,zone\nnear,+13035550111,America/Chicago\nfar,+13035550110,\n", add=True)  # no usage
+    assert [a.zone for a in accounts.listed(site.settings, None, None, 9)] == ["America/Denver", "America/Chicago"]

@@ -36,6 +36,7 @@ from transforms.elements import Group, Rewrite, ViewRows
 from transforms.legs import charge_legs, event_ids, leg_order
 from transforms.onward import own, put_back, with_onward
 from transforms.rate import billable_seconds, billed_seconds
+from transforms.split import with_answered
 from transforms.suspend import conflicting_versions
 
 
@@ -567,7 +568,7 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
             result.suspended.append((group.tenant, aside))
     result.taken = list(_taken(deduplicated, group))
     result.rewrites = list(_rewrites(deduplicated))
-    result.group = replace(group, calls=deduplicated.rows, others=others, answered=answered)
+    result.group = replace(group, calls=with_answered(deduplicated.rows, answered), others=others)
     return result
 
 

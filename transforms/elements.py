@@ -79,6 +79,7 @@ class BucketRows:
 class Group:
     """One tenant's records of one bucket: whole calls (schema CDR), and what changes of rows committed before.
 
+    Deduplicated calls say further whether each is charged, and whether its call was answered (split.OF_ANSWERED).
     `others` are records that come to no row of their own: (ledger bucket, table of schema CDR). `withdrawn` are rows
     committed before that go. `chosen`: its calls are versions of records that a person chose.
     """
@@ -95,8 +96,6 @@ class Group:
     without_numbers: tuple[str, ...] = ()
     withdrawn: pa.Table = field(default_factory=lambda: CDR.empty_table())
     chosen: bool = False
-    # Calls that were answered, whichever of their records these are: half of their ids (uint64 [n]).
-    answered: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
 
 @dataclass

@@ -35,10 +35,9 @@ from schemas.views import (
 from transforms.elements import Group, ViewRows
 from transforms.legs import events, may_be_charged
 from transforms.onward import is_onward
-from transforms.split import by_date, closed_views, is_billed, is_uncharged, of_answered
+from transforms.split import OF_ANSWERED, by_date, closed_views, is_billed, is_uncharged
 
 _KINDS: Final = ("call", "leg", *UNANSWERED, UNREACHED)
-_OF_ANSWERED: Final = "of_answered"  # of an accepted record: whether its call was answered
 _AS_THEY_ARE: Final = (
     *("record_id", "role", "sequence"),
     *("content", "version", "start_time", "answer_time", "end_time", "talk_ms", "carried_ms"),
@@ -50,8 +49,7 @@ _PLACE: Final = ("file_no", "block", "line")
 def index_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
     """Yield the index rows of each call_date of a deduplicated group, of its calls and of its other records."""
     by_day: dict[str, list[pa.Table]] = {}
-    calls = group.calls.append_column(_OF_ANSWERED, pa.array(of_answered(group.calls, group.answered)))
-    for state, records in ((str(Bucket.ACCEPTED), calls), *group.others):
+    for state, records in ((str(Bucket.ACCEPTED), group.calls), *group.others):
         for call_date, of_day in by_date(records) if records.num_rows else ():
             rows = index(of_day, state, group.tenant, workspace, closed_views(group, call_date))
             by_day.setdefault(call_date, []).append(rows)
@@ -125,7 +123,7 @@ def _kind(records: pa.Table, state: str) -> pa.DictionaryArray:
     leg, route, unreached = (np.zeros(records.num_rows, bool) for _ in range(3))  # what was set aside is none yet
     if state == Bucket.ACCEPTED:
         leg = ~np.asarray(records["charged"].to_numpy(zero_copy_only=False))
-        route = failed & np.asarray(records[_OF_ANSWERED].to_numpy(zero_copy_only=False))
+        route = failed & np.asarray(records[OF_ANSWERED].to_numpy(zero_copy_only=False))
         unreached = is_uncharged(records)
     kind = np.where(failed, np.where(route, 3, 2), np.where(leg, np.where(unreached, 4, 1), 0))
     return few_of(kind.astype(np.int32), _KINDS)

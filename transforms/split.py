@@ -69,27 +69,34 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
     return parts
 
 
+OF_ANSWERED: Final = "of_answered"  # of a record: whether its call was answered
 IN_ANSWERED: Final = "in_answered"  # of a call: whether its row is one of the part `answered`
 
 
+def with_answered(calls: pa.Table, known: np.ndarray | None = None) -> pa.Table:
+    """Return one tenant's calls (with call_id and disposition) with the column OF_ANSWERED.
+
+    `known`: calls that other records say were answered (uint64 [n], half ids).
+    """
+    return calls.append_column(OF_ANSWERED, pa.array(_of_answered(calls, known)))
+
+
 def with_part(calls: pa.Table, tenant: str, workspace: Workspace, known: np.ndarray | None = None) -> pa.Table:
-    """Return one tenant's calls with the column IN_ANSWERED.
+    """Return one tenant's calls with the columns OF_ANSWERED and IN_ANSWERED. `known` as `with_answered` has it."""
+    return in_parts(with_answered(calls, known), tenant, workspace)
+
+
+def in_parts(calls: pa.Table, tenant: str, workspace: Workspace) -> pa.Table:
+    """Return one tenant's calls (with OF_ANSWERED) with the column IN_ANSWERED.
 
     Attempts of a call that another leg answered are with it: they have a billed call's time. Where all attempts are
-    billed, billing has the time of each. `known`: calls that other records say were answered (uint64 [n], half ids).
+    billed, billing has the time of each.
     """
-    if workspace.settings.tenants[tenant].billing.rows == "attempts":
-        answered = np.ones(calls.num_rows, bool)
-    else:
-        answered = of_answered(calls, known)
-    return calls.append_column(IN_ANSWERED, pa.array(answered))
+    every_attempt = workspace.settings.tenants[tenant].billing.rows == "attempts"
+    return calls.append_column(IN_ANSWERED, pa.repeat(True, calls.num_rows) if every_attempt else calls[OF_ANSWERED])
 
 
-def of_answered(calls: pa.Table, known: np.ndarray | None = None) -> np.ndarray:
-    """Return which of one tenant's records are of a call that was answered (bool, shape [rows]).
-
-    `calls`: call_id and disposition. `known`: calls that other records say were answered (uint64 [n], half ids).
-    """
+def _of_answered(calls: pa.Table, known: np.ndarray | None) -> np.ndarray:
     answered = _answered(calls)
     call = tokens.as_u64(flat(calls["call_id"]))[:, 0]  # half of a 128-bit id decides: two calls share it once in 2^64
     several = repeated(call)
@@ -248,9 +255,9 @@ def by_date(calls: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def split_group(group: Group, workspace: Workspace) -> Iterator[ViewRows]:
-    """Yield the rows of each view and call_date of a deduplicated, rated group."""
+    """Yield the rows of each view and call_date of a deduplicated, rated group (its calls with OF_ANSWERED)."""
     parts: dict[tuple[str, str], list[Part]] = {}
-    all_calls = with_part(group.calls, group.tenant, workspace, group.answered)
+    all_calls = in_parts(group.calls, group.tenant, workspace)
     for first in range(0, group.calls.num_rows, SLAB):
         for call_date, calls in by_date(_slab(all_calls, first)):
             for part in split(calls, group.tenant, call_date[:7], workspace, closed_views(group, call_date)):

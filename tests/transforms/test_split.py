@@ -22,7 +22,7 @@ from tests.examples import tries
 from transforms import split as splitting
 from transforms.elements import Group
 from transforms.rate import rate
-from transforms.split import by_date, split, split_group, with_part
+from transforms.split import by_date, split, split_group, with_answered, with_part
 
 T0 = 1_772_712_000_000
 NUMBERS = [f"+130355501{n:02}" for n in range(20)]
@@ -146,7 +146,7 @@ def test_equal_numbers_have_equal_tokens_and_none_has_none(cdr_table, opened):
 
 
 def group(calls):
-    return Group("default", 0, 0, calls, calls.schema.empty_table())
+    return Group("default", 0, 0, with_answered(calls), calls.schema.empty_table())
 
 
 def in_groups(calls, opened):

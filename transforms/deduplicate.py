@@ -270,6 +270,15 @@ class _SetAside(dict[tuple[bytes, date], dict[bytes, int]]):
             return np.zeros(calls.num_rows, bool)
         return np.array([content in self.get(name, ()) for name, content in _named(calls)], bool)
 
+    def add(self, calls: pa.Table, stored: pa.Table) -> np.ndarray:
+        """Add versions of calls (`stored`: content, version), row by row; return which are those calls themselves."""
+        own = np.zeros(stored.num_rows, bool)
+        versions = zip(_named(calls), stored["content"].to_pylist(), stored["version"].to_pylist(), strict=True)
+        for at, ((name, content), before, version) in enumerate(versions):
+            self.setdefault(name, {})[before] = -1 if version is None else version
+            own[at] = content == before
+        return own
+
 
 def _named(calls: pa.Table) -> Iterator[tuple[tuple[bytes, date], bytes]]:
     columns = (calls[name].to_pylist() for name in ("record_id", "call_date", "content"))
@@ -283,12 +292,7 @@ def _set_aside(
     aside = _SetAside()
     for located in (versions for versions in found if len(versions.position)):
         stored = files.columns(located.file, ("content", "version", "file_no")).take(pa.array(located.position))
-        of = calls.take(pa.array(located.asked))
-        versions = zip(_named(of), stored["content"].to_pylist(), stored["version"].to_pylist(), strict=True)
-        own = np.zeros(stored.num_rows, bool)
-        for at, ((name, content), before, version) in enumerate(versions):
-            aside.setdefault(name, {})[before] = -1 if version is None else version
-            own[at] = content == before
+        own = aside.add(calls.take(pa.array(located.asked)), stored)
         if chosen and own.any():
             deduplicated.gone[located.file].add(located.position[own], stored["file_no"].filter(pa.array(own)))
     return aside
@@ -561,7 +565,9 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     result.changes += [_changes(deduplicated, read, group), Changes(read=found.read)]
     for code, versions in ((Suspense.CONFLICT, own(deduplicated.conflicts)), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
-            others.append((str(Bucket.SUSPENDED), versions))
+            again = pa.array(_suspended_before(versions, files, committed))
+            others.append((str(Bucket.DUPLICATE), versions.filter(again)))
+            others.append((str(Bucket.SUSPENDED), versions.filter(pc.invert(again))))
         written = own(versions)
         if written.num_rows:
             aside = conflicting_versions(written, code, group.tenant, files.workspace)
@@ -570,6 +576,16 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     result.rewrites = list(_rewrites(deduplicated))
     result.group = replace(group, calls=with_answered(deduplicated.rows, answered), others=others)
     return result
+
+
+def _suspended_before(versions: pa.Table, files: DataFiles, committed: Sequence[DataFile]) -> np.ndarray:
+    """Return which versions stand in the index already, as set aside: the ledger counts them as repeated."""
+    aside = _SetAside()
+    for _, located in row_index.find(files, committed, versions["record_id"], versions["call_date"]):
+        if len(located.position):
+            stored = files.columns(located.file, ("content", "version", "file_no")).take(pa.array(located.position))
+            aside.add(versions.take(pa.array(located.asked)), stored)
+    return aside.isin(versions)
 
 
 def _of_calls(deduplicated: Deduplicated, group: Group) -> list[pa.Table]:

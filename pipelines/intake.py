@@ -32,7 +32,7 @@ from callward.ingest.landing import (
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
 from callward.keys.register import EVERY_MONTH, KeyName
-from callward.keys.seal import SealBroken
+from callward.keys.seal import SealBroken, Sealer
 from callward.lake.data_files import DataFiles
 from callward.parsing.misfits import misfit
 from callward.parsing.text import AS_DECLARED, TextForm, rewritten
@@ -435,11 +435,9 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
         at, numbers = database.now(), _numbers(connection, intakes)
         for intake, identity in zip(intakes, ids, strict=True):
             if not intake.file_no:
-                intake.file_no = _insert_file(
-                    connection, intake, identity, key.seal(intake.arrival.name.encode(), b"name"), run_id
-                )
+                intake.file_no = _insert_file(connection, intake, identity, key, run_id)
             elif not intake.begun:
-                _note_reading(connection, intake, run_id)
+                _note_reading(connection, intake, key, run_id)
             fresh = [block for block in intake.blocks if not block.committed and not block.sharding]
             open_ones = blocks.c.committed_by.is_(None) & blocks.c.registered_at.is_(None)
             connection.execute(delete(blocks).where(blocks.c.file_no == intake.file_no, open_ones))
@@ -469,13 +467,14 @@ def _stream_columns(arrival: Arrival, block: Block, at: datetime, sharding: str)
     return streaming.stream_columns(at, arrived, block.last - block.first, sharding)
 
 
-def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: bytes, run_id: str) -> int:
+def _insert_file(connection: Connection, intake: Intake, identity: str, key: Sealer, run_id: str) -> int:
     arrival = intake.arrival
     result = connection.execute(
         insert(input_files).values(
             source=arrival.source,
             name=mask(arrival.name)[-255:],
-            name_sealed=sealed,
+            name_sealed=key.seal(arrival.name.encode(), b"name"),
+            shape_sealed=_shape_sealed(intake, key),
             name_id=identity,
             size=arrival.size,
             modified_ns=arrival.modified_ns,
@@ -486,17 +485,29 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, sealed: 
             seen_at=database.now(),
         )
     )
-    key = result.inserted_primary_key
-    assert key is not None, "an insert of one row has a key"
-    return int(key[0])
+    inserted = result.inserted_primary_key
+    assert inserted is not None, "an insert of one row has a key"
+    return int(inserted[0])
 
 
-def _note_reading(connection: Connection, intake: Intake, run_id: str) -> None:
+def _note_reading(connection: Connection, intake: Intake, key: Sealer, run_id: str) -> None:
     """Note how a file is read that a run before has not begun, or not been able to read: settings may have changed."""
     f = input_files.c
     row = update(input_files).where(f.file_no == intake.file_no, f.status.in_(("reading", "unreadable")))
     read = {"path_form": _path_form(intake), "content_id": intake.content_id, "run_id": run_id}
-    connection.execute(row.values(status="reading", reason=None, **read))
+    connection.execute(row.values(status="reading", reason=None, shape_sealed=_shape_sealed(intake, key), **read))
+
+
+def _shape_sealed(intake: Intake, key: Sealer) -> bytes:
+    """Return how a file's columns are known, sealed: its header is in no block, so the archive does not have it."""
+    return key.seal(intake.shape.to_json().encode(), b"shape")
+
+
+def shape_of(files: DataFiles, row: Row[Any]) -> Shape | None:
+    """Return how the columns of a row of input_files were known; None for what came through a topic."""
+    if row.shape_sealed is None:
+        return None
+    return Shape.from_json(files.workspace.keyring.sealer(_NAMES).open(row.shape_sealed, b"shape").decode())
 
 
 def _path_form(intake: Intake) -> str:
@@ -510,7 +521,7 @@ def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id:
         row = _row(connection, files, arrival)
         if row is None:
             intake = Intake(arrival, files.workspace.settings.source(arrival.source), Shape(), 0)
-            number = _insert_file(connection, intake, identity, key.seal(arrival.name.encode(), b"name"), run_id)
+            number = _insert_file(connection, intake, identity, key, run_id)
         elif row.status == "unreadable":
             number = row.file_no
         else:

@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from callward import database
 from callward.columns import has_value
 from callward.failpoints import point
-from callward.lake import ledger
+from callward.lake import ledger, row_index
 from callward.lake.conflicts import ConflictsPersist, retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
 from callward.settings import Settings
@@ -120,7 +120,8 @@ def second_records(settings: Settings) -> list[SecondRecords]:
     sources = {row.file_no: row.source for row in named}
     counted: dict[tuple[str, str, str, bool], Counter[str]] = {}
     for home in homes:
-        table = files.columns(home, ["kind", "file_no", "talk_ms"])
+        with row_index.reading(home):
+            table = files.columns(home, ["kind", "file_no", "talk_ms"])
         rows = table.filter(has_value(table["kind"], SECOND, LISTED))
         held = has_value(rows["kind"], SECOND).to_pylist()
         for file_no, talk, is_held in zip(rows["file_no"].to_pylist(), rows["talk_ms"].to_pylist(), held, strict=True):

@@ -19,7 +19,7 @@ from callward.accounts.zones import BillingZones
 from callward.disposal.derived import rows_digest
 from callward.errors import UsageProblem
 from callward.keys.register import Keyring
-from callward.lake import account_sums, ledger
+from callward.lake import account_sums, ledger, row_index
 from callward.lake.additive import sum_derived
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
@@ -131,9 +131,8 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     stored[sla_account_daily.name] = _rows(sla_account_daily, account_sums.read(settings, files.workspace.keyring))
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in SUMMARIZED}
     for file in committed:
-        for name, part in summarize(
-            file.view, files.rows(file, _COLUMNS[file.view]), file.tenant, _zones(files.workspace, file.tenant)
-        ).items():
+        rows = _read(files, file)
+        for name, part in summarize(file.view, rows, file.tenant, _zones(files.workspace, file.tenant)).items():
             parts[name].append(part)
     for (tenant, day), index in _index_of(committed, closed).items():
         for _, _, calls in closing.calls_of(files, index, [], tenant):
@@ -152,6 +151,14 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         )
         for table in SUMMARIZED
     ]
+
+
+def _read(files: DataFiles, file: DataFile) -> pa.Table:
+    """Return what derived tables are made of, of a data file. Raises Problem for one of the index that is lost."""
+    if file.view != INDEX:
+        return files.rows(file, _COLUMNS[file.view])
+    with row_index.reading_beside_others(files, file):
+        return files.rows(file, _COLUMNS[file.view])
 
 
 def _zones(workspace: Workspace, tenant: str) -> BillingZones:

@@ -16,7 +16,8 @@ from callward.lake.ledger import Changes, DataFile
 from schemas.cdr import CDR
 
 # A chunk of work: pieces of files of one source and shape, for TakeIn. `kind`: plain (a byte range of a landing file),
-# staged (a sealed block of a file that was compressed) or suspense (records of a suspense file).
+# staged (a sealed block of a file that was compressed), suspense (records of a suspense file) or archived (a block in a
+# data file of the archive, whose id is the path; first and last are in that).
 CHUNK: Final = pa.schema(
     [
         pa.field("kind", pa.string()),

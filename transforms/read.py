@@ -19,7 +19,7 @@ from schemas.codes import Bucket
 from schemas.declaration import Declaration, sniff
 from transforms.suspend import open_records
 
-PLAIN, STAGED, SUSPENDED = "plain", "staged", "suspense"
+PLAIN, STAGED, SUSPENDED, ARCHIVED = "plain", "staged", "suspense", "archived"
 # Records as they came: LINEAGE_FIELDS and `raw`. Source and shape are in the schema's metadata.
 SOURCE, SHAPE, CONDEMNED = b"callward.source", b"callward.shape", b"callward.condemned"
 UNENDED: Final = b"callward.unended"  # positions of the records that end with their file, without a line end
@@ -67,6 +67,8 @@ def _digest(piece: dict[str, Any], block: bytes, place: tuple[str | None, int | 
 def _bytes(piece: dict[str, Any], files: DataFiles) -> bytes:
     if piece["kind"] == STAGED:
         return files.read_archive(files.archived_at(piece["path"]))
+    if piece["kind"] == ARCHIVED:
+        return files.read_archived(piece["path"], piece["first"], piece["last"])
     like = {name: piece[name] for name in ("source", "size", "modified_ns", "inode")}
     arrival = Arrival(landing=files.workspace.settings.landing_path, name=piece["path"], **like)
     return read_range(arrival, piece["first"], piece["last"])

@@ -58,6 +58,7 @@ class DataFiles:
         self.run_id = run_id
         self.store = Store.of(workspace.settings)
         self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
+        self._archived = "", b""  # as well
 
     # -- the manifest ---------------------------------------------------------------------------------------------
 
@@ -387,6 +388,12 @@ class DataFiles:
         blob = self.store.read(file.path)
         sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
         return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
+
+    def read_archived(self, file_id: str, first: int, last: int) -> bytes:
+        """Return the bytes [first, last) of a data file of the archive that counts: it may be of many blocks."""
+        if self._archived[0] != file_id:
+            self._archived = file_id, self.read_archive(self.by_id(file_id))
+        return self._archived[1][first:last]
 
 
 def open_files(

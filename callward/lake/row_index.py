@@ -28,7 +28,8 @@ from callward.workspace import Workspace
 from schemas.codes import Bucket
 from schemas.views import ID_COLUMN, INDEX, INDEX_COLUMNS_OF, NUMBER_COLUMNS, PARTS, ROW_INDEX, VIEW_BITS, VIEW_OF
 
-_NEXT: Final = "put it back from a backup and run this again"
+AGAIN: Final = "'callward rebuild --index' makes it again"
+_NEXT: Final = f"put it back from a backup, or {AGAIN}"
 NUMBERS: Final = NUMBER_COLUMNS[INDEX]
 _NO_PARTS: Final = np.zeros(0, np.int16)
 _LEAVES_WITH: Final = {name: view for view, names in INDEX_COLUMNS_OF.items() for name in names}
@@ -66,7 +67,7 @@ def reading(file: DataFile) -> Iterator[None]:
 
 
 @contextmanager
-def _reading_beside_others(files: DataFiles, file: DataFile) -> Iterator[None]:
+def reading_beside_others(files: DataFiles, file: DataFile) -> Iterator[None]:
     """As `reading`, while others may replace the file: FileNotFoundError when it does not count any more."""
     try:
         with reading(file):
@@ -75,6 +76,19 @@ def _reading_beside_others(files: DataFiles, file: DataFile) -> Iterator[None]:
         if isinstance(problem.__context__, FileNotFoundError) and not files.counts(file):
             raise problem.__context__ from None
         raise
+
+
+def fault(files: DataFiles, file: DataFile) -> str | None:
+    """Return why a data file of the index cannot be read; None where all of it can, and is what was committed.
+
+    Raises FileNotFoundError for one that was replaced meanwhile.
+    """
+    try:
+        with reading_beside_others(files, file):
+            files.rows(file)
+    except Problem as problem:
+        return str(problem)
+    return None
 
 
 def has(file: DataFile, name: str) -> bool:
@@ -149,11 +163,11 @@ def _hits(
         asked = np.flatnonzero(dates == (date.fromisoformat(file.part) - date(1970, 1, 1)).days)
         if not len(asked):
             continue
-        with _reading_beside_others(files, file):
+        with reading_beside_others(files, file):
             stored = files.ids(file)
             position = _first(stored, ids[asked])
         if (position >= 0).any():
-            with _reading_beside_others(files, file):
+            with reading_beside_others(files, file):
                 state = files.columns(file, ["state"])
             yield _Hits(file, stored, ids[asked], order[asked], position, state)
 
@@ -191,7 +205,7 @@ def of_calls(files: DataFiles, committed: Iterable[DataFile], call_ids: Words) -
     perhaps = np.zeros(1 << (64 - int(bits)), bool)  # by leading bits: a look at these spares nearly every search
     perhaps[asked[:, 0] >> bits] = True
     for file in committed:
-        with _reading_beside_others(files, file):
+        with reading_beside_others(files, file):
             stored = tokens.as_u64(files.columns(file, ["call_id"])["call_id"])
             position = np.flatnonzero(perhaps[stored[:, 0] >> bits])
             position = position[_is_one_of(stored[position, 0], asked[:, 0])]

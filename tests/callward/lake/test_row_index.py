@@ -126,7 +126,7 @@ def test_a_night_that_meets_a_lost_file_of_the_index_says_which_and_goes_on_once
     site.land("opensips", "more", "".join(_line(n) for n in range(50, 100)).encode())
     with pytest.raises(Problem) as said:
         site.night()
-    next_step = "put it back from a backup and run this again"
+    next_step = "put it back from a backup, or 'callward rebuild --index' makes it again"
     assert str(said.value) == f"row index file {file.file_id} of {file.part} is not in the lake; {next_step}"
     path.write_bytes(whole)
     site.night()

@@ -223,6 +223,18 @@ def _valid(column: Column) -> Mask:
 # -- who pays ----------------------------------------------------------------------------------------------------------
 
 
+def later_payers(rows: pa.Table, tenant: str, workspace: Workspace) -> Payers:
+    """Return who pays, by the directory as it is now, for rows whose direction is known already.
+
+    `rows`: schema PARSED as far as it decides, and `destination`; what a column lacks decides nothing.
+    """
+    directory = workspace.directory(tenant)
+    days = _days(rows["start_time"], workspace.settings.tenants[tenant].zone)
+    owners, code = _owners(rows, directory, days), directory.codes.owners(rows["account_code"], days)
+    direction = _mapped(rows["direction"], DIRECTIONS.index, UNKNOWN)
+    return _payers(rows, direction, _is(few(rows["destination"]), "toll_free"), owners, code, directory, days)
+
+
 def _payers(
     table: pa.Table,
     direction: Positions,

@@ -83,3 +83,25 @@ def history(
     if account is not None:
         return Rows(accounts.history_of(options.settings(), account, tenant), f"Account {account}")
     return Rows(accounts.history(options.settings(), tenant), "Imports")
+
+
+Since = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="Only calls from that date on.")]
+Until = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Only calls up to that date.")]
+
+
+@command(app, "callward accounts unassigned --from 2026-03-01 --json")
+def unassigned(options: Reading, tenant: OfTenant = None, start: Since = None, end: Until = None) -> Result:
+    """Billed calls of no account, by direction, trunk and the masked shape of the number that would tell whose."""
+    from pipelines import assigning
+
+    days = (day.date() if day else None for day in (start, end))
+    return Rows(assigning.listed(options.settings(), tenant, *days), "Unassigned calls")
+
+
+@command(app, "callward accounts assign --dry-run")
+def assign(options: Changing, tenant: OfTenant = None, start: Since = None, end: Until = None) -> Result:
+    """Give billed calls of no account theirs, by the directory as it is now; usage follows."""
+    from pipelines import assigning
+
+    days = (day.date() if day else None for day in (start, end))
+    return assigning.assign(options.settings(), tenant, *days, dry_run=options.dry_run)

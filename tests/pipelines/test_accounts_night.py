@@ -1,5 +1,6 @@
 """A night looks up whom the directory names on the day of each call, and bills by that account's own days."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -11,9 +12,10 @@ from sqlalchemy import select
 from callward import database
 from callward.errors import UsageProblem
 from callward.settings import Tenant, Trunk
-from pipelines import accounts
+from pipelines import accounts, assigning
 from schemas.retention_classes import CLASSES
 from schemas.tables import billing_usage_daily
+from tests.commands import run
 
 Make = Callable[..., Any]
 
@@ -55,8 +57,11 @@ def _billed(site: Any) -> list[tuple[str, str]]:
 def _usage(site: Any) -> list[tuple[str, int, int]]:
     u = billing_usage_daily.c
     with database.reading(site.settings) as connection:
-        rows = connection.execute(select(u.account, u.billing_date, u.calls).order_by(u.account, u.billing_date))
-        return [(row.account, row.billing_date.day, row.calls) for row in rows]
+        rows = connection.execute(select(u.account, u.billing_date, u.calls)).all()
+    calls = Counter[tuple[str, int]]()
+    for row in rows:
+        calls[row.account, row.billing_date.day] += row.calls
+    return sorted((*key, count) for key, count in calls.items() if count)
 
 
 def test_calls_are_those_of_who_had_the_number_on_their_day(site: Any) -> None:
@@ -98,3 +103,47 @@ def test_a_zone_that_would_move_usage_is_refused(site: Any) -> None:
     _import(site, "account,number\nfar,+13035550112\n")  # without a column of zones they stay
     _import(site, "account,number,zone\nnear,+13035550111,America/Chicago\nfar,+13035550110,\n", add=True)  # no usage
     assert [a.zone for a in accounts.listed(site.settings, None, None, 9)] == ["America/Denver", "America/Chicago"]
+
+
+# -- calls of no account -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgotten(site: Any) -> Any:
+    """A site whose directory named nobody when its calls came in, and names their accounts now."""
+    inbound = [call(n, 5, 12, f"+1303555011{n}") for n in (0, 1, 2)]
+    _night(site, "a.csv", *inbound, call(3, 6, 12, "+13035550110"), call(4, 6, 12))
+    _import(
+        site,
+        "account,number,trunk,zone,since\na,+13035550110,,America/Denver,\nb,+13035550111,,,2026-03-06\nc,,pbx,,\n",
+    )
+    return site
+
+
+def test_unassigned_calls_are_listed_by_trunk_and_masked_shape(forgotten: Any) -> None:
+    listed = assigning.listed(forgotten.settings, None, None, None)
+    assert [(one.direction, one.trunk, one.number, one.calls, one.first, one.last) for one in listed] == [
+        ("inbound", "carrier", "+###########", 4, "2026-03-05", "2026-03-06"),
+        ("outbound", "pbx", "+###########", 1, "2026-03-06", "2026-03-06"),
+    ]
+    assert [one.calls for one in assigning.listed(forgotten.settings, None, date(2026, 3, 6), None)] == [1, 1]
+
+
+def test_assigned_calls_are_as_if_the_directory_had_been_there(forgotten: Any) -> None:
+    dry = assigning.assign(forgotten.settings, dry_run=True)
+    assert {(one.account, one.calls) for one in dry.accounts} == {("a", 2), ("c", 1), ("unassigned", 2)}
+    assert _usage(forgotten) == [("unassigned", 5, 3), ("unassigned", 6, 2)]
+    assert assigning.assign(forgotten.settings).accounts == dry.accounts
+    assert _billed(forgotten) == [("a", "05 12"), ("a", "06 12"), ("c", "06 12"), *[("unassigned", "05 12")] * 2]
+    assert _usage(forgotten) == [("a", 5, 1), ("a", 6, 1), ("c", 6, 1), ("unassigned", 5, 2)]
+    assert forgotten.differing() == 0
+    assert {one.account for one in assigning.assign(forgotten.settings).accounts} == {"unassigned"}
+
+
+@pytest.mark.parametrize("where", ["view-written", "assign-ready", "assign-committed"])
+def test_an_assignment_that_is_killed_is_gone_on_with(forgotten: Any, where: str) -> None:
+    command = ["accounts", "assign", "--config", str(forgotten.settings.path)]
+    assert run(*command, environment={"CALLWARD_CRASH_AT": where}).code < 0
+    assert run(*command).check_clean().code == 0
+    assert _usage(forgotten) == [("a", 5, 1), ("a", 6, 1), ("c", 6, 1), ("unassigned", 5, 2)]
+    assert forgotten.differing() == 0

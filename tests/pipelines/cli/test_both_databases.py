@@ -41,6 +41,9 @@ accounts list --limit 3
 accounts lint
 accounts history
 accounts history acct-one
+accounts unassigned
+accounts assign --dry-run
+accounts assign
 sources list
 sources second
 sources accept generic --from-now

@@ -19,6 +19,7 @@ READING = {
     "accounts history",
     "accounts lint",
     "accounts list",
+    "accounts unassigned",
     "audit list",
     "sources second",
     "audit verify",

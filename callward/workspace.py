@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from callward import database, sources
 from callward import settings as settings_module
@@ -27,6 +28,8 @@ from callward.sources import Numbered, SourceIdentity
 from schemas import declaration as declarations
 from schemas.declaration import Declaration
 from schemas.generation import Generation, older, with_keys
+
+CUSTOMERS: Final = "customers"  # the site of customers' trunks whose site the settings do not say
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,24 @@ class Workspace:
         return {name: side for name, side in (dict.fromkeys(paid, "customer") | usual | said).items() if side}
 
     @cached_property
+    def sites(self) -> dict[str, str]:
+        """Customers' trunks → what assurance shows in their place."""
+        said = {trunk.name: trunk.site for trunk in self.settings.trunks if trunk.site}
+        customers = dict.fromkeys((name for name, side in self.sides.items() if side == "customer"), CUSTOMERS)
+        return customers | said
+
+    @cached_property
     def carriers(self) -> dict[str, str]:
         """Trunk → carrier id."""
         return {trunk.name: trunk.carrier for trunk in self.settings.trunks if trunk.carrier}
+
+    @cached_property
+    def carriers_shown(self) -> dict[str, str]:
+        """Trunk or site, as assurance shows it → carrier id, where all trunks that are shown so have one."""
+        of: dict[str, set[str]] = {}
+        for trunk in {*self.trunks, *self.sites}:
+            of.setdefault(self.sites.get(trunk, trunk), set()).add(self.carriers.get(trunk, ""))
+        return {name: one for name, (one, *more) in of.items() if one and not more}
 
 
 _OPEN: dict[tuple[str, int], Workspace] = {}

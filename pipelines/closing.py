@@ -69,7 +69,7 @@ def close_date(files: DataFiles, tenant: str, part: str, before: list[DataFile])
     made, summed = Changes(superseded={file.file_id: (tenant, part) for file in before}), dict[str, list[pa.Table]]()
     for bits, shard, calls in calls_of(files, index, before, tenant):
         made.files += _written(files, tenant, part, calls, bits, shard)
-        for name, table in tables(calls, tenant, part).items():
+        for name, table in tables(calls, tenant, part, files.workspace.sites).items():
             summed.setdefault(name, []).append(table)
     with database.writing(files.workspace.settings) as connection:
         point("close-begun")

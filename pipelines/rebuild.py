@@ -131,12 +131,12 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     stored[sla_account_daily.name] = _rows(sla_account_daily, account_sums.read(settings, files.workspace.keyring))
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in SUMMARIZED}
     for file in committed:
-        rows = _read(files, file)
-        for name, part in summarize(file.view, rows, file.tenant, _zones(files.workspace, file.tenant)).items():
+        rows, zones = _read(files, file), _zones(files.workspace, file.tenant)
+        for name, part in summarize(file.view, rows, file.tenant, zones, files.workspace.sites).items():
             parts[name].append(part)
     for (tenant, day), index in _index_of(committed, closed).items():
         for _, _, calls in closing.calls_of(files, index, [], tenant):
-            for name, part in tables(calls, tenant, day).items():
+            for name, part in tables(calls, tenant, day, files.workspace.sites).items():
                 parts[name].append(part)
     stored = {table.name: told.rows(table, stored[table.name]) for table in SUMMARIZED}
     wanted = {table.name: told.rows(table, _wanted(table, parts[table.name])) for table in SUMMARIZED}

@@ -22,6 +22,7 @@ from callward.workspace import Workspace
 from schemas.cdr import TIMESTAMP
 from schemas.tables import assurance_durations_daily, assurance_erlangs_hourly, assurance_prefix_daily
 from schemas.views import PARTS
+from transforms.pool import pool_columns
 from transforms.split import IN_ANSWERED, Part, assurance_part, opened, with_part
 from transforms.summarize import UNKNOWN_TRUNK, seized
 
@@ -65,7 +66,8 @@ def close(calls: pa.Table, tenant: str, month: str, workspace: Workspace) -> Ite
     for name, mask in zip(PARTS["assurance"], (~in_answered, in_answered), strict=True):
         rows = np.flatnonzero(mask)
         if len(rows):
-            part = assurance_part(name, calls, rows, opened(workspace, name, tenant, month)["id"])
+            secret = opened(workspace, name, tenant, month)["id"]
+            part = assurance_part(name, calls, rows, secret, workspace.sites)
             yield replace(part, rows=in_cells(part.rows)) if name == "answered" else part
 
 
@@ -90,8 +92,12 @@ def _hidden(column: pa.Array, where: pa.Array) -> pa.Array:
     return pc.if_else(where, pa.scalar(None, column.type), column)
 
 
-def tables(calls: pa.Table, tenant: str, call_date: str) -> dict[str, pa.Table]:
-    """Return what closing adds to each table of schemas.tables.CLOSED, of calls (`as_calls`) of one tenant's date."""
+def tables(calls: pa.Table, tenant: str, call_date: str, sites: Mapping[str, str]) -> dict[str, pa.Table]:
+    """Return what closing adds to each table of schemas.tables.CLOSED, of calls (`as_calls`) of one tenant's date.
+
+    `sites`: of customers' trunks (`Workspace.sites`).
+    """
+    calls = pool_columns(calls, ("ingress_trunk", "egress_trunk"), sites)
     day = pa.scalar(call_date).cast(pa.date32())
     made = {
         assurance_durations_daily.name: durations(calls),

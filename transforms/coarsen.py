@@ -70,10 +70,11 @@ def _move(home: DataFile, attempts: pa.Table, deduplicated: Deduplicated, group:
     if home.part in group.without_assurance or not attempts.num_rows:
         return
     key = row_index.id_key("answered", home.tenant, home.part[:7])
+    secret = files.workspace.keyring.key(key).secret
     for located in row_index.in_part(files, "failed", home.tenant, home.part, attempts["record_id"]):
         few = attempts.take(pa.array(located.asked))
         deduplicated.leave(located.file, located.position, few["file_no"], files)
-        rows = by_the_hour(few, files.workspace.keyring.key(key).secret)
+        rows = by_the_hour(few, secret, files.workspace.sites)
         deduplicated.move(located.file, rows, few["file_no"], "answered")
 
 

@@ -310,8 +310,9 @@ def _replace(work: Work, anew: Rewrite, fulfilled: Fulfilled) -> None:
 
 def _follow(work: Work, view: str, before: pa.Table, after: pa.Table, outcome: Changes) -> None:
     """Return the differences of the derived tables."""
-    zones = work.files.workspace.billing_zones(work.tenant)
-    for derived in (negative(summarize(view, before, work.tenant, zones)), summarize(view, after, work.tenant, zones)):
+    workspace = work.files.workspace
+    how = work.tenant, workspace.billing_zones(work.tenant), workspace.sites
+    for derived in (negative(summarize(view, before, *how)), summarize(view, after, *how)):
         for name, table in derived.items():
             outcome.derived.setdefault(name, []).append(table)
 

@@ -243,7 +243,7 @@ def _move(files: DataFiles, tenant: str, part: str, records: pa.Table, changes: 
         place = to, tenant, part, file.shard_bits, file.shard
         _add(changes, rewrite(Rewrite(file, at[goes], inputs, _NOTHING, None), files))
         _add(changes, write(ViewRows(*place, rows, inputs, received_on=file.received_on), files))
-        derived = summarize("billing", rows, tenant, zones)
+        derived = summarize("billing", rows, tenant, zones, files.workspace.sites)
         for name, table in (derived if to == "billing" else negative(derived)).items():
             changes.derived.setdefault(name, []).append(table)
 

@@ -93,22 +93,22 @@ def _process_group(group: Group, files: DataFiles, today: date, processed: Proce
 
 
 def _written(deduplicated: GroupDeduplicated, files: DataFiles) -> Iterator[Changes]:
-    group, zones = deduplicated.group, files.workspace.billing_zones(deduplicated.group.tenant)
-    yield from (differences(view_rows, zones) for view_rows in (*deduplicated.taken, *deduplicated.moved))
+    group, workspace = deduplicated.group, files.workspace
+    yield from (differences(view_rows, workspace) for view_rows in (*deduplicated.taken, *deduplicated.moved))
     yield from (write(view_rows, files) for view_rows in deduplicated.moved)
     if group.calls.num_rows:
-        for view_rows in split_group(replace(group, calls=rate(group.calls)), files.workspace):
+        for view_rows in split_group(replace(group, calls=rate(group.calls)), workspace):
             yield write(view_rows, files)
-            yield differences(view_rows, zones)
-    for index_rows in index_group(group, files.workspace):
+            yield differences(view_rows, workspace)
+    for index_rows in index_group(group, workspace):
         yield write(index_rows, files)
-        yield differences(index_rows, zones)
+        yield differences(index_rows, workspace)
 
 
 def rewrite_file(rewrites: Iterable[Rewrite], files: DataFiles) -> list[Changes]:
     """Write one committed data file anew for all groups that want rows of it removed or changed."""
     of_all = joined(rewrites)
-    return [rewrite(of_all, files), differences(of_all, files.workspace.billing_zones(of_all.file.tenant))]
+    return [rewrite(of_all, files), differences(of_all, files.workspace)]
 
 
 def rewrite_files(rewrites: Iterable[Rewrite], files: DataFiles) -> list[Changes]:

@@ -1,7 +1,7 @@
 """Split: rated calls → the billing view and the parts of the assurance view, under ids and keys that do not meet."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ from schemas.views import (
 )
 from transforms.elements import Group, ViewRows
 from transforms.onward import is_onward
+from transforms.pool import pool
 
 PDD_STEP_MS: Final = 100  # of the part `answered`, rounded down
 SLAB = 1 << 16  # rows worked on at a time: their columns stay in the processor's cache, and memory is used again
@@ -58,7 +59,8 @@ def split(calls: pa.Table, tenant: str, month: str, workspace: Workspace, closed
         for name, which in (("failed", attempts & ~in_answered), ("answered", attempts & in_answered)):
             rows = np.flatnonzero(which)
             if len(rows):
-                parts.append(assurance_part(name, calls, rows, opened(workspace, name, tenant, month)["id"]))
+                secret = opened(workspace, name, tenant, month)["id"]
+                parts.append(assurance_part(name, calls, rows, secret, workspace.sites))
     if "billing" in closed:
         return parts
     for name, which in (("billing", is_billed(calls, tenant, workspace)), (UNCHARGED, is_uncharged(calls))):
@@ -191,27 +193,31 @@ def _billing(part: str, calls: pa.Table, billed: np.ndarray, keys: dict[str, byt
     return Part(part, rows, Counter(inputs_of(calls["file_no"])))
 
 
-def assurance_part(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes) -> Part:
-    """Return the rows of a part of assurance of some calls (positions `rows`), in the order of their ids."""
+def assurance_part(part: str, calls: pa.Table, rows: np.ndarray, secret: bytes, sites: Mapping[str, str]) -> Part:
+    """Return the rows of a part of assurance of some calls (positions `rows`), in the order of their ids.
+
+    `secret`: what the part's ids of the month are made with. `sites`: of customers' trunks (`Workspace.sites`).
+    """
     ids = tokens.permute(calls["record_id"].take(pa.array(rows)), secret)
     order = _id_order(ids)
     calls = _in_order(calls, _FOR_ASSURANCE, rows[order])
     made = {
         ID_COLUMN[part]: ids.take(pa.array(order)),
-        "trunk_in": calls["ingress_trunk"],
-        "trunk_out": calls["egress_trunk"],
+        "trunk_in": pool(calls["ingress_trunk"], sites),
+        "trunk_out": pool(calls["egress_trunk"], sites),
         **_GRAINS[part](calls),
     }
     return Part(part, _view(part, made, calls), Counter(inputs_of(calls["file_no"])))
 
 
-def by_the_hour(attempts: pa.Table, secret: bytes) -> pa.Table:
+def by_the_hour(attempts: pa.Table, secret: bytes, sites: Mapping[str, str]) -> pa.Table:
     """Return rows of the part `answered` (in the order of their ids) of attempts that the index has (schema ROW_INDEX).
 
-    `secret`: what the part's ids of the month are made with.
+    `secret` and `sites` as `assurance_part` has them.
     """
     ids = tokens.permute(flat(attempts["record_id"]), secret)
     made = {ID_COLUMN["answered"]: ids, **_GRAINS["answered"](attempts)}
+    made |= {name: pool(attempts[name], sites).cast(pa.string()) for name in ("trunk_in", "trunk_out")}
     columns = [made[name] if name in made else attempts[name] for name in ANSWERED.names]
     return moved(pa.table(columns, schema=ANSWERED), _id_order(ids))
 

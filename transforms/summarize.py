@@ -10,7 +10,7 @@ Legs inside the switch are no seizures, nor are attempts that the switch gave up
 Figures finer than the hour, or with a prefix, are of calls that nobody answered and billing has no row of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,13 @@ from callward.accounts.zones import BillingZones
 from callward.columns import constant, few, filled, flat, has_value, overlaid, words
 from callward.lake import row_index
 from callward.lake.ledger import Changes
+from callward.workspace import Workspace
 from schemas.cdr import FEW, ROLES, TIMESTAMP
 from schemas.codes import ERASED_ACCOUNT
 from schemas.tables import SUMMARIZED, key_columns, sum_columns
 from schemas.views import INDEX, VIEW_BITS
 from transforms.elements import Rewrite, ViewRows
+from transforms.pool import pool_columns
 
 NER_SUCCESS = ("answered", "busy", "no_answer", "abandoned_alerting", "rejected")
 UNKNOWN_TRUNK = "unknown"
@@ -49,8 +51,11 @@ _SUMMED = {
 Derived = dict[str, pa.Table]
 
 
-def summarize(view: str, rows: pa.Table, tenant: str, zones: BillingZones) -> Derived:
-    """Return what rows of a view, or of the index, add to each derived table; the assurance view's add nothing."""
+def summarize(view: str, rows: pa.Table, tenant: str, zones: BillingZones, sites: Mapping[str, str]) -> Derived:
+    """Return what rows of a view, or of the index, add to each derived table; the assurance view's add nothing.
+
+    `sites`: of customers' trunks (`Workspace.sites`).
+    """
     if not rows.num_rows or view not in ("billing", INDEX):
         return {}
     # Rows as they are written, or as they are stored: text is FEW or not.
@@ -59,7 +64,7 @@ def summarize(view: str, rows: pa.Table, tenant: str, zones: BillingZones) -> De
         return _billing(rows, tenant, zones)
     counted = row_index.of_view(rows, "assurance")
     rows = rows if pc.all(counted).as_py() else rows.filter(counted)
-    return _assurance(rows, tenant) if rows.num_rows else {}
+    return _assurance(pool_columns(rows, ("trunk_in", "trunk_out"), sites), tenant) if rows.num_rows else {}
 
 
 def negative(derived: Derived) -> Derived:
@@ -320,16 +325,17 @@ def _accounts(rows: pa.Table, attempts: dict[str, pa.Array], tenant: str) -> pa.
     return _sum("sla_account_daily", {name: table[name] for name in table.column_names}, tenant)
 
 
-def differences(element: ViewRows | Rewrite, zones: BillingZones) -> Changes:
+def differences(element: ViewRows | Rewrite, workspace: Workspace) -> Changes:
     """Return what written, taken or rewritten rows of a tenant change in the derived tables."""
-    derived = _differences(element, zones)
+    derived = _differences(element, workspace)
     return Changes(derived={name: [table] for name, table in derived.items()})
 
 
-def _differences(element: ViewRows | Rewrite, zones: BillingZones) -> Derived:
+def _differences(element: ViewRows | Rewrite, workspace: Workspace) -> Derived:
     if isinstance(element, Rewrite):  # what was taken away has come by itself; what replaces it comes here
-        if element.changed is None:
-            return {}
-        return summarize(element.file.view, element.changed, element.file.tenant, zones)
-    derived = summarize(element.view, element.rows, element.tenant, zones)
+        tenant = element.file.tenant
+        how = tenant, workspace.billing_zones(tenant), workspace.sites
+        return {} if element.changed is None else summarize(element.file.view, element.changed, *how)
+    zones = workspace.billing_zones(element.tenant)
+    derived = summarize(element.view, element.rows, element.tenant, zones, workspace.sites)
     return negative(derived) if element.taken else derived

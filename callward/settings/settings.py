@@ -56,6 +56,7 @@ class Settings(Section):
     def _consistent(self) -> "Settings":
         self._check_once()
         self._check_tenants()
+        self._check_sites()
         self._check_named_sources()
         return self
 
@@ -100,6 +101,15 @@ class Settings(Section):
         for who, tenant in named:
             if tenant not in self.tenants:
                 raise ValueError(f"{who}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}")
+
+    def _check_sites(self) -> None:
+        """Refuse sites that a reader would take for a trunk, and those of trunks that are not a customer's."""
+        names = {trunk.name for trunk in self.trunks}
+        for trunk in self.trunks:
+            if trunk.site in names:
+                raise ValueError(f"trunk {trunk.name}: its site {trunk.site!r} is a trunk's name; call it otherwise")
+            if trunk.site is not None and trunk.side == "network":
+                raise ValueError(f"trunk {trunk.name}: only a customer's trunk is shown by its site")
 
     def _check_named_sources(self) -> None:
         """Refuse topics and senders of a source that is not there."""

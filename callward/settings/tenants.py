@@ -93,6 +93,13 @@ class Trunk(Section):
         "it, the network where it has a carrier.",
         examples=["customer"],
     )
+    site: str | None = Field(
+        default=None,
+        pattern=r"^\S(.{0,62}\S)?$",
+        description="Where a customer's trunk is: assurance shows this in its place, or 'customers', as the trunk "
+        "itself would name an account.",
+        examples=["denver"],
+    )
     account: str | None = Field(
         default=None,
         description="Account that pays for its calls, unless the caller's number is of another account that has it.",

@@ -34,7 +34,7 @@ class Counted:
         rows: accepted ones of assurance, with COLUMNS, parts and start_time.
         number: names the call of each, as `billing` does.
         own: where each row of billing (shape [n]) stands among them, or -1.
-        carriers: whose each trunk is.
+        carriers: whose each trunk is; and each site of customers' trunks, in their place.
     """
 
     rows: pa.Table

@@ -35,6 +35,7 @@ from schemas import release as schema
 from schemas.release import READ_OF
 from schemas.views import ID_COLUMN, INDEX, LINES, PARTS, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
+from transforms.pool import pool_columns
 
 _SECRET: Final = b"attack on the views"  # distinguishes accounts in memory; not a key of anything
 _LINES: Final = ("direction", *LINES)
@@ -120,7 +121,7 @@ def _file(
 def _views(files: DataFiles, read: Mapping[str, _Read], number: Mapping[str, Ints]) -> Views:
     billing, assurance = read["billing"], read["answered"]
     call = number["billing"], number["answered"]
-    return Views.of(billing.rows, assurance.rows, files.workspace.carriers, call, (billing.file, assurance.file))
+    return Views.of(billing.rows, assurance.rows, files.workspace.carriers_shown, call, (billing.file, assurance.file))
 
 
 def _numbers(records: Mapping[str, Words]) -> dict[str, Ints]:
@@ -134,7 +135,8 @@ def _counters(files: DataFiles, tenant: str, day: date, index: pa.Table, number:
     """Return the counters of the date: those that a date gets when it closes as well, once it has."""
     rows = np.flatnonzero(flat(row_index.of_view(index, "assurance")).to_numpy(zero_copy_only=False))
     few = index.take(pa.array(rows)).unify_dictionaries()
-    counted = counters.Counted.of(few, number[rows], views.rows, files.workspace.carriers)
+    few = pool_columns(few, ("trunk_in", "trunk_out"), files.workspace.sites)
+    counted = counters.Counted.of(few, number[rows], views.rows, files.workspace.carriers_shown)
     parts = [file for part in PARTS["assurance"] for file in files.committed(part, tenant, [day.isoformat()])]
     tables = list(counters.live(counted))
     return [*tables, *counters.closed(counted)] if all(file.closed for file in parts) else tables

@@ -135,5 +135,5 @@ def test_a_row_that_goes_over_is_as_if_it_had_come_with_its_call(together):
     index = row_index.rows(files, "default", file.part, [n for n in ROW_INDEX.names if not n.endswith("_token")])
     at = row_index.places(files, file, index["record_id"])
     secret = files.workspace.keyring.key(row_index.id_key("answered", "default", file.part[:7])).secret
-    rows = by_the_hour(index.take(pa.array(at)), secret)
+    rows = by_the_hour(index.take(pa.array(at)), secret, {})
     assert rows.equals(files.rows(file).cast(ANSWERED))

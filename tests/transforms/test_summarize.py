@@ -76,7 +76,7 @@ def test_figures_add_up_however_the_rows_are_cut_and_can_be_taken_back(view, sch
     rows = data.draw(st.lists(row, max_size=20))
     cut = data.draw(st.integers(0, len(rows)))
     whole, left, right = (
-        summarize(view, pa.Table.from_pylist(part, schema=schema), "t", BillingZones("America/Denver"))
+        summarize(view, pa.Table.from_pylist(part, schema=schema), "t", BillingZones("America/Denver"), {})
         for part in (rows, rows[:cut], rows[cut:])
     )
     assert figures([left, right]) == figures([whole])
@@ -99,7 +99,7 @@ def test_a_delay_lies_in_its_bucket_and_bounds_are_19_percent_apart(delay):
 def test_the_billing_date_is_the_local_one_in_every_zone_and_season(hours, zone):
     answer = T0 + hours * 3_600_000
     row = {"account": "a", "start": answer - 90_000, "answer": answer, "talk_ms": 1, "billable_s": 1}
-    table = summarize("billing", pa.Table.from_pylist([row], schema=BILLING), "t", BillingZones(zone))[
+    table = summarize("billing", pa.Table.from_pylist([row], schema=BILLING), "t", BillingZones(zone), {})[
         "billing_usage_daily"
     ]
     assert table["billing_date"].to_pylist() == [
@@ -287,7 +287,7 @@ def test_figures_are_those_of_plain_pandas_over_the_same_calls(tenant, schemas):
         expected = expected_billing(made, ZONES[tenant]) if view == "billing" else expected_assurance(made)
         schema = pa.schema([field for field in schemas[view] if field.name in made.columns])
         rows = pa.Table.from_pandas(made, schema=schema, preserve_index=False)
-        derived = summarize(view, rows, tenant, BillingZones(ZONES[tenant]))
+        derived = summarize(view, rows, tenant, BillingZones(ZONES[tenant]), {})
         assert set(derived) == set(expected)
         for name, table in derived.items():
             figures_of_pandas = _summed(expected[name], name, tenant)
@@ -309,7 +309,7 @@ def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():
         }
         for leg, out, disposition in ((1, "first", "network_failure"), (0, "second", "answered"), (0, None, "unknown"))
     ]
-    made = summarize(INDEX, pa.Table.from_pylist(rows, schema=ROW_INDEX), "t", BillingZones("UTC"))
+    made = summarize(INDEX, pa.Table.from_pylist(rows, schema=ROW_INDEX), "t", BillingZones("UTC"), {})
     trunks = {(r["side"], r["trunk"]): r for r in made["assurance_trunk_hourly"].to_pylist()}
     assert set(trunks) == {("ingress", "in"), ("egress", "first"), ("egress", "second")}
     coming = trunks["ingress", "in"]
@@ -327,4 +327,4 @@ def test_the_callers_call_counts_once_and_each_route_counts_on_its_trunk():
 
 def test_no_rows_say_nothing():
     for view, schema in {**VIEW_PARTS, INDEX: ROW_INDEX}.items():
-        assert summarize(view, schema.empty_table(), "t", BillingZones("UTC")) == {}
+        assert summarize(view, schema.empty_table(), "t", BillingZones("UTC"), {}) == {}

@@ -42,14 +42,20 @@ _COLUMNS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "late": _CALLS,
     "held-late": _CALLS,
 }
+_POOLED: Final = frozenset(f"held-{part}" for part in PARTS["assurance"])  # a customer's trunk is not to be seen there
 _SELECTORS: Final = ("accounts", "numbers", "trunks")
 
 
 @dataclass(frozen=True)
 class MonthSecrets:
-    """What a tenant's numbers become tokens by in the row index of a month; None for a key that is no more."""
+    """What a tenant's numbers become tokens by in the row index of a month; None for a key that is no more.
+
+    Attributes:
+        named: trunks that parts of assurance name; None for all. A customer's is pooled there with others of its site.
+    """
 
     token: bytes | None = field(default=None, repr=False)
+    named: frozenset[str] | None = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secrets do not pickle: open them where they are used")
@@ -59,7 +65,9 @@ def secrets(workspace: Workspace, tenant: str, month: str) -> MonthSecrets:
     """Return the secrets of a tenant's month (YYYY-MM). No key is minted for it."""
     name = KeyName(INDEX, tenant, month, "token")
     existing = workspace.keyring.existing([name])
-    return MonthSecrets(existing[name].secret if name in existing else None)
+    return MonthSecrets(
+        existing[name].secret if name in existing else None, frozenset(workspace.trunks - workspace.sites.keys())
+    )
 
 
 def covering(holds: Iterable[Hold], tenant: str, first: date, last: date) -> list[Hold]:
@@ -131,6 +139,8 @@ def _selected(view: str, hold: Hold, rows: pa.Table, secrets: MonthSecrets) -> M
     if not asked or unmatched(view, [hold]):
         return everything
     selected = ~everything
+    if view in _POOLED and secrets.named is not None and not secrets.named.issuperset(hold.trunks):
+        return everything
     for kind in asked:
         for name in _COLUMNS[view][kind]:
             values = _as_stored(name, getattr(hold, kind), secrets)

@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import String, select
 
+from callward import database
 from callward.columns import flat
 from callward.errors import Problem, UsageProblem
 from callward.keys import tokens
@@ -33,6 +35,7 @@ from pipelines.attack import counters
 from pipelines.release import ROLE, declared
 from schemas import release as schema
 from schemas.release import READ_OF
+from schemas.tables import METADATA
 from schemas.views import ID_COLUMN, INDEX, LINES, PARTS, STORED, VIEW_OF, VIEW_PARTS
 from transforms.aggregate import contributions, needed, owners, rows_of
 from transforms.pool import pool_columns
@@ -74,8 +77,20 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
         "rows": {part: read[part].rows.num_rows for part in VIEW_PARTS if part in read},
         "linkage": [linkage._asdict() for linkage in linkages(views)],
         "links": {name: [figure._asdict() for figure in figures] for name, figures in links._asdict().items()},
+        "named": _named(settings, tenant, set(read["billing"].rows["account"].to_pylist()) - {None}),
         "unicity": [unicity._asdict() for unicity in _unicities(read, releases, trials, rng)],
     }
+
+
+def _named(settings: Settings, tenant: str, accounts: set[str]) -> dict[str, float]:
+    """Return the share of the day's accounts that derived tables of each schema name to whoever has the database."""
+    words: dict[str, set[str]] = {schema: set() for schema in ("billing", "assurance", "sla")}
+    with database.reading(settings) as connection:
+        for table in (table for table in METADATA.sorted_tables if table.schema in words):
+            for column in (column for column in table.columns if isinstance(column.type, String)):
+                query = select(column).where(table.c.tenant == tenant).distinct()
+                words[str(table.schema)].update(connection.execute(query).scalars())
+    return {schema: len(accounts & named) / max(len(accounts), 1) for schema, named in words.items()}
 
 
 def _read(files: DataFiles, view: str, tenant: str, day: date, releases: Sequence[Release]) -> _Read:

@@ -41,6 +41,8 @@ class AttackReport(Attacked, Result):
         if self.views:
             yield from _tables(f"views of {self.views['tenant']}, {self.views['day']}", self.views)
             yield from _links(self.views["links"])
+            named = ", ".join(f"of {schema} {share:.3f}" for schema, share in self.views["named"].items())
+            yield f"share of accounts that derived tables name to whoever has the database alone: {named}"
         yield f"a person counts for unicity who makes at most {ELIGIBLE_CALLS} calls a day"
 
     def warnings(self) -> Iterator[str]:

@@ -221,6 +221,10 @@ def test_rows_and_counters_of_the_lake_are_held_against_billing(own):
     assert max(counters) <= finest
 
 
+def test_of_derived_tables_those_of_billing_alone_name_accounts(own):
+    assert own[0]["named"] == {"billing": 1.0, "assurance": 0.0, "sla": 0.0}
+
+
 def test_the_verdict_stands_on_the_page_and_in_the_tables(document, own):
     attacked = {**document, "views": own[0]}
     (sentence,) = map(attack_page.sentence, own[0]["links"]["verdicts"])

@@ -8,7 +8,7 @@ from callward.errors import Problem
 from callward.settings import Account, Trunk
 from pipelines.compact import compact
 from pipelines.rebuild import rebuild
-from schemas.tables import METADATA
+from schemas.tables import METADATA, assurance_durations_daily, assurance_erlangs_hourly
 from tests import retention
 from tests.conftest import MORNING
 
@@ -39,6 +39,7 @@ def line(call, leg, trunk, out="vendor-1", *, answered, second=0):
 
 FIRST = [line(str(n), 0, OWN[n % 3], answered=n % 2 == 0) for n in range(12)]
 FIRST += [line("40", 1, "pbx-1", answered=False), line("41", 0, "vendor-1", "pbx-2", answered=True)]
+FIRST += [line(str(n), 0, "pbx-1", answered=True) for n in range(100, 160)]  # enough for cells of their own
 SECOND = [line("40", 0, "pbx-1", answered=True, second=5)]  # another route answered: that goes to `answered`
 
 
@@ -79,7 +80,8 @@ def test_what_closing_tells_and_rebuild_makes_are_of_sites_too(site, tmp_path):
     parts, words = shown(copy)
     assert parts <= SHOWN and not words & set(OWN)
     before = copy.derived()
-    assert before["assurance_erlangs_hourly"]
+    assert {row.trunk_in for row in copy._rows(assurance_durations_daily)} >= {"denver"}
+    assert {row.trunk for row in copy._rows(assurance_erlangs_hourly)} >= {"denver"}
     rebuild(copy.settings, write=True)
     assert copy.derived() == before and copy.differing() == 0
 

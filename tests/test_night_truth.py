@@ -17,6 +17,7 @@ from callward.feeds.delivery import Delivery
 from callward.feeds.dirt import ACCEPTED
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
+from callward.workspace import CUSTOMERS
 from schemas.cdr import DIRECTIONS, DISPOSITIONS, ROLES
 from schemas.codes import Bucket
 from schemas.views import INDEX, ROW_INDEX
@@ -344,6 +345,7 @@ def sides(table: pa.Table, *, inside: bool = False) -> pd.DataFrame:
     `inside`: with legs inside the switch, and attempts that lost the race to another leg, which no trunk counts.
     """
     frame = attempts_frame(table)
+    frame[["trunk_in", "trunk_out"]] = frame[["trunk_in", "trunk_out"]].replace("desk", CUSTOMERS)  # a customer's
     frame["lost"] = False
     if not inside:
         frame = frame[frame["role"] != ROLES.index("internal")]

@@ -24,6 +24,7 @@ from callward.errors import Problem, UsageProblem
 from callward.initiate import root_file
 from callward.lake import row_index
 from callward.lake.data_files import DataFiles
+from callward.workspace import CUSTOMERS
 from schemas.tables import audit_log, keys
 from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, PARTS, UNCHARGED, VIEW_OF, VIEW_PARTS
 
@@ -425,6 +426,7 @@ def _attempts(site: Any) -> pd.DataFrame:
     rows = pa.concat_tables(files.rows(file) for file in site.data_files(INDEX))
     rows = rows.filter(row_index.of_view(rows, "assurance")).to_pandas()
     assert len(rows) == site.view("assurance").num_rows
+    rows[["trunk_in", "trunk_out"]] = rows[["trunk_in", "trunk_out"]].replace("desk", CUSTOMERS)  # a customer's
     return rows.assign(start=rows.start_time, talk_s=np.ceil(rows.talk_ms / 6000) * 6)
 
 

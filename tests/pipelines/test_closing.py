@@ -134,12 +134,12 @@ def test_a_date_without_an_index_file_is_named_and_the_others_close(site: Any) -
 def test_a_commit_between_reading_and_closing_is_not_lost(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made, landed = closing.tables, []
 
-    def tables(calls: Any, tenant: str, part: str) -> Any:
+    def tables(calls: Any, tenant: str, part: str, sites: Any) -> Any:
         if part == DAY.isoformat() and not landed:
             landed.append(True)
             site.land("generic", "between.csv", feed(call(1)))
             site.night(MORNING)
-        return made(calls, tenant, part)
+        return made(calls, tenant, part, sites)
 
     monkeypatch.setattr(closing, "tables", tables)
     count = site.view("assurance").num_rows

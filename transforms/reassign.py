@@ -132,8 +132,7 @@ def _set(files: DataFiles, file: DataFile, at: Ints, accounts: list[str], change
     written = rewrite(Rewrite(file, _NOTHING, Counter(), at[order], after), files)
     changes.files += written.files
     changes.superseded |= written.superseded
-    zones = files.workspace.billing_zones(file.tenant)
-    taken = negative(summarize(file.view, before, file.tenant, zones))
-    for derived in (taken, summarize(file.view, after, file.tenant, zones)):
+    how = file.tenant, files.workspace.billing_zones(file.tenant), files.workspace.sites
+    for derived in (negative(summarize(file.view, before, *how)), summarize(file.view, after, *how)):
         for name, table in derived.items():
             changes.derived.setdefault(name, []).append(table)

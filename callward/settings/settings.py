@@ -195,11 +195,13 @@ class Settings(Section):
 
 
 def _check_numbers(accounts: list[Account]) -> None:
-    """Refuse a number that is twice in a tenant's accounts on one day."""
+    """Refuse a number that two ranges of one length give to two of a tenant's accounts on one day; else the shorter
+    range has it."""
     reaching: list[tuple[NumberRange, str]] = []  # ranges that go on to the one that is looked at
     for numbers, account in sorted(((r, a.id) for a in accounts for r in a.numbers), key=lambda held: held[0].bounds):
         reaching = [(other, name) for other, name in reaching if other.bounds[1] >= numbers.bounds[0]]
-        twice = next((name for other, name in reaching if numbers.overlaps(other)), None)
+        alike = (name for other, name in reaching if other.length == numbers.length and numbers.overlaps(other))
+        twice = next(alike, None)
         if twice is not None:
             raise ValueError(f"accounts {twice!r} and {account!r} have a number in common on one day; one pays for it")
         reaching.append((numbers, account))

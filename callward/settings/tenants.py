@@ -133,6 +133,12 @@ class NumberRange(Section):
         return int(self.first), int(self.last or self.first)
 
     @property
+    def length(self) -> int:
+        """Return how many numbers there are."""
+        first, last = self.bounds
+        return last - first + 1
+
+    @property
     def days(self) -> tuple[date, date]:
         """Return the first and the last day."""
         return self.since or date.min, self.until or date.max

@@ -1,7 +1,9 @@
 """The directory of accounts: whose number is whose on which day, and who pays for what came by a trunk."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from callward.accounts.directory import Directory, Names, Numbers, Ranges, SingleNumbers, count_leading
 from callward.accounts.entries import ALWAYS, FOREVER, NOBODY, Entries, Holdings, joined, label
 from callward.keys import tokens
-from callward.settings import Account, NumberRange, Trunk
+from callward.settings import Account, NumberRange, Settings, Trunk
 from tests.examples import tries
 
 _DAY = date(2026, 3, 5)
@@ -169,3 +171,15 @@ def test_what_is_in_memory_of_single_numbers_is_no_number() -> None:
     assert _BASE.to_bytes(5, "little") not in held
     assert str(_BASE) not in repr(singles)
     assert _SECRET.decode() not in repr(singles)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "refused"),
+    [((0, 9), (2, 4), False), ((0, 9), (5, 9), False), ((0, 9), (5, 14), True), ((3, 3), (3, 3), True)],
+)
+def test_settings_may_give_a_part_of_a_range_away_and_nothing_twice(
+    first: tuple[int, int], other: tuple[int, int], *, refused: bool
+) -> None:
+    accounts = [Account(id="a", numbers=[_range(*first)]), Account(id="b", numbers=[_range(*other)])]
+    with pytest.raises(ValueError, match="have a number in common") if refused else nullcontext():
+        Settings(path=Path("callward.toml"), accounts=accounts)

@@ -259,8 +259,9 @@ def _rows(decided: _Decided, lost: Lost, views: InViews, files: DataFiles) -> pa
     accepted = decided.accepted
     if accepted.num_rows:
         if any(file.parts & _BILLED for file in lost.files):
-            held = views.held(flat(accepted["record_id"]))
-            accepted = set_column(accepted, "charged", pc.invert(held).fill_null(False))
+            charged = pc.invert(views.held(flat(accepted["record_id"])))
+            otherwise = pc.and_(flat(accepted["charged"]), pa.array(decided.blanked))  # its billing row was erased
+            accepted = set_column(accepted, "charged", pc.coalesce(charged, otherwise))
         rows = _plain(index(accepted, str(Bucket.ACCEPTED), lost.tenant, workspace, closed))
         rows = _overlaid(rows, decided, lost, views, workspace)
         tables.append(rows.append_column(_SURE, pa.array(decided.sure)))

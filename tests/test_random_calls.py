@@ -258,7 +258,9 @@ def proxied(dice: Dice) -> Iterator[Record]:
         branch = sip(dice, n, f"f x{k}", dice.choice([486, 480, 487, 503]), at + step * k, counts=True, by=by)
         yield branch
         if dice.random() < 0.2:  # the transaction, which that branch's reply ended
-            later = branch.line.replace(f"|{branch.start}|", f"|{branch.start + dice.randrange(3)}|")
+            ended = branch.start + dice.randrange(3)
+            ended = ended if ended // 86_400 == branch.start // 86_400 else branch.start  # else it is two attempts
+            later = branch.line.replace(f"|{branch.start}|", f"|{ended}|")
             yield branch._replace(first=INSIDE, call="", trunk_out="", line=later)
     for k in range(dice.choice([0, 1, 1, 1, 2])):
         yield from dialog(dice, n, f"f t{k}", at + 30 + k, by)

@@ -343,9 +343,9 @@ def _still_there(located: Located, deduplicated: Deduplicated) -> Located:
 def _withdraw(withdrawn: pa.Table, deduplicated: Deduplicated, files: DataFiles, committed: Sequence[DataFile]) -> None:
     """Take rows that are no records of their own any more out of index and views; they were merged into another.
 
-    Of several versions of a record one has the row.
+    Of several versions of a record one has the row, on each date.
     """
-    withdrawn = withdrawn.take(pa.array(_first_of_each(withdrawn["record_id"])))
+    withdrawn = withdrawn.take(pa.array(_first_of_each(withdrawn)))
     for located in row_index.locate(files, committed, withdrawn["record_id"], withdrawn["call_date"]):
         origin = _leave_index(located.file, located.position, deduplicated, files)
         records = withdrawn.take(pa.array(located.asked))
@@ -358,10 +358,10 @@ def _withdraw(withdrawn: pa.Table, deduplicated: Deduplicated, files: DataFiles,
         deduplicated.withdrawn.append(records)
 
 
-def _first_of_each(ids: pa.ChunkedArray) -> np.ndarray:
-    """Return where each of some ids stands first."""
-    words = np.ascontiguousarray(tokens.as_u64(ids))
-    return np.sort(np.unique(words.view("V16").ravel(), return_index=True)[1])
+def _first_of_each(records: pa.Table) -> np.ndarray:
+    """Return where each id stands first, of each date."""
+    named = np.column_stack([words(records["call_date"].cast(pa.int32())), tokens.as_u64(records["record_id"])])
+    return np.sort(np.unique(named, axis=0, return_index=True)[1])
 
 
 def _leave_views(

@@ -21,7 +21,8 @@ Mask = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 _COARSE: Final = ("pdd_ms",)  # of the part `answered`
-_OF_CELLS: Final = ("source", "leg", "trunk_in", "trunk_out")  # where the date is closed: they may be left out of a row
+_OF_CELLS: Final = ("source", "leg")  # where the date is closed: they may be left out of a row
+_POOLED: Final = ("trunk_in", "trunk_out")  # a customer's trunk is told by its site
 _OF_CHARGE: Final = ("account", "direction", "jurisdiction")
 _TOLD: Final = (*SERVICE, "leg", *_OF_CHARGE)
 _RECORD: Final = "record_id"
@@ -101,5 +102,5 @@ def _names(part: str, *, closed: bool) -> list[str]:
     """Return the columns of a part that the index has as finely, and those of billing that tell what is charged."""
     if part == "billing":
         return [*_OF_CHARGE, "answer", "end", "talk_ms", *FOUND_BY]
-    without = () if part == "failed" else (*_COARSE, *(_OF_CELLS if closed else ()))
+    without = _POOLED if part == "failed" else (*_POOLED, *_COARSE, *(_OF_CELLS if closed else ()))
     return [name for name in VIEW_PARTS[part].names if name in _TOLD and name not in without]

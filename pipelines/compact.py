@@ -302,13 +302,9 @@ def _check_untouched(connection: Connection, merge: Merge) -> None:
 def _merge_archive(files: DataFiles, merge: Merge) -> None:
     """Put archived blocks one behind the other in one file; the ledger then says where each begins in it."""
     first, moved = merge.first, _blocks_of(files.workspace.settings, merge)
-    parts = [files.read_archive(file) for file in merge.files]
-    merged_file = files.write_archive(first.tenant, b"".join(parts), day=first.part)
+    merged_file, begins = files.merge_archive(first.tenant, merge.files, first.part)
     merged_file = replace(merged_file, rows=merge.rows, received_on=first.received_on)
-    starts, at = {}, 0
-    for file, part in zip(merge.files, parts, strict=True):
-        starts[file.file_id] = at
-        at += len(part)
+    starts = {file.file_id: at for file, at in zip(merge.files, begins, strict=True)}
     _swap(files, merge, merged_file, lambda connection: _move_blocks(connection, moved, merged_file.file_id, starts))
 
 

@@ -26,7 +26,6 @@ from callward.redaction import mask
 from callward.storage.store import Store
 from schemas.tables import blocks, input_files, ledger_entries
 from schemas.views import INDEX, STORED, VIEW_PARTS
-from tests.signatures import remember_signatures
 from transforms.combine import CLOSED
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -156,7 +155,6 @@ def _serve(
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
     for kind, size in limits.items():
         resource.setrlimit(kind, (size, size))
-    remember_signatures()
     sys.argv = ["callward", *arguments]
     from pipelines.cli import main as cli
 

@@ -36,12 +36,10 @@ from schemas.views import ID_COLUMN, PARTS, VIEW_PARTS
 from tests import balance, servers
 from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server
-from tests.signatures import remember_signatures
 from tests.statements import share_statements
 from transforms.assemble import fold
 
 register_profiles()
-remember_signatures()
 share_statements()
 
 ROLE = "billing-run"

@@ -238,14 +238,26 @@ def _apply(rule: Rule, where: pa.Array, fields: Fields) -> None:
         fields.keep_only((*rule.keeps, *rule.fields), where)
 
 
-def _meets(texts: Texts, rows: int, when: Mapping[str, Condition]) -> npt.NDArray[np.bool_]:
+# Which rows meet a condition (column, condition), of conditions that were asked of all rows.
+Known = dict[tuple[str, Condition], npt.NDArray[np.bool_]]
+
+
+def _meets(texts: Texts, rows: int, when: Mapping[str, Condition], known: Known | None = None) -> npt.NDArray[np.bool_]:
+    """Return which rows meet all conditions; what is `known` is not looked for again, and is added to."""
+    known = {} if known is None else known
     meets = np.ones(rows, bool)
-    for column, condition in when.items():
+    for asked in sorted(when.items(), key=lambda asked: asked not in known):
+        if asked in known:
+            meets &= known[asked]
+            continue
         left = np.flatnonzero(meets)  # a pattern is looked for only where what stands before it holds
         if not len(left):
             break
+        column, condition = asked
         text = texts.get(column, pa.nulls(rows, pa.string()))
         meets[left] = as_mask(_holds(text if len(left) == rows else text.take(pa.array(left)), condition))
+        if len(left) == rows:
+            known[asked] = meets.copy()
     return meets
 
 
@@ -340,15 +352,27 @@ def _legs(texts: Texts, rows: int, declaration: Declaration) -> dict[str, pa.Arr
     told_by = {column for leg in declaration.legs for column in leg.when}
     if not declaration.legs or (told_by and declaration.file.kind == "csv" and told_by.isdisjoint(texts)):
         return {}
-    role, names = np.full(rows, ROLES.index("caller"), np.int8), dict.fromkeys(("event", "onward"), nulls(rows, _TEXT))
-    for leg in reversed(declaration.legs):  # the first that matches holds
-        meets = _meets(texts, rows, leg.when)
-        role[meets] = ROLES.index(leg.role)
-        for name, key in (("event", leg.event), ("onward", leg.onward)):
-            named = _key(texts, key) if key is not None and meets.any() else None
-            if named is not None or names[name].null_count < rows:
-                names[name] = pc.if_else(pa.array(meets), nulls(rows, _TEXT) if named is None else named, names[name])
-    return {"role": pa.array(role), **names}
+    legs, known = declaration.legs, Known()
+    which = np.full(rows, len(legs), np.int8)
+    for index in reversed(range(len(legs))):  # the first that matches holds
+        which[_meets(texts, rows, legs[index].when, known)] = index
+    roles = np.array([*(ROLES.index(leg.role) for leg in legs), ROLES.index("caller")], np.int8)
+    return {
+        "role": pa.array(roles[which]),
+        "event": _edge_legs(texts, which, [leg.event for leg in legs]),
+        "onward": _edge_legs(texts, which, [leg.onward for leg in legs]),
+    }
+
+
+def _edge_legs(texts: Texts, which: npt.NDArray[np.int8], keys: Sequence[Key | None]) -> pa.Array:
+    """Return the edge leg that the key of each record's leg names; null where it has no key, or the file no column."""
+    named = nulls(len(which), _TEXT)
+    for key in dict.fromkeys(key for key in keys if key is not None):
+        of = np.array([*(other == key for other in keys), False])[which]
+        value = _key(texts, key) if of.any() else None
+        if value is not None:
+            named = pc.if_else(pa.array(of), value, named)
+    return named
 
 
 def _groups(texts: Texts, key: Key) -> list[tuple[str, ...]]:

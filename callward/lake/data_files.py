@@ -5,6 +5,7 @@ Each file has a name of its own that begins with the run's id, so what a killed 
 
 import hashlib
 import hmac
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -47,6 +48,7 @@ _ENCODINGS: Mapping[str, Encoding] = {
 # Times of assurance are whole minutes or hours.
 _OF_PARTS: Mapping[str, Mapping[str, Encoding]] = {part: {"start": "dictionary"} for part in views.PARTS["assurance"]}
 
+_SMALL_BLOCK = 1 << 18  # bytes: smaller ones are compressed better together
 _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its speed
 
 
@@ -359,10 +361,26 @@ class DataFiles:
 
         `day`: the date (ISO) that it came in, today if not given.
         """
-        file_id, day = self.new_file_id(), day or database.now().date().isoformat()
+        return self._write_archived(tenant, _compressed(data), day or database.now().date().isoformat())
+
+    def merge_archive(self, tenant: str, merged: Sequence[DataFile], day: str) -> tuple[DataFile, list[int]]:
+        """Seal what was archived in files one behind the other; not committed yet.
+
+        Returns where the content of each begins in that of the new file, in bytes.
+        """
+        compressed = [self._frames(file) for file in merged]
+        contents = [_decompressed(frames) for frames in compressed]
+        together = b"".join(compressed)
+        if len(together) < _SMALL_BLOCK * len(merged):
+            together = _compressed(b"".join(contents))
+        begins = list(itertools.accumulate(map(len, contents), initial=0))[:-1]
+        return self._write_archived(tenant, together, day), begins
+
+    def _write_archived(self, tenant: str, compressed: bytes, day: str) -> DataFile:
+        file_id = self.new_file_id()
         path = f"archive/tenant={tenant}/date={day}/{file_id}.seal"
         sealer = self.workspace.keyring.sealer(KeyName("archive", tenant, day[:7], "blocks"))
-        blob = sealer.seal(zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data), f"archive|{file_id}".encode())
+        blob = sealer.seal(compressed, f"archive|{file_id}".encode())
         self.store.write(path, blob)
         point("archive-written")
         return _sealed(file_id, "archive", tenant, day, path, blob)
@@ -384,16 +402,29 @@ class DataFiles:
         return _sealed(name.removesuffix(".seal"), "archive", tenant, date, path, blob)
 
     def read_archive(self, file: DataFile) -> bytes:
-        """Return the block that was archived."""
-        blob = self.store.read(file.path)
-        sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
-        return zstandard.ZstdDecompressor().decompress(sealer.open(blob, f"archive|{file.file_id}".encode()))
+        """Return the block that was archived, or the blocks, where compaction put them one behind the other."""
+        return _decompressed(self._frames(file))
 
     def read_archived(self, file_id: str, first: int, last: int) -> bytes:
         """Return the bytes [first, last) of a data file of the archive that counts: it may be of many blocks."""
         if self._archived[0] != file_id:
             self._archived = file_id, self.read_archive(self.by_id(file_id))
         return self._archived[1][first:last]
+
+    def _frames(self, file: DataFile) -> bytes:
+        blob = self.store.read(file.path)
+        sealer = self.workspace.keyring.sealer_by_id(key_id_of(blob))
+        return sealer.open(blob, f"archive|{file.file_id}".encode())
+
+
+def _compressed(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=_ARCHIVE_LEVEL).compress(data)
+
+
+def _decompressed(frames: bytes) -> bytes:
+    """Return the content of compressed blocks (each a frame of zstd) that follow each other."""
+    with zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True) as reader:
+        return reader.readall()
 
 
 def open_files(

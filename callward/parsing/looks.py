@@ -59,6 +59,9 @@ _TEXTS: Final = (
     (r"\A---\s*\n", "looks like YAML: convert it"),
     (r"\A(?:[A-Za-z0-9+/]{60,}\r?\n)+[A-Za-z0-9+/=]*\s*\Z", "looks like base64: decode it"),
 )
+_ASCII: Final = bytes(range(0x80))
+# The bytes that EBCDIC writes the printable characters of ASCII with.
+_EBCDIC: Final = bytes(byte for byte in range(0x100) if " " <= bytes([byte]).decode("cp500") <= "~")
 _TEXTUAL: Final = bytes([*range(0x20, 0x7F), 9, 10, 13, 12, 27, *range(0x80, 0x100)])
 _BINARY_SHARE: Final = 0.05  # of control characters
 _LOOKED_AT: Final = 4096
@@ -117,9 +120,8 @@ def _controls(data: bytes) -> bytes:
 
 def _is_ebcdic(start: bytes) -> bool:
     """Return whether nearly all is EBCDIC text, and hardly any of it ASCII."""
-    text = start.decode("cp500")
-    plain = sum(character.isascii() and character.isprintable() for character in text)
-    return plain > 0.9 * len(text) and sum(byte < 0x80 for byte in start) < 0.6 * len(start)
+    other, not_ascii = (len(start.translate(None, delete=known)) for known in (_EBCDIC, _ASCII))
+    return other < 0.1 * len(start) and not_ascii > 0.4 * len(start)
 
 
 def _is_baf(start: bytes) -> bool:

@@ -15,6 +15,7 @@ from callward.settings import EMBEDDED, FLINK, Settings
 from callward.workspace import WorkspaceRef, open_transit
 from pipelines.engine import flink, process
 from pipelines.engine.options import Options
+from pipelines.engine.signatures import remember_signatures
 from transforms import safe_errors
 from transforms.coders import use_transit
 
@@ -51,6 +52,7 @@ def run(settings: Settings, reference: WorkspaceRef, build: Callable[[beam.Pipel
     gc.freeze()  # what there is stays: no collection need look at it again
     gc.disable()  # a batch makes many objects and no cycles
     safe_errors.make_beam_safe()
+    remember_signatures()
     use_transit(str(reference), open_transit)
     try:
         pipeline = beam.Pipeline(runner=runner(settings), options=options(settings))

@@ -1,7 +1,7 @@
 """Beam's look at the methods of a DoFn, remembered: a tiny night spends a quarter of its time on them otherwise.
 
 The making of a graph reads the signatures of all methods of each DoFn about ten times, and looks for state and timers
-in them. They do not change.
+in them; each worker that opens a step does so again. They do not change.
 """
 
 from types import FunctionType, MethodType
@@ -18,7 +18,7 @@ _of_classes: WeakKeyDictionary[type, tuple[set[Any], set[Any]]] = WeakKeyDiction
 
 def remember_signatures() -> None:
     """Let Beam read the signature of a method, and the state and timers of a DoFn's class, once in this process."""
-    core.get_function_args_defaults = _remembered
+    core.get_function_args_defaults = _remembered  # type: ignore[assignment]
     userstate.get_dofn_specs = _specs
 
 

@@ -137,7 +137,10 @@ _KILLED_ELSEWHERE = (
     "disposal-",  # test_kills_purge.py, test_kills_request.py
     "epoch-",  # callward/keys/test_rotation.py
     "flushed",  # pipelines/stream/test_inline.py
+    "assign-",  # pipelines/test_accounts_night.py
+    "directory-",  # pipelines/test_accounts.py
     "held-",  # test_kills_purge.py
+    "index-",  # pipelines/test_reindex_faults.py
     "purge-",  # test_kills_purge.py
     "release-",  # test_kills_release.py
     "return-",  # test_kills_request.py

@@ -57,6 +57,9 @@ compact --dry-run
 compact
 sweep {{keys}}
 stream status
+case open T-{{n}} --account acct-0007 --purpose quality_complaint --reason "dropped calls" --unlisted
+case list
+case close T-{{n}}
 hold place --tenant default --kind litigation --authority "a court" --case "case {{n}}" --account acct-0007 --unlisted
 hold list
 hold show {{hold}}

@@ -613,11 +613,11 @@ def _without_windows(site: Any) -> None:
 
 
 def _unknown_key(site: Any) -> None:
-    _rewritten(site, "[waves]", "[waves]\nrecord = 3")
+    _rewritten(site, "[lake]", "[waves]\nrecord = 3\n[lake]")
 
 
 def _broken_toml(site: Any) -> None:
-    _rewritten(site, "[waves]", "[waves")
+    _rewritten(site, "[lake]", "[lake")
 
 
 def _no_root(site: Any) -> None:

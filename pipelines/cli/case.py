@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.command import command
-from pipelines.cli.options import AS_GIVEN, Changing, Reading
+from pipelines.cli.options import Changing, Reading
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Cases: which account support may look at, and for what purpose.")
 
-CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id, as your desk numbers its cases."), AS_GIVEN]
+CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id, as your desk numbers its cases.")]
 
 
 @command(
@@ -18,9 +18,9 @@ CaseId = Annotated[str, typer.Argument(metavar="CASE", help="The case's id, as y
 )
 def open_case(
     case_id: CaseId,
-    account: Annotated[str, typer.Option("--account", help="The one account that it is of."), AS_GIVEN],
-    purpose: Annotated[str, typer.Option("--purpose", help="What its data is looked at for."), AS_GIVEN],
-    reason: Annotated[str, typer.Option("--reason", help="Why it is opened; recorded."), AS_GIVEN],
+    account: Annotated[str, typer.Option("--account", help="The one account that it is of.")],
+    purpose: Annotated[str, typer.Option("--purpose", help="What its data is looked at for.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it is opened; recorded.")],
     options: Changing,
     tenant: Annotated[str, typer.Option("--tenant", help="Whose account it is.")] = "default",
     unlisted: Annotated[bool, typer.Option("--unlisted", help="The account need not be in the settings.")] = False,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from callward.accounts.directory import Directory
 from callward.ingest.contents import HEAD
 from callward.keys import tokens
 from callward.parsing.misfits import misfit
@@ -94,6 +95,10 @@ class TrialWorkspace(Workspace):
     def identity(self, source: Source) -> SourceIdentity:
         """Return what the ids of a source that is not registered would be made with."""
         return SourceIdentity(source.name, Numbered(FIRST, self.generations(source)[0]))
+
+    def directory(self, tenant: str) -> Directory:
+        """Return who pays by the settings alone: what was imported is sealed."""
+        return Directory.of(tenant, self.settings.accounts, self.settings.trunks)
 
     def id_secret(self, tenant: str, use: str) -> bytes:
         """Return a secret of this process."""

@@ -2,9 +2,8 @@
 
 A role sees the tables listed for it (access/roles.py) and nothing else, and only when its key roots open: its name
 alone opens nothing. Numbers are among the columns only for a stated purpose and case; support sees the one account of
-a case that is open. DuckDB spills numbers in the
-clear, reads any file it is asked for and looks into Python's variables, so all three are off, and its configuration is
-locked.
+a case that is open. DuckDB spills numbers in the clear, reads any file it is asked for and looks into Python's
+variables, so all three are off, and its configuration is locked.
 """
 
 import difflib

@@ -35,10 +35,9 @@ from callward.storage.durable import create_folder
 from schemas.release import DERIVED_COLUMNS, READ_OF, analytics_cells, releases
 from schemas.retention import disposal_items
 from schemas.tables import lake_files
-from schemas.views import INDEX, PARTS
+from schemas.views import BILLING_NUMBERS, PARTS
 
 ROLE: Final = budget.ROLE
-_ROOTS: Final = {"billing": ("billing", "billing-numbers"), INDEX: (INDEX,)}
 _EXPIRING: Final = "assurance"  # the view whose class knows the action `anonymize`
 _BEHIND_DAYS: Final = 35  # a night catches up so far; older periods are released by name, as each has its price
 Progress = Callable[[str], None]
@@ -319,6 +318,14 @@ def _check_rows(connection: Connection, release: Release, span: Period) -> None:
         )
 
 
+def _roots(release: Release) -> tuple[str, ...]:
+    """Return the roots of what is read for a release: those of numbers only where an area or a line is of one."""
+    from transforms.aggregate import needed  # with Beam, as what comes after
+
+    read = READ_OF[release.view]
+    return (read,) if set(BILLING_NUMBERS).isdisjoint(needed(release)) else (read, f"{read}-numbers")
+
+
 def _prove(settings: Settings, release: Release, span: Period) -> None:
     """Raise Problem for what a release would fail over, before anything is paid.
 
@@ -326,7 +333,7 @@ def _prove(settings: Settings, release: Release, span: Period) -> None:
     """
     exports.check(settings)
     ours = "the release service is what its key roots open"
-    for domain in (*_ROOTS[READ_OF[release.view]], "release", "transit"):
+    for domain in (*_roots(release), "release", "transit"):
         try:
             open_source(settings.root_uri(domain)).close()
         except KeyProblem as problem:

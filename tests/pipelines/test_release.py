@@ -16,7 +16,7 @@ from callward.errors import Problem, UsageProblem
 from callward.keys import exports
 from callward.keys.roots import root_file
 from callward.release.budget import Spent
-from callward.settings import ReleaseCaps
+from callward.settings import KEY_DOMAINS, ReleaseCaps
 from callward.template import render
 from pipelines import release as releasing
 from pipelines.nightly import nightly
@@ -397,6 +397,33 @@ def test_without_its_roots_nothing_is_released_and_nothing_charged(filled: Calla
     with pytest.raises(Problem):
         releasing.run(site.settings, "calls", PERIOD)
     assert register(site) == []
+
+
+ATTEMPTS = {"view": '"assurance"', "unit": '"account"'}
+QUALITY = '[[dimensions]]\nname = "region"\ncolumn = "called_prefix"\ndomain = "census_divisions"\n'
+OF_RELEASES = {"release", "transit"}
+
+
+@pytest.mark.parametrize(
+    ("needs", "body"),
+    [
+        # Also of what sums by account hold: these cannot leave out the attempts of one restricted person.
+        ({"index"}, text(dimensions=QUALITY, measures=("seizures", "answered", "pdd_ms"), rho="0.05", **ATTEMPTS)),
+        ({"billing", "billing-numbers"}, text(rho="0.05")),
+        ({"billing"}, text(measures=("calls", "accounts"), rho="0.05", unit='"account"')),
+    ],
+)
+def test_a_release_opens_no_root_but_those_of_what_it_reads(
+    filled: Callable[..., Any], needs: set[str], body: str
+) -> None:
+    site = filled(many(50))
+    declare(site, body)
+    for domain in KEY_DOMAINS:
+        root = root_file(site.settings, domain)
+        if domain not in needs | OF_RELEASES and root is not None:
+            root.rename(root.with_suffix(".away"))
+    assert releasing.run(site.settings, "calls", PERIOD).status == "published"
+    assert len(register(site)) == 1
 
 
 def test_openings_of_keys_are_audited_as_the_release_service(shared: Any) -> None:

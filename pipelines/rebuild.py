@@ -17,9 +17,10 @@ from sqlalchemy import delete, func, insert, select
 from callward import database, workspace_id
 from callward.accounts.zones import BillingZones
 from callward.disposal.derived import rows_digest
-from callward.errors import UsageProblem
+from callward.errors import Problem, UsageProblem
+from callward.evidence import checks
 from callward.keys.register import Keyring
-from callward.lake import account_sums, ledger, row_index
+from callward.lake import account_sums, ledger, manifest, row_index
 from callward.lake.additive import sum_derived
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
@@ -49,6 +50,7 @@ from transforms.summarize import summarize
 
 ROLE = "billing-run"
 _TRIES = 3  # each reads the whole lake
+_RESTORE = "restore the database from a backup (docs/keys.md); nothing was changed"
 Noted = dict[tuple[str, str, date], str]  # (table, tenant, day)
 # The columns that derived tables are made of, of the billing view and of the index: numbers are not among them.
 _COLUMNS = {
@@ -108,7 +110,8 @@ def rebuild(settings: Settings, *, write: bool, reason: str = "rebuild --check")
     """Recompute every derived table from the lake and compare; return per table its rows and how many keys differ.
 
     With `write` the recomputed rows take the place of those that are there. A night that commits meanwhile is waited
-    for by computing again. Raises Problem when that does not end.
+    for by computing again. Raises Problem when that does not end, and where the manifest does not name all that the
+    registers count: what is left would be taken for everything.
     """
     workspace_id.check(settings)
     return retry_on_conflict(
@@ -123,11 +126,14 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
     with database.reading(settings) as connection:
         before = _manifest(connection)
         committed = [f for view in _COLUMNS for f in ledger.files(connection, view=view)]
+        _check_manifest(connection)
         closed = _closed(connection)
         stored = {table.name: _stored(connection, table) for table in DERIVED}
         batches = _batches(connection)
         noted = _noted(connection)
         told = _Told(closed, noted, _first_kept(connection))
+    for tenant, day in sorted({(file.tenant, file.part) for file in committed}):
+        row_index.complete(files, tenant, day)
     stored[sla_account_daily.name] = _rows(sla_account_daily, account_sums.read(settings, files.workspace.keyring))
     parts: dict[str, list[pa.Table]] = {table.name: [] for table in SUMMARIZED}
     for file in committed:
@@ -151,6 +157,14 @@ def _rebuilt(settings: Settings, files: DataFiles, write: bool) -> list[TableChe
         )
         for table in SUMMARIZED
     ]
+
+
+def _check_manifest(connection: Any) -> None:
+    """Raise Problem where the manifest has lost a data file, or input files have fewer rows than were accepted."""
+    sentences = [*map(str, manifest.unnamed(connection)), *checks.short(connection)]
+    if sentences:
+        more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+        raise Problem(f"{sentences[0]}{more}; {_RESTORE}")
 
 
 def _read(files: DataFiles, file: DataFile) -> pa.Table:

@@ -22,7 +22,7 @@ from callward.settings import Settings
 from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import disposal_items, lake_file_inputs, row_ends
-from schemas.tables import keys, lake_files, ledger_entries, runs
+from schemas.tables import input_files, keys, lake_files, ledger_entries, runs
 from schemas.views import PARTS, VIEW_PARTS, with_sidecar
 
 KEYS_DEAD: Final = "keys dead"
@@ -180,14 +180,22 @@ def foots(connection: Connection, disposal_id: str) -> Check:
     """
     touched = select(row_ends.c.file_no).where(row_ends.c.disposal_id == disposal_id).distinct()
     file_nos = sorted(connection.execute(touched).scalars())
-    counts = _Counts()
-    for batch in database.batches(file_nos):
-        counts.add(connection, batch)
+    counts = _Counts.of(connection, file_nos)
     wrong = [sentence for n in file_nos if (sentence := counts.trouble(n))]
     if wrong:
         return Check(FOOT, False, f"{wrong[0]} ({len(wrong)} of {_count(file_nos, 'input file')} wrong)")
     rows, files = sum(counts.accepted.values()), _count(file_nos, "input file")
     return Check(FOOT, True, f"{rows:,} accepted rows of {files}: each present or accounted for")
+
+
+def short(connection: Connection) -> list[str]:
+    """Return a sentence for each input file of which accepted rows are neither present nor taken out by retention.
+
+    More may have been taken out than are accepted: a row that came past its window is no longer, once held.
+    """
+    file_nos = connection.execute(select(input_files.c.file_no).order_by(input_files.c.file_no)).scalars().all()
+    counts = _Counts.of(connection, file_nos)
+    return [counts.accounted(n) for n in file_nos if counts.accepted[n] > counts.present[n] + counts.left[n]]
 
 
 @dataclass
@@ -200,8 +208,15 @@ class _Counts:
     held: Counter[int] = field(default_factory=Counter)  # taken out to be held, and not released since
     copies: Counter[int] = field(default_factory=Counter)
 
-    def add(self, connection: Connection, file_nos: Sequence[int]) -> None:
+    @classmethod
+    def of(cls, connection: Connection, file_nos: Sequence[int]) -> "_Counts":
         """Count some input files."""
+        counts = cls()
+        for batch in database.batches(file_nos):
+            counts._add(connection, batch)
+        return counts
+
+    def _add(self, connection: Connection, file_nos: Sequence[int]) -> None:
         accepted = ledger_entries.c.bucket == Bucket.ACCEPTED
         self.accepted.update(_sums(connection, ledger_entries, file_nos, accepted))
         self.present.update(_sums(connection, lake_file_inputs, file_nos, _counting(*_FOOTED)))
@@ -210,11 +225,15 @@ class _Counts:
         self.held.update(_sums(connection, row_ends, file_nos, _ended("held")))
         self.held.subtract(_sums(connection, row_ends, file_nos, _ended("unheld")))
 
+    def accounted(self, n: int) -> str:
+        """Return where the rows of an input file are, whose counts do not foot."""
+        where = f"{self.present[n]} are present and {self.left[n]} left"
+        return f"input file {n}: {self.accepted[n]} rows were accepted, but {where}"
+
     def trouble(self, n: int) -> str:
         """Return what is wrong with an input file's counts, "" for nothing."""
         if self.accepted[n] != self.present[n] + self.left[n]:
-            where = f"{self.present[n]} are present and {self.left[n]} left"
-            return f"input file {n}: {self.accepted[n]} rows were accepted, but {where}"
+            return self.accounted(n)
         if self.copies[n] < self.held[n]:
             return f"input file {n}: {self.held[n]} rows are held, but {self.copies[n]} copies of them are there"
         return ""

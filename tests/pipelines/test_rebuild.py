@@ -1,17 +1,22 @@
 """rebuild after a purge: frozen days must have their hash, open ones at least what the lake says, and none is lost."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from callward import database
 from callward.errors import Problem
+from callward.lake import ledger
 from pipelines import rebuild as rebuilding
+from pipelines.doctor.checks import examine
 from pipelines.rebuild import rebuild
-from schemas.tables import assurance_trunk_hourly, billing_usage_daily
+from schemas.retention import lake_file_inputs
+from schemas.tables import assurance_trunk_hourly, billing_usage_daily, lake_files
+from schemas.views import INDEX
+from tests.commands import run
 from tests.retention import ASSURANCE_KEPT, DAY, WINDOWS, call, feed, night, purged
 
 NEXT = timedelta(days=1)
@@ -107,3 +112,41 @@ def test_a_rebuild_that_nights_always_come_before_says_so_and_changes_nothing(
     with pytest.raises(Problem, match="nights commit faster than the derived tables can be computed again"):
         rebuild(site.settings, write=True)
     assert len(nights) > 1 and site.differing() == wrong > 0
+
+
+# -- rows of the manifest that are gone ------------------------------------------------------------------------------
+
+
+def _drop_from_manifest(site: Any, view: str, day: date, *, inputs: bool) -> str:
+    """Delete a data file's row of the manifest from the database, with its counts by input file or without."""
+    with database.writing(site.settings) as connection:
+        file = ledger.files(connection, view=view, parts=[day.isoformat()])[0]
+        connection.execute(delete(lake_files).where(lake_files.c.file_id == file.file_id))
+        if inputs:
+            connection.execute(delete(lake_file_inputs).where(lake_file_inputs.c.file_id == file.file_id))
+    return file.file_id
+
+
+@pytest.mark.parametrize("view", [INDEX, "billing", "answered"])
+def test_a_data_file_whose_row_of_the_manifest_is_gone_is_named(site: Any, view: str) -> None:
+    night(site, feed(call(20, DAY + NEXT)), DAY + 2 * NEXT, "c.csv")
+    file_id = _drop_from_manifest(site, view, DAY + NEXT, inputs=False)
+    before = site.derived()
+    for write in (False, True):  # what is left is not taken for everything
+        with pytest.raises(Problem, match=rf"manifest does not name data file {file_id}, in which 1 records"):
+            rebuild(site.settings, write=write)
+    assert site.derived() == before
+    ended = run("rebuild", "--check", "--config", str(site.settings.path))
+    assert ended.check_clean().code == 1 and file_id in ended.err
+    (found,) = (finding for finding in examine(str(site.settings.path)) if finding.what == "manifest")
+    assert found.bad and file_id in found.seen
+
+
+def test_a_row_of_the_manifest_that_went_with_its_counts_is_found_by_the_ledger_or_by_the_views(site: Any) -> None:
+    night(site, feed(call(20, DAY + NEXT)), DAY + 2 * NEXT, "c.csv")
+    _drop_from_manifest(site, INDEX, DAY + NEXT, inputs=True)
+    with pytest.raises(Problem, match=f"rows that the row index of {DAY + NEXT} does not know"):
+        rebuild(site.settings, write=False)
+    _drop_from_manifest(site, "answered", DAY + NEXT, inputs=True)
+    with pytest.raises(Problem, match=r"input file \d+: 1 rows were accepted, but 0 are present and 0 left"):
+        rebuild(site.settings, write=False)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.measure import Cost, measure
-from bench.night import ROOT, NightError, make_workspace, run_night
+from bench.night import ROOT, NightError, bytes_on_disk, close, make_workspace, run_night
 
 Result = dict[str, Any]
 
@@ -104,6 +104,20 @@ def pairs(bench: Bench, rows: int, count: int) -> Result:
     return {"runs": runs, "night_to_floor": round(statistics.median(ratios), 3) if ratios else None}
 
 
+def disk(bench: Bench, rows: int) -> Result:
+    """Bytes per call on disk, by what they are: of the floor's file, of a night's lake, and of it once it is closed."""
+    floor, workspace = _floor(bench, rows), bench.workspace()
+    night = _night(bench, rows, workspace)
+    if not _fine(floor, night):
+        return next(result for result in (floor, night) if "failed" in result)
+    sizes = [bytes_on_disk(workspace)]
+    close(workspace)
+    sizes.append(bytes_on_disk(workspace))
+    each = [{part: round(size / rows, 2) for part, size in of.items()} for of in sizes]
+    floor_bytes = (bench.scratch / "floor.parquet").stat().st_size
+    return {"rows": rows, "floor": round(floor_bytes / rows, 2), "night": each[0], "closed": each[1]}
+
+
 def flatness(bench: Bench, sizes: list[int]) -> Result:
     """Nights of several sizes, each into an empty lake: does a record's cost, or the peak of memory, grow?"""
     return {str(rows): _night(bench, rows) for rows in sizes}
@@ -181,6 +195,7 @@ def _steps(bench: Bench, options: argparse.Namespace) -> Iterator[tuple[str, Cal
     sizes = [options.rows // 4, options.rows, *([40 * _MILLION] if options.large else [])]
     yield "start_up", lambda: start_up(bench)
     yield "pairs", lambda: pairs(bench, options.rows, options.pairs)
+    yield "disk", lambda: disk(bench, options.disk_rows)
     yield "narrow_floor", lambda: _floor(bench, options.rows, "--narrow")
     yield "flatness", lambda: flatness(bench, sizes)
     yield "per_record", lambda: rival(bench, options.rival_rows, options.rows)
@@ -209,6 +224,7 @@ def ratios(results: Result) -> Result:
     slow = results.get("per_record", {}).get("rows_per_second")
     flat = [night for night in results.get("flatness", {}).values() if _fine(night)]
     small, purge, release = (results.get(name, {}) for name in ("start_up", "purge", "release"))
+    on_disk = results.get("disk", {})
     fast, fresh = (results.get("stream", {}).get(name, {}) for name in ("fast", "fresh"))
     return {
         "night / floor (rate)": results.get("pairs", {}).get("night_to_floor"),
@@ -216,6 +232,8 @@ def ratios(results: Result) -> Result:
         "cost per record, largest / smallest": _spread(flat, "cpu_us_per_row"),
         "peak memory, largest / smallest": _spread(flat, "peak_mib"),
         "peak memory (MiB)": max((night["peak_mib"] for night in [*flat, *nights]), default=None),
+        "bytes per call on disk, lake / floor": _of_floor(on_disk, "night"),
+        "bytes per call on disk, lake / floor, dates closed": _of_floor(on_disk, "closed"),
         "small night (s)": small.get("wall_s"),
         "full lake / empty lake (time)": results.get("month", {}).get("full_to_empty"),
         "purge of a month, large lake (s)": purge.get("large", {}).get("wall_s"),
@@ -230,6 +248,14 @@ def ratios(results: Result) -> Result:
         .get("bottom_l0", {})
         .get("rows_per_second"),
     }
+
+
+def _of_floor(on_disk: Result, when: str) -> float | None:
+    """Return the bytes of a lake, without its database, in those of the floor's file."""
+    if "floor" not in on_disk:
+        return None
+    lake: float = sum(size for part, size in on_disk[when].items() if part != "database")
+    return round(lake / on_disk["floor"], 2)
 
 
 def _spread(nights: list[Result], figure: str) -> float | None:
@@ -263,10 +289,16 @@ def show(console: Console, results: Result) -> None:
     accounts = Table("account directory", "measured")
     for name, value in results.get("accounts", {}).items():
         accounts.add_row(name, str(value))
+    stored = Table("bytes per call on disk", "after the night", "dates closed")
+    on_disk = results.get("disk", {})
+    if "floor" in on_disk:
+        stored.add_row("floor", str(on_disk["floor"]), "")
+        for part, size in on_disk["night"].items():
+            stored.add_row(part, str(size), str(on_disk["closed"].get(part, 0)))
     promises = Table("ratio", "measured")
     for name, value in results["ratios"].items():
         promises.add_row(name, "not measured" if value is None else str(value))
-    console.print(processes, formats, accounts, promises)
+    console.print(processes, stored, formats, accounts, promises)
     for name, run in _rows(results):
         if "failed" in run:
             console.print(f"{name}: {run['failed']}", markup=False)
@@ -286,6 +318,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=4 * _MILLION, help="records of the main night")
     parser.add_argument("--pairs", type=int, default=3, help="how often floor and night run beside each other")
+    parser.add_argument("--disk-rows", type=int, default=1_000_000, help="records of the lake whose bytes are counted")
     parser.add_argument("--rival-rows", type=int, default=200_000, help="records of the per-record pipeline")
     parser.add_argument("--parse-rows", type=int, default=200_000, help="records per format for the parse rates")
     parser.add_argument(

@@ -3,14 +3,16 @@
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.measure import Cost, measure
-from callward import settings, template
+from callward import database, settings, template
 from callward.feeds.world import TRUNKS
+from callward.lake import ledger
 from schemas.retention_classes import CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +69,25 @@ def run_night(workspace: Path, files: Sequence[Path]) -> Night:
     if not report.get("rows"):
         raise NightError(f"callward nightly took nothing in: {(cost.err.strip().splitlines() or ['no message'])[-1]}")
     return Night(report, cost)
+
+
+def close(workspace: Path) -> None:
+    """Close the dates of a workspace and merge its small files: `callward compact`; raises NightError."""
+    found = settings.load(workspace)
+    lake = found.lake.model_copy(update={"close_after_hours": 48.0})
+    found.path.write_text(template.render(found.model_copy(update={"lake": lake})))
+    _run("compact", "--config", str(found.path))
+
+
+def bytes_on_disk(workspace: Path) -> dict[str, int]:
+    """Bytes of the data files that count, by what they are, and of the database."""
+    found, sizes = settings.load(workspace), Counter[str]()
+    with database.reading(found) as connection:
+        for file in ledger.files(connection):
+            sizes[file.view] += file.bytes
+    assert found.database_file is not None, "a workspace of the bench has its database in a file"
+    in_database = sum(file.stat().st_size for file in workspace.glob(f"{found.database_file.name}*"))  # its log as well
+    return {**dict(sorted(sizes.items())), "database": in_database}
 
 
 def _run(*arguments: str) -> Cost:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.bench import Bench, disk, ratios
 from bench.measure import measure
 from bench.night import ROOT, NightError, make_workspace, run_night
 
@@ -17,3 +18,12 @@ def test_a_night_of_the_bench_takes_in_all_that_it_is_given_and_none_is_an_error
     assert night.report["rows"] == 300 == sum(file["accepted"] for file in night.report["files"])
     with pytest.raises(NightError, match="took nothing in"):
         run_night(workspace, [])
+
+
+def test_the_bench_counts_the_bytes_of_all_that_a_night_leaves_and_of_closed_dates(tmp_path: Path) -> None:
+    found = disk(Bench(tmp_path / "data", tmp_path), 300)
+    assert {"billing", "failed", "answered", "index", "archive", "database"} <= found["night"].keys()
+    assert found["closed"].keys() == found["night"].keys() and min(found["night"].values()) > 0
+    billing = next((tmp_path / "workspace-1" / "lake" / "billing").rglob("*.parquet"))
+    assert found["night"]["billing"] == round(billing.stat().st_size / 300, 2)
+    assert (ratios({"disk": found})["bytes per call on disk, lake / floor"] or 0) > 1

@@ -34,6 +34,7 @@ from callward.retention.requests.register import Refusal, Selector
 from callward.retention.requests.search import token_secret
 from callward.template import render
 from pipelines import request as requests
+from pipelines.suspense import open_content
 from pipelines.vacuum import remove_superseded
 from schemas.retention import certificates, disposals, restrictions, row_ends, suppressions
 from schemas.retention import requests as request_rows
@@ -42,6 +43,7 @@ from schemas.tables import billing_usage_daily, key_columns, lake_files, sla_acc
 from schemas.views import ID_COLUMN, INDEX, PARTS, STORED, VIEW_PARTS
 from tests.commands import run, strays
 from tests.meanwhile import ALWAYS, comes_between, commit_another
+from tests.retention import hold, purged
 from tests.test_night_scenes import CDR_HEADER, CMR_HEADER, cucm, quality
 
 ALICE, BOB, CAROL = "+13035550101", "+13035550102", "+13035550103"
@@ -477,6 +479,40 @@ def test_a_hold_beats_an_erasure_which_goes_on_when_it_is_released(office):
     assert (again["refusal"], again["rows"]) == (None, {"removed": 10})
     assert requests.finish_erasures(office.settings, TODAY).erasures == []
     office.check_whole()
+
+
+def test_a_record_suspended_before_it_had_an_identity_is_met_by_file_and_line(workspace, feed_source, tmp_path):
+    """No date, so no entry in the index: the suspense log says of which file, block and line it is."""
+    windows = {"retention": {"suspense": "20 days"}, "thresholds": {"file_errors_pct": 100.0}}
+    office = _office(workspace, feed_source, _folder(tmp_path / "persons"), **windows)
+    spoilt = CALLS[0].line().replace("a,", "s,", 1).replace(f"{LAST_WEEK}", "not a date")
+    office.site.land("generic", "spoilt.csv", feed([Call("x", CAROL, BOB, "ac-0003", minute=30)]) + spoilt.encode())
+    office.site.night(now_ms=int(datetime.now(UTC).timestamp() * 1000))
+
+    (aside,) = office.site.log("suspense").to_pylist()
+    assert aside["line"] == 1 and (aside["file_no"], aside["block"], aside["line"]) not in _lines(_indexed(office))
+    (shown,) = open_content(office.settings, aside["file_no"], "a person asks", 10)
+    assert (shown.record, shown.code, shown.content) == (2, "TIME", spoilt.rstrip("\n"))
+
+    until = TODAY + timedelta(20)  # both answers say that nobody can look for it there, and until when
+    for answer in (office.told(tmp_path), office.ask("erase")):
+        assert {place["where"]: f"{place['until']}" for place in answer["elsewhere"]}["suspense"] == f"{until}"
+    assert office.site.log("suspense").num_rows == 1
+
+    placed, past = hold(office.site, numbers=(CAROL,)), TODAY + timedelta(60)
+    done = purged(office.site, past, today=past)
+    assert office.site.log("suspense").num_rows == 1
+    assert [(c["due"], c["held"], c["deleted"]) for c in done["classes"] if c["class"] == "suspense"] == [(1, 1, 0)]
+    holds.release(office.settings, placed.hold_id, "first.person", office.keys / "first.person", TODAY)
+    purged(office.site, past, today=past)
+    assert office.site.data_files("suspense") == []
+    ended = [(row.file_no, row.rows) for row in office.all(row_ends) if row.view == "suspense"]
+    assert ended == [(aside["file_no"], 1)]
+    office.check_whole()
+
+
+def _lines(rows: pa.Table) -> set[tuple[int, int, int]]:
+    return {(row["file_no"], row["block"], row["line"]) for row in rows.to_pylist()}
 
 
 def test_a_confidential_hold_is_answered_in_the_words_of_a_floor(workspace, feed_source, tmp_path):

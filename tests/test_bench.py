@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.bench import Bench, disk, ratios
+from bench.linkage import curve
 from bench.measure import measure
 from bench.night import ROOT, NightError, make_workspace, run_night
 
@@ -27,3 +28,9 @@ def test_the_bench_counts_the_bytes_of_all_that_a_night_leaves_and_of_closed_dat
     billing = next((tmp_path / "workspace-1" / "lake" / "billing").rglob("*.parquet"))
     assert found["night"]["billing"] == round(billing.stat().st_size / 300, 2)
     assert (ratios({"disk": found})["bytes per call on disk, lake / floor"] or 0) > 1
+
+
+@pytest.mark.parametrize("size", [5_000, 67_000])
+def test_the_curve_in_the_threat_model_is_what_the_bench_measures(size: int) -> None:
+    told = "".join(f" {100 * verdict.rows:.1f} % |" for verdict in curve(size).values())
+    assert f"\n| {size:,} |{told}\n" in (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")

@@ -624,6 +624,14 @@ def _no_root(site: Any) -> None:
     (site.folder / "keys" / "archive.root").unlink()
 
 
+def _no_root_of_assurance(site: Any) -> None:
+    (site.folder / "keys" / "assurance.root").unlink()
+
+
+def _no_root_of_the_index(site: Any) -> None:
+    (site.folder / "keys" / "index.root").unlink()
+
+
 def _open_root(site: Any) -> None:
     (site.folder / "keys" / "archive.root").chmod(0o644)
 
@@ -657,6 +665,8 @@ def _no_source_format(site: Any) -> None:
         (_unknown_key, 2, ("waves.record", "did you mean 'records'")),
         (_broken_toml, 2, ("not TOML",)),
         (_no_root, 1, ("archive.root",)),
+        (_no_root_of_assurance, 1, ("assurance.root",)),
+        (_no_root_of_the_index, 1, ("index.root",)),
         (_open_root, 1, ("archive.root", "600")),
         (_cut_root, 1, ("archive.root",)),
         (_other_root, 1, ("ids",)),

@@ -19,8 +19,9 @@ from transforms.summarize import FIVE_MINUTES_MS, HOUR_MS, is_failed, seized
 
 COLUMNS = (
     *("kind", "role", "leg", "end_time", "talk_ms", "trunk_in", "trunk_out", "called_prefix", "disposition"),
-    "cause_sip",
+    *("cause_sip", "source"),
 )
+_MINUTE_MS, _TALK_STEP_MS = 60_000, 6_000  # of the one view that there was before its parts
 _ROLE = "assurance"
 _UNKNOWN, _NOBODY = -1, -1
 _SIDES = {"in": ("ingress", "trunk_in"), "out": ("egress", "trunk_out")}
@@ -57,6 +58,18 @@ class Counted:
 
     def carrier(self, trunk: pa.Array | pa.ChunkedArray) -> Ints:
         return _codes(trunk, lambda name: self.carriers.get(name, "") if name != POOLED else POOLED)
+
+
+def undivided(counted: Counted) -> Table:
+    """Return assurance as one view, as it was before it had parts: a row for every attempt, and what it told of it."""
+    talk = flat(counted.rows["talk_ms"]).cast(pa.int64()).fill_null(_UNKNOWN).to_numpy()
+    told = [
+        counted.start(_MINUTE_MS),
+        np.asarray(-(-talk // _TALK_STEP_MS), np.int64),
+        *(counted.carrier(counted.rows[trunk]) for _, trunk in _SIDES.values()),
+        *(_codes(counted.rows[name]) for name in ("source", "called_prefix")),
+    ]
+    return counted.table("minute, talk to 6 s, source, carriers, prefix", told, np.arange(len(talk)))
 
 
 def live(counted: Counted) -> Iterator[Table]:

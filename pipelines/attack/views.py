@@ -24,7 +24,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.release import declaration
 from callward.release.attack.attacks import Ints
-from callward.release.attack.linkage import Table
+from callward.release.attack.linkage import Table, linked
 from callward.release.attack.two_views import ASSURANCE_COLUMNS, BILLING_COLUMNS, Views, linkages, measured
 from callward.release.attack.unicity import Unicity, alone
 from callward.release.declaration import Release
@@ -70,13 +70,15 @@ def attack_views(settings: Settings, tenant: str, day: date, trials: int, rng: n
     read = {view: _read(files, view, tenant, day, releases) for view in _COLUMNS}
     number = _numbers({name: read[name].records for name in (*_COMPARED, INDEX)})
     views = _views(files, read, number)
-    links = measured(views, _counters(files, tenant, day, read[INDEX].rows, number[INDEX], views))
+    counted = _counted(files, read[INDEX].rows, number[INDEX], views)
+    links = measured(views, _counters(files, tenant, day, counted))
     return {
         "tenant": tenant,
         "day": day.isoformat(),
         "rows": {part: read[part].rows.num_rows for part in VIEW_PARTS if part in read},
         "linkage": [linkage._asdict() for linkage in linkages(views)],
         "links": {name: [figure._asdict() for figure in figures] for name, figures in links._asdict().items()},
+        "before": linked(views.rows, counters.undivided(counted))._asdict(),
         "named": _named(settings, tenant, set(read["billing"].rows["account"].to_pylist()) - {None}),
         "unicity": [unicity._asdict() for unicity in _unicities(read, releases, trials, rng)],
     }
@@ -146,12 +148,16 @@ def _numbers(records: Mapping[str, Words]) -> dict[str, Ints]:
     return dict(zip(records, np.split(number, ends[:-1]), strict=True))
 
 
-def _counters(files: DataFiles, tenant: str, day: date, index: pa.Table, number: Ints, views: Views) -> list[Table]:
-    """Return the counters of the date: those that a date gets when it closes as well, once it has."""
+def _counted(files: DataFiles, index: pa.Table, number: Ints, views: Views) -> counters.Counted:
+    """Return the rows of the index that assurance has, as its tables count them."""
     rows = np.flatnonzero(flat(row_index.of_view(index, "assurance")).to_numpy(zero_copy_only=False))
     few = index.take(pa.array(rows)).unify_dictionaries()
     few = pool_columns(few, ("trunk_in", "trunk_out"), files.workspace.sites)
-    counted = counters.Counted.of(few, number[rows], views.rows, files.workspace.carriers_shown)
+    return counters.Counted.of(few, number[rows], views.rows, files.workspace.carriers_shown)
+
+
+def _counters(files: DataFiles, tenant: str, day: date, counted: counters.Counted) -> list[Table]:
+    """Return the counters of the date: those that a date gets when it closes as well, once it has."""
     parts = [file for part in PARTS["assurance"] for file in files.committed(part, tenant, [day.isoformat()])]
     tables = list(counters.live(counted))
     return [*tables, *counters.closed(counted)] if all(file.closed for file in parts) else tables

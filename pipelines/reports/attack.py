@@ -40,7 +40,7 @@ class AttackReport(Attacked, Result):
         yield from _tables("made-up traffic", vars(self))
         if self.views:
             yield from _tables(f"views of {self.views['tenant']}, {self.views['day']}", self.views)
-            yield from _links(self.views["links"])
+            yield from _links(self.views["links"], self.views["before"])
             named = ", ".join(f"of {schema} {share:.3f}" for schema, share in self.views["named"].items())
             yield f"share of accounts that derived tables name to whoever has the database alone: {named}"
         yield f"a person counts for unicity who makes at most {ELIGIBLE_CALLS} calls a day"
@@ -63,7 +63,7 @@ def _tables(whose: str, document: Document) -> Iterator[Part]:
     yield ""
 
 
-def _links(links: Document) -> Iterator[Part]:
+def _links(links: Document, before: Document) -> Iterator[Part]:
     rows = [
         [alone["compared"], *_figures(alone), *_figures(joint), f"{joint['accounts']:.3f}"]
         for alone, joint in zip(links["alone"], links["jointly"], strict=True)
@@ -71,6 +71,7 @@ def _links(links: Document) -> Iterator[Part]:
     head = ["table", "linked", "paired", "of it luck", "linked jointly", "paired", "of it luck", "accounts"]
     yield terminal.table("What content links of billing", head, rows)
     yield from map(attack_page.sentence, links["verdicts"])
+    yield attack_page.undivided(before)
     yield ""
 
 

@@ -38,6 +38,7 @@ def page(document: Document) -> str:
         linkage_plot=_linkage(document["linkage"]),
         own_linkage_plot=_linkage(document["views"]["linkage"]) if document["views"] else None,
         verdict=sentence,
+        undivided=undivided,
         points=POINTS,
         margin=MARGIN,
         eligible_calls=ELIGIBLE_CALLS,
@@ -90,6 +91,12 @@ def sentence(verdict: Document) -> str:
     most = f"at most {share(ROWS_BOUND)} of rows and {share(ACCOUNTS_BOUND)} of accounts"
     within = "within the bound" if verdict["holds"] else "above the bound"
     return f"billing and {verdict['role']} together link {rows} and {accounts}: {within}, {most}"
+
+
+def undivided(before: Document) -> str:
+    """Return what assurance would link if it were one view, as it was before it had parts."""
+    rows, accounts = f"{share(before['linked'])} of rows", f"{share(before['accounts'])} of accounts"
+    return f"as one view ({before['compared']}), which it was before, assurance would link {rows} and {accounts}"
 
 
 def _in_order(attacks: Sequence[Document]) -> list[Document]:

@@ -5,7 +5,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,20 @@ def test_late_records_close_the_date_again(site: Any) -> None:
     assert site.differing() == 0
     night(site, feed(call(1), call(2, answered=False)), on=DAY + timedelta(5), name="again.csv")
     assert site.balances()["generic/again.csv"]["duplicate"][0] == 2
+
+
+def test_a_day_with_one_call_closes_and_tells_its_day_alone(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", lake=LAKE)
+    night(site, feed(call(1)), on=DAY + timedelta(1))
+    [over] = compact(site.settings, now=OVER).closed
+    assert (over.part, closed(site)) == (DAY.isoformat(), {True})
+    [row] = site.view("answered").to_pylist()
+    assert (row["span_h"], row["source"], row["trunk_in"], row["trunk_out"]) == (24, None, None, None)
+    assert row["start"] == datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+    [prefix] = site._rows(assurance_prefix_daily)
+    assert (prefix.attempts, site.view("billing").num_rows, site.differing()) == (1, 1, 0)
+    night(site, feed(call(1)), on=DAY + timedelta(4), name="again.csv")
+    assert site.balances()["generic/again.csv"]["duplicate"][0] == 1
 
 
 def test_closed_tables_count_every_call_of_the_date(site: Any) -> None:

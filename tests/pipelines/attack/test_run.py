@@ -221,6 +221,18 @@ def test_rows_and_counters_of_the_lake_are_held_against_billing(own):
     assert max(counters) <= finest
 
 
+def test_what_one_view_told_before_it_had_parts_is_measured_beside(document, own):
+    """Most of these calls are alone in their minute, with their length and prefix."""
+    found = own[0]
+    assert found["before"]["linked"] > 0.9
+    assert found["links"]["verdicts"][0]["rows"] < 0.5
+    assert found["before"]["accounts"] > 0.9
+    said = attack_page.undivided(found["before"])
+    attacked = {**document, "views": found}
+    assert said in " ".join(_Reader(attack_page.page(attacked)).text)
+    assert said in "".join(map(str, AttackReport(**attacked).render()))
+
+
 def test_of_derived_tables_those_of_billing_alone_name_accounts(own):
     assert own[0]["named"] == {"billing": 1.0, "assurance": 0.0, "sla": 0.0}
 
@@ -294,6 +306,12 @@ def test_what_still_links_is_said_as_it_was_measured(printed):
         for own, made in both
     }
     assert rows_of("What times and places still link") == told
+
+
+def test_what_was_linked_before_is_said_as_it_was_measured(printed):
+    rows, accounts = (plots.share(printed["views"]["before"][key]) for key in ("linked", "accounts"))
+    assert f"{rows} of rows and {accounts} of accounts by minute" in (DOCS / "attack.md").read_text(encoding="utf-8")
+    assert f"({rows} and all, before" in (DOCS / "threat-model.md").read_text(encoding="utf-8")
 
 
 def test_the_page_in_the_documents_is_of_its_figures(printed):

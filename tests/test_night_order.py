@@ -20,7 +20,7 @@ def records(day, tmp_path_factory) -> dict[tuple[str, bytes], list[bytes]]:
     """Every line of small, dirty feeds with late files, by source and by the header it must stand under."""
     folder = tmp_path_factory.mktemp("feeds")
     found: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
-    for source, calls in zip(SOURCES, (900, 2500, 2500, 1500), strict=True):
+    for source, calls in zip(SOURCES, (500, 1200, 1200, 800), strict=True):
         feeds = generate(folder / "n", seed=9, day=day, calls=calls, dirt=0.03, late=folder / "l", sources=[source])
         for path in (*feeds.files, *feeds.late):
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

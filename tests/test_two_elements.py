@@ -11,6 +11,7 @@ from callward.settings import Billing, Tenant
 from pipelines.network_elements import second_records
 from schemas.retention_classes import CLASSES
 from tests.commands import run
+from tests.examples import some
 from tests.test_legs import fs
 
 _NOON = 1_772_712_000  # 2026-03-05 12:00 UTC
@@ -56,31 +57,44 @@ def is_sound(site: Any) -> bool:
     return site.differing() == 0 and not site.unbalanced()
 
 
-@pytest.mark.parametrize(
-    ("edge", "held"),
-    [
-        (usage("e", _NOON, 60), True),
-        (usage("e", _NOON + 2, 61), True),
-        (usage("e", _NOON - 2, 59), True),
-        (usage("e", _NOON + 2.001, 60), False),
-        (usage("e", _NOON, 61.001), False),
-        (usage("e", _NOON, 60, called=_C), False),
-        (usage("e", _NOON, 60, calling=_C), False),
-        (usage("e", _NOON, 60, calling="anonymous"), False),
-    ],
-)
-def test_records_of_one_call_agree_in_parties_answer_and_talk(elements: Any, edge: str, held: bool) -> None:
-    site = elements(core=1, edge=2)
-    site.land("core", "c.csv", feed(usage("c", _NOON, 60)))
-    site.land("edge", "e.csv", feed(edge))
+# What the record of the other element says, as far as it differs, and whether both are of one call.
+_AT_THE_EDGE: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"late": 2, "talk": 61}, True),
+    ({"late": -2, "talk": 59}, True),
+    ({"late": 2.001}, False),
+    ({"talk": 61.001}, False),
+    ({"called": _C}, False),
+    ({"calling": _C}, False),
+    ({"calling": "anonymous"}, False),
+]
+
+
+def test_records_of_one_call_agree_in_parties_answer_and_talk(elements: Any) -> None:
+    site, core, edge = elements(core=1, edge=2), [], []
+    for hour, (differs, _) in enumerate(_AT_THE_EDGE):
+        answer = _NOON + 3600 * hour
+        core.append(usage(f"c{hour}", answer, 60))
+        says = {"answer": answer + differs.get("late", 0), "talk": 60, **differs}
+        edge.append(usage(f"e{hour}", **{name: value for name, value in says.items() if name != "late"}))
+    site.land("core", "c.csv", feed(*core))
+    site.land("edge", "e.csv", feed(*edge))
     night = site.night(now_ms=MORNING)
-    assert charged(site) == ["core"] if held else sorted(charged(site)) == ["core", "edge"]
-    assert night.second == ({"edge": 1} if held else {})
+    rows = site.view("billing")
+    apart = {
+        at.hour - 12 for name, at in zip(rows["source"].to_pylist(), _answers(rows), strict=True) if name == "edge"
+    }
+    assert apart == {hour for hour, (_, held) in enumerate(_AT_THE_EDGE) if not held}
+    assert charged(site).count("core") == len(core) and night.second == {"edge": 3}
     assert is_sound(site)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(("core", "edge", "far"))))
-def test_the_record_of_the_highest_rank_is_charged_in_any_order(elements: Any, order: tuple[str, ...]) -> None:
+def _answers(rows: Any) -> list[Any]:
+    return rows["answer"].to_pylist()
+
+
+@pytest.mark.parametrize("order", some(([*order] for order in itertools.permutations(("far", "edge", "core"))), of=2))
+def test_the_record_of_the_highest_rank_is_charged_in_any_order(elements: Any, order: list[str]) -> None:
     site = elements(core=1, edge=2, far=3)
     own = {"core": _NOON + 3600, "edge": _NOON + 3660, "far": _NOON + 3720}
     for name in order:
@@ -109,8 +123,7 @@ _AT_EDGE = [
 ]
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-@pytest.mark.parametrize("late", ["edge", "others"])
+@pytest.mark.parametrize(("rank", "late"), some([(1, "edge"), (2, "others"), (1, "others"), (2, "edge")], of=2))
 def test_legs_are_charged_beside_another_element_as_their_call(
     workspace: Callable[..., Any], feed_source: Any, rank: int, late: str
 ) -> None:

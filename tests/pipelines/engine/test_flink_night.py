@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from callward.errors import Problem
 from callward.feeds.generate import generate
+from callward.settings import Settings
 from pipelines.engine import flink
 from pipelines.readiness import engine as needs
 from pipelines.readiness.finding import OK, WRONG
@@ -89,6 +90,7 @@ def test_a_night_on_a_cluster_with_a_bucket_and_postgresql_is_the_same(
 def test_a_worker_that_is_killed_ends_the_night_with_a_sentence_and_the_next_one_mends_it(
     landed: Any, expected: Any, flink_jar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor does anybody beyond this machine reach the servers that it starts."""
     site = landed(**FLINK)
     with monkeypatch.context() as patched:
         patched.setenv("CALLWARD_CRASH_AT", "view-written")  # the job server's workers inherit it
@@ -97,6 +99,10 @@ def test_a_worker_that_is_killed_ends_the_night_with_a_sentence_and_the_next_one
     flink.end_lasting()
     site.night()
     assert all_that_is(site) == expected
+    seen = listening_while_working(site.settings)
+    assert len(seen) > 8, "job service, artifacts, Flink, and what each worker talks to"
+    beyond = {port for port, loopback in seen.items() if not loopback}
+    assert beyond == set(), "its ports run what they are given; Beam and Flink would listen on every interface"
 
 
 @pytest.mark.endurance
@@ -129,18 +135,16 @@ def listening(port: int) -> dict[int, bool]:
     return ports
 
 
-def test_nobody_beyond_this_machine_reaches_an_embedded_flink(workspace: Callable[..., Any], flink_jar: Path) -> None:
-    """Its ports run what they are given: Beam's and Flink's own defaults would listen on every interface."""
-    settings = workspace("asterisk", engine=FLINK).settings
-    with flink.job_server(settings) as endpoint:
-        options = PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
-        pipeline = beam.Pipeline(options=options)
-        _ = pipeline | beam.Create([None]) | "Work" >> beam.Map(lambda _: __import__("time").sleep(2))
-        result, seen = pipeline.run(), {}
-        while result.state not in ("DONE", "FAILED", "CANCELLED"):
-            seen |= listening(int(endpoint.rpartition(":")[2]))
-    assert len(seen) > 8, "job service, artifacts, Flink, and what each worker talks to"
-    assert {port for port, loopback in seen.items() if not loopback} == set()
+def listening_while_working(settings: Settings) -> dict[int, bool]:
+    """Ports that this process's job server and its Flink listen on while they run a job, as `listening`."""
+    endpoint, seen = flink.lasting_job_server(settings), dict[int, bool]()
+    options = PipelineOptions(flink.flags(settings, streaming=False, endpoint=endpoint))
+    pipeline = beam.Pipeline(options=options)
+    _ = pipeline | beam.Create([None]) | "Work" >> beam.Map(lambda _: __import__("time").sleep(2))
+    result = pipeline.run()
+    while result.state not in ("DONE", "FAILED", "CANCELLED"):
+        seen |= listening(int(endpoint.rpartition(":")[2]))
+    return seen
 
 
 @pytest.mark.endurance

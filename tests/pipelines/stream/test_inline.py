@@ -77,7 +77,7 @@ def calls(first: int, count: int) -> bytes:
 def _feed(folder: Path) -> Iterator[File]:
     """Dirty feeds with late files in pieces, in small files and large ones."""
     lines: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
-    for source, calls in (("asterisk", 50), ("opensips", 160), ("generic", 160)):
+    for source, calls in (("asterisk", 30), ("opensips", 90), ("generic", 90)):
         made = generate(
             folder / "n", seed=4, day=date(2026, 3, 5), calls=calls, dirt=0.05, late=folder / "l", sources=[source]
         )

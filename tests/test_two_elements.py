@@ -80,17 +80,11 @@ def test_records_of_one_call_agree_in_parties_answer_and_talk(elements: Any) -> 
     site.land("core", "c.csv", feed(*core))
     site.land("edge", "e.csv", feed(*edge))
     night = site.night(now_ms=MORNING)
-    rows = site.view("billing")
-    apart = {
-        at.hour - 12 for name, at in zip(rows["source"].to_pylist(), _answers(rows), strict=True) if name == "edge"
-    }
+    rows = site.view("billing").to_pylist()
+    apart = {row["answer"].hour - 12 for row in rows if row["source"] == "edge"}
     assert apart == {hour for hour, (_, held) in enumerate(_AT_THE_EDGE) if not held}
     assert charged(site).count("core") == len(core) and night.second == {"edge": 3}
     assert is_sound(site)
-
-
-def _answers(rows: Any) -> list[Any]:
-    return rows["answer"].to_pylist()
 
 
 @pytest.mark.parametrize("order", some(([*order] for order in itertools.permutations(("far", "edge", "core"))), of=2))

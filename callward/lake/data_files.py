@@ -435,7 +435,7 @@ def content_length(frames: bytes) -> int:
         head = frames[at : at + _FRAME_HEAD]
         frame, last = zstandard.get_frame_parameters(head), False
         length, at = length + frame.content_size, at + zstandard.frame_header_size(head)
-        while not last:
+        while not last and at < len(frames):
             block = int.from_bytes(frames[at : at + 3], "little")
             last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
             at += 3 + (1 if kind == _REPEATED else size)

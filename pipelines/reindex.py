@@ -4,15 +4,14 @@ Each date is one transaction: the files made anew are named, and the lost ones c
 written and not named is removed as any run's leftovers are, and the next run finds the same files lost.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
-from sqlalchemy import Column, Connection, Row, Table, select
+from sqlalchemy import Connection
 
-from callward import audit, database, runs, sources, workspace_id
+from callward import audit, database, runs, workspace_id
 from callward.columns import has_value
 from callward.disposal import purge
 from callward.errors import Problem
@@ -23,24 +22,19 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes, CommitConflict, DataFile
 from callward.settings import Settings
 from pipelines import terminal
-from pipelines.intake import shape_of
+from pipelines.archived import Archived
 from pipelines.results import Part, Result, Rows, fields_of
 from pipelines.vacuum import remove_orphans
-from schemas.declaration import sniff
-from schemas.tables import blocks, input_files, lake_files
 from schemas.views import INDEX, STORED
-from transforms.elements import CHUNK
 from transforms.identify import identify
 from transforms.in_views import InViews
-from transforms.read import ARCHIVED, read
+from transforms.read import read
 from transforms.read_records import read_records
 from transforms.reindex import Lost, Reindexed, concerning, reindex
 from transforms.validate import separate
 
 ROLE: Final = "billing-run"
 _REASON: Final = "rebuild --index"
-_CHUNK_BYTES: Final = 16 << 20  # of blocks that are read together
-_END: Final = 1 << 62  # of a data file, however long it is
 _NAMED: Final = 5  # input files that a sentence names at most
 Progress = Callable[[str], None]
 
@@ -153,8 +147,8 @@ def _date(files: DataFiles, tenant: str, part: str, dry_run: bool, progress: Pro
     progress(f"{tenant} {part}: {len(faults)} of {terminal.count(len(index), 'data file')} of the row index are lost")
     lost = _lost(files, tenant, part, [file for file in index if file.file_id in faults])
     surviving = [file for file in index if file.file_id not in faults]
-    archive = _Archive.of(files, index)
-    records = list(archive.records(lost))
+    archive = _archived(files, index)
+    records = list(_records(archive, lost))
     made = reindex(records, lost, surviving, InViews.of(files, committed), files)
     whys = _whys(lost, made, archive)
     if not dry_run and len(whys) < len(lost.files):
@@ -169,7 +163,7 @@ def _lost(files: DataFiles, tenant: str, part: str, lost: Sequence[DataFile]) ->
     return Lost(tenant, part, lost, {file.file_id: files.inputs(file) for file in lost})
 
 
-def _whys(lost: Lost, made: Reindexed, archive: "_Archive") -> dict[str, str]:
+def _whys(lost: Lost, made: Reindexed, archive: Archived) -> dict[str, str]:
     """Return why lost files cannot be made again, by id."""
     whys = {}
     for file_id, numbers in made.differ.items():
@@ -218,110 +212,30 @@ def _commit(
 # -- the archive -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Archive:
-    """Blocks of input files in the archive, as pieces of work (schema CHUNK) by source and shape; and why the records
-    of an input file are not there, by its number."""
-
-    files: DataFiles
-    pieces: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    missing: dict[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, files: DataFiles, index: Sequence[DataFile]) -> "_Archive":
-        """Find the blocks of all input files of a date's index: a call may have pieces and legs in several."""
-        archive, by_file = cls(files), defaultdict[int, list[Row[Any]]](list)
-        with database.reading(files.workspace.settings) as connection:
-            file_nos = sorted(ledger.inputs(connection, [file.file_id for file in index]))
-            rows = _where(connection, input_files, input_files.c.file_no, file_nos)
-            for block in _where(connection, blocks, blocks.c.file_no, file_nos):
-                if block.records:
-                    by_file[block.file_no].append(block)
-            in_archive = {block.archive_file for of_file in by_file.values() for block in of_file} - {None}
-            spans = _spans(connection, sorted(in_archive))
-            numbers = {source: sources.number(connection, source) for source in {row.source for row in rows}}
-        for row in rows:
-            archive._add(row, by_file[row.file_no], numbers[row.source], spans)
-        return archive
-
-    def _add(self, row: Row[Any], of_file: Sequence[Row[Any]], generation: int, spans: "_Spans") -> None:
-        """Note the blocks of an input file, or why they cannot be read."""
-        settings, places = self.files.workspace.settings, [(block.file_no, block.block) for block in of_file]
-        if row.source not in {source.name for source in settings.sources}:
-            self.missing[row.file_no] = f"source {row.source} is not in the settings"
-        elif any(block.generation != generation for block in of_file):
-            self.missing[row.file_no] = "they were read under an earlier generation of their source"
-        elif not spans.keys() >= set(places):
-            self.missing[row.file_no] = "the archive does not have them"
-        else:
-            shape, common = shape_of(self.files, row), {"kind": ARCHIVED, "source": row.source, "condemned": False}
-            for file_no, number in places:
-                path, first, last = spans[file_no, number]
-                piece = {"path": path, "file_no": file_no, "block": number, "first": first, "last": last, **common}
-                of_block = shape.to_json() if shape else self._sniffed(piece)
-                self.pieces[row.source, of_block].append({**piece, "shape": of_block})
-
-    def _sniffed(self, piece: Mapping[str, Any]) -> str:
-        """Return how the columns of messages are known: from themselves."""
-        workspace = self.files.workspace
-        declaration = workspace.declaration(workspace.settings.source(piece["source"]))
-        return sniff(self.files.read_archived(piece["path"], piece["first"], piece["last"]), declaration).to_json()
-
-    def records(self, lost: Lost) -> Iterator[pa.Table]:
-        """Yield the records of a lost date (schema CDR) that are read again, block by block."""
-        for (name, _), pieces in sorted(self.pieces.items()):
-            for chunk in _chunks(sorted(pieces, key=lambda piece: (piece["file_no"], piece["block"]))):
-                rows = self._read(chunk, name, lost)
-                if rows is not None and rows.num_rows:
-                    yield rows
-
-    def _read(self, chunk: pa.Table, name: str, lost: Lost) -> pa.Table | None:
-        workspace = self.files.workspace
-        records, _ = read(chunk, self.files, archive=False)
-        if records is None or not records.num_rows:
-            return None
-        now_ms = int(database.now().timestamp() * 1000)
-        sound = separate(read_records(records, workspace, now_ms), workspace).sound
-        mine = sound.filter(has_value(sound["tenant"], lost.tenant)).replace_schema_metadata(sound.schema.metadata)
-        if not mine.num_rows:
-            return None
-        return concerning(identify(mine, workspace.settings.source(name), lost.tenant, workspace), lost.day)
+def _archived(files: DataFiles, index: Sequence[DataFile]) -> Archived:
+    """Return the blocks of all input files of a date's index: a call may have pieces and legs in several."""
+    with database.reading(files.workspace.settings) as connection:
+        file_nos = ledger.inputs(connection, [file.file_id for file in index])
+    return Archived.of(files, file_nos)
 
 
-def _chunks(pieces: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
-    """Yield pieces in works of a limited size (schema CHUNK)."""
-    part: list[dict[str, Any]] = []
-    size = 0
-    for piece in pieces:
-        more = min(piece["last"] - piece["first"], _CHUNK_BYTES)
-        if part and size + more > _CHUNK_BYTES:
-            yield pa.Table.from_pylist(part, schema=CHUNK)
-            part, size = [], 0
-        part.append(piece)
-        size += more
-    if part:
-        yield pa.Table.from_pylist(part, schema=CHUNK)
+def _records(archive: Archived, lost: Lost) -> Iterator[pa.Table]:
+    """Yield the records of a lost date (schema CDR) that are read again, block by block."""
+    for chunk in archive.chunks():
+        rows = _read(archive.files, chunk, lost)
+        if rows is not None and rows.num_rows:
+            yield rows
 
 
-_Spans = dict[tuple[int, int], tuple[str, int, int]]  # (file_no, block): data file of the archive, first, last
-
-
-def _spans(connection: Connection, file_ids: Sequence[str]) -> _Spans:
-    """Return where the blocks in data files of the archive that count begin and end: each at the next one, in order."""
-    counting = {row.file_id for row in _where(connection, lake_files, lake_files.c.file_id, file_ids)}
-    rows = [row for row in _where(connection, blocks, blocks.c.archive_file, sorted(counting)) if row.records]
-    rows.sort(key=lambda row: (row.archive_file, row.archive_first))
-    spans = {}
-    for row, behind in zip(rows, [*rows[1:], None], strict=True):
-        more = behind is not None and behind.archive_file == row.archive_file
-        last = behind.archive_first if behind is not None and more else _END
-        spans[row.file_no, row.block] = row.archive_file, row.archive_first, last
-    return spans
-
-
-def _where(connection: Connection, table: Table, column: Column[Any], values: Sequence[Any]) -> list[Row[Any]]:
-    """Return rows of a table by the values of a column; of data files those that count."""
-    query = select(table)
-    if table is lake_files:
-        query = query.where(lake_files.c.superseded_at.is_(None))
-    return [row for few in database.batches(values) for row in connection.execute(query.where(column.in_(few)))]
+def _read(files: DataFiles, chunk: pa.Table, lost: Lost) -> pa.Table | None:
+    workspace = files.workspace
+    records, _ = read(chunk, files, archive=False)
+    if records is None or not records.num_rows:
+        return None
+    now_ms = int(database.now().timestamp() * 1000)
+    sound = separate(read_records(records, workspace, now_ms), workspace).sound
+    mine = sound.filter(has_value(sound["tenant"], lost.tenant)).replace_schema_metadata(sound.schema.metadata)
+    if not mine.num_rows:
+        return None
+    source = workspace.settings.source(chunk["source"][0].as_py())
+    return concerning(identify(mine, source, lost.tenant, workspace), lost.day)

@@ -47,6 +47,7 @@ class Bucket(StrEnum):
     SUSPENDED = "suspended"
     FILTERED = "filtered"
     PENDING = "pending"
+    WITHDRAWN = "withdrawn"  # of a delivery that was backed out
 
 
 class DisposalReason(StrEnum):

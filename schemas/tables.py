@@ -152,7 +152,7 @@ input_files = Table(
     Column("name_id", String(32), nullable=False, index=True),  # keyed hash of the path below landing/
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
-    required("status", index=True),  # reading, committed, removed (the landing file is gone), changed, unreadable
+    required("status", index=True),  # reading, committed, removed (it left landing), changed, unreadable, withdrawn
     Column("reason", String(255)),
     required("path_form", 32),  # plain, gzip, zstd, sealed or kafka; and how its text is rewritten
     Column("content_id", String(32), index=True),  # keyed hash of its first bytes as text; null: it has no records

@@ -394,7 +394,7 @@ def pending_log(files: DataFiles, tenant: str) -> tuple[pa.Table, int]:
     """Return a tenant's pending log as it stands, and the version it was read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.PENDING])[tenant, ledger.PENDING]
-        logs = ledger.files(connection, view="pending", tenant=tenant)
+        logs = files.counting(connection, view="pending", tenant=tenant)
         names = sources.current_names(connection)
     log = pa.concat_tables([PENDING.empty_table(), *(files.read_log(log) for log in logs)])
     if names:  # of sources that were renamed while pieces waited

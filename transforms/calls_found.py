@@ -55,7 +55,7 @@ def find_calls(records: Sequence[pa.Table], group: Group, files: DataFiles) -> C
     parts = sorted({(day + by * _DAY).isoformat() for day in days for by in (-1, 0, 1)})
     with database.reading(files.workspace.settings) as connection:
         found = CallsFound(read=ledger.versions(connection, group.tenant, parts))
-        committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
+        committed = files.counting(connection, view=INDEX, tenant=group.tenant, parts=parts)
     committed = [file for file in committed if file.overlaps(group.bits, group.shard)]
     if committed:
         ids = zip(records, masks, strict=True)

@@ -612,7 +612,7 @@ def _committed(group: Group, files: DataFiles) -> tuple[list[DataFile], dict[tup
     parts = sorted(day.isoformat() for day in dates.unique().to_pylist())
     with database.reading(files.workspace.settings) as connection:
         read = ledger.versions(connection, group.tenant, parts)
-        committed = ledger.files(connection, view=INDEX, tenant=group.tenant, parts=parts)
+        committed = files.counting(connection, view=INDEX, tenant=group.tenant, parts=parts)
     return [file for file in committed if file.overlaps(group.bits, group.shard)], read
 
 
@@ -626,7 +626,7 @@ def _before(calls: pa.Table, files: DataFiles) -> list[DataFile]:
     tenant, names = calls["tenant"][0].as_py(), calls["source"].take(pa.array(np.unique(rows))).unique().to_pylist()
     with database.reading(files.workspace.settings) as connection:
         of_sources = [sources.earlier_files(connection, name) for name in names]
-        return ledger.files(connection, view=INDEX, tenant=tenant, parts=parts, where=or_(*of_sources))
+        return files.counting(connection, view=INDEX, tenant=tenant, parts=parts, where=or_(*of_sources))
 
 
 def _taken(deduplicated: Deduplicated, group: Group) -> Iterator[ViewRows]:

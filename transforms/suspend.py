@@ -30,8 +30,7 @@ from transforms.safe_errors import SafeDoFn
 def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, workspace: Workspace) -> pa.Table:
     """Return records with a `fault` (parsed tables with lineage) as schema SUSPENDED, payload as it came."""
     n = table.num_rows
-    uid = workspace.identity(workspace.settings.source(source)).uid
-    secret = workspace.id_secret(tenant, f"suspense/{uid}")
+    secret = suspense_secret(workspace, tenant, source)
     made = {
         "tenant": pa.repeat(tenant, n),
         "source": pa.repeat(source, n),
@@ -43,6 +42,12 @@ def faulty_records(table: pa.Table, tenant: str, source: str, shape: str, worksp
         "shape": pa.repeat(shape, n),
     }
     return pa.table([made[name] if name in made else table[name] for name in SUSPENDED.names], schema=SUSPENDED)
+
+
+def suspense_secret(workspace: Workspace, tenant: str, source: str) -> bytes:
+    """Return what the ids are made with by which suspense knows records of a source that could not be read."""
+    uid = workspace.identity(workspace.settings.source(source)).uid
+    return workspace.id_secret(tenant, f"suspense/{uid}")
 
 
 def conflicting_versions(calls: pa.Table, code: Suspense, tenant: str, workspace: Workspace) -> pa.Table:
@@ -74,7 +79,7 @@ def add_to_log(new: pa.Table, known: pa.Table, now_ms: int) -> tuple[pa.Table, l
     `new` (schema SUSPENDED) is one tenant's, `known` its suspense log; a record whose id is known, open or closed, or
     that stands twice in `new`, is a duplicate.
     """
-    new = _number_occurrences(new)
+    new = number_occurrences(new)
     ids = np.concatenate([tokens.as_u64(known["suspense_id"]), tokens.as_u64(new["suspense_id"])])
     place = [
         np.r_[np.zeros(known.num_rows, np.int64), words(new[name]).astype(np.int64) + 1]
@@ -98,7 +103,7 @@ def _opened(table: pa.Table, now_ms: int) -> pa.Table:
     return pa.table([*table.columns, seen, pa.repeat(True, table.num_rows)], schema=SUSPENSE)
 
 
-def _number_occurrences(table: pa.Table) -> pa.Table:
+def number_occurrences(table: pa.Table) -> pa.Table:
     """Equal records of one file get different ids, by position; those of another file the same ids again."""
     if not table.num_rows:
         return table
@@ -115,7 +120,7 @@ def known_suspense(files: DataFiles, tenant: str) -> tuple[list[DataFile], int]:
     """Return a tenant's suspense log files as committed, and the version they were read at."""
     with database.reading(files.workspace.settings) as connection:
         version = ledger.versions(connection, tenant, [ledger.SUSPENSE])[tenant, ledger.SUSPENSE]
-        return ledger.files(connection, view="suspense", tenant=tenant), version
+        return files.counting(connection, view="suspense", tenant=tenant), version
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
+from transforms.among import among
 from transforms.coders import use_transit
 from transforms.count_shares import count_clocks, count_shares, count_silent
 from transforms.elements import Sharding, TakenIn
@@ -42,15 +43,16 @@ def as_work(chunk: pa.Table, now_ms: int, sharding: str, whole: Collection[int] 
     return chunk.replace_schema_metadata({NOW: str(now_ms), SHARDING: sharding, WHOLE: files})
 
 
-def take_in(work: pa.Table, files: DataFiles, archive: bool) -> TakenIn:
+def take_in(work: pa.Table, files: DataFiles, archive: bool, again: pa.Table | None = None) -> TakenIn:
     """Read, parse, normalize, validate and identify one work (of one source and shape).
 
-    A file that is here as a whole is set aside when it has more faults than its source's limit.
+    A file that is here as a whole is set aside when it has more faults than its source's limit. `again` (schema
+    among.AGAIN): of the work's records only these, which the ledger counts already.
     """
     metadata = work.schema.metadata
     if FLUSH in metadata:
         return TakenIn(flush=True)
-    table, facts = _validated(work, files, archive)
+    table, facts = _validated(work, files, archive, again)
     taken = TakenIn(facts=facts, sharding=metadata[SHARDING].decode())
     taken.blocks = [block for block in _blocks(work) if block[0] not in facts.changed]
     if table is None:
@@ -80,9 +82,13 @@ def count_faults(work: pa.Table, files: DataFiles) -> Changes:
     return facts
 
 
-def _validated(work: pa.Table, files: DataFiles, archive: bool) -> tuple[pa.Table | None, Changes]:
+def _validated(
+    work: pa.Table, files: DataFiles, archive: bool, again: pa.Table | None = None
+) -> tuple[pa.Table | None, Changes]:
     """Return the records of a work with their faults (None: it has none), and what the ledger must know so far."""
     records, facts = (read_messages if FILE_NO in work.schema.metadata else read)(work, files, archive)
+    if again is not None and records is not None:
+        records = among(records, again)
     if records is None or not records.num_rows:
         return None, facts
     table = read_records(records, files.workspace, int(work.schema.metadata[NOW]))

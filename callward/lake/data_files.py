@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import zstandard
+from sqlalchemy import Connection
 
 from callward import database
 from callward.failpoints import point
@@ -55,21 +58,34 @@ _ARCHIVE_LEVEL = 1  # of zstd: a sixth smaller than level -1, at nearly its spee
 
 
 class DataFiles:
-    """Reads and writes data files for one role; ids that were read last stay until others are."""
+    """Reads and writes data files for one role; ids that were read last stay until others are.
 
-    def __init__(self, workspace: Workspace, run_id: str) -> None:
+    `instead`: by id, what takes the place of data files in a correction's eyes alone, before it is committed; None:
+    nothing does.
+    """
+
+    def __init__(
+        self, workspace: Workspace, run_id: str, instead: Mapping[str, DataFile | None] = MappingProxyType({})
+    ) -> None:
         self.workspace = workspace
         self.run_id = run_id
+        self.instead = instead
+        self._staged = {file.file_id for file in instead.values() if file is not None}
         self.store = Store.of(workspace.settings)
         self._ids: tuple[str, np.ndarray] = ("", np.zeros((0, 2), np.uint64))  # of the last file alone: a date has many
         self._archived = "", b""  # as well
 
     # -- the manifest ---------------------------------------------------------------------------------------------
 
+    def counting(self, connection: Connection, **which: Any) -> list[DataFile]:
+        """Return data files that count, as `ledger.files` has them; with what takes the place of some."""
+        files = (self.instead.get(file.file_id, file) for file in ledger.files(connection, **which))
+        return [file for file in files if file is not None]
+
     def committed(self, view: str, tenant: str, parts: Sequence[str]) -> list[DataFile]:
         """Return data files of a view that count now."""
         with database.reading(self.workspace.settings) as connection:
-            return ledger.files(connection, view=view, tenant=tenant, parts=parts)
+            return self.counting(connection, view=view, tenant=tenant, parts=parts)
 
     def by_id(self, file_id: str) -> DataFile:
         """Return a data file that counts, by its id."""
@@ -78,6 +94,8 @@ class DataFiles:
 
     def counts(self, file: DataFile) -> bool:
         """Return whether a data file counts now."""
+        if file.file_id in self._staged:
+            return True
         with database.reading(self.workspace.settings) as connection:
             return bool(ledger.files(connection, file_id=file.file_id))
 
@@ -220,7 +238,9 @@ class DataFiles:
         return self._read_rows(file, self._keys_of(file, columns), columns, whole=False)
 
     def inputs(self, file: DataFile) -> dict[int, int]:
-        """Return how many rows of a committed data file came from each input file."""
+        """Return how many rows of a data file that counts came from each input file."""
+        if file.file_id in self._staged:
+            return dict(file.inputs)
         with database.reading(self.workspace.settings) as connection:
             return ledger.inputs(connection, [file.file_id])
 

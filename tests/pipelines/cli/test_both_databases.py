@@ -51,6 +51,7 @@ sources rename generic generic-{{n}} --dry-run
 sources add generic-{{n}} --dry-run
 recycle --dry-run
 recycle
+backout --file {{file_no}} --dry-run
 rebuild --check
 rebuild
 compact --dry-run

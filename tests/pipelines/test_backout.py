@@ -1,0 +1,224 @@
+"""backout: afterwards all is as though the delivery had never come, in whatever order deliveries came."""
+
+import gzip
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from callward import database
+from callward.errors import Problem
+from callward.feeds import generate
+from pipelines.corrections import back_out
+from schemas.tables import audit_log, lake_files
+from tests.commands import all_that_is, run, strays
+from tests.comparison import verify
+from tests.retention import CALLED, OTHER, call, copied, feed, hold, night
+
+LAST = date(2026, 2, 28)
+TORN = "torn,record\n"
+FIRST = feed(*(call(n, LAST) for n in range(4)), call(4, LAST, answered=False), TORN)
+SECOND = feed(*(call(n, LAST) for n in range(2, 7)), call(8, LAST + timedelta(1), OTHER, "ac-0007"), TORN, TORN)
+POINTS = ("view-written:2", "suspense-written", "commit-half", "correction-ready", "correction-committed")
+
+
+def without_file(site: Any, name: str) -> dict[str, Any]:
+    """All that is in a site, but for what says that a file was ever there. What it brought must all be withdrawn."""
+    found = all_that_is(site)
+    ledger = {key: amounts for key, amounts in found["ledger"].items() if key[0] == name}
+    assert {bucket for _, bucket, _ in ledger} <= {"in", "withdrawn"} and len({*ledger.values()}) <= 1
+    found["ledger"] = {key: amounts for key, amounts in found["ledger"].items() if key[0] != name}
+    for what in ("files", "blocks"):
+        found[what] = [row for row in found[what] if row[0] != name]
+    return found
+
+
+def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """What two workspaces do not have in common."""
+    return {what: (ours[what], theirs[what]) for what in ours if ours[what] != theirs[what]}
+
+
+def check_sound(site: Any) -> None:
+    assert not site.unbalanced() and site.differing() == 0
+
+
+@pytest.fixture(scope="module")
+def delivered(workspace: Callable[..., Any]) -> Any:
+    """Two deliveries that share records over a month's end, one of them in two versions; only copied."""
+    site = workspace("generic")
+    night(site, FIRST, name="first.csv")
+    night(site, SECOND, name="second.csv")
+    return site
+
+
+@pytest.fixture(scope="module")
+def second_alone(workspace: Callable[..., Any]) -> dict[str, Any]:
+    site = workspace("generic")
+    night(site, SECOND, name="second.csv")
+    return all_that_is(site)
+
+
+@pytest.fixture
+def site(delivered: Any, tmp_path: Path) -> Any:
+    return copied(delivered, tmp_path / "copy")
+
+
+def test_what_other_files_hold_takes_the_place_of_a_delivery_that_is_backed_out(
+    site: Any, second_alone: dict[str, Any]
+) -> None:
+    before = all_that_is(site)
+    tried = back_out(site.settings, ["generic/first.csv"], dry_run=True)
+    assert all_that_is(site) == before and strays(site) == []
+    done = back_out(site.settings, ["generic/first.csv"])
+    assert done.corrected == tried.corrected
+    assert [file.after for file in done.corrected.files] == [{"in": 6, "withdrawn": 6}]
+    assert [file.file_no for file in done.corrected.others] == [2]
+    assert sum(usage.calls for usage in done.corrected.usage) == -2
+    check_sound(site)
+    assert differing(without_file(site, "generic/first.csv"), second_alone) == {}
+    assert [row.event for row in site._rows(audit_log)].count("backout") == 1
+
+
+def test_repetitions_go_alone_and_need_no_archive(site: Any, workspace: Callable[..., Any]) -> None:
+    before = all_that_is(site)
+    night(site, feed(*(call(n, LAST) for n in range(4))), name="again.csv")
+    _lose_archive(site)
+    done = back_out(site.settings, ["3"])
+    assert done.corrected.others == [] and done.corrected.rows_before == 0 and done.corrected.usage == []
+    assert differing(without_file(site, "generic/again.csv"), before) == {}
+
+
+def test_a_delivery_is_backed_out_once_and_may_come_again(site: Any, second_alone: dict[str, Any]) -> None:
+    before = all_that_is(site)
+    back_out(site.settings, ["1"])
+    again = back_out(site.settings, ["1"])
+    assert again.already == [1] and again.corrected.files == []
+    night(site, FIRST, name="first.csv")
+    check_sound(site)
+    counted = {key: amounts for key, amounts in all_that_is(site)["ledger"].items() if key[1] == "accepted"}
+    total = {key: amounts for key, amounts in before["ledger"].items() if key[1] == "accepted"}
+    assert sum(rows for rows, _ in counted.values()) == sum(rows for rows, _ in total.values())
+    with pytest.raises(Problem, match="no file 99 came in"):
+        back_out(site.settings, ["99"])
+
+
+def test_what_is_under_hold_is_not_backed_out(site: Any) -> None:
+    before = all_that_is(site)
+    placed = hold(site, accounts=("ac-0007",), numbers=(CALLED,))
+    with pytest.raises(Problem, match=rf"under hold \({placed.hold_id}\): nothing was changed"):
+        back_out(site.settings, ["1"])
+    assert all_that_is(site) == before
+
+
+def test_a_delivery_stays_where_the_archive_lost_what_would_take_its_place(site: Any) -> None:
+    before = all_that_is(site)
+    _lose_archive(site)
+    with pytest.raises(Problem, match="file 2: the archive does not have them"):
+        back_out(site.settings, ["1"])
+    assert all_that_is(site) == before
+
+
+def _lose_archive(site: Any) -> None:
+    """As a purge leaves it."""
+    with database.writing(site.settings) as connection:
+        old = update(lake_files).where(lake_files.c.view == "archive")
+        connection.execute(old.values(superseded_at=database.now(), superseded_by="purge"))
+
+
+def test_a_backout_killed_at_every_named_point_ends_as_one_clean_run(site: Any, second_alone: dict[str, Any]) -> None:
+    words = ("backout", "--file", "1", "--config", str(site.folder))
+    for where in POINTS:
+        ended = run(*words, environment={"CALLWARD_CRASH_AT": where})
+        assert ended.code == -signal.SIGKILL, f"{where} was not reached: {ended.err[-300:]}"
+    assert run(*words, "--json").check_clean().document["already"] == [1]
+    site.night()  # what was superseded leaves the disk
+    check_sound(site)
+    assert strays(site) == []
+    assert differing(without_file(site, "generic/first.csv"), second_alone) == {}
+
+
+# -- in every order, of every kind of source ---------------------------------------------------------------------------
+
+SOURCES = ("opensips", "cucm", "freeswitch", "generic")
+HEADERS = {"cucm": 1, "generic": 1}  # lines at the beginning of each file
+
+
+Lines = dict[tuple[str, str], list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    """Records over a month's end, some torn, repeated or contradicted, by source and kind of file: pieces and legs of
+    calls, and their quality."""
+    folder, found = tmp_path_factory.mktemp("feed"), Lines()
+    made = generate(folder, seed=3, day=LAST, calls=80, dirt=0.1, sources=SOURCES)
+    for path in made.files:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        head, kind = HEADERS.get(path.parent.name, 0), path.name[:6]
+        of_kind = found.setdefault((path.parent.name, kind), data.splitlines(keepends=True)[:head])
+        of_kind += [line if line.endswith(b"\n") else line + b"\n" for line in data.splitlines(keepends=True)[head:]]
+    return found
+
+
+def deliveries(lines: Lines, chance: random.Random) -> dict[tuple[str, str], bytes]:
+    """Cut files into deliveries that share some of their records, in no order."""
+    made = {}
+    for (source, kind), of_file in sorted(lines.items()):
+        head, body = of_file[: HEADERS.get(source, 0)], of_file[HEADERS.get(source, 0) :]
+        for number in range(3):
+            part = [line for line in body if chance.random() < 0.5]
+            made[source, f"{kind}-{number}.csv"] = b"".join([*head, *(part or body)])
+    return made
+
+
+def check_any_history(workspace: Callable[..., Any], lines: Lines, seed: int) -> None:
+    chance = random.Random(seed)
+    made = deliveries(lines, chance)
+    order, gone = chance.sample(sorted(made), len(made)), chance.sample(sorted(made), 4)
+    site, clean = (workspace(*SOURCES, thresholds={"file_errors_pct": 100.0}) for _ in range(2))
+    for of_night in (order[::2], order[1::2]):
+        for source, name in of_night:
+            site.land(source, name, made[source, name])
+        site.night()
+    back_out(site.settings, [f"{source}/{name}" for source, name in gone[::2]])
+    for source, name in gone[1::2]:
+        back_out(site.settings, [f"{source}/{name}"])
+    for source, name in order:
+        if (source, name) not in gone:
+            clean.land(source, name, made[source, name])
+    clean.night()
+    check_sound(site)
+    found = verify(site.settings, clean.settings)
+    assert [line for line in found.report.splitlines() if not line.startswith("ledger")] == []  # compared by file
+    assert _counted(site) == _counted(clean)
+
+
+def _counted(site: Any) -> dict[str, Any]:
+    """Rows and talk by source and bucket, of files that were not backed out."""
+    sums: dict[str, Counter[tuple[str, str]]] = {}
+    for name, buckets in site.balances().items():
+        if "withdrawn" not in buckets:
+            for bucket, (rows, talk) in buckets.items():
+                counted = sums.setdefault(name.partition("/")[0], Counter())
+                counted[bucket, "rows"] += rows
+                counted[bucket, "talk_ms"] += talk
+    return {name: {key: amount for key, amount in of.items() if amount} for name, of in sums.items()}
+
+
+def test_a_lake_ends_as_though_it_never_saw_what_was_backed_out(workspace: Any, lines: Lines) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    check_any_history(workspace, lines, seed)
+
+
+@pytest.mark.endurance
+def test_many_lakes_end_so(workspace: Any, lines: Lines) -> None:
+    for seed in range(60):
+        print(f"seed {seed}")
+        check_any_history(workspace, lines, seed)

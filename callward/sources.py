@@ -207,7 +207,10 @@ def _of_known(
         return None
     seen = f"{what} changed, and records that were read before are in the lake: sent again, they would count twice"
     return SourceProblem(
-        name, seen, f"put it back, or have new files alone read so: callward sources accept {name} --from-now"
+        name,
+        seen,
+        f"put it back, have all of them read again so: callward reprocess --source {name}, "
+        f"or new files alone: callward sources accept {name} --from-now",
     )
 
 

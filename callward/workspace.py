@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
@@ -63,6 +63,7 @@ class Workspace:
 
     reference: WorkspaceRef
     settings: Settings
+    assumed: dict[str, Generation] = field(default_factory=dict)  # of sources: a dry run reads as though it were begun
     _declarations: dict[str, Declaration] = field(default_factory=dict)
     _earlier: dict[tuple[str, int], tuple[Numbered, ...]] = field(default_factory=dict)
 
@@ -109,7 +110,11 @@ class Workspace:
     def identity(self, source: Source) -> SourceIdentity:
         """Return what the ids of a source's records are made with, as the register says now."""
         with database.reading(self.settings) as connection:
-            return sources.identity(connection, source.name, self.generations(source)[0], self._earlier)
+            known = sources.identity(connection, source.name, self.generations(source)[0], self._earlier)
+        if source.name not in self.assumed:
+            return known
+        next_one = Numbered(known.now.number + 1, self.assumed[source.name])
+        return replace(known, now=next_one, earlier=(*known.earlier, known.now))
 
     def enter(self, chosen: Sequence[Source]) -> None:
         """Register sources that are new, before records of them are taken in.

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -12,12 +12,13 @@ from callward import database, sources
 from callward.errors import Problem
 from callward.lake.data_files import DataFiles
 from pipelines.intake import shape_of
-from schemas.declaration import sniff
+from schemas.declaration import Declaration, Shape, named_today, sniff
 from schemas.tables import blocks, input_files, lake_files
 from transforms.elements import CHUNK
 from transforms.read import ARCHIVED
 
 _NAMED: Final = 5  # files that a sentence names at most
+_HEAD_BYTES: Final = 64 << 10  # of a file, which its shape is told by
 _CHUNK_BYTES: Final = 16 << 20  # of blocks that are read together
 _END: Final = 1 << 62  # of a data file, however long it is
 
@@ -81,6 +82,28 @@ class Archived:
         if some:
             named = "; ".join(f"file {number}: {why}" for number, why in some[:_NAMED])
             raise Problem(f"{sentence}: {named}" + f" (and {len(some) - _NAMED} more)" * (len(some) > _NAMED))
+
+    def as_today(self) -> dict[int, Shape]:
+        """Have the columns of files known as their declarations of today know them; return their shapes by file."""
+        shapes: dict[int, Shape] = {}
+        whole, self.pieces = self.pieces, defaultdict(list)
+        for (source, _), pieces in sorted(whole.items()):
+            declaration = self.files.workspace.declaration(self.files.workspace.settings.source(source))
+            for piece in sorted(pieces, key=lambda piece: (piece["file_no"], piece["block"])):
+                if piece["file_no"] not in shapes:
+                    shapes[piece["file_no"]] = self._shape(piece, declaration)
+                text = shapes[piece["file_no"]].to_json()
+                self.pieces[source, text].append({**piece, "shape": text})
+        return shapes
+
+    def _shape(self, first: Mapping[str, Any], declaration: Declaration) -> Shape:
+        """Return the shape of a file by its row of names, else by its first block."""
+        shape = Shape.from_json(first["shape"])
+        if shape.variant == "header":
+            return named_today(shape, declaration)
+        last = min(first["last"], first["first"] + _HEAD_BYTES)
+        sniffed = sniff(self.files.read_archived(first["path"], first["first"], last), declaration)
+        return replace(sniffed, encoding=sniffed.encoding or shape.encoding)
 
     def keep(self, places: Collection[tuple[int, int]]) -> None:
         """Leave out all blocks but some (file_no, block)."""

@@ -22,6 +22,7 @@ from callward.disposal import purge
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest.landing import FILE_ID, shown_file
+from callward.keys.seal import Sealer
 from callward.lake import ledger
 from callward.lake.additive import sum_derived
 from callward.lake.data_files import HELD, DataFiles
@@ -30,8 +31,10 @@ from callward.retention import holds
 from callward.settings import Settings, Source
 from callward.workspace import Workspace
 from pipelines.archived import Archived
+from pipelines.intake import names_sealer, sealed_shape
 from pipelines.repeated import repeated
 from schemas.codes import Bucket, Filter
+from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs
 from schemas.tables import billing_usage_daily, blocks, input_files, lake_files, ledger_entries
 from schemas.views import INDEX, TOKENS
@@ -82,7 +85,8 @@ class UsageChange:
 
 @dataclass
 class Corrected:
-    """What a correction changes, or changed. `columns`: how many rows of records that stay say otherwise, by column."""
+    """What a correction changes, or changed; a dry run says as well how many rows there are before and after, and of
+    how many records that stay each column says otherwise."""
 
     files: list[CorrectedFile] = field(default_factory=list)
     others: list[CorrectedFile] = field(default_factory=list)  # of which records were read again
@@ -105,6 +109,15 @@ class Corrected:
             for at, amount in enumerate((one.calls, one.talk_ms, one.billable_s)):
                 sums[one.tenant, one.account][at] += amount
         self.usage = [UsageChange(*key, *amounts) for key, amounts in sorted(sums.items()) if any(amounts)]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known of files that were read whole: their blocks (schema BLOCKS), which are set aside, their shapes."""
+
+    blocks: list[pa.Table]
+    set_aside: set[int]
+    shapes: dict[int, Shape]
 
 
 @dataclass(frozen=True)
@@ -151,16 +164,16 @@ class Correcting:
             return set(self.settings.tenants)
         return {source.tenant for source in chosen}
 
-    def _commit(self, changes: Changes, files: Sequence[Any], reading: Changes, wave: int, held: str) -> None:
+    def _commit(self, changes: Changes, files: Sequence[Any], reading: Reading, wave: int, held: str) -> None:
         changes = ledger.with_sealed_sums(changes, self.settings, self.workspace.keyring)
-        numbers = [row.file_no for row in files]
+        numbers, names = [row.file_no for row in files], names_sealer(DataFiles(self.workspace, self.run_id))
         with database.writing(self.settings) as connection:
             require_no_purge(connection)
             if holds.fingerprint(connection) != held:
                 raise CommitConflict
             ledger.commit(connection, self.run_id, wave, changes)
             if self.anew:
-                _note_read(connection, files, reading)
+                _note_read(connection, files, reading, names)
             else:
                 for batch in database.batches(numbers):
                     gone = update(input_files).where(input_files.c.file_no.in_(batch))
@@ -171,12 +184,13 @@ class Correcting:
 
     # -- taken in again ---------------------------------------------------------------------------------------------
 
-    def _taken(self, files: Sequence[Any], withdrawn: Withdrawn, before: pa.Table) -> tuple[list[Changes], Changes]:
+    def _taken(self, files: Sequence[Any], withdrawn: Withdrawn, before: pa.Table) -> tuple[list[Changes], Reading]:
         """Take in what counts instead, against the lake without what is withdrawn; return what it wants committed, and
         what is known of the files that were read whole."""
         whole = {row.file_no for row in files} if self.anew else set()
         self._archived(set(withdrawn.again["file_no"].to_pylist()))  # said before anything is read
-        self._add_repeated(withdrawn, files)
+        if not self.anew:  # read again, what is suspended stays known, and what comes in is known by its id
+            self._add_repeated(withdrawn, files)
         again = withdrawn.again
         others = self._archived(set(again["file_no"].to_pylist()))
         blocks_of = {(row["file_no"], row["block"]) for row in again.select(["file_no", "block"]).to_pylist()}
@@ -236,10 +250,11 @@ class Correcting:
 
     def _read_whole(
         self, whole: Collection[int], sharding: Sharding, withdrawn: Withdrawn
-    ) -> tuple[list[TakenIn], Changes]:
+    ) -> tuple[list[TakenIn], Reading]:
         """Read input files whole, as a night does; those with too many faults are set aside."""
         archived = Archived.of(DataFiles(self.workspace, self.run_id), whole, any_generation=True)
         archived.require("what is to be read again is not there")
+        shapes = archived.as_today()
 
         def read(chunk: pa.Table) -> TakenIn:
             return take_in(as_work(chunk, self.now_ms, sharding.to_json()), self._over(withdrawn), False)
@@ -253,8 +268,7 @@ class Correcting:
             archived.condemn(faulty)
             parts = self._in_parallel(read, archived.chunks())
             facts = Changes.merge([part.facts for part in parts])
-        facts.set_aside = faulty
-        return parts, facts
+        return parts, Reading(facts.blocks, faulty, shapes)
 
     def _sources_of(self, archived: Archived) -> Iterator[tuple[int, Source]]:
         for (name, _), pieces in archived.pieces.items():
@@ -342,6 +356,8 @@ class Correcting:
                 now = {name: was[name] + change[name] for name in {*was, *change} if was[name] + change[name]}
                 named = row.file_no, row.name, row.name_id[:FILE_ID], row.source
                 listed.append(CorrectedFile(*named, {name: n for name, n in was.items() if n}, now))
+        if not self.dry_run:
+            return corrected
         old = withdrawn.rows.filter(has_value(withdrawn.rows["state"], Bucket.ACCEPTED))
         new = _new_rows(changes, withdrawn.rows, numbers, base)
         corrected.rows_before, corrected.rows_after = old.num_rows, new.num_rows
@@ -419,7 +435,7 @@ def _of_reading(facts: Changes) -> Changes:
     return Changes(entries=facts.entries, ends=facts.ends)
 
 
-def _note_read(connection: Connection, files: Sequence[Any], reading: Changes) -> None:
+def _note_read(connection: Connection, files: Sequence[Any], reading: Reading, key: Sealer) -> None:
     """Note how the blocks of files were read: under which generation, how many records; and which are set aside."""
     numbers = {row.file_no: sources.number(connection, row.source) for row in files}
     for table in reading.blocks:
@@ -429,6 +445,8 @@ def _note_read(connection: Connection, files: Sequence[Any], reading: Changes) -
     for number in numbers:
         of_file = update(input_files).where(input_files.c.file_no == number)
         connection.execute(of_file.values(set_aside=number in reading.set_aside))
+        if number in reading.shapes:
+            connection.execute(of_file.values(shape_sealed=sealed_shape(reading.shapes[number], key)))
 
 
 def _without_passing(changes: Changes, withdrawn: Withdrawn) -> list[Any]:

@@ -3,29 +3,34 @@
 Each commit of a correction is whole: killed anywhere, run again it ends as one clean run.
 """
 
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from callward import database, runs, workspace_id
-from callward.errors import Problem
+from callward import audit, database, runs, sources, workspace_id
+from callward.errors import Problem, UsageProblem
+from callward.failpoints import point
 from callward.ingest.landing import FILE_ID
+from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
 from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.streaming import blocks as streaming
-from pipelines import intake
+from callward.workspace import Workspace
+from pipelines import intake, terminal
+from pipelines.archived import Archived
 from pipelines.correction import ROLE, WITHDRAWN, Corrected, Correcting
 from pipelines.network_elements import match_all
 from pipelines.results import to_document
 from pipelines.vacuum import remove_orphans
-from schemas.tables import input_files
+from schemas.tables import input_files, ledger_entries
 
+Progress = Callable[[str], None]
 _LEASE: Final = "correction"
 _DONE: Final = ("committed", "removed")
 
@@ -69,15 +74,117 @@ def back_out(settings: Settings, named: Sequence[str], *, dry_run: bool = False)
     return correction
 
 
+# -- read again --------------------------------------------------------------------------------------------------------
+
+
+def reprocess(
+    settings: Settings,
+    source: str | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    named: Sequence[str] = (),
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda line: None,
+) -> Correction:
+    """Read files again under today's declaration, zone and accounts, and replace what the earlier reading wrote.
+
+    Of a source those that came in from `start` to `end` (days, UTC), or files by number, id or name. What decides
+    identity or date of a source changes with all of its files. Raises UsageProblem where neither or both are named,
+    Problem as `back_out` does, and where the archive does not have all of them.
+    """
+    if bool(source) == bool(named) or (named and (start or end)):
+        raise UsageProblem("say which: --source, with --from and --to of the days on which files came in; or --file")
+    workspace_id.check(settings)
+    files = open_files(settings, ROLE, "reprocess")
+    rows = _of_source(settings, source, start, end) if source else _named(files, named)
+    for row in rows:
+        if row.status == WITHDRAWN:
+            raise Problem(f"file {row.file_no} was backed out: deliver it again instead")
+    if not rows:
+        return Correction("", dry_run)
+    Archived.of(files, [row.file_no for row in rows], any_generation=True).require("the archive no longer has it all")
+    with runs.running(settings, "reprocess", _leases(settings, rows)) as run_id:
+        correction = Correction(run_id, dry_run)
+        work = _Work(settings, "reprocess", correction, anew=True)
+        work.begin_generations({row.source for row in rows}, whole=bool(source and not start and not end))
+        waves = list(_packed(settings, rows))
+        for number, wave in enumerate(waves):
+            progress(f"{terminal.count(len(wave), 'file')} read again (commit {number + 1} of {len(waves)})")
+            work.commit(wave, number)
+        work.end()
+    return correction
+
+
+def _of_source(settings: Settings, name: str, start: date | None, end: date | None) -> list[Any]:
+    """Return the files of a source that came in from one day to another. Raises Problem for one that is not whole."""
+    settings.source(name)
+    f = input_files.c
+    query = select(input_files).where(f.source == name, f.status.in_(_DONE), f.path_form != streaming.TOPIC)
+    if start is not None:
+        query = query.where(f.seen_at >= datetime.combine(start, time.min))
+    if end is not None:
+        query = query.where(f.seen_at < datetime.combine(end + timedelta(1), time.min))
+    with database.reading(settings) as connection:
+        known = sources.find(connection, name)
+        if known is not None and sources.has_begun(connection, known):
+            raise Problem(f"source {name}: files are not read to their end: run 'callward nightly' first")
+        return list(connection.execute(query.order_by(f.file_no)))
+
+
+def _packed(settings: Settings, rows: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yield files by the limits of a wave: those of each are read again in one commit."""
+    e, limit = ledger_entries.c, settings.waves.records
+    sizes: dict[int, int] = {}
+    with database.reading(settings) as connection:
+        for batch in database.batches([row.file_no for row in rows]):
+            query = select(e.file_no, func.sum(e.rows).label("rows")).where(e.bucket == ledger.IN, e.file_no.in_(batch))
+            sizes |= {row.file_no: int(row.rows) for row in connection.execute(query.group_by(e.file_no))}
+    wave: list[Any] = []
+    for row in rows:
+        if wave and sum(sizes.get(of.file_no, 0) for of in wave) + sizes.get(row.file_no, 0) > limit:
+            yield wave
+            wave = []
+        wave.append(row)
+    yield wave
+
+
 class _Work:
     """A correction in a run of its own."""
 
     def __init__(self, settings: Settings, kind: str, correction: Correction, *, anew: bool) -> None:
         self._settings, self._correction, run_id = settings, correction, correction.run_id
         self._files = open_files(settings, ROLE, kind, run_id)
-        now_ms = int(time.time() * 1000)
+        if correction.dry_run:  # what it assumes is nobody else's
+            self._files = DataFiles(Workspace(self._files.workspace.reference, settings), run_id)
+        now_ms = int(database.now().replace(tzinfo=UTC).timestamp() * 1000)
         self.correcting = Correcting(self._files.workspace, run_id, now_ms, anew, correction.dry_run, kind)
         remove_orphans(settings)
+
+    def begin_generations(self, names: Collection[str], *, whole: bool) -> None:
+        """Have sources read as the settings say by now, where that decides identity and date otherwise than before.
+
+        Raises Problem where not all of a source's files are read again: some would stay as they were.
+        """
+        workspace = self._files.workspace
+        for name in sorted(names):
+            declared = workspace.generations(self._settings.source(name))
+            with database.reading(self._settings) as connection:
+                known = sources.require(connection, name)
+            what = sources.change(known.generations[-1].generation, declared)
+            if what and not whole:
+                raise Problem(
+                    f"source {name}: {what} changed: read all of it again ('callward reprocess --source {name}'), "
+                    f"or accept that for new files first ('callward sources accept {name} --from-now')"
+                )
+            if what and self._correction.dry_run:
+                workspace.assumed[name] = declared[0]
+            elif what:
+                with database.writing(self._settings) as connection:
+                    number = sources.accept(connection, name, declared)
+                    entry = audit.Entry(ROLE, "source generation", f"{name} {number}", "reprocess")
+                    audit.append(connection, [entry])
+                point("correction-begun")
 
     def commit(self, rows: Sequence[Any], wave: int) -> None:
         """Correct some files in one commit, and again where another run came first."""

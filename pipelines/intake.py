@@ -474,7 +474,7 @@ def _insert_file(connection: Connection, intake: Intake, identity: str, key: Sea
             source=arrival.source,
             name=mask(arrival.name)[-255:],
             name_sealed=key.seal(arrival.name.encode(), b"name"),
-            shape_sealed=_shape_sealed(intake, key),
+            shape_sealed=sealed_shape(intake.shape, key),
             name_id=identity,
             size=arrival.size,
             modified_ns=arrival.modified_ns,
@@ -495,12 +495,17 @@ def _note_reading(connection: Connection, intake: Intake, key: Sealer, run_id: s
     f = input_files.c
     row = update(input_files).where(f.file_no == intake.file_no, f.status.in_(("reading", "unreadable")))
     read = {"path_form": _path_form(intake), "content_id": intake.content_id, "run_id": run_id}
-    connection.execute(row.values(status="reading", reason=None, shape_sealed=_shape_sealed(intake, key), **read))
+    connection.execute(row.values(status="reading", reason=None, shape_sealed=sealed_shape(intake.shape, key), **read))
 
 
-def _shape_sealed(intake: Intake, key: Sealer) -> bytes:
+def sealed_shape(shape: Shape, key: Sealer) -> bytes:
     """Return how a file's columns are known, sealed: its header is in no block, so the archive does not have it."""
-    return key.seal(intake.shape.to_json().encode(), b"shape")
+    return key.seal(shape.to_json().encode(), b"shape")
+
+
+def names_sealer(files: DataFiles) -> Sealer:
+    """Return what the names and shapes of input files are sealed with."""
+    return files.workspace.keyring.sealer(_NAMES)
 
 
 def shape_of(files: DataFiles, row: Row[Any]) -> Shape | None:

@@ -574,6 +574,11 @@ def sniff(head: bytes, declaration: Declaration) -> Shape:
     return replace(shape, variant=layout.name, columns=layout.laid(count)) if layout else shape
 
 
+def named_today(shape: Shape, declaration: Declaration) -> Shape:
+    """Return the shape of a file with a row of names, its columns called as the declaration calls them by now."""
+    return replace(shape, columns=_known_names(shape.columns, declaration))
+
+
 def is_utf8(file: File) -> bool:
     """Return whether the text is declared as UTF-8, or as what UTF-8 reads the same."""
     return file.encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig", "ascii", "usascii")

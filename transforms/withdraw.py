@@ -147,8 +147,10 @@ class _Leaving:
             before, keys = len(self.keys), [self.keys]
             keys += _keys(folded.filter(pa.array(self._known(folded))))
             for file in self.index if before else ():
-                rows = self._columns(file, ("record_id", "call_id"))
-                keys += _keys(rows.filter(pa.array(self._known(rows))))
+                mine = self._mine(self._columns(file, ("file_no",)))
+                if not mine.all():
+                    rows = self._columns(file, ("record_id", "call_id")).filter(pa.array(~mine))
+                    keys += _keys(rows.filter(pa.array(self._known(rows))))
             self.keys = np.unique(np.concatenate(keys))
 
     def _columns(self, file: DataFile, names: Sequence[str]) -> pa.Table:
@@ -161,8 +163,15 @@ class _Leaving:
     def _known(self, rows: pa.Table) -> Mask:
         """Return which rows are of records or calls that leave."""
         known = np.zeros(rows.num_rows, bool)
-        for words in _keys(rows) if len(self.keys) else ():
-            known |= np.isin(words, self.keys)
+        if not len(self.keys):
+            return known
+        bits = np.uint64(64 - min(26, max(16, len(self.keys).bit_length() + 4)))
+        perhaps = np.zeros(1 << (64 - int(bits)), bool)  # by leading bits: a look at these spares nearly every search
+        perhaps[self.keys >> bits] = True
+        for words in _keys(rows):
+            at = np.flatnonzero(perhaps[words >> bits])
+            place = np.minimum(np.searchsorted(self.keys, words[at]), len(self.keys) - 1)
+            known[at] |= self.keys[place] == words[at]
         return known
 
     # -- where they are -----------------------------------------------------------------------------------------------
@@ -172,8 +181,10 @@ class _Leaving:
         found = [_ROWS.empty_table()]
         for file in self.index:
             rows = self._columns(file, ("record_id", "call_id", "file_no", "account"))
-            leaves = (self._mine(rows) | self._known(rows)) & ~_mask(has_value(rows["account"], ERASED_ACCOUNT))
-            position = np.flatnonzero(leaves)
+            leaves = self._mine(rows)
+            others = np.flatnonzero(~leaves)
+            leaves[others] = self._known(rows.take(pa.array(others)))
+            position = np.flatnonzero(leaves & ~_mask(has_value(rows["account"], ERASED_ACCOUNT)))
             if len(position):
                 with row_index.reading_beside_others(self.files, file):
                     gone = self.files.rows(file).take(pa.array(position))

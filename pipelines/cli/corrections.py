@@ -1,5 +1,6 @@
-"""`callward backout`: a wrong delivery is taken out again."""
+"""`callward backout`, `callward reprocess`: what was done wrongly is put right."""
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -21,3 +22,28 @@ def backout(options: Changing, file: Annotated[list[str], _OneFile, AS_GIVEN]) -
     from pipelines.reports.corrections import CorrectionReport
 
     return CorrectionReport(back_out(options.settings(), file, dry_run=options.dry_run), "backed out")
+
+
+def _day(name: str, what: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(name, formats=["%Y-%m-%d"], help=f"Files that came in {what} (UTC).")
+    return option
+
+
+@command(app, "callward reprocess --source denver --from 2026-03-01 --to 2026-03-31 --dry-run")
+def reprocess(
+    options: Changing,
+    source: Annotated[str | None, typer.Option("--source", help="Files of this source.")] = None,
+    start: Annotated[datetime | None, _day("--from", "on that day or later")] = None,
+    end: Annotated[datetime | None, _day("--to", "on that day or before")] = None,
+    file: Annotated[list[str] | None, _OneFile, AS_GIVEN] = None,
+) -> Result:
+    """Read files again as the settings say today, and replace what the earlier reading wrote."""
+    from pipelines import corrections
+    from pipelines.reports.corrections import CorrectionReport
+
+    first, last = (day.date() if day else None for day in (start, end))
+    with options.progress() as progress:
+        done = corrections.reprocess(
+            options.settings(), source, first, last, file or (), dry_run=options.dry_run, progress=progress
+        )
+    return CorrectionReport(done, "read again")

@@ -34,7 +34,8 @@ class CorrectionReport(Result):
         yield _table(f"Files that {would or 'were '}{self.done}", corrected.files)
         if corrected.others:
             yield _table("Files with records of the same calls, taken in again", corrected.others)
-        yield f"rows of the views' records: {corrected.rows_before:,} before, {corrected.rows_after:,} after"
+        if self.correction.dry_run:
+            yield f"accepted records that change: {corrected.rows_before:,} before, {corrected.rows_after:,} after"
         if corrected.columns:
             rows = [[name, count] for name, count in sorted(corrected.columns.items())]
             yield terminal.table("Columns that change", ("column", "records"), rows)

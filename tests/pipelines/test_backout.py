@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -15,14 +16,16 @@ from sqlalchemy import update
 from callward import database
 from callward.errors import Problem
 from callward.feeds import generate
-from pipelines.corrections import back_out
+from pipelines.corrections import back_out, reprocess
 from schemas.tables import audit_log, lake_files
 from tests.commands import all_that_is, run, strays
 from tests.comparison import verify
+from tests.meanwhile import comes_between, commit_another, without_pauses
 from tests.retention import CALLED, OTHER, call, copied, feed, hold, night
 
 LAST = date(2026, 2, 28)
 TORN = "torn,record\n"
+_VERSION = re.compile(r"(?s)(?<='kind': 'row', )'payload': .*(?=, 'shape')")
 FIRST = feed(*(call(n, LAST) for n in range(4)), call(4, LAST, answered=False), TORN)
 SECOND = feed(*(call(n, LAST) for n in range(2, 7)), call(8, LAST + timedelta(1), OTHER, "ac-0007"), TORN, TORN)
 POINTS = ("view-written:2", "suspense-written", "commit-half", "correction-ready", "correction-committed")
@@ -40,8 +43,10 @@ def without_file(site: Any, name: str) -> dict[str, Any]:
 
 
 def differing(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """What two workspaces do not have in common."""
-    return {what: (ours[what], theirs[what]) for what in ours if ours[what] != theirs[what]}
+    """What two workspaces do not have in common. Versions in suspense say which bucket they came from: that differs."""
+    both = ({**of, "suspense": [_VERSION.sub("", row) for row in of["suspense"]]} for of in (ours, theirs))
+    one, other = both
+    return {what: (one[what], other[what]) for what in one if one[what] != other[what]}
 
 
 def check_sound(site: Any) -> None:
@@ -76,7 +81,8 @@ def test_what_other_files_hold_takes_the_place_of_a_delivery_that_is_backed_out(
     tried = back_out(site.settings, ["generic/first.csv"], dry_run=True)
     assert all_that_is(site) == before and strays(site) == []
     done = back_out(site.settings, ["generic/first.csv"])
-    assert done.corrected == tried.corrected
+    assert (tried.corrected.rows_before, tried.corrected.rows_after) == (5, 3)
+    assert all(getattr(done.corrected, name) == getattr(tried.corrected, name) for name in ("files", "others", "usage"))
     assert [file.after for file in done.corrected.files] == [{"in": 6, "withdrawn": 6}]
     assert [file.file_no for file in done.corrected.others] == [2]
     assert sum(usage.calls for usage in done.corrected.usage) == -2
@@ -90,7 +96,7 @@ def test_repetitions_go_alone_and_need_no_archive(site: Any, workspace: Callable
     night(site, feed(*(call(n, LAST) for n in range(4))), name="again.csv")
     _lose_archive(site)
     done = back_out(site.settings, ["3"])
-    assert done.corrected.others == [] and done.corrected.rows_before == 0 and done.corrected.usage == []
+    assert done.corrected.others == [] and done.corrected.usage == []
     assert differing(without_file(site, "generic/again.csv"), before) == {}
 
 
@@ -189,6 +195,8 @@ def check_any_history(workspace: Callable[..., Any], lines: Lines, seed: int) ->
     back_out(site.settings, [f"{source}/{name}" for source, name in gone[::2]])
     for source, name in gone[1::2]:
         back_out(site.settings, [f"{source}/{name}"])
+    stays = [name for name in order if name not in gone]
+    reprocess(site.settings, named=["/".join(chance.choice(stays))])  # read again as it was, all is as it was
     for source, name in order:
         if (source, name) not in gone:
             clean.land(source, name, made[source, name])
@@ -222,3 +230,32 @@ def test_many_lakes_end_so(workspace: Any, lines: Lines) -> None:
     for seed in range(60):
         print(f"seed {seed}")
         check_any_history(workspace, lines, seed)
+
+
+# -- beside others -----------------------------------------------------------------------------------------------------
+
+
+def test_a_backout_begins_anew_where_another_commit_came_first(
+    site: Any, second_alone: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_pauses(monkeypatch)
+    passed = comes_between(monkeypatch, "suspense-written", lambda: commit_another(site, LAST.isoformat()))
+    back_out(site.settings, ["1"])
+    assert passed.count("commit-begun") == 2
+    check_sound(site)
+    assert differing(without_file(site, "generic/first.csv"), second_alone) == {}
+
+
+def test_two_corrections_at_once_are_one_after_the_other(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+
+    def other() -> None:
+        with pytest.raises(Problem, match="is being worked on by run") as caught:
+            back_out(site.settings, ["2"])
+        refused.append(caught.value)
+
+    comes_between(monkeypatch, "suspense-written", other)
+    back_out(site.settings, ["1"])
+    assert len(refused) == 1
+    back_out(site.settings, ["2"])
+    assert site.view("billing").num_rows == 0 and not site.unbalanced() and site.differing() == 0

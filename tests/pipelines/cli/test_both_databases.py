@@ -51,6 +51,8 @@ sources rename generic generic-{{n}} --dry-run
 sources add generic-{{n}} --dry-run
 recycle --dry-run
 recycle
+reprocess --source generic --dry-run
+reprocess --file {{file_no}}
 backout --file {{file_no}} --dry-run
 rebuild --check
 rebuild

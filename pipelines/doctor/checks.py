@@ -22,7 +22,7 @@ from callward.ingest.landing import strangers
 from callward.initiate import root_file
 from callward.keys import exports, rotation, signing
 from callward.keys.keys import KeyProblem
-from callward.lake import manifest, shares
+from callward.lake import shares
 from callward.retention.policy import register as policy_register
 from callward.settings import KEY_DOMAINS, SIGNERS, Settings, load
 from callward.workspace import Workspace, WorkspaceRef
@@ -265,17 +265,6 @@ def _second_place(settings: Settings) -> Iterator[Finding]:
         yield folder_finding("keys.export_to", settings.export_path, fix, "cannot be written")
 
 
-def _manifest(settings: Settings) -> Iterator[Finding]:
-    """Check for data files that rows are counted in and that the manifest does not name."""
-    try:
-        with database.reading(settings) as connection:
-            unnamed = manifest.unnamed(connection)
-    except Problem:
-        return  # the check of the database says why
-    for file in unnamed:
-        yield Finding("manifest", WRONG, str(file), "restore the database from a backup (docs/keys.md)")
-
-
 # -- where things are kept ---------------------------------------------------------------------------------------------
 
 
@@ -393,7 +382,6 @@ _CHECKS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
     _epochs,
     _exports,
     _second_place,
-    _manifest,
     _database_mode,
     rights_checks.rights,
     _endpoint,

@@ -10,6 +10,7 @@ from typing import Final
 
 from callward import database, extras, sources, workspace_id
 from callward.errors import Problem, UsageProblem
+from callward.lake import manifest
 from callward.settings import EMBEDDED, Release, Settings, Source
 from callward.storage.store import NO_VERSIONS, VERSIONS, Store
 from callward.workspace import Workspace, WorkspaceRef
@@ -181,6 +182,17 @@ def workspace(intake: Intake) -> Iterator[Finding]:
         yield Finding("workspace", OK, f"{found}, in settings, database, lake and exports")
 
 
+def data_files(intake: Intake) -> Iterator[Finding]:
+    """Check that the manifest names all that rows are counted in: else records would be taken in twice."""
+    try:
+        with database.reading(intake.settings) as connection:
+            unnamed = manifest.unnamed(connection)
+    except Problem:
+        return  # the check of the database says why
+    for file in unnamed:
+        yield Finding("manifest", WRONG, str(file), "restore the database from a backup (docs/keys.md)")
+
+
 def identities(intake: Intake) -> Iterator[Finding]:
     """Check that each source names and dates its records as it did when those in the lake were read."""
     workspace = Workspace(WorkspaceRef.of(intake.settings, "ops", "doctor"), intake.settings)
@@ -211,6 +223,7 @@ CHECKS: Final[Sequence[tuple[Check, type[Problem]]]] = (
     (beam_options, UsageProblem),
     (registers, Problem),
     (workspace, Problem),
+    (data_files, Problem),
     (identities, UsageProblem),
     (key_roots, Problem),
     (landing, Problem),

@@ -140,6 +140,9 @@ def test_a_data_file_whose_row_of_the_manifest_is_gone_is_named(site: Any, view:
     assert ended.check_clean().code == 1 and file_id in ended.err
     (found,) = (finding for finding in examine(str(site.settings.path)) if finding.what == "manifest")
     assert found.bad and file_id in found.seen
+    with pytest.raises(Problem, match=file_id):  # records of that file would be taken in, and billed, once more
+        night(site, feed(call(20, DAY + NEXT)), DAY + 3 * NEXT, "again.csv")
+    assert site.derived() == before
 
 
 def test_a_row_of_the_manifest_that_went_with_its_counts_is_found_by_the_ledger_or_by_the_views(site: Any) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, func, select, update
@@ -32,7 +34,7 @@ from callward.settings import Settings, Source
 from callward.workspace import Workspace
 from pipelines.archived import Archived
 from pipelines.intake import names_sealer, sealed_shape
-from pipelines.repeated import repeated
+from pipelines.repeated import Repeated
 from schemas.codes import Bucket, Filter
 from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs
@@ -52,6 +54,8 @@ _GONE: Final = (str(Filter.ERASED), str(Filter.EXPIRED))  # records that are not
 _NOT_COMPARED: Final = ("record_id", "call_id", "content", "event", "file_no", "block", "line", "parts")
 _AS_NUMBERS: Final = dict(zip(TOKENS, ("calling_number", "called_number", "rated_number"), strict=False))
 
+Amount: TypeAlias = npt.NDArray[np.int64]  # rows and talk (ms)
+_NONE: Final[Amount] = np.zeros(2, np.int64)
 Of = TypeVar("Of")
 Made = TypeVar("Made")
 
@@ -199,7 +203,7 @@ class Correcting:
             self.anew
         )
         sharding = self._sharding(records)
-        tenants_files = self._over(withdrawn)
+        lake = self._over(withdrawn)
         parts = self._in_parallel(
             lambda chunk: take_in(as_work(chunk, self.now_ms, sharding.to_json()), self._over(withdrawn), False, again),
             others.chunks(),
@@ -223,15 +227,17 @@ class Correcting:
             changes += done.changes
             for tenant, table in done.suspended:
                 suspended[tenant].append(table)
-        changes += rewrite_files((wanted for done in processed for wanted in done.rewrites), tenants_files)
-        changes += [suspend(tenant, tables, tenants_files, self.now_ms) for tenant, tables in sorted(suspended.items())]
+        changes += rewrite_files((wanted for done in processed for wanted in done.rewrites), lake)
+        changes += [suspend(tenant, tables, lake, self.now_ms) for tenant, tables in sorted(suspended.items())]
         return changes, reading
 
     def _add_repeated(self, withdrawn: Withdrawn, files: Sequence[Any]) -> None:
         """Add what repeats records that leave suspense to what is read again."""
-        names, numbers = {row.source for row in files}, {row.file_no for row in files}
+        lake = DataFiles(self.workspace, self.run_id)
+        repeated = Repeated(lake, {row.source for row in files}, {row.file_no for row in files})
         for tenant, suspended in withdrawn.unread.items():
-            more = repeated(DataFiles(self.workspace, self.run_id), tenant, suspended, names, numbers)
+            more = repeated.of(tenant, suspended, withdrawn.undated[tenant])
+            more = more.filter(pc.invert(pc.is_in(places_of(more), places_of(withdrawn.again))))
             withdrawn.again = pa.concat_tables([withdrawn.again, more])
 
     def _over(self, withdrawn: Withdrawn) -> DataFiles:
@@ -292,28 +298,22 @@ class Correcting:
         went = _accepted(withdrawn)
         for row in files:
             mine = before.filter(pc.equal(before["file_no"], row.file_no))
-            buckets = Counter[str]()
-            for entry in mine.to_pylist():
-                buckets[entry["bucket"], "rows"] += entry["rows"]  # type: ignore[index]
-                buckets[entry["bucket"], "talk_ms"] += entry["talk_ms"]  # type: ignore[index]
-            accepted = str(Bucket.ACCEPTED)
-            kept, talk = (buckets[accepted, of] - went[row.file_no, of] for of in ("rows", "talk_ms"))  # type: ignore[index]
-            back = mine if self.anew else mine.filter(pc.not_equal(mine["bucket"], ledger.IN))
-            changes.entries.append(ledger.negated(back))
+            read, accepted = (_amount(mine, bucket) for bucket in (ledger.IN, Bucket.ACCEPTED))
+            kept = accepted - went.get(row.file_no, _NONE)
             if self.anew:
-                changes.entries.append(_kept(row.file_no, kept, talk, now))
-            else:
-                rest = [buckets[ledger.IN, of] - stays for of, stays in (("rows", kept), ("talk_ms", talk))]  # type: ignore[index]
-                changes.entries.append(
-                    _entry((row.file_no, accepted, "", kept, talk), (row.file_no, str(Bucket.WITHDRAWN), "", *rest))
-                )
+                changes.entries += [ledger.negated(mine), _kept(row.file_no, kept, now)]
+                continue
+            out = mine.filter(pc.not_equal(mine["bucket"], ledger.IN))
+            stays = (row.file_no, str(Bucket.ACCEPTED), "", *kept.tolist())
+            gone = (row.file_no, str(Bucket.WITHDRAWN), "", *(read - kept).tolist())
+            changes.entries += [ledger.negated(out), _entry(stays, gone)]
         return changes
 
     # -- what may not be ----------------------------------------------------------------------------------------------
 
     def _require_no_hold(self, withdrawn: Withdrawn, files: Sequence[Any]) -> None:
         """Raise Problem where a hold keeps any of what would go."""
-        found, days = holds.opened(self.settings), withdrawn.rows
+        found, days, numbers = holds.opened(self.settings), withdrawn.rows, [row.file_no for row in files]
         for tenant, part in {(row["tenant"], row["call_date"]) for row in _distinct(days, ["tenant", "call_date"])}:
             day = date.fromisoformat(part)
             asked = holds.covering(found, tenant, day, day)
@@ -322,12 +322,14 @@ class Correcting:
                 opened = holds.secrets(self.workspace, tenant, part[:7])
                 if any(pc.any(holds.matching(INDEX, rows, tenant, day, [hold], opened)).as_py() for hold in asked):
                     raise _under_hold(asked)
-        for tenant, seen in withdrawn.received.items():
+        kept = (
+            self.anew or not Archived.of(DataFiles(self.workspace, self.run_id), numbers, any_generation=True).missing
+        )
+        for tenant, seen in withdrawn.received.items() if not kept else ():  # the archive has it all
             keeping = [hold for on in seen for hold in holds.receiving(found, tenant, on)]
             if keeping:
                 raise _under_hold(keeping)
         with database.reading(self.settings) as connection:
-            numbers = [row.file_no for row in files]
             copies = (
                 select(func.count())
                 .select_from(lake_file_inputs)
@@ -404,26 +406,32 @@ def _entry(*rows: tuple[Any, ...]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(ENTRIES.names, row, strict=True)) for row in rows], schema=ENTRIES)
 
 
-def _accepted(withdrawn: Withdrawn) -> Counter[tuple[int, str]]:
-    """Return how many accepted records went, by input file, and their talk."""
-    rows, went = withdrawn.rows, Counter[tuple[int, str]]()
+def _amount(entries: pa.Table, bucket: str) -> Amount:
+    """Return rows and talk (ms) of a bucket."""
+    mine = entries.filter(pc.equal(entries["bucket"], str(bucket)))
+    return np.array([pc.sum(mine[name]).as_py() or 0 for name in ("rows", "talk_ms")], np.int64)
+
+
+def _accepted(withdrawn: Withdrawn) -> dict[int, Amount]:
+    """Return rows and talk (ms) of accepted records that went, by input file."""
+    rows = withdrawn.rows
     rows = rows.filter(pc.and_(has_value(rows["state"], Bucket.ACCEPTED), pa.array(~is_onward(rows))))
-    sums = rows.group_by("file_no").aggregate([("carried_ms", "sum"), ([], "count_all")])
-    for row in sums.to_pylist():
-        went[row["file_no"], "rows"] = row["count_all"]
-        went[row["file_no"], "talk_ms"] = row["carried_ms_sum"] or 0
-    return went
+    sums = rows.group_by("file_no").aggregate([("carried_ms", "sum"), ([], "count_all")]).to_pylist()
+    return {row["file_no"]: np.array([row["count_all"], row["carried_ms_sum"] or 0], np.int64) for row in sums}
 
 
-def _kept(file_no: int, kept: int, talk_ms: int, now: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return entries for accepted records that are not in the lake any more: read again, they were left out."""
-    rows, left = [(file_no, str(Bucket.ACCEPTED), "", kept, talk_ms)], kept
+def _kept(file_no: int, kept: Amount, now: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return entries for accepted records that are not in the lake any more: read again, they were left out.
+
+    Raises Problem where some of them were not.
+    """
+    left, talk_ms = kept.tolist()
+    rows = [(file_no, str(Bucket.ACCEPTED), "", left, talk_ms)]
     for entry in now:
         if entry["file_no"] == file_no and entry["bucket"] == Bucket.FILTERED and entry["code"] in _GONE and left:
             part = min(left, entry["rows"])
-            left -= part
             rows.append((file_no, entry["bucket"], entry["code"], -part, -talk_ms))
-            talk_ms = 0
+            left, talk_ms = left - part, 0
     if left:
         raise Problem(f"file {file_no}: {left} records of it are past their window and gone, but would come in again")
     return _entry(*rows)

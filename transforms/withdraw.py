@@ -58,6 +58,8 @@ class Withdrawn:
         instead: by id of a data file, what takes its place for whoever reads the lake without it.
         again: records of other input files that are to be read again (schema AGAIN).
         unread: by tenant, records of the files that left suspense as they came (schema SUSPENSE).
+        undated: by tenant, pieces of calls of the files that have no date: no index knows repetitions of them (schema
+            PENDING).
         received: by tenant, the days on which what went of suspense and of pieces came in.
         rows: what the index said of all that went, with tenant and call_date.
     """
@@ -66,6 +68,7 @@ class Withdrawn:
     instead: dict[str, DataFile | None] = field(default_factory=dict)
     again: pa.Table = field(default_factory=AGAIN.empty_table)
     unread: dict[str, pa.Table] = field(default_factory=dict)
+    undated: dict[str, pa.Table] = field(default_factory=dict)
     received: dict[str, set[date]] = field(default_factory=lambda: defaultdict(set))
     rows: pa.Table = field(default_factory=lambda: _ROWS.empty_table())
 
@@ -130,6 +133,9 @@ class _Leaving:
         self._of_views(rows, withdrawn)
         self._of_ledger(rows, withdrawn)
         self._of_logs(pieces, suspense, again, withdrawn)
+        withdrawn.undated[self.tenant] = folded.filter(
+            pa.array(self._mine(folded) & _mask(pc.is_null(folded["call_date"])))
+        )
         log = pa.concat_tables([SUSPENSE.empty_table(), *suspense])
         withdrawn.unread[self.tenant] = log.filter(pa.array(self._mine(log) & _mask(has_value(log["kind"], "raw"))))
 

@@ -54,7 +54,7 @@ def accept(
     from pipelines import sources
 
     if not from_now:
-        raise UsageProblem("say for which files: --from-now, for new ones alone")
+        raise UsageProblem("say for which files: --from-now, for new ones alone; 'callward reprocess' reads the others")
     return sources.accept(options.settings(), source, dry_run=options.dry_run)
 
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
@@ -30,16 +30,17 @@ from callward.lake.additive import sum_derived
 from callward.lake.data_files import HELD, DataFiles
 from callward.lake.ledger import ENTRIES, Changes, CommitConflict
 from callward.retention import holds
+from callward.retention.policy import register as policy_register
 from callward.settings import Settings, Source
 from callward.workspace import Workspace
 from pipelines.archived import Archived
 from pipelines.intake import names_sealer, sealed_shape
 from pipelines.repeated import Repeated
-from schemas.codes import Bucket, Filter
+from schemas.codes import Bucket, Filter, Suspense
 from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs
 from schemas.tables import billing_usage_daily, blocks, input_files, lake_files, ledger_entries
-from schemas.views import INDEX, TOKENS
+from schemas.views import INDEX, TOKENS, VIEW_BITS
 from transforms.among import places_of
 from transforms.elements import BucketRows, Sharding, TakenIn
 from transforms.error_limit import error_limit, over_limit
@@ -99,6 +100,7 @@ class Corrected:
     columns: Counter[str] = field(default_factory=Counter)
     usage: list[UsageChange] = field(default_factory=list)
     set_aside: list[int] = field(default_factory=list)
+    held: int = 0  # versions of records more of which one must be chosen
 
     def add(self, other: "Corrected") -> None:
         """Add what another commit of the same correction changes."""
@@ -108,6 +110,7 @@ class Corrected:
         self.rows_after += other.rows_after
         self.columns += other.columns
         self.set_aside += other.set_aside
+        self.held += other.held
         sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
         for one in (*self.usage, *other.usage):
             for at, amount in enumerate((one.calls, one.talk_ms, one.billable_s)):
@@ -151,6 +154,7 @@ class Correcting:
             before = _entries(connection, [row.file_no for row in files])
         withdrawn = withdraw(base, [row.file_no for row in files], self._tenants({row.source for row in files}))
         self._require_no_hold(withdrawn, files)
+        self._require_purged(withdrawn)
         taken, reading = self._taken(files, withdrawn, before)
         changes = self._entered(Changes.merge([withdrawn.changes, *taken]), files, withdrawn, before)
         passing = _without_passing(changes, withdrawn)
@@ -311,6 +315,26 @@ class Correcting:
 
     # -- what may not be ----------------------------------------------------------------------------------------------
 
+    def _require_purged(self, withdrawn: Withdrawn) -> None:
+        """Raise Problem where something past its window is still there: taken in again, it would go without proof."""
+        today = datetime.fromtimestamp(self.now_ms / 1000, UTC).date()
+        with database.reading(self.settings) as connection:
+            in_force = policy_register.in_force(self.settings, connection)
+        rows = withdrawn.rows.filter(has_value(withdrawn.rows["state"], Bucket.ACCEPTED))
+        for of in _distinct(rows, ["tenant", "call_date"]):
+            day = date.fromisoformat(of["call_date"])
+            opened = in_force[of["tenant"]].open_for(day, today, today)
+            mine = rows.filter(
+                pc.and_(has_value(rows["tenant"], of["tenant"]), pc.equal(rows["call_date"], of["call_date"]))
+            )
+            bits = int(np.bitwise_or.reduce(mine["parts"].to_numpy(), initial=0))
+            shut = sum(bit for view, bit in VIEW_BITS.items() if not getattr(opened, view))
+            numbered = any(mine[name].null_count < mine.num_rows for name in TOKENS)
+            if bits & shut or (numbered and not opened.numbers):
+                raise Problem(
+                    f"rows of {of['call_date']} are past their window and not purged yet: run 'callward purge' first"
+                )
+
     def _require_no_hold(self, withdrawn: Withdrawn, files: Sequence[Any]) -> None:
         """Raise Problem where a hold keeps any of what would go."""
         found, days, numbers = holds.opened(self.settings), withdrawn.rows, [row.file_no for row in files]
@@ -347,6 +371,8 @@ class Correcting:
         """Return what the changes come to, in rows, columns, talk and usage."""
         summed = ledger.sum_entries(changes.entries)
         corrected = Corrected(usage=_usage(changes))
+        held = summed.filter(pc.equal(summed["code"], str(Suspense.HELD)))
+        corrected.held = max(0, pc.sum(held["rows"]).as_py() or 0)
         numbers = {row.file_no for row in files}
         with database.reading(self.settings) as connection:
             others = sorted(set(withdrawn.again["file_no"].to_pylist()) - numbers)

@@ -103,17 +103,22 @@ def erased(records: pa.Table, tenant: str, workspace: Workspace, by: Sequence[st
     `by`: the columns of ids of which one is enough; with call_id, what is of a call that was erased. Ids that a record
     had under earlier generations of its source count as well.
     """
-    with database.reading(workspace.settings) as connection:
-        found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
-    if not found:
+    known = suppressed(tenant, workspace)
+    if not len(known):
         return None
-    known = pa.array([bytes.fromhex(record) for record in found], tokens.ID_TYPE)
     masks = [pc.is_in(suppression_ids(records[name], tenant, workspace), known) for name in by]
     rows, ids = earlier.unpack(records["earlier"])
     if len(rows):
         before = pc.is_in(suppression_ids(tokens.from_u64(ids[:, :2]), tenant, workspace), known)
         masks.append(pc.is_in(pa.array(np.arange(records.num_rows)), pa.array(rows).filter(before)))
     return reduce(pc.or_, masks)
+
+
+def suppressed(tenant: str, workspace: Workspace) -> pa.Array:
+    """Return the ids of a tenant's erased records, as `suppression_ids` has them."""
+    with database.reading(workspace.settings) as connection:
+        found = connection.execute(select(suppressions.c.record).where(suppressions.c.tenant == tenant)).scalars().all()
+    return pa.array([bytes.fromhex(record) for record in found], tokens.ID_TYPE)
 
 
 def suppression_ids(record_ids: pa.Array | pa.ChunkedArray, tenant: str, workspace: Workspace) -> pa.Array:

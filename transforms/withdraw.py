@@ -24,7 +24,7 @@ from callward.keys import tokens
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles, seen_days
 from callward.lake.ledger import Changes, DataFile
-from schemas.codes import ERASED_ACCOUNT, Bucket
+from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs
 from schemas.suspense import PENDING, SUSPENSE
 from schemas.tables import lake_files
@@ -32,6 +32,7 @@ from schemas.views import INDEX, ROW_INDEX, VIEW_BITS, VIEW_PARTS
 from transforms.among import AGAIN, PLACE, places_of
 from transforms.assemble import fold, talk_rules
 from transforms.deduplicated import Gone
+from transforms.drop_expired import suppressed, suppression_ids
 from transforms.elements import Rewrite, ViewRows
 from transforms.onward import ONWARD
 from transforms.summarize import differences
@@ -184,13 +185,18 @@ class _Leaving:
 
     def _of_index(self, withdrawn: Withdrawn) -> pa.Table:
         """Take them out of the index; return what it said of them (schema _ROWS)."""
-        found = [_ROWS.empty_table()]
+        found, erased = [_ROWS.empty_table()], suppressed(self.tenant, self.files.workspace)
         for file in self.index:
-            rows = self._columns(file, ("record_id", "call_id", "file_no", "account"))
+            rows = self._columns(file, ("record_id", "call_id", "state", "file_no"))
             leaves = self._mine(rows)
             others = np.flatnonzero(~leaves)
             leaves[others] = self._known(rows.take(pa.array(others)))
-            position = np.flatnonzero(leaves & ~_mask(has_value(rows["account"], ERASED_ACCOUNT)))
+            position = np.flatnonzero(leaves)
+            if len(erased):  # what an erasure left of a record stays as it is
+                few = rows.take(pa.array(position))
+                ids = suppression_ids(few["record_id"], self.tenant, self.files.workspace)
+                stays = _mask(pc.is_in(ids, erased)) & _mask(has_value(few["state"], Bucket.ACCEPTED))
+                position = position[~stays]
             if len(position):
                 with row_index.reading_beside_others(self.files, file):
                     gone = self.files.rows(file).take(pa.array(position))

@@ -19,8 +19,8 @@ class CorrectionReport(Result):
 
     @property
     def exit_code(self) -> int:
-        """Return 3 where a file is set aside now, else 0."""
-        return 3 if self.correction.corrected.set_aside else 0
+        """Return 3 where a file is set aside now, or one of several versions must be chosen; else 0."""
+        return 3 if self.correction.corrected.set_aside or self.correction.corrected.held else 0
 
     def to_dict(self) -> dict[str, Any]:
         return self.correction.to_dict()
@@ -47,6 +47,8 @@ class CorrectionReport(Result):
     def warnings(self) -> Iterator[str]:
         for number in self.correction.corrected.set_aside:
             yield f"file {number} has too many records that cannot be read: it is set aside whole"
+        if held := self.correction.corrected.held:
+            yield f"{held:,} versions of records are held from billing: choose with 'callward suspense choose'"
 
 
 def _table(title: str, files: Sequence[CorrectedFile]) -> terminal.Table:

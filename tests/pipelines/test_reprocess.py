@@ -3,18 +3,23 @@
 import signal
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from callward import database
 from callward.errors import Problem, UsageProblem
+from callward.evidence.checks import foots
 from callward.settings import Account
 from callward.template import render
 from pipelines.corrections import back_out, reprocess
+from schemas.retention import disposals
 from schemas.tables import blocks, source_generations
 from tests.commands import all_that_is, run, strays
 from tests.pipelines.test_backout import _lose_archive, differing
-from tests.retention import CALLED, hold
+from tests.pipelines.test_request import BOB, Office, _with_floor
+from tests.retention import CALLED, hold, night, purged
 
 HEADER = "id,calling_number,called_number,start_time,answer_time,end_time,talk_ms,account\n"
 RIGHT = "America/Denver"  # of the switch's clock; the settings began with UTC
@@ -148,3 +153,40 @@ def test_what_cannot_be_read_again_is_refused_and_nothing_changes(denver: Callab
     with pytest.raises(Problem, match="no longer has it all: file 1: the archive does not have them"):
         reprocess(site.settings, "denver")
     assert all_that_is(site) == before
+
+
+def test_a_column_that_nobody_had_declared_comes_right(denver: Callable[..., Any]) -> None:
+    data = FIRST.replace(b",account\n", b",payer\n", 1)
+    declared = {"fields": {"account_code": ["payer"]}}
+    site, clean = taken_in(denver(), data), taken_in(denver(declare=declared), data)
+    assert set(site.view("billing")["account"].to_pylist()) == {"unassigned"}
+    change(site, declare=declared)
+    reprocess(site.settings, named=["1"])
+    check_equal(site, clean)
+
+
+def test_what_a_purge_took_stays_gone_and_accounted_for(workspace: Callable[..., Any]) -> None:
+    site = workspace("generic", retention={"assurance_metrics": "10 days"})
+    night(site)
+    with pytest.raises(Problem, match="rows of 2026-03-05 are past their window and not purged yet"):
+        reprocess(site.settings, named=["1"])
+    purged(site, date.today())
+    before = all_that_is(site)
+    assert site.view("assurance").num_rows == 0 and site.view("billing").num_rows
+    reprocess(site.settings, named=["1"])
+    assert differing(all_that_is(site), before) == {} and site.differing() == 0
+    with database.reading(site.settings) as connection:
+        for row in site._rows(disposals):
+            assert foots(connection, row.disposal_id).ok
+
+
+def test_what_a_person_had_erased_stays_as_the_erasure_left_it(
+    workspace: Callable[..., Any], feed_source: Callable[..., Any], tmp_path: Path
+) -> None:
+    office = Office(workspace(feed_source("generic", country="US")), tmp_path)
+    office.govern(_with_floor("billing_transaction", "6 years"))
+    office.ask("erase", number=BOB)
+    before = all_that_is(office.site)
+    done = reprocess(office.site.settings, "generic")
+    assert done.corrected.files and done.corrected.usage == []
+    assert differing(all_that_is(office.site), before) == {} and office.site.differing() == 0

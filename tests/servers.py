@@ -255,6 +255,8 @@ class FlinkCluster:
         self.jobmanager = Server("jobmanager", self._java(["-Xmx600m"], entry), folder)
         self.taskmanagers: list[Server] = []
         self._task_options = self._asked()
+        # Of those that come later, too: workers have the credentials that were here when the cluster began.
+        self._environment = dict(os.environ)
 
     @property
     def address(self) -> str:
@@ -275,7 +277,8 @@ class FlinkCluster:
     def add_taskmanager(self, wait: bool = True) -> None:
         flags, given = self._task_options
         entry = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
-        server = Server(f"taskmanager-{len(self.taskmanagers)}", self._java(flags, entry, *given), self.folder)
+        program = self._java(flags, entry, *given)
+        server = Server(f"taskmanager-{len(self.taskmanagers)}", program, self.folder, self._environment)
         self.taskmanagers.append(server)
         server.start()
         if wait:

@@ -146,7 +146,7 @@ def _with_first(table: pa.Table, name: str) -> pa.Table:
 _NOT_COMPARED = ("state", "file_no", "block", "line")  # of the index: where a record came from may differ
 
 
-@pytest.mark.parametrize("view", list(STORED))
+@pytest.mark.parametrize("view", [view for view in STORED if view != UNCHARGED])  # which has billing's columns
 def test_every_column_of_a_row_is_compared(pair: Callable[[], tuple[Any, Any]], view: str) -> None:
     one, other = pair()
     names = [name for name in STORED[view].names[1:] if name not in _NOT_COMPARED]

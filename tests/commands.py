@@ -222,11 +222,12 @@ def _rows(table: pa.Table, names: Mapping[int, str]) -> list[str]:
 
 
 def _without_ways(pending: pa.Table) -> pa.Table:
-    """Pieces of closed calls without the bucket that they were in before: it depends on which wave they met in."""
+    """Pieces of closed calls without the bucket that they were in before, and in how many steps they came there: that
+    depends on which wave they met in, and a night that goes on after a kill may cut its waves elsewhere."""
     if not pending.num_rows:
         return pending
     closed = pc.equal(pending["state"], CLOSED)
-    for name, empty in (("was", ""), ("was_ms", None)):
+    for name, empty in (("was", ""), ("was_ms", None), ("turn", 0)):
         column = pc.if_else(closed, pa.scalar(empty, pending[name].type), pending[name])
         pending = pending.set_column(pending.column_names.index(name), name, column)
     return pending

@@ -15,7 +15,17 @@ from callward import database
 from callward.errors import Problem, UsageProblem
 from schemas.generation import Generation
 from schemas.retention import lake_file_inputs, suppressions
-from schemas.tables import blocks, input_files, lake_files, source_generations, source_names, source_shares, sources
+from schemas.tables import (
+    blocks,
+    feed_states,
+    input_files,
+    lake_files,
+    source_generations,
+    source_names,
+    source_shares,
+    sources,
+    standing_alarms,
+)
 from schemas.views import INDEX
 
 FIRST: Final = 1  # the number of a source's first generation
@@ -276,7 +286,7 @@ def rename(connection: Connection, old: str, new: str) -> None:
     connection.execute(update(sources).where(sources.c.uid == known.uid).values(name=new))
     if taken is None:
         connection.execute(insert(source_names).values(name=new, uid=known.uid))
-    for table in (input_files, source_shares):
+    for table in (input_files, source_shares, feed_states, standing_alarms):
         connection.execute(update(table).where(table.c.source == old).values(source=new))
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from callward.lake import shares
 from callward.lake.shares import Shares
 from callward.settings import Settings, Source
+from callward.standing import Alarm
 from callward.workspace import Workspace
 from schemas.declaration import Declaration
 from transforms.count_shares import (
@@ -40,8 +41,8 @@ class Came:
 
 def alarms(
     workspace: Workspace, connection: Connection, run_id: str, came: Mapping[str, Came], day: date | None = None
-) -> Iterator[str]:
-    """Yield a sentence for each thing that a person must look at, of what a run took in (on a day of it)."""
+) -> Iterator[Alarm]:
+    """Yield an alarm for each thing that a person must look at, of what a run took in (on a day of it)."""
     settings, counted = workspace.settings, shares.of_run(connection, run_id, day)
     for source in settings.sources:
         now = counted.get(source.name, Shares())
@@ -49,23 +50,26 @@ def alarms(
         if now:
             earlier = shares.before(connection, source.name, run_id, day)
             yield from _of_lacks(settings, source.name, workspace.declaration(source), now, earlier)
-            yield from clock(source, now)
+            yield from (Alarm(source.name, "clock", sentence) for sentence in clock(source, now))
             if now[UNJOINED]:
-                yield f"{source.name}: {now[UNJOINED]:,} calls left beyond a channel that names no caller, and {_TWICE}"
+                calls = f"{now[UNJOINED]:,} calls left beyond a channel that names no caller, and {_TWICE}"
+                yield Alarm(source.name, UNJOINED, f"{source.name}: {calls}")
 
 
-def _of_errors(settings: Settings, source: Source, came: Came) -> Iterator[str]:
+def _of_errors(settings: Settings, source: Source, came: Came) -> Iterator[Alarm]:
     if error_limit(settings, source).exceeded(came.suspended, came.rows):
         share = percent(came.suspended, came.rows)
-        yield f"{source.name}: {share} of its records were suspended, over all its files: see 'callward suspense list'"
+        seen = f"{share} of its records were suspended, over all its files: see 'callward suspense list'"
+        yield Alarm(source.name, "errors", f"{source.name}: {seen}")
 
 
-def _of_lacks(settings: Settings, name: str, declaration: Declaration, now: Shares, earlier: Shares) -> Iterator[str]:
+def _of_lacks(settings: Settings, name: str, declaration: Declaration, now: Shares, earlier: Shares) -> Iterator[Alarm]:
     for what in LACKS:
         usual = earlier[what] / earlier[ATTEMPTS] if earlier[ATTEMPTS] else None
         reason = _why(settings, what, now, usual, _is_declared(what, declaration))
         if reason:
-            yield f"{name}: {what}: {percent(now[what], now[ATTEMPTS])} of its attempts, {reason}; {_HINT.format(name)}"
+            share = f"{percent(now[what], now[ATTEMPTS])} of its attempts"
+            yield Alarm(name, what, f"{name}: {what}: {share}, {reason}; {_HINT.format(name)}")
 
 
 def _why(settings: Settings, what: str, now: Shares, usual: float | None, declared: bool) -> str:

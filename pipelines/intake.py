@@ -343,6 +343,11 @@ def _has_names_key(files: DataFiles) -> bool:
         return False
 
 
+def names_key(files: DataFiles) -> Sealer:
+    """Return what seals names of files, and what else must not be read beside them."""
+    return files.workspace.keyring.sealer(_NAMES)
+
+
 def name_of(files: DataFiles, row: Row[Any]) -> str:
     """Return the name, in the clear, of a row of input_files."""
     return files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()

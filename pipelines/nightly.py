@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from sqlalchemy import func, select
 
@@ -29,7 +30,9 @@ from callward.lake.ledger import CommitConflict
 from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
+from callward.standing import Alarm
 from callward.streaming import register
+from pipelines import alerts, feeds, terminal
 from pipelines import intake as intakes
 from pipelines import release as releases
 from pipelines.alarms import Came, alarms, line
@@ -37,7 +40,7 @@ from pipelines.compact import compact_after
 from pipelines.intake import Intake
 from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
-from pipelines.readiness.checks import require
+from pipelines.readiness.checks import landing_of, require
 from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
@@ -48,6 +51,7 @@ from transforms.elements import Sharding
 from transforms.error_limit import error_limit
 
 ROLE = "billing-run"
+SET_ASIDE_FIX: Final = "fix the declaration, then 'callward recycle --code FILE'"
 Progress = Callable[[str], None]
 
 
@@ -92,8 +96,19 @@ class Night:
     held: dict[str, int] = field(default_factory=dict)  # by source: versions of records of which one must be chosen
     second: dict[str, int] = field(default_factory=dict)  # by source: records of calls that another element has too
     releases: list[DueRelease] = field(default_factory=list)
-    alarms: list[str] = field(default_factory=list)
+    found: list[Alarm] = field(default_factory=list)  # of its sources, beside what its files show
+    unsent: list[str] = field(default_factory=list)  # alerts, and why
     shares: str = ""
+
+    @property
+    def alarms(self) -> list[str]:
+        """Return a sentence for each thing that a person must look at though each file was in order."""
+        return [alarm.sentence for alarm in self.found if alarm.must_look]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return a sentence for each thing that is strange, and for which the settings ask no exit code 3."""
+        return [*(alarm.sentence for alarm in self.found if not alarm.must_look), *self.unsent]
 
     @property
     def must_look(self) -> bool:
@@ -137,6 +152,7 @@ class Night:
             ],
             "unread": self.unread,
             "alarms": self.alarms,
+            "warnings": self.warnings,
             "shares": self.shares,
             "held": self.held,
             "second": self.second,
@@ -164,7 +180,38 @@ def nightly(
     restrictions.mark(settings)
     compact_after(settings, now_ms, progress)
     night.releases = releases.due(settings, progress)
+    looked_at = ["", *(source.name for source in sources)]
+    night.unsent = alerts.stand(settings, looked_at, standing_of(settings, night), _moment(now_ms))
     return night
+
+
+def standing_of(settings: Settings, night: Night) -> Iterator[Alarm]:
+    """Yield all that a night leaves for a person, in an alarm per source and kind: it stands until the next night."""
+    yield from night.found
+    left: dict[str, list[LeftAlone]] = {}
+    for item in night.left_alone:
+        if item.wrong:
+            left.setdefault(item.name.partition("/")[0], []).append(item)
+    names = {source.name for source in settings.sources}
+    for folder, items in left.items():
+        count = terminal.count(len(items), "file was", "files were")
+        sentence = f"{folder}: {count} left alone, such as one for: {items[0].reason}"
+        yield Alarm(folder if folder in names else "", "left alone", sentence)
+    for source, whole in Counter(file.source for file in night.files if file.set_aside).items():
+        count = terminal.count(whole, "file was", "files were")
+        yield Alarm(source, "set aside", f"{source}: {count} set aside whole; {SET_ASIDE_FIX}")
+    for source in night.unread:
+        yield Alarm(source, "unread", f"{source}: none of its records could be read; see 'callward suspense list'")
+    for source, versions in night.held.items():
+        held = f"{terminal.count(versions, 'version')} of records held from billing"
+        yield Alarm(source, "held", f"{source}: {held}; see 'callward suspense list --code HELD'")
+    failed = [release.name for release in night.releases if release.status != "published"]
+    if failed:
+        yield Alarm("", "release", f"not released: {', '.join(failed)}; see 'callward release list'")
+
+
+def _moment(now_ms: int) -> datetime:
+    return datetime.fromtimestamp(now_ms / 1000, UTC).replace(tzinfo=None)
 
 
 def _not_streamed(settings: Settings, progress: Progress) -> list[Source]:
@@ -209,6 +256,8 @@ class _Nightly:
 
     def _planned(self) -> Iterator[Intake]:
         for source in self._sources:
+            if landing_of(self._settings, source).bad:  # said at the end, with the other feeds
+                continue
             for arrival in arrivals(self._settings, source, self._file_id):
                 if isinstance(arrival, LeftAlone):
                     if arrival.wrong or arrival.reason != "a marker":
@@ -416,10 +465,17 @@ class _Nightly:
                 self._night.files += [self._file(row, balances.get(row.file_no, {})) for row in rows]
         self._night.held = self._held()
         self._night.rows = sum(file.rows for file in self._night.files)
+        self._look()
+
+    def _look(self) -> None:
+        """Look at each source as a whole, also where nothing of it came."""
+        run_id, came = self._night.run_id, self._night.came
+        with database.writing(self._settings) as connection:
+            ledger.add_shares(connection, run_id, {(source.name, shares.RECORDS): 0 for source in self._sources})
         with database.reading(self._settings) as connection:
-            run_id, came = self._night.run_id, self._night.came
-            self._night.alarms = list(alarms(self._workspace, connection, run_id, came))
+            self._night.found = list(alarms(self._workspace, connection, run_id, came))
             self._night.shares = line(shares.of_run(connection, run_id), came)
+        self._night.found += feeds.look(self._files, self._sources, _moment(self._now_ms), night=run_id)
 
     def _held(self) -> dict[str, int]:
         """Return how many versions this run held, by source."""

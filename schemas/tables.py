@@ -297,6 +297,30 @@ source_shares = Table(
 )
 
 
+# How far the files of a source were looked at for what no file shows by itself (callward/ingest/sequences.py).
+feed_states = Table(
+    "feed_states",
+    METADATA,
+    required("source", primary_key=True),
+    Column("last_file_no", BigInteger, nullable=False),
+    Column("came_at", DateTime),  # when its newest file was written, or its newest record of a topic came
+    Column("state_sealed", LargeBinary, nullable=False),
+)
+
+# What a person must look at, until it is fixed: since when, and when an alert of it went out.
+standing_alarms = Table(
+    "standing_alarms",
+    METADATA,
+    required("source", primary_key=True),  # "" for what is of no one source
+    required("kind", 32, primary_key=True),
+    Column("sentence", Text, nullable=False),
+    Column("must_look", Boolean, nullable=False),  # or it is only said
+    Column("since", DateTime, nullable=False),
+    Column("seen_at", DateTime, nullable=False),
+    Column("alerted_at", DateTime),
+)
+
+
 def _trunk_key() -> list[Column[Any]]:
     """Return new columns each time: SQLAlchemy's belong to one table."""
     return [

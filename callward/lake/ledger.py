@@ -40,6 +40,7 @@ from callward.keys.register import Keyring
 from callward.lake import account_sums
 from callward.lake.account_sums import Sealed
 from callward.lake.additive import sum_derived
+from callward.lake.shares import RECORDS
 from callward.settings import Settings
 from schemas.codes import Bucket
 from schemas.retention import lake_file_inputs, row_ends
@@ -372,7 +373,7 @@ def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> 
     for file_nos in database.batches(sorted(outcome.set_aside)):
         connection.execute(update(input_files).where(input_files.c.file_no.in_(file_nos)).values(set_aside=True))
     add_ends(connection, run_id, outcome.ends)
-    _add_shares(connection, run_id, outcome.shares)
+    add_shares(connection, run_id, outcome.shares + _records(connection, summed))
     point("commit-ready")
     return summed
 
@@ -490,7 +491,19 @@ def raise_versions(connection: Connection, changed: Iterable[tuple[str, str]]) -
         )
 
 
-def _add_shares(connection: Connection, run_id: str, shares: Counter[tuple[str, str]]) -> None:
+def _records(connection: Connection, summed: pa.Table) -> Counter[tuple[str, str]]:
+    """Return how many records came in, by source (`summed`: shape ENTRIES)."""
+    read = summed.filter(pc.equal(summed["bucket"], IN)).select(["file_no", "rows"])
+    source_of = _sources_of(connection, read["file_no"].to_pylist())
+    records: Counter[tuple[str, str]] = Counter()
+    for file_no, rows in zip(read["file_no"].to_pylist(), read["rows"].to_pylist(), strict=True):
+        if file_no in source_of:
+            records[source_of[file_no], RECORDS] += rows
+    return records
+
+
+def add_shares(connection: Connection, run_id: str, shares: Mapping[tuple[str, str], int]) -> None:
+    """Add to what a run counted of (source, measure) today."""
     if not shares:
         return
     statement = _dialect(connection).insert(source_shares)

@@ -8,7 +8,10 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from schemas.tables import source_shares
 
+RECORDS: Final = "records"  # that came in, whatever became of them; 0 where a night found none
 _NIGHTS: Final = 7  # what a night is compared with: the last ones of its source
+
+_SHARES: Final = source_shares.c.measure != RECORDS
 
 Night = tuple[str, date]  # run, day
 Shares = Counter[str]  # records by what they lack (transforms/count_shares.py)
@@ -17,7 +20,7 @@ Shares = Counter[str]  # records by what they lack (transforms/count_shares.py)
 def of_run(connection: Connection, run_id: str, day: date | None = None) -> dict[str, Shares]:
     """Return what a run counted, by source; of one day alone where that is given."""
     s = source_shares.c
-    query = select(s.source, s.measure, func.sum(s.rows).label("rows")).where(s.run_id == run_id)
+    query = select(s.source, s.measure, func.sum(s.rows).label("rows")).where(s.run_id == run_id, _SHARES)
     query = query if day is None else query.where(s.day == day)
     shares: dict[str, Shares] = defaultdict(Counter)
     for row in connection.execute(query.group_by(s.source, s.measure)):
@@ -27,14 +30,21 @@ def of_run(connection: Connection, run_id: str, day: date | None = None) -> dict
 
 def last_day(connection: Connection, run_id: str) -> date | None:
     """Return the last day on which a run counted anything."""
-    return connection.execute(select(func.max(source_shares.c.day)).where(source_shares.c.run_id == run_id)).scalar()
+    counted = (source_shares.c.run_id == run_id) & _SHARES
+    return connection.execute(select(func.max(source_shares.c.day)).where(counted)).scalar()
 
 
 def before(connection: Connection, source: str, run_id: str, day: date | None = None) -> Shares:
     """Return the sums of a source's last nights before a run, or before a day of it."""
     s = source_shares.c
     mine = (s.run_id == run_id) if day is None else (s.run_id == run_id) & (s.day == day)
-    nights = select(s.run_id, s.day).where(s.source == source, ~mine).distinct().order_by(s.day.desc()).limit(_NIGHTS)
+    nights = (
+        select(s.run_id, s.day)
+        .where(s.source == source, _SHARES, ~mine)
+        .distinct()
+        .order_by(s.day.desc())
+        .limit(_NIGHTS)
+    )
     keys = [(row.run_id, row.day) for row in connection.execute(nights)]
     return _sums(connection, source, keys)
 
@@ -42,13 +52,13 @@ def before(connection: Connection, source: str, run_id: str, day: date | None = 
 def newest(connection: Connection, source: str) -> Shares:
     """Return what the last night of a source counted."""
     s = source_shares.c
-    last = select(s.run_id, s.day).where(s.source == source).order_by(s.day.desc()).limit(1)
+    last = select(s.run_id, s.day).where(s.source == source, _SHARES).order_by(s.day.desc()).limit(1)
     return _sums(connection, source, [(row.run_id, row.day) for row in connection.execute(last)])
 
 
 def _sums(connection: Connection, source: str, nights: list[Night]) -> Shares:
     s = source_shares.c
-    query = select(s.measure, func.sum(s.rows).label("rows")).where(s.source == source)
+    query = select(s.measure, func.sum(s.rows).label("rows")).where(s.source == source, _SHARES)
     if not nights:
         return Counter()
     chosen = query.where(tuple_(s.run_id, s.day).in_(nights)).group_by(s.measure)

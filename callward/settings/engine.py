@@ -1,10 +1,12 @@
 """What runs the work, how much it takes at a time, and when a person must look."""
 
+import re
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from callward.settings.values import Section, Words, host_port
+from callward.settings.values import Section, Words, host_port, is_loopback
 
 EMBEDDED: Final = "FnApiRunner"
 FLINK: Final = "FlinkRunner"
@@ -150,6 +152,26 @@ class Thresholds(Section):
         le=100,
         description="and each of these, when it is so many points above the source's last nights.",
     )
+    volume_factor: float = Field(
+        default=3.0,
+        ge=0,
+        description="A night of a source (of a stream: a day) with less than the median of its last eight same "
+        "weekdays divided by this, or more than that times this, is warned of; 0: none is.",
+    )
+    volume_nights: int = Field(
+        default=4, ge=1, le=8, description="... when there are at least so many of these same weekdays,"
+    )
+    volume_min: int = Field(default=100, ge=1, description="... and the larger of both figures is at least this.")
+    empty_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="A source without expect_every of which nothing came for so long is warned of.",
+    )
+    exit_3_for: list[Literal["folder", "silent", "empty", "volume", "gap", "repeat", "shrank"]] = Field(
+        default=["folder", "silent", "gap", "shrank"],
+        description="Of these warnings of a feed a night ends with exit code 3; others of folder, silent, empty, "
+        "volume, gap, repeat and shrank (docs/ops.md) are only said.",
+    )
     unknown_share_pct: float = Field(
         default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."
     )
@@ -157,3 +179,48 @@ class Thresholds(Section):
     purge_deviation_pct: float = Field(
         default=10.0, ge=0, description="A purge that would take so much more or less than foreseen waits for a person."
     )
+
+
+class Alerts(Section):
+    """Who is told of what a person must look at. No variable of the environment sets any of it: it names a program."""
+
+    command: list[str] = Field(
+        default=[],
+        description="A program and its words, run without a shell for each warning; it finds a JSON document on "
+        "standard input.",
+        examples=[["/usr/local/bin/page-ops", "callward"]],
+    )
+    webhook: str | None = Field(
+        default=None,
+        description="Where the same document is posted to: an https URL (http on this machine alone), or where one is "
+        "found, as env:NAME or file:PATH.",
+        examples=["file:/run/secrets/callward-webhook"],
+    )
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60, description="How long either may take.")
+    again_hours: float = Field(
+        default=20.0, gt=0, description="What still stands so long after its alert is told again."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _program(cls, command: list[str]) -> list[str]:
+        if command and not command[0].strip():
+            raise ValueError("write the program first, then its words, each a text of its own")
+        return command
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, place: str | None) -> str | None:
+        if place is None or re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", place):
+            return place
+        return webhook_url(place)
+
+
+def webhook_url(url: str) -> str:
+    """Return a URL that alerts may be posted to; raises ValueError, which does not repeat it: it may hold a secret."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme not in ("http", "https") or parts.username is not None:
+        raise ValueError("a webhook is an https URL without credentials, or env:NAME or file:PATH where one is found")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("a webhook beyond this machine is https")
+    return url

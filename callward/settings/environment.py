@@ -1,7 +1,7 @@
 """Settings from the environment: CALLWARD_DATABASE__URL stands over url in [database] of the file.
 
 A variable of ours with two underscores in it is a setting; any other, such as CALLWARD_CONFIG, is none. What is more
-than one value (a list, a table) is JSON. [[sources]], [[trunks]] and [[accounts]] stand in the file alone.
+than one value (a list, a table) is JSON. [[sources]], [[trunks]], [[accounts]] and [alerts] stand in the file alone.
 """
 
 from collections.abc import Iterable, Mapping

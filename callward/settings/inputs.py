@@ -16,6 +16,7 @@ from callward.settings.values import (
     known_zone,
     nearest,
     repeated,
+    seconds,
     secret_place,
 )
 
@@ -326,6 +327,22 @@ class Source(Section):
         default=None, gt=0, description="How long a piece of a call waits for the rest, if not as declared."
     )
     file_errors_pct: float | None = Field(default=None, ge=0, le=100, description="This source's own error threshold.")
+    expect_every: str | None = Field(
+        default=None,
+        description="A file, or a record of a topic, comes so often at the least; longer without one is silence.",
+        examples=["26 hours"],
+    )
+    sequence: str | None = Field(
+        default=None,
+        description="A regular expression that finds the number of a file in its name, as its one group: numbers that "
+        "are missing or come again are named.",
+        examples=[r"cdr-(\d+)\.csv"],
+    )
+    sequence_range: list[int] = Field(
+        default=[],
+        description="The first and the last number, where they begin again after the last.",
+        examples=[[1, 9999]],
+    )
     declare: dict[str, Any] = Field(
         default={}, description="Laid over the declaration's own tables, such as [sources.declare.fields]."
     )
@@ -356,8 +373,35 @@ class Source(Section):
             raise ValueError('write one to six digits, such as "0" or ["0", "00"]')
         return operators
 
+    @field_validator("expect_every")
+    @classmethod
+    def _span(cls, span: str | None) -> str | None:
+        if span is not None:
+            seconds(span)
+        return span
+
+    @field_validator("sequence")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error.msg}") from None
+        if groups != 1:
+            raise ValueError(r"put the number, and nothing else, into round brackets, such as cdr-(\d+)\.csv")
+        return pattern
+
+    @field_validator("sequence_range")
+    @classmethod
+    def _first_and_last(cls, numbers: list[int]) -> list[int]:
+        if numbers and (len(numbers) != 2 or not 0 <= numbers[0] < numbers[1]):
+            raise ValueError("write the first number and the last, such as [1, 9999]")
+        return numbers
+
     @model_validator(mode="after")
     def _by_field(self) -> "Source":
+        if self.sequence_range and not self.sequence:
+            raise ValueError("sequence_range means nothing without sequence, which says where the number stands")
         if self.tenants and not self.tenant_field:
             raise ValueError("tenants means nothing without tenant_field, the column whose values it lists")
         return self

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from callward.errors import UsageProblem
 from callward.settings.database import Database
-from callward.settings.engine import Engine, Stream, Thresholds, Waves
+from callward.settings.engine import Alerts, Engine, Stream, Thresholds, Waves
 from callward.settings.inputs import Kafka, Receive, Source
 from callward.settings.storage import Keys, Lake, Landing
 from callward.settings.tenants import Account, NumberRange, Release, Tenant, Trunk
@@ -40,6 +40,7 @@ class Settings(Section):
     kafka: Kafka = Field(default=Kafka(), description="The broker that `callward stream` reads.")
     receive: Receive = Field(default=Receive(), description="What `callward receive` takes by HTTP.")
     thresholds: Thresholds = Field(default=Thresholds(), description="When a person must look.")
+    alerts: Alerts = Field(default=Alerts(), description="Who is told when a person must look.")
     release: Release = Field(default=Release(), description="Anonymized aggregates.")
     tenants: dict[str, Tenant] = Field(
         default={"default": Tenant()}, description="Data controllers and their policies."

@@ -47,6 +47,17 @@ def host_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+
+
+def seconds(span: str) -> int:
+    """Return how many seconds "90 minutes", "26 hours" or "2 weeks" are; raises ValueError for what is no span."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5}) (minute|hour|day|week)s?", span)
+    if match is None:
+        raise ValueError(f'write a number and minutes, hours, days or weeks, such as "26 hours", not {span!r}')
+    return int(match[1]) * _UNITS[match[2]]
+
+
 def secret_place(place: str | None) -> str | None:
     """Return where a secret is found.
 
@@ -58,12 +69,23 @@ def secret_place(place: str | None) -> str | None:
 
 
 # Keys whose values are no names, and are not stored or shown as such.
-_ADDRESSES: Final = {"addresses", "bootstrap", "endpoint", "flink_master", "listen", "metrics", "role", "uri", "url"}
+_ADDRESSES: Final = {
+    "addresses",
+    "bootstrap",
+    "endpoint",
+    "flink_master",
+    "listen",
+    "metrics",
+    "role",
+    "uri",
+    "url",
+    "webhook",
+}
 _FILES: Final = {"ca_file", "certificate_file", "checkpoint_uri", "export_to", "folder", "format", "jar"}
 _PLACES: Final = {"key_file", "output", "path", "variables", "roots", "signers", "worker_command", "worker_pool"}
 _SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
 # Compared with records alone, or for others to read; `numbers` of an account are what they say.
-_COMPARED: Final = {"codes", "declare", "first", "java_options", "last", "options"}
+_COMPARED: Final = {"codes", "command", "declare", "first", "java_options", "last", "options", "sequence"}
 _NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, get_origin
+from typing import Any, Final, get_origin
 
 from pydantic import BaseModel, create_model
 from pydantic.fields import FieldInfo
@@ -13,13 +13,18 @@ from callward.settings.environment import BETWEEN, PREFIX, location, overlaid
 from callward.settings.sentences import type_at
 from callward.settings.values import nearest
 
+_FILE_ALONE: Final = ("alerts",)  # what names a program that is run
+
 
 def tables(root: type[BaseModel], given: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that variables name, as tables within tables.
 
     Raises UsageProblem for a variable of a table that no variable can set, or whose value cannot be read.
     """
-    sections = {name: (field.annotation, field) for name, field in root.model_fields.items() if _is_table(field)}
+    given_to = {
+        name: field for name, field in root.model_fields.items() if _is_table(field) and name not in _FILE_ALONE
+    }
+    sections = {name: (field.annotation, field) for name, field in given_to.items()}
     model: type[BaseSettings] = create_model("Variables", __base__=BaseSettings, **sections)  # type: ignore[call-overload]
     merged: dict[str, Any] = {}
     for name, text in given.items():

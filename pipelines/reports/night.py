@@ -17,7 +17,7 @@ from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import intake, terminal
-from pipelines.nightly import ROLE, Night, NightFile
+from pipelines.nightly import ROLE, SET_ASIDE_FIX, Night, NightFile
 from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, Rows, to_document
 from schemas.codes import Bucket
@@ -66,6 +66,7 @@ class NightReport(Result):
         for source in self.night.unread:
             yield f"{source}: none of its records could be read: see 'callward suspense list', correct the declaration"
         yield from self.night.alarms
+        yield from self.night.warnings
         for source, count in self.night.held.items():
             yield (
                 f"{source}: {terminal.count(count, 'version')} of records held from billing, as they would be charged "
@@ -110,7 +111,7 @@ def _grouped(items: Sequence[LeftAlone]) -> list[list[Any]]:
 
 def _set_aside(files: Sequence[NightFile], each: bool) -> Iterator[str]:
     """Yield a sentence per source (or `each` file) with files that were set aside whole, and what to do."""
-    fix = "fix the declaration, then 'callward recycle --code FILE'"
+    fix = SET_ASIDE_FIX
     if each:
         yield from (f"{file.shown}: set aside whole, over its error threshold; {fix}" for file in files)
         return

@@ -17,14 +17,15 @@ from sqlalchemy import select
 from callward import database
 from callward.errors import Problem
 from callward.ingest.kafka import BrokerProblem
-from callward.lake import ledger
+from callward.lake import ledger, shares
 from callward.lake.data_files import DataFiles
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.streaming import blocks
 from callward.workspace import WorkspaceRef, open_workspace
-from pipelines import compact
+from pipelines import alerts, compact, feeds
 from pipelines import intake as intakes
+from pipelines.alarms import alarms
 from pipelines.engine import log as stream_log
 from pipelines.engine.child_process import die_with_parent
 from pipelines.network_elements import match_all
@@ -92,7 +93,7 @@ class Maintenance:
             self._passing(self._merging.end)
             self._filed = time.monotonic()
         if last or now - self._kept >= self._settings.stream.maintenance_minutes * 60:
-            for work in (self._tidy, self._merging.begin, self._mark, self._commit_offsets):
+            for work in (self._tidy, self._merging.begin, self._mark, self._watch, self._commit_offsets):
                 self._passing(work)
                 heartbeat()
             self._kept = time.monotonic()
@@ -125,6 +126,20 @@ class Maintenance:
 
     def _mark(self) -> None:
         restrictions.mark(self._settings)
+
+    def _watch(self) -> None:
+        """Look at the feeds as a night does, and tell of what is strange."""
+        now, topics = database.now(), self._settings.kafka.topics
+        of_topics = {name for topic in topics if topic.name in self._partitions for name in topic.all_sources}
+        of = [source for source in self._settings.sources if source.name in {*self._sources, *of_topics}]
+        names = [source.name for source in of]
+        found = feeds.look(self._files, of, now, landed=self._sources)
+        with database.reading(self._settings) as connection:
+            day = shares.last_day(connection, self._run_id)
+            found += alarms(self._files.workspace, connection, self._run_id, {}, day)
+        mine = [alarm for alarm in found if alarm.source in names]
+        for sentence in alerts.stand(self._settings, names, mine, now):
+            stream_log.say("alert-unsent", logging.WARNING, reason=sentence)
 
     def _commit_offsets(self) -> None:
         if self._partitions:

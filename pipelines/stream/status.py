@@ -1,18 +1,20 @@
 """stream status: whether a stream runs, how fresh what it committed is, and what a person must look at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from callward import database
+from callward import database, standing
 from callward.lake import shares
 from callward.settings import Settings
 from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, StreamMetrics, figures, watched
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
 from pipelines.alarms import Came, alarms, line
+from pipelines.feeds import KINDS
 from pipelines.results import fields_of
 from pipelines.stream.metrics_server import AskBroker, Latest
 
@@ -57,8 +59,18 @@ def _status(settings: Settings, connection: Connection, now: StreamMetrics, brok
     workspace = Workspace(WorkspaceRef.of(settings, "ops", "stream status"), settings)
     came = {of.source: Came(of.rows, sum(of.suspended.values())) for of in now.sources}
     day = shares.last_day(connection, now.run_id)
-    look = [*_look(settings, now, broker_away), *alarms(workspace, connection, now.run_id, came, day)]
+    look = [*_look(settings, now, broker_away), *_standing(workspace, connection, now, came, day)]
     return StreamStatus(now, look, line(shares.of_run(connection, now.run_id, day), came))
+
+
+def _standing(
+    workspace: Workspace, connection: Connection, now: StreamMetrics, came: Mapping[str, Came], day: date | None
+) -> Iterator[str]:
+    """Yield what its records say today, and what its maintenance saw of its feeds."""
+    yield from (alarm.sentence for alarm in alarms(workspace, connection, now.run_id, came, day))
+    for item in standing.every(connection, list(came)):
+        if item.alarm.must_look and item.alarm.kind in KINDS:
+            yield item.alarm.sentence
 
 
 def _look(settings: Settings, now: StreamMetrics, broker_away: bool) -> Iterator[str]:

@@ -95,4 +95,4 @@ def test_doctor_names_them_and_commands_obey(workspace: Callable[..., Any], monk
     found = [finding for finding in examine(str(site.folder)) if finding.what == "settings"]
     assert any("CALLWARD_LANDING__FOLDER" in finding.seen for finding in found)
     ended = commands.run("nightly", "--config", str(site.folder), environment={"CALLWARD_LANDING__FOLDER": "elsewhere"})
-    assert ended.check_clean().code == 1 and "elsewhere/asterisk" in ended.err
+    assert ended.check_clean().code == 3 and "elsewhere/asterisk" in ended.out

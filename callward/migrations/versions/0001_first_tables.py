@@ -682,6 +682,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", "day", "source", "measure", name=op.f("pk_source_shares")),
     )
     op.create_table(
+        "feed_states",
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("last_file_no", sa.BigInteger(), nullable=False),
+        sa.Column("came_at", sa.DateTime(), nullable=True),
+        sa.Column("state_sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name=op.f("pk_feed_states")),
+    )
+    op.create_table(
+        "standing_alarms",
+        sa.Column("source", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("sentence", sa.Text(), nullable=False),
+        sa.Column("must_look", sa.Boolean(), nullable=False),
+        sa.Column("since", sa.DateTime(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(), nullable=False),
+        sa.Column("alerted_at", sa.DateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("source", "kind", name=op.f("pk_standing_alarms")),
+    )
+    op.create_table(
         "sources",
         sa.Column("uid", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -773,6 +792,8 @@ def downgrade() -> None:
     op.drop_table("stream_counts")
     op.drop_table("runs")
     op.drop_table("sources")
+    op.drop_table("standing_alarms")
+    op.drop_table("feed_states")
     op.drop_table("source_shares")
     with op.batch_alter_table("source_names", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_source_names_uid"))

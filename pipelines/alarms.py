@@ -8,20 +8,17 @@ from typing import Final
 from sqlalchemy import Connection
 
 from callward.lake import shares
-from callward.lake.shares import Shares
+from callward.lake.shares import ATTEMPTS, NO_ACCOUNT, NO_DIRECTION, OTHER_TRUNK, Shares
 from callward.settings import Settings, Source
 from callward.standing import Alarm
 from callward.workspace import Workspace
+from pipelines.terminal import percent
 from schemas.declaration import Declaration
 from transforms.count_shares import (
-    ATTEMPTS,
     CLOCK,
     LACKS,
-    NO_ACCOUNT,
     NO_CALLED,
-    NO_DIRECTION,
     NO_OUTCOME,
-    OTHER_TRUNK,
     UNJOINED,
 )
 from transforms.error_limit import error_limit
@@ -113,13 +110,3 @@ def line(counted: Mapping[str, Shares], came: Mapping[str, Came]) -> str:
     told = [f"{what} {percent(total[what], total[ATTEMPTS])}" for what in (NO_DIRECTION, NO_ACCOUNT, OTHER_TRUNK)]
     rows, suspended = (sum(getattr(of, name) for of in came.values()) for name in ("rows", "suspended"))
     return f"shares: {', '.join([*told, f'suspended {percent(suspended, rows)}'])}"
-
-
-def percent(part: int, whole: int) -> str:
-    """Return a share as text: "-" of nothing; what is there is never shown as 0, and what is not all never as 100."""
-    if not whole:
-        return "-"
-    share = 100 * part / whole
-    if part and share < 0.1:
-        return "< 0.1 %"
-    return f"{share:.1f} %" if part in (0, whole) or share <= 99.9 else "> 99.9 %"

@@ -101,7 +101,11 @@ class _Look:
         limit = timedelta(seconds=seconds(expected)) if expected else self._empty
         if self.now - since <= limit:
             return
-        what = f"nothing came for {age(self.now - since)}" if came else f"nothing ever came, in {age(self.now - since)}"
+        what = (
+            f"nothing came for {terminal.age(self.now - since)}"
+            if came
+            else f"nothing ever came, in {terminal.age(self.now - since)}"
+        )
         wants = f"one is expected every {expected}" if expected else "see whether it is still sent, or set expect_every"
         yield self._alarm("silent" if expected else "empty", f"{what}; {wants}; {self._lies_there()}")
 
@@ -274,14 +278,6 @@ def numbering_of(source: Source) -> Numbering:
     """Return how a source's files are numbered."""
     first_and_last = source.sequence_range
     return Numbering(source.sequence or "", (first_and_last[0], first_and_last[1]) if first_and_last else None)
-
-
-def age(span: timedelta) -> str:
-    """Return a span of time in the largest unit that it fills twice."""
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if span.total_seconds() >= 2 * size:
-            return f"{span.total_seconds() / size:.0f} {unit}"
-    return f"{max(0.0, span.total_seconds()):.0f} seconds"
 
 
 def _moment(modified_ns: int) -> datetime:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -43,6 +43,7 @@ from pipelines.pending import expire_pending
 from pipelines.readiness.checks import landing_of, require
 from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
+from pipelines.waiting import Waiting, expiring, filtered, suspended, waiting
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket, Suspense
 from schemas.tables import input_files, ledger_entries
@@ -98,6 +99,8 @@ class Night:
     releases: list[DueRelease] = field(default_factory=list)
     found: list[Alarm] = field(default_factory=list)  # of its sources, beside what its files show
     unsent: list[str] = field(default_factory=list)  # alerts, and why
+    waiting: list[Waiting] = field(default_factory=list)  # in suspense and pending, over all nights
+    filtered: list[Mapping[str, Any]] = field(default_factory=list)  # by source and reason
     shares: str = ""
 
     @property
@@ -154,6 +157,8 @@ class Night:
             "alarms": self.alarms,
             "warnings": self.warnings,
             "shares": self.shares,
+            "suspense": [item.to_dict() for item in suspended(self.waiting)],
+            "filtered": self.filtered,
             "held": self.held,
             "second": self.second,
             "releases": [vars(release) for release in self.releases],
@@ -475,7 +480,11 @@ class _Nightly:
         with database.reading(self._settings) as connection:
             self._night.found = list(alarms(self._workspace, connection, run_id, came))
             self._night.shares = line(shares.of_run(connection, run_id), came)
+            self._night.waiting = waiting(self._settings, connection, _moment(self._now_ms).date())
+        self._night.filtered = filtered(self._settings, run_id)
         self._night.found += feeds.look(self._files, self._sources, _moment(self._now_ms), night=run_id)
+        names = {source.name for source in self._sources}
+        self._night.found += [alarm for alarm in expiring(self._night.waiting) if alarm.source in names]
 
     def _held(self) -> dict[str, int]:
         """Return how many versions this run held, by source."""

@@ -222,6 +222,24 @@ def count(amount: int, singular: str, plural: str = "") -> str:
     return f"{amount:,} {singular if amount == 1 else plural or singular + 's'}"
 
 
+def percent(part: int, whole: int) -> str:
+    """Return a share as text: "-" of nothing; what is there is never shown as 0, and what is not all never as 100."""
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    if part and share < 0.1:
+        return "< 0.1 %"
+    return f"{share:.1f} %" if part in (0, whole) or share <= 99.9 else "> 99.9 %"
+
+
+def age(span: dt.timedelta) -> str:
+    """Return a span of time in the largest unit that it fills twice."""
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if span.total_seconds() >= 2 * size:
+            return f"{span.total_seconds() / size:.0f} {unit}"
+    return f"{max(0.0, span.total_seconds()):.0f} seconds"
+
+
 def labelled(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line to each value, behind its name; what is None or an empty list is left out."""
     size = max(map(len, values), default=0)

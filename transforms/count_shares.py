@@ -8,11 +8,10 @@ import pyarrow.compute as pc
 
 from callward.accounts.entries import UNASSIGNED
 from callward.columns import has_value
+from callward.lake.shares import ATTEMPTS, NO_ACCOUNT, NO_DIRECTION, OTHER_TRUNK
 from transforms.identify import OTHER
 
-ATTEMPTS: Final = "attempts"  # what the others are shares of: records that are about an attempt
 NO_CALLED, NO_OUTCOME, NO_TRUNK = "no called number", "no answer and talk", "no trunk"
-NO_DIRECTION, NO_ACCOUNT, OTHER_TRUNK = "unknown direction", "unassigned", "other trunk"
 UNJOINED: Final = "unjoined"  # calls beyond an internal channel, whose caller's call is not known
 LACKS: Final = (NO_CALLED, NO_OUTCOME, NO_DIRECTION, NO_ACCOUNT, OTHER_TRUNK, NO_TRUNK)
 CLOCK: Final = "clock "  # and by how many quarters of an hour the start is ahead of the epoch in the record

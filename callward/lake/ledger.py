@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -320,7 +320,8 @@ def files(
     where: ColumnElement[bool] | None = None,
 ) -> list[DataFile]:
     """Return data files that count, by view, tenant, partition or id, and by any other condition on them."""
-    query = select(lake_files).where(lake_files.c.superseded_at.is_(None)).order_by(lake_files.c.file_id)
+    columns = (lake_files.c[name] for name in _MANIFEST)
+    query = select(*columns).where(lake_files.c.superseded_at.is_(None)).order_by(lake_files.c.file_id)
     if view is not None:
         query = query.where(lake_files.c.view == view)
     if tenant is not None:
@@ -331,12 +332,15 @@ def files(
         query = query.where(lake_files.c.part.in_(parts))
     if where is not None:
         query = query.where(where)
-    return [data_file(row) for row in connection.execute(query)]
+    return [DataFile(*row) for row in connection.execute(query)]
+
+
+_MANIFEST: Final = tuple(name for name in DataFile.__dataclass_fields__ if name != "inputs")  # columns of lake_files
 
 
 def data_file(row: Row[Any]) -> DataFile:
     """Return a row of lake_files as a data file."""
-    return DataFile(**{name: getattr(row, name) for name in DataFile.__dataclass_fields__.keys() - {"inputs"}})
+    return DataFile(*(getattr(row, name) for name in _MANIFEST))
 
 
 def commit(connection: Connection, run_id: str, wave: int, outcome: Changes) -> pa.Table:
@@ -709,30 +713,6 @@ def balances(connection: Connection, file_nos: Sequence[int] | None = None) -> d
         for row in connection.execute(part):
             result[row.file_no][row.bucket] = {"rows": int(row.rows), "talk_ms": int(row.talk_ms)}
     return result
-
-
-def suspended(connection: Connection) -> list["Suspended"]:
-    """Return records in suspense by source and code: (source, code, rows)."""
-    e = ledger_entries.c
-    total = func.sum(e.rows)
-    query = (
-        select(input_files.c.source, e.code, total.label("rows"))
-        .join(input_files, input_files.c.file_no == e.file_no)
-        .where(e.bucket == Bucket.SUSPENDED)
-        .group_by(input_files.c.source, e.code)
-        .having(total > 0)
-        .order_by(input_files.c.source, e.code)
-    )
-    return [Suspended(r.source, r.code, int(r.rows)) for r in connection.execute(query)]
-
-
-@dataclass(frozen=True)
-class Suspended:
-    """Suspended records of one source and code."""
-
-    source: str
-    code: str
-    rows: int
 
 
 def to_datetime(milliseconds: int | None) -> datetime | None:

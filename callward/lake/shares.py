@@ -8,6 +8,8 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from schemas.tables import source_shares
 
+ATTEMPTS: Final = "attempts"  # what the others are shares of: records that are about an attempt
+NO_DIRECTION, NO_ACCOUNT, OTHER_TRUNK = "unknown direction", "unassigned", "other trunk"
 RECORDS: Final = "records"  # that came in, whatever became of them; 0 where a night found none
 _NIGHTS: Final = 7  # what a night is compared with: the last ones of its source
 

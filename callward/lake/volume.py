@@ -17,6 +17,7 @@ from callward.lake.shares import RECORDS
 from schemas.tables import runs, source_shares
 
 NIGHT: Final = "nightly"
+_TAKE_IN: Final = (NIGHT, "stream")  # whoever corrects what came in is no part of what comes in
 WEEKS: Final = 8
 
 
@@ -66,7 +67,7 @@ def _days(connection: Connection, source: str, last: date, *, nights: bool = Fal
     """
     s, first = source_shares.c, last - timedelta(weeks=WEEKS)
     query = select(s.day, s.run_id, s.rows, runs.c.kind, runs.c.started_at).join(runs, runs.c.run_id == s.run_id)
-    query = query.where(runs.c.kind == NIGHT) if nights else query
+    query = query.where(runs.c.kind.in_((NIGHT,) if nights else _TAKE_IN))
     query = query.where(s.source == source, s.measure == RECORDS, s.day >= first, s.day <= last + timedelta(1))
     by_run: dict[tuple[date, str], int] = defaultdict(int)
     for row in connection.execute(query.order_by(runs.c.started_at, s.run_id)):

@@ -25,7 +25,10 @@ from pipelines.results import Failure, Result, is_usage
 
 HEADINGS: Final = {
     "Set up": ("init", "doctor", "try", "sources", "accounts", "demo"),
-    "Run": ("nightly", "stream", "receive", "suspense", "recycle", "reprocess", "backout", "compact", "rebuild"),
+    "Run": (
+        *("nightly", "stream", "receive", "status", "suspense", "recycle", "reprocess", "backout", "compact"),
+        "rebuild",
+    ),
     "Ask": ("sql",),
     "Keep": ("policy", "hold", "case", "purge", "request", "tenant", "audit", "sweep"),
     "Publish": ("release",),

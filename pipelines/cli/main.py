@@ -38,6 +38,7 @@ from pipelines.cli import (  # noqa: E402
     release,
     request,
     sources,
+    status,
     stream,
     suspense,
     sweep,
@@ -56,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (init, trial, demo, nightly, receive, corrections, lake, query, sweep, grant):
+for commands in (init, trial, demo, nightly, receive, status, corrections, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
 for group in (sources, accounts, stream, suspense, policy, hold, case, purge, request, tenant, audit, release, keys):

@@ -20,6 +20,7 @@ from pipelines import intake, terminal
 from pipelines.nightly import ROLE, SET_ASIDE_FIX, Night, NightFile
 from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, Rows, to_document
+from pipelines.waiting import SOON_DAYS, Waiting, suspended
 from schemas.codes import Bucket
 from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks
@@ -55,8 +56,11 @@ class NightReport(Result):
             yield _left_alone(self.night.left_alone, self.files)
             if any(item.wrong for item in self.night.left_alone):
                 yield "callward try FILE says how a file could be read"
+        if self.night.filtered:
+            rows = [list(row.values()) for row in self.night.filtered]
+            yield terminal.table("Filtered", ["source", "why", "records"], rows)
+        suspense = suspended(self.night.waiting)
         with database.reading(self.settings) as connection:
-            suspense = ledger.suspended(connection)
             kpis = _kpis(self.settings, connection, self.night.run_id)
         if suspense:
             yield _suspense(suspense)
@@ -153,16 +157,23 @@ def _talk_ms(file: NightFile) -> int:
     return file.talk_ms[ledger.IN] + file.talk_ms_paired
 
 
-def _suspense(suspended: Sequence[ledger.Suspended]) -> terminal.Table:
-    codes: dict[str, dict[str, int]] = {}
-    for item in suspended:
-        codes.setdefault(item.source, {})[item.code] = item.rows
+def _suspense(waiting: Sequence[Waiting]) -> terminal.Table:
+    """Return what is in suspense by source: since when, by code, and what of it a purge takes soon."""
+    sources: dict[str, list[Waiting]] = {}
+    for item in waiting:
+        sources.setdefault(item.source, []).append(item)
     rows = [
-        [source, sum(by.values()), ", ".join(f"{code} {n:,}" for code, n in by.items())] for source, by in codes.items()
+        [
+            source,
+            sum(item.records for item in items),
+            ", ".join(f"{item.what} {item.records:,}" for item in items),
+            min(item.oldest for item in items),
+            sum(item.expiring for item in items),
+        ]
+        for source, items in sources.items()
     ]
-    return terminal.table(
-        "In suspense, over all nights (callward suspense list)", ["source", "records", "by code"], rows
-    )
+    title = "In suspense, over all nights (callward suspense list)"
+    return terminal.table(title, ["source", "records", "by code", "since", f"gone in {SOON_DAYS} days"], rows)
 
 
 def _trunks(kpis: Sequence[Sequence[Any]]) -> Iterator[Any]:

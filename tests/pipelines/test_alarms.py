@@ -9,8 +9,8 @@ import pytest
 
 from callward.settings import Trunk
 from callward.template import render
-from pipelines.alarms import percent
 from pipelines.doctor.checks import examine
+from pipelines.terminal import percent
 
 Site = Callable[..., Any]
 

@@ -163,7 +163,10 @@ def test_a_program_that_fails_or_hangs_is_a_sentence(site: Any, text: str, said:
 def test_what_a_program_leaves_behind_is_ended_with_it(site: Any) -> None:
     child = "import subprocess; p = subprocess.Popen(['sleep', '600']); open('pid', 'w').write(str(p.pid))"
     stand(settings(site, command=program(site, "leaves.py", child), timeout_seconds=30), SILENT)
-    assert runs.process_start(int((site.folder / "pid").read_text())) == ""
+    pid, until = int((site.folder / "pid").read_text()), time.monotonic() + 30
+    while runs.process_start(pid) and time.monotonic() < until:  # a signal takes a moment
+        time.sleep(0.01)
+    assert runs.process_start(pid) == ""
 
 
 def test_a_program_that_is_not_there_is_a_sentence(site: Any) -> None:

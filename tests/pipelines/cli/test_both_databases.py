@@ -60,6 +60,7 @@ compact --dry-run
 compact
 sweep {{keys}}
 stream status
+status
 case open T-{{n}} --account acct-0007 --purpose quality_complaint --reason "dropped calls" --unlisted
 case list
 case close T-{{n}}

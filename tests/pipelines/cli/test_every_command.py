@@ -47,6 +47,7 @@ READING = {
     "request list",
     "sources list",
     "sql",
+    "status",
     "stream status",
     "suspense file",
     "suspense list",

@@ -25,6 +25,8 @@ from tests.commands import all_that_is, run, strays
 from tests.comparison import verify
 from tests.meanwhile import comes_between, commit_another, without_pauses
 from tests.retention import CALLED, OTHER, call, copied, feed, hold, night
+from tests.test_two_elements import _NOON, MORNING, charged, element, is_sound, usage
+from tests.test_two_elements import feed as of_elements
 
 LAST = date(2026, 2, 28)
 TORN = "torn,record\n"
@@ -233,6 +235,18 @@ def test_many_lakes_end_so(workspace: Any, lines: Lines) -> None:
     for seed in range(60):
         print(f"seed {seed}")
         check_any_history(workspace, lines, seed)
+
+
+def test_the_record_of_another_element_is_charged_where_the_one_that_counted_goes(
+    workspace: Callable[..., Any], feed_source: Callable[..., Any]
+) -> None:
+    site = workspace(element(feed_source, "core", 1), element(feed_source, "edge", 2))
+    for name in ("core", "edge"):
+        site.land(name, f"{name}.csv", of_elements(usage(name, _NOON, 60)))
+    site.night(MORNING)
+    assert charged(site) == ["core"]
+    back_out(site.settings, ["core/core.csv"])
+    assert charged(site) == ["edge"] and is_sound(site)
 
 
 def test_closed_dates_of_two_tenants_are_as_though_the_delivery_never_came(

@@ -23,7 +23,7 @@ from pipelines.reports import attack_page, plots
 from pipelines.reports.attack import AttackReport
 from schemas.views import VIEW_PARTS
 
-EFFORT = Effort(trials=5000, draws=4, days=(1, 3), days_draws=15_000)
+EFFORT = Effort(trials=3000, draws=3, days=(1, 3), days_draws=8_000)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from callward.release.attack import broken_controls, mechanisms_under_test, popu
 from callward.release.attack.mechanisms_under_test import Privacy
 from callward.release.attack.suite import DP, RAW, THRESHOLD, AttackSuite, Effort
 
-EFFORT = Effort(trials=5000, draws=6, days=(1, 7), days_draws=30_000)
+EFFORT = Effort(trials=3000, draws=4, days=(1, 7), days_draws=15_000)
 
 
 @pytest.fixture(scope="module")

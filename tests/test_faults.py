@@ -596,7 +596,7 @@ def test_a_night_without_its_landing_folder_is_no_empty_one(workspace: Callable[
     site = workspace("asterisk")
     shutil.rmtree(site.settings.landing_path)
     ended = nightly(site).check_clean()
-    assert (ended.code, "there is no folder" in ended.err) == (1, True)
+    assert (ended.code, "there is no folder" in ended.out) == (3, True)
 
 
 # -- settings, keys and arguments --------------------

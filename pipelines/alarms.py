@@ -100,7 +100,7 @@ def clock(source: Source, now: Shares) -> Iterator[str]:
     most = max(quarters, key=lambda quarter: quarters[quarter])
     if most and quarters[most] >= _NEARLY_ALL * sum(quarters.values()):
         off = f"{abs(most) / 4:g} hours {'late' if most > 0 else 'early'}"
-        fix = f"correct its zone, then 'callward sources accept {source.name} --from-now'"
+        fix = f"correct its zone, then 'callward reprocess --source {source.name}'"
         yield f"{source.name}: its times read as {source.zone} are {off}, by the epochs in its records: {fix}"
 
 

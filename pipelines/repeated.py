@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, select
@@ -81,7 +82,10 @@ class Repeated:
         )
         if not sum(table.num_rows for table in found):
             return AGAIN.empty_table()
-        rows = number_occurrences(pa.concat_tables(found))
+        alike = pa.concat_tables(found)
+        rows = number_occurrences(alike)
+        counted = tokens.as_u64(alike["suspense_id"])[:, 1] ^ tokens.as_u64(rows["suspense_id"])[:, 1]
+        rows = rows.append_column("occurrence", pa.array((counted >> np.uint64(32)).astype(np.int64)))
         at = pc.index_in(flat(rows["suspense_id"]), flat(suspended["suspense_id"]))
         return _again(rows.filter(at.is_valid()), suspended.take(at.drop_null())["carried_ms"])
 
@@ -94,8 +98,11 @@ class Repeated:
 
 def _again(rows: pa.Table, was_ms: pa.ChunkedArray) -> pa.Table:
     """Return records that the ledger counts as repetitions (schema AGAIN)."""
-    was = pa.repeat(str(Bucket.DUPLICATE), rows.num_rows)
-    return pa.table([*(rows[name].cast(pa.int64()) for name in PLACE), was, was_ms.fill_null(0)], schema=AGAIN)
+    n = rows.num_rows
+    was = pa.repeat(str(Bucket.DUPLICATE), n)
+    occurrence = rows["occurrence"] if "occurrence" in rows.column_names else pa.nulls(n, pa.int64())
+    columns = [*(rows[name].cast(pa.int64()) for name in PLACE), was, was_ms.fill_null(0), occurrence]
+    return pa.table(columns, schema=AGAIN)
 
 
 def _identified(chunk: pa.Table, files: DataFiles, tenant: str) -> pa.Table:

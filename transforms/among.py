@@ -7,11 +7,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callward.columns import flat, set_column
+from callward.keys import tokens
 from transforms.read import UNENDED
 
 PLACE: Final = ("file_no", "block", "line")
-# Records that are read again: where each stands, the bucket of the ledger (or code) that it is in, and with which talk.
-AGAIN: Final = pa.schema([*((name, pa.int64()) for name in PLACE), ("was", pa.string()), ("was_ms", pa.int64())])
+# Records that are read again: where each stands, the bucket of the ledger (or code) that it is in, and with which talk;
+# how many records before it in its file are equal to it, where suspense knows it by that (else null).
+AGAIN: Final = pa.schema(
+    [
+        *((name, pa.int64()) for name in PLACE),
+        ("was", pa.string()),
+        ("was_ms", pa.int64()),
+        ("occurrence", pa.int64()),
+    ]
+)
 
 
 def among(records: pa.Table, again: pa.Table) -> pa.Table:
@@ -24,6 +33,16 @@ def among(records: pa.Table, again: pa.Table) -> pa.Table:
     metadata, place = records.schema.metadata, np.cumsum(hit) - 1
     unended = [str(place[row]) for row in map(int, metadata.get(UNENDED, b"").split()) if hit[row]]
     return kept.replace_schema_metadata({**metadata, UNENDED: " ".join(unended)})
+
+
+def numbered(suspended: pa.Table, again: pa.Table) -> pa.Table:
+    """Return suspended records (schema SUSPENDED) with the ids that they have among all of their file: what is read
+    again is only a part of it, in which they cannot be counted. As ids of their own each is counted as the first."""
+    at = pc.index_in(places_of(suspended), places_of(again))
+    occurrence = again["occurrence"].combine_chunks().take(at).fill_null(0).to_numpy()
+    ids = tokens.as_u64(suspended["suspense_id"]).copy()
+    ids[:, 1] ^= occurrence.astype(np.uint64) << np.uint64(32)
+    return set_column(suspended, "suspense_id", tokens.from_u64(ids))
 
 
 def places_of(rows: pa.Table) -> pa.Array:

@@ -18,7 +18,7 @@ from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.streaming.retry import reporting_failure, retry_transient
 from callward.workspace import WorkspaceRef, open_transit, open_workspace
-from transforms.among import among
+from transforms.among import among, numbered
 from transforms.coders import use_transit
 from transforms.count_shares import count_clocks, count_shares, count_silent
 from transforms.elements import Sharding, TakenIn
@@ -62,6 +62,8 @@ def take_in(work: pa.Table, files: DataFiles, archive: bool, again: pa.Table | N
     facts.entries += records.entries
     # What a broker delivers again is in the same "file", soon or late: equal ones are one.
     taken.suspended = _once(records.suspended) if FILE_NO in metadata else records.suspended
+    if again is not None:
+        taken.suspended = [(tenant, numbered(rows, again)) for tenant, rows in taken.suspended]
     if records.sound.num_rows:
         taken.rows = defaultdict(list)
         shares = count_clocks(records.sound) + count_silent(records.sound)

@@ -299,7 +299,8 @@ def _of(rows: pa.Table, tenant: str, part: str) -> pa.Table:
 
 
 def _to_read(rows: pa.Table, was: pa.ChunkedArray, was_ms: pa.ChunkedArray) -> pa.Table:
-    columns = [*(rows[name].cast(pa.int64()) for name in PLACE), was.cast(pa.string()), pc.fill_null(was_ms, 0)]
+    place, occurrence = [rows[name].cast(pa.int64()) for name in PLACE], pa.nulls(rows.num_rows, pa.int64())
+    columns = [*place, was.cast(pa.string()), pc.fill_null(was_ms, 0), occurrence]
     return pa.table(columns, schema=AGAIN)
 
 

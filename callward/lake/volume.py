@@ -75,6 +75,5 @@ def _days(connection: Connection, source: str, last: date, *, nights: bool = Fal
         by_run[row.started_at.date() if night else row.day, row.run_id if night else ""] += int(row.rows)
     days: dict[date, list[int]] = defaultdict(list)
     for (day, _), rows in by_run.items():
-        if first <= day <= last:
-            days[day].append(rows)
+        days[day].append(rows)
     return days

@@ -225,14 +225,13 @@ def _counted(site: Any) -> dict[str, Any]:
 
 
 def test_a_lake_ends_as_though_it_never_saw_what_was_backed_out(workspace: Any, lines: Lines) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    check_any_history(workspace, lines, seed)
+    """Also where lines that nobody can read stand in several files, and several times in one."""
+    check_any_history(workspace, lines, 6)
 
 
 @pytest.mark.endurance
 def test_many_lakes_end_so(workspace: Any, lines: Lines) -> None:
-    for seed in range(60):
+    for seed in random.sample(range(1 << 32), 60):
         print(f"seed {seed}")
         check_any_history(workspace, lines, seed)
 

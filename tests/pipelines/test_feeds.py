@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from callward import database, standing
 from callward.lake.data_files import DataFiles
@@ -115,13 +115,17 @@ def test_a_source_that_says_nothing_of_itself_is_named_when_nothing_came_for_a_w
 
 
 def night(site: Any, day: date, *rows: int, source: str = "east", kind: str = "nightly") -> str:
-    """Enter nights of a day, with the records that each took in; return the last's id."""
+    """Enter nights of a day, with the records that each took in of a source; return the last's id.
+
+    What is entered of another source is of the same nights.
+    """
     row = {"kind": kind, "status": "done", "started_by": "x", "host": "x", "pid": 1, "code_version": "x"}
     with database.writing(site.settings) as connection:
         for number, count in enumerate(rows):
-            run_id = f"{source}{kind}{day:%m%d}{number}"
+            run_id = f"{kind}{day:%m%d}{number}"
             begun = datetime.combine(day, datetime.min.time()) + timedelta(hours=number + 1)
-            connection.execute(insert(runs).values(run_id=run_id, started_at=begun, settings_digest="x", **row))
+            if not connection.execute(select(runs).where(runs.c.run_id == run_id)).first():
+                connection.execute(insert(runs).values(run_id=run_id, started_at=begun, settings_digest="x", **row))
             share = {"run_id": run_id, "day": day, "source": source, "measure": "records", "rows": count}
             connection.execute(insert(source_shares).values(**share))
     return run_id

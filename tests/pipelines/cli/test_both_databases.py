@@ -242,6 +242,8 @@ def _plain(text: str, site: Any, keys: Path) -> list[str]:
     """Return lines without what differs from one run to the next."""
     text = text.replace(str(site.folder), "SITE").replace(str(keys), "KEYS")
     text = re.sub(r"postgresql(\+pg8000)?|sqlite", "DATABASE", text)
-    for pattern, sign in ((r"\d+\.\d+(e[-+]?\d+)?", "9"), (_IDS, "ID"), (r"\d[\d,]*", "9"), (r"[ -]{2,}", " ")):
+    ages = r"\d+ (seconds|minutes|hours)\b"
+    signs = ((ages, "9 AGO"), (r"\d+\.\d+(e[-+]?\d+)?", "9"), (_IDS, "ID"), (r"\d[\d,]*", "9"), (r"[ -]{2,}", " "))
+    for pattern, sign in signs:
         text = re.sub(pattern, sign, text)
     return text.splitlines()

@@ -18,7 +18,7 @@ SELECT = "SELECT count(*) FROM billing"
 AS_GIVEN = {
     *("--config", "statement", "--number", "--number-file", "--numbers-file", "--statement-file", "--recipient"),
     *("certificate", "name", "hold_id", "request_id", "--role", "--tail", "--identity", "--note", "user"),
-    *("--format", "--from", "--to", "--expires", "--confidential-until", "--received"),
+    *("--format", "--from", "--to", "--expires", "--confidential-until", "--received", "--file"),
 }
 
 

@@ -277,7 +277,7 @@ class History:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.generate],
 )
-@given(steps=st.lists(STEPS, min_size=20, max_size=60), order=st.randoms(use_true_random=False))
+@given(steps=st.lists(STEPS, min_size=15, max_size=40), order=st.randoms(use_true_random=False))
 def test_whatever_an_engine_does_the_end_is_that_of_one_night(
     steps: list[tuple[str, int]],
     order: Any,

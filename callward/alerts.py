@@ -79,17 +79,25 @@ def _post(settings: Settings, body: bytes) -> None:
     """Post within the time that there is, however slowly the other side answers; no redirect is followed."""
     limit = settings.alerts.timeout_seconds
     ended: list[AlertFailed | None] = []
-    worker = threading.Thread(target=lambda: ended.append(_outcome(lambda: _posted(settings, body))), daemon=True)
+    worker = threading.Thread(
+        target=lambda: ended.append(_outcome(lambda: _posted(settings, body), limit)), daemon=True
+    )
     worker.start()
     worker.join(limit)
-    failure = ended[0] if ended else AlertFailed(f"the webhook did not answer within {limit:g} s")
+    failure = ended[0] if ended else _late(limit)
     if failure is not None:
         raise failure
 
 
-def _outcome(work: Callable[[], None]) -> AlertFailed | None:
+def _late(limit: float) -> AlertFailed:
+    return AlertFailed(f"the webhook did not answer within {limit:g} s")
+
+
+def _outcome(work: Callable[[], None], limit: float) -> AlertFailed | None:
     try:
         work()
+    except TimeoutError:  # of one read, before the time for all of it is over
+        return _late(limit)
     except AlertFailed as failure:
         return failure
     except Problem as problem:

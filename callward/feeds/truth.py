@@ -11,7 +11,7 @@ from callward.feeds.calls import Calls
 from callward.feeds.dirt import KINDS
 from schemas.codes import Bucket
 
-BUCKETS: Final = tuple(bucket.value for bucket in Bucket if bucket != Bucket.WITHDRAWN)  # which a person does
+BUCKETS: Final = tuple(bucket.value for bucket in Bucket)
 
 
 @dataclass(frozen=True)

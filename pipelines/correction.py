@@ -207,14 +207,17 @@ class Correcting:
             self.anew
         )
         sharding = self._sharding(records)
-        lake = self._over(withdrawn)
         parts = self._in_parallel(
             lambda chunk: take_in(as_work(chunk, self.now_ms, sharding.to_json()), self._over(withdrawn), False, again),
             others.chunks(),
         )
         ours, reading = self._read_whole(whole, sharding, withdrawn)
         parts += ours
-        changes = [_of_reading(part.facts) for part in parts]
+        return self._processed(parts, sharding, withdrawn), reading
+
+    def _processed(self, parts: Sequence[TakenIn], sharding: Sharding, withdrawn: Withdrawn) -> list[Changes]:
+        """Put what was taken in through what a night does once it is shuffled; return what it wants committed."""
+        lake, changes = self._over(withdrawn), [_of_reading(part.facts) for part in parts]
         rows, suspended = defaultdict[int, list[pa.Table]](list), defaultdict[str, list[pa.Table]](list)
         for part in parts:
             for bucket, tables in part.rows.items():
@@ -233,7 +236,7 @@ class Correcting:
                 suspended[tenant].append(table)
         changes += rewrite_files((wanted for done in processed for wanted in done.rewrites), lake)
         changes += [suspend(tenant, tables, lake, self.now_ms) for tenant, tables in sorted(suspended.items())]
-        return changes, reading
+        return changes
 
     def _add_repeated(self, withdrawn: Withdrawn, files: Sequence[Any]) -> None:
         """Add what repeats records that leave suspense to what is read again."""

@@ -34,8 +34,10 @@ test: $(INSTALLED)
 
 endurance: $(INSTALLED)  ## long campaigns: kills at random, outages, a soak, an object store; properties at length
 	$(SERVERS)
-	$(RUN) -m pytest -m endurance
-	$(RUN) -m pytest -m "hypothesis and not endurance" --hypothesis-profile=many --numprocesses $(TESTERS)
+	@# Both halves run, whatever the first says.
+	status=0; $(RUN) -m pytest -m endurance || status=1; \
+	$(RUN) -m pytest -m "hypothesis and not endurance" --hypothesis-profile=many --numprocesses $(TESTERS) || status=1; \
+	exit $$status
 
 bench: $(INSTALLED)
 	$(RUN) -m bench.bench

@@ -26,6 +26,7 @@ from pipelines import tenant
 from schemas.retention import frozen_derived, suppressions
 from schemas.retention_classes import CLASSES, example
 from schemas.tables import keys
+from tests.altered import altered
 from tests.retention import call, feed
 
 LAST_WEEK = database.now().date() - timedelta(7)
@@ -148,9 +149,7 @@ def test_a_hand_over_that_was_altered_is_refused(leaver, tmp_path, which):
     private, public = _pem(tmp_path)
     leaver.return_data(tmp_path / "out", public)
     path = tmp_path / "out" / which
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
+    path.write_bytes(altered(path.read_bytes(), path.stat().st_size // 2))
     with pytest.raises(Problem):
         tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "")
     assert not (tmp_path / "clear").exists()
@@ -169,7 +168,7 @@ def test_a_dry_run_of_opening_checks_every_file_and_writes_none(leaver, tmp_path
     opened = tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "", dry_run=True)
     assert opened.files == done["files"] and not (tmp_path / "clear").exists()
     sealed = tmp_path / "out" / "holds.json.sealed"
-    sealed.write_bytes(sealed.read_bytes()[:-1] + b"?")
+    sealed.write_bytes(altered(sealed.read_bytes()))
     with pytest.raises(Problem):
         tenant.open_returned(tmp_path / "out", private, tmp_path / "clear", "", dry_run=True)
 

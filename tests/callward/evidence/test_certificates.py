@@ -34,6 +34,7 @@ from schemas import retention
 from schemas.retention_classes import example
 from schemas.tables import keys, lake_files, ledger_entries
 from schemas.views import HOLDS_SUFFIX, PARTS
+from tests.altered import altered
 from tests.examples import tries
 
 TODAY = date(2027, 6, 1)
@@ -522,7 +523,7 @@ def test_a_missing_survivor_is_found(purged: Purged) -> None:
     assert survivor.file_id in purged.failed(made.certificate_id, quick=True)["survivors present"]
     path.write_bytes(whole[:-1])
     assert "survivors present" in purged.failed(made.certificate_id, quick=True)
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    path.write_bytes(altered(whole))
     assert purged.failed(made.certificate_id, quick=True) == {}  # what --quick leaves out
     assert "was altered" in purged.failed(made.certificate_id)["survivors present"]
 

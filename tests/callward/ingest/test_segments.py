@@ -12,6 +12,7 @@ from callward.ingest.landing import Arrival, LeftAlone, arrivals
 from callward.keys.seal import SealBroken
 from callward.lake.data_files import DataFiles
 from callward.retention.purge import plan as purge_plan
+from tests.altered import altered
 
 LINE = b'{"variables":{"uuid":"a","caller_id_number":"+12125550147"}}\n'
 
@@ -39,11 +40,10 @@ def test_a_segment_opens_only_under_its_name_and_source_and_unaltered(site):
     keyring = site.opened.keyring
     moved = path.with_name("push-other.seal")
     moved.write_bytes(path.read_bytes())
-    altered = path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])
     for found, source in ((moved, "freeswitch_json"), (path, "other")):
         with pytest.raises(SealBroken):
             segments.unseal(found.read_bytes(), found.name, source, keyring)
-    path.write_bytes(altered)
+    path.write_bytes(altered(path.read_bytes()))
     with pytest.raises(SealBroken):
         segments.unseal(path.read_bytes(), path.name, "freeswitch_json", keyring)
     path.write_bytes(b"not sealed at all")

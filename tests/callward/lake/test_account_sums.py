@@ -17,6 +17,7 @@ from callward.lake.account_sums import FOLDED_AT, SCHEMA
 from callward.lake.additive import sum_derived
 from callward.lake.ledger import Changes
 from schemas.tables import METADATA, sla_account_daily, sla_sums, sum_columns
+from tests.altered import altered
 from tests.postgresql import new_database, on_loopback
 from tests.retention import night
 
@@ -109,7 +110,7 @@ def test_of_two_commits_that_fold_the_same_batches_one_is_refused(site, keyring)
 def test_a_batch_that_was_altered_or_moved_is_refused(site, keyring, change):
     add(site, keyring, rows(("acct-1", DAYS[0], 5)))
     (row,) = batches(site)
-    other = {"sealed": row.sealed[:-1] + bytes([row.sealed[-1] ^ 1]), "call_date": DAYS[1], "tenant": "other"}[change]
+    other = {"sealed": altered(row.sealed), "call_date": DAYS[1], "tenant": "other"}[change]
     with database.writing(site.settings) as connection:
         connection.execute(update(sla_sums).values({change: other}))
     with pytest.raises(SealBroken):

@@ -22,6 +22,7 @@ from callward.keys.keys import Key, KeyDenied, mint
 from callward.keys.seal import SealBroken
 from callward.lake import parquet
 from callward.lake.parquet import LakeFile, open_dataset, read_parquet, write_parquet
+from tests.altered import altered
 from tests.examples import tries
 
 META, NUMBERS, OTHER_META, OTHER_NUMBERS = mint(), mint(), mint(), mint()
@@ -412,9 +413,7 @@ def test_row_groups_that_cannot_match_are_not_read(tmp_path, monkeypatch):
 def test_a_file_altered_after_it_was_opened_is_noticed(months):
     dataset = open_dataset(months, ALL, SCHEMA)
     path = Path(months[1].path)
-    content = bytearray(path.read_bytes())
-    content[100] ^= 1
-    path.write_bytes(content)
+    path.write_bytes(altered(path.read_bytes(), 100))
     with pytest.raises(SealBroken, match="file-1"):
         dataset.to_table()
 

@@ -31,6 +31,7 @@ from callward.ingest import segments
 from callward.ingest.landing import arrivals
 from callward.ingest.senders import hash_password
 from callward.sweep.scanner import sweep
+from tests.altered import altered
 from tests.commands import Running, run, start, strays, waiting
 
 DAY = date(2026, 3, 5)
@@ -289,7 +290,7 @@ def test_a_segment_that_was_altered_is_told_and_holds_up_no_other(
     receiver.stop()
     site = receiver.site
     bad = waiting(site)[0]
-    bad.write_bytes(bad.read_bytes()[:-1] + b"x")
+    bad.write_bytes(altered(bad.read_bytes()))
     for night in (site.night(), site.night()):
         (told,) = [item for item in night.left_alone if SOURCE in item.name]
         assert told.wrong and "altered" in told.reason

@@ -32,18 +32,19 @@ from callward.retention.requests import restrictions
 from callward.settings import Settings, Source
 from callward.standing import Alarm
 from callward.streaming import register
-from pipelines import alerts, feeds, terminal
 from pipelines import intake as intakes
 from pipelines import release as releases
-from pipelines.alarms import Came, alarms, line
+from pipelines import terminal
 from pipelines.compact import compact_after
 from pipelines.intake import Intake
+from pipelines.monitoring import alerts, feeds
+from pipelines.monitoring.alarms import Came, alarms, line
+from pipelines.monitoring.waiting import Waiting, expiring, filtered, suspended, waiting
 from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
 from pipelines.readiness.checks import landing_of, require
 from pipelines.release import DueRelease
 from pipelines.vacuum import remove_orphans
-from pipelines.waiting import Waiting, expiring, filtered, suspended, waiting
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket, Suspense
 from schemas.tables import input_files, ledger_entries

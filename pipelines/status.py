@@ -20,8 +20,8 @@ from callward.settings import Settings
 from callward.standing import Standing
 from callward.streaming import register
 from callward.streaming.metrics import watched
+from pipelines.monitoring.waiting import SOON_DAYS, Waiting, suspended, waiting
 from pipelines.terminal import age, percent
-from pipelines.waiting import SOON_DAYS, Waiting, suspended, waiting
 from schemas.release import PUBLISHED, release_charges, releases
 from schemas.retention import roots
 from schemas.tables import keys, lake_files, source_shares

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipelines.suspense import list_open, open_content
+from pipelines.suspense.records import list_open, open_content
 from tests.conftest import source
 from tests.streams import stream_once
 

@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from callward.errors import Problem
-from pipelines.choose import choose
+from pipelines.suspense.choose import choose
 from tests.commands import run
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)

@@ -134,7 +134,7 @@ _KILLED_ELSEWHERE = (
     "elements-",  # test_two_elements.py
     "certificate-",  # test_kills_purge.py, test_kills_request.py
     "compact-",  # test_kills_compact.py
-    "correction-",  # pipelines/test_backout.py, pipelines/test_reprocess.py
+    "correction-",  # pipelines/corrections/test_backout.py, pipelines/test_reprocess.py
     "disposal-",  # test_kills_purge.py, test_kills_request.py
     "epoch-",  # callward/keys/test_rotation.py
     "flushed",  # pipelines/stream/test_inline.py

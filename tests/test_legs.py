@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from callward.lake.data_files import DataFiles
 from callward.settings import Trunk
-from pipelines.choose import choose
+from pipelines.suspense.choose import choose
 from schemas.cdr import ROLES
 from schemas.tables import assurance_trunk_hourly, key_columns, sum_columns
 from schemas.views import INDEX, NOT_CHARGED, UNCHARGED, VIEW_BITS

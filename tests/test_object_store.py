@@ -18,7 +18,7 @@ from callward.lake.data_files import HELD, DataFiles
 from callward.settings import Lake
 from callward.storage.store import Store
 from pipelines.doctor import checks as doctor
-from pipelines.recycle import recycle
+from pipelines.suspense.recycle import recycle
 from pipelines.sweep import sweep
 from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files

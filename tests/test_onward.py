@@ -9,7 +9,7 @@ import pytest
 
 from callward.lake.data_files import DataFiles
 from callward.settings import Account, NumberRange, Trunk
-from pipelines.choose import choose
+from pipelines.suspense.choose import choose
 from schemas.cdr import ROLES
 from schemas.views import INDEX
 from tests import test_legs as legs

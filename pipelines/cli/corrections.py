@@ -18,7 +18,7 @@ _OneFile = typer.Option(
 @command(app, "callward backout --file 17 --dry-run")
 def backout(options: Changing, file: Annotated[list[str], _OneFile, AS_GIVEN]) -> Result:
     """Take a wrong delivery out again; what other files hold of the same calls takes its place."""
-    from pipelines.corrections import back_out
+    from pipelines.corrections.run import back_out
     from pipelines.reports.corrections import CorrectionReport
 
     return CorrectionReport(back_out(options.settings(), file, dry_run=options.dry_run), "backed out")
@@ -38,7 +38,7 @@ def reprocess(
     file: Annotated[list[str] | None, _OneFile, AS_GIVEN] = None,
 ) -> Result:
     """Read files again as the settings say today, and replace what the earlier reading wrote."""
-    from pipelines import corrections
+    from pipelines.corrections import run as corrections
     from pipelines.reports.corrections import CorrectionReport
 
     first, last = (day.date() if day else None for day in (start, end))

@@ -16,7 +16,7 @@ recycle_app = typer.Typer()
 def list_suspense(options: Reading, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
     """Open records by source and code, without content: no key is opened."""
     from pipelines.reports.suspense import SuspenseList
-    from pipelines.suspense import list_open
+    from pipelines.suspense.records import list_open
 
     return SuspenseList(list_open(options.settings(), code or [], source or []), files)
 
@@ -31,7 +31,7 @@ def show_suspense(
 ) -> Result:
     """Records of one file with their content, in the clear: needs the suspense root and a reason."""
     from pipelines.reports.suspense import SuspenseContent
-    from pipelines.suspense import open_content
+    from pipelines.suspense.records import open_content
 
     return SuspenseContent(open_content(options.settings(), file_no, reason, limit, code or []))
 
@@ -44,7 +44,7 @@ def find_file(
 ) -> Result:
     """The file of an id, by its name in the clear: needs the archive root and a reason."""
     from pipelines.reports.suspense import FilesFound
-    from pipelines.suspense import find_files
+    from pipelines.suspense.records import find_files
 
     return FilesFound(find_files(options.settings(), file_id, reason))
 
@@ -59,8 +59,8 @@ def choose_versions(
     ] = None,
 ) -> Result:
     """Bill held records as a file has them; their other versions stay in suspense as CONFLICT."""
-    from pipelines.choose import choose
     from pipelines.reports.suspense import ChoiceReport
+    from pipelines.suspense.choose import choose
 
     return ChoiceReport(choose(options.settings(), file_no, record or (), dry_run=options.dry_run))
 
@@ -68,8 +68,8 @@ def choose_versions(
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")
 def recycle(options: Changing, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
     """Put suspended records through again, after what was wrong has been fixed."""
-    from pipelines import recycle as recycling
     from pipelines.reports.suspense import RecycleReport
+    from pipelines.suspense import recycle as recycling
 
     return RecycleReport(
         recycling.recycle(options.settings(), code or [], source or [], dry_run=options.dry_run), files

@@ -27,11 +27,11 @@ from callward.retention.policy import register as policy_register
 from callward.settings import KEY_DOMAINS, SIGNERS, Settings, load
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
-from pipelines.alarms import clock
 from pipelines.doctor import receiver as receiver_checks
 from pipelines.doctor import release as release_checks
 from pipelines.doctor import rights as rights_checks
 from pipelines.doctor import who
+from pipelines.monitoring.alarms import clock
 from pipelines.readiness import roots
 from pipelines.readiness.checks import CHECKS, Intake, registers, workspace
 from pipelines.readiness.finding import MISSING, NOTE, OK, WARNING, WRONG, Finding, folder_finding, guarded

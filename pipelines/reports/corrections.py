@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import terminal
-from pipelines.correction import CorrectedFile
-from pipelines.corrections import Correction
+from pipelines.corrections.correction import CorrectedFile
+from pipelines.corrections.run import Correction
 from pipelines.results import Part, Result, Rows
 
 

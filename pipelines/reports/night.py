@@ -17,10 +17,10 @@ from callward.redaction import mask
 from callward.settings import Settings, Source
 from callward.workspace import WorkspaceRef, open_workspace
 from pipelines import intake, terminal
+from pipelines.monitoring.waiting import SOON_DAYS, Waiting, suspended
 from pipelines.nightly import ROLE, SET_ASIDE_FIX, Night, NightFile
 from pipelines.readiness.checks import require
 from pipelines.results import Part, Result, Rows, to_document
-from pipelines.waiting import SOON_DAYS, Waiting, suspended
 from schemas.codes import Bucket
 from schemas.declaration import available, explain
 from schemas.tables import assurance_trunk_hourly as trunks

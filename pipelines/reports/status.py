@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import terminal
+from pipelines.monitoring.waiting import SOON_DAYS
 from pipelines.results import Part, Result, fields_of
 from pipelines.status import LACKS, Status, days, share_text
-from pipelines.waiting import SOON_DAYS
 
 
 @dataclass(frozen=True)

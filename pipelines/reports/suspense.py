@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines import terminal
-from pipelines.choose import Choice
-from pipelines.recycle import Recycling
 from pipelines.results import Part, Result, Rows, to_document
-from pipelines.suspense import NamedFile, OpenRecord, OpenRecords
+from pipelines.suspense.choose import Choice
+from pipelines.suspense.records import NamedFile, OpenRecord, OpenRecords
+from pipelines.suspense.recycle import Recycling
 
 _TITLE = "In suspense"
 

@@ -23,11 +23,12 @@ from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.streaming import blocks
 from callward.workspace import WorkspaceRef, open_workspace
-from pipelines import alerts, compact, feeds
+from pipelines import compact
 from pipelines import intake as intakes
-from pipelines.alarms import alarms
 from pipelines.engine import log as stream_log
 from pipelines.engine.child_process import die_with_parent
+from pipelines.monitoring import alerts, feeds
+from pipelines.monitoring.alarms import alarms
 from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
 from pipelines.stream import offsets

@@ -13,8 +13,8 @@ from callward.settings import Settings
 from callward.streaming.metrics import DEAD, FAILED, RUNNING, STOPPED, STOPPING, StreamMetrics, figures, watched
 from callward.workspace import Workspace, WorkspaceRef
 from pipelines import terminal
-from pipelines.alarms import Came, alarms, line
-from pipelines.feeds import KINDS
+from pipelines.monitoring.alarms import Came, alarms, line
+from pipelines.monitoring.feeds import KINDS
 from pipelines.results import fields_of
 from pipelines.stream.metrics_server import AskBroker, Latest
 

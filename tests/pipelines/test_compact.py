@@ -24,7 +24,7 @@ from callward.retention.requests.register import Selector
 from callward.retention.requests.search import search
 from pipelines import request as requests
 from pipelines.compact import Compacted, compact, fold_entries
-from pipelines.recycle import recycle
+from pipelines.suspense.recycle import recycle
 from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions

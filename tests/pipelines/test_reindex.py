@@ -13,9 +13,9 @@ from callward.feeds import generate
 from callward.lake.data_files import DataFiles
 from callward.settings import Billing, Tenant
 from callward.settings.inputs import Source
-from pipelines.choose import choose
 from pipelines.compact import compact
 from pipelines.reindex import RebuiltIndex, rebuild_index
+from pipelines.suspense.choose import choose
 from schemas.retention_classes import CLASSES
 from schemas.views import INDEX, ROW_INDEX, TOKENS, VIEW_BITS
 from tests import test_two_elements as two_elements

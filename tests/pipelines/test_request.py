@@ -34,7 +34,7 @@ from callward.retention.requests.register import Refusal, Selector
 from callward.retention.requests.search import token_secret
 from callward.template import render
 from pipelines import request as requests
-from pipelines.suspense import open_content
+from pipelines.suspense.records import open_content
 from pipelines.vacuum import remove_superseded
 from schemas.retention import certificates, disposals, restrictions, row_ends, suppressions
 from schemas.retention import requests as request_rows

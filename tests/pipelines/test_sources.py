@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from callward.errors import UsageProblem
 from callward.template import render
 from pipelines import sources
-from pipelines.recycle import recycle
+from pipelines.suspense.recycle import recycle
 from schemas.tables import blocks, source_generations
 from tests.commands import run
 from tests.examples import tries

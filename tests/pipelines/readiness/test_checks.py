@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_used_stops_what_needs_it_before_it_begins(
     folder = FOLDERS[which](site)
     harm(folder)
     begins: list[Callable[[], object]] = [lambda: supervisor.start(site.settings)]
-    if which == "lake":  # over a landing folder a night goes on, and says so (tests/pipelines/test_feeds.py)
+    if which == "lake":  # over a landing folder a night goes on, and says so (tests/pipelines/monitoring/test_feeds.py)
         begins += [site.night, lambda: arrived(site.settings, [])]
     with modes_hold():
         for begin in begins:

@@ -34,8 +34,8 @@ from callward.retention.policy import register as policy_register
 from callward.settings import Settings, Source
 from callward.workspace import Workspace
 from pipelines.archived import Archived
+from pipelines.corrections.repeated import Repeated
 from pipelines.intake import names_sealer, sealed_shape
-from pipelines.repeated import Repeated
 from schemas.codes import Bucket, Filter, Suspense
 from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs

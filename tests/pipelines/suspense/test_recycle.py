@@ -7,7 +7,7 @@ import pytest
 
 from callward.errors import Problem
 from callward.template import render
-from pipelines.recycle import recycle
+from pipelines.suspense.recycle import recycle
 
 _HEADER = (
     "call_id,carrier_of,direction,calling_number,called_number,start_time,answer_time,end_time,talk_ms,disposition\n"

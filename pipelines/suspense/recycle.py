@@ -18,7 +18,7 @@ from callward.lake.ledger import CommitConflict
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from pipelines.results import to_document
-from pipelines.suspense import OpenRecords, check_codes, list_open
+from pipelines.suspense.records import OpenRecords, check_codes, list_open
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense

@@ -19,7 +19,7 @@ from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import Changes
 from callward.retention.requests import restrictions
 from callward.settings import Settings
-from pipelines.suspense import first_lines, number_in_file
+from pipelines.suspense.records import first_lines, number_in_file
 from pipelines.vacuum import remove_orphans
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense

@@ -17,7 +17,7 @@ from callward import runs
 from callward.errors import Problem
 from callward.feeds import generate
 from pipelines.pending import expire_pending
-from pipelines.recycle import recycle
+from pipelines.suspense.recycle import recycle
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.tables import lake_files
 from tests.commands import strays

@@ -24,7 +24,7 @@ from callward.streaming import blocks as streaming
 from callward.workspace import Workspace
 from pipelines import intake, terminal
 from pipelines.archived import Archived
-from pipelines.correction import ROLE, WITHDRAWN, Corrected, Correcting
+from pipelines.corrections.correction import ROLE, WITHDRAWN, Corrected, Correcting
 from pipelines.network_elements import match_all
 from pipelines.results import to_document
 from pipelines.vacuum import remove_orphans

@@ -18,7 +18,7 @@ from callward.errors import Problem
 from callward.feeds import generate
 from callward.settings import Tenant
 from pipelines.compact import compact
-from pipelines.corrections import back_out, reprocess
+from pipelines.corrections.run import back_out, reprocess
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, lake_files
 from tests.commands import all_that_is, run, strays

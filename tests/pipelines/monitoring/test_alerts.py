@@ -25,7 +25,7 @@ from callward.errors import UsageProblem
 from callward.settings import Settings, load
 from callward.settings.engine import Alerts
 from callward.standing import Alarm
-from pipelines import alerts
+from pipelines.monitoring import alerts
 
 NOW = datetime(2026, 3, 31, 6)
 NUMBER = "+1 303 555 0101"

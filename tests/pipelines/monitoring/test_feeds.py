@@ -10,8 +10,8 @@ from sqlalchemy import delete, insert, select
 from callward import database, standing
 from callward.lake.data_files import DataFiles
 from callward.settings import Tenant
-from pipelines import feeds
 from pipelines import intake as intakes
+from pipelines.monitoring import feeds
 from pipelines.reports.night import NightReport
 from pipelines.stream.maintenance import Maintenance
 from schemas.retention_classes import CLASSES

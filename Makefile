@@ -15,6 +15,9 @@ JOB_SERVER := engine/flink/target/job-server.jar
 KAFKA := engine/kafka/libs/.built
 CLUSTER := engine/cluster/.built
 
+# Tests start hundreds of processes: where byte-code must not be kept, each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test bench lint endurance engine engine-cluster lock audit clean
 .NOTPARALLEL:
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, insert, select, update
-from sqlalchemy.orm import aliased
 
 from callward import database
 from callward.errors import Problem, UsageProblem
@@ -160,7 +159,7 @@ def has_rows(connection: Connection, source: RegisteredSource, number: int | Non
 
 def has_begun(connection: Connection, source: RegisteredSource) -> bool:
     """Return whether files of a source were begun by a run and are not read to their end."""
-    b, other = blocks.c, aliased(blocks)
+    b, other = blocks.c, blocks.alias()
     sibling = exists(select(other.c.block).where(other.c.file_no == b.file_no, other.c.committed_by.is_not(None)))
     open_ones = select(b.block).join(input_files, input_files.c.file_no == b.file_no)
     open_ones = open_ones.where(input_files.c.source == source.name, input_files.c.status == "reading")

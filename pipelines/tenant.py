@@ -20,7 +20,7 @@ from callward.evidence.findings import canonical
 from callward.failpoints import point
 from callward.keys import approvers, signing
 from callward.lake import ledger
-from callward.lake.data_files import HELD, DataFiles, open_files
+from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
 from callward.redaction import mask
 from callward.retention import holds
@@ -38,7 +38,7 @@ from pipelines.purge import purge
 from pipelines.reports.tenant import WAITS, Floor, ReturnOpened, TenantClosed, TenantReturned
 from schemas.retention import lake_file_inputs, requests, row_ends
 from schemas.tables import input_files, lake_files
-from schemas.views import PARTS, VIEW_PARTS
+from schemas.views import HELD, PARTS, VIEW_PARTS
 
 ROLE: Final = "retention-run"
 _VIEWS: Final = tuple(VIEW_PARTS)  # the row index is the services' own

@@ -166,6 +166,7 @@ VIEW_PARTS: Final = {"billing": BILLING, UNCHARGED: BILLING, "failed": FAILED, "
 ID_COLUMN: Final = {part: schema.names[0] for part, schema in VIEW_PARTS.items()}
 # What is stored as data files of calls: parts of the views, and the index, which is none. Numbers stand last in each.
 STORED: Final = {**VIEW_PARTS, INDEX: ROW_INDEX}
+HELD: Final = "held-"  # what a hold keeps past its window lies as parts whose names begin so: no query sees them
 NUMBER_COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "billing": BILLING_NUMBERS,
     UNCHARGED: BILLING_NUMBERS,

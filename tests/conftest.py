@@ -22,7 +22,7 @@ from callward.feeds.world import TRUNKS
 from callward.initiate import init, make_folders
 from callward.keys.register import EVERY_MONTH, KeyName, keyring
 from callward.lake import account_sums, ledger, row_index
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import DataFiles
 from callward.settings import Account, Billing, Lake, Settings, Source, Tenant, Trunk, load
 from callward.storage.store import MARK
 from callward.template import brief
@@ -32,7 +32,7 @@ from pipelines.rebuild import rebuild
 from schemas.cdr import CDR
 from schemas.retention_classes import CLASSES
 from schemas.tables import DERIVED, input_files, key_columns, ledger_entries, sla_account_daily, sum_columns
-from schemas.views import ID_COLUMN, PARTS, VIEW_PARTS
+from schemas.views import HELD, ID_COLUMN, PARTS, VIEW_PARTS
 from tests import balance, servers
 from tests.examples import register_profiles
 from tests.postgresql import new_database, postgresql_server

@@ -14,7 +14,7 @@ from callward import query
 from callward.errors import Problem
 from callward.evidence import certificates
 from callward.feeds import generate
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import DataFiles
 from callward.settings import Lake
 from callward.storage.store import Store
 from pipelines.doctor import checks as doctor
@@ -22,7 +22,7 @@ from pipelines.suspense.recycle import recycle
 from pipelines.sweep import sweep
 from pipelines.vacuum import remove_orphans
 from schemas.tables import keys, lake_files
-from schemas.views import HOLDS_SUFFIX, STORED, UNCHARGED, VIEW_PARTS
+from schemas.views import HELD, HOLDS_SUFFIX, STORED, UNCHARGED, VIEW_PARTS
 from tests import retention
 from tests.commands import all_that_is, run, strays, waiting
 from tests.object_stores import ObjectStore, before

@@ -20,7 +20,7 @@ from sqlalchemy import insert, select
 from callward import database
 from callward.columns import flat, has_value, nulls, set_column
 from callward.lake import ledger, row_index
-from callward.lake.data_files import HELD, HELD_BESIDE, HELD_FIELDS, HELD_LATE, DataFiles, counted_rows, inputs_of
+from callward.lake.data_files import HELD_BESIDE, HELD_FIELDS, HELD_LATE, DataFiles, counted_rows, inputs_of
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -33,6 +33,7 @@ from schemas.tables import waves
 from schemas.views import (
     BILLING,
     BILLING_NUMBERS,
+    HELD,
     INDEX,
     INDEX_COLUMNS_OF,
     NUMBER_COLUMNS,

@@ -22,7 +22,6 @@ from callward.evidence.certificates import Certificate, Facts, Held, Removed
 from callward.failpoints import point
 from callward.keys.rotation import Tombstone
 from callward.lake import ledger
-from callward.lake.data_files import HELD
 from callward.lake.ledger import ENDS, CommitConflict, DataFile
 from callward.lake.removal import FileOnDisk
 from callward.retention import holds
@@ -33,7 +32,7 @@ from callward.storage.store import TRANSIT
 from schemas.codes import DisposalReason
 from schemas.retention import certificates, disposals, lake_file_inputs, requests, row_ends
 from schemas.tables import lake_files, ledger_entries
-from schemas.views import INDEX, STORED, VIEW_PARTS
+from schemas.views import HELD, INDEX, STORED, VIEW_PARTS
 
 _NOT_PARTITIONS: Final = ("archive",)  # of these nobody reads a version
 

@@ -17,13 +17,12 @@ from callward import database
 from callward.accounts.register import on_disk
 from callward.keys import rotation
 from callward.lake import ledger
-from callward.lake.data_files import HELD
 from callward.settings import Settings
 from callward.storage.store import VERSIONS, Store, StoreProblem
 from schemas.codes import Bucket
 from schemas.retention import disposal_items, lake_file_inputs, row_ends
 from schemas.tables import input_files, keys, lake_files, ledger_entries, runs
-from schemas.views import PARTS, VIEW_PARTS, with_sidecar
+from schemas.views import HELD, PARTS, VIEW_PARTS, with_sidecar
 
 KEYS_DEAD: Final = "keys dead"
 FOOT: Final = "counts foot"

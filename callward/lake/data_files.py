@@ -34,11 +34,11 @@ from callward.storage.store import TRANSIT, Store
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas import suspense, views
 from schemas.cdr import CDR, plain
+from schemas.views import HELD
 
 # Who may open which sealed log: the key domain whose month key seals it.
 _LOGS: Mapping[str, pa.Schema] = {"suspense": suspense.SUSPENSE, "pending": suspense.PENDING, "late": plain(CDR)}
 
-HELD = "held-"  # views of rows that a hold keeps past their window begin so: no query, no Deduplicate sees them
 # What is known of a held row: ids of the holds that matched it, and of all that were asked, spaces between.
 HELD_FIELDS = (pa.field("holds", pa.string()), pa.field("asked", pa.string()))
 HELD_BESIDE = pa.schema([*HELD_FIELDS, pa.field("file_no", pa.int64())])

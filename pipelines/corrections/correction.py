@@ -27,7 +27,7 @@ from callward.ingest.landing import FILE_ID, shown_file
 from callward.keys.seal import Sealer
 from callward.lake import ledger
 from callward.lake.additive import sum_derived
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import ENTRIES, Changes, CommitConflict
 from callward.retention import holds
 from callward.retention.policy import register as policy_register
@@ -40,7 +40,7 @@ from schemas.codes import Bucket, Filter, Suspense
 from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs
 from schemas.tables import billing_usage_daily, blocks, input_files, lake_files, ledger_entries
-from schemas.views import INDEX, TOKENS, VIEW_BITS
+from schemas.views import HELD, INDEX, TOKENS, VIEW_BITS
 from transforms.among import places_of
 from transforms.elements import BucketRows, Sharding, TakenIn
 from transforms.error_limit import error_limit, over_limit

@@ -44,7 +44,7 @@ def require(settings: Settings, sources: Sequence[Source], *, streaming: bool = 
         if check is engine and not intake.on_flink:
             continue  # nothing of it can be wrong, and to ask Java takes long
         if check is landing and not streaming:
-            continue  # a night takes in what there is of the others, and says so of these (pipelines/monitoring/feeds.py)
+            continue  # a night takes in what there is of the others, and says so of them (monitoring/feeds.py)
         for finding in guarded(check, intake):
             if finding.bad:
                 raise problem(f"{finding.what}: {finding.seen}", hint=finding.fix or "callward doctor looks at all")

@@ -18,7 +18,7 @@ import transforms.commit as commits
 from callward import database, query, runs
 from callward.feeds import generate
 from callward.lake import ledger, row_index
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import DataFiles
 from callward.lake.ledger import Changes
 from callward.retention.requests.register import Selector
 from callward.retention.requests.search import search
@@ -29,7 +29,7 @@ from pipelines.sweep import sweep
 from schemas.retention import lake_file_inputs, row_ends
 from schemas.tables import blocks, lake_files, ledger_entries, partitions
 from schemas.tables import runs as runs_table
-from schemas.views import BILLING_NUMBERS, ID_COLUMN, INDEX, PARTS, STORED, UNCHARGED, VIEW_PARTS
+from schemas.views import BILLING_NUMBERS, HELD, ID_COLUMN, INDEX, PARTS, STORED, UNCHARGED, VIEW_PARTS
 from tests.commands import all_that_is, strays
 from tests.comparison import verify
 from tests.conftest import MORNING

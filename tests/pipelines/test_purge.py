@@ -18,7 +18,7 @@ from callward.keys import rotation
 from callward.keys.register import KeyName, keyring
 from callward.keys.seal import Sealer
 from callward.lake import ledger
-from callward.lake.data_files import HELD, DataFiles
+from callward.lake.data_files import DataFiles
 from callward.retention import holds
 from callward.retention.holds import sealed
 from callward.retention.policy import register as policy_register
@@ -32,7 +32,7 @@ from schemas.retention import certificates as certificates_table
 from schemas.retention import disposal_items, disposals, frozen_derived, purge_forecasts, requests, row_ends
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys, lake_files, ledger_entries, sla_sums
-from schemas.views import BILLING_NUMBERS, HOLDS_SUFFIX, ID_COLUMN, PARTS, UNCHARGED, VIEW_PARTS
+from schemas.views import BILLING_NUMBERS, HELD, HOLDS_SUFFIX, ID_COLUMN, PARTS, UNCHARGED, VIEW_PARTS
 from tests import test_legs as legs
 from tests.retention import (
     ASSURANCE_KEPT,

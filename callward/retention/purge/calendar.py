@@ -17,7 +17,6 @@ from sqlalchemy import Connection, Select, and_, func, select
 from callward import database
 from callward.keys.register import EVERY_MONTH
 from callward.lake import ledger
-from callward.lake.data_files import HELD
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -29,7 +28,7 @@ from callward.settings import Settings
 from schemas.retention import certificates, requests
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, keys
-from schemas.views import PARTS
+from schemas.views import HELD, PARTS
 
 EVERYBODY: Final = "_all"  # what belongs to no tenant
 # Nothing of these is destroyed by a purge: what is due is listed, for a person to put away or to seal anew.

@@ -13,13 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from callward.errors import Problem
 from callward.lake import account_sums
-from callward.lake.data_files import HELD
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
 from callward.retention.policy.rules import ASSURANCE, BILLING, NUMBERS, OpenFor, Policies, call_clock
 from schemas.tables import CLOSED, sla_sums
-from schemas.views import INDEX, PARTS, VIEW_BITS, VIEW_OF, VIEW_PARTS
+from schemas.views import HELD, INDEX, PARTS, VIEW_BITS, VIEW_OF, VIEW_PARTS
 
 SUSPENSE: Final = "suspense"
 ARCHIVE: Final = "archive"

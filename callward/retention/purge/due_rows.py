@@ -19,7 +19,7 @@ from sqlalchemy import select
 from callward import database
 from callward.columns import flat
 from callward.keys import tokens
-from callward.lake.data_files import HELD, DataFiles, clock_days, seen_days
+from callward.lake.data_files import DataFiles, clock_days, seen_days
 from callward.lake.ledger import DataFile
 from callward.retention import holds
 from callward.retention.holds import Hold
@@ -27,7 +27,7 @@ from callward.retention.policy.rules import NUMBERS, call_clock
 from callward.retention.purge.due_files import KEEP, REWRITE, Governance, PlanItem
 from callward.retention.purge.index_rows import Indexed, IndexRows
 from schemas.tables import lake_files, runs
-from schemas.views import ID_COLUMN, INDEX, NUMBER_COLUMNS, VIEW_PARTS
+from schemas.views import HELD, ID_COLUMN, INDEX, NUMBER_COLUMNS, VIEW_PARTS
 
 Mask = npt.NDArray[np.bool_]
 _SECOND: Final = timedelta(seconds=1)  # when a hold was placed is known to the second

@@ -48,6 +48,7 @@ from transforms.read import PLAIN, STAGED, archive_tenant
 from transforms.take_in import as_work
 
 _LONGEST = 256 << 20  # bytes that are looked through for the end of a record
+_SAMPLED = 16  # of so many blocks of a file one is read before the others
 _TAKEN_IN = [str(bucket) for bucket in (Bucket.ACCEPTED, Bucket.MERGED, Bucket.DUPLICATE, Bucket.PENDING)]
 _NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
@@ -609,6 +610,11 @@ def chunks(intakes: list[Intake], files: DataFiles) -> list[pa.Table]:
             groups[like].append(piece)
             weight[like] += block.last - block.first
     return [pa.Table.from_pylist(pieces, schema=CHUNK) for pieces in filled]
+
+
+def sample(of: Sequence[Block]) -> list[Block]:
+    """Return the blocks by which a large file is judged before any of it counts: the first, each 16th, the last."""
+    return [*of[:-1:_SAMPLED], of[-1]] if of else []
 
 
 def work(chunk: pa.Table, intakes: Iterable[Intake], now_ms: int, sharding: str) -> pa.Table:

@@ -216,6 +216,16 @@ def standing_of(settings: Settings, night: Night) -> Iterator[Alarm]:
         yield Alarm("", "release", f"not released: {', '.join(failed)}; see 'callward release list'")
 
 
+def _worse(files: Sequence[NightFile]) -> str:
+    """Return the sentence about files that proved worse than their sample."""
+    named = " ".join(f"--file {file.file_no}" for file in files)
+    have = terminal.count(len(files), "file larger than a wave has", "files larger than a wave have")
+    return (
+        f"{have} too many errors where it was not looked at before, and what could be read of it counts: correct the "
+        f"declaration, then 'callward reprocess {named}', or take it out with 'callward backout {named}'"
+    )
+
+
 def _moment(now_ms: int) -> datetime:
     return datetime.fromtimestamp(now_ms / 1000, UTC).replace(tzinfo=None)
 
@@ -351,9 +361,16 @@ class _Nightly:
         planned.blocks = blocks
 
     def _check(self, planned: Intake) -> None:
+        """Judge a file by a sample of its blocks before any of it counts; over its limit there, by all of them."""
         shown = shown_file(mask(planned.arrival.name), self._file_id(planned.arrival.name))
-        self._progress(f"{shown}: larger than a wave, read once for its error rate")
-        result = self._attempt([planned], -1, check=True)
+        blocks = planned.blocks
+        for part, what in ((intakes.sample(blocks), "part of it"), (blocks, "all of it")):
+            self._progress(f"{shown}: larger than a wave, {what} is read before for its error rate")
+            planned.blocks = part
+            result = self._attempt([planned], -1, check=True)
+            if result.status != SET_ASIDE:
+                break
+        planned.blocks = blocks
         if result.status != COMMITTED:
             self._without([planned], result)
 
@@ -483,9 +500,23 @@ class _Nightly:
             self._night.shares = line(shares.of_run(connection, run_id), came)
             self._night.waiting = waiting(self._settings, connection, _moment(self._now_ms).date())
         self._night.filtered = filtered(self._settings, run_id)
+        self._night.found += self._worse()
         self._night.found += feeds.look(self._files, self._sources, _moment(self._now_ms), night=run_id)
         names = {source.name for source in self._sources}
         self._night.found += [alarm for alarm in expiring(self._night.waiting) if alarm.source in names]
+
+    def _worse(self) -> Iterator[Alarm]:
+        """Yield an alarm for each source with files that passed by their sample but have too many errors."""
+        for source in self._sources:
+            limit = error_limit(self._settings, source)
+            files = [
+                file
+                for file in self._night.files
+                if file.source == source.name and self._begun[file.file_no].checked and not file.set_aside
+                if limit.exceeded(file.buckets[Bucket.SUSPENDED], file.rows)
+            ]
+            if files:
+                yield Alarm(source.name, "worse", f"{source.name}: {_worse(files)}")
 
     def _held(self) -> dict[str, int]:
         """Return how many versions this run held, by source."""

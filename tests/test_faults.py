@@ -384,18 +384,37 @@ def test_a_file_over_its_error_threshold_is_set_aside_whole_and_the_others_go_on
 
 
 def test_a_file_larger_than_a_wave_is_judged_as_a_whole(workspace: Callable[..., Any]) -> None:
-    """Errors that lie close together are many of one wave's records, and few of the file's."""
+    """Errors that lie close together are many of one wave's records, and few of the file's: also where they are in its
+    first block."""
     small = {"records": 100, "block_mebibytes": 0.01}
     site = workspace("asterisk", waves=small)
     site.land("asterisk", "few.csv", calls(150) + b"a,b,c\n" * 25 + calls(100))
+    site.land("asterisk", "first.csv", calls(5) + b"d,e,f\n" * 25 + calls(255))
     site.land("asterisk", "many.csv", calls(60) + b"x,y,z\n" * 60)
     ended = nightly(site, "--json")
     found = codes_of(site)
     assert found["few.csv"] == {"accepted": 250, "COLUMNS": 25}
+    assert found["first.csv"] == {"accepted": 260, "COLUMNS": 25}
     assert found["many.csv"] == {"FILE": 60, "COLUMNS": 60}
-    assert ended.code == 3
+    assert ended.code == 3 and not any("larger than a wave" in sentence for sentence in ended.document["alarms"])
     assert ended.document["waves"] > 2
     assert strays(site) == []
+
+
+def test_a_large_file_that_proves_worse_than_its_sample_counts_and_can_be_backed_out(
+    workspace: Callable[..., Any],
+) -> None:
+    site = workspace("asterisk", waves={"records": 100, "block_mebibytes": 0.01})
+    site.land("asterisk", "good.csv", calls(150))
+    site.land("asterisk", "worse.csv", calls(150) + b"a,b,c\n" * 60 + calls(150))
+    ended = nightly(site, "--json")
+    assert codes_of(site) == {"good.csv": {"accepted": 150}, "worse.csv": {"accepted": 300, "COLUMNS": 60}}
+    (sentence,) = [alarm for alarm in ended.document["alarms"] if "larger than a wave" in alarm]
+    (file,) = [file for file in ended.document["files"] if file["file"] == "asterisk/worse.csv"]
+    assert ended.code == 3 and f"'callward backout --file {file['file_no']}'" in sentence
+    assert run("backout", "--file", str(file["file_no"]), "--config", str(site.folder)).code == 0
+    assert codes_of(site) == {"good.csv": {"accepted": 150}, "worse.csv": {"withdrawn": 360}}
+    assert len(all_that_is(site)["billing"]) == 150 and site.unbalanced() == {}
 
 
 # -- files that could not be read, and now can --------------------

@@ -1,5 +1,6 @@
 """accounts: directories of who pays: import a file, see what is in one, what looks wrong, and how it came to be."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,6 +12,8 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from callward import database, runs
+from callward.access import second_person
+from callward.access.second_person import Consent
 from callward.accounts import changes, lint, reading, register, sealed
 from callward.accounts.changes import AccountDifference, Difference
 from callward.accounts.entries import FOREVER, KINDS, Entries, Holdings, as_date, joined, shortened
@@ -97,6 +100,7 @@ def import_file(
     start: date | None = None,
     add: bool = False,
     dry_run: bool = False,
+    consent: Consent | None = None,
 ) -> ImportReport:
     """Import a file of accounts: for each tenant that it names a new version of the directory, all in one commit.
 
@@ -110,11 +114,21 @@ def import_file(
     with runs.running(settings, "accounts", [f"accounts/{name}" for name in tenants]) as run_id:
         done = [_prepared(settings, keys, rows.of_tenant(name), name, day, add) for name in tenants]
         if not dry_run:
+            _require_second_person(settings, path, [one for one, _ in done], consent, start=start, add=add)
             _commit(settings, keys, run_id, [(one, holdings) for one, holdings in done if not one.same], reason)
             for name in tenants:
                 register.remove_old(settings, name)
         runs.finish(settings, run_id, "done")
     return ImportReport([one for one, _ in done], dry_run)
+
+
+def _require_second_person(
+    settings: Settings, path: Path, imported: Sequence[Imported], consent: Consent | None, **how: Any
+) -> None:
+    size = sum(of.added + of.removed + of.changed for one in imported for of in one.entries)
+    plan = {"versions": {one.tenant: one.version for one in imported}, **how}
+    content = hashlib.sha256(path.read_bytes()).hexdigest()
+    second_person.require(settings, size, consent, what="accounts import", content=content, **plan)
 
 
 def _commit(

@@ -7,9 +7,11 @@ from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from callward import audit, database, runs, workspace_id
+from callward.access import second_person
+from callward.access.second_person import Consent
 from callward.accounts.entries import UNASSIGNED
 from callward.failpoints import point
 from callward.lake import ledger
@@ -86,6 +88,13 @@ def _dates(settings: Settings, tenant: str | None, start: date | None, end: date
     return [(row.tenant, row.part) for row in rows if row.tenant in settings.tenants]
 
 
+def _lost(settings: Settings) -> int:
+    """Return how many calls of all tenants are of no account."""
+    u = billing_usage_daily.c
+    with database.reading(settings) as connection:
+        return int(connection.execute(select(func.sum(u.calls)).where(u.account == UNASSIGNED)).scalar() or 0)
+
+
 @dataclass(frozen=True)
 class AssignedCalls:
     """Calls that an account gets; `unassigned`: those that nobody has still."""
@@ -119,12 +128,18 @@ def assign(
     end: date | None = None,
     *,
     dry_run: bool = False,
+    consent: Consent | None = None,
 ) -> AssignReport:
     """Give billed calls of no account theirs, by the directory as it is now: each date whole, in one commit.
 
     Killed anywhere, the next run goes on with what is unassigned. Raises Problem where the index cannot be read.
     """
     workspace_id.check(settings)
+    if not dry_run and _lost(settings) > settings.thresholds.second_person:
+        would = assign(settings, tenant, start, end, dry_run=True).accounts
+        plan = {"tenant": tenant, "from": start, "to": end, "calls": [vars(one) for one in would]}
+        given = sum(one.calls for one in would if one.account != UNASSIGNED)
+        second_person.require(settings, given, consent, what="accounts assign", **plan)
     calls, talk = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     with runs.running(settings, "assign", ["assign"]) as run_id:
         files = open_files(settings, ROLE, "accounts assign", run_id)

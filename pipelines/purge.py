@@ -5,14 +5,14 @@ Where whole partitions go no row is read, and Beam is not even imported.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import func, select
 
 from callward import database, runs, workspace_id
+from callward.access.second_person import Consent
 from callward.disposal import completion, record
 from callward.disposal import purge as purge_disposal
 from callward.disposal.purge import PurgeParticulars, Written
@@ -43,24 +43,13 @@ _DRY_RUN: Final = "dry run"
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Approval:
-    """Who lets a plan go ahead: a registered person's key file signs for it."""
-
-    purge_id: str
-    person: str
-    key_file: Path
-
-
 def purge(
     settings: Settings,
     as_of: date,
     *,
     dry_run: bool = False,
     candidates: Mapping[str, Policy] | None = None,
-    approve: str | None = None,
-    person: str | None = None,
-    key_file: Path | None = None,
+    consent: Consent | None = None,
     today: date | None = None,
     progress: Progress = lambda line: None,
     only: str | None = None,
@@ -78,9 +67,8 @@ def purge(
         return _tried(settings, as_of, today, candidates)
     if candidates:
         raise UsageProblem("a policy that is not in force is tried with --dry-run; 'callward policy propose' begins it")
-    approval = _approval(approve, person, key_file)
     with runs.running(settings, "purge", ["purge"]) as run_id:
-        done = _Purge(settings, as_of, today, run_id, approval, progress, only).run()
+        done = _Purge(settings, as_of, today, run_id, consent, progress, only).run()
         runs.finish(settings, run_id, "done", done.to_dict())
     restrictions.mark(settings)
     return done
@@ -94,14 +82,6 @@ def _check_days(settings: Settings, as_of: date, today: date) -> None:
         newest = connection.execute(select(func.max(audit_log.c.at))).scalar()
     if newest is not None and newest.date() > today:
         raise Problem(f"the clock says {today}, but the audit log has an entry of {newest.date()}; nothing was purged")
-
-
-def _approval(approve: str | None, person: str | None, key_file: Path | None) -> Approval | None:
-    if approve is None and person is None and key_file is None:
-        return None
-    if approve is None or person is None or key_file is None:
-        raise UsageProblem("an approval takes --approve PLAN, --person and --key together")
-    return Approval(approve, person, key_file)
 
 
 def _files(settings: Settings, run_id: str) -> DataFiles:
@@ -168,12 +148,12 @@ class _Purge:
         as_of: date,
         today: date,
         run_id: str,
-        approval: Approval | None,
+        consent: Consent | None,
         progress: Progress,
         only: str | None = None,
     ) -> None:
         self._settings, self._as_of, self._today, self._run_id = settings, as_of, today, run_id
-        self._approval, self._progress, self._only = approval, progress, only
+        self._consent, self._progress, self._only = consent, progress, only
         self._files = _files(settings, run_id)
         self._unreleased: list[str] = []
 
@@ -217,9 +197,9 @@ class _Purge:
         purge_id = purge_disposal.register_plan(self._settings, plan, self._run_id)
         with database.reading(self._settings) as connection:
             objections = _objections(self._settings, connection, plan, law)
-        if self._approval is not None:
-            self._approved(plan, purge_id, self._approval)
-            self._approval = None  # it is for this plan, and for none that takes its place while we are at work
+        if self._consent is not None:
+            self._approved(plan, purge_id, self._consent)
+            self._consent = None  # it is for this plan, and for none that takes its place while we are at work
         with database.reading(self._settings) as connection:
             by = sorted(approvers.approved_by(connection, "purge", plan.digest))
         if objections and not by:
@@ -227,13 +207,13 @@ class _Purge:
         purge_disposal.approve(self._settings, plan, self._run_id, purge_id, by[0] if by else None)
         return purge_id, []
 
-    def _approved(self, plan: Plan, purge_id: str, approval: Approval) -> None:
-        if purge_id != approval.purge_id:
+    def _approved(self, plan: Plan, purge_id: str, consent: Consent) -> None:
+        if purge_id != consent.plan:
             raise Problem(
-                f"plan {approval.purge_id} is not what would be done now: something has changed since; "
+                f"plan {consent.plan} is not what would be done now: something has changed since; "
                 f"look at plan {purge_id} and approve that"
             )
-        approvers.approve(self._settings, "purge", plan.digest, approval.person, approval.key_file)
+        approvers.approve(self._settings, "purge", plan.digest, consent.person, consent.key_file)
 
     def _phases(self, plan: Plan, purge_id: str, attempt: int) -> None:
         """Carry out both phases; raises CommitConflict when something else came first, and all is as it was."""

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import Connection, func, select
 
 from callward import audit, database, runs, workspace_id
+from callward.access.second_person import Consent
 from callward.disposal import tenant_keys
 from callward.disposal.record import Status
 from callward.errors import Problem, UsageProblem
@@ -319,8 +320,8 @@ def _destroy(
     """Purge the tenant alone, then destroy the keys that no month's purge touches."""
     purged = purge(settings, today, today=today, only=tenant)
     if purged.status == Status.PLANNED:
-        approve = purged.plan_id
-        purged = purge(settings, today, today=today, only=tenant, approve=approve, person=person, key_file=key_file)
+        consent = Consent.of(purged.plan_id, person, key_file)
+        purged = purge(settings, today, today=today, only=tenant, consent=consent)
     point("tenant-purged")
     with runs.running(settings, "close", ["purge"]) as run_id:
         certificate = tenant_keys.destroy(settings, tenant, run_id, today)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import select
 
 from callward import database
+from callward.access.second_person import Consent
 from callward.keys import approvers, signing
 from callward.lake.data_files import open_files
 from callward.retention import holds
@@ -96,8 +97,8 @@ def purged_report(site: Any, as_of: date, **options: Any) -> PurgeReport:
     """Purge to the end; where the plan waits for a person, ada approves it."""
     report = purges.purge(site.settings, as_of, **options)
     if report.status == "planned":
-        signed = {"approve": report.plan_id, "person": "ada", "key_file": person(site)}
-        report = purges.purge(site.settings, as_of, **signed, **options)
+        consent = Consent.of(report.plan_id, "ada", person(site))
+        report = purges.purge(site.settings, as_of, consent=consent, **options)
     return report
 
 

@@ -179,6 +179,12 @@ class Thresholds(Section):
     purge_deviation_pct: float = Field(
         default=10.0, ge=0, description="A purge that would take so much more or less than foreseen waits for a person."
     )
+    second_person: int = Field(
+        default=100_000,
+        ge=0,
+        description="Corrections and assignments of more records, and imports that change more entries of the account "
+        "directory, wait for a second person, an approver; 0: none does.",
+    )
 
 
 class Alerts(Section):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.command import command
-from pipelines.cli.options import AS_GIVEN, Changing, Limit, Reading
+from pipelines.cli.options import AS_GIVEN, Changing, Consenting, Limit, Reading
 from pipelines.results import Result, Rows
 
 app = typer.Typer(no_args_is_help=True, help="The account directory: who pays for which calls, and since when.")
@@ -30,6 +30,7 @@ From = Annotated[
 def import_file(
     file: File,
     options: Changing,
+    second: Consenting,
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant of rows that name none.")] = "default",
     start: From = None,
     add: Annotated[
@@ -44,7 +45,14 @@ def import_file(
 
     day = start.date() if start else None
     return accounts.import_file(
-        options.settings(), file, tenant, country=country, start=day, add=add, dry_run=options.dry_run
+        options.settings(),
+        file,
+        tenant,
+        country=country,
+        start=day,
+        add=add,
+        dry_run=options.dry_run,
+        consent=second.consent(),
     )
 
 
@@ -99,9 +107,11 @@ def unassigned(options: Reading, tenant: OfTenant = None, start: Since = None, e
 
 
 @command(app, "callward accounts assign --dry-run")
-def assign(options: Changing, tenant: OfTenant = None, start: Since = None, end: Until = None) -> Result:
+def assign(
+    options: Changing, second: Consenting, tenant: OfTenant = None, start: Since = None, end: Until = None
+) -> Result:
     """Give billed calls of no account theirs, by the directory as it is now; usage follows."""
     from pipelines import assigning
 
     days = (day.date() if day else None for day in (start, end))
-    return assigning.assign(options.settings(), tenant, *days, dry_run=options.dry_run)
+    return assigning.assign(options.settings(), tenant, *days, dry_run=options.dry_run, consent=second.consent())

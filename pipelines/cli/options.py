@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from callward.access.second_person import Consent
 from callward.errors import UsageProblem
 from callward.redaction import recorded
 from callward.settings import Settings, load
@@ -49,6 +50,9 @@ Limit = Annotated[int, typer.Option("--limit", min=1, help="So many at most.")]
 Day = typer.Option("--as-of", formats=["%Y-%m-%d"], help="As it is, or would be, on that day (UTC).")
 AsOf = Annotated[datetime | None, Day]
 PersonName = Annotated[str, typer.Option("--person", help="Who approves: a person that the custodian registered.")]
+Plan = Annotated[
+    str | None, typer.Option("--approve", metavar="PLAN", help="Run the plan that waits, as a second person.")
+]
 KeyFile = Annotated[Path, typer.Option("--key", metavar="FILE", help="That person's key file.")]
 
 
@@ -79,6 +83,21 @@ class Changing(Reading):
     """Options of a command that changes something."""
 
     dry_run: DryRun = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consenting:
+    """Who lets what waits for a second person go ahead."""
+
+    approve: Plan = None
+    person: Annotated[
+        str | None, typer.Option("--person", help="Who approves: a person that the custodian registered.")
+    ] = None
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="That person's key file.")] = None
+
+    def consent(self) -> Consent | None:
+        """Return the approval that is given. Raises UsageProblem for half of one."""
+        return Consent.of(self.approve, self.person, self.key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from callward.access.second_person import Consent
 from callward.errors import UsageProblem
 from callward.settings import Settings, load
 from pipelines import terminal
@@ -57,9 +58,7 @@ def purge(
             day,
             dry_run=dry_run,
             candidates=candidates,
-            approve=approve,
-            person=person,
-            key_file=key,
+            consent=Consent.of(approve, person, key),
             progress=progress,
         )
     finish(report, as_json)

@@ -11,6 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from callward import audit, database, runs, sources, workspace_id
+from callward.access import second_person
+from callward.access.second_person import Consent
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
 from callward.ingest.landing import FILE_ID
@@ -52,7 +54,9 @@ class Correction:
 # -- back out ----------------------------------------------------------------------------------------------------------
 
 
-def back_out(settings: Settings, named: Sequence[str], *, dry_run: bool = False) -> Correction:
+def back_out(
+    settings: Settings, named: Sequence[str], *, dry_run: bool = False, consent: Consent | None = None
+) -> Correction:
     """Take deliveries out again, all in one commit; what other files hold of the same records takes their place.
 
     `named`: files by number, id, or name below the landing folder. One that was backed out before stays so. Raises
@@ -66,6 +70,8 @@ def back_out(settings: Settings, named: Sequence[str], *, dry_run: bool = False)
     already = sorted(row.file_no for row in rows if row.status == WITHDRAWN)
     if not wanted:
         return Correction("", dry_run, already=already)
+    if not dry_run:
+        _require_second_person(settings, "backout", wanted, consent)
     with runs.running(settings, "backout", _leases(settings, wanted)) as run_id:
         correction = Correction(run_id, dry_run, already=already)
         work = _Work(settings, "backout", correction, anew=False)
@@ -85,6 +91,7 @@ def reprocess(
     named: Sequence[str] = (),
     *,
     dry_run: bool = False,
+    consent: Consent | None = None,
     progress: Progress = lambda line: None,
 ) -> Correction:
     """Read files again under today's declaration, zone and accounts, and replace what the earlier reading wrote.
@@ -104,6 +111,8 @@ def reprocess(
     if not rows:
         return Correction("", dry_run)
     Archived.of(files, [row.file_no for row in rows], any_generation=True).require("the archive no longer has it all")
+    if not dry_run:
+        _require_second_person(settings, "reprocess", rows, consent)
     with runs.running(settings, "reprocess", _leases(settings, rows)) as run_id:
         correction = Correction(run_id, dry_run)
         work = _Work(settings, "reprocess", correction, anew=True)
@@ -134,12 +143,7 @@ def _of_source(settings: Settings, name: str, start: date | None, end: date | No
 
 def _packed(settings: Settings, rows: Sequence[Any]) -> Iterator[list[Any]]:
     """Yield files by the limits of a wave: those of each are read again in one commit."""
-    e, limit = ledger_entries.c, settings.waves.records
-    sizes: dict[int, int] = {}
-    with database.reading(settings) as connection:
-        for batch in database.batches([row.file_no for row in rows]):
-            query = select(e.file_no, func.sum(e.rows).label("rows")).where(e.bucket == ledger.IN, e.file_no.in_(batch))
-            sizes |= {row.file_no: int(row.rows) for row in connection.execute(query.group_by(e.file_no))}
+    sizes, limit = _records(settings, rows), settings.waves.records
     wave: list[Any] = []
     for row in rows:
         if wave and sum(sizes.get(of.file_no, 0) for of in wave) + sizes.get(row.file_no, 0) > limit:
@@ -147,6 +151,21 @@ def _packed(settings: Settings, rows: Sequence[Any]) -> Iterator[list[Any]]:
             wave = []
         wave.append(row)
     yield wave
+
+
+def _records(settings: Settings, rows: Sequence[Any]) -> dict[int, int]:
+    """Return how many records came in by each file that has any."""
+    e, sizes = ledger_entries.c, dict[int, int]()
+    with database.reading(settings) as connection:
+        for batch in database.batches([row.file_no for row in rows]):
+            query = select(e.file_no, func.sum(e.rows).label("rows")).where(e.bucket == ledger.IN, e.file_no.in_(batch))
+            sizes |= {row.file_no: int(row.rows) for row in connection.execute(query.group_by(e.file_no))}
+    return sizes
+
+
+def _require_second_person(settings: Settings, what: str, rows: Sequence[Any], consent: Consent | None) -> None:
+    sizes = _records(settings, rows)
+    second_person.require(settings, sum(sizes.values()), consent, what=what, files=[row.file_no for row in rows])
 
 
 class _Work:

@@ -16,6 +16,7 @@ from sqlalchemy import delete, insert, select, update
 
 import transforms.commit as commits
 from callward import database, query, runs
+from callward.access.second_person import Consent
 from callward.feeds import generate
 from callward.lake import ledger, row_index
 from callward.lake.data_files import DataFiles
@@ -475,7 +476,7 @@ def test_files_of_a_plan_that_waits_for_a_person_are_left_alone(small: Callable[
     waiting = purge(site.settings, date(2026, 6, 2))
     assert waiting["status"] == "planned"
     assert not {*PARTS["assurance"]} & {row.view for row in compact(site.settings).merged}
-    approved = purge(site.settings, date(2026, 6, 2), approve=waiting["plan_id"], person="ada", key_file=person(site))
+    approved = purge(site.settings, date(2026, 6, 2), consent=Consent(waiting["plan_id"], "ada", person(site)))
     assert (approved["status"], approved["plan_digest"]) == ("done", waiting["plan_digest"])
 
 

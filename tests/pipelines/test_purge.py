@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from callward import database, runs
+from callward.access.second_person import Consent
 from callward.disposal import derived
 from callward.disposal import purge as purge_disposal
 from callward.errors import Problem, UsageProblem
@@ -925,10 +926,10 @@ def test_an_approval_is_of_the_plan_that_was_looked_at(site: Any) -> None:
     planned = purge(site.settings, ASSURANCE_KEPT + NEXT)
     night(site, feed(call(90)), name="more.csv")
     with pytest.raises(Problem, match="something has changed since"):
-        purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"], person="ada", key_file=person(site))
+        purge(site.settings, ASSURANCE_KEPT + NEXT, consent=Consent(planned["plan_id"], "ada", person(site)))
     assert site.view("assurance").num_rows == 7
     with pytest.raises(UsageProblem, match="together"):
-        purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"])
+        purge(site.settings, ASSURANCE_KEPT + NEXT, consent=Consent.of(planned["plan_id"], None, None))
     with pytest.raises(UsageProblem, match="no plan"):
         purges.waiting(site.settings, planned["plan_id"])
 
@@ -972,7 +973,7 @@ def test_a_key_that_cannot_be_reached_stops_the_purge_before_anything_is_changed
     file = next(site.folder.glob(f"keys/**/{name}"))
     file.rename(file.with_name("away"))
     before = on_disk(site)
-    signs = {"approve": planned["plan_id"], "person": "ada", "key_file": person(site)}
+    signs = {"consent": Consent(planned["plan_id"], "ada", person(site))}
     with pytest.raises(Problem):
         purge(site.settings, ALL_NUMBERS, **signs)
     assert on_disk(site) == before and len(files(site, "assurance")) == 2
@@ -1014,7 +1015,7 @@ def test_a_night_that_commits_meanwhile_is_planned_with(site: Any, monkeypatch: 
         tombstone(*arguments)
 
     monkeypatch.setattr(purge_disposal, "tombstone", night_first)
-    done = purge(site.settings, ASSURANCE_KEPT + NEXT, approve=planned["plan_id"], person="ada", key_file=person(site))
+    done = purge(site.settings, ASSURANCE_KEPT + NEXT, consent=Consent(planned["plan_id"], "ada", person(site)))
     assert done["status"] == "planned" and site.view("assurance").num_rows == 7
 
 

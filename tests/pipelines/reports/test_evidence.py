@@ -11,6 +11,7 @@ from sqlalchemy import and_, delete, insert, select, update
 from typer.testing import CliRunner, Result
 
 from callward import database, runs
+from callward.access.second_person import Consent
 from callward.errors import UsageProblem
 from callward.evidence import certificates
 from callward.evidence.certificates import Facts, Held
@@ -140,7 +141,7 @@ def purged(workspace: Callable[..., Any], tmp_path_factory: pytest.TempPathFacto
 def approved_purge(settings: Settings, today: date, key: Path) -> dict[str, Any]:
     done = purge(settings, today)
     if done["status"] == "planned":
-        done = purge(settings, today, approve=done["plan_id"], person="first.person", key_file=key)
+        done = purge(settings, today, consent=Consent(done["plan_id"], "first.person", key))
     return done
 
 

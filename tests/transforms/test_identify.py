@@ -163,3 +163,27 @@ def test_no_raw_number_goes_beyond_identify(site):
     assert not [name for name in CDR.names if name.endswith("_raw")]
     row = ids(site, [ROLE_NUMBERS])
     assert row["redirecting_number"].to_pylist() == ["+13035550161"] and row["oli"].to_pylist() == ["62"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "reached", "talk", "becomes"),
+    [
+        ("outbound", 5, 60, (5, 55)),
+        ("outbound", 60, 60, (60, 0)),  # there at the end: no talk
+        ("outbound", 61, 60, (0, 60)),  # said to be there after the end: not believed
+        ("outbound", 0, 60, (0, 60)),
+        ("outbound", -5, 60, (0, 60)),  # there before the dial plan answered: it was no early answer
+        ("outbound", None, 60, (0, 60)),
+        ("outbound", 5, 20, (5, 20)),  # held, so the switch counts less than there is between: it stays the switch's
+        ("inbound", 5, 60, (0, 60)),  # who called in talks to the switch
+    ],
+)
+def test_an_outbound_call_is_answered_when_its_far_end_is_there(site, direction, reached, talk, becomes):
+    """`reached` and `becomes` in seconds after the dial plan answered; the call ends a minute after that."""
+    row = {"direction": direction, "answer_time": T0, "end_time": T0 + 60_000, "talk_ms": talk * 1000}
+    row["reached"] = None if reached is None else T0 + reached * 1000
+    made = ids(
+        site, [row, {**row, "reached": T0 + 1}]
+    )  # the other has one in any case, as a column of none is passed over
+    answer, talked = (made[name].cast(pa.int64())[0].as_py() for name in ("answer_time", "talk_ms"))
+    assert ((answer - T0) // 1000, talked // 1000) == becomes

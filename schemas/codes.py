@@ -48,6 +48,7 @@ class Bucket(StrEnum):
     FILTERED = "filtered"
     PENDING = "pending"
     WITHDRAWN = "withdrawn"  # of a delivery that was backed out
+    WRITTEN_OFF = "written_off"  # of what was suspended: somebody gave it up, and said why
 
 
 class DisposalReason(StrEnum):

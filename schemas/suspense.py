@@ -29,8 +29,9 @@ SUSPENDED: Final = pa.schema(
     ]
 )
 
-# A suspense file: the same, with when it came in and whether it still waits. A closed entry keeps its id, without the
-# payload, so that a re-delivery of the record is known.
+# A suspense file: the same, with when it came in and whether it still waits. A closed entry keeps its id, so that a
+# re-delivery of the record is known: without the payload where the record was put through again, with it where it was
+# written off (`was` says so), until a purge takes it.
 SUSPENSE: Final = pa.schema([*SUSPENDED, pa.field("seen", TIMESTAMP), pa.field("open", pa.bool_())])
 
 # The pending log: a piece and how far it has come. Each row of a piece has one turn more than the one before it, so

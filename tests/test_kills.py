@@ -149,6 +149,7 @@ _KILLED_ELSEWHERE = (
     "segment-",  # pipelines/stream/test_http_receiver.py
     "request-",  # test_kills_request.py
     "tenant-",  # test_kills_request.py
+    "write-off-",  # pipelines/suspense/test_close.py
 )
 
 

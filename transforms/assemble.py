@@ -234,6 +234,7 @@ def _settle(combined: Combined, mask: np.ndarray, rows: np.ndarray, assembled: A
     assembled.set_apart(pieces.filter(pa.array(merged[fits])), Bucket.MERGED)
     unfit, code = combined.unfit
     if unfit.num_rows:
+        code = pc.if_else(has_value(unfit["was"], Bucket.WRITTEN_OFF), str(Bucket.WRITTEN_OFF), code)
         moved = flat(pc.not_equal(unfit["was"], code))
         assembled.entries += ledger.entries(_cdr(unfit.filter(moved)), Bucket.SUSPENDED, code.filter(moved))
         _log(assembled, unfit, IMPOSSIBLE, code)

@@ -242,8 +242,8 @@ class _Leaving:
         of_index = rows.filter(pa.array(switch & ~self._mine(rows)))
         others = folded.filter(pa.array(self._known(folded) & ~self._mine(folded)))
         others = others.filter(pa.array(~_at(others, places_of(of_index))))
-        code = suspense["code"].combine_chunks().take(pc.index_in(places_of(of_index), places_of(suspense)))
-        was = pc.if_else(has_value(of_index["state"], Bucket.SUSPENDED), code, of_index["state"])
+        aside = suspense["was"].combine_chunks().take(pc.index_in(places_of(of_index), places_of(suspense)))
+        was = pc.if_else(has_value(of_index["state"], Bucket.SUSPENDED), aside, of_index["state"])
         read = [_to_read(of_index, was, of_index["carried_ms"]), _to_read(others, others["was"], others["was_ms"])]
         return pa.concat_tables(read)
 

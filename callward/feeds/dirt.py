@@ -12,7 +12,7 @@ from callward.feeds.calls import Calls, Mask, answered
 from callward.feeds.world import Ints
 from schemas.codes import Bucket
 
-ACCEPTED, MERGED, DUPLICATE, SUSPENDED, FILTERED, PENDING, _ = range(len(Bucket))
+ACCEPTED, MERGED, DUPLICATE, SUSPENDED, FILTERED, PENDING, *_ = range(len(Bucket))
 
 _DATE: Final = re.compile(rb"(\d{4})-\d\d-\d\d")
 

@@ -34,6 +34,7 @@ from callward.storage.store import TRANSIT, Store
 from callward.workspace import Workspace, WorkspaceRef, open_workspace
 from schemas import suspense, views
 from schemas.cdr import CDR, plain
+from schemas.codes import Bucket
 from schemas.views import HELD
 
 # Who may open which sealed log: the key domain whose month key seals it.
@@ -505,7 +506,8 @@ def counted_rows(kind: str, table: pa.Table) -> pa.ChunkedArray | pa.Array:
     if kind == "suspense":
         return table["open"]
     if kind == "pending":
-        return pc.less(table["state"], suspense.PENDING_STATES.index("estimated"))
+        known = pc.less(table["state"], suspense.PENDING_STATES.index("estimated"))
+        return pc.and_(known, pc.not_equal(table["was"], str(Bucket.WRITTEN_OFF)))
     return pa.repeat(True, table.num_rows)
 
 

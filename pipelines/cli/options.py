@@ -46,6 +46,11 @@ Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this s
 Codes = Annotated[
     list[str] | None, typer.Option("--code", help="Only records with this suspense code; may be given again.")
 ]
+FileNames = Annotated[
+    list[str] | None,
+    typer.Option("--file", help="Only this file, by its number, id or name below landing; may be given again."),
+    AS_GIVEN,
+]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="So many at most.")]
 Day = typer.Option("--as-of", formats=["%Y-%m-%d"], help="As it is, or would be, on that day (UTC).")
 AsOf = Annotated[datetime | None, Day]

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.command import command
-from pipelines.cli.options import Changing, Codes, Files, Limit, Reading, Sources
+from pipelines.cli.options import Changing, Codes, FileNames, Files, Limit, Reading, Sources
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
@@ -63,6 +63,22 @@ def choose_versions(
     from pipelines.suspense.choose import choose
 
     return ChoiceReport(choose(options.settings(), file_no, record or (), dry_run=options.dry_run))
+
+
+@command(app, "callward suspense close --code TORN --reason 'the switch lost power' --dry-run", name="close")
+def close_records(
+    reason: Annotated[str, typer.Option("--reason", help="Why they are given up; recorded in the audit log.")],
+    options: Changing,
+    code: Codes = None,
+    source: Sources = None,
+    file: FileNames = None,
+) -> Result:
+    """Write suspended records off: they stay counted as written off, with who gave them up and why."""
+    from pipelines.reports.suspense import ClosingReport
+    from pipelines.suspense.close import close
+
+    named = [code or [], source or [], file or []]
+    return ClosingReport(close(options.settings(), reason, *named, dry_run=options.dry_run))
 
 
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")

@@ -36,6 +36,7 @@ from callward.workspace import Workspace
 from pipelines.archived import Archived
 from pipelines.corrections.repeated import Repeated
 from pipelines.intake import names_sealer, sealed_shape
+from pipelines.named_files import WITHDRAWN
 from schemas.codes import Bucket, Filter, Suspense
 from schemas.declaration import Shape
 from schemas.retention import lake_file_inputs
@@ -50,7 +51,6 @@ from transforms.take_in import as_work, take_in
 from transforms.withdraw import Withdrawn, is_onward, withdraw
 
 ROLE: Final = "billing-run"
-WITHDRAWN: Final = "withdrawn"  # of input_files.status: it was backed out
 _GONE: Final = (str(Filter.ERASED), str(Filter.EXPIRED))  # records that are not taken in again
 _NOT_COMPARED: Final = ("record_id", "call_id", "content", "event", "file_no", "block", "line", "parts")
 _AS_NUMBERS: Final = dict(zip(TOKENS, ("calling_number", "called_number", "rated_number"), strict=False))
@@ -348,14 +348,14 @@ class Correcting:
                 rows = days.filter(pc.and_(has_value(days["tenant"], tenant), pc.equal(days["call_date"], part)))
                 opened = holds.secrets(self.workspace, tenant, part[:7])
                 if any(pc.any(holds.matching(INDEX, rows, tenant, day, [hold], opened)).as_py() for hold in asked):
-                    raise _under_hold(asked)
+                    raise holds.kept_by(asked)
         kept = (
             self.anew or not Archived.of(DataFiles(self.workspace, self.run_id), numbers, any_generation=True).missing
         )
         for tenant, seen in withdrawn.received.items() if not kept else ():  # the archive has it all
             keeping = [hold for on in seen for hold in holds.receiving(found, tenant, on)]
             if keeping:
-                raise _under_hold(keeping)
+                raise holds.kept_by(keeping)
         with database.reading(self.settings) as connection:
             copies = (
                 select(func.count())
@@ -364,7 +364,7 @@ class Correcting:
             )
             copies = copies.where(lake_files.c.view.like(f"{HELD}%"), lake_files.c.superseded_at.is_(None))
             if connection.execute(copies.where(lake_file_inputs.c.file_no.in_(numbers))).scalar():
-                raise _under_hold(found)
+                raise holds.kept_by(found)
 
     # -- what it comes to ----------------------------------------------------------------------------------------------
 
@@ -400,11 +400,6 @@ def require_no_purge(connection: Connection) -> None:
     """Raise Problem while a purge has let files count no more and not ended: they may count again, or must go."""
     if purge.under_way(connection):
         raise Problem("a purge is under way: 'callward purge' brings it to its end, then run this again")
-
-
-def _under_hold(found: Iterable[holds.Hold]) -> Problem:
-    ids = ", ".join(sorted({hold.hold_id for hold in found}))
-    return Problem(f"records that would change are under hold ({ids}): nothing was changed ('callward hold list')")
 
 
 def _rows(connection: Connection, file_nos: Collection[int]) -> Iterator[Any]:

@@ -15,18 +15,17 @@ from callward.access import second_person
 from callward.access.second_person import Consent
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
-from callward.ingest.landing import FILE_ID
 from callward.lake import ledger
 from callward.lake.conflicts import retry_on_conflict
 from callward.lake.data_files import DataFiles, open_files
-from callward.redaction import mask
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from callward.streaming import blocks as streaming
 from callward.workspace import Workspace
 from pipelines import intake, terminal
 from pipelines.archived import Archived
-from pipelines.corrections.correction import ROLE, WITHDRAWN, Corrected, Correcting
+from pipelines.corrections.correction import ROLE, Corrected, Correcting
+from pipelines.named_files import DONE, WITHDRAWN, named_file
 from pipelines.network_elements import match_all
 from pipelines.results import to_document
 from pipelines.vacuum import remove_orphans
@@ -34,7 +33,6 @@ from schemas.tables import input_files, ledger_entries
 
 Progress = Callable[[str], None]
 _LEASE: Final = "correction"
-_DONE: Final = ("committed", "removed")
 
 
 @dataclass
@@ -129,7 +127,7 @@ def _of_source(settings: Settings, name: str, start: date | None, end: date | No
     """Return the files of a source that came in from one day to another. Raises Problem for one that is not whole."""
     settings.source(name)
     f = input_files.c
-    query = select(input_files).where(f.source == name, f.status.in_(_DONE), f.path_form != streaming.TOPIC)
+    query = select(input_files).where(f.source == name, f.status.in_(DONE), f.path_form != streaming.TOPIC)
     if start is not None:
         query = query.where(f.seen_at >= datetime.combine(start, time.min))
     if end is not None:
@@ -237,30 +235,9 @@ def _leases(settings: Settings, rows: Sequence[Any]) -> list[str]:
 def _named(files: DataFiles, named: Sequence[str]) -> list[Any]:
     """Return rows of input_files by number, id or name, each once. Raises Problem for what is none, or no whole one."""
     with database.reading(files.workspace.settings) as connection:
-        rows = {row.file_no: row for name in named for row in [_row(connection, files, name)]}
+        rows = {row.file_no: row for name in named for row in [named_file(connection, files, name)]}
         _require_whole(connection, list(rows.values()))
     return [rows[number] for number in sorted(rows)]
-
-
-def _row(connection: Connection, files: DataFiles, name: str) -> Any:
-    f = input_files.c
-    if name.isdecimal():
-        where = f.file_no == int(name) if len(name) < 12 else f.file_no < 0
-    elif len(name) == FILE_ID and name.isalpha():
-        where = func.substr(f.name_id, 1, FILE_ID) == name
-    else:
-        where = f.name_id == intake.name_id(files, name)
-    rows = connection.execute(select(input_files).where(where).order_by(f.file_no)).all()
-    taken = [row for row in rows if row.status in _DONE]
-    rows = taken or [row for row in rows if row.status == WITHDRAWN][-1:] or list(rows)
-    if not rows:
-        raise Problem(
-            f"no file {mask(name)} came in; 'callward suspense list --files' and each night's report say the numbers"
-        )
-    if len(rows) > 1:
-        numbers = ", ".join(str(row.file_no) for row in rows)
-        raise Problem(f"{mask(name)} came in several times, as files {numbers}: name one of them by its number")
-    return rows[0]
 
 
 def _require_whole(connection: Connection, rows: Sequence[Any]) -> None:
@@ -268,7 +245,7 @@ def _require_whole(connection: Connection, rows: Sequence[Any]) -> None:
     for row in rows:
         if row.path_form == streaming.TOPIC:
             raise Problem(f"file {row.file_no} is what came through a topic: only files can be corrected")
-        if row.status not in (*_DONE, WITHDRAWN):
+        if row.status not in (*DONE, WITHDRAWN):
             raise Problem(f"file {row.file_no} is {row.status}: a night is not through with it, or could not read it")
     open_ones = {row.file_no for row in rows} - set(_complete(connection, [row.file_no for row in rows]))
     if open_ones:

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines import terminal
 from pipelines.results import Part, Result, Rows, to_document
 from pipelines.suspense.choose import Choice
+from pipelines.suspense.close import Closing
 from pipelines.suspense.records import NamedFile, OpenRecord, OpenRecords
 from pipelines.suspense.recycle import Recycling
 
@@ -107,6 +108,30 @@ class ChoiceReport(Result):
         if self.choice.several:
             held = terminal.count(self.choice.several, "record")
             yield f"{held} with several versions in that file: held as before; --record chooses one"
+
+
+@dataclass(frozen=True)
+class ClosingReport(Result):
+    """What was written off, or would be."""
+
+    closing: Closing
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.closing.to_dict()
+
+    def render(self) -> Iterator[Part]:
+        records = self.closing.records
+        if not records:
+            yield "nothing to write off: no such record is open in suspense"
+            return
+        title = "To be written off" if self.closing.dry_run else "Written off"
+        rows = [[of.source, of.code, of.records, of.talk_ms // 1000] for of in records]
+        yield terminal.table(title, ["source", "code", "records", "talk, s"], rows)
+        count = terminal.count(sum(of.records for of in records), "record")
+        if self.closing.dry_run:
+            yield f"{count} would be written off"
+        else:
+            yield f"{count} written off by {self.closing.who}: {self.closing.reason}; balanced"
 
 
 def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.Table:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, or_, select
 
 from callward.columns import has_value
+from callward.errors import Problem
 from callward.keys import tokens
 from callward.keys.register import KeyName
 from callward.retention.holds.order import Hold
@@ -81,6 +82,12 @@ def receiving(holds: Iterable[Hold], tenant: str, received_on: date) -> list[Hol
     It may speak of any call up to that day, so a hold's last day does not matter.
     """
     return [hold for hold in holds if hold.concerns(tenant) and (hold.first is None or received_on >= hold.first)]
+
+
+def kept_by(found: Iterable[Hold]) -> Problem:
+    """Return what says that holds keep records as they are."""
+    ids = ", ".join(sorted({hold.hold_id for hold in found}))
+    return Problem(f"records that would change are under hold ({ids}): nothing was changed ('callward hold list')")
 
 
 def unmatched(view: str, holds: Iterable[Hold]) -> list[Hold]:

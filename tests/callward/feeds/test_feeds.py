@@ -230,9 +230,10 @@ def test_quality_records_find_their_calls(night: Night) -> None:
         "filtered": len(recordings),
         "pending": len(matched) - sum(matched),
         "withdrawn": 0,
+        "written_off": 0,
     }
     assert count.talk_ms["accepted"] == sum(int(row["duration"]) for row in unique.values()) * 1000
-    assert [bucket for bucket, rows in count.buckets.items() if rows == 0] == ["withdrawn"]
+    assert [bucket for bucket, rows in count.buckets.items() if rows == 0] == ["withdrawn", "written_off"]
 
 
 def test_cisco_rows_say_one_thing(night: Night) -> None:

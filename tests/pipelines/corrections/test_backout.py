@@ -165,9 +165,13 @@ Lines = dict[tuple[str, str], list[bytes]]
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    return cut_feed(tmp_path_factory.mktemp("feed"))
+
+
+def cut_feed(folder: Path) -> Lines:
     """Records over a month's end, some torn, repeated or contradicted, by source and kind of file: pieces and legs of
     calls, and their quality."""
-    folder, found = tmp_path_factory.mktemp("feed"), Lines()
+    found = Lines()
     made = generate(folder, seed=3, day=LAST, calls=80, dirt=0.1, sources=SOURCES)
     for path in made.files:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -17,6 +17,7 @@ from callward import runs
 from callward.errors import Problem
 from callward.feeds import generate
 from pipelines.pending import expire_pending
+from pipelines.suspense.close import close
 from pipelines.suspense.recycle import recycle
 from pipelines.vacuum import remove_orphans, remove_superseded
 from schemas.tables import lake_files
@@ -47,6 +48,7 @@ WORKS = {
     "night": Work(lambda site: night(site, MORE, name="b.csv"), "view-written", f"{DAY}", TRIES),
     "night-suspense": Work(lambda site: night(site, MORE, name="b.csv"), "suspense-written", "suspense", TRIES),
     "recycle": Work(lambda site: recycle(site.settings, [], []), "suspense-written", "suspense", TRIES),
+    "close": Work(lambda site: close(site.settings, "torn", ["TIME"]), "suspense-written", "suspense", TRIES),
     "purge": Work(
         lambda site: purged(site, NUMBERS_KEPT + timedelta(1)),
         "purge-prepared",

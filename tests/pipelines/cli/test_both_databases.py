@@ -54,8 +54,8 @@ recycle
 reprocess --source generic --dry-run
 reprocess --file {{file_no}}
 backout --file {{file_no}} --dry-run
-suspense close --source generic --reason "not worth it {n}" --dry-run
-suspense close --source generic --reason "not worth it {n}"
+suspense close --source generic --reason "not worth it {{n}}" --dry-run
+suspense close --source generic --reason "not worth it {{n}}"
 rebuild --check
 rebuild
 compact --dry-run

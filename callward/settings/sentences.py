@@ -87,14 +87,15 @@ def _is_table(wanted: Any) -> bool:
 
 
 def _where(root: type[BaseModel], location: tuple[Any, ...]) -> str:
-    """Return a location as a person finds it: engine.workers, or [[sources]] no. 2, zone."""
+    """Return a location as a person finds it: engine.workers, or [[sources]] no. 2, zone, or
+    [[accounts]] no. 1, numbers no. 2, first."""
     words = ""
     for position, step in enumerate(location):
         if not isinstance(step, int):
             name = written_key(str(step))
             words += f", {name}" if words.startswith("[[") and words[-1].isdigit() else f".{name}" if words else name
         elif _is_table(_place(root, location[: position + 1]).wanted):
-            words = f"[[{words}]] no. {step + 1}"
+            words = f"{words} no. {step + 1}" if words.startswith("[[") else f"[[{words}]] no. {step + 1}"
     return words
 
 

@@ -16,9 +16,11 @@ from callward.keys import keys, seal
 from callward.keys import register as key_register
 from callward.lake import parquet
 from pipelines.cli.main import app
+from pipelines.monitoring.feeds import KINDS
 from schemas import cdr, declaration, suspense, views
 from schemas.codes import Filter, Suspense
 from schemas.retention_classes import DEMO_WINDOWS, REQUIRED
+from transforms.count_shares import LACKS, UNJOINED
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.joinpath("docs").rglob("*.md")])
@@ -112,6 +114,19 @@ def test_the_glossary_is_in_alphabetical_order():
 
 def test_every_suspense_code_is_explained():
     assert [code for code in Suspense if f"| {code} |" not in _text("docs/ops.md")] == []
+
+
+def test_every_warning_is_explained():
+    sources = [path.read_text() for path in ROOT.joinpath("pipelines").rglob("*.py")]
+    kinds = {kind for text in sources for kind in re.findall(r'\bAlarm\([^,]+, "([a-z ]+)"', text)}
+    kinds |= {*LACKS, UNJOINED, *KINDS}
+    assert len(kinds) > 20
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in _text("docs/ops.md")] == []
+
+
+def test_every_suspense_code_says_what_to_do():
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \| [^|]+ \| ([^|]+) \|$", _text("docs/ops.md"), re.MULTILINE))
+    assert [code for code in Suspense if not rows.get(str(code), "").strip()] == []
 
 
 def test_every_retention_class_and_its_demo_window_is_explained():

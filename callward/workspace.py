@@ -29,6 +29,7 @@ from schemas import declaration as declarations
 from schemas.declaration import Declaration
 from schemas.generation import Generation, older, with_keys
 
+NAMES: Final = KeyName("archive", "_all", EVERY_MONTH, "names")  # of files' names, and of settings' values
 CUSTOMERS: Final = "customers"  # the site of customers' trunks whose site the settings do not say
 
 

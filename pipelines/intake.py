@@ -31,7 +31,6 @@ from callward.ingest.landing import (
 )
 from callward.keys import tokens
 from callward.keys.keys import KeyGone
-from callward.keys.register import EVERY_MONTH, KeyName
 from callward.keys.seal import SealBroken, Sealer
 from callward.lake.data_files import DataFiles
 from callward.parsing.misfits import misfit
@@ -40,6 +39,7 @@ from callward.redaction import in_letters, mask
 from callward.settings import Source
 from callward.streaming import blocks as streaming
 from callward.streaming import register as stream_register
+from callward.workspace import NAMES
 from schemas.codes import Bucket
 from schemas.declaration import Declaration, Shape, sniff
 from schemas.tables import blocks, input_files, ledger_entries
@@ -50,7 +50,6 @@ from transforms.take_in import as_work
 _LONGEST = 256 << 20  # bytes that are looked through for the end of a record
 _SAMPLED = 16  # of so many blocks of a file one is read before the others
 _TAKEN_IN = [str(bucket) for bucket in (Bucket.ACCEPTED, Bucket.MERGED, Bucket.DUPLICATE, Bucket.PENDING)]
-_NAMES = KeyName("archive", "_all", EVERY_MONTH, "names")
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def _content_id(files: DataFiles, head: bytes, shape: Shape) -> str | None:
     """Return a keyed hash of a file's first bytes as text, in letters; None where there is no record in them."""
     if not head.split(b"\n", shape.header_lines)[-1].strip() or head.count(b"\n") < shape.header_lines:
         return None
-    secret = tokens.derive(files.workspace.keyring.key(_NAMES).secret, "content")
+    secret = tokens.derive(files.workspace.keyring.key(NAMES).secret, "content")
     return in_letters(tokens.mac([pa.array([head], pa.large_binary())], secret)[0].as_py())
 
 
@@ -322,7 +321,7 @@ def _again(content: _Content, registered: list[Block]) -> list[Block]:
 
 def name_id(files: DataFiles, name: str) -> str:
     """Return the keyed hash of a file's name, in letters: what the ledger knows it by."""
-    secret = files.workspace.keyring.key(_NAMES).secret
+    secret = files.workspace.keyring.key(NAMES).secret
     return in_letters(tokens.mac([pa.array([name])], tokens.derive(secret, "name"))[0].as_py())
 
 
@@ -339,24 +338,24 @@ def known_ids(files: DataFiles) -> Callable[[str], str]:
 def _has_names_key(files: DataFiles) -> bool:
     """Return whether the key of files' names is there and opens; it is not minted."""
     try:
-        return bool(files.workspace.keyring.existing([_NAMES]))
+        return bool(files.workspace.keyring.existing([NAMES]))
     except Problem:
         return False
 
 
 def names_key(files: DataFiles) -> Sealer:
     """Return what seals names of files, and what else must not be read beside them."""
-    return files.workspace.keyring.sealer(_NAMES)
+    return files.workspace.keyring.sealer(NAMES)
 
 
 def name_of(files: DataFiles, row: Row[Any]) -> str:
     """Return the name, in the clear, of a row of input_files."""
-    return files.workspace.keyring.sealer(_NAMES).open(row.name_sealed, b"name").decode()
+    return files.workspace.keyring.sealer(NAMES).open(row.name_sealed, b"name").decode()
 
 
 def naming(files: DataFiles) -> streaming.Naming:
     """Return how the ledger knows the name of an input file that is no file: by its keyed hash, and sealed."""
-    key = files.workspace.keyring.sealer(_NAMES)
+    key = files.workspace.keyring.sealer(NAMES)
     return lambda name: (name_id(files, name), key.seal(name.encode(), b"name"))
 
 
@@ -397,7 +396,7 @@ def note_gone(files: DataFiles, sources: Collection[str]) -> None:
         rows = connection.execute(query).all()
     if not rows:
         return
-    key = files.workspace.keyring.sealer(_NAMES)
+    key = files.workspace.keyring.sealer(NAMES)
     removed = [
         row.file_no
         for row in rows
@@ -430,7 +429,7 @@ def register(intakes: list[Intake], files: DataFiles, run_id: str, sharding: str
     With a `sharding` they are a stream's: blocks that one has registered stay as they are, and a stream that was asked
     to stop begins no file.
     """
-    key = files.workspace.keyring.sealer(_NAMES)
+    key = files.workspace.keyring.sealer(NAMES)
     ids = [name_id(files, intake.arrival.name) for intake in intakes]
     with database.writing(files.workspace.settings) as connection:
         if sharding:
@@ -511,14 +510,14 @@ def sealed_shape(shape: Shape, key: Sealer) -> bytes:
 
 def names_sealer(files: DataFiles) -> Sealer:
     """Return what the names and shapes of input files are sealed with."""
-    return files.workspace.keyring.sealer(_NAMES)
+    return files.workspace.keyring.sealer(NAMES)
 
 
 def shape_of(files: DataFiles, row: Row[Any]) -> Shape | None:
     """Return how the columns of a row of input_files were known; None for what came through a topic."""
     if row.shape_sealed is None:
         return None
-    return Shape.from_json(files.workspace.keyring.sealer(_NAMES).open(row.shape_sealed, b"shape").decode())
+    return Shape.from_json(files.workspace.keyring.sealer(NAMES).open(row.shape_sealed, b"shape").decode())
 
 
 def _path_form(intake: Intake) -> str:
@@ -527,7 +526,7 @@ def _path_form(intake: Intake) -> str:
 
 def register_unreadable(arrival: Arrival, reason: str, files: DataFiles, run_id: str) -> None:
     """Note a file that cannot be read: it stays where it is until it is sent again or its source is corrected."""
-    identity, key = name_id(files, arrival.name), files.workspace.keyring.sealer(_NAMES)
+    identity, key = name_id(files, arrival.name), files.workspace.keyring.sealer(NAMES)
     with database.writing(files.workspace.settings) as connection:
         row = _row(connection, files, arrival)
         if row is None:

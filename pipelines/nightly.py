@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from callward import database, runs
+from callward import database, in_force, runs
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.ingest.contents import FileUnreadable
@@ -44,6 +44,7 @@ from pipelines.network_elements import match_all
 from pipelines.pending import expire_pending
 from pipelines.readiness.checks import landing_of, require
 from pipelines.release import DueRelease
+from pipelines.settings_diff import since_last
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Bucket, Suspense
@@ -260,6 +261,7 @@ class _Nightly:
     def run(self) -> Night:
         remove_orphans(self._settings)
         self._workspace.enter(self._sources)
+        in_force.record(self._workspace, self._night.run_id)
         intakes.note_gone(self._files, [source.name for source in self._sources])
         if len(self._sources) == len(self._settings.sources):
             self._night.left_alone += strangers(self._settings, self._file_id)
@@ -498,6 +500,7 @@ class _Nightly:
         with database.reading(self._settings) as connection:
             self._night.found = list(alarms(self._workspace, connection, run_id, came))
             self._night.shares = line(shares.of_run(connection, run_id), came)
+            self._night.found += since_last(self._workspace, connection, run_id)
             self._night.waiting = waiting(self._settings, connection, _moment(self._now_ms).date())
         self._night.filtered = filtered(self._settings, run_id)
         self._night.found += self._worse()

@@ -76,9 +76,20 @@ runs = Table(
     Column("pid", Integer, nullable=False),
     required("code_version"),
     required("settings_digest"),
+    Column("settings_id", String(32)),  # of settings_in_force; null for what reads no records
     Column("audit_head", String(64)),
     Column("summary", Text),
     Column("swept_at", DateTime),  # when what it left in the lake was removed
+)
+
+# The settings that runs read records under, each kept once: what could be a number or a secret as a keyed hash alone.
+settings_in_force = Table(
+    "settings_in_force",
+    METADATA,
+    required("settings_id", 32, primary_key=True),  # hash of the content
+    Column("first_at", DateTime, nullable=False),
+    required("code_version"),
+    Column("content", Text, nullable=False),  # JSON: [where a setting stands, its value], ...
 )
 
 leases = Table(

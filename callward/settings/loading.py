@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,23 @@ from callward.settings.settings import Settings
 from schemas import toml
 
 FILE_NAME = "callward.toml"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with the settings, in a sentence: the file or the variable it is in, and where in the file."""
+
+    within: str
+    location: tuple[str | int, ...]
+    sentence: str
+
+
+class SettingsWrong(UsageProblem):
+    """The settings are wrong: a line for each fault."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(f"{fault.within}: {fault.sentence}" for fault in faults))
+        self.faults = faults
 
 
 def find(config: str | os.PathLike[str] | None = None) -> Path:
@@ -64,7 +82,7 @@ def _checked(path: Path, text: bytes, variables: tuple[tuple[str, str], ...]) ->
     try:
         return Settings(**data, path=path, digest=_digest(text, given), variables=given)
     except ValidationError as error:
-        raise UsageProblem("\n".join(_faults(path, error, given))) from None
+        raise SettingsWrong(list(_faults(path, error, given))) from None
 
 
 def _digest(text: bytes, given: Mapping[str, str]) -> str:
@@ -72,8 +90,10 @@ def _digest(text: bytes, given: Mapping[str, str]) -> str:
     return hashlib.sha256(text + (json.dumps(given, sort_keys=True).encode() if given else b"")).hexdigest()
 
 
-def _faults(path: Path, error: ValidationError, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence to each fault, that begins with the variable or the file which it is in."""
+def _faults(path: Path, error: ValidationError, given: Mapping[str, str]) -> Iterator["Fault"]:
+    """Yield each fault, with the variable or the file which it is in."""
     for fault in error.errors()[: toml.FAULTS]:
         variable = environment.variable_of(fault["loc"], given)
-        yield f"{mask(variable or path.name)}: {sentence(Settings, fault)}"
+        place = () if variable else fault["loc"]
+        for line in sentence(Settings, fault).splitlines():
+            yield Fault(mask(variable or path.name), place, line)

@@ -1,5 +1,7 @@
 """All of callward.toml."""
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ from callward.settings.inputs import Kafka, Receive, Source
 from callward.settings.storage import Keys, Lake, Landing
 from callward.settings.tenants import Account, NumberRange, Release, Tenant, Trunk
 from callward.settings.values import Section, local_uri, nearest, repeated
+from schemas import toml
 from schemas.retention_classes import REQUIRED
 
 FORMAT_VERSION = 1
@@ -55,75 +58,73 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        self._check_once()
-        self._check_tenants()
-        self._check_sites()
-        self._check_named_sources()
+        """Refuse what does not fit together: each fault is a line of its own."""
+        checks = (self._not_once(), self._payers(), self._no_tenants(), self._sites(), self._no_sources())
+        if faults := list(islice(chain.from_iterable(checks), toml.FAULTS)):
+            raise ValueError("\n".join(faults))
         return self
 
-    def _check_once(self) -> None:
-        """Refuse what may stand in a list once and stands there twice: one of two would not be heard."""
+    def _not_once(self) -> Iterator[str]:
+        """Yield what may stand in a list once and stands there twice: one of two would not be heard."""
         for what, names in (
             ("sources", [source.name for source in self.sources]),
             ("trunks", [trunk.name for trunk in self.trunks]),
         ):
             if (twice := repeated(names)) is not None:
-                raise ValueError(f"two {what} are called {twice!r}; write it once")
+                yield f"two {what} are called {twice!r}; write it once"
         if (pair := repeated([(account.tenant, account.id) for account in self.accounts])) is not None:
-            raise ValueError(f"two accounts of tenant {pair[0]} have the id {pair[1]!r}; write it once")
-        self._check_payers()
+            yield f"two accounts of tenant {pair[0]} have the id {pair[1]!r}; write it once"
 
-    def _check_payers(self) -> None:
-        """Refuse what leaves open which of a tenant's accounts pays for a call."""
+    def _payers(self) -> Iterator[str]:
+        """Yield what leaves open which of a tenant's accounts pays for a call."""
         codes = [(account.tenant, code) for account in self.accounts for code in account.codes]
         if (pair := repeated(codes)) is not None:
-            raise ValueError(f"two accounts of tenant {pair[0]} have the code {pair[1]!r}; one account pays for it")
+            yield f"two accounts of tenant {pair[0]} have the code {pair[1]!r}; one account pays for it"
         led = {trunk.name for trunk in self.trunks if trunk.account is not None}
         bare = [(a.tenant, trunk) for a in self.accounts if not a.numbers for trunk in a.trunks if trunk not in led]
         if (pair := repeated(bare)) is not None:
-            raise ValueError(
+            yield (
                 f"two accounts of tenant {pair[0]} have the trunk {pair[1]!r}, and no numbers tell which of them pays; "
                 "say it with the trunk's account"
             )
-        for tenant in self.tenants:
-            _check_numbers([account for account in self.accounts if account.tenant == tenant])
+        of_tenant: dict[str, list[Account]] = {}
+        for account in self.accounts:
+            of_tenant.setdefault(account.tenant, []).append(account)
+        for accounts in of_tenant.values():
+            yield from _in_common(accounts)
 
-    def _check_tenants(self) -> None:
-        """Refuse names of tenants that are none."""
+    def _no_tenants(self) -> Iterator[str]:
+        """Yield names of tenants and accounts that are none."""
         named = [(f"source {s.name}", tenant) for s in self.sources for tenant in (s.tenant, *s.tenants.values())]
         named += [(f"account {account.id}", account.tenant) for account in self.accounts]
         named += [("stream.spread", tenant) for tenant in self.stream.spread]
         ids = {account.id for account in self.accounts}
         for trunk in self.trunks:
             if trunk.account is not None and trunk.account not in ids:
-                raise ValueError(
-                    f"trunk {trunk.name}: no account has the id {trunk.account!r}{nearest(trunk.account, ids)}"
-                )
+                yield f"trunk {trunk.name}: no account has the id {trunk.account!r}{nearest(trunk.account, ids)}"
         for who, tenant in named:
             if tenant not in self.tenants:
-                raise ValueError(f"{who}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}")
+                yield f"{who}: no tenant is called {tenant!r}{nearest(tenant, self.tenants)}"
 
-    def _check_sites(self) -> None:
-        """Refuse sites that a reader would take for a trunk, and those of trunks that are not a customer's."""
+    def _sites(self) -> Iterator[str]:
+        """Yield sites that a reader would take for a trunk, and those of trunks that are not a customer's."""
         names = {trunk.name for trunk in self.trunks}
         for trunk in self.trunks:
             if trunk.site in names:
-                raise ValueError(f"trunk {trunk.name}: its site {trunk.site!r} is a trunk's name; call it otherwise")
+                yield f"trunk {trunk.name}: its site {trunk.site!r} is a trunk's name; call it otherwise"
             if trunk.site is not None and trunk.side == "network":
-                raise ValueError(f"trunk {trunk.name}: only a customer's trunk is shown by its site")
+                yield f"trunk {trunk.name}: only a customer's trunk is shown by its site"
 
-    def _check_named_sources(self) -> None:
-        """Refuse topics and senders of a source that is not there."""
+    def _no_sources(self) -> Iterator[str]:
+        """Yield topics and senders of a source that is not there."""
         names = [source.name for source in self.sources]
         for topic in self.kafka.topics:
-            for source_name in topic.all_sources:
-                if source_name not in names:
-                    raise ValueError(
-                        f"topic {topic.name}: no source is called {source_name!r}{nearest(source_name, names)}"
-                    )
+            for name in topic.all_sources:
+                if name not in names:
+                    yield f"topic {topic.name}: no source is called {name!r}{nearest(name, names)}"
         for sender in self.receive.senders:
             if sender.source not in names:
-                raise ValueError(f"receive: no source is called {sender.source!r}{nearest(sender.source, names)}")
+                yield f"receive: no source is called {sender.source!r}{nearest(sender.source, names)}"
 
     @property
     def folder(self) -> Path:
@@ -195,8 +196,8 @@ class Settings(Section):
         ]
 
 
-def _check_numbers(accounts: list[Account]) -> None:
-    """Refuse a number that two ranges of one length give to two of a tenant's accounts on one day; else the shorter
+def _in_common(accounts: list[Account]) -> Iterator[str]:
+    """Yield pairs of a tenant's accounts to which two ranges of one length give a number on one day; else the shorter
     range has it."""
     reaching: list[tuple[NumberRange, str]] = []  # ranges that go on to the one that is looked at
     for numbers, account in sorted(((r, a.id) for a in accounts for r in a.numbers), key=lambda held: held[0].bounds):
@@ -204,5 +205,5 @@ def _check_numbers(accounts: list[Account]) -> None:
         alike = (name for other, name in reaching if other.length == numbers.length and numbers.overlaps(other))
         twice = next(alike, None)
         if twice is not None:
-            raise ValueError(f"accounts {twice!r} and {account!r} have a number in common on one day; one pays for it")
+            yield f"accounts {twice!r} and {account!r} have a number in common on one day; one pays for it"
         reaching.append((numbers, account))

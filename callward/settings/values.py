@@ -86,7 +86,7 @@ _PLACES: Final = {"key_file", "output", "path", "variables", "roots", "signers",
 _SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
 # Compared with records alone, or for others to read; `numbers` of an account are what they say.
 _COMPARED: Final = {"codes", "command", "declare", "first", "java_options", "last", "options", "sequence"}
-_NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
+NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
 
 
 def repeated(items: Iterable[Item]) -> Item | None:
@@ -119,7 +119,7 @@ class Section(BaseModel):
     @classmethod
     def _without_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a name that looks like a number: names from settings are stored and shown."""
-        if info.field_name not in _NO_NAMES and number_at(_without_addresses(value)) is not None:
+        if info.field_name not in NO_NAMES and number_at(_without_addresses(value)) is not None:
             raise ValueError(
                 "this looks like a phone number, and names are stored and shown in the clear: write another"
             )

@@ -24,7 +24,7 @@ from pipelines.cli.options import AS_GIVEN, Printed, in_words
 from pipelines.results import Failure, Result, is_usage
 
 HEADINGS: Final = {
-    "Set up": ("init", "doctor", "try", "sources", "accounts", "demo"),
+    "Set up": ("init", "doctor", "try", "sources", "accounts", "settings", "demo"),
     "Run": (
         *("nightly", "stream", "receive", "status", "suspense", "recycle", "reprocess", "backout", "compact"),
         "rebuild",

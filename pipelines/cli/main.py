@@ -37,6 +37,7 @@ from pipelines.cli import (  # noqa: E402
     receive,
     release,
     request,
+    settings,
     sources,
     status,
     stream,
@@ -60,7 +61,23 @@ app = typer.Typer(
 for commands in (init, trial, demo, nightly, receive, status, corrections, lake, query, sweep, grant):
     app.add_typer(commands.app)
 app.add_typer(suspense.recycle_app)
-for group in (sources, accounts, stream, suspense, policy, hold, case, purge, request, tenant, audit, release, keys):
+_GROUPS = (
+    sources,
+    accounts,
+    settings,
+    stream,
+    suspense,
+    policy,
+    hold,
+    case,
+    purge,
+    request,
+    tenant,
+    audit,
+    release,
+    keys,
+)
+for group in _GROUPS:
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

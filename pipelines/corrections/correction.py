@@ -181,7 +181,7 @@ class Correcting:
                 raise CommitConflict
             ledger.commit(connection, self.run_id, wave, changes)
             if self.anew:
-                _note_read(connection, files, reading, names)
+                _note_read(connection, self.run_id, files, reading, names)
             else:
                 for batch in database.batches(numbers):
                     gone = update(input_files).where(input_files.c.file_no.in_(batch))
@@ -467,13 +467,15 @@ def _of_reading(facts: Changes) -> Changes:
     return Changes(entries=facts.entries, ends=facts.ends)
 
 
-def _note_read(connection: Connection, files: Sequence[Any], reading: Reading, key: Sealer) -> None:
-    """Note how the blocks of files were read: under which generation, how many records; and which are set aside."""
+def _note_read(connection: Connection, run_id: str, files: Sequence[Any], reading: Reading, key: Sealer) -> None:
+    """Note how the blocks of files were read: by whom, under which generation, how many records; and which files are
+    set aside."""
     numbers = {row.file_no: sources.number(connection, row.source) for row in files}
     for table in reading.blocks:
         for row in table.select(["file_no", "block", "records"]).to_pylist():
             block = update(blocks).where(blocks.c.file_no == row["file_no"], blocks.c.block == row["block"])
-            connection.execute(block.values(records=row["records"], generation=numbers[row["file_no"]]))
+            read = {"records": row["records"], "generation": numbers[row["file_no"]], "committed_by": run_id}
+            connection.execute(block.values(**read))
     for number in numbers:
         of_file = update(input_files).where(input_files.c.file_no == number)
         connection.execute(of_file.values(set_aside=number in reading.set_aside))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from callward import audit, database, runs, sources, workspace_id
+from callward import audit, database, in_force, runs, sources, workspace_id
 from callward.access import second_person
 from callward.access.second_person import Consent
 from callward.errors import Problem, UsageProblem
@@ -177,6 +177,8 @@ class _Work:
         now_ms = int(database.now().replace(tzinfo=UTC).timestamp() * 1000)
         self.correcting = Correcting(self._files.workspace, run_id, now_ms, anew, correction.dry_run, kind)
         remove_orphans(settings)
+        if not correction.dry_run:
+            in_force.record(self._files.workspace, run_id)
 
     def begin_generations(self, names: Collection[str], *, whole: bool) -> None:
         """Have sources read as the settings say by now, where that decides identity and date otherwise than before.

@@ -369,6 +369,18 @@ def _installation() -> Iterator[Finding]:
         )
 
 
+# What settings say and name, beside what a night needs ('callward settings check').
+OF_SETTINGS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
+    _strangers,
+    _clocks,
+    _lists,
+    _places_of_roots,
+    _second_place,
+    _endpoint,
+    receiver_checks.receive,
+    release_checks.releases,
+)
+
 # Beside what a night needs, which is in pipelines/readiness/checks.py.
 _CHECKS: Final[Sequence[Callable[[Settings], Iterator[Finding]]]] = (
     _policies,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
-from callward import database, runs
+from callward import database, in_force, runs
 from callward.database import DatabaseAway
 from callward.error_text import error_text
 from callward.errors import Problem, UsageProblem
@@ -197,7 +197,9 @@ class _Stream:
         register.begin(self._settings, self._run_id, self._feed.leases, f"flink {self._settings.engine.flink_master}")
         self._end_left_over()
         remove_orphans(self._settings)
-        open_workspace(self._reference).enter(self._all_sources())
+        opened = open_workspace(self._reference)
+        opened.enter(self._all_sources())
+        in_force.record(opened, self._run_id)
         starts = offsets.starts(self._settings, self._feed.partitions, self._run_id, skip_lost=self._skip_lost)
         asked = offsets.watermarks(self._settings, self._feed.partitions) if self._feed.topics else None
         with (

@@ -720,10 +720,19 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("code_version", sa.String(length=64), nullable=False),
         sa.Column("settings_digest", sa.String(length=64), nullable=False),
+        sa.Column("settings_id", sa.String(length=32), nullable=True),
         sa.Column("audit_head", sa.String(length=64), nullable=True),
         sa.Column("summary", sa.Text(), nullable=True),
         sa.Column("swept_at", sa.DateTime(), nullable=True),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_runs")),
+    )
+    op.create_table(
+        "settings_in_force",
+        sa.Column("settings_id", sa.String(length=32), nullable=False),
+        sa.Column("first_at", sa.DateTime(), nullable=False),
+        sa.Column("code_version", sa.String(length=64), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("settings_id", name=op.f("pk_settings_in_force")),
     )
     op.create_table(
         "stream_counts",
@@ -789,6 +798,7 @@ def downgrade() -> None:
     op.drop_table("suppressions")
     op.drop_table("requests")
     op.drop_table("streams")
+    op.drop_table("settings_in_force")
     op.drop_table("stream_counts")
     op.drop_table("runs")
     op.drop_table("sources")

@@ -44,6 +44,8 @@ accounts history acct-one
 accounts unassigned
 accounts assign --dry-run
 accounts assign
+settings check
+settings diff
 sources list
 sources second
 sources accept generic --from-now

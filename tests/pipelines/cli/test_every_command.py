@@ -45,6 +45,8 @@ READING = {
     "release preview",
     "release show",
     "request list",
+    "settings check",
+    "settings diff",
     "sources list",
     "sql",
     "status",

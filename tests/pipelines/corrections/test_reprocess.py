@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.pipelines.test_backout import _lose_archive, differing
 
 from callward import database
 from callward.errors import Problem, UsageProblem
@@ -18,6 +17,7 @@ from pipelines.corrections.run import back_out, reprocess
 from schemas.retention import disposals
 from schemas.tables import blocks, source_generations
 from tests.commands import all_that_is, run, strays
+from tests.pipelines.corrections.test_backout import _lose_archive, differing
 from tests.pipelines.test_request import BOB, Office, _with_floor
 from tests.retention import CALLED, hold, night, purged
 

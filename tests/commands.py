@@ -99,11 +99,12 @@ class Running:
         environment: Mapping[str, str],
         limits: Mapping[int, int],
         without: Iterable[str] = (),
+        at: Path | None = None,
     ) -> None:
         _start_server()
         self._folder = Path(tempfile.mkdtemp(prefix="command-"))
         surroundings = {**os.environ, "PYTHONPATH": _python_path(), **environment}
-        work = (list(arguments), surroundings, dict(limits), list(without), str(self._folder))
+        work = (list(arguments), surroundings, dict(limits), list(without), str(self._folder), at)
         self._process = _FORKED.Process(target=_serve, args=work, daemon=True)
         self._process.start()
 
@@ -139,9 +140,16 @@ class Running:
 
 
 def _serve(
-    arguments: list[str], environment: dict[str, str], limits: dict[int, int], without: list[str], folder: str
+    arguments: list[str],
+    environment: dict[str, str],
+    limits: dict[int, int],
+    without: list[str],
+    folder: str,
+    at: Path | None,
 ) -> None:
     """In the new process: the entry point with its arguments, its output into files."""
+    if at is not None:
+        os.chdir(at)
     os.environ.clear()  # it was that of the test which happened to start the server
     os.environ.update(environment)
     sys.modules.update(dict.fromkeys(without))  # type: ignore[arg-type]  # None: Python finds no such module
@@ -170,9 +178,11 @@ def start(
     environment: Mapping[str, str] | None = None,
     limits: Mapping[int, int] | None = None,
     without: Iterable[str] = (),
+    at: Path | None = None,
 ) -> Running:
-    """Start `callward <arguments>`; `limits` by their number in `resource`, `without` modules as if not installed."""
-    return Running(arguments, environment or {}, limits or {}, without)
+    """Start `callward <arguments>`; `limits` by their number in `resource`, `without` modules as if not installed, `at`
+    in that folder."""
+    return Running(arguments, environment or {}, limits or {}, without, at)
 
 
 def run(
@@ -180,9 +190,10 @@ def run(
     environment: Mapping[str, str] | None = None,
     limits: Mapping[int, int] | None = None,
     without: Iterable[str] = (),
+    at: Path | None = None,
 ) -> Ended:
     """Run `callward <arguments>` to its end."""
-    return start(*arguments, environment=environment, limits=limits, without=without).wait()
+    return start(*arguments, environment=environment, limits=limits, without=without, at=at).wait()
 
 
 def killed_after(seconds: float, *arguments: str) -> Ended:

@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, insert, select, update
 
 from callward import audit, database
+from callward.accounts import register
 from callward.errors import Problem, UsageProblem
 from callward.identity import who
 from callward.redaction import recorded
@@ -94,11 +95,11 @@ def _checked(settings: Settings, case: Case, unlisted: bool) -> Case:
             raise UsageProblem(f"a case has {'an' if name == 'account' else 'a'} {name} of 1 to {longest} characters")
     if case.tenant not in settings.tenants:
         raise UsageProblem(f"no tenant is called {case.tenant!r}{nearest(case.tenant, settings.tenants)}")
-    known = {account.id for account in settings.accounts if account.tenant == case.tenant}
+    known = register.known(settings, case.tenant)
     if not unlisted and words["account"] not in known:
         raise UsageProblem(
             f"no account of {case.tenant} is called {words['account']!r}{nearest(words['account'], known)}",
-            hint="--unlisted, if it is not in the settings any more",
+            hint="--unlisted, if it is not in the settings and no usage is left of it",
         )
     case_id, account, purpose, reason = (words[name] for name in _LONGEST)
     return replace(case, case_id=case_id, account=account, purpose=purpose, reason=reason)

@@ -12,7 +12,7 @@ from callward import audit, database, identity
 from callward.accounts import sealed
 from callward.accounts.changes import Difference
 from callward.accounts.directory import Directory, SingleNumbers
-from callward.accounts.entries import KINDS, Holdings
+from callward.accounts.entries import KINDS, UNASSIGNED, Holdings
 from callward.errors import Problem
 from callward.failpoints import point
 from callward.keys.register import Keyring
@@ -21,6 +21,7 @@ from callward.runs import new_id
 from callward.settings import Settings
 from callward.storage.store import Store
 from schemas.tables import account_directories as versions
+from schemas.tables import billing_usage_daily
 
 ROLE: Final = "billing-run"  # whose root opens directories
 IMPORT: Final = "accounts import"
@@ -50,6 +51,15 @@ def opened(settings: Settings, keyring: Keyring, row: Row[Any]) -> tuple[Holding
     """
     blob = Store.of(settings).read(row.path)
     return sealed.open_sealed(blob, keyring, row.tenant, row.version)
+
+
+def known(settings: Settings, tenant: str) -> set[str]:
+    """Return accounts of a tenant that the settings name or that have usage, also those that were imported: ids that a
+    person may have meant. No key is opened."""
+    usage = select(billing_usage_daily.c.account).where(billing_usage_daily.c.tenant == tenant).distinct()
+    with database.reading(settings) as connection:
+        used = set(connection.execute(usage).scalars())
+    return {account.id for account in settings.accounts if account.tenant == tenant} | used - {UNASSIGNED}
 
 
 class Directories:

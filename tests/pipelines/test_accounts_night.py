@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from sqlalchemy import select
 
 from callward import database
+from callward.access.cases import Case, open_case
+from callward.accounts.register import known
 from callward.errors import UsageProblem
 from callward.settings import Tenant, Trunk
 from pipelines import accounts, assigning
@@ -118,6 +121,16 @@ def forgotten(site: Any) -> Any:
         "account,number,trunk,zone,since\na,+13035550110,,America/Denver,\nb,+13035550111,,,2026-03-06\nc,,pbx,,\n",
     )
     return site
+
+
+def test_an_imported_account_with_usage_is_one_that_a_hold_and_a_case_may_name(site: Any) -> None:
+    _import(site, "account,number\na,+13035550110\nb,+13035550111\n")
+    _night(site, "a.csv", call(1, 5, 12, "+13035550110"), call(2, 5, 12))
+    assert known(site.settings, "default") == {"a"}  # neither b, which has no usage, nor "unassigned"
+    case = Case("T-1", "default", "a", "quality_complaint", "dropped calls")
+    assert open_case(site.settings, case).account == "a"
+    with pytest.raises(UsageProblem, match="no account of default is called 'aa'"):
+        open_case(site.settings, replace(case, case_id="T-2", account="aa"))
 
 
 def test_unassigned_calls_are_listed_by_trunk_and_masked_shape(forgotten: Any) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from sqlalchemy import Row, select
 
 from callward import database, identity
+from callward.accounts import register
 from callward.errors import UsageProblem
 from callward.keys import approvers
 from callward.numbering import Plan, normalize_values, plan
@@ -159,12 +160,12 @@ def _check_names(settings: Settings, hold: Hold, unlisted: bool) -> None:
         raise UsageProblem("no tenant of that name is in the settings or has data")
     if unlisted:
         return
-    accounts = {a.id for a in settings.accounts if a.tenant == hold.tenant} | {"unassigned"}
+    accounts = register.known(settings, hold.tenant) | {"unassigned"}
     trunks = {trunk.name for trunk in settings.trunks} | {"other"}
     for option, named, known in (("--account", hold.accounts, accounts), ("--trunk", hold.trunks, trunks)):
         for name in set(named) - known:
             raise UsageProblem(
-                f"{option}: {name!r} is not in the settings, and a name written wrong would hold nothing; "
+                f"{option}: {name!r} is not known here, and a name written wrong would hold nothing; "
                 "--unlisted if it was there once"
             )
 

@@ -642,6 +642,6 @@ def _piece(intake: Intake, block: Block) -> dict[str, Any]:
         "size": intake.arrival.size,
         "modified_ns": intake.arrival.modified_ns,
         "inode": intake.arrival.inode,
-        "codes": None,
+        "meant": None,
         "condemned": intake.condemned,
     }

@@ -287,7 +287,7 @@ def _wave(site: Any, path: str) -> tuple[WorkspaceRef, waves.Wave]:
         "last": 9,
     }
     chunk = pa.Table.from_pylist(
-        [{**piece, "size": 9, "modified_ns": 1, "codes": None, "condemned": False}], schema=CHUNK
+        [{**piece, "size": 9, "modified_ns": 1, "meant": None, "condemned": False}], schema=CHUNK
     )
     reference = WorkspaceRef(str(site.settings.path), "billing-run", "test", "2026-03")
     return reference, waves.Wave(CommitAttempt("a", 0, 1), [chunk], {}, Sharding(), 0, True)

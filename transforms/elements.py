@@ -31,7 +31,7 @@ CHUNK: Final = pa.schema(
         pa.field("size", pa.int64()),  # of the landing file when it was registered; -1 where that does not matter
         pa.field("modified_ns", pa.int64()),
         pa.field("inode", pa.uint64()),
-        pa.field("codes", pa.string()),  # of suspense: which codes are put through again, as a JSON list
+        pa.field("meant", pa.string()),  # of suspense: which records are put through again (transforms.suspend.Meant)
         pa.field("condemned", pa.bool_()),  # the file is set aside whole: even sound records go to suspense
     ]
 )

@@ -1,6 +1,5 @@
 """Read: work → records as they came, with where each came from; and the sealed archive of what was read."""
 
-import json
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,7 @@ from callward.lake.ledger import BLOCKS, Changes
 from callward.parsing.records import is_unended, message_records, records
 from schemas.codes import Bucket
 from schemas.declaration import Declaration, sniff
-from transforms.suspend import open_records
+from transforms.suspend import Meant, open_records
 
 PLAIN, STAGED, SUSPENDED, ARCHIVED = "plain", "staged", "suspense", "archived"
 # Records as they came: LINEAGE_FIELDS and `raw`. Source and shape are in the schema's metadata.
@@ -122,7 +121,7 @@ def _suspended(piece: dict[str, Any], files: DataFiles, declaration: Declaration
     log = files.read_log(files.by_id(piece["path"]))
     with database.reading(files.workspace.settings) as connection:
         names = sources.names_of(connection, piece["source"])
-    wanted = open_records(log, json.loads(piece["codes"]), names)
+    wanted = open_records(log, Meant.from_json(piece["meant"]), names)
     rows = log.filter(pc.and_(wanted, pc.equal(log["shape"], piece["shape"])))
     facts = Changes()
     if declaration.file.multiline:

@@ -4,9 +4,10 @@ A record keeps its id in suspense for as long as suspense is kept, also when it 
 is a duplicate, whichever night it comes.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import apache_beam as beam
 import numpy as np
@@ -124,19 +125,40 @@ def known_suspense(files: DataFiles, tenant: str) -> tuple[list[DataFile], int]:
 
 
 @dataclass(frozen=True)
-class Recycled:
-    """Which open records of which log files are put through again."""
+class Meant:
+    """Which open records are put through again: those with any of the codes, and all of files `whole`; `file_nos`: of
+    these files alone (empty: of any)."""
 
     codes: tuple[str, ...]
+    file_nos: tuple[int, ...] = ()
+    whole: tuple[int, ...] = ()
+
+    def to_json(self) -> str:
+        """Return it as text, as it travels to a worker."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return what `to_json` gave."""
+        return cls(**{name: tuple(values) for name, values in json.loads(text).items()})
+
+
+@dataclass(frozen=True)
+class Recycled:
+    """Which open records of which sources and log files are put through again."""
+
+    meant: Meant
     sources: tuple[str, ...]
     logs: tuple[str, ...]
 
 
-def open_records(log: pa.Table, codes: Sequence[str], sources: Sequence[str]) -> pa.Array:
-    """Return which rows of a suspense log are open, of those codes and sources, and can be read again."""
-    chosen = pc.and_(
-        pc.is_in(log["code"], pa.array(codes, pa.string())), pc.is_in(log["source"], pa.array(sources, pa.string()))
-    )
+def open_records(log: pa.Table, meant: Meant, sources: Sequence[str]) -> pa.Array:
+    """Return which rows of a suspense log are open, meant, of those sources, and can be read again."""
+    chosen = pc.is_in(log["code"], pa.array(meant.codes, pa.string()))
+    chosen = pc.or_(chosen, pc.is_in(log["file_no"], pa.array(meant.whole, pa.int64())))
+    if meant.file_nos:
+        chosen = pc.and_(chosen, pc.is_in(log["file_no"], pa.array(meant.file_nos, pa.int64())))
+    chosen = pc.and_(chosen, pc.is_in(log["source"], pa.array(sources, pa.string())))
     return flat(pc.and_(chosen, pc.and_(log["open"], pc.equal(log["kind"], "raw"))))
 
 
@@ -193,7 +215,7 @@ def suspend(
         of_logs = np.concatenate(
             [np.zeros(0, bool), *(np.full(t.num_rows, i in recycled.logs) for i, t in known.items())]
         )
-        was_taken = pc.and_(pa.array(of_logs), open_records(log, recycled.codes, recycled.sources))
+        was_taken = pc.and_(pa.array(of_logs), open_records(log, recycled.meant, recycled.sources))
         rows, changes.entries = log_after_recycling(new, log, was_taken, now_ms)
         changes.superseded = {file.file_id: (file.tenant, file.part) for file in logs}
     if rows.num_rows:

@@ -12,13 +12,25 @@ app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list 
 recycle_app = typer.Typer()
 
 
-@command(app, "callward suspense list --code ACCOUNT --files", name="list")
-def list_suspense(options: Reading, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
+@command(app, "callward suspense list --code ACCOUNT --days", name="list")
+def list_suspense(
+    options: Reading,
+    code: Codes = None,
+    source: Sources = None,
+    file: FileNames = None,
+    files: Files = False,
+    days: Annotated[bool, typer.Option("--days", help="By the day on which their files came, too.")] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="Say which record of its file the first is: needs the suspense root.")
+    ] = False,
+) -> Result:
     """Open records by source and code, without content: no key is opened."""
     from pipelines.reports.suspense import SuspenseList
-    from pipelines.suspense.records import list_open
+    from pipelines.suspense.records import list_open, with_first
 
-    return SuspenseList(list_open(options.settings(), code or [], source or []), files)
+    settings = options.settings()
+    records = list_open(settings, code or [], source or [], file or [])
+    return SuspenseList(with_first(settings, records) if first else records, files, days)
 
 
 @command(app, "callward suspense show 17 --reason 'a new switch release' --limit 5", name="show")
@@ -82,11 +94,12 @@ def close_records(
 
 
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")
-def recycle(options: Changing, code: Codes = None, source: Sources = None, files: Files = False) -> Result:
-    """Put suspended records through again, after what was wrong has been fixed."""
+def recycle(
+    options: Changing, code: Codes = None, source: Sources = None, file: FileNames = None, files: Files = False
+) -> Result:
+    """Put suspended records through again, after what was wrong has been fixed; FILE: all of files set aside whole."""
     from pipelines.reports.suspense import RecycleReport
     from pipelines.suspense import recycle as recycling
 
-    return RecycleReport(
-        recycling.recycle(options.settings(), code or [], source or [], dry_run=options.dry_run), files
-    )
+    named = [code or [], source or [], file or []]
+    return RecycleReport(recycling.recycle(options.settings(), *named, dry_run=options.dry_run), files)

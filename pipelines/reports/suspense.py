@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from pipelines import terminal
@@ -16,10 +17,11 @@ _TITLE = "In suspense"
 
 @dataclass(frozen=True)
 class SuspenseList(Result):
-    """Open records; `files` asks for every file."""
+    """Open records; `files` asks for every file, `days` for every day on which files came."""
 
     records: Sequence[OpenRecords]
     files: bool = False
+    days: bool = False
 
     def to_dict(self) -> list[Any]:
         return [to_document(row) for row in self.records]
@@ -28,7 +30,7 @@ class SuspenseList(Result):
         if self.files or not self.records:
             yield from Rows(self.records, _TITLE).render()
         else:
-            yield by_source_and_code(self.records, _TITLE)
+            yield by_source_and_code(self.records, _TITLE, days=self.days)
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,27 @@ class ClosingReport(Result):
             yield f"{count} written off by {self.closing.who}: {self.closing.reason}; balanced"
 
 
-def by_source_and_code(records: Sequence[OpenRecords], title: str) -> terminal.Table:
-    """Return records by source and code: how many of how many files, one of which is named."""
-    groups: dict[tuple[str, str], list[OpenRecords]] = {}
-    for row in records:
-        groups.setdefault((row.source, row.code), []).append(row)
-    rows = [
-        [source, code, sum(row.records for row in group), len(group), f"{group[0].file_no}: {group[0].shown}"]
-        for (source, code), group in groups.items()
-    ]
-    return terminal.table(title, ["source", "code", "records", "files", "such as"], rows)
+def by_source_and_code(records: Sequence[OpenRecords], title: str, *, days: bool = False) -> terminal.Table:
+    """Return records by source and code, or by day, source and code: how many of how many files, their talk, since
+    when, and where the first of them stands."""
+    groups: dict[tuple[str, ...], list[OpenRecords]] = {}
+    for row in sorted(records, key=lambda row: (row.came_on if days else date.min, row.source)):
+        key = (row.source, row.code)
+        groups.setdefault((row.came_on.isoformat(), *key) if days else key, []).append(row)
+    columns = ["source", "code", "records", "files", "talk, s"]
+    if days:
+        return terminal.table(title, ["came on", *columns, "first"], [[*key, *_sums(of)] for key, of in groups.items()])
+    rows = [[*key, *_sums(of)[:-1], min(row.came_on for row in of), _sums(of)[-1]] for key, of in groups.items()]
+    return terminal.table(title, [*columns, "since", "such as"], rows)
+
+
+def _sums(group: Sequence[OpenRecords]) -> list[Any]:
+    """Return records, files and talk (s) of a group, and where its first stands."""
+    first = min(group, key=lambda row: (row.came_on, row.file_no))
+    record = "" if first.first is None else f" record {first.first}"
+    talk_s = sum(row.talk_ms for row in group) // 1000
+    files = len({row.file_no for row in group})
+    return [sum(row.records for row in group), files, talk_s, f"{first.file_no}{record}: {first.shown}"]
 
 
 def _printable(text: str) -> str:

@@ -25,9 +25,8 @@ from callward.redaction import recorded
 from callward.retention import holds
 from callward.settings import Settings
 from pipelines.corrections.correction import require_no_purge
-from pipelines.named_files import named_file
 from pipelines.results import to_document
-from pipelines.suspense.records import check_codes
+from pipelines.suspense.records import check_codes, file_numbers
 from pipelines.vacuum import remove_orphans
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENSE
@@ -94,8 +93,8 @@ def close(
     workspace_id.check(settings)
     with runs.running(settings, "write-off", ["suspense"]) as run_id:
         files = open_files(settings, ROLE, EVENT, run_id)
+        numbers = file_numbers(settings, named, EVENT) if named else []
         with database.reading(settings) as connection:
-            numbers = [named_file(connection, files, name).file_no for name in named]
             once = {old for name in names for old in (name, *sources.names_of(connection, name))}
         chosen = _Chosen(codes or _CODES, once, numbers)
         records = retry_on_conflict(

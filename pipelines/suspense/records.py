@@ -1,13 +1,15 @@
 """suspense: what was set aside, listed without content, and opened one by one to whoever holds the suspense root."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from callward import audit, database
 from callward.errors import Problem, UsageProblem
@@ -17,6 +19,7 @@ from callward.lake.data_files import DataFiles, counted_rows, open_files
 from callward.redaction import recorded
 from callward.settings import Settings
 from pipelines import intake
+from pipelines.named_files import named_file
 from schemas.cdr import CDR
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import PENDING, SUSPENSE
@@ -25,6 +28,8 @@ from schemas.tables import ledger_entries as e
 from transforms.assemble import pending_log
 
 ROLE = "billing-run"
+# Pieces of calls with these lie in the pending log.
+_OF_PIECES: Final = (str(Suspense.PARTIAL), str(Suspense.ORDER), str(Suspense.DURATION))
 
 
 def check_codes(codes: list[str]) -> list[str]:
@@ -39,7 +44,13 @@ def check_codes(codes: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class OpenRecords:
-    """How many records of a file are in suspense with a code."""
+    """How many records of a file are in suspense with a code.
+
+    Attributes:
+        talk_ms: their talk, as far as they could be read.
+        came_on: the day on which the file came (UTC).
+        first: which record of the file, from 1, the first of them is; None where nobody asked.
+    """
 
     source: str
     file_no: int
@@ -47,6 +58,9 @@ class OpenRecords:
     file_id: str
     code: str
     records: int
+    talk_ms: int
+    came_on: date
+    first: int | None = None
 
     @property
     def shown(self) -> str:
@@ -98,30 +112,68 @@ def _registered(files: DataFiles, file_id: str) -> Iterator[NamedFile]:
     yield from (NamedFile(file_id, row.file_no, row.status, intake.name_of(files, row)) for row in rows)
 
 
-def list_open(settings: Settings, codes: Sequence[str] = (), sources: Sequence[str] = ()) -> list[OpenRecords]:
-    """Return the open records by file and code, from the ledger alone: no key is opened.
+def list_open(
+    settings: Settings,
+    codes: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    named: Sequence[str] = (),
+    *,
+    whole: Collection[int] = (),
+) -> list[OpenRecords]:
+    """Return the open records by file and code, from the ledger alone: no key is opened but that of files' names, where
+    a name is given.
 
-    `codes` and `sources` limit them (empty: all). Raises UsageProblem for a code or a source that is not known.
+    `codes`, `sources` and `named` (files by number, id, or name below the landing folder) limit them (empty: all); of
+    files `whole`, by their numbers, every code counts. Raises UsageProblem for a code or a source that is not known,
+    Problem for a file that is none.
     """
-    total, f = func.sum(e.c.rows).label("records"), input_files.c
+    f, found = input_files.c, []
+    total = func.sum(e.c.rows).label("records"), func.sum(e.c.talk_ms).label("talk_ms")
+    of = f.source, e.c.file_no, f.name, f.name_id, f.seen_at, e.c.code
     open_by_code = (
-        select(f.source, e.c.file_no, f.name, f.name_id, e.c.code, total)
+        select(*of, *total)
         .join(input_files, f.file_no == e.c.file_no)
         .where(e.c.bucket == "suspended")
-        .group_by(f.source, e.c.file_no, f.name, f.name_id, e.c.code)
+        .group_by(*of)
         .having(func.sum(e.c.rows) > 0)
         .order_by(f.source, e.c.file_no, e.c.code)
     )
     if codes:
-        open_by_code = open_by_code.where(e.c.code.in_(check_codes(list(codes))))
+        open_by_code = open_by_code.where(or_(e.c.code.in_(check_codes(list(codes))), e.c.file_no.in_(sorted(whole))))
     if sources:
         open_by_code = open_by_code.where(f.source.in_([settings.source(name).name for name in sources]))
+    if named:
+        open_by_code = open_by_code.where(e.c.file_no.in_(file_numbers(settings, named, "suspense list")))
     with database.reading(settings) as connection:
-        rows = connection.execute(open_by_code).all()
-    return [
-        OpenRecords(row.source, row.file_no, row.name, row.name_id[:FILE_ID], row.code, int(row.records))
-        for row in rows
-    ]
+        for row in connection.execute(open_by_code):
+            of_file = row.source, row.file_no, row.name, row.name_id[:FILE_ID], row.code
+            found.append(OpenRecords(*of_file, int(row.records), int(row.talk_ms), row.seen_at.date()))
+    return found
+
+
+def file_numbers(settings: Settings, named: Sequence[str], why: str) -> list[int]:
+    """Return the numbers of input files by number, id, or name. Raises Problem for what is none."""
+    files = open_files(settings, ROLE, why)
+    with database.reading(settings) as connection:
+        return [named_file(connection, files, name).file_no for name in named]
+
+
+def with_first(settings: Settings, records: Sequence[OpenRecords]) -> list[OpenRecords]:
+    """Return open records with which of its file the first of each is; needs the suspense root (and for pieces of calls
+    that of pending)."""
+    files = open_files(settings, ROLE, "suspense list --first")
+    numbers = {of.file_no for of in records}
+    tables = [open_records(files)]
+    if any(of.code in _OF_PIECES for of in records):
+        tables.append(open_pieces(files))
+    starts, first = _starts(settings, numbers), dict[tuple[int, str], int]()
+    for table in tables:
+        mine = table.select(["file_no", "code", "block", "line"])
+        for row in mine.filter(pc.is_in(mine["file_no"], pa.array(sorted(numbers), pa.int64()))).to_pylist():
+            number = number_in_file(row, starts[row["file_no"]])
+            key = row["file_no"], row["code"]
+            first[key] = min(number, first.get(key, number))
+    return [replace(of, first=first.get((of.file_no, of.code))) for of in records]
 
 
 def open_content(
@@ -171,14 +223,19 @@ def _content(row: dict[str, Any]) -> str | dict[str, str]:
 
 def first_lines(settings: Settings, file_no: int) -> dict[int, int]:
     """Return how many records of a file come before each of its blocks."""
+    return _starts(settings, [file_no])[file_no]
+
+
+def _starts(settings: Settings, file_nos: Iterable[int]) -> dict[int, dict[int, int]]:
+    """Return how many records of each file come before each of its blocks."""
+    b, starts = blocks.c, defaultdict[int, dict[int, int]](dict)
+    before = Counter[int]()
     with database.reading(settings) as connection:
-        rows = connection.execute(
-            select(blocks.c.block, blocks.c.records).where(blocks.c.file_no == file_no).order_by(blocks.c.block)
-        ).all()
-    starts, before = {}, 0
-    for row in rows:
-        starts[row.block] = before
-        before += row.records or 0
+        for batch in database.batches(sorted(file_nos)):
+            query = select(b.file_no, b.block, b.records).where(b.file_no.in_(batch)).order_by(b.file_no, b.block)
+            for row in connection.execute(query):
+                starts[row.file_no][row.block] = before[row.file_no]
+                before[row.file_no] += row.records or 0
     return starts
 
 

@@ -1,6 +1,5 @@
 """recycle: suspended records once more through the pipeline, after what was wrong has been fixed."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +17,15 @@ from callward.lake.ledger import CommitConflict
 from callward.retention.requests import restrictions
 from callward.settings import Settings
 from pipelines.results import to_document
-from pipelines.suspense.records import OpenRecords, check_codes, list_open
+from pipelines.suspense.records import OpenRecords, check_codes, file_numbers, list_open
 from pipelines.vacuum import remove_orphans
 from pipelines.wave import Wave, run_wave
 from schemas.codes import Suspense
-from schemas.tables import ledger_entries
+from schemas.tables import input_files, ledger_entries
 from transforms.commit import COMMITTED, REFUSED, CommitAttempt, CommitResult
 from transforms.elements import CHUNK, Sharding
 from transforms.read import SUSPENDED
-from transforms.suspend import Recycled, open_records
+from transforms.suspend import Meant, Recycled, open_records
 from transforms.take_in import as_work
 
 ROLE = "billing-run"
@@ -59,8 +58,13 @@ class Recycling:
         return {"run_id": self.run_id, "dry_run": self.dry_run, "taken": self.taken, "buckets": self.buckets}
 
 
-def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dry_run: bool = False) -> Recycling:
-    """Put open records of those codes (default all that can be fixed) and sources through again.
+def recycle(
+    settings: Settings, codes: Sequence[str], only: Sequence[str], named: Sequence[str] = (), *, dry_run: bool = False
+) -> Recycling:
+    """Put open records of those codes (default all that can be fixed), sources and files through again.
+
+    `named`: files by number, id, or name below the landing folder. The code FILE means all records of the files that
+    were set aside whole, whatever was wrong with each.
 
     The balance of every file holds before and after. Raises UsageProblem for a code or source that is not known,
     Problem for codes that are not recycled and for records that cannot be committed.
@@ -77,10 +81,12 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     with runs.running(settings, "recycle", ["suspense", *(f"source/{name}" for name in names)]) as run_id:
         files = open_files(settings, ROLE, "recycle", run_id, time.strftime("%Y-%m", time.gmtime()))
         files.workspace.enter(chosen)
-        records = list_open(settings, wanted, names)
+        whole = _set_aside(settings, names) if Suspense.FILE in codes else []
+        meant = Meant(tuple(wanted), tuple(file_numbers(settings, named, "recycle") if named else []), tuple(whole))
+        records = list_open(settings, wanted, names, [str(number) for number in meant.file_nos], whole=whole)
 
         def attempt(number: int) -> int:
-            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), wanted, names)
+            wave, count = _wave(settings, files, CommitAttempt(run_id, 0, number), meant, names)
             if count and not dry_run:
                 _check(run_wave(settings, files.workspace.reference, wave))
             return count
@@ -92,6 +98,13 @@ def recycle(settings: Settings, codes: Sequence[str], only: Sequence[str], *, dr
     return recycling
 
 
+def _set_aside(settings: Settings, names: Sequence[str]) -> list[int]:
+    """Return the numbers of files of some sources that were set aside whole."""
+    f = input_files.c
+    with database.reading(settings) as connection:
+        return list(connection.execute(select(f.file_no).where(f.set_aside, f.source.in_(names))).scalars())
+
+
 def _check(result: CommitResult) -> None:
     """Raise CommitConflict where another commit came first, Problem where the wave failed."""
     if result.status == REFUSED:
@@ -101,7 +114,7 @@ def _check(result: CommitResult) -> None:
 
 
 def _wave(
-    settings: Settings, files: DataFiles, attempt: CommitAttempt, codes: list[str], names: list[str]
+    settings: Settings, files: DataFiles, attempt: CommitAttempt, meant: Meant, names: list[str]
 ) -> tuple[Wave, int]:
     with database.reading(settings) as connection:
         logs = ledger.files(connection, view="suspense")
@@ -110,24 +123,24 @@ def _wave(
     sharding, now_ms = Sharding(), int(time.time() * 1000)
     for log in logs:
         table = files.read_log(log)
-        rows = table.filter(open_records(table, codes, list(now_called)))
+        rows = table.filter(open_records(table, meant, list(now_called)))
         count += rows.num_rows
         groups = rows.group_by(["source", "shape"]).aggregate([]).to_pylist()
         for source, shape in sorted({(now_called[group["source"]], group["shape"]) for group in groups}):
-            chunk = _chunk(log.file_id, source, shape, codes)
+            chunk = _chunk(log.file_id, source, shape, meant)
             chunks.append(as_work(chunk, now_ms, sharding.to_json()))
             tenants.add(log.tenant)
-    recycled = Recycled(tuple(codes), tuple(now_called), tuple(log.file_id for log in logs))
+    recycled = Recycled(meant, tuple(now_called), tuple(log.file_id for log in logs))
     return Wave(attempt, chunks, {}, sharding, now_ms, False, recycled, tuple(sorted(tenants))), count
 
 
-def _chunk(file_id: str, source: str, shape: str, codes: list[str]) -> pa.Table:
+def _chunk(file_id: str, source: str, shape: str, meant: Meant) -> pa.Table:
     piece = {
         "kind": SUSPENDED,
         "source": source,
         "shape": shape,
         "path": file_id,
-        "codes": json.dumps(codes),
+        "meant": meant.to_json(),
         "condemned": False,
     }
     return pa.Table.from_pylist([piece], schema=CHUNK)

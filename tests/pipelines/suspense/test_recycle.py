@@ -7,6 +7,7 @@ import pytest
 
 from callward.errors import Problem
 from callward.template import render
+from pipelines.suspense.records import list_open
 from pipelines.suspense.recycle import recycle
 
 _HEADER = (
@@ -96,13 +97,29 @@ def test_a_file_set_aside_whole_comes_through_but_for_its_faults(two_tenants: Ca
     assert night.must_look and night.files[0].buckets["suspended"] == 60
     assert not _calls_of(site)
     done = recycle(site.settings, ["FILE"], [])
-    assert done.taken == 20
+    assert done.taken == 60 == sum(of.records for of in done.records)
     assert {key: rows for key, (rows, _) in site.entries().items()} == {
         ("in", ""): 60,
         ("accepted", ""): 20,
         ("suspended", "TIME"): 40,
     }
     assert not site.unbalanced() and site.differing() == 0
+
+
+def test_file_means_all_records_of_files_that_were_set_aside(two_tenants: Callable[..., Any]) -> None:
+    """Once the declaration is fixed, no record of such a file needs a second command; other files' are left alone."""
+    site = two_tenants(alpha="default")
+    lost, other = _calls(20, "beta") + _calls(12, "alpha"), _calls(3, "beta") + _calls(9, "alpha")
+    for name, lines in (("lost.csv", lost), ("other.csv", other.replace("call-", "more-"))):
+        site.land("generic", name, (_HEADER + lines).encode())
+    assert site.night().must_look
+    _mend(site, alpha="default", beta="default")
+    assert recycle(site.settings, ["FILE"], [], ["generic/other.csv"]).taken == 0
+    assert recycle(site.settings, ["FILE"], []).buckets["suspended"] == -32
+    left = [(row.file, row.code) for row in list_open(site.settings)]
+    assert left == [("generic/other.csv", "TENANT")]
+    assert recycle(site.settings, [], [], [str(list_open(site.settings)[0].file_no)]).taken == 3
+    assert list_open(site.settings) == [] and not site.unbalanced() and site.differing() == 0
 
 
 _FAULTY = (

@@ -54,6 +54,12 @@ def put(connection: Connection, sources: Collection[str], alarms: Iterable[Alarm
         connection.execute(insert(table), list(rows.values()))
 
 
+def add(connection: Connection, alarm: Alarm, now: datetime) -> None:
+    """Let an alarm stand beside those that stand of its source, in place of an earlier one of its kind."""
+    beside = [item.alarm for item in every(connection, [alarm.source]) if item.alarm.kind != alarm.kind]
+    put(connection, [alarm.source], [*beside, alarm], now)
+
+
 def every(connection: Connection, sources: Sequence[str] | None = None) -> list[Standing]:
     """Return what stands, of some sources or of all: what a person must look at first."""
     query = select(table).order_by(table.c.must_look.desc(), table.c.since, table.c.source, table.c.kind)

@@ -176,9 +176,19 @@ def nightly(
     can be committed in no way.
     """
     named = [settings.source(name) for name in only]
+    now_ms = now_ms or int(time.time() * 1000)
+    try:
+        return _night(settings, named, now_ms, progress)
+    except Problem as problem:
+        for unsent in alerts.failed(settings, problem, _moment(now_ms)):
+            progress(unsent)
+        raise
+
+
+def _night(settings: Settings, named: Sequence[Source], now_ms: int, progress: Progress) -> Night:
     require(settings, named or settings.sources)
     sources = named or _not_streamed(settings, progress)
-    started, now_ms = time.monotonic(), now_ms or int(time.time() * 1000)
+    started = time.monotonic()
     with runs.running(settings, "nightly", [f"source/{source.name}" for source in sources]) as run_id:
         work = _Nightly(settings, sources, run_id, now_ms, progress)
         night = work.run()

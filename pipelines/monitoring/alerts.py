@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from callward import database, standing
 from callward.alerts import AlertFailed, is_set, send
+from callward.errors import Problem
 from callward.settings import Settings
 from callward.standing import Alarm, Standing
 
@@ -24,6 +25,22 @@ def stand(settings: Settings, looked_at: Sequence[str], alarms: Iterable[Alarm],
         again = timedelta(hours=settings.alerts.again_hours)
         untold = standing.untold(connection, now, again) if is_set(settings) else []
     return list(_tell(settings, untold, now))
+
+
+def failed(settings: Settings, problem: Problem, now: datetime) -> list[str]:
+    """Tell that a night failed, also where the database is away; it stands until a night ends.
+
+    Returns as `stand` does.
+    """
+    alarm = Alarm("", "failed", f"the night failed: {problem}; once that is fixed, run 'callward nightly' again")
+    try:
+        with database.writing(settings) as connection:
+            standing.add(connection, alarm, now)
+            untold = standing.untold(connection, now, timedelta(hours=settings.alerts.again_hours))
+        mine = [item for item in untold if item.alarm.kind == alarm.kind]
+        return list(_tell(settings, mine, now)) if is_set(settings) else []
+    except Problem:  # the database is away, or of another version
+        return list(_tell_at_once(settings, alarm, now)) if is_set(settings) else []
 
 
 def _gone(settings: Settings, connection: Connection) -> set[str]:
@@ -43,6 +60,14 @@ def _tell(settings: Settings, untold: Sequence[Standing], now: datetime) -> Iter
             return
         with database.writing(settings) as connection:
             standing.note_told(connection, item.alarm, now)
+
+
+def _tell_at_once(settings: Settings, alarm: Alarm, now: datetime) -> Iterator[str]:
+    """Tell of an alarm that can stand nowhere."""
+    try:
+        send(settings, _document(settings, Standing(alarm, now)))
+    except AlertFailed as failure:
+        yield f"alerts: {failure}"
 
 
 def _document(settings: Settings, item: Standing) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from callward import database, runs, standing
-from callward.errors import UsageProblem
+from callward.errors import Problem, UsageProblem
+from callward.initiate import root_file
 from callward.settings import Settings, load
 from callward.settings.engine import Alerts
 from callward.standing import Alarm
 from pipelines.monitoring import alerts
+from pipelines.nightly import nightly
 
 NOW = datetime(2026, 3, 31, 6)
 NUMBER = "+1 303 555 0101"
@@ -134,6 +136,36 @@ def test_what_failed_is_said_and_tried_again_and_the_rest_does_not_wait(site: An
     assert "the webhook answered 503; 2 of 2 were not sent" in said and len(hook.posted) == 1
     hook.answer = staticmethod(lambda: 200)
     assert stand(now, SILENT, other) == [] and len(hook.posted) == 3
+
+
+def test_a_night_that_fails_is_told_once_and_one_that_ends_clears_it(site: Any, hook: Any) -> None:
+    now = settings(site, webhook=hook.url)
+    now_ms = int(NOW.replace(tzinfo=UTC).timestamp() * 1000)
+    root = root_file(site.settings, "archive")
+    root.rename(root.with_suffix(".away"))
+    stand(now, Alarm("", "release", "not released: week"))
+    for hours in (0, 1):
+        with pytest.raises(Problem):
+            nightly(now, now_ms=now_ms + hours * 3_600_000)
+    assert [told["kind"] for _, told in hook.posted] == ["release", "failed"]
+    assert "archive" in hook.posted[1][1]["sentence"] and hook.posted[1][1]["must_look"]
+    root.with_suffix(".away").rename(root)
+    assert nightly(now, now_ms=now_ms).unsent == []
+    with database.reading(now) as connection:
+        assert [item.alarm.kind for item in standing.every(connection)] == []
+
+
+def test_a_night_whose_database_is_away_is_told(site: Any, hook: Any) -> None:
+    away = settings(site, webhook=hook.url).model_copy(
+        update={
+            "database": site.settings.database.model_copy(
+                update={"url": "postgresql://nobody@127.0.0.1:1/none", "patience_seconds": 0.1}
+            )
+        }
+    )
+    with pytest.raises(Problem):
+        nightly(away)
+    assert [told["kind"] for _, told in hook.posted] == ["failed"]
 
 
 def test_no_redirect_is_followed(site: Any, hook: Any) -> None:

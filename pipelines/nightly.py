@@ -456,7 +456,7 @@ class _Nightly:
         buckets = 1
         while buckets * size < sum(planned.records for planned in wave) and buckets < 256:
             buckets *= 2
-        if any(planned.source.tenant_field for planned in wave):  # volumes by tenant are not known beforehand
+        if any(planned.source.has_tenants for planned in wave):  # volumes by tenant are not known beforehand
             return Sharding(buckets, {name: buckets.bit_length() - 1 for name in self._settings.tenants})
         volume: dict[str, int] = {}
         for planned in wave:

@@ -175,16 +175,14 @@ def _read(connection: Connection, since: datetime | None) -> Iterator[_Read]:
     i, b, f, r = input_files.c, blocks.c, lake_files.c, runs.c
     counted = select(lake_file_inputs.c.file_no).join(lake_files, f.file_id == lake_file_inputs.c.file_id)
     counted = counted.where(f.superseded_at.is_(None), f.view.in_(_WITH_ROWS), lake_file_inputs.c.rows > 0)
-    kinds = (i.source, r.settings_id, i.path_form == TOPIC, i.set_aside)
+    kinds = (i.source, r.settings_id, i.path_form, i.set_aside)
     sums = (func.count(i.file_no.distinct()), func.sum(b.records), func.min(i.seen_at), func.max(i.seen_at))
     query = select(*kinds, *sums).join(blocks, b.file_no == i.file_no).join(runs, r.run_id == b.committed_by)
     query = query.where(i.file_no.in_(counted), i.status != WITHDRAWN, r.settings_id.is_not(None))
     if since is not None:
         query = query.where(r.started_at >= since)
-    for source, settings_id, topic, set_aside, files, records, first, last in connection.execute(
-        query.group_by(*kinds)
-    ):
-        yield _Read(source, settings_id, bool(topic), bool(set_aside), files, int(records or 0), first, last)
+    for source, settings_id, form, set_aside, files, records, first, last in connection.execute(query.group_by(*kinds)):
+        yield _Read(source, settings_id, form == TOPIC, set_aside, int(files), int(records or 0), first, last)
 
 
 def _altered(
@@ -217,7 +215,8 @@ def _concerns(path: Path, source: str, before: Content, now: Content) -> bool:
     if path[0] not in ("tenants", "accounts"):
         return True
     tenants = {of.get(("sources", source, "tenant")) for of in (before, now)}
-    several = any(of.get(("sources", source, "tenant_field")) for of in (before, now))
+    rules = ("tenant_field", "tenant_by")
+    several = any(of.get(("sources", source, rule)) for of in (before, now) for rule in rules)
     return several or path[1] in tenants
 
 

@@ -20,7 +20,7 @@ class Suspense(StrEnum):
     DURATION = "DURATION"  # a negative duration, talk longer than the call or than 31 days; or a piece that makes it so
     FUTURE = "FUTURE"  # starts more than a day after it was read
     NUMBER = "NUMBER"  # a party's number longer than 32 characters, or rounded by a spreadsheet
-    TENANT = "TENANT"  # the tenant rule knows no such tenant
+    UNKNOWN_TENANT = "UNKNOWN_TENANT"  # the tenant rule knows no such tenant
     PARTIAL = "PARTIAL"  # a piece of a call whose other pieces did not come within the horizon
     CONFLICT = "CONFLICT"  # same identity as another record, other content; the later version is the row
     HELD = "HELD"  # answered versions of one record would be charged differently: none is billed until one is chosen

@@ -192,7 +192,7 @@ def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iter
     """Yield (bucket, CDR table) of sound records of one source, each table of one tenant and shard."""
     source = workspace.settings.source(table.schema.metadata[SOURCE].decode())
     for tenant in table["tenant"].unique().to_pylist():
-        mine = table if source.tenant_field is None else table.filter(has_value(table["tenant"], tenant))
+        mine = table if not source.has_tenants else table.filter(has_value(table["tenant"], tenant))
         cdrs = identify(mine, source, tenant, workspace)
         offset = zlib.crc32(tenant.encode())
         yield from cut_by_bucket(cdrs, sharding.bits.get(tenant, 0), sharding.buckets, offset)

@@ -5,7 +5,8 @@ columns (only those that the declaration names), and here text columns turn into
 Loops run over distinct values, or over the few records that the fast readers refuse. Nothing here raises for any bytes.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -464,14 +465,22 @@ def _named_by_message(parsed: pa.Table, message_id: pa.ChunkedArray, place: np.n
 
 
 def tenants(table: pa.Table, source: Source) -> pa.Table:
-    """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault TENANT."""
-    if source.tenant_field is None:
+    """Add `tenant` to a parsed table; a record whose tenant no rule knows gets the fault UNKNOWN_TENANT."""
+    if not source.has_tenants:
         return table.append_column("tenant", constant(source.tenant, table.num_rows))
-    found = map_few(table["tenant_field"], source.tenants.get)
+    found = map_few(table[source.tenant_by or "tenant_field"], _tenant_of(source))
     lost = pc.and_(pc.is_null(found), pc.is_null(table["fault"]))
-    fault = pc.if_else(lost, str(Suspense.TENANT), table["fault"])
+    fault = pc.if_else(lost, str(Suspense.UNKNOWN_TENANT), table["fault"])
     table = table.set_column(table.schema.get_field_index("fault"), "fault", fault)
     return table.append_column("tenant", filled(found, UNKNOWN_TENANT))
+
+
+def _tenant_of(source: Source) -> Callable[[str], str | None]:
+    """Return what gives the tenant that a value of the rule's field means, None where it means none."""
+    if source.tenant_pattern is None:
+        return source.tenants.get
+    search = re.compile(source.tenant_pattern).search
+    return lambda value: source.tenants.get(match[1]) if (match := search(value)) else None
 
 
 def _unended(was: pa.Array, metadata: Mapping[bytes, bytes]) -> npt.NDArray[np.bool_]:

@@ -166,7 +166,7 @@ def _retention(admin: "_Admin", topic: str) -> int | None:
 def outlives(settings: Settings, topic: Topic, retention: int | None) -> bool:
     """Return whether the broker keeps a message longer than the archive window of a tenant that it may be of."""
     named = [settings.source(name) for name in topic.all_sources]
-    tenants = {tenant for source in named for tenant in (source.tenant, *source.tenants.values())}
+    tenants = {tenant for source in named for tenant in source.all_tenants}
     windows = [settings.tenants[tenant].retention.get("archive") for tenant in tenants]
     given = [Window.parse(window) for window in windows if window]
     today = datetime.now(UTC).date()

@@ -38,7 +38,7 @@ class Effect(StrEnum):
 
 _ROWS: Final[Mapping[type[BaseModel], str]] = {
     inputs.Source: "zone country international_prefix national_prefix e164_without_plus area_code outside_prefix "
-    "operators extension_digits tenant tenant_field tenants billing_rank",
+    "operators extension_digits tenant tenant_field tenant_by tenant_pattern tenants billing_rank",
     tenants.Tenant: "zone",
     tenants.Billing: "rows second_elements",
     tenants.Trunk: "name carrier side site account",

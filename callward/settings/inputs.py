@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_network
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from callward.errors import UsageProblem
 from callward.settings.values import (
@@ -24,6 +24,9 @@ _PASSWORD_HASH = re.compile(
     r"\$argon2id\$v=19\$m=[1-9][0-9]{2,5},t=[1-9][0-9]?,p=[1-9]\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}"
     r"|scrypt(:[0-9]{1,8}){3}(:[A-Za-z0-9+/=]{16,128}){2}"  # as earlier releases wrote it
 )
+
+
+_GROUPS = {"sequence": ("number", r"cdr-(\d+)\.csv"), "tenant_pattern": ("part that counts", r"@([a-z-]+)\.example$")}
 
 
 class Topic(Section):
@@ -306,14 +309,25 @@ class Source(Section):
         "name, a FILE.done beside it, or unchanged for stable_seconds.",
     )
     tenant: str = Field(
-        default="default", description="The tenant of all its records, unless tenant_field says otherwise."
+        default="default",
+        description="The tenant of all its records, unless tenant_field or tenant_by says otherwise.",
     )
     tenant_field: str | None = Field(
         default=None, description="Column of the source that names the tenant.", examples=["customer"]
     )
+    tenant_by: Literal["account_code", "ingress_trunk", "egress_trunk"] | None = Field(
+        default=None,
+        description="... or, in its place, the field of the declaration that does, as it is read from the source: "
+        "account_code, ingress_trunk or egress_trunk.",
+    )
+    tenant_pattern: str | None = Field(
+        default=None,
+        description="A regular expression that finds, as its one group, the part of that value which counts.",
+        examples=[r"@([a-z-]+)\.example$"],
+    )
     tenants: dict[str, str] = Field(
         default={},
-        description="Values of tenant_field and the tenant that each means.",
+        description="Values of it (with tenant_pattern: what that finds in them) and the tenant that each means.",
         examples=[{"NW": "default"}],
     )
     billing_rank: int | None = Field(
@@ -380,15 +394,16 @@ class Source(Section):
             seconds(span)
         return span
 
-    @field_validator("sequence")
+    @field_validator("sequence", "tenant_pattern")
     @classmethod
-    def _pattern(cls, pattern: str | None) -> str | None:
+    def _pattern(cls, pattern: str | None, info: ValidationInfo) -> str | None:
         try:
             groups = 1 if pattern is None else re.compile(pattern).groups
         except re.error as error:
             raise ValueError(f"no regular expression: {error.msg}") from None
         if groups != 1:
-            raise ValueError(r"put the number, and nothing else, into round brackets, such as cdr-(\d+)\.csv")
+            what, such = _GROUPS[str(info.field_name)]
+            raise ValueError(f"put the {what}, and nothing else, into round brackets, such as {such}")
         return pattern
 
     @field_validator("sequence_range")
@@ -402,11 +417,26 @@ class Source(Section):
     def _by_field(self) -> "Source":
         if self.sequence_range and not self.sequence:
             raise ValueError("sequence_range means nothing without sequence, which says where the number stands")
-        if self.tenants and not self.tenant_field:
-            raise ValueError("tenants means nothing without tenant_field, the column whose values it lists")
+        if self.tenant_field and self.tenant_by:
+            raise ValueError("write tenant_field, a column of the source, or tenant_by, a field, and not both")
+        for name in ("tenants", "tenant_pattern"):
+            if getattr(self, name) and not self.has_tenants:
+                raise ValueError(
+                    f"{name} means nothing without tenant_field or tenant_by, which say whose value it is of"
+                )
         return self
+
+    @property
+    def has_tenants(self) -> bool:
+        """Return whether a rule says of each record whose it is."""
+        return bool(self.tenant_field or self.tenant_by)
+
+    @property
+    def all_tenants(self) -> list[str]:
+        """Return every tenant that its records may be of."""
+        return list(dict.fromkeys(self.tenants.values())) if self.has_tenants else [self.tenant]
 
     @property
     def archive_tenant(self) -> str:
         """Return the tenant of its archive: `_shared` for a feed of many tenants."""
-        return "_shared" if self.tenant_field else self.tenant
+        return "_shared" if self.has_tenants else self.tenant

@@ -95,7 +95,7 @@ class Settings(Section):
 
     def _no_tenants(self) -> Iterator[str]:
         """Yield names of tenants and accounts that are none."""
-        named = [(f"source {s.name}", tenant) for s in self.sources for tenant in (s.tenant, *s.tenants.values())]
+        named = [(f"source {source.name}", tenant) for source in self.sources for tenant in source.all_tenants]
         named += [(f"account {account.id}", account.tenant) for account in self.accounts]
         named += [("stream.spread", tenant) for tenant in self.stream.spread]
         ids = {account.id for account in self.accounts}

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 from callward.redaction import number_at
 
 Item = TypeVar("Item")
+_LISTED: Final = 40  # of known words at most, where none is near
 
 
 def known_zone(name: str) -> str:
@@ -84,9 +85,20 @@ _ADDRESSES: Final = {
 _FILES: Final = {"ca_file", "certificate_file", "checkpoint_uri", "export_to", "folder", "format", "jar"}
 _PLACES: Final = {"key_file", "output", "path", "variables", "roots", "signers", "worker_command", "worker_pool"}
 _SECRETS: Final = {"digest", "key_password", "password", "password_hash", "username"}
-# Compared with records alone, or for others to read; `numbers` of an account are what they say.
-_COMPARED: Final = {"codes", "command", "declare", "first", "java_options", "last", "options", "sequence"}
-NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _COMPARED
+_TEXTS: Final = {"command", "declare", "java_options", "options"}  # for others to read
+# Compared with records alone; `numbers` of an account are what they say.
+_COMPARED: Final = {
+    "codes",
+    "command",
+    "declare",
+    "first",
+    "java_options",
+    "last",
+    "options",
+    "sequence",
+    "tenant_pattern",
+}
+NO_NAMES: Final = _ADDRESSES | _FILES | _PLACES | _SECRETS | _TEXTS | _COMPARED
 
 
 def repeated(items: Iterable[Item]) -> Item | None:
@@ -137,9 +149,13 @@ def _without_addresses(value: Any) -> Any:
 
 
 def nearest(word: str, words: Any) -> str:
-    """Return the end of a sentence about an unknown word: the known one that is nearest, else all of them."""
-    close = difflib.get_close_matches(str(word), [str(w) for w in words], n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f" (known: {', '.join(map(str, words))})"
+    """Return the end of a sentence about an unknown word: the known one that is nearest, else all, if not too many."""
+    known = [str(known) for known in words]
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(known) - _LISTED:,} more" if len(known) > _LISTED else ""
+    return f" (known: {', '.join(known[:_LISTED])}{more})"
 
 
 def local_uri(path: str | Path) -> str:

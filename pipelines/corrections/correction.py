@@ -168,7 +168,7 @@ class Correcting:
 
     def _tenants(self, names: Collection[str]) -> set[str]:
         chosen = [source for source in self.settings.sources if source.name in names]
-        if any(source.tenant_field for source in chosen):
+        if any(source.has_tenants for source in chosen):
             return set(self.settings.tenants)
         return {source.tenant for source in chosen}
 

@@ -297,3 +297,22 @@ def test_a_missing_source_is_answered_with_the_nearest() -> None:
 def test_settings_that_change_are_read_anew(tmp_path: Path) -> None:
     sizes = [_load(tmp_path, f"[waves]\nrecords = {size}\n").waves.records for size in (1000, 2000, 1000)]
     assert sizes == [1000, 2000, 1000]
+
+
+def test_a_feed_of_many_tenants_needs_none_of_its_own(tmp_path: Path) -> None:
+    made = Settings(
+        path=tmp_path / "callward.toml",
+        tenants={"west": Tenant()},
+        sources=[{"name": "feed", "format": "asterisk", "tenant_by": "account_code", "tenants": {"W": "west"}}],
+    )
+    assert made.sources[0].all_tenants == ["west"]
+
+
+def test_an_unknown_name_among_thousands_lists_a_few(tmp_path: Path) -> None:
+    tenants = {f"t{'abcdefghij'[n % 10]}{n // 10}": Tenant() for n in range(2000)}
+    with pytest.raises(ValueError, match=r"no tenant is called 'west' \(known: .* and 1,960 more\)"):
+        Settings(
+            path=tmp_path / "callward.toml",
+            tenants=tenants,
+            sources=[{"name": "feed", "format": "asterisk", "tenant": "west"}],
+        )

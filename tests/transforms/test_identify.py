@@ -130,7 +130,33 @@ def test_a_record_of_an_unknown_tenant_is_at_fault(site, feed_source):
     )
     made = tenants(table, source)
     assert made["tenant"][0].as_py() == "default"
-    assert made["fault"].to_pylist() == [None, Suspense.TENANT, Suspense.TENANT, "TIME"]
+    assert made["fault"].to_pylist() == [None, Suspense.UNKNOWN_TENANT, Suspense.UNKNOWN_TENANT, "TIME"]
+
+
+@pytest.mark.parametrize("field", ["ingress_trunk", "egress_trunk", "account_code", "tenant_field"])
+def test_a_tenant_is_what_a_pattern_finds_in_a_declared_field(feed_source, field):
+    rule = {"tenant_field": "t"} if field == "tenant_field" else {"tenant_by": field}
+    rule |= {"tenants": {"west": "default"}, "tenant_pattern": r"@([a-z]+)\.example$"}
+    texts = ["pbx@west.example", "pbx@east.example", "west", None, "other@west.example"]
+    table = pa.Table.from_pylist([{field: text} for text in texts], schema=PARSED)
+    made = tenants(table, feed_source("generic", **rule))
+    assert made["fault"].to_pylist() == [None, *[Suspense.UNKNOWN_TENANT] * 3, None]
+    assert [tenant == "default" for tenant in made["tenant"].to_pylist()] == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"tenants": {"a": "default"}}, "tenants means nothing"),
+        ({"tenant_pattern": "(a)"}, "tenant_pattern means nothing"),
+        ({"tenant_field": "t", "tenant_by": "account_code"}, "not both"),
+        ({"tenant_field": "t", "tenant_pattern": "a"}, "round brackets"),
+        ({"tenant_field": "t", "tenant_pattern": "(a"}, "no regular expression"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(feed_source, rule, words):
+    with pytest.raises(ValueError, match=words):
+        feed_source("generic", **rule)
 
 
 @given(calls=st.lists(st.integers(0, 40), max_size=60), bits=st.integers(0, 4), offset=st.integers(0, 2**32 - 1))

@@ -217,5 +217,5 @@ def _plans(settings: Settings, tenant: str, country: str | None) -> list[Plan]:
         except ValueError:
             raise UsageProblem("--country takes an ISO code such as US") from None
     workspace = Workspace(WorkspaceRef.of(settings, SERVICE, "numbers of a hold"), settings)
-    plans = [workspace.plan(s) for s in settings.sources if tenant in {s.tenant, *s.tenants.values()}]
+    plans = [workspace.plan(s) for s in settings.sources if tenant in s.all_tenants]
     return list(dict.fromkeys(plans)) or [plan("US")]

@@ -125,6 +125,6 @@ def check_known(settings: Settings, tenant: str) -> None:
     """Raise UsageProblem for a tenant that the settings do not name, or whose sources still do."""
     if tenant not in settings.tenants:
         raise UsageProblem(f"no tenant of that name is in {settings.path.name}; name it there until it is closed")
-    feeding = [source.name for source in settings.sources if tenant in {source.tenant, *source.tenants.values()}]
+    feeding = [source.name for source in settings.sources if tenant in source.all_tenants]
     if feeding:
         raise UsageProblem(f"take {', '.join(feeding)} out of {settings.path.name} first: they still bring its records")

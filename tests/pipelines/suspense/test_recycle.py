@@ -45,15 +45,37 @@ def _calls_of(site: Any) -> list[dict[str, Any]]:
     return site.view("billing").to_pylist()
 
 
+def test_tenants_by_trunk_end_apart_and_one_that_is_added_later_gets_its_records(
+    workspace: Callable[..., Any], feed_source: Callable[..., Any]
+) -> None:
+    header = _HEADER.replace("carrier_of", "ingress_trunk")
+    rule = {"tenant_by": "ingress_trunk", "tenant_pattern": "^([a-z]+)", "tenants": {"alpha": "default"}}
+    site = workspace(feed_source("generic", **rule), thresholds={"file_errors_pct": 60.0, "file_errors_min": 20})
+    site.land("generic", "calls.csv", (header + _calls(30, "alpha-1") + _calls(20, "beta-1")).encode())
+    site.night()
+    assert site.entries()["suspended", "UNKNOWN_TENANT"][0] == 20
+    settings = site.settings
+    more = {"tenants": {**settings.tenants, "west": settings.tenants["default"]}}
+    source = settings.sources[0].model_copy(update={"tenants": {"alpha": "default", "beta": "west"}})
+    settings.path.write_text(render(settings.model_copy(update={**more, "sources": [source]})), encoding="utf-8")
+    assert recycle(site.settings, ["UNKNOWN_TENANT"], []).buckets == {"accepted": 20, "suspended": -20}
+    files = site.data_files("billing")
+    assert {file.tenant: sum(one.rows for one in files if one.tenant == file.tenant) for file in files} == {
+        "default": 30,
+        "west": 20,
+    }
+    assert not site.unbalanced()
+
+
 def test_mended_records_end_as_if_the_settings_had_been_right(two_tenants: Callable[..., Any]) -> None:
     data = (_HEADER + _calls(30, "alpha") + _calls(20, "beta")).encode()
     mended, right = two_tenants(alpha="default"), two_tenants(alpha="default", beta="default")
     for site in (mended, right):
         site.land("generic", "calls.csv", data)
         site.night()
-    assert mended.entries()["suspended", "TENANT"][0] == 20
+    assert mended.entries()["suspended", "UNKNOWN_TENANT"][0] == 20
     _mend(mended, alpha="default", beta="default")
-    done = recycle(mended.settings, ["TENANT"], [])
+    done = recycle(mended.settings, ["UNKNOWN_TENANT"], [])
     assert done.taken == 20
     assert done.buckets == {"accepted": 20, "suspended": -20}
     assert not mended.unbalanced()
@@ -157,9 +179,9 @@ def test_a_record_that_a_rule_leaves_out_waits_for_its_tenant_and_is_filtered_th
     site.land("generic", "calls.csv", (_HEADER + _calls(30, "alpha") + left_out).encode())
     site.night()
     rows = {key: rows for key, (rows, _) in site.entries().items()}
-    assert rows == {("in", ""): 32, ("accepted", ""): 30, ("suspended", "TENANT"): 2}
+    assert rows == {("in", ""): 32, ("accepted", ""): 30, ("suspended", "UNKNOWN_TENANT"): 2}
     _mend(site, alpha="default", beta="default")
-    assert recycle(site.settings, ["TENANT"], []).buckets == {"filtered": 2, "suspended": -2}
+    assert recycle(site.settings, ["UNKNOWN_TENANT"], []).buckets == {"filtered": 2, "suspended": -2}
     rows = {key: rows for key, (rows, _) in site.entries().items()}
     assert rows == {("in", ""): 32, ("accepted", ""): 30, ("filtered", "LOCAL_LEG"): 2}
     assert not site.unbalanced()

@@ -79,7 +79,11 @@ class Workspace:
 
     def id_secret(self, tenant: str, use: str) -> bytes:
         """Return the secret of one use of a tenant's id key: equal in every month, so that a re-delivery is known."""
-        return tokens.derive(self.keyring.key(KeyName("ids", tenant, EVERY_MONTH, "record")).secret, use)
+        return tokens.derive(self.keyring.key(_id_key(tenant)).secret, use)
+
+    def open_ids(self, tenants: Sequence[str]) -> None:
+        """Open the id keys of many tenants at once: each by itself would be a transaction of its own."""
+        self.keyring.keys([_id_key(tenant) for tenant in tenants])
 
     def declaration(self, source: Source) -> Declaration:
         """Return the source's format, with what the settings lay over it; raises UsageProblem for one that is wrong."""
@@ -200,6 +204,10 @@ class Workspace:
         for trunk in {*self.trunks, *self.sites}:
             of.setdefault(self.sites.get(trunk, trunk), set()).add(self.carriers.get(trunk, ""))
         return {name: one for name, (one, *more) in of.items() if one and not more}
+
+
+def _id_key(tenant: str) -> KeyName:
+    return KeyName("ids", tenant, EVERY_MONTH, "record")
 
 
 _OPEN: dict[tuple[str, int], Workspace] = {}

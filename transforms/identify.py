@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from callward.columns import NULL_WORD, constant, flat, has_value, is_absent, map_few, moved, nulls, words
+from callward.columns import NULL_WORD, constant, few, flat, has_value, is_absent, map_few, moved, nulls, words
 from callward.keys import tokens
 from callward.settings import Source
 from callward.sources import SourceIdentity
@@ -44,13 +44,16 @@ class IdKeys:
         return cls(record, call, leg, workspace.id_secret(tenant, f"content/{uid}"))
 
 
-def identify(table: pa.Table, source: Source, tenant: str, workspace: Workspace) -> pa.Table:
+def identify(
+    table: pa.Table, source: Source, tenant: str, workspace: Workspace, known: SourceIdentity | None = None
+) -> pa.Table:
     """Return one tenant's sound records of one source (schema PARSED with tenant, places, lineage) as schema CDR.
 
     `record_id` is a keyed hash of the raw identity fields; where the source has none, of the whole record as it came,
-    and Deduplicate adds the occurrence within the file. `call_id` is what all pieces and legs of a call share.
+    and Deduplicate adds the occurrence within the file. `call_id` is what all pieces and legs of a call share. `known`:
+    what ids of the source are made with, if it was looked up before.
     """
-    known = workspace.identity(source)
+    known = known or workspace.identity(source)
     keys = IdKeys.open(workspace, tenant, known.uid, known.now.number)
     by_content = pc.is_null(table["identity"])
     identity = table["identity"]
@@ -191,8 +194,23 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
 def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iterator[tuple[int, pa.Table]]:
     """Yield (bucket, CDR table) of sound records of one source, each table of one tenant and shard."""
     source = workspace.settings.source(table.schema.metadata[SOURCE].decode())
-    for tenant in table["tenant"].unique().to_pylist():
-        mine = table if not source.has_tenants else table.filter(has_value(table["tenant"], tenant))
-        cdrs = identify(mine, source, tenant, workspace)
+    parts = list(_by_tenant(table)) if source.has_tenants else [(source.tenant, table)]
+    if not table.num_rows:
+        return
+    known = workspace.identity(source)
+    workspace.open_ids([tenant for tenant, _ in parts])
+    for tenant, mine in parts:
+        cdrs = identify(mine, source, tenant, workspace, known)
         offset = zlib.crc32(tenant.encode())
         yield from cut_by_bucket(cdrs, sharding.bits.get(tenant, 0), sharding.buckets, offset)
+
+
+def _by_tenant(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the records of each tenant, in their order: all are sorted once, however many tenants there are."""
+    tenants = few(table["tenant"])
+    which = tenants.indices.to_numpy()
+    order = np.argsort(which, kind="stable")
+    ordered, bounds = moved(table, order), np.searchsorted(which[order], np.arange(len(tenants.dictionary) + 1))
+    for tenant, (first, last) in zip(tenants.dictionary.to_pylist(), itertools.pairwise(bounds), strict=True):
+        if last > first:
+            yield tenant, ordered.slice(first, last - first)

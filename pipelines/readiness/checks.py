@@ -55,8 +55,9 @@ def require(settings: Settings, sources: Sequence[Source], *, streaming: bool = 
 
 def windows(intake: Intake) -> Iterator[Finding]:
     """Check that each tenant has its windows: silence is none."""
+    lacking = intake.settings.missing_windows()
     for name in intake.settings.tenants:
-        missing = [item.split(": ")[1] for item in intake.settings.missing_windows() if item.startswith(f"{name}: ")]
+        missing = [item.split(": ")[1] for item in lacking if item.startswith(f"{name}: ")]
         if missing:
             seen = f"no retention window is given for {', '.join(missing)}"
             fix = (

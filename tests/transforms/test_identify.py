@@ -7,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callward.accounts.entries import UNASSIGNED
+from callward.settings import Tenant
 from schemas.cdr import BY_ROLE_RAW, CDR, PARSED
 from schemas.codes import Suspense
 from tests.examples import tries
-from transforms.identify import OTHER, cut_by_bucket, identify
+from transforms.elements import Sharding
+from transforms.identify import OTHER, by_bucket, cut_by_bucket, identify
 from transforms.normalize import normalize
 from transforms.parse import tenants
+from transforms.read import SOURCE
 
 T0 = 1_772_712_000_000
 SECRET = "3035550142"  # stands where only words of the settings may pass
@@ -213,3 +216,23 @@ def test_an_outbound_call_is_answered_when_its_far_end_is_there(site, direction,
     )  # the other has one in any case, as a column of none is passed over
     answer, talked = (made[name].cast(pa.int64())[0].as_py() for name in ("answer_time", "talk_ms"))
     assert ((answer - T0) // 1000, talked // 1000) == becomes
+
+
+def test_records_of_many_tenants_get_the_ids_that_each_gets_by_itself(workspace, feed_source):
+    """Sorted once and cut, they are what a filter for each tenant gives: rows, order and ids."""
+    names = [f"t{letter}" for letter in "abcdefgh"]
+    rule = {"tenant_field": "t", "tenants": {name: name for name in names}}
+    site = workspace(feed_source("generic", **rule), tenants=dict.fromkeys([*names, "default"], Tenant()))
+    source = site.settings.sources[0]
+    rows = [
+        {"tenant_field": names[n * 7 % 8], "identity": f"u{n}", "call": f"c{n // 2}", "start_time": T0, "line": n}
+        for n in range(60)
+    ]
+    table = parsed(site, rows).drop_columns(["tenant"])
+    table = tenants(table, source).replace_schema_metadata({SOURCE: b"generic"})
+    found = {}
+    for _, part in by_bucket(table, Sharding(), site.opened):
+        found[part["tenant"][0].as_py()] = part
+    for name in names:
+        alone = identify(table.filter(pc.equal(table["tenant"], name)), source, name, site.opened)
+        assert alone.num_rows and found[name].to_pylist() == alone.to_pylist()

@@ -139,7 +139,7 @@ def test_file_means_all_records_of_files_that_were_set_aside(two_tenants: Callab
     assert recycle(site.settings, ["FILE"], [], ["generic/other.csv"]).taken == 0
     assert recycle(site.settings, ["FILE"], []).buckets["suspended"] == -32
     left = [(row.file, row.code) for row in list_open(site.settings)]
-    assert left == [("generic/other.csv", "TENANT")]
+    assert left == [("generic/other.csv", "UNKNOWN_TENANT")]
     assert recycle(site.settings, [], [], [str(list_open(site.settings)[0].file_no)]).taken == 3
     assert list_open(site.settings) == [] and not site.unbalanced() and site.differing() == 0
 

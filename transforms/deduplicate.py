@@ -565,7 +565,7 @@ def deduplicate_group(group: Group, files: DataFiles) -> GroupDeduplicated:
     result.changes += [_changes(deduplicated, read, group), Changes(read=found.read)]
     for code, versions in ((Suspense.CONFLICT, own(deduplicated.conflicts)), (Suspense.HELD, deduplicated.held)):
         if versions.num_rows:
-            again = pa.array(_suspended_before(versions, files, committed))
+            again = pa.array(_suspended_before(versions, files, committed) | _repeated(versions))
             others.append((str(Bucket.DUPLICATE), versions.filter(again)))
             others.append((str(Bucket.SUSPENDED), versions.filter(pc.invert(again))))
         written = own(versions)
@@ -586,6 +586,16 @@ def _suspended_before(versions: pa.Table, files: DataFiles, committed: Sequence[
             stored = files.columns(located.file, ("content", "version", "file_no")).take(pa.array(located.position))
             aside.add(versions.take(pa.array(located.asked)), stored)
     return aside.isin(versions)
+
+
+def _repeated(versions: pa.Table) -> np.ndarray:
+    """Return which versions are the same as another of them that stands before, by file, block and line: suspense keeps
+    the first (transforms/suspend.py), and the ledger counts the others as repeated."""
+    ids = np.column_stack([tokens.as_u64(versions["record_id"]), tokens.as_u64(versions["content"])])
+    order = np.lexsort((*(words(versions[name]) for name in ("line", "block", "file_no")), *ids.T[::-1]))
+    repeated = np.zeros(len(ids), bool)
+    repeated[order[1:]] = (ids[order[1:]] == ids[order[:-1]]).all(axis=1)
+    return repeated
 
 
 def _of_calls(deduplicated: Deduplicated, group: Group) -> list[pa.Table]:

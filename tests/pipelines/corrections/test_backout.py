@@ -16,11 +16,13 @@ from sqlalchemy import update
 from callward import database
 from callward.errors import Problem
 from callward.feeds import generate
+from callward.lake.data_files import DataFiles
 from callward.settings import Tenant
 from pipelines.compact import compact
 from pipelines.corrections.run import back_out, reprocess
 from schemas.retention_classes import CLASSES
 from schemas.tables import audit_log, lake_files
+from schemas.views import INDEX
 from tests.commands import all_that_is, run, strays
 from tests.comparison import verify
 from tests.meanwhile import comes_between, commit_another, without_pauses
@@ -228,9 +230,35 @@ def _counted(site: Any) -> dict[str, Any]:
     return {name: {key: amount for key, amount in of.items() if amount} for name, of in sums.items()}
 
 
-def test_a_lake_ends_as_though_it_never_saw_what_was_backed_out(workspace: Any, lines: Lines) -> None:
-    """Also where lines that nobody can read stand in several files, and several times in one."""
-    check_any_history(workspace, lines, 6)
+@pytest.mark.parametrize(
+    "seed", [6, *(pytest.param(seed, marks=pytest.mark.endurance) for seed in (2568743099, 3330524911))]
+)
+def test_a_lake_ends_as_though_it_never_saw_what_was_backed_out(workspace: Any, lines: Lines, seed: int) -> None:
+    """Also where lines that nobody can read stand in several files, and several times in one; and where a version that
+    lost came twice in a night."""
+    check_any_history(workspace, lines, seed)
+
+
+@pytest.mark.parametrize("twice", [0, 1])
+def test_a_version_that_lost_and_came_twice_in_a_night_is_suspended_once_and_a_repetition_once(
+    workspace: Callable[..., Any], twice: int
+) -> None:
+    """The index says of both what the ledger counts, so what stands against them can be backed out."""
+    versions = [call(1, answered=False), call(1, caller=OTHER, answered=False)]
+    site = workspace("generic")
+    night(site, feed(versions[1 - twice]), name="b.csv")
+    site.land("generic", "a.csv", feed(versions[twice]))
+    site.land("generic", "c.csv", feed(versions[twice], versions[1 - twice]))
+    site.night()
+    files = DataFiles(site.opened, "test")
+    index = Counter(state for file in site.data_files(INDEX) for state in files.rows(file)["state"].to_pylist())
+    ledger = Counter[str]()
+    for buckets in site.balances().values():
+        ledger.update({bucket: rows for bucket, (rows, _) in buckets.items() if bucket != "in"})
+    assert index == +ledger
+    for name in "bac":
+        back_out(site.settings, [f"generic/{name}.csv"])
+        check_sound(site)
 
 
 @pytest.mark.endurance

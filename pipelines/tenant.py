@@ -1,9 +1,7 @@
 """tenant: handing a tenant's data back, and destroying what is left of it, by two persons' decision."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, func, select
 
-from callward import audit, database, runs, workspace_id
+from callward import database, runs, workspace_id
 from callward.access.second_person import Consent
 from callward.disposal import tenant_keys
 from callward.disposal.record import Status
 from callward.errors import Problem, UsageProblem
 from callward.evidence.findings import canonical
 from callward.failpoints import point
-from callward.keys import approvers, signing
 from callward.lake import ledger
 from callward.lake.data_files import DataFiles, open_files
 from callward.lake.ledger import DataFile
@@ -31,10 +28,10 @@ from callward.retention.policy.rules import call_clock, floor_of
 from callward.retention.purge import due_files as plans
 from callward.retention.requests import register as request_register
 from callward.retention.tenants import closing, data_return
-from callward.retention.tenants.data_return import MANIFEST, SIGNATURE, SUFFIX, Envelope
+from callward.retention.tenants.data_return import SUFFIX
 from callward.settings import Settings
-from callward.storage.durable import create
 from pipelines import results
+from pipelines.hand_over import HandOver, Piece, make_folder, put
 from pipelines.purge import purge
 from pipelines.reports.tenant import WAITS, Floor, ReturnOpened, TenantClosed, TenantReturned
 from schemas.retention import lake_file_inputs, requests, row_ends
@@ -46,16 +43,6 @@ _VIEWS: Final = tuple(VIEW_PARTS)  # the row index is the services' own
 
 
 # -- return ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One file of a hand-over, before it is sealed."""
-
-    name: str
-    what: str
-    data: bytes | memoryview
-    rows: int | None = None
 
 
 def return_data(
@@ -78,16 +65,10 @@ def return_data(
     public = data_return.public_key(recipient)
     if dry_run:
         return TenantReturned(tenant, True, _rows(settings, tenant))
-    _make_folder(to)
+    make_folder(to)
     with runs.running(settings, "return", [f"return/{tenant}"]) as run_id:
-        made = data_return.envelope(public)
-        listed = [_write(to, made, piece) for piece in _pieces(settings, tenant, run_id, today)]
-        manifest = data_return.canonical(_manifest(settings, tenant, made, listed, today))
-        digest = hashlib.sha256(manifest).hexdigest()
-        approvers.approve(settings, "return", digest, person, key_file)
-        audit.record(settings, [audit.Entry(ROLE, "tenant-return", f"{tenant} {digest}", f"by {person}")])
-        _put(to / MANIFEST, manifest)
-        _put(to / SIGNATURE, signing.sign(settings, "retention", data_return.to_sign(manifest)).hex().encode() + b"\n")
+        over = HandOver(settings, tenant, to, public, today, "return", "tenant-return", ROLE)
+        listed, digest = over.write(_pieces(settings, tenant, run_id, today), person, key_file)
         runs.finish(settings, run_id, "done", {"tenant": tenant, "manifest": digest})
     rows: Counter[str] = Counter()
     for item in listed:
@@ -106,12 +87,6 @@ def _rows(settings: Settings, tenant: str) -> dict[str, int]:
     query = select(f.view, func.sum(f.rows)).where(f.tenant == tenant, f.view.in_(_VIEWS), f.superseded_at.is_(None))
     with database.reading(settings) as connection:
         return {view: int(rows) for view, rows in connection.execute(query.group_by(f.view))}
-
-
-def _make_folder(to: Path) -> None:
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UsageProblem(f"--to {mask(str(to))}: it is there already, and not empty")
-    to.mkdir(mode=0o700, exist_ok=True)
 
 
 def _pieces(settings: Settings, tenant: str, run_id: str, today: date) -> Iterator[Piece]:
@@ -186,34 +161,6 @@ def _ends(connection: Connection, file_nos: set[int]) -> dict[int, dict[str, int
     return found
 
 
-def _write(to: Path, made: Envelope, piece: Piece) -> dict[str, Any]:
-    name = piece.name + SUFFIX
-    blob = made.seal(piece.name, piece.data)
-    _put(to / name, blob)
-    point("return-written")
-    digest = hashlib.sha256(blob).hexdigest()
-    return {"name": name, "what": piece.what, "rows": piece.rows, "bytes": len(blob), "sha256": digest}
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    create(path, data)
-
-
-def _manifest(
-    settings: Settings, tenant: str, made: Envelope, listed: list[dict[str, Any]], today: date
-) -> dict[str, Any]:
-    return {
-        "format_version": data_return.FORMAT_VERSION,
-        "tenant": tenant,
-        "made_on": today.isoformat(),
-        "code_version": runs.CODE_VERSION,
-        "envelope": made.to_dict(),
-        "signed_by": signing.public_key(settings, "retention").hex(),
-        "files": listed,
-    }
-
-
 def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run: bool = False) -> ReturnOpened:
     """For the recipient: check a hand-over and write its files in the clear into a new folder that only they read.
 
@@ -222,12 +169,12 @@ def open_returned(folder: Path, private: Path, to: Path, signer: str, *, dry_run
     manifest = data_return.read(folder, signer)
     made = data_return.opened(manifest, data_return.private_key(private))
     if not dry_run:
-        _make_folder(to)
+        make_folder(to)
     for item in manifest["files"]:
         name = item["name"].removesuffix(SUFFIX)
         content = data_return.unseal(made, name, (folder / item["name"]).read_bytes())
         if not dry_run:
-            _put(to / name, content)
+            put(to / name, content)
     return ReturnOpened(manifest["tenant"], str(to), len(manifest["files"]))
 
 

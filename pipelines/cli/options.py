@@ -54,6 +54,11 @@ FileNames = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, help="So many at most.")]
 Day = typer.Option("--as-of", formats=["%Y-%m-%d"], help="As it is, or would be, on that day (UTC).")
 AsOf = Annotated[datetime | None, Day]
+RecipientKey = Annotated[
+    str,
+    typer.Option("--recipient", help="The recipient's X25519 public key: a PEM file, or 64 hex digits."),
+    AS_GIVEN,
+]
 PersonName = Annotated[str, typer.Option("--person", help="Who approves: a person that the custodian registered.")]
 Plan = Annotated[
     str | None, typer.Option("--approve", metavar="PLAN", help="Run the plan that waits, as a second person.")
@@ -111,3 +116,12 @@ class Approver:
 
     person: PersonName
     key: KeyFile
+
+
+def key_text(recipient: str) -> str:
+    """Return a recipient's key as text: what the file of that name has, else what was given."""
+    path = Path(recipient)
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else recipient
+    except (OSError, UnicodeDecodeError):
+        raise UsageProblem("--recipient: the file cannot be read as text") from None

@@ -1,11 +1,24 @@
 """`callward suspense`, `callward recycle`: records that were set aside, and those put through again."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from callward import database
 from pipelines.cli.command import command
-from pipelines.cli.options import Changing, Codes, FileNames, Files, Limit, Reading, Sources
+from pipelines.cli.options import (
+    Approver,
+    Changing,
+    Codes,
+    FileNames,
+    Files,
+    Limit,
+    Reading,
+    RecipientKey,
+    Sources,
+    key_text,
+)
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Records that were set aside: list them, or show some of a file.")
@@ -91,6 +104,42 @@ def close_records(
 
     named = [code or [], source or [], file or []]
     return ClosingReport(close(options.settings(), reason, *named, dry_run=options.dry_run))
+
+
+@command(
+    app,
+    "callward suspense export west --code TIME --recipient vendor.pem --to for-vendor --reason 'ticket 7' --person ada "
+    "--key ada.sign",
+    name="export",
+)
+def export_records(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whose records, as callward.toml names the tenant.")],
+    recipient: RecipientKey,
+    to: Annotated[Path, typer.Option("--to", help="A new folder for it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why they are handed over; recorded in the audit log.")],
+    approver: Approver,
+    options: Changing,
+    code: Codes = None,
+    source: Sources = None,
+    file: FileNames = None,
+) -> Result:
+    """Suspended records with their content, sealed for the recipient's key; a registered person answers for it."""
+    from pipelines.reports.suspense import ExportReport
+    from pipelines.suspense.export import Recipient, export
+
+    exported = export(
+        options.settings(),
+        tenant,
+        Recipient(key_text(recipient), to, reason),
+        approver.person,
+        approver.key,
+        database.now().date(),
+        codes=code or [],
+        only=source or [],
+        named=file or [],
+        dry_run=options.dry_run,
+    )
+    return ExportReport(exported)
 
 
 @command(recycle_app, "callward recycle --code ACCOUNT --dry-run")

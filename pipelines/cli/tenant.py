@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from callward import database
-from callward.errors import UsageProblem
 from pipelines.cli.command import command
-from pipelines.cli.options import AS_GIVEN, Approver, Changing, DryRun, Printed
+from pipelines.cli.options import Approver, Changing, DryRun, Printed, RecipientKey, key_text
 from pipelines.results import Result
 
 app = typer.Typer(no_args_is_help=True, help="Tenants that leave: hand their data back, then destroy it.")
@@ -23,11 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant, as call
 )
 def return_data(
     tenant: Name,
-    recipient: Annotated[
-        str,
-        typer.Option("--recipient", help="The recipient's X25519 public key: a PEM file, or 64 hex digits."),
-        AS_GIVEN,
-    ],
+    recipient: RecipientKey,
     to: Annotated[Path, typer.Option("--to", help="A new folder for it.")],
     approver: Approver,
     options: Changing,
@@ -35,7 +30,7 @@ def return_data(
     """Everything of a tenant in a folder, sealed for the recipient's key, with a signed manifest."""
     from pipelines import tenant as tenants
 
-    today, text = database.now().date(), _key_text(recipient)
+    today, text = database.now().date(), key_text(recipient)
     who = (approver.person, approver.key)
     return tenants.return_data(options.settings(), tenant, text, to, *who, today, dry_run=options.dry_run)
 
@@ -72,11 +67,3 @@ def close(
     today, who = database.now().date(), (approver.person, approver.key)
     settings, dry_run = options.settings(), options.dry_run
     return tenants.close(settings, tenant, *who, today, keep_floors=keep_floors, dry_run=dry_run)
-
-
-def _key_text(recipient: str) -> str:
-    path = Path(recipient)
-    try:
-        return path.read_text(encoding="utf-8") if path.is_file() else recipient
-    except (OSError, UnicodeDecodeError):
-        raise UsageProblem("--recipient: the file cannot be read as text") from None

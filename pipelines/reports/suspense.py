@@ -9,6 +9,7 @@ from pipelines import terminal
 from pipelines.results import Part, Result, Rows, to_document
 from pipelines.suspense.choose import Choice
 from pipelines.suspense.close import Closing
+from pipelines.suspense.export import Exported
 from pipelines.suspense.records import NamedFile, OpenRecord, OpenRecords
 from pipelines.suspense.recycle import Recycling
 
@@ -134,6 +135,24 @@ class ClosingReport(Result):
             yield f"{count} would be written off"
         else:
             yield f"{count} written off by {self.closing.who}: {self.closing.reason}; balanced"
+
+
+@dataclass(frozen=True)
+class ExportReport(Result):
+    """What was handed over of suspense."""
+
+    exported: Exported
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.exported.to_dict()
+
+    def render(self) -> Iterator[Part]:
+        count = terminal.count(self.exported.records, "record")
+        if self.exported.dry_run:
+            yield f"{count} of {self.exported.tenant} would be exported"
+            return
+        yield f"{count} of {self.exported.tenant} sealed in {self.exported.folder}, manifest {self.exported.manifest}"
+        yield "the recipient opens it with 'callward tenant open FOLDER --private-key FILE --to FOLDER'"
 
 
 def by_source_and_code(records: Sequence[OpenRecords], title: str, *, days: bool = False) -> terminal.Table:

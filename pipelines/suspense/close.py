@@ -5,7 +5,7 @@ that was written off still completes its call when the rest of it comes.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, update
 
-from callward import audit, database, identity, runs, sources, workspace_id
+from callward import audit, database, identity, runs, workspace_id
 from callward.columns import flat, set_column
 from callward.errors import Problem, UsageProblem
 from callward.failpoints import point
@@ -26,7 +26,7 @@ from callward.retention import holds
 from callward.settings import Settings
 from pipelines.corrections.correction import require_no_purge
 from pipelines.results import to_document
-from pipelines.suspense.records import check_codes, file_numbers
+from pipelines.suspense.records import Chosen, check_codes
 from pipelines.vacuum import remove_orphans
 from schemas.codes import Bucket, Suspense
 from schemas.suspense import SUSPENSE
@@ -89,14 +89,10 @@ def close(
         raise Problem(
             "HELD is not written off: 'callward suspense choose FILE_NO' chooses a version, the others can be"
         )
-    names = [settings.source(name).name for name in only]
     workspace_id.check(settings)
+    chosen = Chosen.of(settings, codes or _CODES, only, named, EVENT)
     with runs.running(settings, "write-off", ["suspense"]) as run_id:
         files = open_files(settings, ROLE, EVENT, run_id)
-        numbers = file_numbers(settings, named, EVENT) if named else []
-        with database.reading(settings) as connection:
-            once = {old for name in names for old in (name, *sources.names_of(connection, name))}
-        chosen = _Chosen(codes or _CODES, once, numbers)
         records = retry_on_conflict(
             lambda _: _Closing(DataFiles(files.workspace, run_id), chosen, reason, dry_run).commit(),
             also=(FileNotFoundError,),
@@ -108,28 +104,11 @@ def close(
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """Which open records are meant: with these codes; of these sources (by all names they had) and files, or of any."""
-
-    codes: Sequence[str]
-    sources: Collection[str]
-    file_nos: Sequence[int]
-
-    def of(self, rows: pa.Table, kind: str, code: str) -> pa.Array:
-        """Return which rows of a sealed log are meant (`code`: the column that has it)."""
-        meant = pc.and_(counted_rows(kind, rows), pc.is_in(rows[code], pa.array(self.codes, pa.string())))
-        for name, values in (("source", self.sources), ("file_no", self.file_nos)):
-            if values:
-                meant = pc.and_(meant, pc.is_in(rows[name], pa.array(sorted(values), rows.schema.field(name).type)))
-        return flat(meant)
-
-
-@dataclass(frozen=True)
 class _Closing:
     """One try to write records off."""
 
     files: DataFiles
-    chosen: _Chosen
+    chosen: Chosen
     reason: str
     dry_run: bool
 
@@ -161,7 +140,7 @@ class _Closing:
         changes, closed = Changes(), [SUSPENSE.empty_table()]
         for log in logs:
             rows = self.files.read_log(log)
-            meant = self.chosen.of(rows, "suspense", "code")
+            meant = pc.and_(flat(rows["open"]), self.chosen.among(rows, "code"))
             if pc.any(meant).as_py():
                 closed.append(rows.filter(meant))
                 rows = set_column(rows, "open", pc.and_not(flat(rows["open"]), meant))
@@ -174,7 +153,7 @@ class _Closing:
     def _of_pending(self, tenant: str) -> tuple[str, pa.Table, Changes]:
         """Return a tenant's suspended pieces of calls that are meant, and the pending log in which they are so."""
         log, version = pending_log(self.files, tenant)
-        meant = self.chosen.of(log, "pending", "was")
+        meant = pc.and_(flat(counted_rows("pending", log)), self.chosen.among(log, "was"))
         pieces, changes = log.filter(meant), Changes()
         if pieces.num_rows:
             changes.read = {(tenant, ledger.PENDING): version}

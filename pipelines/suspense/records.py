@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import func, or_, select
 
-from callward import audit, database
+from callward import audit, database, sources
+from callward.columns import flat
 from callward.errors import Problem, UsageProblem
 from callward.ingest.landing import FILE_ID, every_name, shown_file
 from callward.lake import ledger
@@ -115,7 +116,7 @@ def _registered(files: DataFiles, file_id: str) -> Iterator[NamedFile]:
 def list_open(
     settings: Settings,
     codes: Sequence[str] = (),
-    sources: Sequence[str] = (),
+    only: Sequence[str] = (),
     named: Sequence[str] = (),
     *,
     whole: Collection[int] = (),
@@ -123,9 +124,9 @@ def list_open(
     """Return the open records by file and code, from the ledger alone: no key is opened but that of files' names, where
     a name is given.
 
-    `codes`, `sources` and `named` (files by number, id, or name below the landing folder) limit them (empty: all); of
-    files `whole`, by their numbers, every code counts. Raises UsageProblem for a code or a source that is not known,
-    Problem for a file that is none.
+    `codes`, `only` (sources) and `named` (files by number, id, or name below the landing folder) limit them (empty:
+    all); of files `whole`, by their numbers, every code counts. Raises UsageProblem for a code or a source that is not
+    known, Problem for a file that is none.
     """
     f, found = input_files.c, []
     total = func.sum(e.c.rows).label("records"), func.sum(e.c.talk_ms).label("talk_ms")
@@ -140,8 +141,8 @@ def list_open(
     )
     if codes:
         open_by_code = open_by_code.where(or_(e.c.code.in_(check_codes(list(codes))), e.c.file_no.in_(sorted(whole))))
-    if sources:
-        open_by_code = open_by_code.where(f.source.in_([settings.source(name).name for name in sources]))
+    if only:
+        open_by_code = open_by_code.where(f.source.in_([settings.source(name).name for name in only]))
     if named:
         open_by_code = open_by_code.where(e.c.file_no.in_(file_numbers(settings, named, "suspense list")))
     with database.reading(settings) as connection:
@@ -156,6 +157,35 @@ def file_numbers(settings: Settings, named: Sequence[str], why: str) -> list[int
     files = open_files(settings, ROLE, why)
     with database.reading(settings) as connection:
         return [named_file(connection, files, name).file_no for name in named]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which records are meant: with any of the codes, of any of the sources (by all names they had) and files; no
+    source, or no file: of any."""
+
+    codes: Sequence[str]
+    sources: Collection[str]
+    file_nos: Sequence[int]
+
+    @classmethod
+    def of(
+        cls, settings: Settings, codes: Sequence[str], only: Sequence[str], named: Sequence[str], why: str
+    ) -> "Chosen":
+        """Return what is meant by codes, sources, and files by number, id or name. Raises as `list_open` does."""
+        codes, names = check_codes(list(codes)), [settings.source(name).name for name in only]
+        numbers = file_numbers(settings, named, why) if named else []
+        with database.reading(settings) as connection:
+            return cls(codes, {old for name in names for old in sources.names_of(connection, name)}, numbers)
+
+    def among(self, rows: pa.Table, code: str) -> pa.Array:
+        """Return which rows of a sealed log are meant (`code`: the column that has it)."""
+        meant = pc.is_in(flat(rows[code]), pa.array(self.codes, pa.string()))
+        for name, values in (("source", self.sources), ("file_no", self.file_nos)):
+            if values:
+                kind = rows.schema.field(name).type
+                meant = pc.and_(meant, pc.is_in(flat(rows[name]), pa.array(sorted(values), kind)))
+        return meant
 
 
 def with_first(settings: Settings, records: Sequence[OpenRecords]) -> list[OpenRecords]:
@@ -199,13 +229,17 @@ def open_content(
         rows += of_file.sort_by([("block", "ascending"), ("line", "ascending")]).slice(0, limit).to_pylist()
     if not rows:
         raise Problem(f"file {file_no} has no open record in suspense{' with that code' if codes else ''}")
-    starts = first_lines(settings, file_no)
-    rows.sort(key=lambda row: (row["block"], row["line"]))
-    return [_opened(row, starts) for row in rows[:limit]]
+    return opened(settings, rows)[:limit]
 
 
-def _opened(row: dict[str, Any], starts: dict[int, int]) -> OpenRecord:
-    return OpenRecord(row["source"], row["file_no"], number_in_file(row, starts), row["code"], _content(row))
+def opened(settings: Settings, rows: Iterable[dict[str, Any]]) -> list[OpenRecord]:
+    """Return rows of the sealed logs with their content, in the order of their files."""
+    ordered = sorted(rows, key=lambda row: (row["file_no"], row["block"], row["line"]))
+    starts, records = _starts(settings, {row["file_no"] for row in ordered}), []
+    for row in ordered:
+        number = number_in_file(row, starts[row["file_no"]])
+        records.append(OpenRecord(row["source"], row["file_no"], number, row["code"], _content(row)))
+    return records
 
 
 def number_in_file(row: Mapping[str, Any], starts: Mapping[int, int]) -> int:

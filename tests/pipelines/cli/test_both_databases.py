@@ -56,6 +56,7 @@ recycle
 reprocess --source generic --dry-run
 reprocess --file {{file_no}}
 backout --file {{file_no}} --dry-run
+suspense export default --recipient {{keys}}/recipient.pem --to {{keys}}/suspense-{{n}} --reason look {WHO}
 suspense close --source generic --reason "not worth it {{n}}" --dry-run
 suspense close --source generic --reason "not worth it {{n}}"
 rebuild --check

@@ -113,7 +113,7 @@ def test_the_glossary_is_in_alphabetical_order():
 
 
 def test_every_suspense_code_is_explained():
-    assert [code for code in Suspense if f"| {code} |" not in _text("docs/ops.md")] == []
+    assert [code for code in Suspense if f"| {code} |" not in _text("docs/nights.md")] == []
 
 
 def test_every_warning_is_explained():
@@ -121,11 +121,11 @@ def test_every_warning_is_explained():
     kinds = {kind for text in sources for kind in re.findall(r'\bAlarm\([^,]+, "([a-z ]+)"', text)}
     kinds |= {*LACKS, UNJOINED, *KINDS}
     assert len(kinds) > 20
-    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in _text("docs/ops.md")] == []
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in _text("docs/nights.md")] == []
 
 
 def test_every_suspense_code_says_what_to_do():
-    rows = dict(re.findall(r"^\| ([A-Z_]+) \| [^|]+ \| ([^|]+) \|$", _text("docs/ops.md"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| ([A-Z_]+) \| [^|]+ \| ([^|]+) \|$", _text("docs/nights.md"), re.MULTILINE))
     assert [code for code in Suspense if not rows.get(str(code), "").strip()] == []
 
 

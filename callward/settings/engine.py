@@ -170,7 +170,7 @@ class Thresholds(Section):
     exit_3_for: list[Literal["folder", "silent", "empty", "volume", "gap", "repeat", "shrank"]] = Field(
         default=["folder", "silent", "gap", "shrank"],
         description="Of these warnings of a feed a night ends with exit code 3; others of folder, silent, empty, "
-        "volume, gap, repeat and shrank (docs/ops.md) are only said.",
+        "volume, gap, repeat and shrank (docs/nights.md) are only said.",
     )
     unknown_share_pct: float = Field(
         default=5.0, ge=0, le=100, description="ASR and NER are null where more dispositions than this are unknown."

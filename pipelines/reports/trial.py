@@ -162,7 +162,7 @@ def _why(reading: Reading) -> str:
 def _tables(reading: Reading) -> Iterator[Part]:
     suspended = [[row["code"], row["records"], _place(row)] for row in _suspended(reading)]
     if suspended:
-        yield terminal.table("Would be suspended (codes: docs/ops.md)", ["code", "records", "first at"], suspended)
+        yield terminal.table("Would be suspended (codes: docs/nights.md)", ["code", "records", "first at"], suspended)
     yield from _shares(reading)
     for kind, names in _unlisted(reading).items():
         rows = [[row["name"], row["records"]] for row in _listed(names)]

@@ -100,6 +100,9 @@ class TrialWorkspace(Workspace):
         """Return who pays by the settings alone: what was imported is sealed."""
         return Directory.of(tenant, self.settings.accounts, self.settings.trunks)
 
+    def open_ids(self, tenants: Sequence[str]) -> None:
+        """Open nothing: no key is needed."""
+
     def id_secret(self, tenant: str, use: str) -> bytes:
         """Return a secret of this process."""
         return tokens.derive(_SECRET, f"{tenant}/{use}")

@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 DEMO := demo-workspace
-TESTERS ?= 4
+TESTERS ?= 6
 MAVEN := mvn --quiet --batch-mode
 PIP := $(RUN) -m pip --quiet --disable-pip-version-check
 # The lock file of the Python that is used.
@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## a workspace with made-up feeds, two nights, a release, an
 # With Java and Maven the tests run real servers; without, those that need one are skipped and say so.
 SERVERS = @if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) engine engine-cluster || true; fi
 
-# TESTERS processes share the files of tests (tests/balance.py); two more than two cores have, as many tests wait.
+# TESTERS processes share the files of tests (tests/balance.py); more than two cores have, as many tests wait.
 # Servers of tests live too short for Java's second compiler and its threads to pay.
 test: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
 test: $(INSTALLED)

@@ -35,6 +35,7 @@ _LONGEST: Final = (
     "pipelines/test_trial.py",
     "test_object_store.py",
     "pipelines/corrections/test_backout.py",
+    "pipelines/suspense/test_close.py",
     "test_night_scenes.py",
     "pipelines/cli/test_commands.py",
     "test_raw_search.py",

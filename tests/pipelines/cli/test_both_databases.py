@@ -248,7 +248,13 @@ def _plain(text: str, site: Any, keys: Path) -> list[str]:
     text = text.replace(str(site.folder), "SITE").replace(str(keys), "KEYS")
     text = re.sub(r"postgresql(\+pg8000)?|sqlite", "DATABASE", text)
     ages = r"\d+ (seconds|minutes|hours)\b"
-    signs = ((ages, "9 AGO"), (r"\d+\.\d+(e[-+]?\d+)?", "9"), (_IDS, "ID"), (r"\d[\d,]*", "9"), (r"[ -]{2,}", " "))
+    signs = (
+        (ages, "9 AGO"),
+        (r"\d+(\.\d+(e[-+]?\d+)?|e[-+]?\d+)", "9"),
+        (_IDS, "ID"),
+        (r"\d[\d,]*", "9"),
+        (r"[ -]{2,}", " "),
+    )
     for pattern, sign in signs:
         text = re.sub(pattern, sign, text)
     return text.splitlines()

@@ -43,7 +43,8 @@ def test_files_are_listed_by_the_days_on_which_they_came(site: Any) -> None:
     (table,) = SuspenseList(records, days=True).render()
     text = run("suspense", "list", "--days", "--first", "--config", str(site.folder)).check_clean()
     days = sorted({of.came_on.isoformat() for of in records})
-    assert all(day in text.out for day in days) and "1 record 2: generic/first.csv" in text.out
+    said = " ".join(text.out.split())  # a narrow terminal breaks cells
+    assert all(day in said for day in days) and "1 record 2: generic/first.csv" in said
     assert table is not None
 
 

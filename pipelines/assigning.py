@@ -135,7 +135,7 @@ def assign(
     Killed anywhere, the next run goes on with what is unassigned. Raises Problem where the index cannot be read.
     """
     workspace_id.check(settings)
-    if not dry_run and _lost(settings) > settings.thresholds.second_person:
+    if not dry_run and second_person.is_large(settings, _lost(settings)):
         would = assign(settings, tenant, start, end, dry_run=True).accounts
         plan = {"tenant": tenant, "from": start, "to": end, "calls": [vars(one) for one in would]}
         given = sum(one.calls for one in would if one.account != UNASSIGNED)

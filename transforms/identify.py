@@ -194,9 +194,9 @@ def cut_by_bucket(table: pa.Table, bits: int, buckets: int, offset: int) -> list
 def by_bucket(table: pa.Table, sharding: Sharding, workspace: Workspace) -> Iterator[tuple[int, pa.Table]]:
     """Yield (bucket, CDR table) of sound records of one source, each table of one tenant and shard."""
     source = workspace.settings.source(table.schema.metadata[SOURCE].decode())
-    parts = list(_by_tenant(table)) if source.has_tenants else [(source.tenant, table)]
     if not table.num_rows:
         return
+    parts = list(_by_tenant(table)) if source.has_tenants else [(source.tenant, table)]
     known = workspace.identity(source)
     workspace.open_ids([tenant for tenant, _ in parts])
     for tenant, mine in parts:

@@ -41,6 +41,12 @@ class Consent:
         return cls(plan, person, key_file)
 
 
+def is_large(settings: Settings, size: int) -> bool:
+    """Return whether a change of so many records or entries waits for a second person."""
+    limit = settings.thresholds.second_person
+    return 0 < limit < size
+
+
 def require(settings: Settings, size: int, consent: Consent | None, **plan: Any) -> None:
     """Require a second person for a change of more than thresholds.second_person records or entries.
 
@@ -48,8 +54,7 @@ def require(settings: Settings, size: int, consent: Consent | None, **plan: Any)
     An approval that was given stays, as for a run that was killed. Raises SecondPersonNeeded, Problem for an approval
     of something else, and what `approvers.approve` raises.
     """
-    limit = settings.thresholds.second_person
-    if not limit or size <= limit:
+    if not is_large(settings, size):
         return
     text = json.dumps({**plan, "size": size, "settings": settings.digest}, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -61,6 +66,7 @@ def require(settings: Settings, size: int, consent: Consent | None, **plan: Any)
     with database.reading(settings) as connection:
         if approvers.approved_by(connection, _KIND, digest):
             return
+    limit = settings.thresholds.second_person
     raise SecondPersonNeeded(
         f"{size:,} are more than one person changes (thresholds.second_person = {limit:,}): nothing was changed. Look "
         f"at it with --dry-run; then a second person runs the same with --approve {shown} --person NAME --key FILE"
